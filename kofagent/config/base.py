@@ -1,0 +1,74 @@
+"""`ComponentConfig`: what every component's options are declared with, and the field types upstream's options use.
+
+One declaration gives validation (all errors at once), defaults, the JSON Schema and the generated reference: write
+`Field(default, description=...)` for every option, in upstream's spelling.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, SecretStr, WithJsonSchema
+
+__all__ = ["ByteSize", "ComponentConfig", "Duration", "Secret", "parse_duration"]
+
+_UNITS = {"ns": 1e-9, "us": 1e-6, "\u00b5s": 1e-6, "\u03bcs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0,
+          "w": 604800.0, "y": 31536000.0}
+_DURATION = re.compile(r"([0-9]*\.?[0-9]+)(ns|us|\u00b5s|\u03bcs|ms|s|m|h|d|w|y)")
+_SIZE_UNITS = {"": 1, "b": 1, "kb": 10**3, "k": 10**3, "mb": 10**6, "m": 10**6, "gb": 10**9, "g": 10**9, "tb": 10**12,
+               "kib": 2**10, "ki": 2**10, "mib": 2**20, "mi": 2**20, "gib": 2**30, "gi": 2**30, "tib": 2**40}
+
+
+class ComponentConfig(BaseModel):
+    """Base of every options class. Unknown keys are errors; `null` for a whole block means its defaults."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True, validate_default=False, arbitrary_types_allowed=True)
+
+
+def parse_duration(value: Any) -> float:
+    """Seconds of a Go or Prometheus duration (`1m30s`, `1d`, `0`); a bare number other than 0 has no unit and is refused."""
+    if isinstance(value, bool):
+        raise ValueError("not a duration; write a number with a unit, such as 10s")
+    if isinstance(value, int | float):
+        # Go reads a bare integer as nanoseconds, which nobody means; 0 is unambiguous. Defaults are float seconds.
+        if isinstance(value, float) or value == 0:
+            return float(value)
+        raise ValueError(f"a duration needs a unit; did you mean {value}s?")
+    text = str(value).strip()
+    sign = 1.0
+    if text[:1] in "+-" and text:
+        sign = -1.0 if text[0] == "-" else 1.0
+        text = text[1:]
+    if text == "0":
+        return 0.0
+    total, at = 0.0, 0
+    for match in _DURATION.finditer(text):
+        if match.start() != at:
+            break
+        total += float(match[1]) * _UNITS[match[2]]
+        at = match.end()
+    if at != len(text) or not text:
+        raise ValueError(f"{value!r} is not a duration; write a number with a unit, such as 10s or 1m30s")
+    return sign * total
+
+
+def parse_size(value: Any) -> int:
+    """Bytes of `1048576`, `1MiB`, `1 MB` or `1mb`."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*", str(value))
+    unit = _SIZE_UNITS.get(match[2].lower()) if match else None
+    if match is None or unit is None:
+        raise ValueError(f"{value!r} is not a size; write bytes or a number with a unit, such as 4MiB")
+    return int(float(match[1]) * unit)
+
+
+Duration = Annotated[float, BeforeValidator(parse_duration), WithJsonSchema({"type": ["string", "integer"], "format": "duration"})]
+"""Seconds as float; written as in Go (`200ms`, `1m30s`)."""
+
+ByteSize = Annotated[int, BeforeValidator(parse_size), WithJsonSchema({"type": ["string", "integer"], "format": "bytes"})]
+"""Bytes as int; written as a number or with a unit (`4MiB`)."""
+
+Secret = SecretStr
+"""A value that is never printed: `repr` and every dump show asterisks. Read it with `.get_secret_value()`."""

@@ -1,0 +1,214 @@
+"""Option blocks that several components share, in upstream's spelling and with upstream's defaults.
+
+configtls, confighttp, configgrpc, configauth, configretry and exporterhelper of the OpenTelemetry Collector.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import AliasChoices, Field, model_validator
+
+from kofagent.config.base import ByteSize, ComponentConfig, Duration, Secret
+
+Compression = Literal["gzip", "zstd", "deflate", "zlib", "snappy", "x-snappy-framed", "lz4", "none", ""]
+
+
+class AuthBlock(ComponentConfig):
+    """`auth`: the extension that signs or checks requests."""
+
+    authenticator: str = Field(description="Name of the authenticator extension, as in service.extensions.")
+
+
+class TlsBlock(ComponentConfig):
+    """What client and server TLS share."""
+
+    ca_file: str = Field("", description="PEM file of the CAs that are trusted; empty: the system's.")
+    ca_pem: Secret | None = Field(None, description="The same as text.")
+    cert_file: str = Field("", description="PEM file of the own certificate.")
+    cert_pem: Secret | None = Field(None, description="The same as text.")
+    key_file: str = Field("", description="PEM file of the own key.")
+    key_pem: Secret | None = Field(None, description="The same as text.")
+    min_version: Literal["1.0", "1.1", "1.2", "1.3", ""] = Field("1.2", description="Lowest TLS version.")
+    max_version: Literal["1.0", "1.1", "1.2", "1.3", ""] = Field("", description="Highest TLS version; empty: the newest.")
+    cipher_suites: list[str] = Field([], description="Cipher suites by name; empty: the safe defaults.")
+    include_system_ca_certs_pool: bool = Field(False, description="Trust the system's CAs beside ca_file.")
+    reload_interval: Duration = Field(0.0, description="How often the files are read again; 0: once.")
+    curve_preferences: list[str] = Field([], description="Accepted for compatibility; the TLS library chooses.")
+
+
+class TlsClientBlock(TlsBlock):
+    """`tls` of a client."""
+
+    insecure: bool = Field(False, description="No TLS at all (gRPC, or an endpoint without a scheme).")
+    insecure_skip_verify: bool = Field(False, description="TLS without checking the server's certificate.")
+    server_name_override: str = Field(
+        "", description="Name expected in the server's certificate.",
+        validation_alias=AliasChoices("server_name_override", "server_name"))
+
+
+class TlsServerBlock(TlsBlock):
+    """`tls` of a server."""
+
+    client_ca_file: str = Field("", description="PEM file of the CAs of client certificates; set: a client must have one.")
+    client_ca_file_reload: bool = Field(False, description="Read client_ca_file again when it changes.")
+
+
+class HttpClientBlock(ComponentConfig):
+    """confighttp client options, inherited by HTTP exporters."""
+
+    endpoint: str = Field("", description="URL of the server, with scheme.")
+    proxy_url: str = Field("", description="URL of a proxy; empty: HTTP_PROXY, HTTPS_PROXY and NO_PROXY are obeyed.")
+    tls: TlsClientBlock = Field(TlsClientBlock(), description="TLS options.")
+    read_buffer_size: ByteSize = Field(0, description="Accepted for compatibility; buffers size themselves.")
+    write_buffer_size: ByteSize = Field(512 * 1024, description="Accepted for compatibility; buffers size themselves.")
+    timeout: Duration = Field(30.0, description="Time for one request; 0: none.")
+    headers: dict[str, Secret] = Field({}, description="Headers of every request.")
+    auth: AuthBlock | None = Field(None, description="Authenticator extension.")
+    compression: Compression = Field("gzip", description="Compression of the body.")
+    compression_params: dict[str, int] = Field({}, description="level: of the compression.")
+    max_idle_conns: int = Field(100, description="Idle connections kept.")
+    max_idle_conns_per_host: int = Field(0, description="Idle connections kept per host; 0: no limit of its own.")
+    max_conns_per_host: int = Field(0, description="Connections per host; 0: no limit.")
+    idle_conn_timeout: Duration = Field(90.0, description="How long an idle connection is kept.")
+    disable_keep_alives: bool = Field(False, description="One connection per request.")
+    http2_read_idle_timeout: Duration = Field(0.0, description="Accepted for compatibility; requests are HTTP/1.1.")
+    http2_ping_timeout: Duration = Field(0.0, description="Accepted for compatibility; requests are HTTP/1.1.")
+    force_attempt_http2: bool = Field(True, description="Accepted for compatibility; requests are HTTP/1.1.")
+    cookies: dict[str, bool] = Field({}, description="enabled: keep the server's cookies.")
+    middlewares: list[dict[str, str]] = Field([], description="Accepted when empty.", max_length=0)
+
+
+class CorsBlock(ComponentConfig):
+    """`cors` of an HTTP server."""
+
+    allowed_origins: list[str] = Field([], description="Origins that may send; `*` and `https://*.example.com` match.")
+    allowed_headers: list[str] = Field([], description="Headers a browser may send beside the safe ones.")
+    exposed_headers: list[str] = Field([], description="Answer headers a page may read.")
+    max_age: int = Field(0, description="Seconds a browser may remember the answer; 0: its default.")
+
+
+class HttpServerBlock(ComponentConfig):
+    """confighttp server options."""
+
+    endpoint: str = Field("", description="host:port to listen on; port 0 takes a free one.")
+    transport: Literal["tcp", "tcp4", "tcp6", "unix", ""] = Field("tcp", description="Kind of socket.")
+    tls: TlsServerBlock | None = Field(None, description="TLS options; absent: plain text.")
+    cors: CorsBlock | None = Field(None, description="Cross-origin requests of browsers.")
+    auth: AuthBlock | None = Field(None, description="Authenticator extension.")
+    max_request_body_size: ByteSize = Field(20 * 1024 * 1024, description="Largest body after decompression.")
+    include_metadata: bool = Field(False, description="Keep the request's headers with the data.")
+    response_headers: dict[str, Secret] = Field({}, description="Headers of every answer.")
+    compression_algorithms: list[Literal["", "gzip", "zstd", "zlib", "snappy", "deflate", "lz4", "x-snappy-framed"]] | None = Field(
+        None, description="Compressions that are accepted; absent: all.")
+    read_timeout: Duration = Field(0.0, description="Time to read a whole request; 0: none.")
+    read_header_timeout: Duration = Field(60.0, description="Time to read a request's headers.")
+    write_timeout: Duration = Field(30.0, description="Time to write an answer.")
+    idle_timeout: Duration = Field(60.0, description="How long an idle connection is kept.")
+    keep_alives_enabled: bool = Field(True, description="Several requests per connection.")
+    middlewares: list[dict[str, str]] = Field([], description="Accepted when empty.", max_length=0)
+
+
+class KeepaliveClientBlock(ComponentConfig):
+    """`keepalive` of a gRPC client."""
+
+    time: Duration = Field(10.0, description="Ping after this much silence.")
+    timeout: Duration = Field(10.0, description="Close when the ping is not answered in this time.")
+    permit_without_stream: bool = Field(False, description="Ping also while no call is open.")
+
+
+class GrpcClientBlock(ComponentConfig):
+    """configgrpc client options."""
+
+    endpoint: str = Field("", description="host:port, or with scheme http:// (plain text), https:// or dns:///.")
+    compression: Literal["gzip", "none", ""] = Field("gzip", description="Compression of messages.")
+    tls: TlsClientBlock = Field(TlsClientBlock(), description="TLS options.")
+    keepalive: KeepaliveClientBlock | None = Field(None, description="Pings.")
+    read_buffer_size: ByteSize = Field(32 * 1024, description="Accepted for compatibility.")
+    write_buffer_size: ByteSize = Field(512 * 1024, description="Accepted for compatibility.")
+    wait_for_ready: bool = Field(False, description="Wait for a connection instead of failing at once.")
+    headers: dict[str, Secret] = Field({}, description="Metadata of every call.")
+    balancer_name: str = Field("round_robin", description="Load balancing over the addresses of a dns:/// endpoint.")
+    authority: str = Field("", description="The :authority header.")
+    auth: AuthBlock | None = Field(None, description="Authenticator extension.")
+    middlewares: list[dict[str, str]] = Field([], description="Accepted when empty.", max_length=0)
+
+
+class KeepaliveServerParameters(ComponentConfig):
+    """`keepalive.server_parameters` of a gRPC server."""
+
+    max_connection_idle: Duration = Field(0.0, description="Close a connection without calls after this; 0: never.")
+    max_connection_age: Duration = Field(0.0, description="Close a connection after this; 0: never.")
+    max_connection_age_grace: Duration = Field(0.0, description="Time for open calls after max_connection_age; 0: any.")
+    time: Duration = Field(7200.0, description="Ping after this much silence.")
+    timeout: Duration = Field(20.0, description="Close when the ping is not answered in this time.")
+
+
+class KeepaliveEnforcementPolicy(ComponentConfig):
+    """`keepalive.enforcement_policy` of a gRPC server."""
+
+    min_time: Duration = Field(300.0, description="A client that pings more often is closed.")
+    permit_without_stream: bool = Field(False, description="Allow pings without an open call.")
+
+
+class KeepaliveServerBlock(ComponentConfig):
+    """`keepalive` of a gRPC server."""
+
+    server_parameters: KeepaliveServerParameters | None = Field(None, description="Own pings and limits.")
+    enforcement_policy: KeepaliveEnforcementPolicy | None = Field(None, description="What clients may do.")
+
+
+class GrpcServerBlock(ComponentConfig):
+    """configgrpc server options."""
+
+    endpoint: str = Field("", description="host:port to listen on; port 0 takes a free one.")
+    transport: Literal["tcp", "tcp4", "tcp6", "unix", ""] = Field("tcp", description="Kind of socket.")
+    tls: TlsServerBlock | None = Field(None, description="TLS options; absent: plain text.")
+    max_recv_msg_size_mib: int = Field(4, description="Largest message after decompression, MiB; 0: the default.")
+    max_concurrent_streams: int = Field(0, description="Open calls per connection; 0: no limit.")
+    read_buffer_size: ByteSize = Field(512 * 1024, description="Accepted for compatibility.")
+    write_buffer_size: ByteSize = Field(0, description="Accepted for compatibility.")
+    keepalive: KeepaliveServerBlock | None = Field(None, description="Pings and ages.")
+    auth: AuthBlock | None = Field(None, description="Authenticator extension.")
+    include_metadata: bool = Field(False, description="Keep the call's metadata with the data.")
+    middlewares: list[dict[str, str]] = Field([], description="Accepted when empty.", max_length=0)
+
+
+class RetryBlock(ComponentConfig):
+    """`retry_on_failure`: exponential backoff with jitter."""
+
+    enabled: bool = Field(True, description="Retry what may succeed later.")
+    initial_interval: Duration = Field(5.0, description="First wait.")
+    randomization_factor: float = Field(0.5, ge=0, le=1, description="Jitter: a wait w becomes w*(1-f) to w*(1+f).")
+    multiplier: float = Field(1.5, ge=1, description="Each wait is this many times the one before.")
+    max_interval: Duration = Field(30.0, description="Longest wait.")
+    max_elapsed_time: Duration = Field(300.0, description="Give up after this; 0: never.")
+
+
+class QueueBatchBlock(ComponentConfig):
+    """`sending_queue.batch`."""
+
+    flush_timeout: Duration = Field(0.2, description="Send a smaller batch after this.")
+    min_size: int = Field(8192, description="Send when this much is waiting.")
+    max_size: int = Field(0, description="Largest batch; 0: no limit.")
+    sizer: Literal["items", "bytes"] = Field("items", description="Unit of the sizes.")
+    partition: dict[str, list[str]] = Field({}, description="metadata_keys: batches never mix their values.")
+
+
+class QueueBlock(ComponentConfig):
+    """`sending_queue` of an exporter."""
+
+    enabled: bool = Field(True, description="Let batches wait while others are being sent.")
+    num_consumers: int = Field(10, ge=1, description="Requests under way at once.")
+    queue_size: int = Field(1000, ge=1, description="Batches (or items, bytes: sizer) that may wait.")
+    sizer: Literal["requests", "items", "bytes"] = Field("requests", description="Unit of queue_size.")
+    wait_for_result: bool = Field(True, description="Accepted for compatibility: the answer always waits for an owner.")
+    block_on_overflow: bool = Field(False, description="Wait for room instead of refusing.")
+    blocking: bool = Field(False, description="Old name of block_on_overflow.")
+    storage: str | None = Field(None, description="Storage extension of a durable queue.")
+    batch: QueueBatchBlock | None = Field(None, description="Batch in the queue instead of by a processor.")
+
+    @model_validator(mode="after")
+    def _old_name(self) -> QueueBlock:
+        self.block_on_overflow = self.block_on_overflow or self.blocking
+        return self

@@ -1,0 +1,1 @@
+"""Pipelines: the protocols components implement, and what turns a configuration into running pipelines."""

@@ -1,0 +1,169 @@
+"""The protocols every component implements and the context it is given. The only part of `pipeline` components import.
+
+Life of a component: `__init__` (validated options, no I/O), `start` (binds ports, opens files; an error here fails the whole
+start with one clear sentence), then work, then `stop` (idempotent; receivers stop taking data first, processors flush,
+exporters drain what they hold). Starting happens from exporters up to receivers, stopping from receivers down to exporters.
+"""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol
+
+from kofagent.config.base import ComponentConfig
+from kofagent.telemetry.batch import AnyBatch, Metadata
+from kofagent.telemetry.ledger import Ledger
+from kofagent.telemetry.signal import Signal
+
+ALL_SIGNALS = frozenset(Signal)
+
+
+class Consumer(Protocol):
+    """Somebody who takes data."""
+
+    async def consume(self, batch: AnyBatch) -> None:
+        """Returns when somebody downstream owns the data (delivered, or durably queued as configured).
+
+        Raises `Refused` when nobody does. `Refused(permanent=True)` was already counted as dropped by whoever raised it;
+        any other refusal leaves the data with the caller, who offers it again or counts it as dropped.
+        Cancelling the call withdraws the data where no request with it is under way.
+        """
+        ...
+
+
+class StartError(Exception):
+    """A component cannot start; the message says what is wrong and what to do, without secrets."""
+
+
+class Host(Protocol):
+    """What the running service offers its components."""
+
+    ledger: Ledger
+    keep_retrying: bool
+    """True for KOF's own pipelines: a `max_elapsed_time` the user did not set means 0, retry for ever."""
+    resource: Mapping[str, str]
+    """`service.name`, `service.version`, `service.instance.id` of this agent."""
+
+    def extension(self, id: str) -> Extension:
+        """The running extension `id`; StartError when it is not among `service.extensions`."""
+        ...
+
+    def reserve(self, size: int) -> bool:
+        """Takes `size` bytes from the budget of data held in memory; False when there is no room."""
+        ...
+
+    def release(self, size: int) -> None:
+        """Gives back what `reserve` took."""
+        ...
+
+    def report(self, component: str, error: str | None) -> None:
+        """Sets the component's status for health_check and zpages: an error sentence, or None for well."""
+        ...
+
+    def status(self) -> Mapping[str, str | None]:
+        """The status of every component by `kind/id`: an error sentence, or None for well."""
+        ...
+
+    def describe(self) -> Mapping[str, Any]:
+        """Pipelines and their components as plain data, for zpages and `dev`."""
+        ...
+
+
+class Context:
+    """What a component is given beside its options. `id` is its full name, as `otlphttp/logs`."""
+
+    def __init__(self, kind: str, id: str, host: Host) -> None:
+        self.kind = kind
+        self.id = id
+        self.host = host
+        self.ledger = host.ledger
+        self.log = logging.getLogger(f"kofagent.{kind}.{id}")
+
+    def report(self, error: str | None) -> None:
+        """Sets this component's status; None for well."""
+        self.host.report(f"{self.kind}/{self.id}", error)
+
+
+class Component(ABC):
+    """Base of all components. A module defines exactly one concrete subclass and names it in `COMPONENT`."""
+
+    Config: ClassVar[type[ComponentConfig]]
+    signals: ClassVar[frozenset[Signal]] = ALL_SIGNALS
+    """Signals it can be used for; a pipeline of another signal is a configuration error."""
+    columns: ClassVar[bool] = False
+    """True when `consume` takes a `MetricBatch` as it is; otherwise the graph converts scraped samples to OTLP first."""
+
+    def __init__(self, config: Any, context: Context) -> None:
+        self.config = config
+        self.context = context
+
+    async def start(self) -> None:
+        """Takes what it needs from the outside; raises StartError."""
+
+    async def stop(self) -> None:
+        """Gives everything back. May be called without `start` and more than once."""
+
+
+class Receiver(Component):
+    """Brings data in. The graph fills `outputs` before `start`: the consumer of every signal somebody listens to."""
+
+    outputs: dict[Signal, Consumer]
+
+
+class Processor(Component):
+    """One instance per pipeline; the graph sets `next` before `start`. `signal` is that of its pipeline."""
+
+    next: Consumer
+    signal: Signal
+
+    @abstractmethod
+    async def consume(self, batch: AnyBatch) -> None:
+        """As `Consumer.consume`."""
+
+
+class Exporter(Component):
+    """Takes data out. One instance serves all pipelines that name it."""
+
+    @abstractmethod
+    async def consume(self, batch: AnyBatch) -> None:
+        """As `Consumer.consume`."""
+
+
+class Connector(Component):
+    """Exporter of some pipelines and receiver of others: `outputs` maps a pipeline's name (`logs/audit`) to its consumer.
+
+    `routes` lists the (from, to) signals it can join.
+    """
+
+    outputs: dict[str, Consumer]
+    routes: ClassVar[frozenset[tuple[Signal, Signal]]] = frozenset((s, s) for s in Signal)
+
+    @abstractmethod
+    async def consume(self, batch: AnyBatch) -> None:
+        """As `Consumer.consume`."""
+
+
+class Extension(Component):
+    """Lives beside the pipelines; others find it with `context.host.extension(id)`."""
+
+
+class ClientAuth(Protocol):
+    """An extension that can be named under `auth.authenticator` of a client."""
+
+    async def request_headers(self, metadata: Metadata | None) -> Mapping[str, str]:
+        """Headers to add to one outgoing request; gRPC sends them as metadata."""
+        ...
+
+
+class Unauthorized(Exception):
+    """Server authentication failed; the message has no secret in it."""
+
+
+class ServerAuth(Protocol):
+    """An extension that can be named under `auth.authenticator` of a server."""
+
+    async def authenticate(self, headers: Mapping[str, str]) -> Metadata:
+        """Who it is, as metadata to add to the batch (may be empty); raises Unauthorized. Names in lower case."""
+        ...

@@ -1,0 +1,51 @@
+"""Which component types exist and where their code is; a module is imported only when a configuration names its type."""
+
+from __future__ import annotations
+
+import importlib
+
+from kofagent.pipeline.component import Component
+
+ComponentClass = type[Component]
+KINDS = ("receivers", "processors", "exporters", "connectors", "extensions")
+
+TYPES: dict[str, tuple[str, ...]] = {
+    "receivers": ("otlp", "filelog", "prometheus", "hostmetrics", "nop"),
+    "processors": ("batch", "memory_limiter", "resource", "attributes", "filter", "resourcedetection"),
+    "exporters": ("prometheusremotewrite", "otlphttp", "otlp", "awscloudwatchlogs", "file", "debug", "nop"),
+    "connectors": ("routing", "forward"),
+    "extensions": ("basicauth", "bearertokenauth", "headers_setter", "health_check", "zpages", "file_storage"),
+}
+"""The type as upstream spells it in KOF's configurations, which is also the name of the module."""
+
+ALIASES: dict[str, dict[str, str]] = {
+    "receivers": {"file_log": "filelog", "host_metrics": "hostmetrics"},
+    "processors": {"memorylimiter": "memory_limiter", "resource_detection": "resourcedetection", "k8s_attributes": "k8sattributes"},
+    "exporters": {"otlp_http": "otlphttp", "otlp_grpc": "otlp", "prometheus_remote_write": "prometheusremotewrite",
+                  "aws_cloudwatch_logs": "awscloudwatchlogs"},
+    "connectors": {},
+    "extensions": {"basic_auth": "basicauth", "bearer_token_auth": "bearertokenauth", "headerssetter": "headers_setter",
+                   "healthcheck": "health_check", "filestorage": "file_storage"},
+}
+"""Other spellings of the same types, old and new."""
+
+
+def type_of(id: str) -> str:
+    """The type in a component's name: `otlphttp` of `otlphttp/logs`."""
+    return id.split("/", 1)[0]
+
+
+def resolve(kind: str, type: str) -> str | None:
+    """The registered spelling of a type, None when there is no such component."""
+    type = ALIASES[kind].get(type, type)
+    return type if type in TYPES[kind] else None
+
+
+def load(kind: str, type: str) -> ComponentClass:
+    """The class of a component; `type` in any known spelling. KeyError for an unknown one."""
+    name = resolve(kind, type)
+    if name is None:
+        raise KeyError(f"unknown {kind[:-1]} type {type!r}")
+    module = importlib.import_module(f"kofagent.{kind}.{name}")
+    component: ComponentClass = module.COMPONENT
+    return component

@@ -1,0 +1,124 @@
+"""The ledger: what came in, what went out, and for everything else a counted reason.
+
+Names are the Go collector's (`otelcol_receiver_accepted_log_records_total`, ...), so that dashboards keep working; the two
+families the Go collector lacks are `kofagent_dropped_items_total{reason}` and `kofagent_filtered_items_total{rule}`.
+For every pipeline: accepted = sent + filtered + dropped + queued.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from kofagent.telemetry.signal import Signal
+
+_BATCH_SIZES = (10, 25, 50, 75, 100, 250, 500, 750, 1000, 2000, 3000, 4000, 5000, 6000, 7000, 8000, 9000, 10000, 20000,
+                30000, 50000, 100000)
+
+
+class Ledger:
+    """Counters of one running service, in a registry of their own so that a reload starts from the same ones."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry(auto_describe=False)
+        self._metrics: dict[str, Counter | Gauge | Histogram] = {}
+
+    def counter(self, name: str, help: str, **labels: str) -> Callable[[float], None]:
+        """A function that adds to the counter `name` (without `_total`) with these labels; made once, called often."""
+        metric = self._metrics.get(name)
+        if metric is None:
+            metric = self._metrics[name] = Counter(name, help, tuple(labels), registry=self.registry)
+        child = metric.labels(**labels) if labels else metric
+        return child.inc  # type: ignore[union-attr]
+
+    def gauge(self, name: str, help: str, read: Callable[[], float] | None = None, **labels: str) -> Callable[[float], None]:
+        """A gauge: `read` is asked at each collection if given; the returned function sets it otherwise."""
+        metric = self._metrics.get(name)
+        if metric is None:
+            metric = self._metrics[name] = Gauge(name, help, tuple(labels), registry=self.registry)
+        child = metric.labels(**labels) if labels else metric
+        if read is not None:
+            child.set_function(read)  # type: ignore[union-attr]
+        return child.set  # type: ignore[union-attr]
+
+    def histogram(self, name: str, help: str, buckets: tuple[float, ...] = _BATCH_SIZES, **labels: str) -> Callable[[float], None]:
+        """A function that observes a value; the default buckets are those of the Go collector's batch sizes."""
+        metric = self._metrics.get(name)
+        if metric is None:
+            metric = self._metrics[name] = Histogram(name, help, tuple(labels), buckets=buckets, registry=self.registry)
+        child = metric.labels(**labels) if labels else metric
+        return child.observe  # type: ignore[union-attr]
+
+    def forget(self, name: str, **labels: str) -> None:
+        """Removes one labelled child of a metric, e.g. the gauge of a component that a reload stopped."""
+        metric = self._metrics.get(name)
+        if metric is not None and labels:
+            try:
+                metric.remove(*labels.values())
+            except KeyError:
+                pass
+
+    def total(self, name: str, **labels: str) -> float:
+        """The value of one sample (`name` with its suffix), 0.0 when it was never touched: for tests, status and `dev`."""
+        value = self.registry.get_sample_value(name, labels)
+        return 0.0 if value is None else value
+
+    def sum(self, name: str) -> float:
+        """The sum of all children of the samples called `name`."""
+        return sum(s.value for m in self.registry.collect() for s in m.samples if s.name == name)
+
+    def dropped(self, component: str, signal: Signal, reason: str, items: int) -> None:
+        """Counts items that will never be delivered. `reason` is one of a small fixed set per component."""
+        self.counter("kofagent_dropped_items", "Items dropped, by reason.",
+                     component=component, signal=signal.value, reason=reason)(items)
+
+    def filtered(self, component: str, signal: Signal, rule: str, items: int) -> None:
+        """Counts items that the configuration asked to leave out. `rule` names the rule by its place or id."""
+        self.counter("kofagent_filtered_items", "Items left out because the configuration says so, by rule.",
+                     component=component, signal=signal.value, rule=rule)(items)
+
+    def receiver(self, component: str, signal: Signal, transport: str = "") -> ReceiverAccount:
+        """The account of a receiver for one signal and transport (`http`, `grpc` or empty)."""
+        return ReceiverAccount(self, component, signal, transport)
+
+    def processor(self, component: str, signal: Signal) -> ProcessorAccount:
+        """The account of a processor in the pipelines of one signal."""
+        return ProcessorAccount(self, component, signal)
+
+    def exporter(self, component: str, signal: Signal) -> ExporterAccount:
+        """The account of an exporter for one signal."""
+        return ExporterAccount(self, component, signal)
+
+
+class ReceiverAccount:
+    """`accepted(n)` once somebody owns the items; `refused(n)` when nobody did and the sender was told so."""
+
+    def __init__(self, ledger: Ledger, component: str, signal: Signal, transport: str) -> None:
+        labels = {"receiver": component, "transport": transport}
+        items = signal.items
+        self.accepted = ledger.counter(f"otelcol_receiver_accepted_{items}",
+                                       "Items that were taken into a pipeline.", **labels)
+        self.refused = ledger.counter(f"otelcol_receiver_refused_{items}",
+                                      "Items that no pipeline would take.", **labels)
+
+
+class ProcessorAccount:
+    """`incoming(n)` and `outgoing(n)`; the difference is in `Ledger.dropped` and `Ledger.filtered`."""
+
+    def __init__(self, ledger: Ledger, component: str, signal: Signal) -> None:
+        labels = {"processor": component, "otel_signal": signal.value}
+        self.incoming = ledger.counter("otelcol_processor_incoming_items", "Items passed to the processor.", **labels)
+        self.outgoing = ledger.counter("otelcol_processor_outgoing_items", "Items the processor passed on.", **labels)
+
+
+class ExporterAccount:
+    """`sent(n)` after the backend took them; `send_failed(n)` when given up; `enqueue_failed(n)` when the queue was full."""
+
+    def __init__(self, ledger: Ledger, component: str, signal: Signal) -> None:
+        items = signal.items
+        self.sent = ledger.counter(f"otelcol_exporter_sent_{items}", "Items the backend took.", exporter=component)
+        self.send_failed = ledger.counter(f"otelcol_exporter_send_failed_{items}",
+                                          "Items the backend did not take.", exporter=component)
+        self.enqueue_failed = ledger.counter(f"otelcol_exporter_enqueue_failed_{items}",
+                                             "Items refused because the sending queue was full.", exporter=component)

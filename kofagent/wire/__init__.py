@@ -1,0 +1,1 @@
+"""The only room that knows protobuf bytes. Imports nothing of ours."""
