@@ -1,0 +1,1 @@
+"""What holds data: sending queues, retry, the memory budget, checkpoints."""

@@ -1,0 +1,22 @@
+"""`host:port` endpoints."""
+
+from __future__ import annotations
+
+
+def split_endpoint(endpoint: str) -> tuple[str, int]:
+    """Host and port of `host:port`, `[::1]:4317` or `:4317` (host empty: all interfaces). ValueError with a sentence."""
+    host, colon, port = endpoint.rpartition(":")
+    if not colon or "/" in endpoint:
+        raise ValueError(f"{endpoint!r} is not host:port; write for example localhost:4317")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError(f"{endpoint!r}: put an IPv6 address in brackets, as in [::1]:4317")
+    if not port.isdigit() or int(port) > 65535:
+        raise ValueError(f"{endpoint!r}: {port!r} is not a port number")
+    return host, int(port)
+
+
+def join_endpoint(host: str, port: int) -> str:
+    """The inverse of `split_endpoint`."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

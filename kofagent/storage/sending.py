@@ -1,0 +1,242 @@
+"""`Sender`: the sending queue and the retries in front of an exporter's `send` (exporterhelper upstream).
+
+`consume` returns when the backend took the batch. A queue in memory is no owner: it lets batches wait and bounds how much
+waits, in batches and in bytes of the process' budget, and refuses what does not fit. What the backend will never take is
+dropped, counted with its reason; what it did not take in time goes back to the caller.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+from kofagent.config.blocks import QueueBlock, RetryBlock
+from kofagent.pipeline.component import Context
+from kofagent.telemetry.batch import AnyBatch
+from kofagent.telemetry.ledger import ExporterAccount
+from kofagent.telemetry.refused import Refused
+from kofagent.telemetry.signal import Signal
+
+Send = Callable[[AnyBatch], Awaitable[None]]
+SHUTDOWN_SECONDS = 5.0
+LOG_EVERY = 30.0
+
+
+class Backoff:
+    """The waits between tries: initial, times the multiplier, capped, with jitter; at least what the server asked for."""
+
+    def __init__(self, retry: RetryBlock, keep_retrying: bool = False) -> None:
+        self._retry = retry
+        self._next = retry.initial_interval
+        forever = keep_retrying and "max_elapsed_time" not in retry.model_fields_set
+        self._until = time.monotonic() + retry.max_elapsed_time if retry.max_elapsed_time and not forever else None
+
+    def wait(self, retry_after: float | None) -> float | None:
+        """Seconds to the next try, None when it is time to give up."""
+        spread = self._retry.randomization_factor
+        seconds = self._next * random.uniform(1 - spread, 1 + spread)  # jitter, no secret
+        self._next = min(self._next * self._retry.multiplier, self._retry.max_interval or self._next)
+        seconds = max(seconds, retry_after or 0.0)
+        if self._until is not None and time.monotonic() + seconds > self._until:
+            return None
+        return seconds
+
+
+class _Item:
+    __slots__ = ("batch", "future", "started")
+
+    def __init__(self, batch: AnyBatch, future: asyncio.Future[None]) -> None:
+        self.batch = batch
+        self.future = future
+        self.started = False
+
+
+class Sender:
+    """Queue, consumers and retries of one exporter."""
+
+    def __init__(self, context: Context, send: Send, *, queue: QueueBlock | None, retry: RetryBlock, timeout: float = 0) -> None:
+        self._context = context
+        self._send = send
+        self._queue = queue if queue is not None and queue.enabled else None
+        self._retry = retry
+        self._timeout = timeout
+        self._waiting: deque[_Item] = deque()
+        self._size = 0
+        self._ready = asyncio.Condition()
+        self._room = asyncio.Event()
+        self._workers: list[asyncio.Task[None]] = []
+        self._stopping = asyncio.Event()
+        self._accounts: dict[Signal, ExporterAccount] = {}
+        self._logged = 0.0
+        self._healthy = True
+
+    async def start(self) -> None:
+        """Starts the consumers and shows the queue in the agent's own metrics."""
+        ledger, id = self._context.ledger, self._context.id
+        if self._queue is not None:
+            ledger.gauge("otelcol_exporter_queue_size", "What waits in the sending queue.", lambda: self._size,
+                         exporter=id)
+            ledger.gauge("otelcol_exporter_queue_capacity", "What the sending queue can hold.", exporter=id)(
+                self._queue.queue_size)
+            self._workers = [asyncio.create_task(self._work(), name=f"{id} sender") for _ in range(self._queue.num_consumers)]
+
+    async def stop(self) -> None:
+        """Sends what waits, each batch once, for at most SHUTDOWN_SECONDS; the rest goes back to its callers."""
+        self._stopping.set()
+        self._room.set()
+        async with self._ready:
+            self._ready.notify_all()
+        if self._workers:
+            _done, late = await asyncio.wait(self._workers, timeout=SHUTDOWN_SECONDS)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*self._workers, return_exceptions=True)
+            self._workers = []
+        while self._waiting:
+            item = self._waiting.popleft()
+            self._finish(item, Refused("shutdown", "the agent stopped before the backend took the data"))
+        if self._queue is not None:
+            self._context.ledger.forget("otelcol_exporter_queue_size", exporter=self._context.id)
+            self._context.ledger.forget("otelcol_exporter_queue_capacity", exporter=self._context.id)
+
+    def account(self, signal: Signal) -> ExporterAccount:
+        """The exporter's account for a signal."""
+        account = self._accounts.get(signal)
+        if account is None:
+            account = self._accounts[signal] = self._context.ledger.exporter(self._context.id, signal)
+        return account
+
+    async def consume(self, batch: AnyBatch) -> None:
+        """As `Consumer.consume`."""
+        if self._queue is None:
+            await self._deliver(batch)
+            return
+        await self._make_room(batch)
+        item = _Item(batch, asyncio.get_running_loop().create_future())
+        self._waiting.append(item)
+        async with self._ready:
+            self._ready.notify()
+        try:
+            await item.future
+        except asyncio.CancelledError:
+            # nobody was promised anything: what no consumer took up yet is withdrawn
+            if not item.started and item in self._waiting:
+                self._waiting.remove(item)
+                self._give_back(batch)
+            raise
+
+    async def _make_room(self, batch: AnyBatch) -> None:
+        assert self._queue is not None
+        cost = self._cost(batch)
+        while True:
+            if self._stopping.is_set():
+                raise Refused("shutdown", "the agent is stopping", retry_after=5)
+            full = self._size + cost > self._queue.queue_size and self._size > 0
+            if not full and self._context.host.reserve(batch.size):
+                self._size += cost
+                return
+            if not (full and self._queue.block_on_overflow):
+                self.account(batch.signal).enqueue_failed(batch.count)
+                raise Refused("sending queue full" if full else "memory budget used up",
+                              f"{self._context.id} holds {self._size} of {self._queue.queue_size} {self._queue.sizer}",
+                              retry_after=1)
+            self._room.clear()
+            await self._room.wait()
+
+    def _cost(self, batch: AnyBatch) -> int:
+        assert self._queue is not None
+        return {"requests": 1, "items": batch.count, "bytes": batch.size}[self._queue.sizer]
+
+    def _give_back(self, batch: AnyBatch) -> None:
+        self._size -= self._cost(batch)
+        self._context.host.release(batch.size)
+        self._room.set()
+
+    def _finish(self, item: _Item, error: BaseException | None) -> None:
+        self._give_back(item.batch)
+        if item.future.done():  # the caller went away while the request was under way
+            return
+        if error is None:
+            item.future.set_result(None)
+        else:
+            item.future.set_exception(error)
+
+    async def _work(self) -> None:
+        while True:
+            async with self._ready:
+                while not self._waiting:
+                    if self._stopping.is_set():
+                        return
+                    await self._ready.wait()
+                item = self._waiting.popleft()
+            item.started = True
+            error: BaseException | None = None
+            try:
+                await self._deliver(item.batch)
+            except asyncio.CancelledError:
+                self._finish(item, Refused("shutdown", "the agent stopped before the backend took the data"))
+                raise
+            except Exception as failure:
+                error = failure
+            self._finish(item, error)
+
+    async def _deliver(self, batch: AnyBatch) -> None:
+        """One batch, tried until it is taken, refused for good or out of time."""
+        backoff: Backoff | None = None
+        account = self.account(batch.signal)
+        while True:
+            try:
+                if self._timeout:
+                    async with asyncio.timeout(self._timeout):
+                        await self._send(batch)
+                else:
+                    await self._send(batch)
+            except TimeoutError:
+                refusal = Refused("timeout", f"no answer within {self._timeout:g} s")
+            except Refused as caught:
+                refusal = caught
+            except Exception as error:
+                # a defect of ours must not become an endless retry; the data is lost and that is counted
+                self._context.log.exception("cannot send a batch")
+                refusal = Refused("internal error", type(error).__name__, permanent=True)
+            else:
+                account.sent(batch.count)
+                if not self._healthy:
+                    self._healthy = True
+                    self._context.report(None)
+                    self._context.log.info("sending again")
+                return
+            if refusal.permanent:
+                account.send_failed(batch.count)
+                self._context.ledger.dropped(self._context.id, batch.signal, refusal.reason, batch.count)
+                self._complain(refusal, f"dropped {batch.count} {batch.signal.items}, the backend will not take them")
+                raise refusal
+            if backoff is None:
+                backoff = Backoff(self._retry, self._context.host.keep_retrying)
+            wait = backoff.wait(refusal.retry_after) if self._retry.enabled else None
+            if wait is None or self._stopping.is_set():
+                account.send_failed(batch.count)
+                self._complain(refusal, f"giving {batch.count} {batch.signal.items} back, out of retries")
+                raise Refused(refusal.reason, refusal.detail, retry_after=refusal.retry_after)
+            self._complain(refusal, "sending failed, will try again")
+            await self._sleep(wait)
+
+    async def _sleep(self, seconds: float) -> None:
+        """Waits, but not through a shutdown."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        except TimeoutError:
+            pass
+
+    def _complain(self, refusal: Refused, consequence: str) -> None:
+        """Sets the status each time, logs at most once in LOG_EVERY seconds."""
+        self._healthy = False
+        self._context.report(str(refusal))
+        now = time.monotonic()
+        if now - self._logged >= LOG_EVERY or not self._logged:
+            self._logged = now
+            self._context.log.warning("%s: %s", consequence, refusal)
