@@ -1,0 +1,35 @@
+"""`nop`: takes everything and throws it away, counted as sent. For trying out pipelines and for benchmarks.
+
+Fails never. Upstream: exporter/nopexporter of the OpenTelemetry Collector.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kofagent.config.base import ComponentConfig
+from kofagent.pipeline.component import Context, Exporter
+from kofagent.telemetry.batch import AnyBatch
+from kofagent.telemetry.signal import Signal
+
+
+class Config(ComponentConfig):
+    """No options."""
+
+
+class NopExporter(Exporter):
+    """Owns whatever it is given by forgetting it."""
+
+    Config = Config
+    columns = True
+
+    def __init__(self, config: Any, context: Context) -> None:
+        super().__init__(config, context)
+        self._sent = {s: context.ledger.exporter(context.id, s).sent for s in Signal}
+
+    async def consume(self, batch: AnyBatch) -> None:
+        """Counts the items as sent."""
+        self._sent[batch.signal](batch.count)
+
+
+COMPONENT = NopExporter

@@ -1,0 +1,22 @@
+"""`nop`: a receiver that never brings anything. Some pipelines need one beside a connector or for a trial.
+
+Fails never. Upstream: receiver/nopreceiver of the OpenTelemetry Collector.
+"""
+
+from __future__ import annotations
+
+from kofagent.config.base import ComponentConfig
+from kofagent.pipeline.component import Receiver
+
+
+class Config(ComponentConfig):
+    """No options."""
+
+
+class NopReceiver(Receiver):
+    """Starts, stops, and does nothing in between."""
+
+    Config = Config
+
+
+COMPONENT = NopReceiver

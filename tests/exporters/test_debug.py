@@ -1,0 +1,134 @@
+"""debug: what it prints at each verbosity, and how it samples."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from pydantic import ValidationError
+
+from kofagent.exporters.debug import COMPONENT, Sampler
+from kofagent.pipeline.component import StartError
+from kofagent.telemetry.batch import Batch, MetricBatch, Samples
+from kofagent.telemetry.series import Family, Series
+from kofagent.telemetry.signal import Signal
+from tests.support.components import make
+
+
+def logs(records: int = 2) -> Batch:
+    request = ExportLogsServiceRequest()
+    resource = request.resource_logs.add()
+    resource.resource.attributes.add(key="service.name").value.string_value = "shop"
+    scope = resource.scope_logs.add()
+    scope.scope.name, scope.scope.version = "lib", "1"
+    for i in range(records):
+        record = scope.log_records.add(time_unix_nano=1581452773000000789, severity_number=9, severity_text="Info")
+        record.body.string_value = f"line {i}"
+        record.attributes.add(key="n").value.int_value = i
+    return Batch(Signal.LOGS, request.SerializeToString(), records)
+
+
+def metrics() -> Batch:
+    request = ExportMetricsServiceRequest()
+    scope = request.resource_metrics.add().scope_metrics.add()
+    total = scope.metrics.add(name="total", unit="1")
+    total.sum.is_monotonic, total.sum.aggregation_temporality = True, 2
+    for value in (1, 2):
+        point = total.sum.data_points.add(as_int=value, time_unix_nano=1581452773000000789)
+        point.attributes.add(key="k").value.string_value = "v"
+    scope.metrics.add(name="level").gauge.data_points.add(as_double=1.5)
+    return Batch(Signal.METRICS, request.SerializeToString(), 3)
+
+
+def columns() -> MetricBatch:
+    family = Family("up", "gauge", "Is it up.", "")
+    return MetricBatch([Samples([Series((("__name__", "up"), ("job", j)), family) for j in "ab"], [1.0, 0.0], 1581452773000)])
+
+
+def traces() -> Batch:
+    request = ExportTraceServiceRequest()
+    scope = request.resource_spans.add().scope_spans.add()
+    span = scope.spans.add(name="GET /", trace_id=bytes(range(1, 17)), span_id=bytes(range(17, 25)), kind=2)
+    span.status.code = 2
+    span.status.message = "broken"
+    span.events.add(name="boom").attributes.add(key="a").value.bool_value = True
+    return Batch(Signal.TRACES, request.SerializeToString(), 1)
+
+
+async def printed(batch: Any, caplog: pytest.LogCaptureFixture, **options: Any) -> str:
+    debug = make(COMPONENT, options, kind="exporters", id="debug")
+    await debug.start()
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        await debug.consume(batch)
+    await debug.stop()
+    return "\n".join(r.getMessage() for r in caplog.records)
+
+
+@pytest.mark.parametrize(("batch", "line"), [
+    (logs(5), 'Logs {"resource logs": 1, "log records": 5}'),
+    (metrics(), 'Metrics {"resource metrics": 1, "metrics": 2, "data points": 3}'),
+    (columns(), 'Metrics {"resource metrics": 1, "metrics": 1, "data points": 2}'),
+    (traces(), 'Traces {"resource spans": 1, "spans": 1}'),
+    (Batch(Signal.METRICS, b"\x0a\xff\x01\x12", 0), 'Metrics {"resource metrics": 1, "metrics": 0, "data points": 0}'),
+])
+async def test_basic(batch: Any, line: str, caplog: pytest.LogCaptureFixture) -> None:
+    assert await printed(batch, caplog) == line
+
+
+def test_sampling_is_zaps() -> None:
+    sampler = Sampler(2, 3)
+    assert [sampler.take("a", 0.5) for _ in range(9)] == [True, True, False, False, True, False, False, True, False]
+    assert sampler.take("b", 0.6)
+    assert sampler.take("a", 1.6)
+    nothing_after = Sampler(1, 0)
+    assert [nothing_after.take("a", 0) for _ in range(3)] == [True, False, False]
+
+
+async def test_every_batch_counts_as_sent_printed_or_not(caplog: pytest.LogCaptureFixture) -> None:
+    debug = make(COMPONENT, {"sampling_initial": 1, "sampling_thereafter": 0}, kind="exporters", id="debug")
+    await debug.start()
+    with caplog.at_level(logging.INFO):
+        for _ in range(4):
+            await debug.consume(logs())
+    assert len(caplog.records) == 1
+    assert debug.context.ledger.total("otelcol_exporter_sent_log_records_total", exporter="debug") == 8
+
+
+async def test_own_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "out"
+    debug = make(COMPONENT, {"use_internal_logger": False, "output_paths": [str(file), "stdout"]}, kind="exporters")
+    await debug.start()
+    await debug.consume(logs())
+    await debug.stop()
+    line = 'Logs {"resource logs": 1, "log records": 2}\n'
+    assert file.read_text() == line
+    assert capsys.readouterr().out == line
+
+
+async def test_an_output_that_cannot_be_opened(tmp_path: Path) -> None:
+    debug = make(COMPONENT, {"use_internal_logger": False, "output_paths": [str(tmp_path / "no" / "out")]}, kind="exporters")
+    with pytest.raises(StartError, match="No such file"):
+        await debug.start()
+
+
+async def test_a_full_disk_does_not_hold_up(caplog: pytest.LogCaptureFixture) -> None:
+    debug = make(COMPONENT, {"use_internal_logger": False, "output_paths": ["/dev/full"]}, kind="exporters", id="debug")
+    await debug.start()
+    for _ in range(3):
+        await debug.consume(logs())
+    await debug.stop()
+    assert len([r for r in caplog.records if "No space" in r.getMessage()]) == 1
+    assert debug.context.ledger.total("otelcol_exporter_sent_log_records_total", exporter="debug") == 6
+
+
+@pytest.mark.parametrize("options", [{"verbosity": "loud"}, {"output_paths": ["x"]},
+                                     {"use_internal_logger": False, "output_paths": []}, {"sampling_initial": -1}])
+def test_wrong_options(options: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        make(COMPONENT, options, kind="exporters")
