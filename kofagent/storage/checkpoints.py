@@ -1,0 +1,79 @@
+"""Small durable state by key: file offsets and the like. The interface, and an implementation that forgets.
+
+An extension that keeps such state (`file_storage`) implements `StorageExtension`; a component that has `storage: ID` in its
+options does `store = await context.host.extension(ID).open_store(context.kind, context.id)` in `start` and
+`await store.close()` in `stop`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+
+class KeyValueStore(Protocol):
+    """Bytes by key, private to one component. Every call may touch a disk; none blocks the event loop for it.
+
+    A call that returned has survived a crash of the process. A failing disk raises OSError.
+    """
+
+    async def get(self, key: str) -> bytes | None:
+        """The value, None when there is none."""
+        ...
+
+    async def set(self, key: str, value: bytes) -> None:
+        """Keeps the value."""
+        ...
+
+    async def delete(self, key: str) -> None:
+        """Forgets the value; nothing happens when there is none."""
+        ...
+
+    async def items(self, prefix: str = "") -> dict[str, bytes]:
+        """All keys that start with `prefix`, with their values."""
+        ...
+
+    async def apply(self, changes: Mapping[str, bytes | None]) -> None:
+        """Sets many keys (None deletes) as one transaction: all of it is kept or nothing."""
+        ...
+
+    async def close(self) -> None:
+        """Gives the store back. May be called more than once."""
+        ...
+
+
+class StorageExtension(Protocol):
+    """What an extension named under `storage` offers."""
+
+    async def open_store(self, kind: str, id: str, name: str = "") -> KeyValueStore:
+        """The store of one component; `name` tells several stores of one component apart. StartError if it cannot be had."""
+        ...
+
+
+class MemoryStore:
+    """A `KeyValueStore` that lives as long as the process."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, bytes] = {}
+
+    async def get(self, key: str) -> bytes | None:
+        return self.values.get(key)
+
+    async def set(self, key: str, value: bytes) -> None:
+        self.values[key] = value
+
+    async def delete(self, key: str) -> None:
+        self.values.pop(key, None)
+
+    async def items(self, prefix: str = "") -> dict[str, bytes]:
+        return {k: v for k, v in self.values.items() if k.startswith(prefix)}
+
+    async def apply(self, changes: Mapping[str, bytes | None]) -> None:
+        for key, value in changes.items():
+            if value is None:
+                self.values.pop(key, None)
+            else:
+                self.values[key] = value
+
+    async def close(self) -> None:
+        """Nothing to give back."""
