@@ -1,0 +1,89 @@
+"""`kofagent COMMAND`: arguments of every command. What a command does is in the file of its name."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from kofagent import __version__
+
+SOURCES_HELP = """\
+where the configuration comes from (one of):
+  --values FILE --role ROLE   KOF's collectors-values.yaml; repeat --values to lay files over each other, as helm -f does
+  --config FILE               OpenTelemetry Collector YAML; repeat to merge, as the collector does; also yaml:KEY: VALUE
+"""
+
+
+def _sources(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--values", action="append", default=[], metavar="FILE", help="a collectors-values.yaml (repeatable)")
+    parser.add_argument("--role", choices=("node", "k8scluster"), help="which collector of the values: node or k8scluster")
+    parser.add_argument("--generation", choices=("0.1.1", "0.3.0"), help="generation of the values, where the keys do not tell")
+    parser.add_argument("--config", action="append", default=[], metavar="FILE", help="collector configuration (repeatable)")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="kofagent", description="OpenTelemetry-compatible telemetry collector agent for k0rdent's KOF.",
+        epilog="example: kofagent run --values collectors-values.yaml --role node",
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--version", action="version", version=f"kofagent {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    def command(name: str, help: str, example: str, more: str = "") -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".",
+                                   epilog=f"{more}example: {example}", formatter_class=argparse.RawDescriptionHelpFormatter)
+
+    run = command("run", "run the pipelines of a configuration until SIGTERM or SIGINT; SIGHUP reloads",
+                  "kofagent run --values collectors-values.yaml --values configs/no-cluster.yaml --role node", SOURCES_HELP)
+    _sources(run)
+    dev = command("dev", "collect this machine's metrics and logs and local OTLP into an embedded region, and show it live",
+                  "kofagent dev --logs '/var/log/*.log'")
+    dev.add_argument("--logs", action="append", default=[], metavar="GLOB", help="log files to tail (default: /var/log)")
+    dev.add_argument("--config", action="append", default=[], metavar="FILE", help="configuration merged over the built-in one")
+    dev.add_argument("--seconds", type=float, default=0, help="stop by itself after this many seconds (default: never)")
+    dev.add_argument("--otlp-grpc", default="127.0.0.1:4317", metavar="HOST:PORT", help="where OTLP/gRPC is taken (default: %(default)s)")
+    dev.add_argument("--otlp-http", default="127.0.0.1:4318", metavar="HOST:PORT", help="where OTLP/HTTP is taken (default: %(default)s)")
+    dev.add_argument("--region", default="127.0.0.1:18480", metavar="HOST:PORT",
+                     help="where the embedded region listens (default: %(default)s)")
+    validate = command("validate", "check a configuration and name everything that is wrong with it",
+                       "kofagent validate --config otel.yaml", SOURCES_HELP)
+    _sources(validate)
+    render = command("render", "print the effective configuration as YAML",
+                     "kofagent render --values collectors-values.yaml --role node --explain", SOURCES_HELP)
+    _sources(render)
+    render.add_argument("--explain", action="store_true", help="say for every key which layer and line set it")
+    explain = command("explain", "print what a pipeline was compiled to",
+                      "kofagent explain logs --values collectors-values.yaml --role node", SOURCES_HELP)
+    explain.add_argument("pipeline", metavar="PIPELINE", help="name of a pipeline, such as logs or metrics/node")
+    _sources(explain)
+    components = command("components", "list the components, or print their reference or the configuration's JSON Schema",
+                         "kofagent components --docs docs/components")
+    components.add_argument("component", nargs="?", metavar="TYPE", help="print the reference of one component type")
+    components.add_argument("--schema", action="store_true", help="print the JSON Schema of the configuration")
+    components.add_argument("--docs", metavar="DIR", help="write the reference, one Markdown page per component, into DIR")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command; the exit code is 0, 1 for a bad configuration or a failed start, 2 for a bad command line."""
+    parser = build_parser()
+    arguments = parser.parse_args(argv)
+    if hasattr(arguments, "values") and arguments.command != "dev":
+        if bool(arguments.values) == bool(arguments.config):
+            parser.error(f"{arguments.command} needs either --values FILE --role ROLE or --config FILE")
+        if arguments.values and not arguments.role:
+            parser.error("--values needs --role node or --role k8scluster")
+    module = importlib.import_module(f"kofagent.cli.{arguments.command}")
+    try:
+        code: int = module.main(arguments)
+        return code
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output went away; nothing is left to say
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

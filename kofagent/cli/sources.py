@@ -1,0 +1,36 @@
+"""What `--values`, `--role` and `--config` name, loaded; errors of a configuration printed the same way by every command."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from kofagent.config.errors import ConfigErrors
+from kofagent.config.load import LoadedConfig, load_config
+from kofagent.pipeline import registry
+from kofagent.pipeline.graph import StartErrors
+
+
+def load(arguments: argparse.Namespace) -> LoadedConfig:
+    """The validated configuration; ConfigErrors with everything that is wrong."""
+    if arguments.values:
+        from kofagent.values import load_values
+
+        return load_values(arguments.values, arguments.role, registry, generation=arguments.generation, environ=os.environ)
+    return load_config(arguments.config, registry, environ=os.environ)
+
+
+def print_warnings(config: LoadedConfig) -> None:
+    """Warnings on standard error, a line each."""
+    for warning in config.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+
+
+def explain(error: Exception, config: LoadedConfig | None = None) -> str:
+    """The lines a user sees: `FILE:LINE: path: what is wrong; what to do`."""
+    if isinstance(error, ConfigErrors):
+        return str(error)
+    if isinstance(error, StartErrors) and config is not None:
+        return str(ConfigErrors([config.error(path, message) for path, message in error.problems]))
+    return str(error)

@@ -1,0 +1,249 @@
+"""From a validated configuration to components that are wired, started and stopped in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from kofagent.pipeline import registry
+from kofagent.pipeline.component import (
+    Component,
+    Connector,
+    Consumer,
+    Context,
+    Exporter,
+    Extension,
+    Host,
+    Processor,
+    Receiver,
+    StartError,
+)
+from kofagent.pipeline.fanout import AsOtlp, fan_out
+from kofagent.telemetry.signal import Signal
+
+log = logging.getLogger("kofagent.graph")
+
+
+class PipelineConfig(Protocol):
+    """`service.pipelines.<name>`."""
+
+    receivers: Sequence[str]
+    processors: Sequence[str]
+    exporters: Sequence[str]
+
+
+class Plan(Protocol):
+    """What a graph is built from: validated options by kind and id, pipelines by name, extensions in order."""
+
+    components: Mapping[str, Mapping[str, Any]]
+    pipelines: Mapping[str, Any]
+    extensions: Sequence[str]
+
+
+class StartErrors(StartError):
+    """Everything that kept the components from starting: (path of the component in the configuration, sentence)."""
+
+    def __init__(self, problems: Sequence[tuple[tuple[str, ...], str]]) -> None:
+        self.problems = list(problems)
+        super().__init__("; ".join(f"{'.'.join(path)}: {message}" for path, message in problems))
+
+
+def signal_of(pipeline: str) -> Signal:
+    """The signal in a pipeline's name: `logs` of `logs/audit`."""
+    return Signal(pipeline.split("/", 1)[0])
+
+
+class Graph:
+    """All components of one configuration. `start` once, `stop` once."""
+
+    def __init__(self, plan: Plan, host: Host) -> None:
+        self._plan = plan
+        self._host = host
+        self.extensions: dict[str, Extension] = {}
+        self.receivers: dict[str, Receiver] = {}
+        self.exporters: dict[str, Exporter] = {}
+        self.connectors: dict[str, Connector] = {}
+        self.processors: dict[str, list[Processor]] = {}  # by pipeline, in order
+        self.heads: dict[str, Consumer] = {}  # what receivers hand their data to, by pipeline
+        self._started: list[tuple[tuple[str, ...], Component]] = []
+
+    def build(self) -> None:
+        """Makes and wires every component; nothing touches the outside yet. StartErrors names all that cannot be made."""
+        problems: list[tuple[tuple[str, ...], str]] = []
+        plan = self._plan
+        for id in plan.extensions:
+            self._make("extensions", id, self.extensions, problems)
+        connectors = set(plan.components.get("connectors", {}))
+        for pipeline in plan.pipelines.values():
+            for id in pipeline.exporters:
+                kind, into = ("connectors", self.connectors) if id in connectors else ("exporters", self.exporters)
+                if id not in into:
+                    self._make(kind, id, into, problems)  # type: ignore[arg-type]
+            for id in pipeline.receivers:
+                if id in connectors:
+                    if id not in self.connectors:
+                        self._make("connectors", id, self.connectors, problems)
+                elif id not in self.receivers:
+                    self._make("receivers", id, self.receivers, problems)
+        for name, pipeline in plan.pipelines.items():
+            chain: list[Processor] = []
+            for id in pipeline.processors:
+                made: dict[str, Processor] = {}
+                self._make("processors", id, made, problems)
+                if id in made:
+                    made[id].signal = signal_of(name)
+                    chain.append(made[id])
+            self.processors[name] = chain
+        problems += self._signal_problems()
+        if problems:
+            raise StartErrors(problems)
+        self._wire()
+
+    def _make(self, kind: str, id: str, into: dict[str, Any], problems: list[tuple[tuple[str, ...], str]]) -> None:
+        try:
+            cls = registry.load(kind, registry.type_of(id))
+            into[id] = cls(self._plan.components[kind][id], Context(kind[:-1], id, self._host))
+        except (StartError, ValueError) as error:
+            problems.append(((kind, id), str(error)))
+
+    def _signal_problems(self) -> Iterable[tuple[tuple[str, ...], str]]:
+        """Components named in a pipeline of a signal they do not have, connectors with only one end."""
+        for name, pipeline in self._plan.pipelines.items():
+            signal = signal_of(name)
+            for kind, ids in (("receivers", pipeline.receivers), ("processors", pipeline.processors), ("exporters", pipeline.exporters)):
+                for id in ids:
+                    component = self._find(kind, id, name)
+                    if component is not None and not isinstance(component, Connector) and signal not in component.signals:
+                        can = ", ".join(sorted(s.value for s in component.signals))
+                        yield ("service", "pipelines", name, kind), f"{id!r} does not support {signal.value}; it supports {can}"
+        for id, connector in self.connectors.items():
+            into = [n for n, p in self._plan.pipelines.items() if id in p.exporters]
+            out = [n for n, p in self._plan.pipelines.items() if id in p.receivers]
+            if not into or not out:
+                where = "as an exporter" if not into else "as a receiver"
+                yield ("connectors", id), f"is used on one side only; name it {where} of another pipeline as well"
+            for a in into:
+                for b in out:
+                    if (signal_of(a), signal_of(b)) not in connector.routes:
+                        yield ("connectors", id), f"cannot join pipeline {a!r} to {b!r}"
+
+    def _find(self, kind: str, id: str, pipeline: str) -> Component | None:
+        if id in self.connectors:
+            return self.connectors[id]
+        if kind == "processors":
+            return next((p for p in self.processors[pipeline] if p.context.id == id), None)
+        return (self.receivers if kind == "receivers" else self.exporters).get(id)
+
+    def _wire(self) -> None:
+        for name, pipeline in self._plan.pipelines.items():
+            ends = [self.connectors.get(id) or self.exporters[id] for id in pipeline.exporters]
+            plain: list[Consumer] = [e for e in ends if not e.columns]
+            consumers: list[Consumer] = [e for e in ends if e.columns]
+            if plain:  # one conversion serves all that need it
+                consumers.append(_entry(fan_out(plain), signal_of(name)))
+            head = fan_out(consumers)
+            for processor in reversed(self.processors[name]):
+                processor.next = head
+                head = processor if processor.columns else _entry(processor, processor.signal)
+            self.heads[name] = head
+        for id, receiver in self.receivers.items():
+            heads: dict[Signal, list[Consumer]] = {}
+            for name, pipeline in self._plan.pipelines.items():
+                if id in pipeline.receivers:
+                    heads.setdefault(signal_of(name), []).append(self.heads[name])
+            receiver.outputs = {signal: fan_out(consumers) for signal, consumers in heads.items()}
+        for id, connector in self.connectors.items():
+            connector.outputs = {name: self.heads[name] for name, p in self._plan.pipelines.items() if id in p.receivers}
+
+    async def start(self) -> None:
+        """Extensions, exporters, connectors, processors, receivers; every failure is collected, then all is stopped again."""
+        problems: list[tuple[tuple[str, ...], str]] = []
+        order: list[tuple[tuple[str, ...], Component]] = [(("extensions", i), c) for i, c in self.extensions.items()]
+        order += [(("exporters", i), c) for i, c in self.exporters.items()]
+        order += [(("connectors", i), c) for i, c in self.connectors.items()]
+        order += [(("processors", p.context.id), p) for chain in self.processors.values() for p in reversed(chain)]
+        order += [(("receivers", i), c) for i, c in self.receivers.items()]
+        for path, component in order:
+            self._started.append((path, component))
+            try:
+                await component.start()
+            except StartError as error:
+                problems.append((path, str(error)))
+            except OSError as error:
+                problems.append((path, error.strerror or type(error).__name__))
+            else:
+                component.context.report(None)
+        if problems:
+            await self.stop()
+            raise StartErrors(problems)
+
+    async def stop(self, seconds: float = 9.0) -> None:
+        """Receivers stop taking data, then each pipeline hands on what it holds, exporters drain, extensions go last."""
+        deadline = asyncio.get_running_loop().time() + seconds
+        await self._stop_all(self.receivers.values(), deadline - 0.6 * seconds)
+        for name in self._pipelines_downstream():
+            for processor in self.processors[name]:
+                await self._stop_all([processor], deadline - 0.5 * seconds)
+        await self._stop_all(self.connectors.values(), deadline - 0.5 * seconds)
+        await self._stop_all(self.exporters.values(), deadline)
+        await self._stop_all(self.extensions.values(), deadline + 0.5)
+
+    def _pipelines_downstream(self) -> list[str]:
+        """Pipelines with those that feed others through connectors before the ones they feed."""
+        order: list[str] = []
+
+        def visit(name: str, seen: tuple[str, ...]) -> None:
+            if name in order or name in seen:
+                return
+            for id in self._plan.pipelines[name].receivers:
+                if id in self.connectors:
+                    for other, pipeline in self._plan.pipelines.items():
+                        if id in pipeline.exporters:
+                            visit(other, (*seen, name))
+            order.append(name)
+
+        for name in self._plan.pipelines:
+            visit(name, ())
+        return order
+
+    async def _stop_all(self, components: Iterable[Component], deadline: float) -> None:
+        async def stop(component: Component) -> None:
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await component.stop()
+            except TimeoutError:
+                component.context.log.warning("did not stop in time; what it still held goes back to its senders")
+            except Exception:
+                component.context.log.exception("failed while stopping")
+
+        await asyncio.gather(*[stop(c) for c in components])
+
+    def describe(self) -> dict[str, Any]:
+        """Pipelines and components as plain data."""
+        return {
+            "pipelines": {name: {"receivers": list(p.receivers), "processors": list(p.processors), "exporters": list(p.exporters)}
+                          for name, p in self._plan.pipelines.items()},
+            "extensions": list(self._plan.extensions),
+        }
+
+    def explain(self, pipeline: str) -> str:
+        """The compiled chain of a pipeline, component by component."""
+        plan = self._plan.pipelines[pipeline]
+        out = [f"# pipeline {pipeline}"]
+        for kind, ids in (("receivers", plan.receivers), ("processors", plan.processors), ("exporters", plan.exporters)):
+            for id in ids:
+                component = self._find(kind, id, pipeline)
+                assert component is not None
+                form = "columns and OTLP bytes" if component.columns else "OTLP bytes"
+                takes = "" if kind == "receivers" else f", takes {form}"
+                out.append(f"\n# {component.context.kind} {id} ({type(component).__module__}{takes})")
+                explain = getattr(component, "explain", None)
+                if explain is not None:
+                    out.append(explain())
+        return "\n".join(out) + "\n"
+
+
+def _entry(consumer: Consumer, signal: Signal) -> Consumer:
+    return AsOtlp(consumer) if signal is Signal.METRICS else consumer

@@ -1,0 +1,167 @@
+"""The running service: one graph, the agent's own telemetry, the memory budget, component statuses, reload."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from kofagent import __version__
+from kofagent.pipeline.component import Extension, StartError
+from kofagent.pipeline.graph import Graph, Plan, StartErrors
+from kofagent.pipeline.telemetry import OwnTelemetry
+from kofagent.storage import memory
+from kofagent.telemetry.ledger import Ledger
+
+log = logging.getLogger("kofagent.service")
+
+BUDGET_SHARE = 0.25
+BUDGET_MAX = 256 * 1024 * 1024
+"""Data waiting in memory may take a quarter of the memory there is, at most this many bytes."""
+
+
+class ServicePlan(Plan):
+    """A plan with what the service itself needs."""
+
+    telemetry: Any
+    keep_retrying: bool
+
+
+class Service:
+    """Runs a plan; implements `Host` for its components."""
+
+    def __init__(self, plan: ServicePlan, ledger: Ledger | None = None) -> None:
+        self.ledger = ledger or Ledger()
+        self.plan = plan
+        self.keep_retrying = bool(plan.keep_retrying)
+        self.resource: dict[str, str] = {
+            "service.name": "kofagent", "service.version": __version__, "service.instance.id": str(uuid.uuid4()),
+            "host.name": socket.gethostname(),
+        }
+        resource = getattr(plan.telemetry, "resource", None)
+        for key, value in (resource or {}).items():
+            if value is None:
+                self.resource.pop(key, None)
+            else:
+                self.resource[key] = str(value)
+        self._budget = min(BUDGET_MAX, int(memory.total() * BUDGET_SHARE))
+        self._reserved = 0
+        self._status: dict[str, str | None] = {}
+        self._graph: Graph | None = None
+        self._own: OwnTelemetry | None = None
+
+    @property
+    def graph(self) -> Graph:
+        """The graph that runs; only after `start`."""
+        assert self._graph is not None
+        return self._graph
+
+    async def start(self) -> None:
+        """Builds and starts everything; StartErrors says all that is wrong, and then nothing runs."""
+        problems: list[tuple[tuple[str, ...], str]] = []
+        own = OwnTelemetry(self.plan.telemetry, self.ledger, self.resource)
+        try:
+            await own.start()
+        except StartError as error:
+            problems.append((("service", "telemetry"), str(error)))
+        try:
+            await self._start_graph(self.plan)
+        except StartErrors as errors:
+            problems += errors.problems
+        if problems:
+            if self._graph is not None:
+                await self._graph.stop()
+                self._graph = None
+            await own.stop()
+            raise StartErrors(problems)
+        self._own = own
+        log.info("everything is ready, running %d pipelines", len(self.plan.pipelines))
+
+    async def _start_graph(self, plan: ServicePlan) -> None:
+        graph = Graph(plan, self)
+        self._status = {}
+        self._graph = graph
+        try:
+            graph.build()
+            await graph.start()
+        except BaseException:
+            self._graph = None
+            raise
+
+    async def reload(self, plan: ServicePlan) -> None:
+        """Stops the old graph and starts the new one; when that fails, the old configuration runs again and StartErrors is raised.
+
+        The ledger goes on counting; `service.telemetry` keeps what it had when the agent was started.
+        """
+        Graph(plan, self).build()  # what cannot even be built does not stop what runs
+        old = self.plan
+        await self.graph.stop()
+        try:
+            self.keep_retrying = bool(plan.keep_retrying)
+            await self._start_graph(plan)
+        except StartErrors:
+            self.keep_retrying = bool(old.keep_retrying)
+            await self._start_graph(old)
+            raise
+        self.plan = plan
+        log.info("configuration reloaded, running %d pipelines", len(plan.pipelines))
+
+    async def stop(self) -> None:
+        """Drains and stops everything."""
+        if self._graph is not None:
+            await self._graph.stop()
+            self._graph = None
+        if self._own is not None:
+            await self._own.stop()
+            self._own = None
+
+    # Host
+
+    def extension(self, id: str) -> Extension:
+        """As `Host.extension`."""
+        found = self._graph.extensions.get(id) if self._graph is not None else None
+        if found is None:
+            raise StartError(f"extension {id!r} is not running; name it under service.extensions")
+        return found
+
+    def reserve(self, size: int) -> bool:
+        """As `Host.reserve`; a batch larger than the whole budget may pass alone."""
+        if self._reserved and self._reserved + size > self._budget:
+            return False
+        self._reserved += size
+        return True
+
+    def release(self, size: int) -> None:
+        """As `Host.release`."""
+        self._reserved -= size
+
+    def report(self, component: str, error: str | None) -> None:
+        """As `Host.report`."""
+        self._status[component] = error
+
+    def status(self) -> Mapping[str, str | None]:
+        """As `Host.status`."""
+        return self._status
+
+    def describe(self) -> Mapping[str, Any]:
+        """As `Host.describe`."""
+        return self._graph.describe() if self._graph is not None else {"pipelines": {}, "extensions": []}
+
+
+async def run_until(service: Service, stop: asyncio.Event, reload: asyncio.Event, read_plan: Callable[[], ServicePlan],
+                    explain: Callable[[Exception], str]) -> None:
+    """Runs a started service until `stop`; `reload` reads the configuration again and keeps the old one when it is bad."""
+    while not stop.is_set():
+        waits = [asyncio.create_task(stop.wait()), asyncio.create_task(reload.wait())]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for task in waits:
+            task.cancel()
+        if reload.is_set() and not stop.is_set():
+            reload.clear()
+            try:
+                await service.reload(read_plan())
+            except Exception as error:
+                log.error("the new configuration is refused, the old one goes on running:\n%s", explain(error))

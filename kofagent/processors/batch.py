@@ -1,0 +1,204 @@
+"""batch: joins what arrives within `timeout` into batches of at least `send_batch_size` items.
+
+`consume` returns when the joined batch has an owner, so nobody is told "ok" early. Because senders wait, a batch goes out before
+`timeout` when nothing new has arrived for a twentieth of it: a sender that sends one request after the other is not slowed to
+one request per timeout. Joining serialized OTLP is concatenation; scraped samples stay columns.
+Upstream: processor/batchprocessor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from pydantic import Field, model_validator
+
+from kofagent.config.base import ComponentConfig, Duration
+from kofagent.pipeline.component import Context, Processor
+from kofagent.telemetry.batch import AnyBatch, Batch, MetricBatch, Samples
+from kofagent.telemetry.ledger import ProcessorAccount
+from kofagent.telemetry.refused import Refused
+from kofagent.wire import otlp
+
+QUIET_SHARE = 1 / 20
+MIN_QUIET = 0.005
+
+
+class Config(ComponentConfig):
+    """Options of batch."""
+
+    timeout: Duration = Field(0.2, ge=0, description="Longest wait for more items; 0: send at once.")
+    send_batch_size: int = Field(8192, ge=0, description="Items that trigger a batch at once; 0: only the timeout does.")
+    send_batch_max_size: int = Field(0, ge=0, description="Most items of one batch; larger ones are split. 0: no limit.")
+    metadata_keys: list[str] = Field([], description="Batches never mix different values of these request headers.")
+    metadata_cardinality_limit: int = Field(1000, ge=1, description="Most combinations of metadata_keys at a time.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Config:
+        if self.send_batch_max_size and self.send_batch_max_size < self.send_batch_size:
+            raise ValueError("send_batch_max_size must be greater or equal to send_batch_size")
+        lowered = [key.lower() for key in self.metadata_keys]
+        twice = {key for key in lowered if lowered.count(key) > 1}
+        if twice:
+            raise ValueError(f"metadata_keys names {', '.join(sorted(twice))} more than once")
+        self.metadata_keys = lowered
+        return self
+
+
+class _Waiting:
+    """What is being joined for one combination of metadata values: batches and who waits for them."""
+
+    __slots__ = ("batches", "count", "deadline", "future", "quiet_at")
+
+    def __init__(self, deadline: float, future: asyncio.Future[None]) -> None:
+        self.batches: list[AnyBatch] = []
+        self.count = 0
+        self.deadline = deadline
+        self.quiet_at = 0.0
+        self.future = future
+
+
+class BatchProcessor(Processor):
+    """One instance per pipeline; OTLP bytes and columns are joined apart."""
+
+    Config = Config
+    columns = True
+    config: Config
+    _account: ProcessorAccount
+
+    def __init__(self, config: Config, context: Context) -> None:
+        super().__init__(config, context)
+        self._groups: dict[tuple[object, ...], _Waiting] = {}
+        self._sending: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._quiet = max(config.timeout * QUIET_SHARE, min(MIN_QUIET, config.timeout))
+
+    async def start(self) -> None:
+        ledger, id = self.context.ledger, self.context.id
+        self._account = ledger.processor(id, self.signal)
+        self._size = ledger.histogram("otelcol_processor_batch_batch_send_size", "Items of the batches sent.", processor=id)
+        self._by_size = ledger.counter("otelcol_processor_batch_batch_size_trigger_send", "Batches sent because of their size.",
+                                       processor=id)
+        self._by_time = ledger.counter("otelcol_processor_batch_timeout_trigger_send", "Batches sent because of their age.",
+                                       processor=id)
+        ledger.gauge("otelcol_processor_batch_metadata_cardinality", "Combinations of metadata values being batched.",
+                     lambda: len(self._groups), processor=id)
+
+    async def stop(self) -> None:
+        """Sends what waits and waits for its answer."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for key in list(self._groups):
+            self._flush(key)
+        if self._sending:
+            await asyncio.gather(*self._sending, return_exceptions=True)
+
+    async def consume(self, batch: AnyBatch) -> None:
+        """Joins the batch to what waits; returns when the joined batch has an owner."""
+        self._account.incoming(batch.count)
+        config = self.config
+        key: tuple[object, ...] = (batch.signal, isinstance(batch, MetricBatch))
+        if config.metadata_keys:
+            found = batch.metadata or {}
+            key += tuple(found.get(name, ()) for name in config.metadata_keys)
+        now = asyncio.get_running_loop().time()
+        waiting = self._groups.get(key)
+        if waiting is None:
+            if config.metadata_keys and len(self._groups) >= config.metadata_cardinality_limit:
+                raise Refused("metadata cardinality limit", "more combinations of metadata_keys than the limit", retry_after=1)
+            waiting = self._groups[key] = _Waiting(now + config.timeout, asyncio.get_running_loop().create_future())
+        waiting.batches.append(batch)
+        waiting.count += batch.count
+        waiting.quiet_at = now + self._quiet
+        if config.timeout == 0 or 0 < config.send_batch_size <= waiting.count:
+            self._by_size(1)
+            self._flush(key)
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._quiet, self._tick)
+        try:
+            # shielded: the answer is everybody's whose items were joined
+            await asyncio.shield(waiting.future)
+        except asyncio.CancelledError:
+            if self._groups.get(key) is waiting and batch in waiting.batches:
+                waiting.batches.remove(batch)
+                waiting.count -= batch.count
+                if not waiting.batches:
+                    del self._groups[key]
+            raise
+
+    def _tick(self) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time() + 1e-4
+        self._timer = None
+        for key, waiting in list(self._groups.items()):
+            if now >= waiting.deadline or now >= waiting.quiet_at:
+                self._by_time(1)
+                self._flush(key)
+        if self._groups:
+            due = min(min(w.deadline, w.quiet_at) for w in self._groups.values())
+            self._timer = loop.call_at(due, self._tick)
+
+    def _flush(self, key: tuple[object, ...]) -> None:
+        waiting = self._groups.pop(key)
+        task = asyncio.get_running_loop().create_task(self._send(waiting), name=f"{self.context.id} sends")
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
+
+    async def _send(self, waiting: _Waiting) -> None:
+        error: BaseException | None = None
+        try:
+            for batch in self._joined(waiting.batches):
+                self._size(batch.count)
+                try:
+                    await self.next.consume(batch)
+                    self._account.outgoing(batch.count)
+                except Refused as refused:
+                    # a part that may come again outweighs a part that is lost and counted
+                    if error is None or not refused.permanent:
+                        error = refused
+        except Exception as failure:
+            error = failure
+        future = waiting.future
+        if error is None:
+            future.set_result(None)
+        else:
+            future.set_exception(error)
+            future.exception()  # retrieved here: all callers may have gone
+
+    def _joined(self, batches: list[AnyBatch]) -> list[AnyBatch]:
+        """The batches as one, or as several of at most send_batch_max_size items."""
+        most = self.config.send_batch_max_size
+        if isinstance(batches[0], MetricBatch):
+            columns = MetricBatch.join([b for b in batches if isinstance(b, MetricBatch)])
+            return [columns] if not most or columns.count <= most else list(split_columns(columns, most))
+        joined = Batch.join([b for b in batches if isinstance(b, Batch)])
+        if not most or joined.count <= most:
+            return [joined]
+        parts = otlp.split(joined.signal.value, joined.payload, most)
+        return [Batch(joined.signal, payload, count, joined.metadata) for payload, count in parts]
+
+
+def split_columns(batch: MetricBatch, most: int) -> list[MetricBatch]:
+    """Batches of at most `most` samples each, in order."""
+    out: list[MetricBatch] = []
+    groups: list[Samples] = []
+    room = most
+    for group in batch.groups:
+        at = 0
+        while at < len(group.series):
+            end = min(len(group.series), at + room)
+            stamp = group.timestamp_ms
+            exemplars = {i - at: e for i, e in group.exemplars.items() if at <= i < end} if group.exemplars else None
+            groups.append(Samples(group.series[at:end], group.values[at:end],
+                                  stamp if isinstance(stamp, int) else stamp[at:end], group.resource, exemplars))
+            room -= end - at
+            at = end
+            if room == 0:
+                out.append(MetricBatch(groups))
+                groups, room = [], most
+    if groups:
+        out.append(MetricBatch(groups))
+    return out
+
+
+COMPONENT = BatchProcessor

@@ -1,0 +1,52 @@
+"""memory_limiter measures the process itself."""
+
+import pytest
+
+from kofagent.processors.memory_limiter import MemoryLimiter
+from kofagent.storage import memory
+from kofagent.telemetry.batch import Batch
+from kofagent.telemetry.refused import Refused
+from kofagent.telemetry.signal import Signal
+from tests.support.components import FakeHost, Sink, eventually, make
+
+
+async def test_refuses_over_the_limit_and_takes_again_below_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    sink, host = Sink(), FakeHost()
+    it: MemoryLimiter = make(MemoryLimiter, {"check_interval": "5ms", "limit_mib": 1 << 20}, kind="processor", id="memory_limiter",
+                             host=host)
+    it.next, it.signal = sink, Signal.LOGS
+    await it.start()
+    one = Batch(Signal.LOGS, b"", 1)
+    await it.consume(one)
+    monkeypatch.setattr(memory, "in_use", lambda: 1 << 45)
+    await eventually(lambda: host.statuses.get("processor/memory_limiter"))
+    with pytest.raises(Refused, match="memory limit") as error:
+        await it.consume(one)
+    assert not error.value.permanent
+    monkeypatch.undo()
+    await eventually(lambda: host.statuses.get("processor/memory_limiter") is None)
+    await it.consume(one)
+    assert sink.count == 2
+    await it.stop()
+
+
+def test_memory_is_measured_in_bytes_of_this_process() -> None:
+    before = memory.process_rss()
+    block = bytearray(64 * 1024 * 1024)
+    block[::4096] = b"x" * len(block[::4096])
+    assert memory.process_rss() - before > 48 * 1024 * 1024
+    assert memory.in_use() >= memory.process_rss() * 0.9
+    assert 0 < memory.total() <= memory.machine_total()
+
+
+def test_options_and_limits() -> None:
+    config = MemoryLimiter.Config.model_validate({"check_interval": "1s", "limit_mib": 100})
+    assert config.limits() == (80 * 1024 * 1024, 100 * 1024 * 1024)
+    config = MemoryLimiter.Config.model_validate({"check_interval": "1s", "limit_percentage": 50, "spike_limit_percentage": 10})
+    soft, hard = config.limits()
+    assert hard == memory.total() * 50 // 100
+    assert soft == hard - memory.total() * 10 // 100
+    for bad, words in (({"limit_mib": 1}, "check_interval"), ({"check_interval": "1s"}, "limit_mib or limit_percentage"),
+                       ({"check_interval": "1s", "limit_mib": 5, "spike_limit_mib": 5}, "smaller")):
+        with pytest.raises(ValueError, match=words):
+            MemoryLimiter.Config.model_validate(bad)

@@ -1,0 +1,183 @@
+"""The sending queue: who owns what, what is retried, what is counted."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from kofagent.config.blocks import QueueBlock, RetryBlock
+from kofagent.storage.sending import Backoff, Sender
+from kofagent.telemetry.batch import Batch
+from kofagent.telemetry.refused import Refused
+from kofagent.telemetry.signal import Signal
+from tests.support.components import FakeHost, eventually, make_context
+
+FAST = {"initial_interval": "1ms", "max_interval": "2ms"}
+
+
+def batch(count: int = 1, payload: bytes = b"x") -> Batch:
+    return Batch(Signal.LOGS, payload, count)
+
+
+class Backend:
+    """Answers with the listed exceptions, then takes everything; `gate` makes it wait."""
+
+    def __init__(self, *answers: Exception) -> None:
+        self.answers = list(answers)
+        self.taken: list[Any] = []
+        self.tries = 0
+        self.gate: asyncio.Event | None = None
+
+    async def send(self, batch: Any) -> None:
+        self.tries += 1
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.answers:
+            raise self.answers.pop(0)
+        self.taken.append(batch)
+
+
+def sender(backend: Backend, host: FakeHost, queue: dict[str, Any] | None = None, retry: dict[str, Any] | None = None) -> Sender:
+    return Sender(make_context("exporter", "otlphttp", host), backend.send,
+                  queue=QueueBlock.model_validate(queue or {}), retry=RetryBlock.model_validate({**FAST, **(retry or {})}))
+
+
+async def test_consume_returns_only_when_the_backend_has_it() -> None:
+    backend, host = Backend(), FakeHost()
+    backend.gate = asyncio.Event()
+    it = sender(backend, host)
+    await it.start()
+    task = asyncio.create_task(it.consume(batch(3)))
+    await eventually(lambda: backend.tries == 1)
+    assert not task.done()
+    assert host.ledger.total("otelcol_exporter_queue_size", exporter="otlphttp") == 1
+    backend.gate.set()
+    await task
+    assert [b.count for b in backend.taken] == [3]
+    assert host.ledger.total("otelcol_exporter_sent_log_records_total", exporter="otlphttp") == 3
+    assert host.reserved == 0
+    await it.stop()
+
+
+async def test_retryable_is_retried_and_permanent_is_dropped_with_its_reason() -> None:
+    backend, host = Backend(Refused("http 503"), Refused("connection")), FakeHost()
+    it = sender(backend, host)
+    await it.start()
+    await it.consume(batch())
+    assert backend.tries == 3
+    backend.answers = [Refused("http 400", permanent=True)]
+    with pytest.raises(Refused) as error:
+        await it.consume(batch(7))
+    assert error.value.permanent
+    assert host.ledger.total("kofagent_dropped_items_total", component="otlphttp", signal="logs", reason="http 400") == 7
+    assert host.ledger.total("otelcol_exporter_send_failed_log_records_total", exporter="otlphttp") == 7
+    await it.stop()
+
+
+async def test_out_of_retries_gives_the_data_back_uncounted_as_dropped() -> None:
+    backend, host = Backend(*[Refused("http 503") for _ in range(1000)]), FakeHost()
+    it = sender(backend, host, retry={"max_elapsed_time": "20ms"})
+    await it.start()
+    with pytest.raises(Refused) as error:
+        await it.consume(batch(2))
+    assert not error.value.permanent
+    assert host.ledger.sum("kofagent_dropped_items_total") == 0
+    assert host.ledger.total("otelcol_exporter_send_failed_log_records_total", exporter="otlphttp") == 2
+    await it.stop()
+
+
+async def test_a_full_queue_refuses_and_takes_again_when_there_is_room() -> None:
+    backend, host = Backend(), FakeHost()
+    backend.gate = asyncio.Event()
+    it = sender(backend, host, {"queue_size": 2, "num_consumers": 1})
+    await it.start()
+    first = [asyncio.create_task(it.consume(batch())) for _ in range(2)]
+    await eventually(lambda: host.ledger.total("otelcol_exporter_queue_size", exporter="otlphttp") == 2)
+    with pytest.raises(Refused, match="sending queue full"):
+        await it.consume(batch(5))
+    assert host.ledger.total("otelcol_exporter_enqueue_failed_log_records_total", exporter="otlphttp") == 5
+    backend.gate.set()
+    await asyncio.gather(*first)
+    await it.consume(batch())
+    assert len(backend.taken) == 3
+    await it.stop()
+
+
+async def test_block_on_overflow_waits_for_room() -> None:
+    backend, host = Backend(), FakeHost()
+    backend.gate = asyncio.Event()
+    it = sender(backend, host, {"queue_size": 1, "num_consumers": 1, "block_on_overflow": True})
+    await it.start()
+    tasks = [asyncio.create_task(it.consume(batch())) for _ in range(3)]
+    await eventually(lambda: backend.tries == 1)
+    backend.gate.set()
+    await asyncio.gather(*tasks)
+    assert len(backend.taken) == 3
+    await it.stop()
+
+
+async def test_the_memory_budget_refuses() -> None:
+    host = FakeHost(budget=1000)
+    it = sender(Backend(), host)
+    await it.start()
+    with pytest.raises(Refused, match="memory budget"):
+        await it.consume(batch(1, b"x" * 2000))
+    await it.consume(batch(1, b"x" * 100))
+    assert host.reserved == 0
+    await it.stop()
+
+
+async def test_cancelling_withdraws_what_no_consumer_took_up() -> None:
+    backend, host = Backend(), FakeHost()
+    backend.gate = asyncio.Event()
+    it = sender(backend, host, {"num_consumers": 1})
+    await it.start()
+    first = asyncio.create_task(it.consume(batch(1)))
+    await eventually(lambda: backend.tries == 1)
+    second = asyncio.create_task(it.consume(batch(2)))
+    await eventually(lambda: host.ledger.total("otelcol_exporter_queue_size", exporter="otlphttp") == 2)
+    second.cancel()
+    await asyncio.gather(second, return_exceptions=True)
+    backend.gate.set()
+    await first
+    await it.stop()
+    assert [b.count for b in backend.taken] == [1]
+    assert host.reserved == 0
+
+
+async def test_stop_sends_what_waits_and_gives_back_what_fails() -> None:
+    backend, host = Backend(), FakeHost()
+    backend.gate = asyncio.Event()
+    it = sender(backend, host, {"num_consumers": 1})
+    await it.start()
+    tasks = [asyncio.create_task(it.consume(batch(n))) for n in (1, 2)]
+    await eventually(lambda: backend.tries == 1)
+    stopping = asyncio.create_task(it.stop())
+    backend.answers = [Refused("http 503")]
+    backend.gate.set()
+    await stopping
+    answers = await asyncio.gather(*tasks, return_exceptions=True)
+    assert isinstance(answers[0], Refused)
+    assert answers[1] is None
+    assert [b.count for b in backend.taken] == [2]
+    assert host.reserved == 0
+
+
+async def test_a_defect_in_send_is_a_counted_drop_not_an_endless_retry() -> None:
+    backend, host = Backend(KeyError("x")), FakeHost()
+    it = sender(backend, host)
+    await it.start()
+    with pytest.raises(Refused):
+        await it.consume(batch(4))
+    assert host.ledger.total("kofagent_dropped_items_total", component="otlphttp", signal="logs", reason="internal error") == 4
+    await it.stop()
+
+
+def test_backoff_obeys_the_server_and_grows_to_the_cap() -> None:
+    backoff = Backoff(RetryBlock(randomization_factor=0, max_elapsed_time=0.0))
+    waits = [backoff.wait(None) for _ in range(7)]
+    assert waits == [5.0, 7.5, 11.25, 16.875, 25.3125, 30.0, 30.0]
+    assert backoff.wait(90.0) == 90.0
+    assert Backoff(RetryBlock(max_elapsed_time=1.0), keep_retrying=True).wait(50) is None  # the user set it
+    assert Backoff(RetryBlock(), keep_retrying=True).wait(4000) == 4000
+    assert Backoff(RetryBlock()).wait(4000) is None
