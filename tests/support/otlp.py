@@ -1,0 +1,165 @@
+"""OTLP requests for tests: hypothesis strategies over the official messages, and small builders."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from hypothesis import strategies as st
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+REQUEST: dict[str, Any] = {
+    "logs": ExportLogsServiceRequest, "metrics": ExportMetricsServiceRequest, "traces": ExportTraceServiceRequest}
+
+text = st.text(max_size=8)
+values = st.recursive(
+    st.one_of(text, st.booleans(), st.integers(-(1 << 63), (1 << 63) - 1), st.floats(allow_nan=False), st.binary(max_size=8),
+              st.none()),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(text, inner, max_size=3)), max_leaves=6)
+attributes = st.dictionaries(text, values, max_size=4)
+
+
+def set_value(any_value: Any, value: Any) -> None:
+    """Sets an official AnyValue from a Python value."""
+    if value is None:
+        return
+    if isinstance(value, bool):
+        any_value.bool_value = value
+    elif isinstance(value, str):
+        any_value.string_value = value
+    elif isinstance(value, int):
+        any_value.int_value = value
+    elif isinstance(value, float):
+        any_value.double_value = value
+    elif isinstance(value, bytes):
+        any_value.bytes_value = value
+    elif isinstance(value, list):
+        any_value.array_value.SetInParent()
+        for item in value:
+            set_value(any_value.array_value.values.add(), item)
+    else:
+        any_value.kvlist_value.SetInParent()
+        set_attributes(any_value.kvlist_value.values, value)
+
+
+def set_attributes(repeated: Any, items: dict[str, Any]) -> None:
+    """Adds official KeyValues."""
+    for key, value in items.items():
+        pair = repeated.add(key=key)
+        pair.value.SetInParent()
+        set_value(pair.value, value)
+
+
+@st.composite
+def requests(draw: Any, signal: str) -> Any:
+    """An official request message of the signal, of a few resources, scopes and records."""
+    request = REQUEST[signal]()
+    for _ in range(draw(st.integers(0, 3))):
+        entry = getattr(request, {"logs": "resource_logs", "metrics": "resource_metrics", "traces": "resource_spans"}[signal]).add()
+        if draw(st.booleans()):
+            entry.resource.SetInParent()
+            set_attributes(entry.resource.attributes, draw(attributes))
+        entry.schema_url = draw(text)
+        for _ in range(draw(st.integers(0, 2))):
+            scope = getattr(entry, {"logs": "scope_logs", "metrics": "scope_metrics", "traces": "scope_spans"}[signal]).add()
+            if draw(st.booleans()):
+                scope.scope.name = draw(text)
+                set_attributes(scope.scope.attributes, draw(attributes))
+            scope.schema_url = draw(text)
+            for _ in range(draw(st.integers(0, 4))):
+                _record(draw, signal, scope)
+    return request
+
+
+def _record(draw: Any, signal: str, scope: Any) -> None:
+    if signal == "logs":
+        record = scope.log_records.add(time_unix_nano=draw(st.integers(0, 1 << 62)), severity_number=draw(st.integers(0, 24)))
+        record.body.SetInParent()
+        set_value(record.body, draw(values))
+        record.trace_id = draw(st.sampled_from([b"", bytes(range(16))]))
+        set_attributes(record.attributes, draw(attributes))
+    elif signal == "traces":
+        span = scope.spans.add(trace_id=bytes(range(16)), span_id=bytes(range(8)), name=draw(text), kind=draw(st.integers(0, 5)))
+        set_attributes(span.attributes, draw(attributes))
+        for _ in range(draw(st.integers(0, 2))):
+            set_attributes(span.events.add(name=draw(text)).attributes, draw(attributes))
+        if draw(st.booleans()):
+            span.links.add(trace_id=bytes(range(16)), span_id=bytes(range(8)))
+            span.status.code = 2
+    else:
+        metric = scope.metrics.add(name=draw(text), unit=draw(text))
+        kind = draw(st.sampled_from(["", "gauge", "sum", "histogram", "exponential_histogram", "summary"]))
+        if not kind:
+            return
+        data = getattr(metric, kind)
+        data.SetInParent()
+        if kind in ("sum", "histogram", "exponential_histogram"):
+            data.aggregation_temporality = draw(st.integers(0, 2))
+        for _ in range(draw(st.integers(0, 5))):
+            point = data.data_points.add(time_unix_nano=draw(st.integers(0, 1 << 62)))
+            set_attributes(point.attributes, draw(attributes))
+            if kind in ("gauge", "sum"):
+                point.as_int = draw(st.integers(-(1 << 63), (1 << 63) - 1))
+            elif kind == "histogram":
+                point.bucket_counts.extend([1, 2])
+                point.explicit_bounds.append(0.5)
+            elif kind == "summary":
+                point.quantile_values.add(quantile=0.5, value=1.5)
+            else:
+                point.positive.offset = -3
+                point.positive.bucket_counts.extend([1, 0, 7])
+
+
+def items(signal: str, request: Any) -> int:
+    """The plain count of items of an official request."""
+    total = 0
+    if signal == "logs":
+        for entry in request.resource_logs:
+            for scope in entry.scope_logs:
+                total += len(scope.log_records)
+    elif signal == "traces":
+        for entry in request.resource_spans:
+            for scope in entry.scope_spans:
+                total += len(scope.spans)
+    else:
+        for entry in request.resource_metrics:
+            for scope in entry.scope_metrics:
+                for metric in scope.metrics:
+                    kind = metric.WhichOneof("data")
+                    if kind:
+                        total += len(getattr(metric, kind).data_points)
+    return total
+
+
+def trace_request(spans: int = 100, attributes: int = 6, name: str = "GET /orders") -> bytes:
+    """A realistic trace payload: one resource, one scope."""
+    request = ExportTraceServiceRequest()
+    entry = request.resource_spans.add()
+    set_attributes(entry.resource.attributes, {"service.name": "shop", "host.name": "node-1"})
+    scope = entry.scope_spans.add()
+    scope.scope.name = "lib"
+    for _ in range(spans):
+        span = scope.spans.add(trace_id=os.urandom(16), span_id=os.urandom(8), name=name, kind=2,
+                               start_time_unix_nano=1_700_000_000_000_000_000, end_time_unix_nano=1_700_000_000_001_000_000)
+        set_attributes(span.attributes, {f"http.attribute{i}": "value of it" for i in range(attributes)})
+    return request.SerializeToString()
+
+
+def log_request(*bodies: str) -> bytes:
+    """A log payload with these bodies."""
+    request = ExportLogsServiceRequest()
+    records = request.resource_logs.add().scope_logs.add().log_records
+    for body in bodies:
+        records.add().body.string_value = body
+    return request.SerializeToString()
+
+
+def metric_request(points: int = 3) -> bytes:
+    """A gauge with this many points."""
+    request = ExportMetricsServiceRequest()
+    metric = request.resource_metrics.add().scope_metrics.add().metrics.add(name="load")
+    for i in range(points):
+        metric.gauge.data_points.add(as_double=i, time_unix_nano=1_700_000_000_000_000_000)
+    return request.SerializeToString()

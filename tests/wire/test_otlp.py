@@ -1,0 +1,156 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kofagent.wire import otlp
+from kofagent.wire.varint import length_delimited
+from tests.reference import wire as plain
+from tests.support.otlp import REQUEST, items, log_request, metric_request, requests, trace_request
+
+SIGNALS = ["logs", "metrics", "traces"]
+signals = st.sampled_from(SIGNALS)
+cases = signals.flatmap(lambda s: st.tuples(st.just(s), requests(s)))
+
+
+@given(cases)
+def test_count_check_and_plain_count_agree(case):
+    signal, request = case
+    payload = request.SerializeToString()
+    assert otlp.count(signal, payload) == otlp.check(signal, payload) == plain.count(signal, payload) == items(signal, request)
+
+
+@given(cases, cases)
+def test_concatenation_is_the_merge(first, second):
+    if first[0] != second[0]:
+        return
+    joined = first[1].SerializeToString() + second[1].SerializeToString()
+    first[1].MergeFrom(second[1])
+    assert REQUEST[first[0]].FromString(joined) == first[1]
+
+
+@pytest.mark.parametrize("signal", SIGNALS)
+@pytest.mark.parametrize("bad", [b"\xff", b"\x0a\x05abc", b"\x0a\x02\x12\x05", b"\x07", b"\x0a\x04\x12\x02\x12\x09"])
+def test_malformed_outline(signal, bad):
+    for function in (otlp.count, otlp.check):
+        with pytest.raises(ValueError):
+            function(signal, bad)
+
+
+def test_malformed_inside_a_record_is_found_by_check_only():
+    payload = trace_request(2)
+    record = b"\x4a\x04\x0a\x09ab"  # Span.attributes whose key is longer than the message
+    bad = payload + otlp.build_resource([otlp.build_scope([record])])
+    assert otlp.count("traces", bad) == 3
+    with pytest.raises(ValueError):
+        otlp.check("traces", bad)
+
+
+@given(cases, st.data())
+def test_any_cut_is_taken_or_refused_as_protobuf_does(case, data):
+    signal, request = case
+    payload = request.SerializeToString()
+    cut = payload[: data.draw(st.integers(0, len(payload)))]
+    try:
+        want = items(signal, REQUEST[signal].FromString(cut))
+    except Exception:
+        want = None
+    try:
+        got = otlp.check(signal, cut)
+    except ValueError:
+        got = None
+    assert got == want
+
+
+def test_text_that_is_not_utf8_is_taken():
+    record = length_delimited(5, length_delimited(1, b"caf\xe9"))
+    assert otlp.check("logs", otlp.build_resource([otlp.build_scope([record])])) == 1
+
+
+def test_normalise():
+    payload = log_request("a", "b")
+    assert otlp.normalise(payload) is payload
+    assert otlp.normalise(b"\x10\x05" + payload + length_delimited(9, b"zz")) == payload
+    with pytest.raises(ValueError):
+        otlp.normalise(payload[:-1])
+
+
+def _flat(signal, payload):
+    """Every item with the identity of all that encloses it."""
+    out = []
+    for entry in otlp.resources(payload):
+        for scope in entry.scopes:
+            around = (entry.HasField("resource"), entry.resource, entry.schema_url,
+                      scope.HasField("scope"), scope.scope, scope.schema_url)
+            for record in scope.records:
+                if signal != "metrics":
+                    out.append((around, record))
+                    continue
+                kind, points = otlp.points(record)
+                metric = otlp.parse_metric(record)
+                if kind:
+                    del getattr(metric, kind).points[:]
+                out.extend((around, metric.SerializeToString(), point) for point in points)
+    return out
+
+
+@given(cases, st.integers(0, 6), st.integers(0, 400))
+def test_split_keeps_every_item_in_order_within_the_limits(case, max_items, max_bytes):
+    signal, request = case
+    payload = request.SerializeToString()
+    parts = otlp.split(signal, payload, max_items, max_bytes)
+    assert [n for _, n in parts] == [otlp.check(signal, p) for p, _ in parts]
+    assert _flat(signal, b"".join(p for p, _ in parts)) == _flat(signal, payload)
+    for part, n in parts:
+        assert not max_items or n <= max_items
+        assert not max_bytes or len(part) <= max_bytes or n <= 1, (len(part), n)
+    if len(parts) > 1 and signal != "metrics":  # a metric may have no points
+        assert all(n for _, n in parts)
+
+
+def test_split_fills_the_parts():
+    assert [n for _, n in otlp.split("traces", trace_request(100), 30)] == [30, 30, 30, 10]
+    assert [n for _, n in otlp.split("metrics", metric_request(7) + metric_request(4), 5)] == [5, 5, 1]
+    payload = trace_request(100)
+    parts = otlp.split("traces", payload, max_bytes=5000)
+    assert len(parts) <= len(payload) // 5000 + 2
+    assert otlp.split("traces", payload, 100)[0][0] is payload
+
+
+@given(cases)
+def test_building_from_parts_equals_the_original(case):
+    signal, request = case
+    built = b""
+    for entry in otlp.resources(request.SerializeToString()):
+        scopes = [otlp.build_scope(s.records, s.scope, s.schema_url) for s in entry.scopes]
+        built += otlp.build_resource(scopes, entry.resource, entry.schema_url)
+    assert _flat_loose(signal, built) == _flat_loose(signal, request.SerializeToString())
+
+
+def _flat_loose(signal, payload):
+    return [(a[1:3] + a[4:], *rest) for a, *rest in _flat(signal, payload)]
+
+
+@given(cases)
+def test_map_records(case):
+    _signal, request = case
+    payload = request.SerializeToString()
+    assert otlp.map_records(payload, lambda r, s, e: r) is payload
+    kept = otlp.map_records(payload, lambda r, s, e: None if len(r) % 2 else r)
+    want = [r for e in otlp.resources(payload) for s in e.scopes for r in s.records if not len(r) % 2]
+    assert [r for e in otlp.resources(kept) for s in e.scopes for r in s.records] == want
+
+
+def test_map_records_leaves_out_what_it_emptied():
+    payload = log_request("a") + log_request("b", "c")
+    kept = otlp.map_records(payload, lambda r, s, e: None if b"a" in r else r)
+    assert kept == log_request("b", "c")
+    assert otlp.map_records(payload, lambda r, s, e: None) == b""
+
+
+def test_unknown_fields_survive_an_edit():
+    scope = length_delimited(2, b"\x08\x01") + length_delimited(77, b"x")
+    entry = length_delimited(1, b"") + length_delimited(2, scope) + length_delimited(99, b"y")
+    request = otlp.parse_request(length_delimited(1, entry))
+    request.resources[0].resource = b"\x10\x01"
+    out = request.SerializeToString()
+    assert length_delimited(77, b"x") in out and length_delimited(99, b"y") in out and length_delimited(1, b"\x10\x01") in out
