@@ -6,10 +6,14 @@ One declaration gives validation (all errors at once), defaults, the JSON Schema
 
 from __future__ import annotations
 
+import functools
 import re
-from typing import Annotated, Any
+import types
+from collections.abc import Mapping
+from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, SecretStr, WithJsonSchema
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, SecretStr, WithJsonSchema, model_validator
+from pydantic.fields import FieldInfo
 
 __all__ = ["ByteSize", "ComponentConfig", "Duration", "Secret", "parse_duration"]
 
@@ -24,6 +28,36 @@ class ComponentConfig(BaseModel):
     """Base of every options class. Unknown keys are errors; `null` for a whole block means its defaults."""
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True, validate_default=False, arbitrary_types_allowed=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_default(cls, data: Any) -> Any:
+        if data is None:
+            return {}
+        if isinstance(data, Mapping) and any(v is None for v in data.values()):
+            takes_null = _takes_null(cls)
+            return {k: v for k, v in data.items() if v is not None or takes_null.get(k, True)}
+        return data
+
+
+def spellings(name: str, field: FieldInfo) -> list[str]:
+    """All keys a field is known by, the one to write first."""
+    alias = field.validation_alias if field.validation_alias is not None else field.alias
+    choices = alias.choices if isinstance(alias, AliasChoices) else [alias] if alias is not None else []
+    return list(dict.fromkeys([*(c for c in choices if isinstance(c, str)), name]))
+
+
+@functools.cache
+def _takes_null(model: type[BaseModel]) -> dict[str, bool]:
+    return {key: _admits_none(field.annotation) for name, field in model.model_fields.items() for key in spellings(name, field)}
+
+
+def _admits_none(annotation: Any) -> bool:
+    if annotation is None or annotation is type(None) or annotation is Any:
+        return True
+    if get_origin(annotation) is Annotated:
+        return _admits_none(get_args(annotation)[0])
+    return get_origin(annotation) in (Union, types.UnionType) and any(map(_admits_none, get_args(annotation)))
 
 
 def parse_duration(value: Any) -> float:

@@ -1,0 +1,249 @@
+"""References in a configuration: `${env:X}`, `${env:X:-default}`, `${X}`, `${file:PATH}`, `${yaml:...}`, `${secret:NAME/KEY}`.
+
+As the collector does: the innermost reference first, a reference that is a whole value is read as YAML, one inside a text is
+text, `$$` is a `$`, an unset variable counts as empty (with a warning). Ours are `${secret:...}`, whose value is taken as it is,
+and that `${1}` is never a variable: relabel rules use it. No message shows a value.
+
+A Secret is looked for as the file `$KOFAGENT_SECRETS_DIR/NAME/KEY` (as Kubernetes mounts it, default directory
+`/etc/kofagent/secrets`) and then as the environment variable `NAME_KEY` in upper case, other characters as `_`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from kofagent.config.errors import ConfigError, Path
+from kofagent.config.source import parse, read_text
+from kofagent.config.tree import Node
+
+SECRETS_DIR = "/etc/kofagent/secrets"
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(.*)\Z", re.DOTALL)
+_VARIABLE = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*\Z")
+_SCHEMES = ("env", "file", "yaml", "secret")
+_MAX_ROUNDS = 1000
+
+
+@dataclass(frozen=True)
+class MissingSecret:
+    """A Secret that is nowhere; `looked` names the places."""
+
+    name: str
+    key: str
+    looked: tuple[str, ...]
+    reason: str = ""
+
+
+def secret_variable(name: str, key: str) -> str:
+    """The environment variable of a Secret's key: `STORAGE_VMUSER_CREDENTIALS_USERNAME`."""
+    return re.sub(r"[^A-Za-z0-9]", "_", f"{name}_{key}").upper()
+
+
+def find_secret(name: str, key: str, environ: Mapping[str, str]) -> str | MissingSecret:
+    """The value of a Secret's key, without the newline an editor leaves at its end."""
+    directory = environ.get("KOFAGENT_SECRETS_DIR") or SECRETS_DIR
+    file = os.path.join(directory, name, key)
+    variable = secret_variable(name, key)
+    reason = ""
+    if _is_name(name) and _is_name(key):
+        try:
+            with open(file, encoding="utf-8", newline="") as handle:
+                return handle.read(1024 * 1024).removesuffix("\n").removesuffix("\r")
+        except FileNotFoundError:
+            pass
+        except (OSError, UnicodeDecodeError) as error:
+            reason = os.strerror(error.errno or 0) if isinstance(error, OSError) else "not UTF-8 text"
+    if variable in environ:
+        return environ[variable]
+    return MissingSecret(name, key, (file, f"the environment variable {variable}"), reason)
+
+
+def _is_name(part: str) -> bool:
+    return bool(part) and "/" not in part and "\0" not in part and part not in (".", "..")
+
+
+@dataclass
+class Expansion:
+    """What `expand` did: the tree without references, what was wrong, and what deserves a word."""
+
+    node: Node
+    errors: list[ConfigError] = field(default_factory=list)
+    warnings: list[ConfigError] = field(default_factory=list)
+
+
+def expand(tree: Node, environ: Mapping[str, str]) -> Expansion:
+    """A copy of `tree` with all references resolved. Resolved values are marked `hidden`."""
+    expander = _Expander(environ)
+    node = expander.tree(tree, ())
+    return Expansion(node, expander.errors, expander.warnings)
+
+
+class _Failed(Exception):
+    """The value has an error that is noted already."""
+
+
+class _Expander:
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.environ = environ
+        self.errors: list[ConfigError] = []
+        self.warnings: list[ConfigError] = []
+        self.files: set[str] = set()
+
+    def tree(self, node: Node, path: Path) -> Node:
+        if node.is_map:
+            return Node({k: self.tree(v, (*path, k)) for k, v in node.value.items()}, node.origin, replaced=node.replaced)
+        if node.is_list:
+            return Node([self.tree(v, (*path, i)) for i, v in enumerate(node.value)], node.origin, replaced=node.replaced)
+        if not isinstance(node.value, str) or "$" not in node.value:
+            return node.copy()
+        try:
+            return self.text(node, path)
+        except _Failed:
+            return Node("", node.origin, hidden=True)
+
+    def text(self, node: Node, path: Path) -> Node:
+        text: str = node.value
+        exact: list[str] = []
+        hidden = node.hidden
+        for _ in range(_MAX_ROUNDS):
+            found = find_reference(text)
+            if found is None:
+                return Node(_finish(text, exact), node.origin, hidden=hidden)
+            start, end = found
+            whole = start == 0 and end == len(text)
+            value, is_exact, from_file = self.resolve(text[start + 2:end - 1], node, path)
+            if is_exact:
+                exact.append(value or "")
+                text = f"{text[:start]}\0{len(exact) - 1}\0{text[end:]}"
+                hidden = True
+                continue
+            hidden = True
+            if whole:
+                return self.whole(value, node, path, from_file)
+            text = text[:start] + (value or "") + text[end:]
+        self.fail(node, path, "its references go round in a circle", "check the variables it names")
+        raise _Failed
+
+    def whole(self, value: str | None, node: Node, path: Path, from_file: str | None) -> Node:
+        """A value that is one reference and nothing else: what it stands for is YAML."""
+        if value is None:
+            return Node(None, node.origin, hidden=True)
+        label = from_file or node.origin.file
+        parsed, problems = parse(value, label)
+        if problems:
+            # As upstream: what is no YAML is text.
+            parsed = Node(value)
+        if from_file is None or not (parsed.is_map or parsed.is_list):
+            for _, each in parsed.walk():
+                each.origin = node.origin
+        if value == "":
+            parsed = Node("", node.origin)
+        for _, each in parsed.walk():
+            each.hidden = True
+        if isinstance(parsed.value, str):
+            # The text as it is: block scalars, quotes and all are upstream's business only when YAML makes them something else.
+            if find_reference(parsed.value):
+                return self.text(parsed, path)
+            return Node(_finish(parsed.value, []), parsed.origin, hidden=True)
+        if parsed.is_map or parsed.is_list:
+            return self.nested(parsed, path, from_file)
+        parsed.text = value
+        return parsed
+
+    def nested(self, node: Node, path: Path, from_file: str | None) -> Node:
+        if from_file is None:
+            return self.tree(node, path)
+        if from_file in self.files:
+            self.fail(node, path, "the file includes itself", "break the circle")
+            raise _Failed
+        self.files.add(from_file)
+        try:
+            return self.tree(node, path)
+        finally:
+            self.files.discard(from_file)
+
+    def resolve(self, reference: str, node: Node, path: Path) -> tuple[str | None, bool, str | None]:
+        """Text of a reference (None: unset), whether it is to be taken as it is, and the file it was read from."""
+        if "\0" in reference:
+            self.fail(node, path, "a Secret cannot be part of another reference", "name it by itself")
+            raise _Failed
+        match = _SCHEME.match(reference)
+        scheme, rest = (match[1], match[2]) if match else ("env", reference)
+        if scheme == "env":
+            return self.variable(rest, node, path), False, None
+        if scheme == "yaml":
+            return rest, False, None
+        if scheme == "file":
+            text = read_text(rest, self.errors, node.origin, path)
+            if text is None:
+                raise _Failed
+            return text, False, rest
+        if scheme == "secret":
+            name, _, key = rest.partition("/")
+            if not _is_name(name) or not _is_name(key):
+                self.fail(node, path, "a Secret reference needs a name and a key", "write ${secret:NAME/KEY}")
+                raise _Failed
+            found = find_secret(name, key, self.environ)
+            if isinstance(found, MissingSecret):
+                self.errors.append(missing_secret(found, node, path))
+                raise _Failed
+            return found, True, None
+        if _VARIABLE.match(scheme) and rest.startswith("-"):
+            self.fail(node, path, f"${{{scheme}:-...}} needs its scheme for a default", f"write ${{env:{scheme}:-default}}")
+        else:
+            hint = f"known: {', '.join(_SCHEMES)}; a '$' is written '$$'"
+            self.fail(node, path, f"a reference of the unknown kind {scheme!r}", hint)
+        raise _Failed
+
+    def variable(self, rest: str, node: Node, path: Path) -> str | None:
+        name, has_default, default = rest.partition(":-")
+        if not _VARIABLE.match(name):
+            self.fail(node, path, f"{name!r} is not the name of an environment variable",
+                      "use letters, digits and '_'; a '$' is written '$$'")
+            raise _Failed
+        value = self.environ.get(name)
+        if value is not None:
+            return value
+        if has_default:
+            return default
+        self.warnings.append(ConfigError(node.origin.file, node.origin.line, path,
+                                         f"the environment variable {name} is not set and counts as empty",
+                                         f"set it, or write ${{env:{name}:-default}}"))
+        return None
+
+    def fail(self, node: Node, path: Path, message: str, hint: str) -> None:
+        self.errors.append(ConfigError(node.origin.file, node.origin.line, path, message, hint))
+
+
+def missing_secret(missing: MissingSecret, node: Node, path: Path) -> ConfigError:
+    """The error of a missing Secret at the place that needs it."""
+    why = f" ({missing.reason})" if missing.reason else ""
+    places = " and ".join(missing.looked)
+    message = f"the Secret {missing.name!r} with key {missing.key!r} was not found: looked for {places}{why}"
+    return ConfigError(node.origin.file, node.origin.line, path, message,
+                       "mount the Secret there (KOFAGENT_SECRETS_DIR moves the directory), or set the variable")
+
+
+def find_reference(text: str) -> tuple[int, int] | None:
+    """Start and end of the first innermost `${...}` that is a reference: not escaped by an odd `$` before, not `${1}`."""
+    close = text.find("}")
+    while close >= 0:
+        start = text.rfind("${", 0, close)
+        # Everything before an earlier "}" was looked at already.
+        if start >= 0 and text.find("}", start) == close and not text[start + 2:close].isdigit() and close > start + 2:
+            dollars = 0
+            while start - dollars > 0 and text[start - dollars - 1] == "$":
+                dollars += 1
+            if dollars % 2 == 0:
+                return start, close + 1
+        close = text.find("}", close + 1)
+    return None
+
+
+def _finish(text: str, exact: list[str]) -> str:
+    text = text.replace("$$", "$")
+    for index, value in enumerate(exact):
+        text = text.replace(f"\0{index}\0", value)
+    return text

@@ -1,0 +1,86 @@
+"""Laying one tree over another, by the collector's rules and by Helm's. Neither input is changed; origins survive."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from kofagent.config.errors import Path
+from kofagent.config.tree import Node, Origin, Replaced
+
+
+@dataclass
+class Deleted:
+    """A key that a `null` deleted: the path, where the null stands, and where the deleted value came from."""
+
+    path: Path
+    by: Origin
+    was: Origin
+
+
+@dataclass
+class Merged:
+    """The result of a merge and what it deleted."""
+
+    node: Node
+    deleted: list[Deleted] = field(default_factory=list)
+
+
+def merge_collector(trees: Sequence[Node]) -> Node:
+    """Several `--config`: maps merge, everything else (lists, scalars, null) replaces; later wins."""
+    return _merge(trees, nulls_delete=False).node
+
+
+def merge_files(trees: Sequence[Node]) -> Node:
+    """Several `--values`, before they meet the defaults: maps merge, everything else replaces, a null stays a null."""
+    return _merge(trees, nulls_delete=False).node
+
+
+def merge_helm(base: Node, over: Node) -> Merged:
+    """Values over defaults as Helm does: maps merge, lists and scalars replace, a null deletes what is below it.
+
+    A null that has nothing below it stays: in a configuration it is a component with its defaults.
+    """
+    return _merge([base, over], nulls_delete=True)
+
+
+def _merge(trees: Sequence[Node], *, nulls_delete: bool) -> Merged:
+    out = Merged(trees[0].copy() if trees else Node({}))
+    for tree in trees[1:]:
+        _lay(out.node, tree, (), nulls_delete, out.deleted)
+    return out
+
+
+def _lay(base: Node, over: Node, path: Path, nulls_delete: bool, deleted: list[Deleted]) -> None:
+    for key, item in over.value.items():
+        old = base.value.get(key)
+        at = (*path, key)
+        if old is None:
+            base.value[key] = item.copy()
+        elif item.value is None and nulls_delete:
+            deleted.append(Deleted(at, item.origin, old.origin))
+            del base.value[key]
+        elif item.is_map and old.is_map:
+            _lay(old, item, at, nulls_delete, deleted)
+        else:
+            new = item.copy()
+            if old.is_list:
+                new.replaced = Replaced(old.origin, lost_entries(old, new))
+            base.value[key] = new
+
+
+def lost_entries(old: Node, new: Node) -> tuple[str, ...]:
+    """Names of the entries of the list `old` that `new` no longer has; what `old` had lost before is not repeated."""
+    kept = [item.plain() for item in new.value] if new.is_list else []
+    return tuple(entry_name(item, i) for i, item in enumerate(old.value) if item.plain() not in kept)
+
+
+def entry_name(item: Node, index: int) -> str:
+    """What to call an entry of a list: itself if it is a scalar, else what names it (`job_name`, `id`, `type`, ...), else `#3`."""
+    if item.is_map:
+        for key in ("job_name", "name", "id", "key", "type", "target_label"):
+            found = item.get(key)
+            if found is not None and isinstance(found.value, str):
+                return found.value
+        return f"#{index + 1}"
+    return f"#{index + 1}" if item.is_list else str(item.value)

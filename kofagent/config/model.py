@@ -1,0 +1,218 @@
+"""The sections of a configuration that are no component's (`service` and all below it), and the result of loading."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pydantic import AliasChoices, Field
+
+from kofagent.config.base import ComponentConfig, Duration, Secret
+from kofagent.config.errors import ConfigError, Path
+from kofagent.config.merge import Deleted
+from kofagent.config.tree import Node
+
+SECTIONS = ("receivers", "processors", "exporters", "connectors", "extensions")
+SIGNALS = ("logs", "metrics", "traces")
+
+
+class PipelineConfig(ComponentConfig):
+    """`service.pipelines.<signal>[/<name>]`."""
+
+    receivers: list[str] = Field([], description="Receivers (or connectors) that bring data in.")
+    processors: list[str] = Field([], description="Processors, in order.")
+    exporters: list[str] = Field([], description="Exporters (or connectors) that all are given the data.")
+
+
+class LogSampling(ComponentConfig):
+    """`service.telemetry.logs.sampling`: keep a repeated message from flooding the log."""
+
+    enabled: bool = Field(True, description="Sample repeated messages.")
+    tick: Duration = Field(10.0, description="Interval the numbers below count in.")
+    initial: int = Field(10, ge=0, description="Messages with the same text written first in each interval.")
+    thereafter: int = Field(100, ge=0, description="After those, every n-th is written; 0: none.")
+
+
+class TelemetryLogs(ComponentConfig):
+    """`service.telemetry.logs`: kofagent's own log."""
+
+    level: Literal["debug", "info", "warn", "error", "dpanic", "panic", "fatal",
+                   "DEBUG", "INFO", "WARN", "ERROR", "DPANIC", "PANIC", "FATAL"] = Field(
+                       "info", description="Lowest level written.")
+    development: bool = Field(False, description="Write the place in the code too.")
+    encoding: Literal["console", "json"] = Field("console", description="Form of a line.")
+    disable_caller: bool = Field(False, description="Leave out the name of the component's code.")
+    disable_stacktrace: bool = Field(False, description="Leave out tracebacks.")
+    sampling: LogSampling | None = Field(LogSampling(), description="Sampling of repeated messages.")
+    output_paths: list[str] = Field(["stderr"], description="Files, or stderr and stdout.")
+    error_output_paths: list[str] = Field(["stderr"], description="Where errors of the log itself go.")
+    initial_fields: dict[str, Any] = Field({}, description="Fields of every line.")
+    processors: list[Any] = Field([], description="Accepted for compatibility: the own log is written, not exported.")
+
+
+class ConstantLabels(ComponentConfig):
+    """`with_resource_constant_labels`: resource attributes that become labels of every own metric."""
+
+    included: list[str] = Field([], description="Attributes, `*` matches.")
+    excluded: list[str] = Field([], description="Attributes left out again.")
+
+
+class PrometheusReader(ComponentConfig):
+    """`prometheus`: the page of own metrics."""
+
+    host: str = Field("localhost", description="Address to listen on.")
+    port: int = Field(8888, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    without_scope_info: bool | None = Field(None, description="Accepted for compatibility: there is no scope label.")
+    without_type_suffix: bool | None = Field(None, description="Accepted for compatibility: counters end in `_total`.")
+    without_units: bool | None = Field(None, description="Accepted for compatibility: units are in the names.")
+    without_target_info: bool | None = Field(None, description="Accepted for compatibility.")
+    with_resource_constant_labels: ConstantLabels | None = Field(None, description="Resource attributes as labels.")
+    translation_strategy: str | None = Field(
+        None, description="Accepted for compatibility.",
+        validation_alias=AliasChoices("translation_strategy", "translation_strategy/development"))
+
+
+class PullExporter(ComponentConfig):
+    """`pull.exporter`."""
+
+    prometheus: PrometheusReader | None = Field(
+        None, description="Prometheus page.", validation_alias=AliasChoices("prometheus", "prometheus/development"))
+
+
+class PullReader(ComponentConfig):
+    """`pull`: somebody scrapes the own metrics."""
+
+    exporter: PullExporter = Field(description="How they are shown.")
+    producers: list[Any] = Field([], description="Accepted for compatibility.")
+    cardinality_limits: dict[str, Any] = Field({}, description="Accepted for compatibility.")
+
+
+class NameValue(ComponentConfig):
+    """An entry of `headers`."""
+
+    name: str = Field(description="Name of the header.")
+    value: Secret | None = Field(None, description="Its value.")
+
+
+class OtlpReader(ComponentConfig):
+    """`otlp`: own metrics pushed."""
+
+    protocol: Literal["http/protobuf", "grpc", "grpc/protobuf"] = Field("http/protobuf", description="Protocol.")
+    endpoint: str = Field("", description="URL; HTTP without a path gets /v1/metrics.")
+    headers: list[NameValue] | dict[str, Secret] = Field([], description="Headers of every request.")
+    headers_list: Secret | None = Field(None, description="The same as `a=b,c=d`.")
+    compression: Literal["gzip", "none"] | None = Field(None, description="Compression of the body.")
+    timeout: int = Field(10000, ge=0, description="Time for one request, milliseconds.")
+    temporality_preference: Literal["cumulative", "delta", "lowmemory", "low_memory"] = Field(
+        "cumulative", description="Only cumulative is sent; the others are accepted for compatibility.")
+    default_histogram_aggregation: str | None = Field(None, description="Accepted for compatibility.")
+    insecure: bool | None = Field(None, description="gRPC without TLS.")
+    certificate: str | None = Field(None, description="PEM file of the CAs that are trusted.",
+                                    validation_alias=AliasChoices("certificate", "certificate_file"))
+    client_certificate: str | None = Field(None, description="PEM file of the own certificate.",
+                                           validation_alias=AliasChoices("client_certificate", "client_certificate_file"))
+    client_key: str | None = Field(None, description="PEM file of the own key.",
+                                   validation_alias=AliasChoices("client_key", "client_key_file"))
+    tls: dict[str, Any] | None = Field(None, description="TLS options in the newest spelling.")
+
+
+class PeriodicExporter(ComponentConfig):
+    """`periodic.exporter`."""
+
+    otlp: OtlpReader | None = Field(None, description="OTLP.", validation_alias=AliasChoices("otlp", "otlp_http", "otlp_grpc"))
+    console: dict[str, Any] | None = Field(None, description="On standard output.")
+
+
+class PeriodicReader(ComponentConfig):
+    """`periodic`: own metrics sent every interval."""
+
+    interval: int = Field(60000, ge=0, description="Milliseconds between two sends.")
+    timeout: int = Field(30000, ge=0, description="Milliseconds for one.")
+    exporter: PeriodicExporter = Field(description="Where to.")
+    producers: list[Any] = Field([], description="Accepted for compatibility.")
+    cardinality_limits: dict[str, Any] = Field({}, description="Accepted for compatibility.")
+
+
+class MetricReader(ComponentConfig):
+    """An entry of `service.telemetry.metrics.readers`."""
+
+    pull: PullReader | None = Field(None, description="Scraped.")
+    periodic: PeriodicReader | None = Field(None, description="Pushed.")
+
+
+class TelemetryMetrics(ComponentConfig):
+    """`service.telemetry.metrics`: kofagent's own metrics."""
+
+    level: Literal["none", "basic", "normal", "detailed", "None", "Basic", "Normal", "Detailed"] = Field(
+        "normal", description="none switches them off.")
+    address: str | None = Field(None, description="Old way to say where the Prometheus page listens, host:port.")
+    readers: list[MetricReader] | None = Field(None, description="Ways out; absent: a Prometheus page on localhost:8888.")
+    views: list[Any] | None = Field(None, description="Accepted for compatibility.")
+
+
+class TelemetryTraces(ComponentConfig):
+    """`service.telemetry.traces`: kofagent writes no spans of its own; accepted for compatibility."""
+
+    level: str = Field("basic", description="Accepted for compatibility.")
+    propagators: list[str] = Field([], description="Accepted for compatibility.")
+    processors: list[Any] = Field([], description="Accepted for compatibility.")
+    sampler: Any = Field(None, description="Accepted for compatibility.")
+
+
+class TelemetryConfig(ComponentConfig):
+    """`service.telemetry`: what kofagent tells about itself."""
+
+    logs: TelemetryLogs = Field(TelemetryLogs(), description="Own log.")
+    metrics: TelemetryMetrics = Field(TelemetryMetrics(), description="Own metrics.")
+    traces: TelemetryTraces = Field(TelemetryTraces(), description="Own spans.")
+    resource: dict[str, Any] = Field({}, description="Attributes of the own telemetry; null suppresses one.")
+
+
+class ServiceConfig(ComponentConfig):
+    """`service`: what runs."""
+
+    extensions: list[str] = Field([], description="Extensions to start, in order.")
+    pipelines: dict[str, PipelineConfig] = Field({}, description="Pipelines by name, `signal` or `signal/name`.")
+    telemetry: TelemetryConfig = Field(TelemetryConfig(), description="Own log, metrics and resource.")
+
+
+@dataclass
+class LoadedConfig:
+    """A configuration that is right: what the graph is built from, and where every value came from."""
+
+    components: dict[str, dict[str, ComponentConfig]]
+    """Validated options by section (`receivers`, ...) and id (`otlphttp/logs`)."""
+    service: ServiceConfig
+    root: Node
+    """The effective configuration before references were resolved: safe to print."""
+    warnings: list[ConfigError] = field(default_factory=list)
+    deleted: list[Deleted] = field(default_factory=list)
+    keep_retrying: bool = False
+    """KOF's own pipelines: a `max_elapsed_time` nobody set means for ever."""
+    name: str = ""
+    """Name of the workload upstream renders; empty for a collector configuration."""
+    mode: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """`collectors.<role>.env`, resolved: variables the service sets for itself before it starts."""
+
+    @property
+    def pipelines(self) -> dict[str, PipelineConfig]:
+        return self.service.pipelines
+
+    @property
+    def extensions(self) -> list[str]:
+        return self.service.extensions
+
+    @property
+    def telemetry(self) -> TelemetryConfig:
+        return self.service.telemetry
+
+    @property
+    def effective(self) -> Any:
+        """The configuration as plain data, references as they were written."""
+        return self.root.plain()
+
+    def error(self, path: Path, message: str, hint: str = "") -> ConfigError:
+        """An error found later (a port in use, a signal a component lacks), at the line of the value at `path`."""
+        return self.root.error(path, message, hint)

@@ -1,0 +1,138 @@
+"""A configuration as a tree of `Node`s: every value remembers the file, the line and the layer it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from kofagent.config.errors import ConfigError, Path
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a value was written. `layer` is `default`, `generated` or `user`; `note` says what a generated value is made of."""
+
+    file: str = ""
+    line: int = 0
+    layer: str = "user"
+    note: str = ""
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}" if self.line else self.file
+        return " ".join(filter(None, (self.layer, f"from {self.note}" if self.note else "", place)))
+
+
+@dataclass(slots=True)
+class Node:
+    """A value and where it came from. `value` is a dict of nodes, a list of nodes, or a scalar.
+
+    `text` is the scalar as it was written, where it was not a string already. `hidden` marks what came from the
+    environment, a file or a Secret: no message ever shows it. `replaced` is what a list threw away when it replaced another.
+    """
+
+    value: Any
+    origin: Origin = Origin()
+    text: str | None = None
+    hidden: bool = False
+    replaced: Replaced | None = field(default=None)
+
+    @property
+    def is_map(self) -> bool:
+        return isinstance(self.value, dict)
+
+    @property
+    def is_list(self) -> bool:
+        return isinstance(self.value, list)
+
+    def plain(self) -> Any:
+        """The same as dicts, lists and scalars."""
+        if isinstance(self.value, dict):
+            return {k: v.plain() for k, v in self.value.items()}
+        if isinstance(self.value, list):
+            return [v.plain() for v in self.value]
+        return self.value
+
+    def copy(self) -> Node:
+        """A copy that can be changed without changing this one."""
+        value = self.value
+        if isinstance(value, dict):
+            value = {k: v.copy() for k, v in value.items()}
+        elif isinstance(value, list):
+            value = [v.copy() for v in value]
+        return Node(value, self.origin, self.text, self.hidden, self.replaced)
+
+    def child(self, part: str | int) -> Node | None:
+        """The node under a key or index, None when there is none."""
+        if isinstance(self.value, dict):
+            found = self.value.get(part)
+            return found if isinstance(found, Node) else None
+        if isinstance(self.value, list) and isinstance(part, int) and not isinstance(part, bool) and -1 < part < len(self.value):
+            item = self.value[part]
+            return item if isinstance(item, Node) else None
+        return None
+
+    def get(self, *path: str | int) -> Node | None:
+        """The node at a path, None when there is none."""
+        node: Node | None = self
+        for part in path:
+            if node is None:
+                return None
+            node = node.child(part)
+        return node
+
+    def nearest(self, path: Path) -> Node:
+        """The node at a path, or the deepest one on the way to it."""
+        node = self
+        for part in path:
+            found = node.child(part)
+            if found is None:
+                break
+            node = found
+        return node
+
+    def walk(self, path: Path = ()) -> Iterator[tuple[Path, Node]]:
+        """This node and all below, parents first."""
+        yield path, self
+        if isinstance(self.value, dict):
+            for key, node in self.value.items():
+                yield from node.walk((*path, key))
+        elif isinstance(self.value, list):
+            for index, node in enumerate(self.value):
+                yield from node.walk((*path, index))
+
+    def error(self, path: Path, message: str, hint: str = "") -> ConfigError:
+        """An error about `path` below this node, at the line of the deepest node that exists on the way."""
+        origin = self.nearest(path).origin
+        return ConfigError(origin.file, origin.line, path, message, hint)
+
+    def names(self) -> list[str]:
+        """Keys of a map, nothing for anything else."""
+        return list(self.value) if isinstance(self.value, dict) else []
+
+
+@dataclass(frozen=True)
+class Replaced:
+    """What a list replaced: where the former list stood and names of those of its entries that are gone."""
+
+    origin: Origin
+    lost: tuple[str, ...]
+
+
+def node_of(value: Any, origin: Origin) -> Node:
+    """A tree of plain data that all came from one place; nodes inside are kept as they are."""
+    if isinstance(value, Node):
+        return value
+    if isinstance(value, dict):
+        return Node({str(k): node_of(v, origin) for k, v in value.items()}, origin)
+    if isinstance(value, list | tuple):
+        return Node([node_of(v, origin) for v in value], origin)
+    return Node(value, origin)
+
+
+def relayer(node: Node, layer: str) -> Node:
+    """A copy of a tree that belongs to another layer."""
+    out = node.copy()
+    for _, each in out.walk():
+        each.origin = replace(each.origin, layer=layer)
+    return out
