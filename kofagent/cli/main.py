@@ -44,8 +44,10 @@ def build_parser() -> argparse.ArgumentParser:
     dev.add_argument("--logs", action="append", default=[], metavar="GLOB", help="log files to tail (default: /var/log)")
     dev.add_argument("--config", action="append", default=[], metavar="FILE", help="configuration merged over the built-in one")
     dev.add_argument("--seconds", type=float, default=0, help="stop by itself after this many seconds (default: never)")
-    dev.add_argument("--otlp-grpc", default="127.0.0.1:4317", metavar="HOST:PORT", help="where OTLP/gRPC is taken (default: %(default)s)")
-    dev.add_argument("--otlp-http", default="127.0.0.1:4318", metavar="HOST:PORT", help="where OTLP/HTTP is taken (default: %(default)s)")
+    dev.add_argument("--otlp-grpc", default="127.0.0.1:4317", metavar="HOST:PORT",
+                     help="where OTLP/gRPC is taken (default: %(default)s)")
+    dev.add_argument("--otlp-http", default="127.0.0.1:4318", metavar="HOST:PORT",
+                     help="where OTLP/HTTP is taken (default: %(default)s)")
     dev.add_argument("--region", default="127.0.0.1:18480", metavar="HOST:PORT",
                      help="where the embedded region listens (default: %(default)s)")
     validate = command("validate", "check a configuration and name everything that is wrong with it",
