@@ -1,0 +1,24 @@
+"""What can go wrong: in the text (`OttlError`) and with the data (`EvaluationError`)."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class OttlError(ValueError):
+    """The text is not a valid expression; the message has the column (from 1) and, where there is one, a suggestion."""
+
+    def __init__(self, message: str, column: int) -> None:
+        super().__init__(f"column {column}: {message}")
+        self.column = column
+
+
+class EvaluationError(Exception):
+    """The expression does not fit this item, as adding a number to a string. `error_mode` says what happens then."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`; did you mean x?`, or the empty string."""
+    close = difflib.get_close_matches(word, list(known), 1, 0.6)
+    return f"; did you mean {close[0]}?" if close else ""

@@ -1,0 +1,86 @@
+"""OTLP's AnyValue as Python objects and as the text upstream shows (pcommon.Value's AsRaw and AsString)."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+
+MAX_DEPTH = 64
+"""Values nested deeper are shown as None; protobuf itself refuses more than 100 levels."""
+
+
+def to_python(value: AnyValue, depth: int = 0) -> Any:
+    """None, str, bool, int, float, bytes, list or dict; of equal keys the last one wins."""
+    kind = value.WhichOneof("value")
+    if kind is None or depth > MAX_DEPTH:
+        return None
+    if kind == "array_value":
+        return [to_python(v, depth + 1) for v in value.array_value.values]
+    if kind == "kvlist_value":
+        return {kv.key: to_python(kv.value, depth + 1) for kv in value.kvlist_value.values}
+    return getattr(value, kind)
+
+
+def attributes(items: Iterable[KeyValue]) -> dict[str, Any]:
+    """A repeated KeyValue as a dict, in order."""
+    return {kv.key: to_python(kv.value) for kv in items}
+
+
+def number(value: float) -> str:
+    """A float as ECMAScript writes it: `1`, `0.5`, `1e+21`, `1e-7`, `NaN`, `Infinity`."""
+    if math.isnan(value):
+        return "NaN"
+    if math.isinf(value):
+        return "Infinity" if value > 0 else "-Infinity"
+    size = abs(value)
+    if value.is_integer() and size < 1e21:
+        return "-0" if value == 0 and math.copysign(1, value) < 0 else str(int(value))
+    text = repr(value)
+    if size < 1e-6 or size >= 1e21:
+        mantissa, _, exponent = text.partition("e")
+        return f"{mantissa}e{exponent[0]}{exponent[1:].lstrip('0')}"
+    if "e" in text:
+        return f"{value:.20f}".rstrip("0") if float(f"{value:.20f}") == value else f"{value:.30f}".rstrip("0")
+    return text
+
+
+def jsonable(value: Any) -> Any:
+    """The same with what JSON cannot say replaced: bytes by base64, NaN and infinities by their names, 1.0 by 1."""
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return number(value)
+        return int(value) if value.is_integer() and abs(value) < 1e21 else value
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, Mapping):
+        return {str(k): jsonable(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [jsonable(v) for v in value]
+    return value
+
+
+def to_json(value: Any) -> str:
+    """Compact JSON with sorted keys, UTF-8 kept."""
+    return json.dumps(jsonable(value), ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+
+
+def as_string(value: Any) -> str:
+    """A Python value (of `to_python`) as upstream's AsString writes it."""
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float):
+        return number(value)
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    return to_json(value)
