@@ -10,8 +10,8 @@ ComponentClass = type[Component]
 KINDS = ("receivers", "processors", "exporters", "connectors", "extensions")
 
 TYPES: dict[str, tuple[str, ...]] = {
-    "receivers": ("otlp", "filelog", "prometheus", "hostmetrics", "nop"),
-    "processors": ("batch", "memory_limiter", "resource", "attributes", "filter", "resourcedetection"),
+    "receivers": ("otlp", "filelog", "prometheus", "hostmetrics", "nop", "k8s_cluster", "k8s_events", "k8sobjects"),
+    "processors": ("batch", "memory_limiter", "resource", "attributes", "filter", "resourcedetection", "k8sattributes"),
     "exporters": ("prometheusremotewrite", "otlphttp", "otlp", "awscloudwatchlogs", "file", "debug", "nop"),
     "connectors": ("routing", "forward"),
     "extensions": ("basicauth", "bearertokenauth", "headers_setter", "health_check", "zpages", "file_storage"),
@@ -19,8 +19,9 @@ TYPES: dict[str, tuple[str, ...]] = {
 """The type as upstream spells it in KOF's configurations, which is also the name of the module."""
 
 ALIASES: dict[str, dict[str, str]] = {
-    "receivers": {"file_log": "filelog", "host_metrics": "hostmetrics"},
-    "processors": {"memorylimiter": "memory_limiter", "resource_detection": "resourcedetection", "k8s_attributes": "k8sattributes"},
+    "receivers": {"file_log": "filelog", "host_metrics": "hostmetrics", "k8s_objects": "k8sobjects"},
+    "processors": {"memorylimiter": "memory_limiter", "resource_detection": "resourcedetection",
+                   "k8s_attributes": "k8sattributes"},
     "exporters": {"otlp_http": "otlphttp", "otlp_grpc": "otlp", "prometheus_remote_write": "prometheusremotewrite",
                   "aws_cloudwatch_logs": "awscloudwatchlogs"},
     "connectors": {},

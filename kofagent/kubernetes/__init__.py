@@ -1,0 +1,1 @@
+"""What components share that read the Kubernetes API."""

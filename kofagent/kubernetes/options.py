@@ -1,0 +1,30 @@
+"""Options shared by the components that read the Kubernetes API (upstream: internal/k8sconfig), in upstream's spelling."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from kofagent.config.base import ComponentConfig
+from kofagent.pipeline.component import StartError
+
+
+class ApiOptions(ComponentConfig):
+    """How the API server is reached."""
+
+    auth_type: Literal["serviceAccount", "kubeConfig", "none", "tls"] = Field(
+        "serviceAccount", description="Credentials: the pod's service account, a kubeconfig, none, or a client certificate.")
+    context: str = Field("", description="Context of the kubeconfig; empty: its current one.")
+
+
+class Toggle(ComponentConfig):
+    """An entry of `metrics` or `resource_attributes`."""
+
+    enabled: bool = Field(True, description="Whether it is sent.")
+
+
+def needs_cluster(component: str) -> StartError:
+    """Why a component that reads the Kubernetes API does not start, and what to do."""
+    return StartError(f"{component} reads the Kubernetes API, which this release does not do yet; outside a cluster switch it off "
+                      "by laying a second values file over the first: --values configs/no-cluster.yaml")
