@@ -1,12 +1,19 @@
-"""Rules for every test: an exception nobody handled in the event loop fails the test it happened in."""
+"""Rules for every test: an exception nobody handled in the event loop fails the test it happened in; absent servers are named."""
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.support import servers
+
+_absent: Counter[str] = Counter()
+SHARED = Path(__file__).parents[2] / "shared" / "kof"
 
 
 @pytest.fixture(autouse=True)
@@ -19,3 +26,28 @@ def _no_unhandled_exceptions(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(asyncio.BaseEventLoop, "call_exception_handler", record)
     yield
     assert not problems, f"unhandled in the event loop: {problems}"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    found: dict[str, str | None] = {}
+    for item in items:
+        for marker in item.iter_markers("server"):
+            name = marker.args[0]
+            if name not in found:
+                found[name] = servers.find(name)
+            if found[name] is None:
+                _absent[name] += 1
+                item.add_marker(pytest.mark.skip(reason=f"{name} is not installed: run tests/servers/install.sh"))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    report = terminalreporter
+    if _absent:
+        report.write_sep("-", "real servers that were not found")
+        for name, count in sorted(_absent.items()):
+            report.write_line(f"{name}: {count} tests not run")
+        report.write_line("tests/servers/install.sh installs them")
+    else:
+        report.write_line("real servers: all that the selected tests ask for were found")
+    if not SHARED.exists():
+        report.write_line("upstream's values and rendered configurations (shared/kof) were not found: comparisons with them were not run")
