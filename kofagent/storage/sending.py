@@ -15,12 +15,13 @@ from collections.abc import Awaitable, Callable
 
 from kofagent.config.blocks import QueueBlock, RetryBlock
 from kofagent.pipeline.component import Context
-from kofagent.telemetry.batch import AnyBatch
+from kofagent.telemetry.batch import AnyBatch, Batch, MetricBatch
 from kofagent.telemetry.ledger import ExporterAccount
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal
 
-Send = Callable[[AnyBatch], Awaitable[None]]
+Send = Callable[[AnyBatch], Awaitable[int | None]]
+"""Delivers a batch. Returns how many items the backend took when `send` counted the others as dropped itself, else None."""
 SHUTDOWN_SECONDS = 5.0
 LOG_EVERY = 30.0
 
@@ -54,11 +55,21 @@ class _Item:
         self.started = False
 
 
+def _joined(batches: list[AnyBatch]) -> AnyBatch:
+    if len(batches) == 1:
+        return batches[0]
+    columns = [b for b in batches if isinstance(b, MetricBatch)]
+    return MetricBatch.join(columns) if columns else Batch.join([b for b in batches if isinstance(b, Batch)])
+
+
 class Sender:
     """Queue, consumers and retries of one exporter."""
 
-    def __init__(self, context: Context, send: Send, *, queue: QueueBlock | None, retry: RetryBlock, timeout: float = 0) -> None:
+    def __init__(self, context: Context, send: Send, *, queue: QueueBlock | None, retry: RetryBlock, timeout: float = 0,
+                 merge_items: int = 0) -> None:
+        """`merge_items`: batches that wait are joined up to this many items into one; 0: each is sent by itself."""
         self._context = context
+        self._merge_items = merge_items
         self._send = send
         self._queue = queue if queue is not None and queue.enabled else None
         self._retry = retry
@@ -171,17 +182,33 @@ class Sender:
                     if self._stopping.is_set():
                         return
                     await self._ready.wait()
-                item = self._waiting.popleft()
-            item.started = True
+                items = self._take()
             error: BaseException | None = None
             try:
-                await self._deliver(item.batch)
+                await self._deliver(_joined([item.batch for item in items]))
             except asyncio.CancelledError:
-                self._finish(item, Refused("shutdown", "the agent stopped before the backend took the data"))
+                error = Refused("shutdown", "the agent stopped before the backend took the data")
                 raise
             except Exception as failure:
                 error = failure
-            self._finish(item, error)
+            finally:
+                for item in items:
+                    self._finish(item, error)
+
+    def _take(self) -> list[_Item]:
+        """The first waiting batch, with those behind it that may go along."""
+        items = [self._waiting.popleft()]
+        first, count = items[0].batch, items[0].batch.count
+        while self._waiting:
+            batch = self._waiting[0].batch
+            count += batch.count
+            if count > self._merge_items or type(batch) is not type(first) or batch.metadata != first.metadata \
+                    or batch.signal is not first.signal:
+                break
+            items.append(self._waiting.popleft())
+        for item in items:
+            item.started = True
+        return items
 
     async def _deliver(self, batch: AnyBatch) -> None:
         """One batch, tried until it is taken, refused for good or out of time."""
@@ -191,9 +218,9 @@ class Sender:
             try:
                 if self._timeout:
                     async with asyncio.timeout(self._timeout):
-                        await self._send(batch)
+                        delivered = await self._send(batch)
                 else:
-                    await self._send(batch)
+                    delivered = await self._send(batch)
             except TimeoutError:
                 refusal = Refused("timeout", f"no answer within {self._timeout:g} s")
             except Refused as caught:
@@ -203,7 +230,7 @@ class Sender:
                 self._context.log.exception("cannot send a batch")
                 refusal = Refused("internal error", type(error).__name__, permanent=True)
             else:
-                account.sent(batch.count)
+                account.sent(batch.count if delivered is None else delivered)
                 if not self._healthy:
                     self._healthy = True
                     self._context.report(None)

@@ -1,0 +1,283 @@
+"""`prometheusremotewrite`: sends metrics with Prometheus remote write 1.0 (prometheus.io/docs/specs/prw/remote_write_spec).
+
+Promises: the samples of a series arrive in the order they came, since one request is under way at a time; labels are sorted,
+unique and never empty; a batch is delivered when the backend answered 2xx to all its requests. 5xx, 429 and broken
+connections are tried again with backoff, not before a Retry-After; any other 4xx is final: these samples are dropped and
+counted with the reason `http <status>`, and what the backend said is logged once. Scraped samples keep their names and
+labels; OTLP metrics are translated by the OpenTelemetry specification for Prometheus. Points that remote write cannot carry
+(delta temporality, ...) are counted as dropped with their reason.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from operator import attrgetter
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import snappy
+
+from kofagent.config.blocks import QueueBlock
+from kofagent.exporters.prometheusremotewrite.config import RESERVED_HEADERS, RemoteWriteConfig
+from kofagent.exporters.prometheusremotewrite.names import label_name
+from kofagent.exporters.prometheusremotewrite.translate import METADATA_SECONDS, Options, Translated, Translator
+from kofagent.net.client import USER_AGENT, HttpClient, retry_after_seconds
+from kofagent.pipeline.component import Context, Exporter
+from kofagent.storage.sending import Sender
+from kofagent.telemetry.batch import AnyBatch, Batch, MetricBatch, Samples
+from kofagent.telemetry.refused import Refused
+from kofagent.telemetry.series import Family, Series, encode_labels, sorted_labels
+from kofagent.telemetry.signal import Signal
+from kofagent.wire import remote_write
+
+HEADERS = {"Content-Encoding": "snappy", "Content-Type": "application/x-protobuf", "User-Agent": USER_AGENT,
+           "X-Prometheus-Remote-Write-Version": "0.1.0"}
+MAX_LABELLED_SERIES = 100_000
+MERGE_ITEMS = 20_000
+"""Batches that wait are merged up to this many items: many small ones would cost a round trip each."""
+_wire = attrgetter("wire")
+
+
+class _Request:
+    """One request of a batch: its pieces until it is encoded, its body until the backend took it."""
+
+    __slots__ = ("body", "items", "pieces")
+
+    def __init__(self, pieces: list[bytes], items: int) -> None:
+        self.pieces = pieces
+        self.items = items
+        self.body: bytes | None = None
+
+    def encoded(self) -> bytes:
+        """The compressed body."""
+        if self.body is None:
+            self.body = snappy.compress(b"".join(self.pieces))
+            self.pieces = []
+        return self.body
+
+
+class _Work:
+    """A batch and what of it is not delivered yet."""
+
+    def __init__(self, batch: AnyBatch, requests: list[_Request], dropped: dict[str, int]) -> None:
+        self.batch = batch
+        self.requests = deque(requests)
+        self.dropped = dropped
+        self.delivered = 0
+        self.refusal: Refused | None = None
+
+
+class _Labelled(dict[Series, bytes]):
+    """Label bytes of a series with the exporter's external labels; starts anew when it has grown too large."""
+
+    def __init__(self, external: dict[str, str]) -> None:
+        super().__init__()
+        self._external = external
+
+    def __missing__(self, series: Series) -> bytes:
+        if len(self) >= MAX_LABELLED_SERIES:
+            self.clear()
+        labels = remote_write.with_labels(series.labels, self._external)
+        encoded = self[series] = series.wire if len(labels) == len(series.labels) else encode_labels(tuple(labels))
+        return encoded
+
+
+class PrometheusRemoteWrite(Exporter):
+    """The exporter; see the module's docstring."""
+
+    Config = RemoteWriteConfig
+    signals = frozenset({Signal.METRICS})
+    columns = True
+
+    config: RemoteWriteConfig
+
+    def __init__(self, config: RemoteWriteConfig, context: Context) -> None:
+        super().__init__(config, context)
+        client = config.client
+        self._url = client.endpoint
+        self._limit = config.max_batch_size_bytes or 3_000_000
+        self._ignored_headers = [name for name in client.headers if name.lower() in RESERVED_HEADERS]
+        headers = {k: v for k, v in client.headers.items() if k.lower() not in RESERVED_HEADERS}
+        self._client = HttpClient(client.model_copy(update={"headers": headers}), context)
+        self._external = {label_name(k): v for k, v in config.external_labels.items()}
+        self._labelled = _Labelled(self._external) if self._external else None
+        chosen = config.resource_constant_labels if config.resource_to_telemetry_conversion.empty \
+            else config.resource_to_telemetry_conversion
+        self._translator = Translator(Options(
+            namespace=config.namespace, external_labels=self._external, suffixes=config.suffixes,
+            target_info=config.target_info.enabled, scope_info=not config.disable_scope_info, copy=chosen.selector(),
+            metadata=config.send_metadata, custom_buckets=config.convert_explicit_histograms_to_nhcb,
+            keep_classic=config.keep_classic_histograms), context.log.warning)
+        queue = config.remote_write_queue
+        # one consumer, so that requests keep their order; without a queue a caller waits for its turn instead
+        self._sender = Sender(
+            context, self._send, retry=config.retry_on_failure, merge_items=MERGE_ITEMS,
+            queue=QueueBlock(num_consumers=1, queue_size=queue.queue_size) if queue.enabled
+            else QueueBlock(num_consumers=1, queue_size=1, block_on_overflow=True))
+        self._work: _Work | None = None
+        self._families_sent: dict[str, float] = {}
+        self._logged_statuses: set[int] = set()
+
+    async def start(self) -> None:
+        """Connects lazily: only certificates and the authenticator must be there."""
+        config, log = self.config, self.context.log
+        for name in self._ignored_headers:
+            log.warning("headers: %s is set by the protocol, the configured value is ignored", name)
+        if config.wal is not None:
+            log.warning("wal has no effect: a durable queue is not available for this exporter, remove the block")
+        if config.export_created_metric is not None:
+            log.warning("export_created_metric has no effect, remove the block")
+        url = urlsplit(self._url)
+        shown = urlunsplit(url._replace(netloc=url.netloc.rpartition("@")[2], query=""))
+        labels = {"exporter": self.context.id, "endpoint": shown}
+        counter = self.context.ledger.counter
+        prefix = "otelcol_exporter_prometheusremotewrite_"
+        self._count_sent = counter(prefix + "sent_batches", "Requests sent, whatever the answer.", **labels)
+        self._count_series = counter(prefix + "translated_time_series", "Time series made of OTLP metrics.", **labels)
+        self._count_failed = counter(prefix + "failed_translations", "OTLP batches not translated in full.", **labels)
+        self._count_duplicates = counter("kofagent_exporter_duplicate_samples", "Samples left out: their series has one at "
+                                         "the same millisecond.", exporter=self.context.id)
+        self._count_colliding = counter("kofagent_exporter_colliding_points", "Points of metrics that share a name after "
+                                        "normalisation.", exporter=self.context.id)
+        await self._client.start()
+        await self._sender.start()
+
+    async def stop(self) -> None:
+        """Sends what waits, for a few seconds at most."""
+        await self._sender.stop()
+        await self._client.stop()
+
+    async def consume(self, batch: AnyBatch) -> None:
+        """As `Consumer.consume`."""
+        await self._sender.consume(batch)
+
+    # --- one batch
+
+    async def _send(self, batch: AnyBatch) -> int:
+        """Sends what of `batch` is not sent yet, in order; returns how many items the backend took."""
+        work = self._work
+        if work is None or work.batch is not batch:
+            work = self._work = self._prepare(batch)
+        while work.requests:
+            request = work.requests[0]
+            try:
+                await self._post(request.encoded(), batch)
+            except Refused as refusal:
+                if not refusal.permanent:
+                    raise
+                work.refusal = refusal
+                work.dropped[refusal.reason] = work.dropped.get(refusal.reason, 0) + request.items
+            else:
+                work.delivered += request.items
+            work.requests.popleft()
+        self._work = None
+        if work.refusal is not None and not work.delivered:
+            raise work.refusal
+        for reason, items in work.dropped.items():
+            self.context.ledger.dropped(self.context.id, batch.signal, reason, items)
+        return work.delivered
+
+    async def _post(self, body: bytes, batch: AnyBatch) -> None:
+        headers = HEADERS
+        if self.config.include_metadata_keys and batch.metadata:
+            forwarded = {key: ", ".join(values) for key in self.config.include_metadata_keys
+                         if (values := batch.metadata.get(key.lower()))}
+            headers = {**forwarded, **HEADERS}
+        self._count_sent(1)
+        answer = await self._client.request("POST", self._url, body, headers, batch.metadata)
+        status = answer.status
+        if 200 <= status < 300:
+            return
+        said = answer.body[:300].decode("utf-8", "replace").strip()
+        if status == 429 or status >= 500:
+            raise Refused(f"http {status}", said, retry_after=retry_after_seconds(answer.headers))
+        if status not in self._logged_statuses:
+            self._logged_statuses.add(status)
+            self.context.log.error("the backend answered %d and will not take these samples: %s", status, said)
+        raise Refused(f"http {status}", said, permanent=True)
+
+    # --- encoding
+
+    def _prepare(self, batch: AnyBatch) -> _Work:
+        if isinstance(batch, MetricBatch):
+            return _Work(batch, self._columns(batch), {})
+        try:
+            translated = self._translator.translate(batch.payload)
+        except ValueError as error:
+            self._count_failed(1)
+            raise Refused("undecodable", str(error), permanent=True) from None
+        if translated.dropped:
+            self._count_failed(1)
+        self._count_series(len(translated.labels) + len(translated.extras))
+        self._count_duplicates(translated.duplicates)
+        self._count_colliding(translated.colliding)
+        return _Work(batch, self._requests(translated, batch), translated.dropped)
+
+    def _requests(self, translated: Translated, batch: Batch) -> list[_Request]:
+        pieces = remote_write.encode_samples(translated.labels, translated.values, translated.times)
+        for index, fields in translated.exemplars.items():
+            remote_write.add_fields(pieces, index, fields)
+        runs = remote_write.split(pieces, remote_write.PIECES, self._limit)
+        runs += remote_write.split(translated.extras, 1, self._limit)
+        runs = _packed(runs, self._limit)
+        if translated.metadata:
+            runs = [[*translated.metadata, *runs[0]], *runs[1:]] if runs else [translated.metadata]
+        # points become different numbers of series: a batch that had to be split is accounted for in proportion
+        left = batch.count - sum(translated.dropped.values())
+        total = sum(map(len, runs)) or 1
+        requests, seen, given = [], 0, 0
+        for run in runs:
+            seen += len(run)
+            upto = left * seen // total
+            requests.append(_Request(run, upto - given))
+            given = upto
+        return requests
+
+    def _columns(self, batch: MetricBatch) -> list[_Request]:
+        pieces: list[bytes] = []
+        for group in batch.groups:
+            if not group.series:
+                continue
+            labels = list(map(_wire, group.series)) if self._labelled is None \
+                else list(map(self._labelled.__getitem__, group.series))
+            encoded = remote_write.encode_samples(labels, group.values, group.timestamp_ms)
+            if group.exemplars:
+                _add_exemplars(encoded, group)
+            pieces = pieces + encoded if pieces else encoded
+        runs = remote_write.split(pieces, remote_write.PIECES, self._limit)
+        requests = [_Request(run, len(run) // remote_write.PIECES) for run in runs]
+        if self.config.send_metadata and requests:
+            requests[0].pieces = [*self._families(batch), *requests[0].pieces]
+        return requests
+
+    def _families(self, batch: MetricBatch) -> list[bytes]:
+        """Metadata of the families in a batch that were not described during the last minute."""
+        now = time.monotonic()
+        families: dict[str, Family] = {s.family.name: s.family for g in batch.groups for s in g.series if s.family}
+        due = [f for name, f in families.items() if now - self._families_sent.get(name, -METADATA_SECONDS) >= METADATA_SECONDS]
+        if len(self._families_sent) > 10_000:
+            self._families_sent.clear()
+        self._families_sent.update((f.name, now) for f in due)
+        return [remote_write.metadata(remote_write.METADATA_TYPES.get(f.type, 0), f.name, f.help, f.unit) for f in due]
+
+
+def _packed(runs: list[list[bytes]], limit: int) -> list[list[bytes]]:
+    """Neighbouring runs in one where they fit together."""
+    if len(runs) == 2 and sum(map(len, runs[0])) + sum(map(len, runs[1])) <= limit:
+        return [runs[0] + runs[1]]
+    return runs
+
+
+def _add_exemplars(pieces: list[bytes], group: Samples) -> None:
+    times: Any = None
+    for index, exemplar in (group.exemplars or {}).items():
+        at = exemplar.timestamp_ms
+        if at is None:
+            times = times or group.timestamps()
+            at = times[index]
+        labels = encode_labels(sorted_labels(dict(exemplar.labels)))
+        remote_write.add_fields(pieces, index, remote_write.exemplar(labels, exemplar.value, at))
+
+
+COMPONENT = PrometheusRemoteWrite
