@@ -1,0 +1,100 @@
+"""What kof-collectors generates for a role from `kof.*` and `global.*`: exporters, credentials, labels.
+
+Both generations share this; each states its own differences.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from kofagent.config.errors import ConfigError, Path
+from kofagent.config.tree import Node, Origin
+
+CREDENTIALS = ("metrics", "logs")
+"""Signals whose storage asks for a login; traces never do."""
+
+
+@dataclass
+class Values:
+    """The merged values of a run: `user` layers over the generation's defaults."""
+
+    tree: Node
+
+    def text(self, *path: str) -> str:
+        """A text, empty where it is absent, null or no text."""
+        node = self.tree.get(*path)
+        return node.value if node is not None and isinstance(node.value, str) else ""
+
+    def flag(self, *path: str) -> bool:
+        """Whether a value is true."""
+        node = self.tree.get(*path)
+        return bool(node is not None and node.value)
+
+    def made(self, value: Any, *path: str) -> Node:
+        """A generated value that is made of the value at `path`; plain data and nodes may be mixed."""
+        origin = self.tree.nearest(path).origin
+        return _made(value, replace(origin, layer="generated", note=".".join(path)))
+
+
+def _made(value: Any, origin: Origin) -> Node:
+    if isinstance(value, Node):
+        return value
+    if isinstance(value, dict):
+        return Node({k: _made(v, origin) for k, v in value.items()}, origin)
+    if isinstance(value, list):
+        return Node([_made(v, origin) for v in value], origin)
+    return Node(value, origin)
+
+
+def storage_exporter(values: Values, signal: str, url_key: str, *, always_insecure: bool = False) -> Node | None:
+    """The exporter to KOF's storage of a signal; None when its endpoint is empty.
+
+    `http` gets `tls.insecure: true`, `https` takes `kof.<signal>.tls_options`, and `kof.basic_auth` its authenticator.
+    """
+    at = ("kof", signal, "endpoint")
+    endpoint = values.text(*at)
+    if not endpoint:
+        return None
+    out: dict[str, Any] = {url_key: endpoint}
+    scheme = endpoint.partition("://")[0].lower()
+    options = values.tree.get("kof", signal, "tls_options")
+    if always_insecure or scheme == "http":
+        out["tls"] = {"insecure": True}
+    elif scheme == "https" and options is not None and options.is_map and options.value:
+        out["tls"] = options.copy()
+    if signal in CREDENTIALS and values.flag("kof", "basic_auth"):
+        out["auth"] = values.made({"authenticator": f"basicauth/{signal}"}, "kof", "basic_auth")
+    return values.made(out, *at)
+
+
+def credentials(values: Values) -> tuple[Node, list[str]]:
+    """`basicauth/metrics` and `basicauth/logs` with references to their Secrets, and their names; nothing without basic_auth."""
+    if not values.flag("kof", "basic_auth"):
+        return Node({}), []
+    out: dict[str, Any] = {}
+    for signal in CREDENTIALS:
+        at = ("kof", signal, "credentials_secret_name")
+        secret = values.text(*at)
+        out[f"basicauth/{signal}"] = values.made({"client_auth": {
+            part: values.made(f"${{secret:{secret}/{values.text('kof', signal, f'{part}_key')}}}", *at)
+            for part in ("username", "password")}}, *at)
+    return Node(out, values.tree.nearest(("kof", "basic_auth")).origin), list(out)
+
+
+def cluster_label(values: Values) -> Node:
+    """`receivers.prometheus` with the cluster's label on every series."""
+    label = values.text("global", "clusterLabel") or "clusterName"
+    external = values.made({label: values.text("global", "clusterName")}, "global", "clusterName")
+    return values.made({"config": {"global": {"external_labels": external}}}, "global", "clusterLabel")
+
+
+def check_endpoints(values: Values) -> list[ConfigError]:
+    """Endpoints that are no URL."""
+    problems = []
+    for signal in ("metrics", "logs", "traces"):
+        path: Path = ("kof", signal, "endpoint")
+        endpoint = values.text("kof", signal, "endpoint")
+        if endpoint and not endpoint.lower().startswith(("http://", "https://")) and "${" not in endpoint:
+            problems.append(values.tree.error(path, f"the URL {endpoint!r} has no scheme", "put http:// or https:// in front"))
+    return problems

@@ -1,0 +1,117 @@
+"""The keys of a `collectors-values.yaml` that kofagent reads, and those it knows to be somebody else's."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from kofagent.config.base import ComponentConfig
+
+ROLES = ("node", "k8scluster")
+CONFIG_SECTIONS = ("receivers", "processors", "exporters", "connectors", "extensions", "service")
+"""Keys of `collectors.<role>` that are collector configuration."""
+
+OTHERS = ("prometheus-node-exporter", "kube-state-metrics", "opencost", "kcm", "kubernetesServiceMonitors", "kubeApiServer",
+          "kubelet", "kubeControllerManager", "coreDns", "kubeDns", "kubeEtcd", "kubeScheduler", "kubeProxy", "kubeStateMetrics",
+          "nodeExporter", "tags", "nameOverride", "fullnameOverride")
+"""Top-level keys that belong to other parts of the chart; whatever is below them is theirs."""
+
+
+class Endpoint(ComponentConfig):
+    """`kof.metrics` and `kof.logs`."""
+
+    endpoint: str = Field("", description="URL of the storage, whole; empty: no exporter is generated.")
+    credentials_secret_name: str = Field("", description="Secret with the user's name and password.")
+    username_key: str = Field("username", description="Key of the name in the Secret.")
+    password_key: str = Field("password", description="Key of the password in the Secret.")
+    tls_options: dict[str, Any] = Field({}, description="The exporter's tls block, when the endpoint is https.")
+
+
+class TracesEndpoint(ComponentConfig):
+    """`kof.traces`."""
+
+    endpoint: str = Field("", description="Base URL of the storage, /v1/traces is appended; empty: no exporter is generated.")
+    tls_options: dict[str, Any] = Field({}, description="The exporter's tls block, when the endpoint is https.")
+
+
+class Instrumentation(ComponentConfig):
+    """`kof.instrumentation`: the operator's auto-instrumentation; kofagent only reads it."""
+
+    enabled: bool = Field(True, description="Make an Instrumentation object.")
+    resources: dict[str, Any] = Field({}, description="Resources of its sidecars.")
+
+
+class Kof(ComponentConfig):
+    """`kof`."""
+
+    basic_auth: bool = Field(True, description="Log in to the storage of metrics and logs.")
+    metrics: Endpoint = Field(Endpoint(), description="Where metrics go.")
+    logs: Endpoint = Field(Endpoint(), description="Where logs go.")
+    traces: TracesEndpoint = Field(TracesEndpoint(), description="Where traces go.")
+    instrumentation: Instrumentation = Field(Instrumentation(), description="Auto-instrumentation.")
+
+
+class Global(ComponentConfig):
+    """`global`: also read by the sub-charts, so other keys are theirs."""
+
+    model_config = ConfigDict(extra="allow")
+
+    clusterLabel: str = Field("clusterName", description="Label that names the cluster on every series.")  # noqa: N815
+    clusterName: str = Field("mothership", description="Name of the cluster.")  # noqa: N815
+    lint: bool = Field(False, description="Upstream's own; no effect.")
+
+
+class KeyRef(ComponentConfig):
+    """`valueFrom.secretKeyRef`."""
+
+    name: str = Field(description="Name of the Secret.")
+    key: str = Field(description="Key in it.")
+    optional: bool = Field(False, description="Leave the variable unset when it is missing.")
+
+
+class ValueFrom(ComponentConfig):
+    """`valueFrom` of an environment entry."""
+
+    secretKeyRef: KeyRef | None = Field(None, description="A Secret's key.")  # noqa: N815
+    configMapKeyRef: KeyRef | None = Field(None, description="A ConfigMap's key; only the pod's own environment has it.")  # noqa: N815
+    fieldRef: dict[str, Any] | None = Field(None, description="A field of the pod; only its own environment has it.")  # noqa: N815
+    resourceFieldRef: dict[str, Any] | None = Field(None, description="The same for resources.")  # noqa: N815
+
+
+class EnvEntry(ComponentConfig):
+    """An entry of `collectors.<role>.env`, as Kubernetes has it."""
+
+    name: str = Field(description="Name of the variable.")
+    value: str | None = Field(None, description="Its value.")
+    valueFrom: ValueFrom | None = Field(None, description="Where its value is.")  # noqa: N815
+
+
+class Role(ComponentConfig):
+    """`collectors.node` or `collectors.k8scluster`: environment and collector configuration."""
+
+    run_as_root: bool = Field(False, description="Run the container as user 0.")
+    env: list[EnvEntry] = Field([], description="Environment of the container.")
+    receivers: dict[str, Any] | None = Field(None, description="As in a collector configuration, laid over the defaults.")
+    processors: dict[str, Any] | None = Field(None, description="The same.")
+    exporters: dict[str, Any] | None = Field(None, description="The same.")
+    connectors: dict[str, Any] | None = Field(None, description="The same.")
+    extensions: dict[str, Any] | None = Field(None, description="The same.")
+    service: dict[str, Any] | None = Field(None, description="The same.")
+
+
+class Collectors(ComponentConfig):
+    """`collectors` of 0.3.0."""
+
+    enabled: bool = Field(True, description="Run the collectors.")
+    node: Role = Field(Role(), description="The agent of every node.")
+    k8scluster: Role = Field(Role(), description="The agent of the cluster.")
+
+
+class FixedCollectors(ComponentConfig):
+    """`collectors` of 0.1.1, whose pipelines are fixed."""
+
+    enabled: bool = Field(True, description="Run the collectors.")
+
+
+RoleName = Literal["node", "k8scluster"]

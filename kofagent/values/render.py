@@ -1,0 +1,207 @@
+"""`collectors-values.yaml` to a collector configuration, every value with the layer, file and line that set it.
+
+Files of `--values` are laid over each other, then over the generation's defaults, as Helm does; the result is laid over what
+the generation makes of `kof.*` and `global.*`. Credentials stay references, so what is rendered holds no secret.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+
+from kofagent.config.complain import complaints
+from kofagent.config.errors import ConfigError, ConfigErrors, suggest
+from kofagent.config.merge import Deleted, merge_files, merge_helm
+from kofagent.config.source import load_file, parse
+from kofagent.config.tree import Node
+from kofagent.values import kof_0_1_1, kof_0_3_0
+from kofagent.values.made import Values, check_endpoints
+from kofagent.values.model import CONFIG_SECTIONS, OTHERS, ROLES, Global, Kof
+
+GENERATIONS: dict[str, Any] = {module.NAME: module for module in (kof_0_1_1, kof_0_3_0)}
+DEFAULT_GENERATION = "0.3.0"
+_SUFFIX = {"node": ("node-exporter", "daemonset"), "k8scluster": ("k8s-cluster", "deployment")}
+
+
+@dataclass
+class Rendered:
+    """One role's workload as kof-collectors would make it."""
+
+    generation: str
+    role: str
+    name: str
+    mode: str
+    config: Node
+    """The collector configuration, references unresolved."""
+    env: Node | None
+    """`collectors.<role>.env` as it was written."""
+    run_as_root: bool
+    values: Node
+    """User's values over the generation's defaults."""
+    deleted: list[Deleted] = field(default_factory=list)
+    errors: list[ConfigError] = field(default_factory=list)
+    warnings: list[ConfigError] = field(default_factory=list)
+
+    def manifest(self) -> dict[str, Any]:
+        """`name`, `mode`, `env`, `securityContext` and `config` as plain data, those that apply."""
+        out: dict[str, Any] = {"name": self.name, "mode": self.mode}
+        if self.run_as_root:
+            out["securityContext"] = {"runAsUser": 0}
+        if self.env is not None and self.env.value:
+            out["env"] = self.env.plain()
+        return {**out, "config": self.config.plain()}
+
+
+def render_values(
+    files: Sequence[str], role: str, *, generation: str | None = None, release: str = "kof-collectors"
+) -> Rendered:
+    """Renders a role from values files. Raises `ConfigErrors` when they cannot be read at all, belong to a generation that is
+    not supported or switch the collectors off; everything else that is wrong is in `errors`, beside the best rendering possible.
+    """
+    if role not in ROLES:
+        raise ConfigErrors([ConfigError("--role", 0, (), f"the role {role!r} is unknown", suggest(role, ROLES))])
+    user = _read_user(files)
+    module = _generation(user, generation)
+    merged = merge_helm(_defaults(module), user)
+    values = Values(merged.node)
+    warnings: list[ConfigError] = []
+    errors = _check(merged.node, user, module, warnings)
+    if not values.flag("collectors", "enabled"):
+        problem = merged.node.error(("collectors", "enabled"), "the collectors are switched off", "set it to true to run them")
+        raise ConfigErrors([*errors, problem])
+    config, deleted = _configuration(values, role, module)
+    errors += check_endpoints(values)
+    errors += _empty_endpoints(config, values, role)
+    suffix, mode = _SUFFIX[role]
+    return Rendered(
+        module.NAME, role, f"{release}-{suffix}", mode, config, merged.node.get("collectors", role, "env"),
+        role == "node" and values.flag("collectors", role, "run_as_root"), merged.node,
+        [*(d for d in merged.deleted if d.path[:2] == ("collectors", role)), *deleted], errors, warnings)
+
+
+def _read_user(files: Sequence[str]) -> Node:
+    trees: list[Node] = []
+    problems: list[ConfigError] = []
+    for file in files:
+        try:
+            trees.append(load_file(file, yaml11=True))
+        except ConfigErrors as errors:
+            problems += errors.errors
+    if problems:
+        raise ConfigErrors(problems)
+    return merge_files(trees) if trees else Node({})
+
+
+def _generation(user: Node, wanted: str | None) -> Any:
+    """The module of a generation: the one asked for, else the one its keys tell."""
+    newer = [key for key in user.names() if key in ("opentelemetry-kube-stack", "metrics-server")]
+    if newer:
+        raise ConfigErrors([user.error((key,), "is a key of KOF 1.2 and later, whose values are not supported yet",
+                                       f"supported are the values of KOF {', '.join(GENERATIONS)}") for key in newer])
+    if wanted is not None and wanted not in GENERATIONS:
+        raise ConfigErrors([ConfigError("--generation", 0, (), f"the generation {wanted!r} is unknown", suggest(wanted, GENERATIONS))])
+    return GENERATIONS[wanted or DEFAULT_GENERATION]
+
+
+def pipelines_directory() -> str:
+    """Where the default pipelines are: inside the installed package, or at the root of a checkout."""
+    package = str(importlib.resources.files("kofagent"))
+    inside = os.path.join(package, "pipelines")
+    return inside if os.path.isdir(inside) else os.path.join(os.path.dirname(package), "pipelines")
+
+
+def _defaults(module: Any) -> Node:
+    text = (importlib.resources.files("kofagent.values") / "defaults" / f"{module.NAME}.yaml").read_text("utf-8")
+    tree, _ = parse(text, f"kofagent/values/defaults/{module.NAME}.yaml", layer="default")
+    for role in ROLES:
+        label = "/".join(filter(None, ("pipelines", module.PIPELINES, f"{role}.yaml")))
+        config = load_file(os.path.join(pipelines_directory(), module.PIPELINES, f"{role}.yaml"), layer="default", label=label)
+        collectors = tree.value["collectors"].value
+        collectors[role] = merge_files([collectors.get(role, Node({}, config.origin)), config])
+    return tree
+
+
+def _check(tree: Node, user: Node, module: Any, warnings: list[ConfigError]) -> list[ConfigError]:
+    """Unknown keys and wrong types of what kofagent reads; what belongs to other charts is theirs."""
+    errors: list[ConfigError] = []
+    known = ("global", "kof", "collectors", *OTHERS)
+    for key in user.names():
+        if key not in known and not key.startswith(("x-", ".")):
+            errors.append(user.error((key,), "unknown key", suggest(key, known)))
+    # What the user did not write needs no check, and 0.1.1's defaults have more than its users may write.
+    for key, model in (("global", Global), ("kof", Kof), ("collectors", module.COLLECTORS)):
+        node = user.get(key)
+        if node is None or node.value is None:
+            continue
+        if not node.is_map:
+            errors.append(user.error((key,), "must be a map", "write 'key: value' lines below it"))
+            continue
+        try:
+            model.model_validate(node.plain())
+        except ValidationError as error:
+            errors += complaints(error, model, user, (key,))
+    for name in (user.get("global") or Node({})).names():
+        if name not in Global.model_fields:
+            hint = suggest(name, Global.model_fields)
+            if hint.startswith("did"):
+                errors.append(user.error(("global", name), "unknown key", hint))
+    if module.NAME == "0.1.1":
+        for role in ROLES:
+            if user.get("collectors", role) is not None:
+                errors = [e for e in errors if e.path != ("collectors", role)]
+                errors.append(user.error(("collectors", role), "is a key of KOF 0.3.0 and later", "leave --generation away"))
+    return errors
+
+
+def _configuration(values: Values, role: str, module: Any) -> tuple[Node, list[Deleted]]:
+    own = values.tree.get("collectors", role) or Node({})
+    sections = {key: own.value[key].copy() for key in own.names() if key in CONFIG_SECTIONS and _usable(own.value[key])}
+    generated = module.generate(values, role)
+    merged = merge_helm(generated, Node(sections, own.origin))
+    config = merged.node
+    if hasattr(module, "adjust"):
+        module.adjust(config, values, role)
+    # A section nobody has written in is not written at all; `extensions: {}` stays, as upstream renders it.
+    order = {key: i for i, key in enumerate(CONFIG_SECTIONS)}
+    config.value = dict(sorted(config.value.items(), key=lambda item: order.get(item[0], len(order))))
+    return config, [Deleted(("collectors", role, *d.path), d.by, d.was) for d in merged.deleted]
+
+
+def _usable(section: Node) -> bool:
+    return section.value is None or section.is_map
+
+
+def _empty_endpoints(config: Node, values: Values, role: str) -> list[ConfigError]:
+    """Pipelines that still send to an exporter that was not generated because its endpoint is empty."""
+    sent = {"logs": "otlphttp/logs" if role == "node" and "otlphttp/logs" in _ends(config) else "otlphttp",
+            "metrics": "prometheusremotewrite", "traces": "otlphttp/traces"}
+    problems = []
+    for signal, id in sent.items():
+        if values.text("kof", signal, "endpoint") or config.get("exporters", id) is not None:
+            continue
+        for name, node in _pipelines(config):
+            ends = node.get("exporters")
+            if ends is not None and ends.is_list and id in ends.plain():
+                path = ("kof", signal, "endpoint")
+                problems.append(values.tree.error(
+                    path, f"is empty, but the pipeline {name!r} of {role} sends to {id!r}",
+                    f"give an endpoint, or set collectors.{role}.service.pipelines.{name}.exporters"))
+    return problems
+
+
+def _pipelines(config: Node) -> list[tuple[str, Node]]:
+    node = config.get("service", "pipelines")
+    return [(name, node.value[name]) for name in node.names()] if node is not None else []
+
+
+def _ends(config: Node) -> set[str]:
+    out: set[str] = set()
+    for _, node in _pipelines(config):
+        ends = node.get("exporters")
+        out |= {e for e in ends.plain() if isinstance(e, str)} if ends is not None and ends.is_list else set()
+    return out
