@@ -164,8 +164,8 @@ def victoria_logs(folder: Path) -> tuple[Server, str]:
     """VictoriaLogs; the URL of its root."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    return Server("victoria-logs", [_program("victoria-logs"), f"-storageDataPath={folder}/vl", f"-httpListenAddr=127.0.0.1:{port}"],
-                  folder, lambda: get(url + "/health")[0] == 200), url
+    command = [_program("victoria-logs"), f"-storageDataPath={folder}/vl", f"-httpListenAddr=127.0.0.1:{port}"]
+    return Server("victoria-logs", command, folder, lambda: get(url + "/health")[0] == 200), url
 
 
 def jaeger(folder: Path) -> tuple[Server, str, str, str]:
@@ -181,7 +181,8 @@ def jaeger(folder: Path) -> tuple[Server, str, str, str]:
             "jaeger_query": {"storage": {"traces": "mem"}, "http": {"endpoint": f"127.0.0.1:{query}"},
                              "grpc": {"endpoint": f"127.0.0.1:{query_grpc}"}},
             "healthcheckv2": {"use_v2": True, "http": {"endpoint": f"127.0.0.1:{health}"}}},
-        "receivers": {"otlp": {"protocols": {"http": {"endpoint": f"127.0.0.1:{http}"}, "grpc": {"endpoint": f"127.0.0.1:{grpc}"}}}},
+        "receivers": {"otlp": {"protocols": {"http": {"endpoint": f"127.0.0.1:{http}"},
+                                             "grpc": {"endpoint": f"127.0.0.1:{grpc}"}}}},
         "exporters": {"jaeger_storage_exporter": {"trace_storage": "mem"}}}))
     server = Server("jaeger", [_program("jaeger"), f"--config={config}"], folder,
                     lambda: get(f"http://127.0.0.1:{query}/api/services")[0] == 200)
@@ -212,7 +213,8 @@ def nginx(folder: Path, body: str, *, tls: bool = True) -> tuple[Server, str]:
     """nginx with one server block of this body; its URL."""
     port = free_port()
     lines = ["daemon off;", "user root;" if os.getuid() == 0 else "", f"pid {folder}/nginx.pid;",
-             f"error_log {folder}/nginx-error.log;", "events { worker_connections 256; }", "http {", "access_log off;", "client_max_body_size 64m;"]
+             f"error_log {folder}/nginx-error.log;", "events { worker_connections 256; }",
+             "http {", "access_log off;", "client_max_body_size 64m;"]
     for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"):
         lines.append(f"{name}_temp_path {folder}/nginx-{name};")
     lines.append(f"server {{ listen 127.0.0.1:{port}{' ssl' if tls else ''};")

@@ -1,0 +1,183 @@
+"""What every registered component promises, checked for each of them from the registry: no list of components is kept here.
+
+`OPTIONS` has the least options of those that cannot do without; `ALONE` those whose start needs something that is not here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from kofagent.pipeline import registry
+from kofagent.pipeline.component import Connector, Exporter, Extension, Processor, Receiver, StartError
+from kofagent.telemetry.batch import Batch
+from kofagent.telemetry.refused import Refused
+from kofagent.telemetry.signal import Signal
+from tests.support.components import FakeHost, Sink, make
+
+BASES = {"receivers": Receiver, "processors": Processor, "exporters": Exporter, "connectors": Connector, "extensions": Extension}
+
+OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
+    ("receivers", "otlp"): {"protocols": {"grpc": {"endpoint": "127.0.0.1:0"}, "http": {"endpoint": "127.0.0.1:0"}}},
+    ("receivers", "filelog"): {"include": ["/nonexistent/*.log"]},
+    ("receivers", "prometheus"): {"config": {"scrape_configs": [{"job_name": "a", "static_configs": [{"targets": ["127.0.0.1:1"]}]}]}},
+    ("receivers", "hostmetrics"): {"scrapers": {"load": {}}},
+    ("processors", "memory_limiter"): {"check_interval": "1s", "limit_mib": 1 << 20},
+    ("processors", "resource"): {"attributes": [{"key": "a", "value": "b", "action": "upsert"}]},
+    ("processors", "attributes"): {"actions": [{"key": "a", "value": "b", "action": "upsert"}]},
+    ("processors", "filter"): {"logs": {"exclude": {"match_type": "strict", "bodies": ["x"]}}},
+    ("processors", "resourcedetection"): {"detectors": ["env"]},
+    ("exporters", "prometheusremotewrite"): {"endpoint": "http://127.0.0.1:1/api/v1/write"},
+    ("exporters", "otlphttp"): {"endpoint": "http://127.0.0.1:1"},
+    ("exporters", "otlp"): {"endpoint": "127.0.0.1:1", "tls": {"insecure": True}},
+    ("exporters", "awscloudwatchlogs"): {"log_group_name": "g", "log_stream_name": "s", "region": "eu-west-1",
+                                         "endpoint": "http://127.0.0.1:1"},
+    ("exporters", "file"): {"path": "TMP/out.json"},
+    ("connectors", "routing"): {"default_pipelines": ["logs"],
+                                "table": [{"condition": 'attributes["a"] == "b"', "pipelines": ["logs"]}]},
+    ("extensions", "basicauth"): {"client_auth": {"username": "u", "password": "p"}},
+    ("extensions", "bearertokenauth"): {"token": "t"},
+    ("extensions", "headers_setter"): {"headers": [{"key": "a", "value": "b"}]},
+    ("extensions", "health_check"): {"endpoint": "127.0.0.1:0"},
+    ("extensions", "zpages"): {"endpoint": "127.0.0.1:0"},
+    ("extensions", "file_storage"): {"directory": "TMP"},
+}
+NEEDS_CLUSTER = {"k8s_cluster", "k8s_events", "k8sobjects", "k8sattributes"}
+ALL = [(kind, type) for kind, types in registry.TYPES.items() for type in types]
+
+
+def options(kind: str, type: str, folder: Path) -> dict[str, Any]:
+    def fill(value: Any) -> Any:
+        if isinstance(value, str):
+            return value.replace("TMP", str(folder))
+        if isinstance(value, dict):
+            return {k: fill(v) for k, v in value.items()}
+        return [fill(v) for v in value] if isinstance(value, list) else value
+
+    filled: dict[str, Any] = fill(OPTIONS.get((kind, type), {}))
+    return filled
+
+
+def build(kind: str, type: str, folder: Path, host: FakeHost, sink: Sink) -> Any:
+    cls = registry.load(kind, type)
+    component = make(cls, options(kind, type, folder), kind=kind[:-1], id=type, host=host)
+    if isinstance(component, Receiver):
+        component.outputs = dict.fromkeys(cls.signals, sink)
+    elif isinstance(component, Processor):
+        component.signal = sorted(cls.signals, key=lambda s: s.value)[0]
+        component.next = sink
+    elif isinstance(component, Connector):
+        component.outputs = {"logs": sink}
+    return component
+
+
+@pytest.mark.parametrize("kind, type", ALL)
+def test_declares_itself(kind: str, type: str) -> None:
+    cls = registry.load(kind, type)
+    assert issubclass(cls, BASES[kind])
+    module = inspect.getmodule(cls)
+    assert module is not None
+    package = __import__(f"kofagent.{kind}.{type}", fromlist=["x"])
+    assert (package.__doc__ or "").strip(), "the module says what it promises"
+    assert cls.signals, "it has at least one signal"
+
+
+def fields_without_words(model: type[BaseModel], seen: set[type[BaseModel]], path: str = "") -> list[str]:
+    if model in seen:
+        return []
+    seen.add(model)
+    out = []
+    for name, field in model.model_fields.items():
+        if not field.description:
+            out.append(f"{path}{name}")
+        for inner in inspect_models(field.annotation):
+            out += fields_without_words(inner, seen, f"{path}{name}.")
+    return out
+
+
+def inspect_models(annotation: Any) -> list[type[BaseModel]]:
+    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [m for a in getattr(annotation, "__args__", ()) for m in inspect_models(a)]
+
+
+@pytest.mark.parametrize("kind, type", ALL)
+def test_every_option_is_described(kind: str, type: str) -> None:
+    config = registry.load(kind, type).Config
+    assert not fields_without_words(config, set())
+
+
+@pytest.mark.parametrize("kind, type", ALL)
+def test_unknown_options_are_refused(kind: str, type: str, tmp_path: Path) -> None:
+    config = registry.load(kind, type).Config
+    config.model_validate(options(kind, type, tmp_path))
+    with pytest.raises(ValidationError):
+        config.model_validate({**options(kind, type, tmp_path), "no_such_option": 1})
+
+
+@pytest.mark.parametrize("kind, type", ALL)
+async def test_lifecycle(kind: str, type: str, tmp_path: Path) -> None:
+    host, sink = FakeHost(), Sink()
+    unused = build(kind, type, tmp_path, host, sink)
+    await unused.stop()  # without start
+    before = asyncio.all_tasks()
+    component = build(kind, type, tmp_path, host, sink)
+    if type in NEEDS_CLUSTER:
+        with pytest.raises(StartError, match="no-cluster"):
+            await component.start()
+    else:
+        async with asyncio.timeout(20):
+            await component.start()
+    async with asyncio.timeout(20):
+        await component.stop()
+        await component.stop()  # again
+    await asyncio.sleep(0)
+    left = {t for t in asyncio.all_tasks() - before if not t.done()}
+    assert not left, f"tasks that outlive stop: {left}"
+    assert host.reserved == 0, "bytes of the budget were not given back"
+
+
+@pytest.mark.parametrize("kind, type", [(k, t) for k, t in ALL if k == "processors" and t not in NEEDS_CLUSTER])
+async def test_processors_pass_refusals_up_and_never_answer_early(kind: str, type: str, tmp_path: Path) -> None:
+    host, sink = FakeHost(), Sink()
+    sink.refuse = Refused("backend", retry_after=7)
+    component = build(kind, type, tmp_path, host, sink)
+    await component.start()
+    with pytest.raises(Refused) as error:
+        async with asyncio.timeout(20):
+            await component.consume(Batch(component.signal, a_log() if component.signal is Signal.LOGS else b"", 1))
+    assert error.value.retry_after == 7
+    assert not error.value.permanent
+    assert host.ledger.sum("kofagent_dropped_items_total") == 0, "what goes back to the caller is not dropped"
+    await component.stop()
+
+
+def a_log() -> bytes:
+    from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+
+    request = ExportLogsServiceRequest()
+    request.resource_logs.add().scope_logs.add().log_records.add(time_unix_nano=1).body.string_value = "hello"
+    return request.SerializeToString()
+
+
+@pytest.mark.parametrize("kind, type", ALL)
+def test_aliases_lead_to_registered_types(kind: str, type: str) -> None:
+    assert registry.resolve(kind, type) == type
+    for other, name in registry.ALIASES[kind].items():
+        assert name in registry.TYPES[kind], other
+        assert other not in registry.TYPES[kind], f"{other} is both a type and an alias"
+
+
+def test_nothing_heavy_is_imported_before_a_configuration_names_it() -> None:
+    import subprocess
+    import sys
+
+    code = ("import sys; import kofagent.cli.main, kofagent.pipeline.registry; "
+            "print(sorted(m for m in ('grpc', 'botocore', 'psutil', 'kubernetes', 'bcrypt') if m in sys.modules))")
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "[]"
