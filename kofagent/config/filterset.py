@@ -1,0 +1,65 @@
+"""Upstream's filterset: a list of strings that match exactly (`strict`) or as regular expressions (`regexp`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Literal
+
+import re2
+from pydantic import Field
+
+from kofagent.config.base import ComponentConfig
+
+_REMEMBERED = 4096
+
+
+class RegexpOptions(ComponentConfig):
+    """`regexp`: upstream's cache of results. Matches are always remembered here, bounded."""
+
+    cacheenabled: bool = Field(False, description="Accepted for compatibility: results are always remembered.")
+    cachemaxnumentries: int = Field(0, ge=0, description="Accepted for compatibility: the memory is bounded.")
+
+
+class FilterSetBlock(ComponentConfig):
+    """`match_type` beside a list of patterns."""
+
+    match_type: Literal["strict", "regexp", ""] = Field("", description="strict: equal; regexp: RE2, found anywhere.")
+    regexp: RegexpOptions | None = Field(None, description="Options of match_type regexp.")
+
+
+def compile_pattern(pattern: str) -> re2._Regexp:
+    """An RE2 expression; ValueError with a sentence where it is not one."""
+    options = re2.Options()
+    options.log_errors = False
+    try:
+        return re2.compile(pattern, options)
+    except re2.error as error:
+        reason = error.args[0].decode("utf-8", "replace") if error.args and isinstance(error.args[0], bytes) else str(error)
+        raise ValueError(f"{pattern!r} is not a regular expression (RE2): {reason}") from None
+
+
+def compile_filterset(match_type: str, patterns: Iterable[str]) -> Callable[[str], bool]:
+    """A function that says whether a string matches one of the patterns; ValueError for a wrong pattern or type."""
+    if match_type == "strict":
+        return frozenset(patterns).__contains__
+    if match_type != "regexp":
+        raise ValueError("match_type is missing; write strict or regexp")
+    expressions = [compile_pattern(p).search for p in dict.fromkeys(patterns)]
+    known: dict[str, bool] = {}
+
+    def matches(text: str) -> bool:
+        answer = known.get(text)
+        if answer is None:
+            if len(known) >= _REMEMBERED:
+                known.clear()
+            answer = known[text] = any(search(text) for search in expressions)
+        return answer
+
+    return matches
+
+
+def compile_include_exclude(include: Callable[[str], bool] | None, exclude: Callable[[str], bool] | None) -> Callable[[str], bool] | None:
+    """Both lists as one question, "is it wanted?"; None when there is no list."""
+    if include is None and exclude is None:
+        return None
+    return lambda text: (include is None or include(text)) and not (exclude is not None and exclude(text))

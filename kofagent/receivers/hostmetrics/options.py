@@ -1,0 +1,279 @@
+"""Options of `hostmetrics` and its scrapers, in upstream's spelling and with upstream's defaults."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from kofagent.config.base import ComponentConfig, Duration
+from kofagent.config.filterset import FilterSetBlock, compile_filterset, compile_include_exclude
+from kofagent.receivers.hostmetrics.catalog import CATALOG, RESOURCE_ATTRIBUTES
+
+Wanted = Callable[[str], bool]
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """`; did you mean X?` when a known word is near, else what is known."""
+    known = sorted(known)
+    near = difflib.get_close_matches(word, known, 1)
+    return f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(known)}"
+
+
+class MetricOptions(ComponentConfig):
+    """Options of one metric."""
+
+    enabled: bool | None = Field(None, description="Send this metric; absent: the metric's default.")
+    attributes: list[str] | None = Field(None, description="Attributes that are kept; points that become equal are aggregated.")
+    aggregation_strategy: Literal["sum", "avg", "min", "max"] | None = Field(
+        None, description="How equal points are aggregated; absent: sum for sums, avg for gauges.")
+
+
+class ScraperOptions(ComponentConfig):
+    """What all scrapers share."""
+
+    scraper: ClassVar[str] = ""
+    metrics: dict[str, MetricOptions] = Field({}, description="Options by metric name.")
+
+    @field_validator("metrics")
+    @classmethod
+    def _known_metrics(cls, value: dict[str, MetricOptions]) -> dict[str, MetricOptions]:
+        catalog = CATALOG[cls.scraper]
+        for name, options in value.items():
+            if name not in catalog:
+                raise ValueError(f"the {cls.scraper} scraper has no metric {name!r}{suggestion(name, catalog)}")
+            for attribute in options.attributes or ():
+                if attribute not in catalog[name].attributes:
+                    raise ValueError(f"{name} has no attribute {attribute!r}; it has {', '.join(catalog[name].attributes) or 'none'}")
+        return value
+
+
+class CpuOptions(ScraperOptions):
+    """`cpu`."""
+
+    scraper = "cpu"
+
+
+class DeviceMatch(FilterSetBlock):
+    """Devices by name."""
+
+    devices: list[str] = Field([], description="Names or patterns.")
+
+
+class InterfaceMatch(FilterSetBlock):
+    """Network interfaces by name."""
+
+    interfaces: list[str] = Field([], description="Names or patterns.")
+
+
+class FsTypeMatch(FilterSetBlock):
+    """File systems by type."""
+
+    fs_types: list[str] = Field([], description="Types or patterns.")
+
+
+class MountPointMatch(FilterSetBlock):
+    """File systems by mount point, as the host sees it."""
+
+    mount_points: list[str] = Field([], description="Mount points or patterns.")
+
+
+class NameMatch(FilterSetBlock):
+    """Processes by name of the executable."""
+
+    names: list[str] = Field([], description="Names or patterns.")
+
+
+def _patterns(block: FilterSetBlock | None) -> Wanted | None:
+    if block is None:
+        return None
+    (patterns,) = [getattr(block, name) for name in type(block).model_fields if name not in FilterSetBlock.model_fields]
+    return compile_filterset(block.match_type, patterns) if patterns else None
+
+
+def wanted(include: FilterSetBlock | None, exclude: FilterSetBlock | None) -> Wanted | None:
+    """The two lists as one question; None when neither has a pattern. ValueError for a wrong pattern or match_type."""
+    return compile_include_exclude(_patterns(include), _patterns(exclude))
+
+
+class _Filtered(ScraperOptions):
+    """A scraper with lists to check at validation."""
+
+    @model_validator(mode="after")
+    def _patterns_compile(self) -> _Filtered:
+        for name in type(self).model_fields:
+            block = getattr(self, name)
+            if isinstance(block, FilterSetBlock):
+                try:
+                    _patterns(block)
+                except ValueError as error:
+                    raise ValueError(f"{name}: {error}") from None
+        return self
+
+
+class DiskOptions(_Filtered):
+    """`disk`."""
+
+    scraper = "disk"
+    include: DeviceMatch | None = Field(None, description="Devices that are read; absent: all.")
+    exclude: DeviceMatch | None = Field(None, description="Devices that are left out.")
+
+
+class FilesystemOptions(_Filtered):
+    """`filesystem`."""
+
+    scraper = "filesystem"
+    include_virtual_filesystems: bool = Field(False, description="Also file systems without a device, such as tmpfs.")
+    include_devices: DeviceMatch | None = Field(None, description="Devices that are read; absent: all.")
+    exclude_devices: DeviceMatch | None = Field(None, description="Devices that are left out.")
+    include_fs_types: FsTypeMatch | None = Field(None, description="Types that are read; absent: all.")
+    exclude_fs_types: FsTypeMatch | None = Field(None, description="Types that are left out.")
+    include_mount_points: MountPointMatch | None = Field(None, description="Mount points that are read; absent: all.")
+    exclude_mount_points: MountPointMatch | None = Field(None, description="Mount points that are left out.")
+
+
+class LoadOptions(ScraperOptions):
+    """`load`."""
+
+    scraper = "load"
+    cpu_average: bool = Field(False, description="Divide by the number of CPUs.")
+
+
+class MemoryOptions(ScraperOptions):
+    """`memory`."""
+
+    scraper = "memory"
+
+
+class NetworkOptions(_Filtered):
+    """`network`."""
+
+    scraper = "network"
+    include: InterfaceMatch | None = Field(None, description="Interfaces that are read; absent: all.")
+    exclude: InterfaceMatch | None = Field(None, description="Interfaces that are left out.")
+
+
+class NfsOptions(ScraperOptions):
+    """`nfs`."""
+
+    scraper = "nfs"
+
+
+class PagingOptions(ScraperOptions):
+    """`paging`."""
+
+    scraper = "paging"
+
+
+class ProcessesOptions(ScraperOptions):
+    """`processes`."""
+
+    scraper = "processes"
+
+
+class AttributeMatch(ComponentConfig):
+    """One filter of a resource attribute's value."""
+
+    strict: str | None = Field(None, description="The value.")
+    regexp: str | None = Field(None, description="A pattern found in the value.")
+
+    @model_validator(mode="after")
+    def _one(self) -> AttributeMatch:
+        if (self.strict is None) == (self.regexp is None):
+            raise ValueError("write either strict or regexp")
+        self.compiled()
+        return self
+
+    def compiled(self) -> Wanted:
+        """Says whether a value matches; ValueError for a wrong pattern."""
+        if self.strict is not None:
+            return compile_filterset("strict", [self.strict])
+        return compile_filterset("regexp", [self.regexp or ""])
+
+
+class ResourceAttributeOptions(ComponentConfig):
+    """Options of one resource attribute."""
+
+    enabled: bool | None = Field(None, description="Send this attribute; absent: its default.")
+    metrics_include: list[AttributeMatch] = Field([], description="Only processes whose value matches one of these.")
+    metrics_exclude: list[AttributeMatch] = Field([], description="Not processes whose value matches one of these.")
+
+
+class ProcessOptions(_Filtered):
+    """`process`."""
+
+    scraper = "process"
+    resource_attributes: dict[str, ResourceAttributeOptions] = Field({}, description="Options by resource attribute.")
+    include: NameMatch | None = Field(None, description="Names that are read; absent: all.")
+    exclude: NameMatch | None = Field(None, description="Names that are left out.")
+    mute_process_all_errors: bool = Field(False, description="Report no error of reading a process.")
+    mute_process_name_error: bool = Field(False, description="Do not report a name that may not be read.")
+    mute_process_io_error: bool = Field(False, description="Do not report I/O counters that may not be read.")
+    mute_process_cgroup_error: bool = Field(False, description="Do not report a cgroup that may not be read.")
+    mute_process_exe_error: bool = Field(False, description="Do not report an executable path that may not be read.")
+    mute_process_user_error: bool = Field(False, description="Do not report a user id that has no name on this machine.")
+    scrape_process_delay: Duration = Field(0.0, description="Leave out processes younger than this.")
+
+    @field_validator("resource_attributes")
+    @classmethod
+    def _known_attributes(cls, value: dict[str, ResourceAttributeOptions]) -> dict[str, ResourceAttributeOptions]:
+        for name in value:
+            if name not in RESOURCE_ATTRIBUTES:
+                raise ValueError(f"the process scraper has no resource attribute {name!r}{suggestion(name, RESOURCE_ATTRIBUTES)}")
+        return value
+
+
+class SystemOptions(ScraperOptions):
+    """`system`."""
+
+    scraper = "system"
+
+
+class ScrapersBlock(ComponentConfig):
+    """`scrapers`: a key, even without a value, turns a scraper on."""
+
+    cpu: CpuOptions | None = Field(None, description="Time of the CPUs.")
+    disk: DiskOptions | None = Field(None, description="Operations of block devices.")
+    filesystem: FilesystemOptions | None = Field(None, description="Space and inodes of file systems.")
+    load: LoadOptions | None = Field(None, description="Load averages.")
+    memory: MemoryOptions | None = Field(None, description="Memory.")
+    network: NetworkOptions | None = Field(None, description="Interfaces and TCP connections.")
+    nfs: NfsOptions | None = Field(None, description="NFS client and server (Linux).")
+    paging: PagingOptions | None = Field(None, description="Swap and page faults.")
+    process: ProcessOptions | None = Field(None, description="Each process.")
+    processes: ProcessesOptions | None = Field(None, description="Number of processes.")
+    system: SystemOptions | None = Field(None, description="Uptime.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _present_means_on(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        for name in value:
+            if name not in CATALOG:
+                raise ValueError(f"unknown scraper {name!r}{suggestion(str(name), CATALOG)}")
+        return {name: {} if options is None else options for name, options in value.items()}
+
+    def configured(self) -> dict[str, ScraperOptions]:
+        """The scrapers that are on, with their options."""
+        return {name: options for name in type(self).model_fields if (options := getattr(self, name)) is not None}
+
+
+class Config(ComponentConfig):
+    """Options of the hostmetrics receiver."""
+
+    collection_interval: Duration = Field(60.0, gt=0, description="Time between two collections.")
+    initial_delay: Duration = Field(1.0, ge=0, description="Wait before the first collection.")
+    timeout: Duration = Field(0.0, ge=0, description="Stop a collection after this and send what was read; 0: never.")
+    root_path: str = Field("", description="Where the host's root directory is mounted (Linux).")
+    metadata_collection_interval: Duration = Field(300.0, ge=0, description="Accepted for compatibility: entity events are not sent.")
+    scrapers: ScrapersBlock = Field(description="The scrapers, by name.")
+
+    @field_validator("scrapers")
+    @classmethod
+    def _at_least_one(cls, value: ScrapersBlock) -> ScrapersBlock:
+        if not value.configured():
+            raise ValueError(f"no scraper is named; name one of {', '.join(sorted(CATALOG))}")
+        return value
