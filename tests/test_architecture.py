@@ -18,7 +18,8 @@ LAYERS = {
     "values": 6, "region": 6,
     "cli": 7, "web": 7,
 }
-SIDEWAYS = {("pipeline.registry", "pipeline.component"), ("telemetry", "config"), ("prometheus", "net"), ("kubernetes", "net"), ("prometheus", "storage"), ("net", "storage")}
+SIDEWAYS = {("pipeline.registry", "pipeline.component"),
+            ("telemetry", "config"), ("prometheus", "net"), ("kubernetes", "net"), ("prometheus", "storage"), ("net", "storage")}
 COMPONENT_ROOMS = ("receivers", "processors", "exporters", "connectors", "extensions")
 
 

@@ -25,7 +25,8 @@ BASES = {"receivers": Receiver, "processors": Processor, "exporters": Exporter, 
 OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
     ("receivers", "otlp"): {"protocols": {"grpc": {"endpoint": "127.0.0.1:0"}, "http": {"endpoint": "127.0.0.1:0"}}},
     ("receivers", "filelog"): {"include": ["/nonexistent/*.log"]},
-    ("receivers", "prometheus"): {"config": {"scrape_configs": [{"job_name": "a", "static_configs": [{"targets": ["127.0.0.1:1"]}]}]}},
+    ("receivers", "prometheus"): {
+        "config": {"scrape_configs": [{"job_name": "a", "static_configs": [{"targets": ["127.0.0.1:1"]}]}]}},
     ("receivers", "hostmetrics"): {"scrapers": {"load": {}}},
     ("processors", "memory_limiter"): {"check_interval": "1s", "limit_mib": 1 << 20},
     ("processors", "resource"): {"attributes": [{"key": "a", "value": "b", "action": "upsert"}]},
