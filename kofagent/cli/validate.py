@@ -1,31 +1,45 @@
-"""`kofagent validate`: everything that is wrong with a configuration, or what it will run."""
+"""`kofagent validate`: everything that is wrong with a configuration, without running it."""
 
 from __future__ import annotations
 
-import argparse
-import sys
+import os
+from collections.abc import Mapping, Sequence
 
-from kofagent.cli.sources import explain, load, print_warnings
 from kofagent.config.errors import ConfigErrors
-from kofagent.pipeline.graph import Graph, StartErrors
-from kofagent.pipeline.service import Service
+from kofagent.config.load import load_config
+from kofagent.config.model import LoadedConfig
+from kofagent.config.validate import Registry
+from kofagent.values import load_values
+from kofagent.values.model import ROLES
 
 
-def main(arguments: argparse.Namespace) -> int:
-    """0 for a configuration that could run, 1 with all errors otherwise. Nothing is started."""
-    try:
-        config = load(arguments)
-    except ConfigErrors as errors:
-        print(errors, file=sys.stderr)
-        return 1
-    print_warnings(config)
-    try:
-        Graph(config, Service(config)).build()
-    except StartErrors as errors:
-        print(explain(errors, config), file=sys.stderr)
-        return 1
-    print(f"valid: {len(config.pipelines)} pipelines")
-    for name, pipeline in config.pipelines.items():
-        steps = " -> ".join(", ".join(ids) for ids in (pipeline.receivers, pipeline.processors, pipeline.exporters) if ids)
-        print(f"  {name}: {steps}")
-    return 0
+def validate_text(
+    registry: Registry,
+    *,
+    config: Sequence[str] = (),
+    values: Sequence[str] = (),
+    role: str | None = None,
+    generation: str | None = None,
+    environ: Mapping[str, str] = os.environ,
+    need_secrets: bool = True,
+) -> tuple[bool, str]:
+    """Whether a configuration is right, and what to tell: every error or every warning a line, and a summary.
+
+    Either `config` files, or `values` files for one role (for both when none is given).
+    """
+    loaded: list[LoadedConfig] = []
+    problems = ConfigErrors(())
+    for each in ([role] if role else ROLES) if values or not config else [None]:
+        try:
+            if each is None:
+                loaded.append(load_config(config, registry, environ, need_secrets=need_secrets))
+            else:
+                loaded.append(load_values(values, each, registry, generation, environ, need_secrets=need_secrets))
+        except ConfigErrors as errors:
+            problems = ConfigErrors([*problems.errors, *errors.errors])
+    lines = list(dict.fromkeys(f"warning: {w}" for c in loaded for w in c.warnings))
+    if problems.errors:
+        count = len(problems.errors)
+        return False, "\n".join([*lines, str(problems), f"{count} {'error' if count == 1 else 'errors'}"])
+    lines += [f"valid: {c.name or 'configuration'}: {len(c.pipelines)} pipelines ({', '.join(c.pipelines)})" for c in loaded]
+    return True, "\n".join(lines)

@@ -73,9 +73,12 @@ class Expansion:
     warnings: list[ConfigError] = field(default_factory=list)
 
 
-def expand(tree: Node, environ: Mapping[str, str]) -> Expansion:
-    """A copy of `tree` with all references resolved. Resolved values are marked `hidden`."""
-    expander = _Expander(environ)
+def expand(tree: Node, environ: Mapping[str, str], *, need_secrets: bool = True) -> Expansion:
+    """A copy of `tree` with all references resolved. Resolved values are marked `hidden`.
+
+    Without `need_secrets` a missing Secret is a warning and its value `missing`: for checking a configuration elsewhere.
+    """
+    expander = _Expander(environ, need_secrets)
     node = expander.tree(tree, ())
     return Expansion(node, expander.errors, expander.warnings)
 
@@ -85,8 +88,9 @@ class _Failed(Exception):
 
 
 class _Expander:
-    def __init__(self, environ: Mapping[str, str]) -> None:
+    def __init__(self, environ: Mapping[str, str], need_secrets: bool) -> None:
         self.environ = environ
+        self.need_secrets = need_secrets
         self.errors: list[ConfigError] = []
         self.warnings: list[ConfigError] = []
         self.files: set[str] = set()
@@ -187,7 +191,11 @@ class _Expander:
                 raise _Failed
             found = find_secret(name, key, self.environ)
             if isinstance(found, MissingSecret):
-                self.errors.append(missing_secret(found, node, path))
+                problem = missing_secret(found, node, path)
+                if not self.need_secrets:
+                    self.warnings.append(problem)
+                    return "missing", True, None
+                self.errors.append(problem)
                 raise _Failed
             return found, True, None
         if _VARIABLE.match(scheme) and rest.startswith("-"):

@@ -19,12 +19,14 @@ __all__ = ["LoadedConfig", "Registry", "finish", "load_config", "read_config"]
 _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(.*)\Z", re.DOTALL)
 
 
-def load_config(files: Sequence[str], registry: Registry, environ: Mapping[str, str] = os.environ) -> LoadedConfig:
+def load_config(
+    files: Sequence[str], registry: Registry, environ: Mapping[str, str] = os.environ, *, need_secrets: bool = True
+) -> LoadedConfig:
     """The configuration of one or several `--config`, later ones laid over earlier ones; raises `ConfigErrors`.
 
     Each is a file, or as the collector takes it `file:PATH`, `env:VARIABLE` (YAML text) or `yaml:TEXT` (`a::b: 1` is `a: {b: 1}`).
     """
-    return finish(read_config(files, environ), registry, environ)
+    return finish(read_config(files, environ), registry, environ, need_secrets=need_secrets)
 
 
 def read_config(sources: Sequence[str], environ: Mapping[str, str] = os.environ) -> Node:
@@ -72,9 +74,14 @@ def _unfold(tree: Node) -> Node:
     return merge_collector(parts)
 
 
-def finish(root: Node, registry: Registry, environ: Mapping[str, str], *, earlier: Sequence[ConfigError] = ()) -> LoadedConfig:
-    """Resolves references and validates; raises `ConfigErrors` of both and of `earlier` ones that were found before."""
-    expansion = expand(root, environ)
+def finish(
+    root: Node, registry: Registry, environ: Mapping[str, str], *, earlier: Sequence[ConfigError] = (), need_secrets: bool = True
+) -> LoadedConfig:
+    """Resolves references and validates; raises `ConfigErrors` of both and of `earlier` ones that were found before.
+
+    `need_secrets=False` makes missing Secrets warnings, for checking a configuration on another machine.
+    """
+    expansion = expand(root, environ, need_secrets=need_secrets)
     checked = validate(expansion.node, registry)
     # A value that could not be resolved was reported; what validation makes of its absence adds nothing.
     unresolved = {e.path for e in expansion.errors}

@@ -181,10 +181,10 @@ class ServiceConfig(ComponentConfig):
 class LoadedConfig:
     """A configuration that is right: what the graph is built from, and where every value came from."""
 
-    components: dict[str, dict[str, ComponentConfig]]
+    components: dict[str, dict[str, ComponentConfig]] = field(repr=False)
     """Validated options by section (`receivers`, ...) and id (`otlphttp/logs`)."""
     service: ServiceConfig
-    root: Node
+    root: Node = field(repr=False)
     """The effective configuration before references were resolved: safe to print."""
     warnings: list[ConfigError] = field(default_factory=list)
     deleted: list[Deleted] = field(default_factory=list)

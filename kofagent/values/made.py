@@ -5,12 +5,14 @@ Both generations share this; each states its own differences.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import Any
 
 from kofagent.config.errors import ConfigError, Path
 from kofagent.config.tree import Node, Origin
 
+_NAME = re.compile(r"[A-Za-z0-9._-]+\Z")
 CREDENTIALS = ("metrics", "logs")
 """Signals whose storage asks for a login; traces never do."""
 
@@ -79,7 +81,7 @@ def credentials(values: Values) -> tuple[Node, list[str]]:
         out[f"basicauth/{signal}"] = values.made({"client_auth": {
             part: values.made(f"${{secret:{secret}/{values.text('kof', signal, f'{part}_key')}}}", *at)
             for part in ("username", "password")}}, *at)
-    return Node(out, values.tree.nearest(("kof", "basic_auth")).origin), list(out)
+    return values.made(out, "kof", "basic_auth"), list(out)
 
 
 def cluster_label(values: Values) -> Node:
@@ -90,8 +92,13 @@ def cluster_label(values: Values) -> Node:
 
 
 def check_endpoints(values: Values) -> list[ConfigError]:
-    """Endpoints that are no URL."""
+    """Endpoints that are no URL, logins that name no Secret."""
     problems = []
+    for signal in CREDENTIALS if values.flag("kof", "basic_auth") else ():
+        for key in ("credentials_secret_name", "username_key", "password_key"):
+            if not _NAME.match(values.text("kof", signal, key)):
+                problems.append(values.tree.error(("kof", signal, key), "is not the name of a Secret or of a key in one",
+                                                  "name it, or set kof.basic_auth: false for a storage without a login"))
     for signal in ("metrics", "logs", "traces"):
         path: Path = ("kof", signal, "endpoint")
         endpoint = values.text("kof", signal, "endpoint")

@@ -104,7 +104,8 @@ def _generation(user: Node, wanted: str | None) -> Any:
         raise ConfigErrors([user.error((key,), "is a key of KOF 1.2 and later, whose values are not supported yet",
                                        f"supported are the values of KOF {', '.join(GENERATIONS)}") for key in newer])
     if wanted is not None and wanted not in GENERATIONS:
-        raise ConfigErrors([ConfigError("--generation", 0, (), f"the generation {wanted!r} is unknown", suggest(wanted, GENERATIONS))])
+        problem = ConfigError("--generation", 0, (), f"the generation {wanted!r} is unknown", suggest(wanted, GENERATIONS))
+        raise ConfigErrors([problem])
     return GENERATIONS[wanted or DEFAULT_GENERATION]
 
 

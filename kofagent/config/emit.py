@@ -1,0 +1,108 @@
+"""A tree as YAML text, with a comment at every key that says who set it if asked for. Literal passwords are never written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+
+from kofagent.config.errors import show_path
+from kofagent.config.merge import Deleted
+from kofagent.config.tree import Node, Origin
+
+_SECRET_KEYS = frozenset((
+    "password", "bearer_token", "token", "credentials", "secret_key", "secret_access_key", "access_key", "client_secret",
+    "api_key", "key_pem", "inline"))
+_SECRET_BLOCKS = frozenset(("headers", "response_headers"))
+_HIDDEN = "***"
+_COMMENT_COLUMN = 72
+
+
+def to_yaml(root: Node, *, explain: bool = False, deleted: Sequence[Deleted] = (), header: Sequence[str] = ()) -> str:
+    """YAML text of a map, in block style, with `header` lines as comments on top.
+
+    `explain` adds to every key the layer (`default`, `generated`, `user`), file and line that set it, and to a list that
+    replaced another the entries that were lost; keys that a null deleted follow at the end. A value written plainly under a
+    key that holds a secret is shown as `***`; references are shown as they are.
+    """
+    writer = _Writer(explain)
+    if root.value:
+        writer.map(root, 0, "")
+    else:
+        writer.lines.append(("{}", ""))
+    text = [f"# {line}".rstrip() for line in header]
+    for line, comment in writer.lines:
+        text.append(f"{line:<{_COMMENT_COLUMN}}  # {comment}" if comment else line)
+    if explain and deleted:
+        text += ["", "# deleted by null:"]
+        text += [f"#   {show_path(d.path)}: {d.by}; was {d.was}" for d in deleted]
+    return "\n".join(text) + "\n"
+
+
+class _Writer:
+    """Collects lines with their comments. `block` is the key a value stands below."""
+
+    def __init__(self, explain: bool) -> None:
+        self.lines: list[tuple[str, str]] = []
+        self.explain = explain
+
+    def map(self, node: Node, indent: int, block: str, first: str = "") -> None:
+        for key, item in node.value.items():
+            lead = f"{first or ' ' * indent}{scalar_text(key)}:"
+            first = ""
+            comment = describe(item) if self.explain else ""
+            if item.is_map and item.value:
+                self.lines.append((lead, comment))
+                self.map(item, indent + 2, key)
+            elif item.is_list and item.value:
+                self.lines.append((lead, comment))
+                self.list(item, indent, key)
+            else:
+                self.lines.append((f"{lead} {_leaf(item, key, block)}", comment))
+
+    def list(self, node: Node, indent: int, key: str) -> None:
+        for item in node.value:
+            lead = f"{' ' * indent}- "
+            if item.is_map and item.value:
+                self.map(item, indent + 2, key, lead)
+            elif item.is_list and item.value:
+                start = len(self.lines)
+                self.list(item, indent + 2, key)
+                text, comment = self.lines[start]
+                self.lines[start] = (lead + text[indent + 2:], comment)
+            else:
+                comment = describe(item) if self.explain and item.origin != node.origin else ""
+                self.lines.append((lead + _leaf(item, "", key), comment))
+
+
+def _leaf(item: Node, key: str, block: str) -> str:
+    if item.is_map:
+        return "{}"
+    if item.is_list:
+        return "[]"
+    secret = key in _SECRET_KEYS or block in _SECRET_BLOCKS
+    if secret and isinstance(item.value, str) and item.value and "${" not in item.value:
+        return f'"{_HIDDEN}"'
+    return scalar_text(item.value)
+
+
+def scalar_text(value: Any) -> str:
+    """A scalar as one line of YAML that reads back as the same value by YAML 1.1 and 1.2."""
+    if isinstance(value, str) and ("\n" in value or not value.isprintable()):
+        return str(yaml.dump(value, default_style='"', width=1 << 30, allow_unicode=True)).strip()
+    text = str(yaml.safe_dump(value, width=1 << 30, allow_unicode=True, default_flow_style=True))
+    return text.removesuffix("\n").removesuffix("\n...")
+
+
+def describe(item: Node) -> str:
+    """Who set a value, and what a list threw away."""
+    text = str(item.origin)
+    if item.replaced is not None:
+        lost = ", ".join(item.replaced.lost)
+        text += f"; replaces {_short(item.replaced.origin)}" + (f", lost: {lost}" if lost else ", lost nothing")
+    return " ".join(text.split())
+
+
+def _short(origin: Origin) -> str:
+    return f"{origin.layer} {origin.file}:{origin.line}"

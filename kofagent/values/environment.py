@@ -1,0 +1,49 @@
+"""`collectors.<role>.env`: variables of the container, resolved the way Kubernetes would, from what this process can see."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import ValidationError
+
+from kofagent.config.errors import ConfigError
+from kofagent.config.expand import MissingSecret, find_secret, missing_secret
+from kofagent.config.tree import Node
+from kofagent.values.model import EnvEntry
+
+
+def resolve_environment(
+    env: Node | None, role: str, environ: Mapping[str, str]
+) -> tuple[dict[str, str], list[ConfigError]]:
+    """The variables that `env` adds to the environment, and the Secrets that are nowhere, all of them.
+
+    A `value` is taken as it is. `secretKeyRef` is looked for as every Secret is; where the variable itself is set already (the
+    pod's own environment has it), that is its value. ConfigMaps and pod fields can only come from the pod's environment.
+    """
+    out: dict[str, str] = {}
+    problems: list[ConfigError] = []
+    if env is None or not env.is_list:
+        return out, problems
+    for index, node in enumerate(env.value):
+        try:
+            entry = EnvEntry.model_validate(node.plain())
+        except ValidationError:
+            continue  # reported with the other keys of the values
+        path = ("collectors", role, "env", index)
+        source = entry.valueFrom
+        if source is None:
+            out[entry.name] = entry.value or ""
+        elif source.secretKeyRef is not None:
+            found = find_secret(source.secretKeyRef.name, source.secretKeyRef.key, environ)
+            if isinstance(found, str):
+                out[entry.name] = found
+            elif entry.name not in environ and not source.secretKeyRef.optional:
+                places = (*found.looked, f"the environment variable {entry.name}")
+                looked = MissingSecret(found.name, found.key, places, found.reason)
+                at = node.get("valueFrom", "secretKeyRef", "name") or node
+                problems.append(missing_secret(looked, at, path))
+        elif entry.name not in environ and not (source.configMapKeyRef is not None and source.configMapKeyRef.optional):
+            problems.append(ConfigError(node.origin.file, node.origin.line, path,
+                                        f"the environment variable {entry.name} comes from the pod and is not set here",
+                                        "set it, or give it a value"))
+    return out, problems

@@ -1,0 +1,73 @@
+"""Values files to a configuration that is ready to run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+
+from kofagent.config.errors import ConfigError
+from kofagent.config.expand import MissingSecret, find_secret
+from kofagent.config.load import finish
+from kofagent.config.model import LoadedConfig
+from kofagent.config.tree import Node
+from kofagent.config.validate import Registry, extension_names
+from kofagent.values.environment import resolve_environment
+from kofagent.values.made import CREDENTIALS
+from kofagent.values.render import Rendered, render_values
+
+
+def load_values(
+    files: Sequence[str],
+    role: str,
+    registry: Registry,
+    generation: str | None = None,
+    environ: Mapping[str, str] = os.environ,
+    *,
+    need_secrets: bool = True,
+) -> LoadedConfig:
+    """The configuration of a role from values files; raises `ConfigErrors` of everything that is wrong with it.
+
+    `LoadedConfig.environment` holds `collectors.<role>.env`, which the caller sets before anything starts.
+    """
+    rendered = render_values(files, role, generation=generation)
+    added, missing = resolve_environment(rendered.env, role, environ)
+    warnings = list(rendered.warnings)
+    if not need_secrets:
+        warnings += missing
+        missing = []
+    warnings += _drop_idle_logins(rendered, environ)
+    earlier = [*rendered.errors, *missing]
+    config = finish(rendered.config, registry, {**environ, **added}, earlier=earlier, need_secrets=need_secrets)
+    config.warnings = [*warnings, *config.warnings]
+    config.deleted = rendered.deleted
+    config.name, config.mode, config.environment = rendered.name, rendered.mode, added
+    config.keep_retrying = True
+    return config
+
+
+def _drop_idle_logins(rendered: Rendered, environ: Mapping[str, str]) -> list[ConfigError]:
+    """Leaves out generated logins that nobody uses and whose Secret is not there, as upstream leaves them out of the object.
+
+    KOF without its own storage (CloudWatch) has no such Secret, and its configuration still lists them.
+    """
+    config = rendered.config
+    extensions, started = config.get("extensions"), config.get("service", "extensions")
+    used = {name for kind in ("receivers", "processors", "exporters", "connectors", "extensions")
+            for id in (config.get(kind) or Node({})).names() for _, name in extension_names(config, (kind, id))}
+    warnings = []
+    for signal in CREDENTIALS:
+        id = f"basicauth/{signal}"
+        node = extensions.child(id) if extensions is not None else None
+        if node is None or node.origin.layer != "generated" or id in used or extensions is None:
+            continue
+        secret = [rendered.values.get("kof", signal, key) for key in ("credentials_secret_name", "username_key", "password_key")]
+        name, *keys = [str(n.value) if n is not None else "" for n in secret]
+        if not any(isinstance(find_secret(name, key, environ), MissingSecret) for key in keys):
+            continue
+        del extensions.value[id]
+        if started is not None and started.is_list:
+            started.value = [item for item in started.value if item.value != id]
+        warnings.append(ConfigError(node.origin.file, node.origin.line, ("extensions", id),
+                                    f"is left out: nothing uses it and the Secret {name!r} was not found",
+                                    "set kof.basic_auth: false if there is no such login"))
+    return warnings
