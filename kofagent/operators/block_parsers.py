@@ -1,0 +1,56 @@
+"""`severity_parser`, `time_parser`, `trace_parser` and `scope_name_parser`: the embedded blocks as operators."""
+
+from __future__ import annotations
+
+from kofagent.operators.blocks import ScopeNameBlock, SeverityBlock, TimestampBlock, TraceBlock
+from kofagent.operators.entry import Entry
+from kofagent.operators.operator import ParserConfig, Transformer, TransformerConfig
+
+
+class SeverityConfig(TransformerConfig, SeverityBlock):
+    """Options of severity_parser."""
+
+
+class TimeConfig(TransformerConfig, TimestampBlock):
+    """Options of time_parser."""
+
+
+class TraceConfig(TransformerConfig, TraceBlock):
+    """Options of trace_parser."""
+
+
+class ScopeNameConfig(TransformerConfig, ScopeNameBlock):
+    """Options of scope_name_parser."""
+
+
+class SeverityParser(Transformer):
+    """Sets severity and its text."""
+
+    Config = SeverityConfig
+
+    def transform(self, entry: Entry) -> None:
+        self.config.apply(entry)
+
+
+class TimeParser(SeverityParser):
+    """Sets the time."""
+
+    Config = TimeConfig
+
+
+class TraceParser(SeverityParser):
+    """Sets trace id, span id and flags."""
+
+    Config = TraceConfig
+
+
+class ScopeNameParser(SeverityParser):
+    """Sets the scope's name."""
+
+    Config = ScopeNameConfig
+
+
+# ParserConfig names these blocks before they exist; now it can be completed.
+ParserConfig.model_rebuild(_types_namespace={
+    "SeverityBlock": SeverityBlock, "TimestampBlock": TimestampBlock, "TraceBlock": TraceBlock,
+    "ScopeNameBlock": ScopeNameBlock})

@@ -1,0 +1,148 @@
+"""`container`: lines of container runtimes. Docker's JSON, CRI-O and containerd; the format is found line by line if not set.
+
+The time becomes the entry's, the message the body, the stream `log.iostream`; `logtag` stays as upstream leaves it. Partial
+lines (`P`) are joined per file and stream (upstream: per file) up to `max_log_size`, keeping the first line's time, tag and
+trailing blanks. Resource attributes come from the file's path. Spec: contrib's docs/operators/container.md.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal
+
+from pydantic import Field as Option
+
+from kofagent.config.base import ByteSize
+from kofagent.operators.entry import Entry
+from kofagent.operators.field import MISSING, FieldError
+from kofagent.operators.json_parser import decode_json
+from kofagent.operators.operator import OperatorError, Parser, ParserConfig, Run, text_of
+from kofagent.operators.recombine import Series
+from kofagent.operators.timelayout import TimeError, gotime_layout, location_of
+
+FORCE_FLUSH_NS = 5_000_000_000
+_CRIO = re.compile(r"(?P<time>[^ Z]+) (?P<stream>stdout|stderr) (?P<logtag>[^ ]*) ?(?P<log>[^\n]*)")
+_CONTAINERD = re.compile(r"(?P<time>[^ ^Z]+Z) (?P<stream>stdout|stderr) (?P<logtag>[^ ]*) ?(?P<log>[^\n]*)")
+_PATH = re.compile(
+    r".*[/\\](?P<namespace>[^_]+)_(?P<pod_name>[^_]+)_(?P<uid>[a-f0-9-]+)[/\\](?P<container_name>[^._]+)[/\\]"
+    r"(?P<restart_count>[0-9]+)\.log(\.[0-9]{8}-[0-9]{6})?")
+_RESOURCE = {"container_name": "k8s.container.name", "namespace": "k8s.namespace.name", "pod_name": "k8s.pod.name",
+             "restart_count": "k8s.container.restart_count", "uid": "k8s.pod.uid"}
+_UTC_LAYOUT = gotime_layout("2006-01-02T15:04:05.999Z", location_of("UTC", ""), {})
+_CRIO_LAYOUT = gotime_layout("2006-01-02T15:04:05.999999999Z07:00", location_of("UTC", ""), {})
+
+
+class Config(ParserConfig):
+    """Options of container."""
+
+    format: Literal["docker", "crio", "containerd", ""] = Option("", description="Format of the lines; empty: found for each.")
+    add_metadata_from_filepath: bool = Option(True, description="Resource attributes from attributes[\"log.file.path\"].")
+    max_log_size: ByteSize = Option(1024 * 1024, ge=0, description="Most bytes of a message joined of partial lines; 0: no limit.")
+
+
+class Container(Parser):
+    """Parses lines and joins partial ones."""
+
+    Config = Config
+
+    def parse(self, value: Any, entry: Entry) -> Any:
+        text = text_of(value)
+        if self.config.format == "docker" or (not self.config.format and text.startswith("{")):
+            found = decode_json(text)
+            if not isinstance(found, dict):
+                raise OperatorError("the line is not a JSON object")
+            return found
+        # Without format the two are tried in upstream's order; a time without Z is CRI-O's.
+        for name, pattern in (("crio", _CRIO), ("containerd", _CONTAINERD)):
+            if self.config.format in (name, ""):
+                match = pattern.fullmatch(text)
+                if match is not None:
+                    return match.groupdict()
+        raise OperatorError("the line is of no container format")
+
+    def process(self, entry: Entry, run: Run) -> None:
+        try:
+            if self.skipped(entry):
+                self.write(entry, run)
+                return
+            raw = self.config.parse_from.get(entry)
+            super().transform(entry)
+            docker = self.config.format == "docker" or (
+                not self.config.format and isinstance(raw, str) and raw.startswith("{"))
+            self._finish(entry, raw if isinstance(raw, str) else "", docker)
+        except (OperatorError, FieldError) as error:
+            self.handle(entry, error, run)
+            return
+        if docker:
+            self.write(entry, run)
+        else:
+            self._join(entry, run)
+
+    def _finish(self, entry: Entry, raw: str, docker: bool) -> None:
+        attributes = entry.attributes
+        time = attributes.get("time", MISSING)
+        if not isinstance(time, str):
+            raise OperatorError("the line has no time")
+        crio = not docker and (self.config.format == "crio" or (not self.config.format and _CRIO.fullmatch(raw) is not None))
+        try:
+            entry.timestamp = (_CRIO_LAYOUT if crio else _UTC_LAYOUT).parse(time)
+        except TimeError as error:
+            raise OperatorError(f"time: {error}") from None
+        del attributes["time"]
+        if "log" not in attributes:
+            raise OperatorError("the line has no log")
+        body = attributes.pop("log")
+        if isinstance(body, dict):
+            entry.body = entry.body if isinstance(entry.body, dict) else {}
+            entry.body.update(body)
+        else:
+            entry.body = body
+        if "stream" not in attributes:
+            raise OperatorError("the line has no stream")
+        attributes["log.iostream"] = attributes.pop("stream")
+        if self.config.add_metadata_from_filepath:
+            self._from_path(entry)
+
+    def _from_path(self, entry: Entry) -> None:
+        path = entry.attributes.get("log.file.path")
+        if not isinstance(path, str):
+            raise OperatorError("attributes[\"log.file.path\"] is missing; set include_file_path, or add_metadata_from_filepath: false")
+        match = _PATH.fullmatch(path)
+        if match is None:
+            raise OperatorError("the file's path is none of a pod's log")
+        for group, name in _RESOURCE.items():
+            entry.resource[name] = match[group]
+
+    def _join(self, entry: Entry, run: Run) -> None:
+        last = entry.attributes.get("logtag") == "F"
+        state = run.state(self)
+        if last and not state:
+            self.write(entry, run)
+            return
+        source = (entry.attributes.get("log.file.path"), entry.attributes.get("log.iostream"))
+        key = tuple(s if isinstance(s, str) else "" for s in source)
+        series = state.get(key)
+        if series is None:
+            if last:
+                self.write(entry, run)
+                return
+            series = state[key] = Series(entry)
+        series.count += 1
+        text = entry.body if isinstance(entry.body, str) else ""
+        series.parts.append(text)
+        series.size += len(text.encode("utf-8", "replace"))
+        if last or (self.config.max_log_size and series.size > self.config.max_log_size):
+            self._hand_out(key, run)
+
+    def _hand_out(self, key: Any, run: Run) -> None:
+        series = run.state(self).pop(key)
+        series.base.body = "".join(series.parts)
+        self.write(series.base, run)
+
+    def flush(self, run: Run, now: int, force: bool) -> None:
+        for key, series in list(run.state(self).items()):
+            if force or now - series.first_observed >= FORCE_FLUSH_NS:
+                self._hand_out(key, run)
+
+
+OPERATOR = Container

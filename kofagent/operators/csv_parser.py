@@ -1,0 +1,111 @@
+"""`csv_parser`: one row of CSV becomes fields named by a header; as many fields as names, or it is an error."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field as Option
+from pydantic import model_validator
+
+from kofagent.operators.entry import Entry
+from kofagent.operators.field import MISSING
+from kofagent.operators.operator import OperatorError, Parser, ParserConfig, text_of
+
+
+class Config(ParserConfig):
+    """Options of csv_parser."""
+
+    header: str = Option("", description="Names of the fields, separated by header_delimiter.")
+    header_delimiter: str = Option("", description="Between names in the header; empty: delimiter.")
+    header_attribute: str = Option("", description="Attribute that holds the header of each entry.")
+    delimiter: str = Option("", description="Between fields, one character; empty: a comma.")
+    lazy_quotes: bool = Option(False, description="Allow quotes inside a field, and unescaped quotes in a quoted one.")
+    ignore_quotes: bool = Option(False, description="Quotes have no meaning.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Config:
+        self.delimiter = self.delimiter or ","
+        self.header_delimiter = self.header_delimiter or self.delimiter
+        if self.ignore_quotes and self.lazy_quotes:
+            raise ValueError("only one of ignore_quotes and lazy_quotes can be true")
+        if len(self.delimiter) != 1 or len(self.header_delimiter) != 1:
+            raise ValueError("delimiter and header_delimiter are one character each")
+        if bool(self.header) == bool(self.header_attribute):
+            raise ValueError("set exactly one of header and header_attribute")
+        if self.header and self.header_delimiter not in self.header:
+            raise ValueError("the header has no delimiter in it")
+        return self
+
+
+def read_row(text: str, delimiter: str, lazy: bool) -> list[str]:
+    """The fields of a row, which may hold newlines (RFC 4180, with Go's encoding/csv's ideas of quotes). OperatorError."""
+    if not text.strip("\r\n"):
+        raise OperatorError("there is no row")
+    out: list[str] = []
+    at, end = 0, len(text)
+    while True:
+        if at < end and text[at] == '"':
+            at += 1
+            field: list[str] = []
+            while True:
+                close = text.find('"', at)
+                if close < 0:
+                    if not lazy:
+                        raise OperatorError("a quote is not closed")
+                    field.append(text[at:])
+                    at = end
+                    break
+                field.append(text[at:close])
+                at = close + 1
+                if at >= end or text[at] == delimiter:
+                    break
+                if text[at] == '"':
+                    field.append('"')
+                    at += 1
+                elif text[at] in "\r\n":
+                    # The rest behind a newline continues this field: the entry is one row.
+                    following = text.find(delimiter, at)
+                    following = end if following < 0 else following
+                    field.append(text[at:following].replace("\r\n", "\n"))
+                    at = following
+                    break
+                elif lazy:
+                    field.append('"')
+                else:
+                    raise OperatorError("a quote is in the middle of a field")
+            out.append("".join(field))
+        else:
+            following = text.find(delimiter, at)
+            following = end if following < 0 else following
+            value = text[at:following]
+            if '"' in value and not lazy:
+                raise OperatorError("a quote is in the middle of a field")
+            out.append(value.replace("\r\n", "\n"))
+            at = following
+        if at >= end:
+            return out
+        at += 1
+
+
+class CsvParser(Parser):
+    """Parses one row."""
+
+    Config = Config
+
+    def parse(self, value: Any, entry: Entry) -> Any:
+        config = self.config
+        header = config.header
+        if not header:
+            found = entry.attributes.get(config.header_attribute, MISSING)
+            if not isinstance(found, str):
+                raise OperatorError(f"the entry has no text in the attribute {config.header_attribute}")
+            header = found
+        names = header.split(config.header_delimiter)
+        text = text_of(value)
+        row = text.split(config.delimiter) if config.ignore_quotes else read_row(text, config.delimiter, config.lazy_quotes)
+        if len(row) != len(names):
+            raise OperatorError(f"{len(row)} fields where the header names {len(names)}")
+        return dict(zip(names, row, strict=True))
+
+
+OPERATOR = CsvParser

@@ -1,0 +1,122 @@
+"""OTLP bytes of entries: `ResourceLogs` of opentelemetry/proto/logs/v1/logs.proto.
+
+    message ResourceLogs { Resource resource = 1; repeated ScopeLogs scope_logs = 2; }
+    message ScopeLogs { InstrumentationScope scope = 1; repeated LogRecord log_records = 2; }
+    message LogRecord { fixed64 time_unix_nano = 1; SeverityNumber severity_number = 2; string severity_text = 3;
+      AnyValue body = 5; repeated KeyValue attributes = 6; fixed32 flags = 8; bytes trace_id = 9; bytes span_id = 10;
+      fixed64 observed_time_unix_nano = 11; }
+    message AnyValue { oneof { string_value = 1; bool_value = 2; int64 int_value = 3; double double_value = 4;
+      ArrayValue array_value = 5; KeyValueList kvlist_value = 6; bytes bytes_value = 7; } }
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from struct import Struct
+from typing import Any
+
+from kofagent.operators.entry import SEVERITY_TEXT, Entry
+from kofagent.wire.varint import varint
+
+_U64 = 0xFFFFFFFFFFFFFFFF
+_fixed64 = Struct("<Q").pack
+_double = Struct("<d").pack
+_SURROGATES = re.compile("[\ud800-\udfff]")
+MAX_DEPTH = 100
+"""Maps and lists nested deeper are written as text: protobuf readers refuse more than about 100 levels."""
+
+
+def utf8(text: str) -> bytes:
+    """The text in UTF-8; a lone surrogate (an escape in JSON) becomes U+FFFD."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return _SURROGATES.sub("\ufffd", text).encode()
+
+
+def any_value(value: Any, depth: int = 0) -> bytes:
+    """The fields of an `AnyValue`; None is one without a value."""
+    if isinstance(value, str):
+        data = utf8(value)
+        return b"\x0a" + varint(len(data)) + data
+    if isinstance(value, bool):
+        return b"\x10\x01" if value else b"\x10\x00"
+    if isinstance(value, int):
+        return b"\x18" + varint(value & _U64)
+    if isinstance(value, float):
+        return b"\x21" + _double(value)
+    if value is None:
+        return b""
+    if isinstance(value, bytes):
+        return b"\x3a" + varint(len(value)) + value
+    if depth < MAX_DEPTH // 3:
+        if isinstance(value, dict):
+            data = key_values(value, b"\x0a", depth + 1)
+            return b"\x32" + varint(len(data)) + data
+        if isinstance(value, list):
+            out = []
+            for item in value:
+                data = any_value(item, depth + 1)
+                out.append(b"\x0a" + varint(len(data)) + data)
+            data = b"".join(out)
+            return b"\x2a" + varint(len(data)) + data
+    data = utf8(str(value)[:100_000])
+    return b"\x0a" + varint(len(data)) + data
+
+
+def key_values(mapping: Mapping[str, Any], tag: bytes, depth: int = 0) -> bytes:
+    """`repeated KeyValue` under this tag byte, in the mapping's order."""
+    out = []
+    for key, value in mapping.items():
+        name = utf8(key)
+        data = any_value(value, depth)
+        pair = b"\x0a" + varint(len(name)) + name + b"\x12" + varint(len(data)) + data
+        out += (tag, varint(len(pair)), pair)
+    return b"".join(out)
+
+
+def record_rest(entry: Entry) -> bytes:
+    """The fields of a `LogRecord` other than times and body."""
+    text = utf8(entry.severity_text or SEVERITY_TEXT[entry.severity])
+    out = []
+    if entry.severity:
+        out.append(b"\x10" + varint(entry.severity))
+    if text:
+        out.append(b"\x1a" + varint(len(text)) + text)
+    out.append(key_values(entry.attributes, b"\x32"))
+    if entry.flags and entry.flags[0]:
+        out.append(b"\x45" + bytes((entry.flags[0], 0, 0, 0)))
+    if entry.trace_id:
+        # As upstream: cut or filled up to its length.
+        out.append(b"\x4a\x10" + entry.trace_id[:16].ljust(16, b"\0"))
+    if entry.span_id:
+        out.append(b"\x52\x08" + entry.span_id[:8].ljust(8, b"\0"))
+    return b"".join(out)
+
+
+def log_record(entry: Entry) -> bytes:
+    """The entry as `ScopeLogs.log_records`, tag and length included."""
+    body = b"" if entry.body is None else any_value(entry.body)
+    parts = [b"" if entry.timestamp is None else b"\x09" + _fixed64(entry.timestamp & _U64),
+             b"\x59" + _fixed64(entry.observed & _U64), record_rest(entry)]
+    if entry.body is not None:
+        parts.append(b"\x2a" + varint(len(body)) + body)
+    data = b"".join(parts)
+    return b"\x12" + varint(len(data)) + data
+
+
+def group_key(entry: Entry) -> bytes:
+    """What records that share a `ScopeLogs` have in common: the bytes of `ResourceLogs.resource` and `ScopeLogs.scope`."""
+    resource = key_values(entry.resource, b"\x0a")
+    name = utf8(entry.scope)
+    scope = b"\x0a" + varint(len(name)) + name if name else b""
+    return (b"\x0a" + varint(len(resource)) + resource) + b"\0SCOPE" + (b"\x0a" + varint(len(scope)) + scope)
+
+
+def resource_logs(key: bytes, records: bytes) -> bytes:
+    """One `ResourceLogs` as field 1 of a request; `key` is of `group_key`, `records` joined `log_record`s."""
+    resource, _, scope = key.rpartition(b"\0SCOPE")
+    scope_logs = varint(len(scope) + len(records))
+    size = len(resource) + 1 + len(scope_logs) + len(scope) + len(records)
+    return b"".join((b"\x0a", varint(size), resource, b"\x12", scope_logs, scope, records))

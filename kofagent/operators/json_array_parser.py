@@ -1,0 +1,47 @@
+"""`json_array_parser`: a JSON array becomes a list, or with `header` a map. Nested objects stay JSON text."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pydantic import Field as Option
+
+from kofagent.operators.entry import Entry
+from kofagent.operators.json_parser import decode_json
+from kofagent.operators.operator import OperatorError, Parser, ParserConfig, text_of
+
+
+class Config(ParserConfig):
+    """Options of json_array_parser."""
+
+    header: str = Option("", description="Names of the elements, separated by commas; empty: the result is a list.")
+
+
+class JsonArrayParser(Parser):
+    """Parses an array."""
+
+    Config = Config
+
+    def parse(self, value: Any, entry: Entry) -> Any:
+        found = decode_json(text_of(value), integers=True)
+        if not isinstance(found, list):
+            found = []
+        out = [self._element(v) for v in found]
+        if not self.config.header:
+            return out
+        names = self.config.header.split(",")
+        if len(names) != len(out):
+            raise OperatorError(f"{len(out)} elements where the header names {len(names)}")
+        return dict(zip(names, out, strict=True))
+
+    @staticmethod
+    def _element(value: Any) -> Any:
+        if isinstance(value, list):
+            raise OperatorError("the array has an array inside")
+        if isinstance(value, float):
+            return 0
+        return json.dumps(value, separators=(",", ":"), ensure_ascii=False) if isinstance(value, dict) else value
+
+
+OPERATOR = JsonArrayParser

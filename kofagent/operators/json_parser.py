@@ -1,0 +1,66 @@
+"""`json_parser`: a JSON object becomes fields. Numbers are doubles as upstream's, integers stay integers with `parse_ints`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pydantic import Field as Option
+
+from kofagent.operators.entry import Entry
+from kofagent.operators.operator import OperatorError, Parser, ParserConfig, text_of
+
+
+class Config(ParserConfig):
+    """Options of json_parser."""
+
+    parse_ints: bool = Option(False, description="Keep whole numbers as integers instead of doubles.")
+
+
+def _constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if value in (float("inf"), float("-inf")):
+        raise ValueError("the number is too large")
+    return value
+
+
+def _integer(text: str) -> int | float:
+    value = int(text) if len(text) < 21 else 1 << 64
+    return value if -(1 << 63) <= value < 1 << 63 else _finite(text)
+
+
+_doubles = json.JSONDecoder(parse_int=_finite, parse_float=_finite, parse_constant=_constant)
+_integers = json.JSONDecoder(parse_int=_integer, parse_float=_finite, parse_constant=_constant)
+
+
+def decode_json(text: str, *, integers: bool = False, trailing: bool = False) -> Any:
+    """The value of a JSON text; OperatorError when it is none. `trailing` allows more text behind the value."""
+    decoder = _integers if integers else _doubles
+    try:
+        if trailing:
+            return decoder.raw_decode(text.lstrip(" \t\r\n"))[0]
+        return decoder.decode(text)
+    except (ValueError, RecursionError):
+        raise OperatorError("the value is not JSON") from None
+
+
+class JsonParser(Parser):
+    """Parses an object."""
+
+    Config = Config
+
+    def parse(self, value: Any, entry: Entry) -> Any:
+        # With parse_ints upstream reads a stream and takes its first value, whatever follows.
+        found = decode_json(text_of(value), integers=self.config.parse_ints, trailing=self.config.parse_ints)
+        if found is None:
+            return {}
+        if not isinstance(found, dict):
+            raise OperatorError("the value is not a JSON object")
+        return found
+
+
+OPERATOR = JsonParser

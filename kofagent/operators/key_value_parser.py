@@ -1,0 +1,79 @@
+"""`key_value_parser`: `a=b c="d e"` becomes fields. Quotes keep delimiters together; a part without delimiter is an error."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field as Option
+from pydantic import model_validator
+
+from kofagent.operators.entry import Entry
+from kofagent.operators.operator import OperatorError, Parser, ParserConfig, text_of
+
+
+class Config(ParserConfig):
+    """Options of key_value_parser."""
+
+    delimiter: str = Option("=", min_length=1, description="Between key and value.")
+    pair_delimiter: str = Option("", description="Between pairs; empty: a blank.")
+
+    @model_validator(mode="after")
+    def _different(self) -> Config:
+        if self.delimiter == (self.pair_delimiter or " "):
+            raise ValueError("delimiter and pair_delimiter are the same")
+        return self
+
+
+def split_quoted(text: str, delimiter: str) -> list[str]:
+    """Parts of text between delimiters outside of quotes, quotes removed, empty parts left out; OperatorError: open quote."""
+    out: list[str] = []
+    current: list[str] = []
+    quote = ""
+    escaped = False
+    at = 0
+    while at < len(text):
+        if not quote and text.startswith(delimiter, at):
+            if current:
+                out.append("".join(current))
+                current = []
+            at += len(delimiter)
+            continue
+        char = text[at]
+        at += 1
+        if escaped:
+            escaped = False
+        else:
+            if not quote and char in "\"'":
+                quote = char
+                continue
+            if char == quote:
+                quote = ""
+                continue
+            escaped = char == "\\"
+        current.append(char)
+    if quote:
+        raise OperatorError("a quote is not closed")
+    if current:
+        out.append("".join(current))
+    return out
+
+
+class KeyValueParser(Parser):
+    """Parses pairs."""
+
+    Config = Config
+
+    def parse(self, value: Any, entry: Entry) -> Any:
+        text = text_of(value)
+        if not text:
+            raise OperatorError(f"{self.config.parse_from} is empty")
+        out = {}
+        for part in split_quoted(text, self.config.pair_delimiter or " "):
+            key, found, rest = part.partition(self.config.delimiter)
+            if not found:
+                raise OperatorError("a pair has no delimiter")
+            out[key.strip()] = rest.strip()
+        return out
+
+
+OPERATOR = KeyValueParser

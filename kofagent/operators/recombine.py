@@ -1,0 +1,133 @@
+"""`recombine`: joins consecutive entries of one source into one. What waits is handed out after `force_flush_period`."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field as Option
+from pydantic import model_validator
+
+from kofagent.config.base import ByteSize, Duration
+from kofagent.operators.entry import Entry
+from kofagent.operators.expression import ExpressionError
+from kofagent.operators.field import Field
+from kofagent.operators.operator import AnyField, ExpressionText, OperatorError, Run, Transformer, TransformerConfig
+
+
+class Config(TransformerConfig):
+    """Options of recombine."""
+
+    is_first_entry: ExpressionText | None = Option(None, description="Expression: true for the first entry of a series.")
+    is_last_entry: ExpressionText | None = Option(None, description="Expression: true for the last entry of a series.")
+    combine_field: AnyField = Option(description="Field with the text that is joined.")
+    combine_with: str = Option("\n", description="Text between the joined ones.")
+    max_batch_size: int = Option(1000, ge=0, description="Most entries in a series; 0: no limit.")
+    max_unmatched_batch_size: int = Option(100, ge=0, description="Most entries while none matched; 0: no limit.")
+    overwrite_with: Literal["oldest", "newest", ""] = Option("oldest", description="Entry whose other fields are kept.")
+    force_flush_period: Duration = Option(5.0, description="Longest wait for the end of a series.")
+    source_identifier: AnyField = Option(Field("attributes", ("log.file.path",)), description="Field that tells sources apart.")
+    max_sources: int = Option(1000, ge=1, description="Most sources at once; at more all are handed out.")
+    max_log_size: ByteSize = Option(0, ge=0, description="Most bytes of joined text; 0: no limit.")
+
+    @model_validator(mode="after")
+    def _one(self) -> Config:
+        if (self.is_first_entry is None) == (self.is_last_entry is None):
+            raise ValueError("set exactly one of is_first_entry and is_last_entry")
+        return self
+
+
+class Series:
+    """Entries that wait for the end of their series."""
+
+    __slots__ = ("base", "count", "first_observed", "matched", "parts", "size")
+
+    def __init__(self, base: Entry) -> None:
+        self.base = base
+        self.count = 0
+        self.first_observed = base.observed
+        self.matched = False
+        self.parts: list[str] = []
+        self.size = 0
+
+
+class Recombine(Transformer):
+    """Joins entries. State is kept per file and source."""
+
+    Config = Config
+    repeatable = False
+
+    def expressions(self) -> Any:
+        yield from super().expressions()
+        yield self.config.is_first_entry or self.config.is_last_entry
+
+    def process(self, entry: Entry, run: Run) -> None:
+        first = self.config.is_first_entry
+        try:
+            if self.skipped(entry):
+                self.write(entry, run)
+                return
+            try:
+                matches = (first or self.config.is_last_entry).test(entry)
+            except ExpressionError as error:
+                raise OperatorError(str(error)) from None
+        except OperatorError as error:
+            self.handle(entry, error, run)
+            return
+        found = self.config.source_identifier.get(entry)
+        source = found if isinstance(found, str) else ""
+        if matches and first is not None:
+            self._hand_out(source, run)
+        self._add(entry, source, matches, run)
+        if matches and first is None:
+            self._hand_out(source, run)
+
+    def _add(self, entry: Entry, source: str, matches: bool, run: Run) -> None:
+        state, config = run.state(self), self.config
+        series = state.get(source)
+        if series is None:
+            if len(state) >= config.max_sources:
+                for other in list(state):
+                    self._hand_out(other, run)
+            series = state[source] = Series(entry)
+        elif config.overwrite_with == "newest":
+            series.base = entry
+        series.count += 1
+        series.matched = series.matched or matches
+        text = config.combine_field.get(entry)
+        if not isinstance(text, str):
+            # The entry stays in the series without text, as upstream does; what it had beside it is the base's only.
+            run.failed(self, OperatorError(f"the entry has no text in {config.combine_field}"), "join without it")
+            return
+        if series.size > 0:
+            series.size += len(config.combine_with.encode())
+        series.parts.append(text)
+        series.size += len(text.encode("utf-8", "replace"))
+        if ((config.max_log_size and series.size > config.max_log_size)
+                or (config.max_batch_size and series.count >= config.max_batch_size)
+                or (not series.matched and config.max_unmatched_batch_size and series.count >= config.max_unmatched_batch_size)):
+            self._hand_out(source, run)
+
+    def _hand_out(self, source: str, run: Run) -> None:
+        series = run.state(self).pop(source, None)
+        if series is None:
+            return
+        # A text that is empty so far gets no combine_with behind it.
+        parts = series.parts
+        while len(parts) > 1 and not parts[0]:
+            parts.pop(0)
+        self.config.combine_field.set(series.base, self.config.combine_with.join(parts))
+        self.write(series.base, run)
+
+    def flush(self, run: Run, now: int, force: bool) -> None:
+        period = int(self.config.force_flush_period * 1e9)
+        for source, series in list(run.state(self).items()):
+            if force or now - series.first_observed >= period:
+                self._hand_out(source, run)
+
+
+def held(state: dict[Any, Any]) -> int:
+    """Entries in a recombine's (or container's) state."""
+    return sum(series.count for series in state.values() if isinstance(series, Series))
+
+
+OPERATOR = Recombine

@@ -1,0 +1,104 @@
+"""RE2 patterns of users (google-re2), searched in UTF-8 bytes or text. Patterns are compiled once and shared."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+import re2
+
+_options = re2.Options()
+_options.log_errors = False
+_UNANCHORED = re2._Anchor.UNANCHORED
+
+
+class PatternError(ValueError):
+    """The text is not a regular expression of RE2's syntax."""
+
+
+class Pattern:
+    """A compiled pattern. `names` are its named groups in order: (name, number)."""
+
+    __slots__ = ("_match", "names", "source")
+
+    def __init__(self, source: str) -> None:
+        # RE2 knows (?P<name>...); Go accepts (?<name>...) beside it, and so does RE2 since 2023.
+        try:
+            regexp = re2._re2.RE2(source.encode(), _options)
+        except re2.error as error:
+            raise PatternError(_sentence(error)) from None
+        if not regexp.ok():
+            raise PatternError(_sentence(regexp.error()))
+        self.source = source
+        self._match = regexp.Match
+        self.names = sorted(
+            ((name.decode() if isinstance(name, bytes) else name, number) for name, number in regexp.NamedCapturingGroups()),
+            key=lambda pair: pair[1])
+
+    def spans(self, data: bytes) -> list[tuple[int, int]] | None:
+        """Offsets of the leftmost match and its groups, (-1, -1) for a group that took no part; None without a match."""
+        spans = self._match(_UNANCHORED, data, 0, len(data))
+        return None if spans[0][0] < 0 else spans
+
+    def test(self, text: str) -> bool:
+        """Whether it matches anywhere."""
+        return self.spans(text.encode("utf-8", "replace")) is not None
+
+    def groups(self, text: str) -> dict[str, str] | None:
+        """The named groups of the leftmost match, empty text for one that took no part; None without a match."""
+        data = text.encode("utf-8", "replace")
+        spans = self.spans(data)
+        if spans is None:
+            return None
+        out = {}
+        for name, number in self.names:
+            start, end = spans[number]
+            out[name] = data[start:end].decode("utf-8", "replace") if start >= 0 else ""
+        return out
+
+    def replace(self, text: str, template: str) -> str:
+        """All matches replaced by `template` as Go expands it: $1, $name, ${name}, $$; an unknown group is empty."""
+        data = text.encode("utf-8", "replace")
+        numbers = {name: number for name, number in self.names}
+        out = bytearray()
+        at = done = 0
+        last = -1
+        while at <= len(data):
+            spans = self._match(_UNANCHORED, data, at, len(data))
+            start, end = spans[0]
+            if start < 0:
+                break
+            # Go leaves out an empty match right behind the match before it.
+            if start < end or start != last:
+                out += data[done:start]
+
+                def expand(match: re.Match[str], spans: list[tuple[int, int]] = spans) -> str:
+                    name = match[1] or match[2]
+                    if match[0] == "$$":
+                        return "$"
+                    number = int(name) if name.isdigit() else numbers.get(name, -1)
+                    if not 0 <= number < len(spans) or spans[number][0] < 0:
+                        return ""
+                    return data[spans[number][0]:spans[number][1]].decode("utf-8", "replace")
+
+                out += _TEMPLATE.sub(expand, template).encode("utf-8", "replace")
+                done = last = end
+            at = end if end > start else end + 1
+            while at < len(data) and data[at] & 0xC0 == 0x80:
+                at += 1
+        out += data[done:]
+        return out.decode("utf-8", "replace")
+
+
+_TEMPLATE = re.compile(r"\$\$|\$\{(\w+)\}|\$(\w+)", re.ASCII)
+
+
+def _sentence(error: object) -> str:
+    text = str(error.args[0] if isinstance(error, Exception) and error.args else error)
+    return text[2:-1] if text.startswith("b'") else text
+
+
+@lru_cache(maxsize=512)
+def pattern(source: str) -> Pattern:
+    """The pattern of `source`; PatternError when RE2 refuses it."""
+    return Pattern(source)
