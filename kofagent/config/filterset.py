@@ -58,7 +58,9 @@ def compile_filterset(match_type: str, patterns: Iterable[str]) -> Callable[[str
     return matches
 
 
-def compile_include_exclude(include: Callable[[str], bool] | None, exclude: Callable[[str], bool] | None) -> Callable[[str], bool] | None:
+def compile_include_exclude(
+    include: Callable[[str], bool] | None, exclude: Callable[[str], bool] | None
+) -> Callable[[str], bool] | None:
     """Both lists as one question, "is it wanted?"; None when there is no list."""
     if include is None and exclude is None:
         return None

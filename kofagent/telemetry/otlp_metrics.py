@@ -47,7 +47,8 @@ class Metric:
 
     def point(self, value: float, attributes: Pairs, start_ns: int, time_ns: int) -> bytes:
         """The body of a `NumberDataPoint`; times are Unix nanoseconds, a start of 0 means unknown."""
-        # message NumberDataPoint {fixed64 start = 2; fixed64 time = 3; double as_double = 4; sfixed64 as_int = 6; KeyValue attributes = 7;}
+        # message NumberDataPoint {fixed64 start_time_unix_nano = 2; fixed64 time_unix_nano = 3; double as_double = 4;
+        #                          sfixed64 as_int = 6; repeated KeyValue attributes = 7;}
         if self.double:
             tail = _DOUBLE_POINT(0x11, start_ns, 0x19, time_ns, 0x21, value)
         else:

@@ -26,7 +26,8 @@ class MetricOptions(ComponentConfig):
     """Options of one metric."""
 
     enabled: bool | None = Field(None, description="Send this metric; absent: the metric's default.")
-    attributes: list[str] | None = Field(None, description="Attributes that are kept; points that become equal are aggregated.")
+    attributes: list[str] | None = Field(
+        None, description="Attributes that are kept; points that become equal are aggregated.")
     aggregation_strategy: Literal["sum", "avg", "min", "max"] | None = Field(
         None, description="How equal points are aggregated; absent: sum for sums, avg for gauges.")
 
@@ -46,7 +47,8 @@ class ScraperOptions(ComponentConfig):
                 raise ValueError(f"the {cls.scraper} scraper has no metric {name!r}{suggestion(name, catalog)}")
             for attribute in options.attributes or ():
                 if attribute not in catalog[name].attributes:
-                    raise ValueError(f"{name} has no attribute {attribute!r}; it has {', '.join(catalog[name].attributes) or 'none'}")
+                    has = ", ".join(catalog[name].attributes) or "none"
+                    raise ValueError(f"{name} has no attribute {attribute!r}; it has {has}")
         return value
 
 
@@ -268,7 +270,8 @@ class Config(ComponentConfig):
     initial_delay: Duration = Field(1.0, ge=0, description="Wait before the first collection.")
     timeout: Duration = Field(0.0, ge=0, description="Stop a collection after this and send what was read; 0: never.")
     root_path: str = Field("", description="Where the host's root directory is mounted (Linux).")
-    metadata_collection_interval: Duration = Field(300.0, ge=0, description="Accepted for compatibility: entity events are not sent.")
+    metadata_collection_interval: Duration = Field(
+        300.0, ge=0, description="Accepted for compatibility: entity events are not sent.")
     scrapers: ScrapersBlock = Field(description="The scrapers, by name.")
 
     @field_validator("scrapers")

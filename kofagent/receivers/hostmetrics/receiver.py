@@ -38,7 +38,7 @@ class HostMetrics(Receiver):
 
     async def start(self) -> None:
         config = self.config
-        if config.root_path and not os.path.isdir(config.root_path):
+        if config.root_path and not os.path.isdir(config.root_path):  # noqa: ASYNC240 -- once, at the start
             raise StartError(f"root_path {config.root_path!r} is not a directory; mount the host's root there or leave it out")
         self.prepare()
         self._task = asyncio.create_task(self._run(), name=self.context.id)
@@ -125,7 +125,8 @@ class HostMetrics(Receiver):
         if (scraper, problem) not in self._logged and len(self._logged) < _LOGGED_PROBLEMS:
             self._logged.add((scraper, problem))
             place = f"scraper {scraper}: " if scraper else ""
-            self.context.log.warning("%s%s%s (further ones are counted, not logged)", place, problem, f": {detail}" if detail else "")
+            self.context.log.warning("%s%s%s (further ones are counted, not logged)", place, problem,
+                                     f": {detail}" if detail else "")
 
 
 def _psutil_boot_ns() -> int:

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 -- files of /proc as they are
 """A host in a directory, and OTLP metrics as plain Python."""
 
 from __future__ import annotations
@@ -81,6 +82,7 @@ def add_process(root: Path, pid: int, comm: str = "web (x)", *, state: str = "S"
              str(start), "8192", "2", *["0"] * 17, "25", "0", "0"]
     (path / "stat").write_text(f"{pid} ({comm}) {' '.join(after)}\n")
     (path / "status").write_text(f"Name:\t{comm}\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\nShdPnd:\t0000000000000005\n")
+    (path / "statm").write_text("2 2 1 1 0 1 0\n")
     (path / "cmdline").write_bytes(cmdline)
     (path / "io").write_text("rchar: 1000\nwchar: 2000\nsyscr: 30\nsyscw: 40\nread_bytes: 5\nwrite_bytes: 6\ncancelled_write_bytes: 0\n")
     (path / "cgroup").write_text("0::/system.slice/web.service\n")

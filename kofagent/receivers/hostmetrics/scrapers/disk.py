@@ -61,6 +61,8 @@ def _diskstats(roots: Roots) -> list[_Device]:
         if len(columns) < 14:
             continue
         n = [int(c) for c in columns[3:14]]
+        if not any(n):
+            continue  # loop0 and its like without a file behind them; upstream leaves them out too
         devices.append(_Device(columns[2], n[0], n[1], n[2] * SECTOR, n[3], n[4], n[5], n[6] * SECTOR, n[7], n[8], n[9], n[10]))
     return devices
 

@@ -27,7 +27,7 @@ _COMM_MAX = 15
 
 
 class Stat(NamedTuple):
-    """What /proc/PID/stat says: times in seconds, memory in bytes, `start_ns` in Unix nanoseconds."""
+    """What /proc/PID/stat says: times in seconds, `start_ns` in Unix nanoseconds."""
 
     comm: str
     parent: int
@@ -38,11 +38,9 @@ class Stat(NamedTuple):
     wait: float
     threads: int
     start_ns: int
-    virtual: int
-    resident: int
 
 
-def parse_stat(text: str, boot_ns: int, tick: int, page: int) -> Stat:
+def parse_stat(text: str, boot_ns: int, tick: int) -> Stat:
     """One /proc/PID/stat line; the name in brackets may hold anything. ValueError where it is cut off."""
     opening, closing = text.find("("), text.rfind(")")
     columns = text[closing + 2 :].split()
@@ -50,8 +48,7 @@ def parse_stat(text: str, boot_ns: int, tick: int, page: int) -> Stat:
         raise ValueError("stat has too few columns")
     wait = int(columns[39]) / tick if len(columns) > 39 else 0.0
     return Stat(text[opening + 1 : closing], int(columns[1]), int(columns[7]), int(columns[9]), int(columns[11]) / tick,
-                int(columns[12]) / tick, wait, int(columns[17]), boot_ns + int(columns[19]) * (1_000_000_000 // tick),
-                int(columns[20]), int(columns[21]) * page)
+                int(columns[12]) / tick, wait, int(columns[17]), boot_ns + int(columns[19]) * (1_000_000_000 // tick))
 
 
 class _Users:
@@ -152,7 +149,7 @@ class _Linux:
                 break
             path = f"{self._roots.proc}/{pid}"
             try:
-                stat = parse_stat(read_text(path + "/stat"), round.boot_ns, self._tick, self._page)
+                stat = parse_stat(read_text(path + "/stat"), round.boot_ns, self._tick)
                 now = time.time_ns()
                 if self._options.scrape_process_delay and now - stat.start_ns < self._options.scrape_process_delay * 1e9:
                     continue
@@ -161,10 +158,13 @@ class _Linux:
                     continue
                 key = (pid, stat.start_ns)
                 cpu_now[key] = (now, stat)
-                self._record(out, path, name, stat, now, cpus, total, self._cpu_before.get(key))
+                before = self._cpu_before.get(key)
+                self._cpu(out, stat, before, (now - before[0]) * cpus if before else 0)
+                self._memory(out, path, total)
+                self._rest(out, path, name, stat, now)
             except (FileNotFoundError, ProcessLookupError):
                 out.forget()  # it has ended
-            except (OSError, ValueError, KeyError) as error:
+            except (OSError, ValueError, LookupError) as error:
                 out.forget()
                 self._failed(out, 1, "cannot read a process", f"pid {pid}: {error}")
             else:
@@ -230,24 +230,29 @@ class _Linux:
                 raise  # it has ended; a kernel thread, which has no executable, has no arguments either
         return ""
 
-    def _record(self, out: Recorder, path: str, name: str, stat: Stat, now: int, cpus: int, memory: int,
-                before: tuple[int, Stat] | None) -> None:
-        add = out.add
+    def _cpu(self, out: Recorder, stat: Stat, before: tuple[int, Stat] | None, elapsed: int) -> None:
+        """`elapsed` nanoseconds of all CPUs together lie between `before` and now."""
         for state, seconds in (("user", stat.user), ("system", stat.system), ("wait", stat.wait)):
-            add("process.cpu.time", seconds, state)
+            out.add("process.cpu.time", seconds, state)
         if before is not None and out.on("process.cpu.utilization"):
-            elapsed = (now - before[0]) / 1e9 * cpus
             for state, new, old in (("user", stat.user, before[1].user), ("system", stat.system, before[1].system),
                                     ("wait", stat.wait, before[1].wait)):
-                add("process.cpu.utilization", (new - old) / elapsed if elapsed > 0 else 0.0, state)
-        add("process.memory.usage", stat.resident)
-        add("process.memory.virtual", stat.virtual)
-        if memory:
-            add("process.memory.utilization", 100 * stat.resident / memory)
-        add("process.paging.faults", stat.major_faults, "major")
-        add("process.paging.faults", stat.minor_faults, "minor")
-        add("process.threads", stat.threads)
-        add("process.uptime", (now - stat.start_ns) / 1e9)
+                out.add("process.cpu.utilization", (new - old) / elapsed * 1e9 if elapsed > 0 else 0.0, state)
+
+    def _memory(self, out: Recorder, path: str, total: int) -> None:
+        # statm adds up the counters of all CPUs, what stat says may be some pages behind.
+        columns = read_text(path + "/statm").split()
+        virtual, resident = int(columns[0]) * self._page, int(columns[1]) * self._page
+        out.add("process.memory.usage", resident)
+        out.add("process.memory.virtual", virtual)
+        if total:
+            out.add("process.memory.utilization", 100 * resident / total)
+
+    def _rest(self, out: Recorder, path: str, name: str, stat: Stat, now: int) -> None:
+        out.add("process.paging.faults", stat.major_faults, "major")
+        out.add("process.paging.faults", stat.minor_faults, "minor")
+        out.add("process.threads", stat.threads)
+        out.add("process.uptime", (now - stat.start_ns) / 1e9)
         if out.on("process.disk.io", "process.disk.operations"):
             self._io(out, path, name)
         for metric, problem, read in (("process.context_switches", "the context switches", _context_switches),
