@@ -1,0 +1,107 @@
+"""AWS credentials and signatures, from botocore: its default chain (environment, web identity, shared files, container, IMDS).
+
+botocore blocks while it fetches, so that happens in a thread; it is imported here and nowhere else, when the exporter starts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from typing import Any
+
+from kofagent.pipeline.component import StartError
+from kofagent.telemetry.refused import Refused
+
+
+class Credentials:
+    """The credentials of one exporter; `sign` gives a request's headers."""
+
+    def __init__(self, options: Any) -> None:
+        try:
+            import botocore.auth
+            import botocore.awsrequest
+            import botocore.session
+        except ImportError:
+            raise StartError("awscloudwatchlogs needs botocore; install kofagent[aws]") from None
+        # botocore logs canonical requests (with the session token) at debug and tracebacks at warning.
+        logging.getLogger("botocore").setLevel(logging.ERROR)
+        self._options = options
+        self._auth = botocore.auth.SigV4Auth
+        self._request = botocore.awsrequest.AWSRequest
+        session: Any = botocore.session.Session(profile=options.profile or None)
+        if options.shared_credentials_file:
+            session.set_config_variable("credentials_file", os.path.expanduser(options.shared_credentials_file[0]))
+        session.set_config_variable("metadata_service_num_attempts", options.imds_retries + 1)
+        self._session = session
+        self._credentials: Any = None
+        self._lock = asyncio.Lock()
+        self.region: str = options.region
+
+    def configured_region(self) -> str:
+        """The region from options, environment or profile; empty when only the instance could tell."""
+        if not self.region:
+            self.region = self._session.get_config_variable("region") or os.environ.get("AWS_REGION", "") or ""
+        return self.region
+
+    async def ready(self) -> None:
+        """Fetches what is missing or about to expire; Refused (to be tried again) without credentials or region."""
+        if self._credentials is not None and self.region and not self._stale():
+            return
+        async with self._lock:
+            if self._credentials is None or not self.region or self._stale():
+                try:
+                    await asyncio.to_thread(self._fetch)
+                except Refused:
+                    raise
+                except Exception as error:
+                    # Messages of botocore name the failing provider; they hold no keys, yet the type is enough.
+                    raise Refused("no credentials", f"cannot get AWS credentials: {type(error).__name__}", retry_after=5) from None
+
+    def _stale(self) -> bool:
+        needed = getattr(self._credentials, "refresh_needed", None)
+        return bool(needed and needed())
+
+    def _fetch(self) -> None:
+        if not self.configured_region():
+            from botocore.utils import InstanceMetadataRegionFetcher
+
+            found = None if self._options.local_mode else InstanceMetadataRegionFetcher().retrieve_region()
+            if not found:
+                raise Refused("no region", "set region, or AWS_REGION in the environment", retry_after=30)
+            self.region = found
+        if self._credentials is None:
+            self._credentials = self._load()
+        self._credentials.get_frozen_credentials()
+
+    def _load(self) -> Any:
+        if self._options.local_mode:
+            self._session.get_component("credential_provider").remove("iam-role")
+        source = self._session.get_credentials()
+        if source is None:
+            raise Refused("no credentials", "no AWS credentials in environment, web identity, files, container or instance",
+                          retry_after=5)
+        if not self._options.role_arn:
+            return source
+        from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials
+
+        def client(service: str, **more: Any) -> Any:
+            return self._session.create_client(service, region_name=self.region, **more)
+
+        extra = {"RoleSessionName": "kofagent"}
+        if self._options.external_id:
+            extra["ExternalId"] = self._options.external_id
+        fetcher = AssumeRoleCredentialFetcher(client, source, self._options.role_arn, extra_args=extra)
+        return DeferredRefreshableCredentials(fetcher.fetch_credentials, "assume-role")
+
+    def forget(self) -> None:
+        """Loads credentials anew before the next request: the service did not like these."""
+        self._credentials = None
+        if hasattr(self._session, "_credentials"):
+            self._session._credentials = None
+
+    def sign(self, url: str, body: bytes, headers: dict[str, str]) -> dict[str, str]:
+        """The headers with Signature Version 4 added; `ready` was awaited before."""
+        request = self._request(method="POST", url=url, data=body, headers=headers)
+        self._auth(self._credentials.get_frozen_credentials(), "logs", self.region).add_auth(request)
+        return dict(request.headers.items())

@@ -1,0 +1,219 @@
+"""Log records to CloudWatch Logs events: the same JSON message as upstream's awscloudwatchlogs exporter. No I/O.
+
+    {"body": .., "severity_number": .., "severity_text": .., "dropped_attributes_count": .., "flags": .., "trace_id": ..,
+     "span_id": .., "attributes": {..}, "scope": {"name": .., "version": .., "attributes": {..}}, "resource": {..}}
+
+Zero numbers, empty strings and empty maps are left out, the body only when it is unset; a scope without a name is left out.
+Keys of maps are sorted, bytes are base64, NaN and infinities their names. Ids are lower-case hex.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from kofagent.telemetry.anyvalue import as_string, to_json
+from kofagent.wire.lens import parse
+from kofagent.wire.otlp import checker
+
+EVENT_OVERHEAD = 26
+"""Bytes each event counts beside its message (PutLogEvents)."""
+MAX_CALL_BYTES = 1024 * 1024
+MAX_EVENT_BYTES = MAX_CALL_BYTES - EVENT_OVERHEAD
+"""Longest message. AWS raised the limit of one event from 256 KiB to 1 MB in 2025; the limit of a call still bounds it."""
+MAX_CALL_EVENTS = 10_000
+MAX_CALL_SPAN_MS = 24 * 3600 * 1000
+MAX_AGE_MS = 14 * 24 * 3600 * 1000
+MAX_AHEAD_MS = 2 * 3600 * 1000
+TRUNCATED = "[Truncated...]"
+
+_quote = json.encoder.encode_basestring
+
+
+class Event(NamedTuple):
+    """One log event; `stream` is (group, stream), `timestamp` Unix milliseconds, `size` the UTF-8 bytes of the message."""
+
+    timestamp: int
+    message: str
+    size: int
+    stream: tuple[str, str]
+
+
+class Events(NamedTuple):
+    """What a payload became: the events, how many of them were shortened and how many records have no message at all."""
+
+    events: list[Event]
+    truncated: int
+    empty: int
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "replace")
+
+
+def _python(value: Any) -> Any:
+    kind = value.WhichOneof("value")
+    if kind == "string_value":
+        return _text(value.string_value)
+    if kind is None:
+        return None
+    if kind == "array_value":
+        return [_python(v) for v in value.array_value.values]
+    if kind == "kvlist_value":
+        return {_text(kv.key): _python(kv.value) for kv in value.kvlist_value.values}
+    return getattr(value, kind)
+
+
+def _map(items: Any) -> str:
+    return to_json({_text(kv.key): _python(kv.value) for kv in items})
+
+
+def _identity(scope: Any, resource: Any) -> str:
+    """The end of every message of a scope: scope and resource, worked out once."""
+    out = ""
+    if scope.name:
+        parts = [f'"name":{_quote(_text(scope.name))}']
+        if scope.version:
+            parts.append(f'"version":{_quote(_text(scope.version))}')
+        if scope.attributes:
+            parts.append(f'"attributes":{_map(scope.attributes)}')
+        out = f',"scope":{{{",".join(parts)}}}'
+    if resource.attributes:
+        out += f',"resource":{_map(resource.attributes)}'
+    return out
+
+
+def _wrap(record: Any, body: Any, identity: str) -> str:
+    out = []
+    if body is not None:
+        out.append(f'"body":{_quote(body) if isinstance(body, str) else to_json(body)}')
+    if record.severity_number:
+        out.append(f'"severity_number":{record.severity_number}')
+    if record.severity_text:
+        out.append(f'"severity_text":{_quote(_text(record.severity_text))}')
+    if record.dropped_attributes_count:
+        out.append(f'"dropped_attributes_count":{record.dropped_attributes_count}')
+    if record.flags:
+        out.append(f'"flags":{record.flags}')
+    if record.trace_id.strip(b"\0"):
+        out.append(f'"trace_id":"{record.trace_id.hex()}"')
+    if record.span_id.strip(b"\0"):
+        out.append(f'"span_id":"{record.span_id.hex()}"')
+    if record.attributes:
+        out.append(f'"attributes":{_map(record.attributes)}')
+    return "{" + (",".join(out) + identity if out else identity[1:]) + "}"
+
+
+def cut(text: str, limit: int) -> str:
+    """At most `limit` bytes of UTF-8, the mark of truncation at the end."""
+    return text.encode("utf-8", "replace")[: max(0, limit - len(TRUNCATED))].decode("utf-8", "ignore") + TRUNCATED
+
+
+def _shorten(record: Any, body: Any, identity: str, limit: int) -> str:
+    """A message within the limit: a text body is cut so that the JSON stays whole, anything else is cut as upstream does."""
+    if isinstance(body, str):
+        room = limit - len(_wrap(record, "", identity).encode("utf-8", "replace"))
+        keep = min(room, len(body.encode("utf-8", "replace")))
+        while keep > len(TRUNCATED):
+            message = _wrap(record, cut(body, keep), identity)
+            over = len(message.encode("utf-8", "replace")) - limit
+            if over <= 0:
+                return message
+            # Escapes made the text longer than its bytes: keep the share that fits, and look again.
+            keep = min(keep - 1, keep * room // (room + over))
+    return cut(_wrap(record, body, identity), limit)
+
+
+def _emf_stream(text: str, stream: tuple[str, str]) -> tuple[str, str]:
+    """Group and stream that an embedded-metric-format body asks for (`raw_log`)."""
+    if not text.startswith("{") or ("logGroupName" not in text and "log_group_name" not in text):
+        return stream
+    try:
+        body = json.loads(text)
+    except (ValueError, RecursionError):
+        return stream
+    aws = body.get("_aws")
+    for group, name in ((aws.get("logGroupName"), aws.get("logStreamName")) if isinstance(aws, dict) else (None, None),
+                        (body.get("log_group_name"), body.get("log_stream_name"))):
+        if isinstance(group, str) and group:
+            return group, name if isinstance(name, str) and name else stream[1]
+    return stream
+
+
+def build(payload: bytes, stream: tuple[str, str], raw: bool, now_ms: int, limit: int = MAX_EVENT_BYTES) -> Events:
+    """The events of an OTLP logs payload in its order. Time: the record's, else the observed one, else `now_ms`.
+
+    ValueError where the payload is malformed; strings that are not UTF-8 get replacement characters.
+    """
+    events: list[Event] = []
+    truncated = empty = 0
+    # hot: cloudwatch, 6 us a record, one parse in C, resource and scope as JSON once, the rest concatenated
+    for entry in parse(checker("logs"), payload).resource_logs:
+        for scope in entry.scope_logs:
+            identity = "" if raw else _identity(scope.scope, entry.resource)
+            for record in scope.log_records:
+                body = _python(record.body)
+                target = stream
+                if raw:
+                    message = as_string(body)
+                    target = _emf_stream(message, stream)
+                else:
+                    message = _wrap(record, body, identity)
+                size = len(message) if message.isascii() else len(message.encode("utf-8", "replace"))
+                if size > limit:
+                    message = cut(message, limit) if raw else _shorten(record, body, identity, limit)
+                    size = len(message.encode("utf-8", "replace"))
+                    truncated += 1
+                if not message:
+                    empty += 1
+                    continue
+                nanos = record.time_unix_nano or record.observed_time_unix_nano
+                events.append(Event(nanos // 1_000_000 if nanos else now_ms, message, size, target))
+    return Events(events, truncated, empty)
+
+
+class Call(NamedTuple):
+    """One PutLogEvents call."""
+
+    stream: tuple[str, str]
+    events: list[Event]
+
+
+def within(events: Iterable[Event], now_ms: int) -> tuple[list[Event], int, int]:
+    """The events that CloudWatch takes by their age, and how many are too old and too new."""
+    keep: list[Event] = []
+    old = new = 0
+    for event in events:
+        if event.timestamp < now_ms - MAX_AGE_MS:
+            old += 1
+        elif event.timestamp > now_ms + MAX_AHEAD_MS:
+            new += 1
+        else:
+            keep.append(event)
+    return keep, old, new
+
+
+def plan(events: Iterable[Event]) -> Iterator[Call]:
+    """Calls within the limits: per stream, sorted by time (equal times keep their order), bytes, count and time span bounded."""
+    streams: dict[tuple[str, str], list[Event]] = {}
+    for event in events:
+        streams.setdefault(event.stream, []).append(event)
+    for stream, its in streams.items():
+        its.sort(key=_timestamp)
+        chunk: list[Event] = []
+        size = 0
+        for event in its:
+            cost = event.size + EVENT_OVERHEAD
+            if chunk and (len(chunk) >= MAX_CALL_EVENTS or size + cost > MAX_CALL_BYTES
+                          or event.timestamp - chunk[0].timestamp > MAX_CALL_SPAN_MS):
+                yield Call(stream, chunk)
+                chunk, size = [], 0
+            chunk.append(event)
+            size += cost
+        if chunk:
+            yield Call(stream, chunk)
+
+
+def _timestamp(event: Event) -> int:
+    return event.timestamp
