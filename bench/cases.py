@@ -1,0 +1,238 @@
+"""The cases: a configuration, a load, what is counted, and the goal. CPU is of the whole process, microseconds per item."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+UID = "2ea1b0ce-52ac-4a3c-9a21-4b4c9bd0a2e4"
+
+
+@dataclass
+class Ports:
+    """Where everything listens."""
+
+    sink: int
+    pages: int
+    http: int
+    grpc: int
+    metrics: int
+
+
+@dataclass
+class Case:
+    """One benchmark; `goal` is microseconds per item of the design's prototype, times 1.5."""
+
+    name: str
+    item: str
+    goal: float
+    config: Callable[[Ports, Path], dict[str, Any]]
+    load: Callable[[Ports, Path, float], int]
+    """Drives the load for about the given scale and returns the number of items."""
+    peers: tuple[str, ...] = ("otelcol",)
+
+
+def _service(ports: Ports, pipelines: dict[str, Any]) -> dict[str, Any]:
+    reader = {"pull": {"exporter": {"prometheus": {"host": "127.0.0.1", "port": ports.metrics}}}}
+    return {"pipelines": pipelines, "telemetry": {"metrics": {"readers": [reader]}, "logs": {"level": "warn"}}}
+
+
+def kof_operators() -> list[dict[str, Any]]:
+    """The operators of kof 0.3.0's filelog/kube, from our own default pipelines."""
+    import yaml
+
+    text = (Path(__file__).parents[1] / "pipelines" / "node.yaml").read_text()
+    operators: list[dict[str, Any]] = yaml.safe_load(text)["receivers"]["filelog/kube"]["operators"]
+    for operator in operators:
+        operator.pop("cache", None)  # the Go collector of today refuses what the one of kof 0.3.0 ignored
+    return operators
+
+
+def log_config(ports: Ports, folder: Path) -> dict[str, Any]:
+    """Container logs through kof 0.3.0's operators to OTLP/HTTP."""
+    return {
+        "receivers": {"filelog/kube": {"include": [f"{folder}/pods/*/*/*.log"], "include_file_name": False,
+                                       "include_file_path": True, "start_at": "beginning", "operators": kof_operators()}},
+        "processors": {"batch": {}},
+        "exporters": {"otlphttp": {"logs_endpoint": f"http://127.0.0.1:{ports.sink}/insert/opentelemetry/v1/logs",
+                                   "tls": {"insecure": True}}},
+        "service": _service(ports, {"logs": {"receivers": ["filelog/kube"], "processors": ["batch"], "exporters": ["otlphttp"]}}),
+    }
+
+
+def log_load(ports: Ports, folder: Path, scale: float) -> int:
+    """Four pods' files of containerd lines, put in place at once."""
+    lines = int(100_000 * scale)
+    bodies = [
+        'level=info ts=2026-11-21T10:44:28.1Z caller=main.go:{i} msg="request served" path=/api/v1/items/{i} status=200',
+        "I1121 10:44:28.000001       1 controller.go:{i}] \"Reconciling\" namespace=\"default\" name=\"web-{i}\"",
+        '{{"level":"warn","ts":1795257868.5,"msg":"slow request","id":{i},"duration":1.25}}',
+        "10.244.0.{i} - - [21/Nov/2026:10:44:28 +0000] \"GET /-/ready HTTP/1.1\" 200 12 \"-\" \"kube-probe/1.34\"",
+        "E1121 10:44:28.000001       1 main.go:{i}] failed to sync: connection refused",
+    ]
+    total = 0
+    for pod in range(4):
+        target = folder / "pods" / f"default_web-{pod}_{UID}" / "app"
+        target.mkdir(parents=True, exist_ok=True)
+        hidden = target / "0.tmp"
+        with hidden.open("w") as file:
+            for i in range(lines):
+                second, nano = divmod(i * 250_000, 1_000_000_000)
+                stamp = f"2026-11-21T10:{second // 60 % 60:02d}:{second % 60:02d}.{nano:09d}Z"
+                stream = "stderr" if i % 5 == 4 else "stdout"
+                file.write(f"{stamp} {stream} F {bodies[i % 5].format(i=i % 250)}\n")
+        total += lines
+    for pod in range(4):
+        target = folder / "pods" / f"default_web-{pod}_{UID}" / "app"
+        os.rename(target / "0.tmp", target / "0.log")
+    return total
+
+
+def scrape_config(ports: Ports, folder: Path) -> dict[str, Any]:
+    """30 targets of 1200 series each second to remote write."""
+    return {
+        "receivers": {"prometheus": {"config": scrape_jobs(ports)}},
+        "processors": {"batch": {}},
+        "exporters": {"prometheusremotewrite": {"endpoint": f"http://127.0.0.1:{ports.sink}/api/v1/write",
+                                                "tls": {"insecure": True}}},
+        "service": _service(ports, {"metrics": {"receivers": ["prometheus"], "processors": ["batch"],
+                                                "exporters": ["prometheusremotewrite"]}}),
+    }
+
+
+def scrape_jobs(ports: Ports) -> dict[str, Any]:
+    """The scrape configuration, also vmagent's."""
+    return {"global": {"scrape_interval": "1s", "scrape_timeout": "1s", "external_labels": {"clusterName": "bench"}},
+            "scrape_configs": [{"job_name": f"job{j}", "metrics_path": f"/t{j}/metrics",
+                                "static_configs": [{"targets": [f"127.0.0.1:{ports.pages}"], "labels": {"node": f"n{j}"}}]}
+                               for j in range(30)]}
+
+
+def scrape_load(ports: Ports, folder: Path, scale: float) -> int:
+    """Waits while pages are scraped; items are the samples served in that time."""
+    url = f"http://127.0.0.1:{ports.pages}/count"
+    before = int(urllib.request.urlopen(url).read())
+    time.sleep(10 * scale)
+    return (int(urllib.request.urlopen(url).read()) - before) * 1200
+
+
+def spans_config(ports: Ports, folder: Path) -> dict[str, Any]:
+    """OTLP in, batch, OTLP/HTTP out."""
+    protocols = {"http": {"endpoint": f"127.0.0.1:{ports.http}"}, "grpc": {"endpoint": f"127.0.0.1:{ports.grpc}"}}
+    return {
+        "receivers": {"otlp": {"protocols": protocols}},
+        "processors": {"batch": {}},
+        "exporters": {"otlphttp": {"endpoint": f"http://127.0.0.1:{ports.sink}", "tls": {"insecure": True}}},
+        "service": _service(ports, {"traces": {"receivers": ["otlp"], "processors": ["batch"], "exporters": ["otlphttp"]}}),
+    }
+
+
+def spans_request(spans: int = 100) -> bytes:
+    """An export request of `spans` spans with six attributes each."""
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+    request = ExportTraceServiceRequest()
+    resource = request.resource_spans.add()
+    for key, value in (("service.name", "checkout"), ("service.namespace", "shop"), ("k8s.pod.name", "web-0")):
+        resource.resource.attributes.add(key=key).value.string_value = value
+    scope = resource.scope_spans.add()
+    scope.scope.name = "bench"
+    for i in range(spans):
+        span = scope.spans.add(trace_id=os.urandom(16), span_id=os.urandom(8), name=f"GET /items/{i}", kind=2,
+                               start_time_unix_nano=time.time_ns(), end_time_unix_nano=time.time_ns() + 1000)
+        for key, value in (("http.method", "GET"), ("http.route", "/items/{id}"), ("net.peer.name", "10.0.0.1"), ("user", f"u{i}"),
+                           ("component", "proxy")):
+            span.attributes.add(key=key).value.string_value = value
+        span.attributes.add(key="http.status_code").value.int_value = 200
+    return request.SerializeToString()
+
+
+def http_load(path: str, body: Callable[[], bytes], items: int, requests: int) -> Callable[[Ports, Path, float], int]:
+    """`requests` times scale POSTs of one body over 8 connections, each waiting for its answers."""
+
+    def load(ports: Ports, folder: Path, scale: float) -> int:
+        data = body()
+        message = (f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-protobuf\r\n"
+                   f"Content-Length: {len(data)}\r\n\r\n").encode() + data
+        total = int(requests * scale)
+        connections = [socket.create_connection(("127.0.0.1", ports.http)) for _ in range(64)]
+        sent = 0
+        while sent < total:
+            for connection in connections:
+                connection.sendall(message)
+            for connection in connections:
+                answer = b""
+                while b"\r\n\r\n" not in answer:
+                    answer += connection.recv(4096)
+                if not answer.startswith(b"HTTP/1.1 200"):
+                    raise SystemExit(f"bench: refused: {answer[:200]!r}")
+            sent += len(connections)
+        for connection in connections:
+            connection.close()
+        return sent * items
+
+    return load
+
+
+def grpc_load(ports: Ports, folder: Path, scale: float) -> int:
+    """The same spans as unary gRPC calls, 64 under way at a time."""
+    import grpc
+
+    data = spans_request()
+    total = int(4000 * scale)
+    with grpc.insecure_channel(f"127.0.0.1:{ports.grpc}") as channel:
+        call = channel.unary_unary("/opentelemetry.proto.collector.trace.v1.TraceService/Export")
+        sent = 0
+        while sent < total:
+            for future in [call.future(data) for _ in range(64)]:
+                future.result()
+            sent += 64
+    return sent * 100
+
+
+def points_config(ports: Ports, folder: Path) -> dict[str, Any]:
+    """OTLP metrics in, remote write out."""
+    config = scrape_config(ports, folder)
+    config["receivers"] = {"otlp": {"protocols": {"http": {"endpoint": f"127.0.0.1:{ports.http}"}}}}
+    config["service"]["pipelines"]["metrics"]["receivers"] = ["otlp"]
+    return config
+
+
+def points_request() -> bytes:
+    """10 metrics of 10 points with three attributes each."""
+    from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+
+    request = ExportMetricsServiceRequest()
+    resource = request.resource_metrics.add()
+    for key, value in (("service.name", "checkout"), ("service.instance.id", "i-1"), ("k8s.pod.name", "web-0")):
+        resource.resource.attributes.add(key=key).value.string_value = value
+    scope = resource.scope_metrics.add()
+    for m in range(10):
+        metric = scope.metrics.add(name=f"http.server.requests.{m}", unit="{requests}")
+        metric.sum.is_monotonic, metric.sum.aggregation_temporality = True, 2
+        for p in range(10):
+            point = metric.sum.data_points.add(time_unix_nano=time.time_ns(), start_time_unix_nano=1, as_int=p)
+            for key, value in (("http.method", "GET"), ("http.route", f"/items/{p}"), ("status", "200")):
+                point.attributes.add(key=key).value.string_value = value
+    return request.SerializeToString()
+
+
+CASES = {case.name: case for case in (
+    Case("log_line", "line", 6.0, log_config, log_load),
+    Case("scrape", "sample", 1.5, scrape_config, scrape_load, ("otelcol", "vmagent")),
+    Case("otlp_http_span", "span", 2.7, spans_config, http_load("/v1/traces", spans_request, 100, 8000)),
+    Case("otlp_grpc_span", "span", 6.5, spans_config, grpc_load),
+    Case("otlp_point", "point", 3.9, points_config, http_load("/v1/metrics", points_request, 100, 4000)),
+)}
+
+
+def dump(config: dict[str, Any]) -> str:
+    """A configuration as text every agent reads: JSON is YAML; `$` is doubled in names of groups by nobody, so it stays."""
+    return json.dumps(config, indent=1)
