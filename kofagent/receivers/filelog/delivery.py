@@ -1,0 +1,203 @@
+"""Hands batches to the pipeline: several under way at once, acknowledged in order, offered again when refused.
+
+Reading runs ahead of acknowledgement by at most `MAX_PARCELS` batches and `MAX_BYTES` bytes, so a batch processor that
+answers after 200 ms costs latency and no throughput. While a batch is refused, no new one is started, and only the oldest
+refused one is offered again, so that order within a file is kept but for the few batches that were under way already.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from kofagent.pipeline.component import Consumer, Context
+from kofagent.receivers.filelog.config import ConsumerRetryBlock
+from kofagent.receivers.filelog.tail import Tail
+from kofagent.telemetry.batch import Batch
+from kofagent.telemetry.refused import Refused
+from kofagent.telemetry.signal import Signal
+
+MAX_PARCELS = 32
+MAX_BYTES = 8 << 20
+_LOG_EVERY_S = 60.0
+
+
+class Mark(NamedTuple):
+    """How far a file's bytes are in a batch: once the batch is owned, the file's checkpoint may move there."""
+
+    tail: Tail
+    offset: int
+    number: int
+    guard: bytes
+    skipping: bool
+
+
+class Parcel:
+    """A batch and what it moves."""
+
+    __slots__ = ("batch", "done", "marks", "refused", "reserved")
+
+    def __init__(self, batch: Batch | None, marks: Sequence[Mark]) -> None:
+        self.batch = batch
+        self.marks = marks
+        self.done = False
+        self.refused = False
+        self.reserved = False
+
+
+class Delivery:
+    """The way from the files to the pipeline. `moved(mark)` is called in order for everything that is owned."""
+
+    def __init__(self, consumer: Consumer, context: Context, retry: ConsumerRetryBlock, moved: Callable[[Mark], None]) -> None:
+        self._consumer = consumer
+        self._context = context
+        self._moved = moved
+        self._account = context.ledger.receiver(context.id, Signal.LOGS)
+        keep = context.host.keep_retrying
+        self._retry = retry.enabled or (keep and "enabled" not in retry.model_fields_set)
+        self._first = max(retry.initial_interval, 0.001)
+        self._longest = max(retry.max_interval, self._first)
+        self._elapsed = 0.0 if keep and "max_elapsed_time" not in retry.model_fields_set else retry.max_elapsed_time
+        self._parcels: deque[Parcel] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._bytes = 0
+        self._change = asyncio.Condition()
+        self._logged = 0.0
+        self.stopping = False
+
+    @property
+    def waiting(self) -> int:
+        """Batches nobody owns yet."""
+        return len(self._parcels)
+
+    async def offer(self, parcel: Parcel) -> None:
+        """Starts delivering; waits until there is room, not until it is owned."""
+        if parcel.batch is None:
+            parcel.done = True
+            self._parcels.append(parcel)
+            self._settle()
+            return
+        size = parcel.batch.size
+        while not self.stopping and not self._room(size):
+            await self._wait(0.2)
+        parcel.reserved = self._context.host.reserve(size)
+        while not self.stopping and not parcel.reserved:
+            await self._wait(0.05)
+            parcel.reserved = self._context.host.reserve(size)
+        self._bytes += size
+        self._parcels.append(parcel)
+        task = asyncio.create_task(self._deliver(parcel, parcel.batch))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _room(self, size: int) -> bool:
+        if not self._parcels:
+            return True
+        return (len(self._parcels) < MAX_PARCELS and self._bytes + size <= MAX_BYTES
+                and not any(p.refused for p in self._parcels))
+
+    async def _wait(self, seconds: float) -> None:
+        async with self._change:
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._change.wait()
+            except TimeoutError:
+                pass
+
+    async def _deliver(self, parcel: Parcel, batch: Batch) -> None:
+        withdrawn = False
+        try:
+            await self._offer_until_owned(parcel, batch)
+        except asyncio.CancelledError:
+            withdrawn = True
+            raise
+        except Exception:
+            # A bug downstream must not stop the tailing; nobody owns the batch, and that is counted.
+            self._context.log.exception("the pipeline failed on a batch of %d log records", batch.count)
+            self._give_up(batch, "internal_error")
+        finally:
+            self._bytes -= batch.size
+            if parcel.reserved:
+                self._context.host.release(batch.size)
+            if not withdrawn:
+                parcel.done = True
+                parcel.refused = False
+                self._settle()
+                await self._notify()
+
+    async def _notify(self) -> None:
+        async with self._change:
+            self._change.notify_all()
+
+    async def _offer_until_owned(self, parcel: Parcel, batch: Batch) -> None:
+        """Returns when the files may move past this batch: it is owned, or given up and counted."""
+        wait = self._first
+        since: float | None = None
+        while True:
+            try:
+                await self._consumer.consume(batch)
+            except Refused as refused:
+                now = time.monotonic()
+                since = now if since is None else since
+                if refused.permanent:
+                    self._account.refused(batch.count)
+                    self._log("the pipeline refused %d log records for good (%s)", batch.count, refused)
+                    return
+                if not self._retry or (self._elapsed and now - since + wait > self._elapsed):
+                    self._give_up(batch, refused.reason)
+                    self._log("%d log records are dropped: the pipeline did not take them (%s)", batch.count, refused)
+                    return
+                parcel.refused = True
+                self._log("the pipeline does not take log records for now, %d wait here (%s)", batch.count, refused)
+                pause = wait * random.uniform(0.5, 1.5)
+                await asyncio.sleep(max(pause, refused.retry_after or 0.0))
+                wait = min(wait * 1.5, self._longest)
+                while any(p.refused for p in self._before(parcel)):
+                    await self._wait(1.0)
+                parcel.refused = False
+                await self._notify()
+            else:
+                self._account.accepted(batch.count)
+                return
+
+    def _before(self, parcel: Parcel) -> list[Parcel]:
+        out = []
+        for other in self._parcels:
+            if other is parcel:
+                break
+            out.append(other)
+        return out
+
+    def _give_up(self, batch: Batch, reason: str) -> None:
+        self._account.refused(batch.count)
+        self._context.ledger.dropped(self._context.id, Signal.LOGS, reason, batch.count)
+
+    def _settle(self) -> None:
+        """Moves checkpoints for the batches at the front that are done."""
+        while self._parcels and self._parcels[0].done:
+            parcel = self._parcels.popleft()
+            for mark in parcel.marks:
+                self._moved(mark)
+
+    def _log(self, message: str, count: int, error: Exception) -> None:
+        now = time.monotonic()
+        if not self._logged or now - self._logged > _LOG_EVERY_S:
+            self._logged = now
+            self._context.log.warning(message, count, error)
+
+    async def drain(self, seconds: float) -> int:
+        """Waits at most so long for what is under way, withdraws the rest; returns the number of records withdrawn."""
+        self.stopping = True
+        await self._notify()
+        if self._tasks:
+            await asyncio.wait(list(self._tasks), timeout=seconds)
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.gather(*tasks, return_exceptions=True)
+        return sum(p.batch.count for p in self._parcels if p.batch is not None and not p.done)

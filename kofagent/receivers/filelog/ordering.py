@@ -1,0 +1,83 @@
+"""`ordering_criteria`: which of the files found are read, and in which order."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime, tzinfo
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from kofagent.receivers.filelog.config import OrderingBlock, SortBlock, compiled
+
+
+def zone(name: str) -> tzinfo:
+    """The time zone of an IANA name; ValueError for an unknown one."""
+    if name in ("UTC", "utc", ""):
+        return UTC
+    try:
+        return ZoneInfo(name)
+    except (KeyError, OSError, ValueError):
+        raise ValueError(f"unknown time zone {name!r}; use an IANA name such as Europe/Berlin") from None
+
+
+class Ordering:
+    """Applies the sort keys one after the other (each sort is stable), then takes the first `top_n` of every group."""
+
+    def __init__(self, config: OrderingBlock) -> None:
+        self._sort = [(s, _key(s)) for s in config.sort_by]
+        self._regex = compiled(config.regex, "regex") if config.regex else None
+        self._group = compiled(config.group_by, "group_by") if config.group_by and config.sort_by else None
+        self._top = (1 if config.top_n is None else config.top_n) if config.sort_by else 0
+
+    def choose(self, paths: list[str]) -> list[str]:
+        """The paths to read, in order. A path the regular expression or a sort key cannot read is left out."""
+        if not self._sort:
+            return paths
+        groups: dict[str, list[str]] = {}
+        if self._group is None:
+            groups[""] = paths
+        else:
+            for path in paths:
+                match = self._group.search(path)
+                if match is not None and match.groups():
+                    groups.setdefault(match.group(1) or "", []).append(path)
+        return [path for group in groups.values() for path in self._sorted(group)]
+
+    def _sorted(self, paths: list[str]) -> list[str]:
+        items: list[tuple[str, dict[str, Any]]] = []
+        for path in paths:
+            if self._regex is None:
+                items.append((path, {}))
+                continue
+            match = self._regex.search(path)
+            if match is not None:
+                items.append((path, match.groupdict()))
+        for sort, key in self._sort:
+            keyed = []
+            for path, captures in items:
+                try:
+                    keyed.append((key(path, captures), path, captures))
+                except (ValueError, OSError):
+                    continue
+            keyed.sort(key=lambda item: item[0], reverse=not sort.ascending)
+            items = [(path, captures) for _, path, captures in keyed]
+        chosen = [path for path, _ in items]
+        return chosen[:self._top] if self._top else chosen
+
+
+def _key(sort: SortBlock) -> Callable[[str, dict[str, Any]], Any]:
+    name = sort.regex_key
+    if sort.sort_type == "numeric":
+        return lambda path, captures: int(captures.get(name) or "")
+    if sort.sort_type == "alphabetical":
+        return lambda path, captures: captures.get(name) or ""
+    if sort.sort_type == "mtime":
+        return lambda path, captures: os.stat(path).st_mtime_ns
+    where = zone(sort.location)
+
+    def when(path: str, captures: dict[str, Any]) -> datetime:
+        parsed = datetime.strptime(captures.get(name) or "", sort.layout)
+        return parsed if parsed.tzinfo else parsed.replace(tzinfo=where)
+
+    return when
