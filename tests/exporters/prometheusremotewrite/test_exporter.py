@@ -60,7 +60,8 @@ async def test_columns_arrive_with_the_headers_of_the_protocol() -> None:
                                            "X-Prometheus-Remote-Write-Version")} == {
         "Content-Encoding": ["snappy"], "Content-Type": ["application/x-protobuf"], "User-Agent": [f"kofagent/{__version__}"],
         "X-Tenant": ["7"], "X-Prometheus-Remote-Write-Version": ["0.1.0"]}
-    assert series(backend.requests[0]) == [({"__name__": "a", "job": "j"}, [(1.5, T0)]), ({"__name__": "b", "job": "j"}, [(1.5, T0)])]
+    assert series(backend.requests[0]) == [
+        ({"__name__": "a", "job": "j"}, [(1.5, T0)]), ({"__name__": "b", "job": "j"}, [(1.5, T0)])]
 
 
 @pytest.mark.parametrize("status", [200, 202, 204])

@@ -1,0 +1,152 @@
+"""The agent's own log (`service.telemetry.logs`): one line an event, on standard error, standard output or in files."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+from kofagent.config.model import LogSampling, TelemetryLogs
+from kofagent.pipeline.component import StartError
+
+LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR,
+          "dpanic": logging.CRITICAL, "panic": logging.CRITICAL, "fatal": logging.CRITICAL}
+_WORDS = {logging.DEBUG: "debug", logging.INFO: "info", logging.WARNING: "warn", logging.ERROR: "error",
+          logging.CRITICAL: "fatal"}
+MAX_SAMPLED_MESSAGES = 4096
+
+
+class LineFormatter(logging.Formatter):
+    """An event as one line; line ends inside it become `\\n`. Times are UTC, RFC 3339, milliseconds."""
+
+    def __init__(self, options: TelemetryLogs) -> None:
+        super().__init__()
+        self._json = options.encoding == "json"
+        self._traceback = not options.disable_stacktrace
+        self._caller = options.development and not options.disable_caller
+        self._fields = dict(options.initial_fields)
+        self._tail = " " + json.dumps(self._fields, ensure_ascii=False, default=str) if self._fields else ""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """As `logging.Formatter.format`."""
+        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        level = _WORDS.get(record.levelno, record.levelname.lower())
+        name = record.name.removeprefix("kofagent.")
+        try:
+            message = record.getMessage()
+        except (TypeError, ValueError):
+            message = str(record.msg)  # a wrong log call must not lose the event
+        trace = self.formatException(record.exc_info) if record.exc_info and record.exc_info[0] else ""
+        if trace and not self._traceback:
+            trace = trace.rpartition("\n")[2]
+        caller = f"{record.filename}:{record.lineno}" if self._caller else ""
+        if self._json:
+            event: dict[str, Any] = {"ts": at, "level": level, "logger": name, "msg": message}
+            if caller:
+                event["caller"] = caller
+            if trace:
+                event["stacktrace"] = trace
+            return json.dumps({**event, **self._fields}, ensure_ascii=False, default=str)
+        text = f"{at} {level} {name}: {caller + ': ' if caller else ''}{message}{self._tail}"
+        if trace:
+            text += "\n" + trace
+        return text.replace("\r", "\\r").replace("\n", "\\n")
+
+
+class Sampling(logging.Filter):
+    """Of events with the same text lets the first few of each interval through, then every n-th."""
+
+    def __init__(self, options: LogSampling) -> None:
+        super().__init__()
+        self._options = options
+        self._counts: dict[tuple[int, str, str], int] = {}
+        self._until = 0.0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """As `logging.Filter.filter`."""
+        now = time.monotonic()
+        if now >= self._until or len(self._counts) > MAX_SAMPLED_MESSAGES:
+            self._counts.clear()
+            self._until = now + self._options.tick
+        key = (record.levelno, record.name, str(record.msg))
+        count = self._counts[key] = self._counts.get(key, 0) + 1
+        over = count - self._options.initial
+        return over <= 0 or (self._options.thereafter > 0 and over % self._options.thereafter == 0)
+
+
+class OwnLog:
+    """Sets up Python's logging for the time between `start` and `stop`."""
+
+    def __init__(self, options: TelemetryLogs) -> None:
+        self._options = options
+        self._handlers: list[logging.Handler] = []
+        self._before: Mapping[str, int] = {}
+        self._silenced: list[logging.Handler] = []
+
+    def start(self) -> None:
+        """Opens the outputs; StartError when a file cannot be written."""
+        options = self._options
+        try:
+            for path in options.output_paths:
+                self._handlers.append(_handler(path))
+        except OSError as error:
+            self._close()
+            raise StartError(f"telemetry.logs.output_paths: cannot write {path}: {error.strerror or error}; name a file in a "
+                             "folder that exists and is writable, stderr or stdout") from None
+        formatter = LineFormatter(options)
+        for handler in self._handlers:
+            handler.setFormatter(formatter)
+            if options.sampling is not None and options.sampling.enabled:
+                handler.addFilter(Sampling(options.sampling))
+        level = LEVELS[options.level.lower()]
+        root, own = logging.getLogger(), logging.getLogger("kofagent")
+        self._before = {"": root.level, "kofagent": own.level}
+        # lines of the time before the configuration was read went to handlers of the command line
+        self._silenced = [h for h in root.handlers if type(h) is logging.StreamHandler]
+        for old in self._silenced:
+            root.removeHandler(old)
+        for handler in self._handlers:
+            root.addHandler(handler)
+        own.setLevel(level)
+        root.setLevel(max(level, logging.WARNING))  # libraries: what is wrong, not what they do
+
+    def stop(self) -> None:
+        """Puts back what was there before."""
+        root = logging.getLogger()
+        for handler in self._handlers:
+            root.removeHandler(handler)
+        for old in self._silenced:
+            root.addHandler(old)
+        self._silenced = []
+        for name, level in self._before.items():
+            logging.getLogger(name).setLevel(level)
+        self._before = {}
+        self._close()
+
+    def _close(self) -> None:
+        for handler in self._handlers:
+            handler.close()
+        self._handlers = []
+
+
+class _Stream(logging.StreamHandler[TextIO]):
+    """Standard output or error, looked up at each event: whoever replaced it meant it."""
+
+    def __init__(self, name: str) -> None:
+        logging.Handler.__init__(self)
+        self._name_of_stream = name
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override]
+        stream: TextIO = getattr(sys, self._name_of_stream)
+        return stream
+
+
+def _handler(path: str) -> logging.Handler:
+    if path in ("stderr", "stdout"):
+        return _Stream(path)
+    return logging.FileHandler(path.removeprefix("file://"), encoding="utf-8", errors="backslashreplace")

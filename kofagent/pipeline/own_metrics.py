@@ -1,0 +1,151 @@
+"""The agent's own metrics as a Prometheus page and as OTLP, and those of its process, named as the Go collector's."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+
+from kofagent import __version__
+from kofagent.storage import memory
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class ProcessCollector(Collector):
+    """`otelcol_process_*`: uptime, CPU seconds, resident memory; memory of the heap is what the kernel calls anonymous."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+
+    def collect(self) -> Iterable[Metric]:
+        """As `prometheus_client` asks for."""
+        yield CounterMetricFamily("otelcol_process_uptime_seconds", "Uptime of the process.",
+                                  value=time.monotonic() - self._start)
+        yield CounterMetricFamily("otelcol_process_cpu_seconds", "Total CPU user and system time in seconds.",
+                                  value=time.process_time())
+        yield GaugeMetricFamily("otelcol_process_memory_rss_bytes", "Total physical memory (resident set size).",
+                                value=memory.process_rss())
+        heap = _status_bytes("RssAnon")
+        if heap is not None:
+            yield GaugeMetricFamily("otelcol_process_runtime_heap_alloc_bytes",
+                                    "Resident anonymous memory: heap, stacks and arenas of the interpreter.", value=heap)
+        data = _status_bytes("VmData")
+        if data is not None:
+            yield GaugeMetricFamily("otelcol_process_runtime_total_sys_memory_bytes",
+                                    "Private memory obtained from the operating system.", value=data)
+
+
+def _status_bytes(key: str) -> int | None:
+    """A size in /proc/self/status, None where there is none."""
+    try:
+        with open("/proc/self/status", "rb") as file:
+            for line in file:
+                if line.startswith(key.encode() + b":"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return None
+
+
+def _families(registry: CollectorRegistry) -> Iterator[Metric]:
+    for family in registry.collect():
+        # the library's own times of creation, which the Go collector's page does not have
+        family.samples = [s for s in family.samples if not s.name.endswith("_created")]
+        yield family
+
+
+def page(registry: CollectorRegistry, target: Mapping[str, str], constant: Mapping[str, str], *, total: bool = True) -> bytes:
+    """The text format 0.0.4: `target_info` with the labels of `target`, then every metric with the labels of `constant`.
+
+    Without `total` counters have no `_total` at the end of their names.
+    """
+    out: list[str] = []
+    if target:
+        out += ["# HELP target_info Target metadata", "# TYPE target_info gauge", f"target_info{_labels(target, {})} 1"]
+    for family in _families(registry):
+        suffix = "_total" if family.type == "counter" and total else ""
+        kind = family.type if family.type in ("counter", "gauge", "histogram", "summary") else "untyped"
+        out.append(f"# HELP {family.name}{suffix} " + family.documentation.replace("\\", "\\\\").replace("\n", "\\n"))
+        out.append(f"# TYPE {family.name}{suffix} {kind}")
+        for sample in family.samples:
+            name = sample.name if total or family.type != "counter" else sample.name.removesuffix("_total")
+            out.append(f"{name}{_labels(sample.labels, constant)} {floatToGoString(sample.value)}")
+    return "\n".join([*out, ""]).encode("utf-8", "replace")
+
+
+def _labels(labels: Mapping[str, str], constant: Mapping[str, str]) -> str:
+    merged = {**constant, **labels}
+    if not merged:
+        return ""
+    return "{" + ",".join([f'{k}="{_escape(v)}"' for k, v in merged.items()]) + "}"
+
+
+def _escape(value: str) -> str:
+    return value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
+
+
+def otlp(registry: CollectorRegistry, resource: Mapping[str, str], start_unix_nano: int) -> bytes:
+    """The same as an ExportMetricsServiceRequest: counters as cumulative sums, names without `_total`."""
+    from opentelemetry.proto.metrics.v1.metrics_pb2 import AGGREGATION_TEMPORALITY_CUMULATIVE, MetricsData
+
+    now = time.time_ns()
+    data = MetricsData()
+    group = data.resource_metrics.add()
+    for key, value in resource.items():
+        group.resource.attributes.add(key=key).value.string_value = value
+    scope = group.scope_metrics.add()
+    scope.scope.name, scope.scope.version = "kofagent", __version__
+    for family in _families(registry):
+        if not family.samples:
+            continue
+        metric = scope.metrics.add(name=family.name, description=family.documentation)
+        if family.type == "histogram":
+            metric.histogram.aggregation_temporality = AGGREGATION_TEMPORALITY_CUMULATIVE
+            _histogram(metric.histogram, family, start_unix_nano, now)
+            continue
+        body: Any = metric.gauge
+        if family.type == "counter":
+            body = metric.sum
+            body.aggregation_temporality, body.is_monotonic = AGGREGATION_TEMPORALITY_CUMULATIVE, True
+        for sample in family.samples:
+            point = body.data_points.add(time_unix_nano=now, as_double=sample.value)
+            if family.type == "counter":
+                point.start_time_unix_nano = start_unix_nano
+            _attributes(point, sample.labels)
+    encoded: bytes = data.SerializeToString()
+    return encoded
+
+
+def _attributes(point: Any, labels: Mapping[str, str]) -> None:
+    for key, value in labels.items():
+        point.attributes.add(key=key).value.string_value = value
+
+
+def _histogram(histogram: Any, family: Metric, start: int, now: int) -> None:
+    points: dict[tuple[tuple[str, str], ...], Any] = {}
+    below: dict[tuple[tuple[str, str], ...], float] = {}
+    for sample in family.samples:
+        labels = {k: v for k, v in sample.labels.items() if k != "le"}
+        key = tuple(labels.items())
+        point = points.get(key)
+        if point is None:
+            point = points[key] = histogram.data_points.add(start_time_unix_nano=start, time_unix_nano=now)
+            _attributes(point, labels)
+        if sample.name.endswith("_bucket"):
+            bound = float(sample.labels["le"])
+            if not math.isinf(bound):
+                point.explicit_bounds.append(bound)
+            point.bucket_counts.append(int(sample.value - below.get(key, 0.0)))
+            below[key] = sample.value
+        elif sample.name.endswith("_count"):
+            point.count = int(sample.value)
+        elif sample.name.endswith("_sum"):
+            point.sum = sample.value
