@@ -1,0 +1,166 @@
+"""`otlphttp`: OTLP over HTTP, protobuf or JSON (OTLP specification 1.x, "OTLP/HTTP").
+
+`endpoint` is a base URL that gets /v1/<signal> appended, `<signal>_endpoint` is used as it is. 429, 502, 503, 504 and broken
+connections are tried again, not before Retry-After; any other status but 2xx is final: the data is dropped, counted with the
+reason `http <status>`. Items that a 2xx answer rejects (partial success) are dropped with the reason `partial success`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator, model_validator
+
+from kofagent.config.blocks import HttpClientBlock, QueueBlock, RetryBlock
+from kofagent.net.client import Answer, HttpClient, retry_after_seconds
+from kofagent.pipeline.component import Context, Exporter
+from kofagent.storage.sending import Sender
+from kofagent.telemetry.batch import AnyBatch, Batch
+from kofagent.telemetry.refused import Refused
+from kofagent.telemetry.signal import Signal
+from kofagent.wire import otlp_json
+from kofagent.wire.status import decode_partial_success, decode_status
+
+_RETRYABLE = frozenset((429, 502, 503, 504))
+_REJECTED = {Signal.TRACES: "rejectedSpans", Signal.METRICS: "rejectedDataPoints", Signal.LOGS: "rejectedLogRecords"}
+
+
+class Config(HttpClientBlock):
+    """Options of the `otlphttp` exporter."""
+
+    endpoint: str = Field("", description="Base URL; /v1/traces, /v1/metrics or /v1/logs is appended.")
+    traces_endpoint: str = Field("", description="Full URL for traces instead.")
+    metrics_endpoint: str = Field("", description="Full URL for metrics instead.")
+    logs_endpoint: str = Field("", description="Full URL for logs instead.")
+    profiles_endpoint: str = Field("", description="Accepted for compatibility; there are no profiles.")
+    encoding: Literal["proto", "json"] = Field("proto", description="Encoding of the requests.")
+    sending_queue: QueueBlock = Field(QueueBlock(), description="Batches waiting to be sent.")
+    retry_on_failure: RetryBlock = Field(RetryBlock(), description="Trying again.")
+
+    @field_validator("endpoint", "traces_endpoint", "metrics_endpoint", "logs_endpoint")
+    @classmethod
+    def _has_scheme(cls, url: str) -> str:
+        if not url:
+            return url
+        try:
+            parts = urlsplit(url)
+            host, _ = parts.hostname, parts.port
+        except ValueError:
+            raise ValueError("not a URL; write for example http://localhost:4318") from None
+        if parts.scheme not in ("http", "https"):
+            shown = url.rpartition("@")[2]
+            raise ValueError(f"{shown!r} has no scheme; write http://{shown} or https://{shown}" if "://" not in url
+                             else f"scheme {parts.scheme!r} is not http or https")
+        if not host:
+            raise ValueError("no host in the URL; write for example http://localhost:4318")
+        return url
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> Config:
+        if not (self.endpoint or self.traces_endpoint or self.metrics_endpoint or self.logs_endpoint):
+            raise ValueError("no endpoint; set endpoint, or traces_endpoint, metrics_endpoint, logs_endpoint for single signals")
+        return self
+
+    def url(self, signal: Signal) -> str:
+        """Where a signal goes, empty when nothing says so."""
+        own: str = getattr(self, f"{signal.value}_endpoint")
+        if own or not self.endpoint:
+            return own
+        return self.endpoint.removesuffix("/") + f"/v1/{signal.value}"
+
+
+class OtlpHttpExporter(Exporter):
+    """One client for all signals."""
+
+    Config = Config
+
+    def __init__(self, config: Any, context: Context) -> None:
+        super().__init__(config, context)
+        self._urls = {signal: config.url(signal) for signal in Signal}
+        self._client = HttpClient(config, context)
+        self._json = config.encoding == "json"
+        self._headers = {"Content-Type": "application/json" if self._json else "application/x-protobuf"}
+        self._sender = Sender(context, self._send, queue=config.sending_queue, retry=config.retry_on_failure)
+        self._warned = False
+
+    async def start(self) -> None:
+        """Reads certificates, finds the authenticator; StartError."""
+        await self._client.start()
+        await self._sender.start()
+
+    async def stop(self) -> None:
+        """Sends what waits, closes the connections."""
+        await self._sender.stop()
+        await self._client.stop()
+
+    async def consume(self, batch: AnyBatch) -> None:
+        """As `Consumer.consume`."""
+        await self._sender.consume(batch)
+
+    async def _send(self, batch: AnyBatch) -> int | None:
+        """One request; the number of items the backend took, None for all. Refused."""
+        assert isinstance(batch, Batch)
+        url = self._urls[batch.signal]
+        if not url:
+            raise Refused("no endpoint", f"set endpoint or {batch.signal.value}_endpoint", permanent=True)
+        body = batch.payload
+        if self._json:
+            try:
+                body = otlp_json.from_protobuf(batch.signal.value, body)
+            except ValueError:
+                raise Refused("malformed", "the batch cannot be decoded", permanent=True) from None
+        answer = await self._client.request("POST", url, body, self._headers, batch.metadata, compress=True)
+        status = answer.status
+        if 200 <= status <= 299:
+            return self._taken(batch, answer) if answer.body else None
+        raise Refused(f"http {status}", _message(answer), permanent=status not in _RETRYABLE,
+                      retry_after=retry_after_seconds(answer.headers))
+
+    def _taken(self, batch: Batch, answer: Answer) -> int | None:
+        kind = _content_type(answer.headers)
+        try:
+            if kind == "application/x-protobuf":
+                rejected, message = decode_partial_success(answer.body)
+            elif kind == "application/json":
+                partial = json.loads(answer.body).get("partialSuccess") or {}
+                rejected, message = max(0, int(partial.get(_REJECTED[batch.signal], 0))), str(partial.get("errorMessage", ""))
+            else:
+                return None
+        except (ValueError, AttributeError, TypeError, RecursionError):
+            return None  # the status said that the data is taken
+        rejected = min(rejected, batch.count)
+        if rejected:
+            self.context.ledger.dropped(self.context.id, batch.signal, "partial success", rejected)
+        if (rejected or message) and not self._warned:
+            self._warned = True
+            self.context.log.warning("the backend rejected %d of %d %s: %s (further ones are only counted)",
+                                     rejected, batch.count, batch.signal.items, _short(message))
+        return batch.count - rejected
+
+
+def _content_type(headers: Mapping[str, str]) -> str:
+    return headers.get("Content-Type", "").partition(";")[0].strip().lower()
+
+
+def _message(answer: Answer) -> str:
+    """What the backend says about an error: the message of a Status, or the beginning of a text."""
+    kind = _content_type(answer.headers)
+    try:
+        if kind == "application/x-protobuf":
+            return _short(decode_status(answer.body)[1])
+        if kind == "application/json":
+            document = json.loads(answer.body)
+            return _short(str(document.get("message", ""))) if isinstance(document, dict) else ""
+    except (ValueError, RecursionError):
+        return ""
+    return _short(answer.body.decode("utf-8", "replace")) if kind == "text/plain" else ""
+
+
+def _short(text: str) -> str:
+    return "".join([c if c.isprintable() else " " for c in text[:300]]).strip()
+
+
+COMPONENT = OtlpHttpExporter

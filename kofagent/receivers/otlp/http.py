@@ -1,0 +1,97 @@
+"""OTLP/HTTP: one POST a request, protobuf or JSON by Content-Type; errors carry a google.rpc.Status in the same encoding."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from aiohttp import web
+
+from kofagent.config.blocks import HttpServerBlock
+from kofagent.net.compression import CorruptBody, TooLarge, UnknownEncoding
+from kofagent.net.server import HttpServer, Overloaded
+from kofagent.pipeline.component import Context
+from kofagent.receivers.otlp.intake import Intake, Malformed
+from kofagent.telemetry.batch import Metadata
+from kofagent.telemetry.refused import Refused
+from kofagent.wire.status import encode_status
+
+PROTOBUF, JSON = "application/x-protobuf", "application/json"
+_CODES = {400: 3, 401: 16, 403: 7, 404: 12, 408: 4, 413: 8, 429: 8, 503: 14}
+"""google.rpc.Code of an HTTP status; others are UNKNOWN (2)."""
+
+
+class HttpDoor:
+    """The HTTP server of the receiver."""
+
+    def __init__(self, settings: HttpServerBlock, context: Context, intake: Intake, paths: dict[str, str]) -> None:
+        self._intake = intake
+        self._limit = settings.max_request_body_size
+        self._server = HttpServer(settings, context, self._handle, _error)
+        self._signals = {paths[signal.value]: signal for signal in intake.outputs}
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return self._server.port
+
+    async def start(self) -> None:
+        """Binds; StartError."""
+        await self._server.start()
+
+    async def stop(self) -> None:
+        """Closes."""
+        await self._server.stop()
+
+    async def _handle(self, request: web.BaseRequest, metadata: Metadata | None) -> web.StreamResponse:
+        # hot: otlp_http, see bench; one check in C, the body is passed on as it came
+        signal = self._signals.get(request.path)
+        if signal is None:
+            return web.Response(status=404, text="404 page not found\n")
+        if request.method != "POST":
+            return web.Response(status=405, text="405 method not allowed, supported: [POST]\n", headers={"Allow": "POST"})
+        kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        if kind not in (PROTOBUF, JSON):
+            self._intake.reject("content type", "a request that is neither protobuf nor JSON")
+            return web.Response(status=415, text=f"415 unsupported media type, supported: [{JSON}, {PROTOBUF}]\n")
+        taken = self._intake.room.open()
+        try:
+            body = await self._server.read_body(request, taken)
+            await self._intake.take(signal, body, metadata, kind == JSON)
+        except Refused as refusal:
+            if refusal.permanent:
+                return _error(request, 400, refusal.reason)
+            return _error(request, 503, refusal.reason, refusal.retry_after or 1.0)
+        except Malformed as error:
+            return _error(request, 400, f"cannot decode the request: {error}")
+        except TooLarge:
+            self._intake.reject("too large", f"a body of more than {self._limit} bytes")
+            return _error(request, 413, f"the body has more than {self._limit} bytes")
+        except Overloaded:
+            self._intake.reject("overloaded", "a request while too many were under way")
+            return _error(request, 503, "too much data in flight", 1.0)
+        except UnknownEncoding as error:
+            self._intake.reject("content encoding", "a request with an unknown Content-Encoding")
+            return _error(request, 400, f"unsupported Content-Encoding {str(error)[:40]!r}")
+        except CorruptBody as error:
+            self._intake.reject("malformed", f"a body that cannot be decompressed: {error}")
+            return _error(request, 400, f"cannot decompress the body: {error}")
+        except TimeoutError:
+            return _error(request, 408, "the request took too long")
+        finally:
+            taken.close()
+        if kind == JSON:
+            return web.Response(body=b"{}", content_type=JSON)
+        return web.Response(body=b"", content_type=PROTOBUF)
+
+
+def _error(request: web.BaseRequest, status: int, message: str, retry_after: float | None = None) -> web.StreamResponse:
+    headers: dict[str, Any] = {}
+    if retry_after is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(retry_after)))
+    code = _CODES.get(status, 2)
+    if request.headers.get("Content-Type", "").startswith(JSON):
+        document = {"code": code, "message": message}
+        return web.Response(status=status, body=json.dumps(document).encode(), content_type=JSON, headers=headers)
+    return web.Response(status=status, body=encode_status(code, message), content_type=PROTOBUF, headers=headers)

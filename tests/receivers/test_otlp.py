@@ -1,0 +1,451 @@
+"""The otlp receiver over real sockets: statuses, limits, encodings, TLS, authentication, official SDK exporters."""
+
+import asyncio
+import gzip
+import json
+import ssl
+import zlib
+from pathlib import Path
+
+import aiohttp
+import grpc
+import pytest
+import snappy
+import zstandard
+from google.rpc.error_details_pb2 import RetryInfo
+from google.rpc.status_pb2 import Status
+
+from kofagent.pipeline.component import StartError, Unauthorized
+from kofagent.receivers.otlp import COMPONENT as OtlpReceiver
+from kofagent.telemetry.refused import Refused
+from kofagent.telemetry.signal import Signal
+from tests.support.certificates import Authority
+from tests.support.components import FakeHost, Sink, eventually, make
+from tests.support.otlp import log_request, metric_request, trace_request
+
+TRACES = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
+PROTOBUF = {"Content-Type": "application/x-protobuf"}
+JSON = {"Content-Type": "application/json"}
+
+
+class Running:
+    """A started receiver with a sink for the signals asked for."""
+
+    def __init__(self, protocols, signals=tuple(Signal), host=None, **options):
+        self.host = host or FakeHost()
+        self.sink = Sink()
+        self.receiver = make(OtlpReceiver, {"protocols": protocols, **options}, id="otlp", host=self.host)
+        self.receiver.outputs = dict.fromkeys(signals, self.sink)
+
+    async def __aenter__(self):
+        await self.receiver.start()
+        return self
+
+    async def __aexit__(self, *_):
+        await self.receiver.stop()
+
+    def url(self, path="/v1/traces", scheme="http"):
+        return f"{scheme}://127.0.0.1:{self.receiver.ports['http']}{path}"
+
+    def total(self, name, **labels):
+        return self.host.ledger.total(name, receiver="otlp", **labels)
+
+    async def post(self, body, headers=PROTOBUF, path="/v1/traces", **kwargs):
+        async with aiohttp.ClientSession() as session, session.post(self.url(path), data=body, headers=headers, **kwargs) as answer:
+            return answer.status, dict(answer.headers), await answer.read()
+
+    async def call(self, message, method=TRACES, channel=None, **kwargs):
+        channel = channel or grpc.aio.insecure_channel(f"127.0.0.1:{self.receiver.ports['grpc']}", kwargs.pop("options", None))
+        async with channel:
+            return await channel.unary_unary(method)(message, timeout=20, **kwargs)
+
+
+def http(**options):
+    return Running({"http": {"endpoint": "127.0.0.1:0", **options}})
+
+
+def rpc(**options):
+    return Running({"grpc": {"endpoint": "127.0.0.1:0", **options}})
+
+
+@pytest.mark.parametrize("path,payload,signal,count", [
+    ("/v1/traces", trace_request(3), Signal.TRACES, 3), ("/v1/logs", log_request("a", "b"), Signal.LOGS, 2),
+    ("/v1/metrics", metric_request(4), Signal.METRICS, 4)])
+async def test_http_passes_the_bytes_on_as_they_came(path, payload, signal, count):
+    async with http() as r:
+        status, headers, body = await r.post(payload, path=path)
+        assert (status, body, headers["Content-Type"]) == (200, b"", "application/x-protobuf")
+        (batch,) = r.sink.batches
+        assert (batch.payload, batch.count, batch.signal, batch.metadata) == (payload, count, signal, None)
+        assert r.total(f"otelcol_receiver_accepted_{signal.items}_total", transport="http") == count
+
+
+ENCODERS = {
+    "gzip": gzip.compress, "zstd": zstandard.compress, "deflate": zlib.compress, "zlib": zlib.compress,
+    "snappy": snappy.compress, "identity": bytes, "GZIP": gzip.compress,
+}
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+async def test_http_encodings(name):
+    payload = trace_request(5)
+    async with http() as r:
+        status, _, _ = await r.post(ENCODERS[name](payload), {**PROTOBUF, "Content-Encoding": name})
+        assert status == 200
+        assert r.sink.batches[0].payload == payload
+
+
+@pytest.mark.parametrize("name", ["gzip", "zstd", "deflate", "snappy"])
+async def test_a_bomb_is_413_and_the_next_good_one_works(name):
+    bomb = ENCODERS[name](bytes(30_000_000))
+    async with http() as r:
+        status, _, body = await r.post(bomb, {**PROTOBUF, "Content-Encoding": name})
+        assert status == 413
+        assert Status.FromString(body).code == 8
+        assert (await r.post(trace_request(1)))[0] == 200
+        assert r.total("kofagent_receiver_rejected_requests_total", transport="http", reason="too large") == 1
+        assert r.sink.count == 1
+
+
+async def test_http_body_too_large_by_length_and_in_chunks():
+    async with http(max_request_body_size=1000) as r:
+        assert (await r.post(bytes(1001)))[0] == 413
+
+        async def chunks():
+            for _ in range(11):
+                yield bytes(100)
+
+        assert (await r.post(chunks()))[0] == 413
+        assert not r.sink.batches
+
+
+BAD_BODIES = [
+    (trace_request(2)[:-3], {}), (b"\xff\xff\xff", {}), (b"not gzip", {"Content-Encoding": "gzip"}),
+    (gzip.compress(trace_request(1))[:-10], {"Content-Encoding": "gzip"}), (b"x", {"Content-Encoding": "zstd"}),
+    (trace_request(1), {"Content-Encoding": "br"})]
+
+
+@pytest.mark.parametrize("body,headers", BAD_BODIES)
+async def test_undecodable_is_400_with_a_status_message(body, headers):
+    async with http() as r:
+        status, answer, content = await r.post(body, {**PROTOBUF, **headers})
+        assert status == 400
+        assert answer["Content-Type"] == "application/x-protobuf"
+        assert Status.FromString(content).code == 3
+        assert Status.FromString(content).message
+        assert (await r.post(trace_request(1)))[0] == 200
+
+
+async def test_malformed_is_counted_always_and_logged_once(caplog):
+    async with http() as r:
+        for _ in range(5):
+            assert (await r.post(b"\xff"))[0] == 400
+        assert r.total("kofagent_receiver_rejected_requests_total", transport="http", reason="malformed") == 5
+        assert len([record for record in caplog.records if "cannot be decoded" in record.message]) == 1
+
+
+async def test_wrong_type_method_and_path():
+    async with Running({"http": {"endpoint": "127.0.0.1:0"}}, signals=[Signal.TRACES]) as r:
+        assert (await r.post(b"", {"Content-Type": "text/plain"}))[0] == 415
+        assert (await r.post(b"", {"Content-Type": ""}))[0] == 415
+        assert (await r.post(b"", path="/v1/logs"))[0] == 404  # nobody takes logs
+        assert (await r.post(b"", path="/v1/nothing"))[0] == 404
+        async with aiohttp.ClientSession() as session, session.get(r.url()) as answer:
+            assert (answer.status, answer.headers["Allow"]) == (405, "POST")
+        assert (await r.post(b""))[0] == 200
+        assert (await r.post(b"{}", {"Content-Type": "application/json; charset=utf-8"}))[:1] == (200,)
+        assert not r.sink.batches
+
+
+async def test_json_requests_and_their_errors():
+    body = {"resourceSpans": [{"scopeSpans": [{"spans": [{"traceId": "0" * 31 + "1", "spanId": "0" * 15 + "1", "name": "n",
+            "kind": 2, "startTimeUnixNano": "5", "x": 1}]}]}]}
+    async with http() as r:
+        status, headers, content = await r.post(json.dumps(body).encode(), JSON)
+        assert (status, headers["Content-Type"], content) == (200, "application/json", b"{}")
+        assert r.sink.count == 1
+        status, headers, content = await r.post(b'{"resourceSpans": 5}', JSON)
+        assert (status, headers["Content-Type"]) == (400, "application/json")
+        assert json.loads(content)["code"] == 3
+
+
+async def test_refusals():
+    async with http() as r:
+        r.sink.refuse = Refused("queue full", retry_after=2.2)
+        status, headers, body = await r.post(trace_request(2))
+        assert (status, headers["Retry-After"], Status.FromString(body).code) == (503, "3", 14)
+        r.sink.refuse = Refused("http 400", permanent=True)
+        status, headers, body = await r.post(trace_request(2))
+        assert (status, "Retry-After" in headers, Status.FromString(body).code) == (400, False, 3)
+        assert r.total("otelcol_receiver_refused_spans_total", transport="http") == 4
+        assert r.total("otelcol_receiver_accepted_spans_total", transport="http") == 0
+
+
+async def test_all_bodies_in_flight_together_are_limited():
+    payload = trace_request(20)
+    async with Running({"http": {"endpoint": "127.0.0.1:0"}}, max_in_flight_size=len(payload) + 100) as r:
+        r.sink.gate = asyncio.Event()
+        first = asyncio.create_task(r.post(payload))
+        await eventually(lambda: r.receiver._doors[0]._intake.room.used)
+        status, headers, _ = await r.post(payload)
+        assert (status, headers["Retry-After"]) == (503, "1")
+        assert (await r.post(gzip.compress(payload), {**PROTOBUF, "Content-Encoding": "gzip"}))[0] == 503
+        r.sink.gate.set()
+        assert (await first)[0] == 200
+        assert (await r.post(payload))[0] == 200
+        assert r.receiver._doors[0]._intake.room.used == 0
+
+
+async def test_a_client_that_goes_away_cancels_the_delivery():
+    cancelled = asyncio.Event()
+    entered = asyncio.Event()
+
+    class Slow:
+        async def consume(self, batch):
+            entered.set()
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                cancelled.set()
+                raise
+
+    for protocol in ("http", "grpc"):
+        entered.clear(), cancelled.clear()
+        r = Running({protocol: {"endpoint": "127.0.0.1:0"}})
+        r.receiver.outputs = {Signal.TRACES: Slow()}
+        async with r:
+            task = asyncio.create_task(r.post(trace_request(1)) if protocol == "http" else r.call(trace_request(1)))
+            await asyncio.wait_for(entered.wait(), 10)
+            task.cancel()
+            await asyncio.wait_for(cancelled.wait(), 10)
+            assert r.receiver._doors[0]._intake.room.used == 0
+
+
+async def test_cors():
+    async with http(cors={"allowed_origins": ["https://*.example.com"], "allowed_headers": ["X-Key"], "max_age": 60}) as r:
+        ask = {"Origin": "https://app.example.com", "Access-Control-Request-Method": "POST",
+               "Access-Control-Request-Headers": "x-key"}
+        async with aiohttp.ClientSession() as session:
+            async with session.options(r.url(), headers=ask) as answer:
+                assert answer.status == 204
+                assert answer.headers["Access-Control-Allow-Origin"] == "https://app.example.com"
+                assert answer.headers["Access-Control-Allow-Headers"] == "x-key"
+                assert answer.headers["Access-Control-Max-Age"] == "60"
+            for change in ({"Origin": "https://example.org"}, {"Access-Control-Request-Headers": "x-other"},
+                           {"Access-Control-Request-Method": "DELETE"}, {"Origin": "https://app.example.com.evil.org"}):
+                async with session.options(r.url(), headers={**ask, **change}) as answer:
+                    assert "Access-Control-Allow-Origin" not in answer.headers, change
+        _, headers, _ = await r.post(trace_request(1), {**PROTOBUF, "Origin": "https://a.example.com"})
+        assert headers["Access-Control-Allow-Origin"] == "https://a.example.com"
+        _, headers, _ = await r.post(trace_request(1), {**PROTOBUF, "Origin": "https://evil.org"})
+        assert "Access-Control-Allow-Origin" not in headers
+
+
+class Door:
+    async def authenticate(self, headers):
+        if headers.get("authorization") != "Bearer good":
+            raise Unauthorized("not authorized")
+        return {"auth.who": ("me",)}
+
+
+async def test_authentication_and_metadata():
+    host = FakeHost({"door": Door()})
+    options = {"endpoint": "127.0.0.1:0", "auth": {"authenticator": "door"}, "include_metadata": True}
+    async with Running({"http": {**options, "response_headers": {"X-Y": "z"}}, "grpc": options}, host=host) as r:
+        status, headers, body = await r.post(trace_request(1))
+        assert (status, Status.FromString(body).code, headers["X-Y"]) == (401, 16, "z")
+        assert (await r.post(trace_request(1), {**PROTOBUF, "Authorization": "Bearer good", "X-Tenant": "t"}))[0] == 200
+        assert r.sink.batches[0].metadata["x-tenant"] == ("t",)
+        assert r.sink.batches[0].metadata["auth.who"] == ("me",)
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await r.call(trace_request(1))
+        assert error.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        await r.call(trace_request(1), metadata=(("authorization", "Bearer good"), ("x-tenant", "u")))
+        assert r.sink.batches[1].metadata["x-tenant"] == ("u",)
+
+
+async def test_an_unknown_authenticator_is_a_start_error():
+    with pytest.raises(StartError):
+        async with http(auth={"authenticator": "nobody"}):
+            pass
+
+
+@pytest.mark.parametrize("compression", [None, grpc.Compression.Gzip, grpc.Compression.Deflate])
+async def test_grpc_passes_the_bytes_on_as_they_came(compression):
+    payload = trace_request(7)
+    async with rpc() as r:
+        assert await r.call(payload, compression=compression) == b""
+        assert r.sink.batches[0].payload == payload
+        assert r.total("otelcol_receiver_accepted_spans_total", transport="grpc") == 7
+
+
+async def _fails(r, message, **kwargs):
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await r.call(message, **kwargs)
+    details = dict(error.value.trailing_metadata() or ()).get("grpc-status-details-bin")
+    return error.value.code().name, Status.FromString(details) if details else None
+
+
+async def test_grpc_errors():
+    async with Running({"grpc": {"endpoint": "127.0.0.1:0"}}, signals=[Signal.TRACES]) as r:
+        assert await _fails(r, trace_request(1)[:-1]) == ("INVALID_ARGUMENT", None)
+        assert (await _fails(r, b"", method=TRACES.replace("Trace", "Logs").replace("trace", "logs")))[0] == "UNIMPLEMENTED"
+        assert await _fails(r, bytes(5 << 20)) == ("RESOURCE_EXHAUSTED", None)
+        assert await _fails(r, bytes(30_000_000), compression=grpc.Compression.Gzip) == ("RESOURCE_EXHAUSTED", None)
+        assert await _fails(r, bytes(30_000_000), compression=grpc.Compression.Deflate) == ("RESOURCE_EXHAUSTED", None)
+        r.sink.refuse = Refused("queue full", retry_after=1.5)
+        code, status = await _fails(r, trace_request(1))
+        assert code == "UNAVAILABLE"
+        assert RetryInfo.FromString(status.details[0].value).retry_delay.ToMilliseconds() == 1500
+        r.sink.refuse = Refused("http 400", permanent=True)
+        assert await _fails(r, trace_request(1)) == ("INVALID_ARGUMENT", None)
+        r.sink.refuse = None
+        assert await r.call(b"") == b""
+        assert not r.sink.batches
+        await r.call(trace_request(1))
+        assert r.sink.count == 1
+
+
+async def test_grpc_takes_a_bigger_message_when_told_so():
+    payload = trace_request(1, name="x" * (5 << 20))
+    async with rpc(max_recv_msg_size_mib=8) as r:
+        await r.call(payload)
+        assert r.sink.count == 1
+
+
+async def test_a_port_in_use_is_a_clear_start_error():
+    async with http() as r, rpc() as g:
+        used, other = r.receiver.ports["http"], g.receiver.ports["grpc"]
+        for protocol, port in (("http", used), ("grpc", used), ("grpc", other)):
+            with pytest.raises(StartError, match="in use"):
+                async with Running({protocol: {"endpoint": f"127.0.0.1:{port}"}}):
+                    pass
+
+
+@pytest.mark.parametrize("endpoint", ["nonsense", "127.0.0.1:99999", "192.0.2.1:0", "no.such.host.invalid:1"])
+async def test_unusable_endpoints_are_start_errors(endpoint):
+    for protocol in ("http", "grpc"):
+        with pytest.raises(StartError, match="otlp"):
+            async with Running({protocol: {"endpoint": endpoint}}):
+                pass
+
+
+def test_configuration():
+    config = OtlpReceiver.Config.model_validate({"protocols": {"grpc": None, "http": {"logs_url_path": "logs"}}})
+    assert (config.protocols.grpc.endpoint, config.protocols.http.endpoint) == ("localhost:4317", "localhost:4318")
+    assert (config.protocols.http.logs_url_path, config.protocols.http.traces_url_path) == ("/logs", "/v1/traces")
+    for wrong in ({}, {"protocols": None}, {"protocols": {}}):
+        with pytest.raises(ValueError, match="no protocol"):
+            OtlpReceiver.Config.model_validate(wrong)
+    only = OtlpReceiver.Config.model_validate({"protocols": {"http": None}})
+    assert only.protocols.grpc is None
+
+
+async def test_stop_is_idempotent_and_frees_the_port():
+    async with http() as r:
+        port = r.receiver.ports["http"]
+    await r.receiver.stop()
+    async with Running({"http": {"endpoint": f"localhost:{port}"}}):
+        pass
+
+
+async def test_unix_sockets(tmp_path):
+    path = str(tmp_path / "otlp.sock")
+    async with Running({"http": {"endpoint": path, "transport": "unix"}}) as r:
+        async with (aiohttp.ClientSession(connector=aiohttp.UnixConnector(path)) as session,
+                    session.post("http://x/v1/traces", data=trace_request(1), headers=PROTOBUF) as answer):
+            assert answer.status == 200
+        assert r.sink.count == 1
+    async with Running({"grpc": {"endpoint": path, "transport": "unix"}}) as r:
+        await r.call(trace_request(2), channel=grpc.aio.insecure_channel("unix:" + path))
+        assert r.sink.count == 2
+
+
+async def test_mutual_tls(tmp_path):
+    authority = Authority(tmp_path)
+    server, client = authority.issue("server"), authority.issue("client")
+    tls = {"cert_file": server.cert, "key_file": server.key, "client_ca_file": authority.cert}
+    async with Running({"http": {"endpoint": "127.0.0.1:0", "tls": tls}, "grpc": {"endpoint": "127.0.0.1:0", "tls": tls}}) as r:
+        context = ssl.create_default_context(cafile=authority.cert)
+        with pytest.raises(aiohttp.ClientError):
+            await _post_tls(r, context)
+        context.load_cert_chain(client.cert, client.key)
+        assert await _post_tls(r, context) == 200
+        where = f"127.0.0.1:{r.receiver.ports['grpc']}"
+        anonymous = grpc.ssl_channel_credentials(Path(authority.cert).read_bytes())
+        with pytest.raises(grpc.aio.AioRpcError):
+            await r.call(trace_request(1), channel=grpc.aio.secure_channel(where, anonymous))
+        known = grpc.ssl_channel_credentials(*(Path(p).read_bytes() for p in (authority.cert, client.key, client.cert)))
+        await r.call(trace_request(1), channel=grpc.aio.secure_channel(where, known))
+        assert r.sink.count == 2
+
+
+async def _post_tls(r, context):
+    async with (aiohttp.ClientSession() as session,
+                session.post(r.url(scheme="https"), data=trace_request(1), headers=PROTOBUF, ssl=context) as answer):
+        return answer.status
+
+
+async def test_tls_without_a_usable_certificate(tmp_path):
+    (tmp_path / "x").write_text("nothing")
+    for tls in ({}, {"cert_file": str(tmp_path / "x"), "key_file": str(tmp_path / "x")}, {"cert_file": "/no", "key_file": "/no"}):
+        for protocol in ("http", "grpc"):
+            with pytest.raises(StartError, match="tls"):
+                async with Running({protocol: {"endpoint": "127.0.0.1:0", "tls": tls}}):
+                    pass
+
+
+async def test_a_connection_that_never_sends_headers_is_closed():
+    async with http(read_header_timeout="200ms") as r:
+        reader, writer = await asyncio.open_connection("127.0.0.1", r.receiver.ports["http"])
+        writer.write(b"POST /v1/tra")
+        assert await asyncio.wait_for(reader.read(), 10) == b""
+        writer.close()
+
+
+async def test_official_sdk_exporters():
+    async with Running({"http": {"endpoint": "127.0.0.1:0"}, "grpc": {"endpoint": "127.0.0.1:0"}}) as r:
+        await asyncio.to_thread(_send_with_sdk, r.receiver.ports)
+        by = {signal: sum(b.count for b in r.sink.batches if b.signal is signal) for signal in Signal}
+        assert by == {Signal.TRACES: 6, Signal.METRICS: 2, Signal.LOGS: 4}
+
+
+def _send_with_sdk(ports):
+    import logging
+
+    from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter as GrpcLogs
+    from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter as GrpcMetrics
+    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcSpans
+    from opentelemetry.exporter.otlp.proto.http import Compression
+    from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter as HttpLogs
+    from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter as HttpMetrics
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as HttpSpans
+    from opentelemetry.sdk._logs import LoggerProvider, LoggingHandler
+    from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    base, where = f"http://127.0.0.1:{ports['http']}", f"http://127.0.0.1:{ports['grpc']}"
+    for spans, metrics, logs in (
+            (HttpSpans(base + "/v1/traces", compression=Compression.Gzip), HttpMetrics(base + "/v1/metrics"),
+             HttpLogs(base + "/v1/logs")),
+            (GrpcSpans(where, insecure=True, compression=grpc.Compression.Gzip), GrpcMetrics(where, insecure=True),
+             GrpcLogs(where, insecure=True))):
+        traces = TracerProvider()
+        traces.add_span_processor(BatchSpanProcessor(spans))
+        for i in range(3):
+            with traces.get_tracer("t").start_as_current_span(f"s{i}"):
+                pass
+        traces.shutdown()
+        meters = MeterProvider([PeriodicExportingMetricReader(metrics)])
+        meters.get_meter("m").create_counter("c").add(1)
+        meters.shutdown()
+        loggers = LoggerProvider()
+        loggers.add_log_record_processor(BatchLogRecordProcessor(logs))
+        logger = logging.Logger("sdk")
+        logger.addHandler(LoggingHandler(logger_provider=loggers))
+        logger.warning("one")
+        logger.error("two")
+        loggers.shutdown()
