@@ -87,8 +87,9 @@ class TlsConfig(ComponentConfig):
     @model_validator(mode="after")
     def _one_of(self) -> TlsConfig:
         key = bool(self.key.get_secret_value())
-        for text, name in ((self.ca and self.ca_file, "ca"), (self.cert and self.cert_file, "cert"), (key and self.key_file, "key")):
-            if text:
+        both = ((self.ca and self.ca_file, "ca"), (self.cert and self.cert_file, "cert"), (key and self.key_file, "key"))
+        for given, name in both:
+            if given:
                 raise ValueError(f"{name} and {name}_file are both set; keep one")
         if bool(self.cert or self.cert_file) != bool(key or self.key_file):
             raise ValueError("a certificate needs its key and a key its certificate; set both")

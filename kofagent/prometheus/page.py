@@ -8,7 +8,9 @@ changes nothing but the cache.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
 from itertools import compress
 from operator import ne
 
@@ -34,6 +36,8 @@ class _Dropped:
 DROPPED = _Dropped()
 Entry = Series | _Dropped
 Labels = tuple[tuple[str, str], ...]
+_Columns = tuple[list[Entry], list[float], list[int | None] | None, dict[int, ExemplarText], list[bytes]]
+"""Entries, values, times (None: no line has one), exemplars by index, raw texts."""
 
 
 class Scraped:
@@ -56,6 +60,15 @@ class Scraped:
         self.stale: Sequence[Series] = ()
 
 
+class SampleLimitError(ValueError):
+    """More samples than `sample_limit` after relabelling; `total` and `kept` count them."""
+
+    def __init__(self, total: int, kept: int) -> None:
+        super().__init__("sample limit exceeded")
+        self.total = total
+        self.kept = kept
+
+
 class PageReader:
     """Reads the pages of one target.
 
@@ -64,16 +77,18 @@ class PageReader:
     """
 
     def __init__(self, finish: Callable[[Labels], Labels | None], *, honor_timestamps: bool = True,
-                 track_timestamps: bool = False) -> None:
+                 track_timestamps: bool = False, sample_limit: int = 0) -> None:
         self._finish = finish
         self._honor = honor_timestamps
         self._track = track_timestamps
+        self._limit = sample_limit
         self.families: dict[str, Family] = {}
         self._format: bool | None = None
         self._raw: dict[bytes, Entry] = {}
         self._interned: dict[Labels, Series] = {}
         self._comments: list[bytes] | None = None
         self._tracked: dict[Series, None] = {}
+        self._seen: set[Series] = set()
         self._good = 0
         # The page before, when it was plain (no times, exemplars or duplicates); None otherwise.
         self._lines: list[bytes] | None = None
@@ -100,6 +115,10 @@ class PageReader:
         if len(self._raw) > 2 * self._good + 1000:
             self._raw, self._interned = {}, {}
         return stale
+
+    def has(self, labels: Labels) -> bool:
+        """Whether a series with these final labels was on the last good page."""
+        return labels in self._interned
 
     @property
     def tracked(self) -> Mapping[Series, None]:
@@ -157,19 +176,23 @@ class PageReader:
             self._comments = None
             entries, values, stamps, exemplars, keys = self._scan(page, openmetrics)
             samples = []
+        if self._limit and len(entries) > self._limit:
+            kept = len(entries) - entries.count(DROPPED)
+            if kept > self._limit:
+                raise SampleLimitError(len(entries), kept)
+        plain = lines if samples and stamps is None else None
         if not self._honor:
             stamps = None
         if stamps is None and not exemplars:
-            if entries == self._entries and samples:
+            if entries == self._entries:
                 if self._mask is not None:
                     values = list(compress(values, self._mask))
-                self._lines = lines
+                self._lines = plain
                 return self._same(values)
-            return self._new_shape(entries, values, keys, lines if samples else None)
-        return self._irregular(entries, values, stamps, exemplars, keys, now_ms)
+            return self._new_shape(entries, values, keys, plain)
+        return self._irregular(entries, values, keys, stamps, exemplars, now_ms=now_ms)
 
-    def _columns(self, samples: list[bytes], openmetrics: bool) -> tuple[
-            list[Entry], list[float], list[int | None] | None, dict[int, ExemplarText], list[bytes]]:
+    def _columns(self, samples: list[bytes], openmetrics: bool) -> _Columns:
         if not samples:
             return [], [], None, {}, []
         parts = [line.rpartition(b" ") for line in samples]
@@ -213,8 +236,7 @@ class PageReader:
             values = [number(text) for text in texts]
         return found, values, stamps, exemplars, keys  # type: ignore[return-value]
 
-    def _scan(self, page: bytes, openmetrics: bool) -> tuple[
-            list[Entry], list[float], list[int | None] | None, dict[int, ExemplarText], list[bytes]]:
+    def _scan(self, page: bytes, openmetrics: bool) -> _Columns:
         """The same columns by the complete tokenizer alone."""
         items = list(scan(page, openmetrics))
         self._describe([item for item in items if isinstance(item, Meta)])
@@ -279,7 +301,7 @@ class PageReader:
         dropped = not all(mask)
         series: list[Series] = list(compress(entries, mask)) if dropped else entries  # type: ignore[assignment, arg-type]
         if len(set(series)) != len(series):
-            return self._irregular(entries, values, None, {}, keys, 0)
+            return self._irregular(entries, values, keys, None, {}, now_ms=0)
         scraped = Scraped(series, list(compress(values, mask)) if dropped else values, len(entries), len(series))
         self._settle(scraped, dict.fromkeys(series), keys, entries)
         self._last, self._entries, self._mask, self._lines = scraped, entries, mask if dropped else None, lines
@@ -296,8 +318,8 @@ class PageReader:
             self._slots = slots
         return scraped
 
-    def _irregular(self, entries: list[Entry], values: list[float], stamps: list[int | None] | None,
-                   exemplars: dict[int, ExemplarText], keys: list[bytes], now_ms: int) -> Scraped:
+    def _irregular(self, entries: list[Entry], values: list[float], keys: list[bytes], stamps: list[int | None] | None,
+                   exemplars: dict[int, ExemplarText], *, now_ms: int) -> Scraped:
         """A page with times of its own, exemplars or duplicates: sample by sample."""
         scraped = Scraped([], [], len(entries), 0)
         tracked: dict[Series, None] = {}
@@ -331,20 +353,14 @@ class PageReader:
 
     def _settle(self, scraped: Scraped, tracked: dict[Series, None], keys: list[bytes], entries: list[Entry]) -> None:
         """Finds what is new and what ended, and forgets the text of series that are gone."""
-        before = self._seen()
         scraped.stale = [series for series in self._tracked if series not in tracked]
         now = set(scraped.series)
-        scraped.added = len(now - before)
+        scraped.added = len(now - self._seen)
+        self._seen = now
         self._tracked = tracked
         self._good = len(entries)
         self._raw = dict(zip(keys, entries, strict=True))
         self._interned = {series.labels: series for series in now}
-        self._known_series = now
-
-    _known_series: set[Series] = set()
-
-    def _seen(self) -> set[Series]:
-        return self._known_series
 
 
 def _openmetrics_frame(lines: list[bytes], comments: list[bytes]) -> bool:
@@ -378,14 +394,12 @@ def canonical_bound(text: str) -> str:
         value = number(text.encode())
     except ValueError:
         return text
-    if value != value or value in (float("inf"), float("-inf")):
-        return "NaN" if value != value else "+Inf" if value > 0 else "-Inf"
+    if not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "+Inf" if value > 0 else "-Inf"
     short = repr(value)
     if "e" in short:
-        from decimal import Decimal
-
         short = format(Decimal(short), "f")
     return short.removesuffix(".0")
 
 
-__all__ = ["DROPPED", "PageReader", "ParseError", "Scraped", "canonical_bound"]
+__all__ = ["DROPPED", "PageReader", "ParseError", "SampleLimitError", "Scraped", "canonical_bound"]

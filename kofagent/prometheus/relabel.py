@@ -216,8 +216,6 @@ def _write(i: int, value: str, indent: str = "    ") -> list[str]:
 def _replace(rule: RelabelConfig, i: int, bound: dict[str, Any]) -> list[str]:
     target, replacement = template_parts(rule.target_label), template_parts(rule.replacement)
     fixed = "$" not in rule.target_label
-    if fixed and not valid_label_name(rule.target_label):
-        return []
     bound[f"t{i}"] = rule.target_label
     if fixed and rule.regex == _DEFAULT_REGEX and replacement == [1]:
         return _write(i, _value(rule, i, bound))
@@ -229,8 +227,8 @@ def _replace(rule: RelabelConfig, i: int, bound: dict[str, Any]) -> list[str]:
     if fixed:
         return lines + _write(i, f"_expand(r{i}, m)", "        ")
     bound[f"tt{i}"] = target
-    return [*lines, f"        t = _expand(tt{i}, m)", "        if _valid(t):", f"            v = _expand(r{i}, m)", "            if v:",
-            "                labels[t] = v", "            else:", "                labels.pop(t, None)"]
+    return [*lines, f"        t = _expand(tt{i}, m)", "        if _valid(t):", f"            v = _expand(r{i}, m)",
+            "            if v:", "                labels[t] = v", "            else:", "                labels.pop(t, None)"]
 
 
 def _case(rule: RelabelConfig, i: int, bound: dict[str, Any]) -> list[str]:

@@ -1,0 +1,151 @@
+"""All targets of one job: discovery in, scrape loops out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from kofagent.prometheus.client import Client
+from kofagent.prometheus.config import ScrapeConfig
+from kofagent.prometheus.discovery.file import FileDiscovery
+from kofagent.prometheus.discovery.group import Discovery, Group
+from kofagent.prometheus.discovery.http import HttpDiscovery
+from kofagent.prometheus.discovery.static import StaticDiscovery
+from kofagent.prometheus.scrape import Emit, ScrapeLoop
+from kofagent.prometheus.target import Dropped, Target, build_targets, sample_rules, target_rules
+from kofagent.telemetry.series import Series
+
+SYNC_S = 1.0
+"""Discoveries may report many changes in a row; targets are rebuilt at most this often."""
+
+
+def unavailable_mechanisms(job: ScrapeConfig) -> list[str]:
+    """Keys of discovery mechanisms the job names and nobody here serves."""
+    return [*(["kubernetes_sd_configs"] if job.kubernetes_sd_configs else []), *job.other_sd_configs]
+
+
+class ScrapePool:
+    """One job. `superseded` is asked before a series of a target that is gone is ended."""
+
+    def __init__(self, job: ScrapeConfig, external: Mapping[str, str], emit: Emit, log: logging.Logger, *, user_agent: str,
+                 initial_delay: float = 0.0, superseded: Callable[[Series], bool] | None = None) -> None:
+        self.job = job
+        self.name = job.job_name
+        self._external = external
+        self._emit = emit
+        self._log = log
+        self._agent = user_agent
+        self._delay = initial_delay
+        self._superseded = superseded or self.owns
+        self._client = Client(job, user_agent)
+        self._target_rules = target_rules(job)
+        self._sample_rules = sample_rules(job)
+        self._groups: dict[tuple[int, str], Group] = {}
+        self._loops: dict[int, tuple[ScrapeLoop, asyncio.Task[None]]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._sync_timer: asyncio.TimerHandle | None = None
+        self._complaints: list[str] = []
+        self.dropped: list[Dropped] = []
+        self.dropped_count = 0
+
+    @property
+    def targets(self) -> list[Target]:
+        """The targets that are scraped, in no particular order."""
+        return [loop.target for loop, _ in self._loops.values()]
+
+    @property
+    def loops(self) -> list[ScrapeLoop]:
+        """Their scrape loops."""
+        return [loop for loop, _ in self._loops.values()]
+
+    def owns(self, series: Series) -> bool:
+        """Whether a target that is scraped now writes a series with these labels."""
+        return any(loop.owns(series) for loop, _ in self._loops.values())
+
+    async def start(self, more: Sequence[Discovery] = ()) -> None:
+        """Starts discovery and, with the first targets, scraping. `more` are mechanisms the caller brings."""
+        await self._client.start()
+        job = self.job
+        mechanisms: list[Discovery] = [StaticDiscovery(job.static_configs)] if job.static_configs else []
+        mechanisms += [FileDiscovery(config, self._log) for config in job.file_sd_configs]
+        mechanisms += [HttpDiscovery(config, self._log, self._agent) for config in job.http_sd_configs]
+        for i, mechanism in enumerate([*mechanisms, *more]):
+            self._spawn(mechanism.run(lambda groups, i=i: self._update(i, groups)))  # type: ignore[misc]
+
+    async def stop(self, *, last_scrape: bool = False) -> None:
+        """Ends everything without staleness markers: who stops may start again at once, as Prometheus sees it."""
+        if self._sync_timer is not None:
+            self._sync_timer.cancel()
+            self._sync_timer = None
+        tasks = [*self._tasks, *[task for _, task in self._loops.values()]]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if last_scrape:
+            await asyncio.gather(*[loop.scrape(round(time.time() * 1000)) for loop in self.loops])
+        self._loops.clear()
+        self._tasks.clear()
+        await self._client.stop()
+
+    def _spawn(self, work: object) -> None:
+        task: asyncio.Task[None] = asyncio.ensure_future(work)  # type: ignore[call-overload]
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self._log.error("job %s: %r", self.name, task.exception(), exc_info=task.exception())
+
+    def _update(self, mechanism: int, groups: Sequence[Group]) -> None:
+        first = not self._groups
+        for group in groups:
+            if group.targets:
+                self._groups[mechanism, group.source] = group
+            else:
+                self._groups.pop((mechanism, group.source), None)
+        if self._sync_timer is None:
+            self._sync_timer = asyncio.get_running_loop().call_later(0 if first else SYNC_S, self._sync)
+
+    def _sync(self) -> None:
+        self._sync_timer = None
+        targets, self.dropped, problems = build_targets(self.job, self._target_rules, self._groups.values())
+        self.dropped_count = len(self.dropped)
+        if self.job.keep_dropped_targets:
+            del self.dropped[self.job.keep_dropped_targets:]
+        if problems != self._complaints:
+            self._complaints = problems
+            for problem in problems[:5]:
+                self._log.warning("job %s: %s", self.name, problem)
+        wanted = {target.hash: target for target in targets}
+        for key in [key for key in self._loops if key not in wanted]:
+            loop, task = self._loops.pop(key)
+            task.cancel()
+            if loop.scraped_once:
+                self._spawn(loop.end(self._superseded))
+        limit = self.job.target_limit
+        error = (f"target_limit exceeded (number of targets: {len(wanted)}, limit: {limit})" if limit and len(wanted) > limit
+                 else "")
+        for key, target in wanted.items():
+            known = self._loops.get(key)
+            if known is not None:
+                known[0].target.discovered = target.discovered
+                known[0].forced_error = error
+                continue
+            loop = ScrapeLoop(target, self.job, self._client, rules=self._sample_rules, external=self._external, emit=self._emit,
+                              log=self._log)
+            loop.forced_error = error
+            self._loops[key] = loop, asyncio.ensure_future(self._keep(loop))
+
+    async def _keep(self, loop: ScrapeLoop) -> None:
+        """Runs a loop; an error nobody foresaw is logged and must not end the target."""
+        delay = self._delay
+        while True:
+            try:
+                await loop.run(delay)
+            except Exception:
+                self._log.exception("job %s: %s: the scrape loop failed and is started again", self.name, loop.target.url)
+                delay = 0.0
+                await asyncio.sleep(min(loop.target.interval, 1.0))

@@ -1,0 +1,224 @@
+"""The scrape loop of one target: when, what is asked for, and what is made of the answer.
+
+A loop never waits for a backend: `emit` hands a finished scrape over and returns at once. A page is all or nothing; a scrape
+that fails for whatever reason is `up 0`, ends all series of the page before with staleness markers, and leaves its reason
+at the target and (when it changes) in the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import struct
+import time
+from collections.abc import Callable, Mapping, Sequence
+from http import HTTPStatus
+from typing import Protocol
+
+from kofagent.prometheus.client import BodyTooLarge, Client, FetchError
+from kofagent.prometheus.config import ScrapeConfig
+from kofagent.prometheus.page import PageReader, SampleLimitError, Scraped
+from kofagent.prometheus.relabel import Rules
+from kofagent.prometheus.target import Target, finisher, report_labels
+from kofagent.telemetry.batch import MetricBatch, Samples
+from kofagent.telemetry.series import STALE_BITS, Family, Series
+
+STALE: float = struct.unpack("<d", struct.pack("<Q", STALE_BITS))[0]
+DEFAULT_BODY_LIMIT = 64 * 1024 * 1024
+"""Largest page after decompression where `body_size_limit` is not set."""
+_MEDIA = {"PrometheusText0.0.4": "text/plain;version=0.0.4", "PrometheusText1.0.0": "text/plain;version=1.0.0",
+          "OpenMetricsText0.0.1": "application/openmetrics-text;version=0.0.1",
+          "OpenMetricsText1.0.0": "application/openmetrics-text;version=1.0.0"}
+_REPORT = (
+    ("up", "gauge", "The scraping was successful", ""),
+    ("scrape_duration_seconds", "gauge", "Duration of the scrape", "seconds"),
+    ("scrape_samples_scraped", "gauge", "The number of samples the target exposed", ""),
+    ("scrape_samples_post_metric_relabeling", "gauge", "The number of samples remaining after metric relabeling was applied", ""),
+    ("scrape_series_added", "gauge", "The approximate number of new series in this scrape", ""),
+)
+_EXTRA = (
+    ("scrape_timeout_seconds", "gauge", "The configured scrape timeout of the target", "seconds"),
+    ("scrape_sample_limit", "gauge", "The configured sample limit of the target, 0 without one", ""),
+    ("scrape_body_size_bytes", "gauge", "The size of the page after decompression, -1 over the limit", "bytes"),
+)
+
+
+class Emit(Protocol):
+    """Takes a finished scrape and returns at once."""
+
+    def __call__(self, target: Target, batch: MetricBatch) -> None: ...
+
+
+def accept_header(job: ScrapeConfig) -> str:
+    """The Accept header for the job's `scrape_protocols`, weights as Prometheus gives them; protobuf is not asked for."""
+    out = []
+    weight = 6
+    for protocol in job.scrape_protocols or ():
+        media = _MEDIA.get(protocol)
+        if media is not None:
+            escaping = f";escaping={job.metric_name_escaping_scheme}" if protocol.endswith("1.0.0") else ""
+            out.append(f"{media}{escaping};q=0.{weight}")
+        weight -= 1
+    return ",".join([*out, f"*/*;q=0.{max(weight, 1)}"])
+
+
+def is_openmetrics(content_type: str, fallback: str) -> bool:
+    """Whether a page is OpenMetrics (else Prometheus text). FetchError for a format that is neither."""
+    media = content_type.partition(";")[0].strip().lower()
+    if media == "application/openmetrics-text":
+        return True
+    if media == "text/plain":
+        return False
+    if media == "application/vnd.google.protobuf" or fallback == "PrometheusProto":
+        raise FetchError("the page is in the protobuf format, which was not asked for")
+    return fallback.startswith("OpenMetrics")
+
+
+class ScrapeLoop:
+    """Scrapes one target until `run` is cancelled."""
+
+    def __init__(self, target: Target, job: ScrapeConfig, client: Client, *, rules: Rules, external: Mapping[str, str],
+                 emit: Emit, log: logging.Logger) -> None:
+        self.target = target
+        self._job = job
+        self._client = client
+        self._emit = emit
+        self._log = log
+        self.forced_error = ""
+        self.reader = PageReader(finisher(job, rules, target.labels, external), honor_timestamps=job.honor_timestamps,
+                                 track_timestamps=job.track_timestamps_staleness, sample_limit=job.sample_limit)
+        reported = _REPORT + (_EXTRA if job.extra_scrape_metrics else ())
+        self._report = [Series(report_labels(name, target.labels, external), Family(name, kind, text, unit))
+                        for name, kind, text, unit in reported]
+        self._resource = target.resource()
+        self._headers = {"Accept": accept_header(job), "Accept-Encoding": "gzip" if job.enable_compression else "identity",
+                         "X-Prometheus-Scrape-Timeout-Seconds": f"{target.timeout:g}"}
+        self._limit = job.body_size_limit or DEFAULT_BODY_LIMIT
+        self._complaint = ""
+        self._done = 0
+
+    @property
+    def scraped_once(self) -> bool:
+        """Whether there was a scrape, so that there is something to end."""
+        return self._done > 0
+
+    async def run(self, delay: float = 0.0) -> None:
+        """Scrapes at the target's own moment of every interval, the first time after `delay` seconds at the earliest."""
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(delay + self.target.offset(time.time() + delay))
+        interval = self.target.interval
+        due, wall = loop.time(), time.time()
+        tolerance = min(interval / 100, 0.002)
+        while True:
+            # A timer fires a little late; the time of the samples stays on the grid.
+            now = time.time()
+            moment = wall if 0 <= now - wall <= tolerance else now
+            await self.scrape(round(moment * 1000))
+            missed = int((loop.time() - due) // interval)
+            due, wall = due + (missed + 1) * interval, wall + (missed + 1) * interval
+            if abs(time.time() - wall) > 2 * interval:
+                wall = time.time() + due - loop.time()
+            await asyncio.sleep(max(due - loop.time(), 0))
+
+    async def scrape(self, now_ms: int) -> None:
+        """One scrape, handed to `emit` with the time `now_ms`."""
+        start = time.perf_counter()
+        scraped, error, size = await self._attempt(now_ms)
+        duration = time.perf_counter() - start
+        self._done += 1
+        self._note(now_ms, duration, error)
+        stale = scraped.stale if not error else self.reader.fail()
+        report = [0.0 if error else 1.0, duration, float(scraped.total), float(scraped.kept), float(scraped.added)]
+        if self._job.extra_scrape_metrics:
+            report += [self.target.timeout, float(self._job.sample_limit), float(size)]
+        groups = [Samples([*self._report, *stale], report + [STALE] * len(stale), now_ms, self._resource)]
+        if scraped.series and not error:
+            times = scraped.timestamps
+            column: int | list[int] = now_ms if times is None else [now_ms if t is None else t for t in times]
+            groups.insert(0, Samples(scraped.series, scraped.values, column, self._resource, scraped.exemplars))
+        self._emit(self.target, MetricBatch(groups))
+
+    async def _attempt(self, now_ms: int) -> tuple[Scraped, str, int]:
+        """The page, a reason when there is none to use, and its size for `scrape_body_size_bytes`."""
+        empty = Scraped([], [], 0, 0)
+        size = 0
+        if self.forced_error:
+            return empty, self.forced_error, 0
+        try:
+            page = await self._client.get(self.target.url, self._headers, self.target.timeout, self._limit)
+            if page.status != HTTPStatus.OK:
+                raise FetchError(f"server returned HTTP status {page.status} {_phrase(page.status)}".rstrip())
+            size = len(page.body)
+            if not page.body:
+                empty.stale = self.reader.fail()
+                return empty, "", 0
+            openmetrics = is_openmetrics(page.headers.get("content-type", ""), self._job.fallback_scrape_protocol)
+            scraped = self.reader.read(page.body, openmetrics, now_ms)
+        except BodyTooLarge:
+            hint = "" if self._job.body_size_limit else " (64 MiB; body_size_limit allows more)"
+            return empty, f"body size limit exceeded{hint}", -1
+        except SampleLimitError as error:
+            empty.total, empty.kept = error.total, error.kept
+            return empty, f"sample limit exceeded ({error.kept} samples, limit {self._job.sample_limit})", size
+        except (FetchError, ValueError) as error:
+            return empty, str(error), size
+        if scraped.duplicates:
+            self._complain(f"{scraped.duplicates} samples of series that are twice on the page were left out", False)
+        if scraped.out_of_bounds:
+            self._complain(f"{scraped.out_of_bounds} samples with times in the future were left out", False)
+        return scraped, "", size
+
+    def _note(self, now_ms: int, duration: float, error: str) -> None:
+        target = self.target
+        target.last_scrape, target.last_duration, target.last_error = now_ms / 1000, duration, error
+        target.health = "down" if error else "up"
+        if error:
+            self._complain(error, True)
+            if self._job.scrape_failure_log_file:
+                self._write_failure(error)
+        elif self._complaint.startswith("down: "):
+            self._complaint = ""
+            self._log.info("job %s: %s answers again", self._job.job_name, target.url)
+
+    def _complain(self, reason: str, down: bool) -> None:
+        """Logs a reason once, until it changes or the target is well again."""
+        key = ("down: " if down else "") + reason
+        if key != self._complaint:
+            self._complaint = key
+            self._log.warning("job %s: %s: %s", self._job.job_name, self.target.url, reason)
+
+    def _write_failure(self, error: str) -> None:
+        try:
+            with open(self._job.scrape_failure_log_file, "a", encoding="utf-8") as file:
+                file.write(f"time={time.time():.3f} job={self._job.job_name!r} target={self.target.url!r} err={error!r}\n")
+        except OSError as problem:
+            self._complain(f"scrape_failure_log_file: {problem.strerror}", False)
+
+    async def end(self, superseded: Callable[[Series], bool]) -> None:
+        """The target is gone: ends its series, but only after the time in which it would have been back under the same name.
+
+        Waits for two scrapes that do not happen and a tenth, as Prometheus does, then marks what `superseded` does not know.
+        """
+        if not self._done:
+            return
+        interval = self.target.interval
+        first = self.target.offset()
+        moment = time.time() + first
+        await asyncio.sleep(first + interval * 1.1)
+        stale = [series for series in (*self.reader.fail(), *self._report) if not superseded(series)]
+        if stale:
+            self._emit(self.target, MetricBatch([Samples(stale, [STALE] * len(stale), round(moment * 1000), self._resource)]))
+
+    def owns(self, series: Series) -> bool:
+        """Whether this loop wrote a series with these labels in its last scrape."""
+        return self.reader.has(series.labels) or any(series.labels == own.labels for own in self._report)
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return ""
+
+
+__all__: Sequence[str] = ["DEFAULT_BODY_LIMIT", "STALE", "Emit", "ScrapeLoop", "accept_header", "is_openmetrics"]

@@ -1,0 +1,234 @@
+"""Prometheus' HTTP API about targets, in Prometheus' JSON (prometheus.io/docs/prometheus/latest/querying/api).
+
+`/api/v1/targets`, `/api/v1/targets/metadata`, `/api/v1/scrape_pools`, `/api/v1/status/{config,buildinfo,runtimeinfo}`,
+`/metrics`, `/-/healthy`, `/-/ready`. Secrets are shown as `<secret>`.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import yaml
+from aiohttp import web
+from prometheus_client.exposition import choose_encoder
+from pydantic import BaseModel, SecretStr
+
+from kofagent import __version__
+from kofagent.config.blocks import HttpServerBlock
+from kofagent.net.address import split_endpoint
+from kofagent.net.tls import server_context
+from kofagent.pipeline.component import Context, ServerAuth, StartError, Unauthorized
+from kofagent.prometheus.config import PrometheusConfig, format_duration
+from kofagent.prometheus.pool import ScrapePool
+from kofagent.prometheus.relabel import compile_regex
+from kofagent.prometheus.target import Target
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_MATCHER = re.compile(r'\s*([a-zA-Z_][a-zA-Z0-9_]*)\s*(=~|!~|!=|=)\s*"((?:\\.|[^"\\])*)"\s*(?:,|\Z)')
+
+
+class ApiServer:
+    """The server. `start` raises StartError when the address is taken."""
+
+    def __init__(self, block: HttpServerBlock, max_connections: int, config: PrometheusConfig, pools: Mapping[str, ScrapePool],
+                 context: Context) -> None:
+        self._block = block
+        self._config = config
+        self._pools = pools
+        self._context = context
+        self._max = max_connections
+        self._runner: web.AppRunner | None = None
+        self._auth: ServerAuth | None = None
+        self._started = datetime.now(UTC)
+        self.port = 0
+
+    async def start(self) -> None:
+        """Binds."""
+        if self._block.auth is not None:
+            self._auth = self._context.host.extension(self._block.auth.authenticator)  # type: ignore[assignment]
+        app = web.Application(middlewares=[self._guard])
+        app.router.add_get("/api/v1/targets", self._targets)
+        app.router.add_get("/api/v1/targets/metadata", self._metadata)
+        app.router.add_get("/api/v1/scrape_pools", self._scrape_pools)
+        app.router.add_get("/api/v1/status/config", self._status_config)
+        app.router.add_get("/api/v1/status/buildinfo", self._buildinfo)
+        app.router.add_get("/api/v1/status/runtimeinfo", self._runtimeinfo)
+        app.router.add_get("/metrics", self._metrics)
+        app.router.add_get("/-/healthy", self._healthy)
+        app.router.add_get("/-/ready", self._ready)
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, keepalive_timeout=self._block.idle_timeout)
+        await self._runner.setup()
+        try:
+            host, port = split_endpoint(self._block.endpoint)
+            tls = server_context(self._block.tls) if self._block.tls is not None else None
+            site = web.TCPSite(self._runner, host or None, port, ssl_context=tls, backlog=self._max)
+            await site.start()
+        except (OSError, ValueError) as error:
+            await self.stop()
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            raise StartError(f"api_server.server_config.endpoint {self._block.endpoint}: {reason}; choose another port") from None
+        except BaseException:
+            await self.stop()
+            raise
+        self.port = self._runner.addresses[0][1] if self._runner.addresses else 0
+
+    async def stop(self) -> None:
+        """Closes the server."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if self._auth is not None:
+            try:
+                await self._auth.authenticate({name.lower(): value for name, value in request.headers.items()})
+            except Unauthorized as error:
+                return _error("unauthorized", str(error), 401)
+        try:
+            response = await handler(request)
+        except web.HTTPException as error:
+            response = error
+        for name, value in self._block.response_headers.items():
+            response.headers[name] = value.get_secret_value()
+        origin = request.headers.get("Origin")
+        if origin and self._block.cors is not None and _allowed(origin, self._block.cors.allowed_origins):
+            response.headers["Access-Control-Allow-Origin"] = origin
+            response.headers["Vary"] = "Origin"
+        if isinstance(response, web.HTTPException):
+            raise response
+        return response
+
+    async def _targets(self, request: web.Request) -> web.Response:
+        wanted = request.query.get("scrapePool", "")
+        state = request.query.get("state", "").lower()
+        active: list[dict[str, Any]] = []
+        dropped: list[dict[str, Any]] = []
+        data: dict[str, Any] = {"activeTargets": active, "droppedTargets": dropped, "droppedTargetCounts": None}
+        pools = [pool for name, pool in sorted(self._pools.items()) if not wanted or name == wanted]
+        if state in ("", "any", "active"):
+            for pool in pools:
+                active += [_target(pool.name, t) for t in sorted(pool.targets, key=lambda t: (sorted(t.labels.items()), t.url))]
+        if state in ("", "any", "dropped"):
+            data["droppedTargetCounts"] = {name: pool.dropped_count for name, pool in sorted(self._pools.items())}
+            for pool in pools:
+                dropped += [{"discoveredLabels": t.discovered, "scrapePool": pool.name} for t in pool.dropped]
+        return _success(data)
+
+    async def _metadata(self, request: web.Request) -> web.Response:
+        try:
+            limit = int(request.query.get("limit", "-1"))
+        except ValueError:
+            return _error("bad_data", "limit must be a number", 400)
+        metric = request.query.get("metric", "")
+        try:
+            matches = _matcher(request.query.get("match_target", ""))
+        except ValueError as error:
+            return _error("bad_data", f'invalid parameter "match_target": {error}', 400)
+        out: list[dict[str, Any]] = []
+        for pool in self._pools.values():
+            for loop in pool.loops:
+                if not matches(loop.target.labels):
+                    continue
+                for name, family in loop.reader.families.items():
+                    if metric and name != metric:
+                        continue
+                    entry = {"target": loop.target.labels, "type": family.type, "help": family.help, "unit": family.unit}
+                    out.append(entry if metric else {**entry, "metric": name})
+                    if 0 <= limit <= len(out):
+                        return _success(out[:limit])
+        return _success(out)
+
+    async def _scrape_pools(self, request: web.Request) -> web.Response:
+        return _success({"scrapePools": sorted(self._pools)})
+
+    async def _status_config(self, request: web.Request) -> web.Response:
+        return _success({"yaml": yaml.safe_dump(_plain(self._config), sort_keys=False)})
+
+    async def _buildinfo(self, request: web.Request) -> web.Response:
+        return _success({"version": __version__, "revision": "", "branch": "", "buildUser": "", "buildDate": "", "goVersion": ""})
+
+    async def _runtimeinfo(self, request: web.Request) -> web.Response:
+        return _success({"startTime": self._started.isoformat().replace("+00:00", "Z"), "reloadConfigSuccess": True})
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        return web.Response(body=encode(self._context.ledger.registry), headers={"Content-Type": content_type})
+
+    async def _healthy(self, request: web.Request) -> web.Response:
+        return web.Response(text="kofagent is Healthy.\n")
+
+    async def _ready(self, request: web.Request) -> web.Response:
+        return web.Response(text="kofagent is Ready.\n")
+
+
+def _target(pool: str, target: Target) -> dict[str, Any]:
+    last = datetime.fromtimestamp(target.last_scrape, UTC) if target.last_scrape else datetime(1, 1, 1, tzinfo=UTC)
+    return {
+        "discoveredLabels": target.discovered, "labels": target.labels, "scrapePool": pool, "scrapeUrl": target.url,
+        "globalUrl": _global_url(target.url), "lastError": target.last_error,
+        "lastScrape": last.isoformat().replace("+00:00", "Z"), "lastScrapeDuration": target.last_duration,
+        "health": target.health, "scrapeInterval": format_duration(target.interval),
+        "scrapeTimeout": format_duration(target.timeout),
+    }
+
+
+def _global_url(url: str) -> str:
+    """The URL as somebody elsewhere would use it: this host's name instead of a loopback address."""
+    match = re.match(r"(https?://)(localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?(?=/|\Z)", url)
+    return f"{match[1]}{socket.gethostname()}{match[3] or ''}{url[match.end():]}" if match else url
+
+
+def _matcher(selector: str) -> Callable[[Mapping[str, str]], bool]:
+    """A label selector `{job="x",instance=~"y.*"}` as a function; ValueError where it is none."""
+    text = selector.strip()
+    if not text:
+        return lambda labels: True
+    if not (text.startswith("{") and text.endswith("}")):
+        raise ValueError("expected {label=\"value\", ...}")
+    text, at = text[1:-1], 0
+    tests: list[Callable[[Mapping[str, str]], bool]] = []
+    while text[at:].strip():
+        match = _MATCHER.match(text, at)
+        if match is None:
+            raise ValueError("expected {label=\"value\", ...}")
+        at = match.end()
+        name, operator = match[1], match[2]
+        value = re.sub(r"\\(.)", lambda m: "\n" if m[1] == "n" else m[1], match[3])
+        if operator in ("=", "!="):
+            tests.append(lambda labels, n=name, v=value, o=operator: (labels.get(n, "") == v) is (o == "="))  # type: ignore[misc]
+        else:
+            full = compile_regex(value).fullmatch
+            tests.append(lambda labels, n=name, f=full, o=operator: (f(labels.get(n, "")) is not None) is (o == "=~"))  # type: ignore[misc]
+    return lambda labels: all(test(labels) for test in tests)
+
+
+def _plain(value: Any) -> Any:
+    """Options as YAML shows them: what was set, without secrets."""
+    if isinstance(value, SecretStr):
+        return "<secret>" if value.get_secret_value() else ""
+    if isinstance(value, BaseModel):
+        fields = type(value).model_fields
+        return {fields[name].alias or name: _plain(getattr(value, name)) for name in fields
+                if name in value.model_fields_set and name != "other_sd_configs"}
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_plain(v) for v in value]
+    return value
+
+
+def _allowed(origin: str, patterns: list[str]) -> bool:
+    return any(re.fullmatch(re.escape(pattern).replace(r"\*", ".*"), origin) for pattern in patterns)
+
+
+def _success(data: Any) -> web.Response:
+    return web.json_response({"status": "success", "data": data})
+
+
+def _error(kind: str, text: str, status: int) -> web.Response:
+    return web.json_response({"status": "error", "errorType": kind, "error": text}, status=status)
