@@ -24,6 +24,7 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(.*)\Z", re.DOTALL)
 _VARIABLE = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*\Z")
 _SCHEMES = ("env", "file", "yaml", "secret")
 _MAX_ROUNDS = 1000
+_MAX_DEPTH = 30
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ class _Expander:
         self.errors: list[ConfigError] = []
         self.warnings: list[ConfigError] = []
         self.files: set[str] = set()
+        self.depth = 0
 
     def tree(self, node: Node, path: Path) -> Node:
         if node.is_map:
@@ -108,6 +110,16 @@ class _Expander:
             return Node("", node.origin, hidden=True)
 
     def text(self, node: Node, path: Path) -> Node:
+        self.depth += 1
+        try:
+            if self.depth > _MAX_DEPTH:
+                self.fail(node, path, "its references go round in a circle", "check the variables it names")
+                raise _Failed
+            return self.text_of(node, path)
+        finally:
+            self.depth -= 1
+
+    def text_of(self, node: Node, path: Path) -> Node:
         text: str = node.value
         exact: list[str] = []
         hidden = node.hidden

@@ -30,6 +30,9 @@ _WORDS11 = {"yes": True, "Yes": True, "YES": True, "on": True, "On": True, "ON":
 _QUOTED = ("'", '"', "|", ">")  # the C loader gives plain scalars an empty style, the Python one None
 MAX_BYTES = 16 * 1024 * 1024
 MAX_NODES = 500_000
+MAX_DEPTH = 100
+_OPENING = (yaml.MappingStartEvent, yaml.SequenceStartEvent)
+_CLOSING = (yaml.MappingEndEvent, yaml.SequenceEndEvent)
 
 
 def scalar(text: str, *, yaml11: bool = False) -> Any:
@@ -61,6 +64,14 @@ def parse(
     A text that is no YAML at all gives one error and a null tree.
     """
     try:
+        # The C composer recurses without a guard, so the depth is looked at first.
+        depth = 0
+        for event in yaml.parse(text, Loader=_Loader):
+            depth += isinstance(event, _OPENING) - isinstance(event, _CLOSING)
+            if depth > MAX_DEPTH:
+                line = event.start_mark.line + first_line
+                return Node(None, Origin(file, line, layer)), [
+                    ConfigError(file, line, (), f"is nested more than {MAX_DEPTH} levels deep", "flatten it")]
         loader = _Loader(text)
         try:
             composed = loader.get_single_node()
@@ -76,7 +87,7 @@ def parse(
             hint = "check the indentation, the colons and the quotes near this line"
             problem = f"not valid YAML: {problem}"
         return Node(None, Origin(file, line, layer)), [ConfigError(file, line, (), problem, hint)]
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         what = " ".join(str(error).split()) or type(error).__name__
         return Node(None, Origin(file, first_line, layer)), [
             ConfigError(file, first_line, (), f"not valid YAML: {what}", "save the file as UTF-8 text")]
@@ -88,9 +99,6 @@ def parse(
     except _TooLarge:
         return Node(None, Origin(file, first_line, layer)), [
             ConfigError(file, first_line, (), f"grows past {MAX_NODES} values through its aliases", "write it out")]
-    except RecursionError:
-        return Node(None, Origin(file, first_line, layer)), [
-            ConfigError(file, first_line, (), "is nested too deeply", "flatten it")]
     return node, builder.errors
 
 

@@ -1,0 +1,84 @@
+"""`kofagent render`: YAML that reads back, who set what, and no secret."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from kofagent.cli.render import render_yaml
+from kofagent.config.errors import ConfigErrors
+from kofagent.values import render_values
+
+VALUES = """\
+global: {clusterName: c1}
+collectors:
+  node:
+    env:
+      - {name: TOKEN, value: hunter2}
+      - {name: KEY, valueFrom: {secretKeyRef: {name: s, key: k}}}
+    run_as_root: true
+    receivers: {filelog/kube: null}
+    exporters: {debug: {verbosity: detailed}}
+    extensions: {basicauth/mine: {client_auth: {username: u, password: hunter2}}}
+    service: {pipelines: {logs: {receivers: [otlp]}}}
+"""
+
+
+@pytest.fixture
+def values(tmp_path: Path) -> str:
+    file = tmp_path / "values.yaml"
+    file.write_text(VALUES)
+    return str(file)
+
+
+@pytest.mark.parametrize("explain", [False, True])
+@pytest.mark.parametrize("role", ["node", "k8scluster"])
+def test_the_text_is_the_configuration(values: str, role: str, explain: bool) -> None:
+    config = render_values([values], role).manifest()["config"]
+    if role == "node":
+        config["extensions"]["basicauth/mine"]["client_auth"]["password"] = "***"
+    assert yaml.safe_load(render_yaml([values], role, explain)) == config
+
+
+def test_workload_on_top(values: str) -> None:
+    assert render_yaml([values], "node").splitlines()[:4] == [
+        "# kof-collectors-node-exporter (daemonset): role node of KOF 0.3.0",
+        "# runs as user 0",
+        f"# env TOKEN: set at {values}:5",
+        "# env KEY: ${secret:s/k}",
+    ]
+
+
+@pytest.mark.parametrize("explain", [False, True])
+def test_no_secret_is_shown(values: str, explain: bool) -> None:
+    text = render_yaml([values], "node", explain)
+    assert "hunter2" not in text and "${secret:storage-vmuser-credentials/password}" in text
+
+
+def comments(text: str) -> dict[str, str]:
+    return {line.split("  #")[0].strip(): line.split("  # ")[1] for line in text.splitlines() if "  # " in line}
+
+
+def test_every_key_names_its_layer(values: str) -> None:
+    text = render_yaml([values], "node", explain=True)
+    said = comments(text)
+    assert said["clusterName: c1"] == f"generated from global.clusterName {values}:1"
+    assert said["verbosity: detailed"] == f"user {values}:9"
+    assert said["insecure: true"].startswith("generated from kof.")
+    assert said["passthrough: false"].startswith("default pipelines/node.yaml:")
+    replaced = next(line for line in text.splitlines() if f"user {values}:11; replaces" in line)
+    assert replaced.strip().startswith("receivers:") and replaced.endswith(", lost: filelog/kube")
+    assert text.splitlines()[-1].startswith(f"#   collectors.node.receivers.filelog/kube: user {values}:8; was default pipelines/node.yaml:")
+    for line in text.splitlines():
+        key = line.strip().removeprefix("- ")
+        if ": " in key.split("  #")[0] or key.split("  #")[0].endswith(":"):
+            assert line.startswith("#") or "  # " in line, line
+
+
+def test_wrong_values_are_errors(tmp_path: Path) -> None:
+    file = tmp_path / "v.yaml"
+    file.write_text("kof: {metric: {}}\n")
+    with pytest.raises(ConfigErrors, match="did you mean 'metrics'"):
+        render_yaml([str(file)], "node")

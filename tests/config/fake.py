@@ -1,0 +1,93 @@
+"""A registry of made-up components: what configuration needs to know of the real ones."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+
+from kofagent.config.base import ComponentConfig, Duration, Secret
+from kofagent.config.blocks import AuthBlock, HttpClientBlock, QueueBlock
+
+
+class Nested(ComponentConfig):
+    port: int = 1
+    name: str = ""
+    level: Literal["low", "high"] = "low"
+
+
+class In(ComponentConfig):
+    """A receiver with one of everything."""
+
+    interval: Duration = Field(10.0, description="How often.")
+    count: int = Field(3, ge=0, description="How many.")
+    flag: bool = False
+    names: list[str] = []
+    nested: Nested = Nested()
+    many: list[Nested] = []
+    by_name: dict[str, Nested] = {}
+    either: Nested | list[str] | None = None
+    anything: Any = None
+    auth: AuthBlock | None = None
+    storage: str | None = None
+
+    @field_validator("names")
+    @classmethod
+    def _noise(cls, value: list[str]) -> list[str]:
+        if "noisy" in value:
+            warnings.warn("'noisy' is old; write 'quiet'", UserWarning, stacklevel=2)
+        return value
+
+
+class Out(HttpClientBlock):
+    logs_endpoint: str = ""
+    sending_queue: QueueBlock | None = None
+
+
+class Plain(ComponentConfig):
+    """No options."""
+
+
+class Login(ComponentConfig):
+    username: str = ""
+    password: Secret | None = None
+
+
+class ScrapeSide(ComponentConfig):
+    config: dict[str, list[dict[str, str]]] = {}
+
+
+CONFIGS: dict[tuple[str, str], type[ComponentConfig]] = {
+    ("receivers", "in"): In, ("receivers", "prometheus"): ScrapeSide,
+    ("processors", "pass"): Plain,
+    ("exporters", "out"): Out, ("exporters", "hole"): Plain,
+    ("connectors", "forward"): Plain,
+    ("extensions", "login"): Login,
+}
+TYPES = {kind: tuple(t for k, t in CONFIGS if k == kind)
+         for kind in ("receivers", "processors", "exporters", "connectors", "extensions")}
+ALIASES: dict[str, dict[str, str]] = {kind: {} for kind in TYPES} | {"exporters": {"out_old": "out"}}
+
+
+def type_of(id: str) -> str:
+    return id.split("/", 1)[0]
+
+
+def resolve(kind: str, type: str) -> str | None:
+    type = ALIASES[kind].get(type, type)
+    return type if type in TYPES[kind] else None
+
+
+class Loaded:
+    """Stands for a component class; configuration looks at its `Config` only."""
+
+    def __init__(self, config: type[ComponentConfig]) -> None:
+        self.Config = config
+        self.__doc__ = f"A component.\n\n{config.__doc__ or ''}"
+
+
+def load(kind: str, type: str) -> Loaded:
+    name = resolve(kind, type)
+    assert name is not None
+    return Loaded(CONFIGS[kind, name])

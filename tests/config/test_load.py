@@ -1,0 +1,242 @@
+"""Whole configurations: what is accepted, and every way to be wrong, all at once with file:line, path and suggestion."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from kofagent.config.errors import ConfigErrors
+from kofagent.config.load import LoadedConfig, load_config
+from tests.config import fake
+
+GOOD = """\
+receivers:
+  in:
+exporters:
+  out: {endpoint: "http://h:1"}
+service:
+  pipelines:
+    logs: {receivers: [in], exporters: [out]}
+"""
+
+
+def load(tmp_path: Path, *texts: str, **environ: str) -> LoadedConfig:
+    files = []
+    for index, text in enumerate(texts):
+        file = tmp_path / f"c{index}.yaml"
+        file.write_text(text)
+        files.append(str(file))
+    return load_config(files, fake, environ)
+
+
+def errors(tmp_path: Path, *texts: str, **environ: str) -> list[str]:
+    with pytest.raises(ConfigErrors) as caught:
+        load(tmp_path, *texts, **environ)
+    return str(caught.value).replace(f"{tmp_path}/", "").splitlines()
+
+
+def test_a_configuration_becomes_typed_options(tmp_path: Path) -> None:
+    config = load(tmp_path, GOOD)
+    assert config.components["receivers"]["in"].interval == 10.0
+    assert config.components["exporters"]["out"].endpoint == "http://h:1"
+    assert config.pipelines["logs"].receivers == ["in"]
+    assert config.extensions == [] and config.warnings == []
+    assert config.telemetry.logs.level == "info"
+    assert str(config.error(("exporters", "out", "endpoint"), "refused")).endswith("c0.yaml:4: exporters.out.endpoint: refused")
+
+
+def test_files_are_merged_and_errors_name_the_right_one(tmp_path: Path) -> None:
+    over = "receivers:\n  in:\n    count: many\n"
+    assert errors(tmp_path, GOOD, over) == ["c1.yaml:3: receivers.in.count: must be a whole number, not 'many'"]
+    assert load(tmp_path, GOOD, "receivers: {in: {count: 5}}\n").components["receivers"]["in"].count == 5
+
+
+def test_everything_wrong_is_reported_in_one_run(tmp_path: Path) -> None:
+    found = errors(tmp_path, """\
+receivers:
+  in:
+    intervall: 5s
+    interval: 10
+    count: -1
+    flag: 3
+    names: one
+    nested: {port: x, level: lo}
+    many:
+      - {port: 1}
+      - {prot: 2}
+    by_name:
+      k: {name: 5}
+  inn: {}
+  pass: {}
+procesors: {}
+exporters:
+  out:
+    endpoint: h:1
+    logs_endpoint: ftp://h
+    sending_queue: {queue_size: 0}
+  hole: []
+extensions:
+  login: {}
+service:
+  telemetry: {logs: {level: verbose}}
+  pipelines:
+    logs: {receivers: [in], processors: [nothing], exporters: [outt]}
+    metric: {receivers: [in], exporters: [out]}
+    traces: {receivers: [], exporters: [out]}
+""")
+    assert found == [
+        "c0.yaml:3: receivers.in.intervall: unknown key; did you mean 'interval'?",
+        "c0.yaml:4: receivers.in.interval: a duration needs a unit; did you mean 10s?",
+        "c0.yaml:5: receivers.in.count: must be at least 0, not -1",
+        "c0.yaml:6: receivers.in.flag: must be true or false, not 3",
+        "c0.yaml:7: receivers.in.names: must be a list, not 'one'; write each entry on a line of its own after '- '",
+        "c0.yaml:8: receivers.in.nested.port: must be a whole number, not 'x'",
+        "c0.yaml:8: receivers.in.nested.level: 'lo' is none of the known values; did you mean 'low'?",
+        "c0.yaml:11: receivers.in.many[1].prot: unknown key; did you mean 'port'?",
+        "c0.yaml:13: receivers.in.by_name.k.name: must be a text, not 5; put it in quotes",
+        "c0.yaml:14: receivers.inn: unknown receiver type 'inn'; did you mean 'in'?",
+        "c0.yaml:15: receivers.pass: unknown receiver type 'pass'; it is one of the processors: move it there",
+        "c0.yaml:16: procesors: unknown section; did you mean 'processors'?",
+        "c0.yaml:19: exporters.out.endpoint: the URL 'h:1' has no scheme; put http:// or https:// in front",
+        "c0.yaml:20: exporters.out.logs_endpoint: the URL 'ftp://h' is not an HTTP one; write http://host or https://host",
+        "c0.yaml:21: exporters.out.sending_queue.queue_size: must be at least 1, not 0",
+        "c0.yaml:22: exporters.hole: must be a map of options; write 'option: value' lines below it",
+        "c0.yaml:26: service.telemetry.logs.level: 'verbose' is none of the known values; "
+        "known: DEBUG, DPANIC, ERROR, FATAL, INFO, PANIC, WARN, debug, dpanic, error, fatal, info, panic, warn",
+        "c0.yaml:28: service.pipelines.logs.processors[0]: the processor 'nothing' is not defined; define it under processors",
+        "c0.yaml:28: service.pipelines.logs.exporters[0]: the exporter 'outt' is not defined; did you mean 'out'?",
+        "c0.yaml:29: service.pipelines.metric: 'metric' is not a pipeline's name; did you mean 'metrics'?",
+        "c0.yaml:30: service.pipelines.traces.receivers: the pipeline has no receivers; name at least one of the receivers",
+    ]
+
+
+def test_files_that_are_broken_are_all_named(tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text("a: [\n")
+    with pytest.raises(ConfigErrors) as caught:
+        load_config([str(tmp_path / "none.yaml"), str(tmp_path / "bad.yaml"), "env:NOT_THERE", "http://x/y"], fake, {})
+    assert len(caught.value.errors) == 4
+
+
+def test_sources_as_the_collector_takes_them(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(GOOD)
+    config = load_config([f"file:{tmp_path}/c.yaml", "yaml:receivers::in::count: 9", "env:MORE"], fake, {"MORE": "receivers: {in: {flag: yes}}"})
+    assert (config.components["receivers"]["in"].count, config.components["receivers"]["in"].flag) == (9, True)
+
+
+def test_null_means_defaults(tmp_path: Path) -> None:
+    text = GOOD.replace("  in:\n", "  in: {interval: null, nested: null, names: , auth: null, by_name: {a: null}}\n")
+    options: Any = load(tmp_path, text).components["receivers"]["in"]
+    assert (options.interval, options.nested.port, options.names, options.auth, options.by_name["a"].port) == (10.0, 1, [], None, 1)
+
+
+def test_missing_sections(tmp_path: Path) -> None:
+    assert errors(tmp_path, "receivers: {in: }\n") == [
+        "c0.yaml:1: service: is required and missing; add service.pipelines with a pipeline to run"]
+    assert errors(tmp_path, "service: {}\n") == ["c0.yaml:1: service.pipelines: there is no pipeline; add one, such as 'logs:'"]
+
+
+def test_extensions_and_authenticators(tmp_path: Path) -> None:
+    more = """\
+extensions: {login/a: {}, login/b: {}}
+exporters: {out: {auth: {authenticator: login/a}, sending_queue: {storage: files}}}
+receivers: {in: {auth: {authenticator: login/c}}}
+service: {extensions: [login/b, login/d]}
+"""
+    assert errors(tmp_path, GOOD, more) == [
+        "c1.yaml:2: exporters.out.auth.authenticator: the extension 'login/a' is not started; add it to service.extensions",
+        "c1.yaml:2: exporters.out.sending_queue.storage: the extension 'files' is not defined; "
+        "define it under extensions (known: login/a, login/b)",
+        "c1.yaml:3: receivers.in.auth.authenticator: the extension 'login/c' is not defined; did you mean 'login/b'?",
+        "c1.yaml:4: service.extensions[1]: the extension 'login/d' is not defined; did you mean 'login/b'?",
+    ]
+
+
+def test_what_is_odd_but_works_is_a_warning(tmp_path: Path) -> None:
+    config = load(tmp_path, GOOD, "receivers: {in: {names: [noisy]}, in/2: }\nextensions: {login: }\nprocessors: {pass: '${env:UNSET}'}\n")
+    assert [str(w).split("c1.yaml:")[1] for w in config.warnings] == [
+        "3: processors.pass: the environment variable UNSET is not set and counts as empty; set it, or write ${env:UNSET:-default}",
+        "1: receivers.in: 'noisy' is old; write 'quiet'",
+        "1: receivers.in/2: is not used by a pipeline; name it there or remove it",
+        "3: processors.pass: is not used by a pipeline; name it there or remove it",
+        "2: extensions.login: is not used by service.extensions; name it there or remove it",
+    ]
+
+
+def test_connectors_stand_on_both_sides(tmp_path: Path) -> None:
+    more = "connectors: {forward: }\nservice: {pipelines: {logs: {exporters: [forward]}, logs/2: {receivers: [forward], exporters: [out]}}}\n"
+    assert set(load(tmp_path, GOOD, more).components["connectors"]) == {"forward"}
+    assert errors(tmp_path, GOOD, "processors: {pass: }\nservice: {pipelines: {logs: {processors: [pass, pass]}}}\n") == [
+        "c1.yaml:2: service.pipelines.logs.processors[1]: 'pass' is named twice in this pipeline; name it once"]
+
+
+def test_a_password_of_digits_stays_as_it_was(tmp_path: Path) -> None:
+    more = "extensions: {login: {username: '${env:U}', password: '${env:P}'}}\nservice: {extensions: [login]}\n"
+    login: Any = load(tmp_path, GOOD, more, U="1e5", P="0123").components["extensions"]["login"]
+    assert login.username == "1e5"
+    assert isinstance(login.password, SecretStr) and login.password.get_secret_value() == "0123"
+    assert "0123" not in repr(login)
+
+
+@pytest.mark.parametrize("option", ["count", "flag", "interval", "names", "nested", "either", "by_name", "many", "auth", "unknown"])
+@pytest.mark.parametrize("secret", ["hunter2-correct-horse", "q7", "[hunter2, 3]", "{hunter2: 1}"])
+def test_no_message_shows_what_came_from_the_environment(tmp_path: Path, option: str, secret: str) -> None:
+    text = GOOD.replace("  in:\n", f"  in: {{{option}: '${{env:S}}'}}\n")
+    try:
+        load(tmp_path, text, S=secret)
+    except ConfigErrors as found:
+        said = str(found).replace(str(tmp_path), "")
+        assert "q7" not in said.split() and "'q7'" not in said
+        # a key of a map is part of the path and is named; values never are
+        assert "hunter2" not in said or secret.startswith("{")
+        assert "c0.yaml:2" in said
+    else:
+        assert option in ("names", "either", "nested", "by_name", "many") or secret == "q7"
+
+
+def test_a_union_tells_what_was_meant(tmp_path: Path) -> None:
+    assert errors(tmp_path, GOOD.replace("  in:\n", "  in: {either: {prot: 1}}\n")) == [
+        "c0.yaml:2: receivers.in.either.prot: unknown key; did you mean 'port'?"]
+    assert errors(tmp_path, GOOD.replace("  in:\n", "  in: {either: 5}\n")) == [
+        "c0.yaml:2: receivers.in.either: must be a map, not 5, or must be a list, not 5; "
+        "write 'key: value' lines below it or write each entry on a line of its own after '- '"]
+
+
+def test_prometheus_takes_scalars_by_their_text(tmp_path: Path) -> None:
+    more = "receivers: {prometheus: {config: {scrape_configs: [{job_name: 7, regex: 1.10}]}}}\n"
+    options: Any = load(tmp_path, GOOD, more).components["receivers"]["prometheus"]
+    assert options.config["scrape_configs"] == [{"job_name": "7", "regex": "1.10"}]
+
+
+def test_names_of_components(tmp_path: Path) -> None:
+    assert errors(tmp_path, GOOD, "receivers: {in/: {}, '1x': {}, 'a b': {}}\n") == [
+        f"c1.yaml:1: receivers.{name}: {name!r} is not a component's name; write type or type/name" for name in ("in/", "1x", "a b")]
+    assert load(tmp_path, GOOD, "exporters: {out_old/x: {endpoint: 'http://h'}}\nservice: {pipelines: {logs: {exporters: [out_old/x]}}}\n")
+
+
+def test_telemetry(tmp_path: Path) -> None:
+    config = load(tmp_path, GOOD, """\
+service:
+  telemetry:
+    logs: {level: debug, encoding: json, output_paths: [stdout], initial_fields: {a: 1}}
+    metrics:
+      level: detailed
+      address: 0.0.0.0:8888
+      readers:
+        - pull: {exporter: {prometheus: {host: 127.0.0.1, port: 9999}}}
+        - periodic: {interval: 1000, exporter: {otlp: {protocol: http/protobuf, endpoint: "http://h:4318"}}}
+    resource: {service.name: me, host.name: null}
+""")
+    metrics = config.telemetry.metrics
+    assert metrics.readers is not None and metrics.readers[0].pull is not None
+    assert metrics.readers[0].pull.exporter.prometheus.port == 9999
+    assert metrics.readers[1].periodic.exporter.otlp.endpoint == "http://h:4318"
+    assert config.telemetry.resource == {"service.name": "me", "host.name": None}
+
+
+def test_the_effective_configuration_holds_references_only(tmp_path: Path) -> None:
+    config = load(tmp_path, GOOD.replace("http://h:1", "${env:URL}"), URL="http://user:pass@h")
+    assert config.effective["exporters"]["out"]["endpoint"] == "${env:URL}"
+    assert "pass@h" not in repr(config)
