@@ -15,10 +15,10 @@ from kofagent.receivers.filelog.globs import Glob
 MIN_FINGERPRINT = 16
 
 
-def compiled(pattern: str, option: str) -> Any:
-    """The RE2 pattern; ValueError naming the option when it is not one."""
+def compiled(pattern: str, option: str, flags: str = "") -> Any:
+    """The RE2 pattern, behind `flags` such as `(?m)`; ValueError naming the option when it is not one."""
     try:
-        return re2.compile(pattern, _quiet())
+        return re2.compile(flags + pattern, _quiet())
     except re2.error as error:
         raise ValueError(f"{option}: {pattern!r} is not a regular expression (RE2): {_text(error)}") from None
 
@@ -48,7 +48,7 @@ class MultilineBlock(ComponentConfig):
         for option in ("line_start_pattern", "line_end_pattern"):
             pattern = getattr(self, option)
             if pattern:
-                compiled("(?m)" + pattern, option)
+                compiled(pattern, option, "(?m)")
         return self
 
 

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 
 from kofagent.operators.chain import Chain
 from kofagent.pipeline.component import Context, Receiver
-from kofagent.receivers.filelog.checkpoint import Checkpoints
 from kofagent.receivers.filelog import config as options
+from kofagent.receivers.filelog.checkpoint import Checkpoints
 from kofagent.receivers.filelog.delivery import Delivery, Mark, Parcel
 from kofagent.receivers.filelog.tail import Reading, Tail
 from kofagent.receivers.filelog.tracker import Tracker
@@ -224,7 +224,9 @@ class FileLogReceiver(Receiver):
             return False
         try:
             more = tail.step(now_ns, self._clock())
-            if not more and self._options.delete_after_read:
+            # a short read is the end for now: the next poll sees what was added meanwhile
+            more = more and (tail.behind() or (tail.gzip and not tail.source.finished))
+            if not more and (tail.source.finished or self._options.delete_after_read):
                 tail.finish(now_ns)
         except (OSError, ValueError) as error:
             tail.broken = str(error)
@@ -237,8 +239,7 @@ class FileLogReceiver(Receiver):
         self._take(tail)
         if tail.held:
             self._holding.add(tail)
-        # a short read is the end for now: the next poll sees what was added meanwhile
-        return more and (tail.behind() or (tail.gzip and not tail.source.finished))
+        return more
 
     def _rename(self, tail: Tail, now_ns: int) -> None:
         """Entries from here on carry the new name."""

@@ -13,12 +13,20 @@ GZIP_MAGIC = b"\x1f\x8b"
 class Source(Protocol):
     """Reads forward from an offset of the (decompressed) bytes."""
 
-    at: int
-    """The offset of the next byte."""
-    raw: int
-    """The offset in the file itself up to which it was read."""
-    finished: bool
-    """True when no byte will ever be added (a complete gzip stream)."""
+    @property
+    def at(self) -> int:
+        """The offset of the next byte."""
+        ...
+
+    @property
+    def raw(self) -> int:
+        """The offset in the file itself up to which it was read."""
+        ...
+
+    @property
+    def finished(self) -> bool:
+        """True when no byte will ever be added (a complete gzip stream)."""
+        ...
 
     def read(self, size: int) -> bytes:
         """Up to `size` bytes, empty at the end of what there is now. OSError; ValueError for a damaged gzip stream."""

@@ -60,7 +60,7 @@ class _Pattern:
     """Matches of a regular expression as byte offsets, whatever the encoding."""
 
     def __init__(self, pattern: str, encoding: Encoding) -> None:
-        self._regex: Any = compiled("(?m)" + pattern, "multiline")
+        self._regex: Any = compiled(pattern, "multiline", "(?m)")
         self._encoding = encoding
 
     def find(self, data: bytes) -> list[tuple[int, int]]:

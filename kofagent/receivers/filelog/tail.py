@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kofagent.operators.chain import Chain, Stream
+from kofagent.operators.chain import Chain
 from kofagent.receivers.filelog.config import Config
 from kofagent.receivers.filelog.encodings import Encoding, lookup
 from kofagent.receivers.filelog.header import Header
 from kofagent.receivers.filelog.source import CHUNK, GzipSource, PlainSource, Source, is_gzip, read_head
 from kofagent.receivers.filelog.splitting import Clean, Limit, Lines, make_splitter, trimmer
+
+if TYPE_CHECKING:
+    from kofagent.operators.chain import Stream
 
 GUARD = 64
 """Bytes before the offset that are compared before reading on: a file that was truncated and grew again shows there."""
@@ -157,7 +160,8 @@ class Tail:
         if not head.startswith(self.head):
             return False
         self.head = head
-        return self.bytes_before(self.fed) == self.guard
+        # who asked to ignore a truncation reads on at the old offset, whatever is before it
+        return self.reading.config.on_truncate == "ignore" or self.bytes_before(self.fed) == self.guard
 
     def behind(self) -> bool:
         """True when the file has bytes that were not read, as far as its size of the last look says."""
@@ -189,8 +193,6 @@ class Tail:
             return False
         data = self.source.read(CHUNK)
         if not data:
-            if self.gzip and self.source.finished:
-                self.finish(observed_ns)
             return False
         self.grown_at = now
         more = self.source.raw < self.size or (self.gzip and not self.source.finished)

@@ -180,7 +180,7 @@ class Tracker:
         choice = self._config.on_truncate
         if choice in ("ignore", "read_new") and not tail.gzip:
             head = os.pread(tail.fd, len(tail.head), 0)
-            if tail.head.startswith(head):  # it starts as before: upstream's meaning of truncated
+            if head == tail.head:  # it starts as before: upstream's meaning of truncated; else it is a new file
                 if choice == "read_new" and status.st_size < tail.source.at:
                     tail.start_at(status.st_size)
                     tail.size = status.st_size

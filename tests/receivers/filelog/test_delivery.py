@@ -1,0 +1,280 @@
+"""Who owns the records: refusals, retries, order, checkpoints, stop and restart."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kofagent.telemetry.batch import AnyBatch
+from kofagent.telemetry.refused import Refused
+from tests.receivers.filelog.support import Store, Tailing
+from tests.receivers.filelog.test_tailing import append, log
+from tests.support.components import FakeHost, Sink, eventually
+
+ONE = {"receiver": "filelog", "transport": ""}
+
+
+class Moody(Sink):
+    """Refuses the first offers as told, in order."""
+
+    def __init__(self, *answers: Refused | None) -> None:
+        super().__init__()
+        self.answers = list(answers)
+        self.offers = 0
+
+    async def consume(self, batch: AnyBatch) -> None:
+        self.offers += 1
+        answer = self.answers.pop(0) if self.answers else None
+        if answer is not None:
+            raise answer
+        await super().consume(batch)
+
+
+async def test_a_refused_batch_is_dropped_and_counted_by_default(tmp_path: Path) -> None:
+    path = tmp_path / "a.log"
+    path.write_text("1\n2\n")
+    async with log(tmp_path, ) as t:
+        t.sink.refuse = Refused("queue_full")
+        assert await t.poll() == []
+        t.sink.refuse = None
+        append(path, "3\n")
+        assert await t.poll() == ["3"]
+        total = t.host.ledger.total
+        assert total("otelcol_receiver_refused_log_records_total", **ONE) == 2
+        assert total("otelcol_receiver_accepted_log_records_total", **ONE) == 1
+        assert total("kofagent_dropped_items_total", component="filelog", signal="logs", reason="queue_full") == 2
+
+
+async def test_a_permanent_refusal_was_counted_by_who_raised_it(tmp_path: Path) -> None:
+    (tmp_path / "a.log").write_text("1\n")
+    async with log(tmp_path, retry_on_failure={"enabled": True}) as t:
+        t.sink.refuse = Refused("bad_data", permanent=True)
+        await t.poll()
+        t.sink.refuse = None
+        assert await t.poll() == []
+        assert t.host.ledger.sum("kofagent_dropped_items_total") == 0
+        assert t.host.ledger.total("otelcol_receiver_refused_log_records_total", **ONE) == 1
+
+
+@pytest.mark.parametrize("keep", [False, True])
+async def test_a_refused_batch_is_offered_again(tmp_path: Path, keep: bool) -> None:
+    host = FakeHost()
+    host.keep_retrying = keep
+    sink = Moody(*[Refused("queue_full")] * 3)
+    retry = {"initial_interval": "1ms", "max_interval": "2ms"} if keep else {
+        "enabled": True, "initial_interval": "1ms", "max_interval": "2ms"}
+    (tmp_path / "a.log").write_text("1\n2\n")
+    async with Tailing({"include": [f"{tmp_path}/*"], "retry_on_failure": retry}, host=host, sink=sink) as t:
+        await t.poll()
+        await eventually(lambda: t.lines() == ["1", "2"])
+        assert sink.offers == 4
+        assert host.ledger.sum("kofagent_dropped_items_total") == 0
+        assert host.reserved == 0
+
+
+async def test_retrying_gives_up_after_max_elapsed_time(tmp_path: Path) -> None:
+    sink = Moody(*[Refused("queue_full")] * 1000)
+    retry = {"enabled": True, "initial_interval": "1ms", "max_interval": "2ms", "max_elapsed_time": "20ms"}
+    (tmp_path / "a.log").write_text("1\n2\n")
+    async with Tailing({"include": [f"{tmp_path}/*"], "retry_on_failure": retry}, sink=sink) as t:
+        await t.poll()
+        await eventually(lambda: t.host.ledger.sum("kofagent_dropped_items_total") == 2)
+
+
+async def test_a_bug_downstream_is_counted_and_does_not_stop_the_tailing(tmp_path: Path) -> None:
+    path = tmp_path / "a.log"
+    path.write_text("1\n")
+    async with log(tmp_path) as t:
+        t.sink.refuse = ZeroDivisionError()  # type: ignore[assignment]
+        await t.poll()
+        t.sink.refuse = None
+        append(path, "2\n")
+        assert await t.poll() == ["2"]
+        assert t.host.ledger.sum("kofagent_dropped_items_total") == 1
+
+
+async def test_reading_runs_ahead_of_a_slow_pipeline_within_a_bound(tmp_path: Path) -> None:
+    line = "x" * 1000 + "\n"
+    (tmp_path / "a.log").write_text(line * 40000)  # 40 MB
+    sink = Sink()
+    sink.gate = asyncio.Event()
+    async with Tailing({"include": [f"{tmp_path}/*"]}, sink=sink) as t:
+        reading = asyncio.create_task(t.receiver.poll_once(t.now))
+        await eventually(lambda: t.receiver._delivery.waiting > 3)
+        await asyncio.sleep(0.3)
+        assert not reading.done()
+        assert 1 << 20 < t.host.reserved <= 9 << 20
+        sink.gate.set()
+        await reading
+        await eventually(lambda: sink.count == 40000)
+        assert t.host.reserved == 0
+
+
+async def test_no_room_in_the_memory_budget_waits(tmp_path: Path) -> None:
+    (tmp_path / "a.log").write_text("1\n")
+    host = FakeHost(budget=10)
+    async with Tailing({"include": [f"{tmp_path}/*"]}, host=host) as t:
+        reading = asyncio.create_task(t.receiver.poll_once(t.now))
+        await asyncio.sleep(0.1)
+        assert t.lines() == []
+        host.budget = 10000
+        await reading
+        await t.settle()
+        assert t.lines() == ["1"]
+
+
+async def test_a_batch_holds_the_records_of_several_files(tmp_path: Path) -> None:
+    for i in range(50):
+        (tmp_path / f"{i}.log").write_text(f"{i}\n")
+    async with log(tmp_path) as t:
+        assert len(await t.poll()) == 50
+        assert len(t.sink.batches) == 1
+
+
+# Restarts
+
+
+async def test_a_restart_goes_on_where_the_last_run_stopped(tmp_path: Path) -> None:
+    store, path = Store(), tmp_path / "a.log"
+    path.write_text("1\npart")
+    async with Tailing({"include": [str(path)]}, store=store) as t:
+        assert await t.poll() == ["1"]
+    append(path, "ial\n2\n")
+    (tmp_path / "b.log").write_text("b\n")
+    async with Tailing({"include": [str(path)], "start_at": "end"}, store=store) as t:
+        assert await t.poll() == ["partial", "2"]
+
+
+async def test_a_restart_with_start_at_end_reads_what_came_meanwhile(tmp_path: Path) -> None:
+    store, old, empty = Store(), tmp_path / "old.log", tmp_path / "empty.log"
+    old.write_text("before\n")
+    empty.touch()
+    async with Tailing({"include": [f"{tmp_path}/*"], "start_at": "end"}, store=store) as t:
+        assert await t.poll() == []
+    append(old, "meanwhile\n")
+    append(empty, "first\n")
+    (tmp_path / "new.log").write_text("new\n")
+    async with Tailing({"include": [f"{tmp_path}/*"], "start_at": "end"}, store=store) as t:
+        assert sorted(await t.poll()) == ["first", "meanwhile", "new"]
+
+
+@pytest.mark.parametrize("matching", [True, False])
+async def test_a_file_rotated_while_nobody_read_is_read_to_its_end(tmp_path: Path, matching: bool) -> None:
+    store, path = Store(), tmp_path / "a.log"
+    include = {"include": [f"{tmp_path}/*" if matching else str(path)]}
+    path.write_text("1\n")
+    async with Tailing(include, store=store) as t:
+        assert await t.poll() == ["1"]
+    append(path, "2\n")
+    path.rename(tmp_path / "a.log.1")
+    path.write_text("3\n")
+    async with Tailing(include, store=store) as t:
+        assert sorted(await t.poll() + await t.poll()) == ["2", "3"]
+
+
+async def test_a_file_truncated_or_compressed_while_nobody_read(tmp_path: Path) -> None:
+    store, cut, packed = Store(), tmp_path / "cut.log", tmp_path / "packed.log"
+    cut.write_text("1\n2\n")
+    packed.write_text("a\nb\n")
+    options = {"include": [f"{tmp_path}/*"], "compression": "auto"}
+    async with Tailing(options, store=store) as t:
+        assert len(await t.poll()) == 4
+    cut.write_text("3\n")
+    append(packed, "c\n")
+    (tmp_path / "packed.log.gz").write_bytes(gzip.compress(packed.read_bytes()))
+    packed.unlink()
+    async with Tailing(options, store=store) as t:
+        assert sorted(await t.poll()) == ["3", "c"]
+
+
+async def test_record_numbers_and_headers_survive_a_restart(tmp_path: Path) -> None:
+    store, path = Store(), tmp_path / "a.log"
+    options: dict[str, Any] = {"include": [str(path)], "include_file_record_number": True, "header": {
+        "pattern": "^#", "metadata_operators": [{"type": "regex_parser", "regex": "^# (?P<name>.*)$"}]}}
+    path.write_text("# x\n1\n")
+    async with Tailing(options, store=store) as t:
+        await t.poll()
+    append(path, "2\n")
+    async with Tailing(options, store=store) as t:
+        await t.poll()
+        [record] = t.records()
+        assert {a.key: a.value.string_value or a.value.int_value for a in record.attributes} == {
+            "log.file.name": "a.log", "log.file.record_number": 2, "name": "x"}
+
+
+async def test_the_checkpoint_moves_only_when_somebody_owns_the_records(tmp_path: Path) -> None:
+    store, path = Store(), tmp_path / "a.log"
+    path.write_text("1\n")
+    sink = Sink()
+    first = Tailing({"include": [str(path)]}, store=store, sink=sink)
+    await first.receiver.open()
+    await first.poll()
+    sink.gate = asyncio.Event()  # takes nothing any more
+    append(path, "2\n")
+    await first.poll()
+    kept = dict(store.values)
+    first.receiver._delivery._tasks.copy().pop().cancel()  # as a crash would
+    await first.settle()
+    store.values = kept
+    async with Tailing({"include": [str(path)]}, store=store) as t:
+        assert await t.poll() == ["2"]
+    first.receiver._tracker.close()
+
+
+async def test_stop_without_storage_hands_out_the_partial_line(tmp_path: Path) -> None:
+    (tmp_path / "a.log").write_text("1\npartial")
+    async with log(tmp_path) as t:
+        await t.poll()
+    assert t.lines() == ["1", "partial"]
+
+
+async def test_stop_counts_what_nobody_took(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from kofagent.receivers.filelog import receiver
+
+    monkeypatch.setattr(receiver, "_STOP_S", 0.05)
+    (tmp_path / "a.log").write_text("1\n2\n")
+    sink = Sink()
+    sink.gate = asyncio.Event()
+    async with Tailing({"include": [f"{tmp_path}/*"]}, sink=sink) as t:
+        await t.poll()
+    assert t.host.ledger.total("kofagent_dropped_items_total", component="filelog", signal="logs", reason="shutdown") == 2
+    assert t.host.reserved == 0
+
+
+async def test_started_and_stopped_for_real(tmp_path: Path) -> None:
+    path = tmp_path / "a.log"
+    t = Tailing({"include": [str(path)], "poll_interval": "10ms", "force_flush_period": "30ms"})
+    await t.receiver.start()
+    path.write_text("1\n")
+    await t.sink.wait_for(lambda s: s.count == 1)
+    append(path, "2")
+    await t.sink.wait_for(lambda s: s.count == 2)
+    await t.receiver.stop()
+    await t.receiver.stop()
+    assert t.lines() == ["1", "2"]
+    assert not any(os.readlink(f"/proc/self/fd/{fd}").startswith(str(tmp_path)) for fd in os.listdir("/proc/self/fd")
+                   if os.path.islink(f"/proc/self/fd/{fd}"))
+
+
+async def test_a_store_that_fails_is_tried_again(tmp_path: Path) -> None:
+    class Failing(Store):
+        broken = True
+
+        async def apply(self, changes: Any) -> None:
+            if self.broken:
+                raise OSError("disk full")
+            await super().apply(changes)
+
+    store, path = Failing(), tmp_path / "a.log"
+    path.write_text("1\n")
+    async with Tailing({"include": [str(path)]}, store=store) as t:
+        assert await t.poll() == ["1"]
+        store.broken = False
+        await t.poll()
+    async with Tailing({"include": [str(path)]}, store=store) as t:
+        assert await t.poll() == []
