@@ -38,13 +38,26 @@ def compile_pattern(pattern: str) -> re2._Regexp:
         raise ValueError(f"{pattern!r} is not a regular expression (RE2): {reason}") from None
 
 
+def compile_search(pattern: str) -> Callable[[str], re2._Match | None]:
+    """`search` of an RE2 expression that also takes text with undecodable bytes (surrogates), which count as U+FFFD."""
+    search = compile_pattern(pattern).search
+
+    def find(text: str) -> re2._Match | None:
+        try:
+            return search(text)
+        except UnicodeEncodeError:
+            return search(text.encode("utf-8", "surrogatepass").decode("utf-8", "replace"))
+
+    return find
+
+
 def compile_filterset(match_type: str, patterns: Iterable[str]) -> Callable[[str], bool]:
     """A function that says whether a string matches one of the patterns; ValueError for a wrong pattern or type."""
     if match_type == "strict":
         return frozenset(patterns).__contains__
     if match_type != "regexp":
         raise ValueError("match_type is missing; write strict or regexp")
-    expressions = [compile_pattern(p).search for p in dict.fromkeys(patterns)]
+    expressions = [compile_search(p) for p in dict.fromkeys(patterns)]
     known: dict[str, bool] = {}
 
     def matches(text: str) -> bool:

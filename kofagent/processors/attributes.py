@@ -1,0 +1,99 @@
+"""attributes: inserts, updates, deletes, hashes, extracts and converts attributes of log records, spans and data points.
+
+`include` and `exclude` choose the records. A record in which nothing changes keeps its bytes; of the others only the attributes
+are rewritten, unknown fields stay. A malformed payload is refused and counted as dropped (`malformed`).
+Upstream: processor/attributesprocessor.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from kofagent.config.base import ComponentConfig
+from kofagent.pipeline.component import Context, Processor, StartError
+from kofagent.telemetry.actions import ActionBlock, Actions
+from kofagent.telemetry.batch import AnyBatch, Batch, Metadata
+from kofagent.telemetry.ledger import ProcessorAccount
+from kofagent.telemetry.matching import MatchBlock, RecordMatch, unfit
+from kofagent.telemetry.refused import Refused
+from kofagent.telemetry.signal import Signal
+from kofagent.wire import edit, otlp
+
+
+class Config(ComponentConfig):
+    """Options of attributes."""
+
+    actions: list[ActionBlock] = Field(min_length=1, description="Actions, in their order.")
+    include: MatchBlock | None = Field(None, description="Act on records that match; absent: all.")
+    exclude: MatchBlock | None = Field(None, description="Do not act on records that match.")
+
+
+class AttributesProcessor(Processor):
+    """One instance per pipeline."""
+
+    Config = Config
+    _account: ProcessorAccount
+
+    def __init__(self, config: Any, context: Context) -> None:
+        super().__init__(config, context)
+        self._actions = Actions(config.actions)
+
+    async def start(self) -> None:
+        for name in ("include", "exclude"):
+            block = getattr(self.config, name)
+            wrong = unfit(block, self.signal) if block is not None else []
+            if wrong:
+                raise StartError(f"{name} has {', '.join(wrong)}, which {self.signal.value} do not have; "
+                                 f"use another attributes processor in the {self.signal.value} pipeline")
+        self._include = RecordMatch(self.config.include, self.signal) if self.config.include else None
+        self._exclude = RecordMatch(self.config.exclude, self.signal) if self.config.exclude else None
+        self._account = self.context.ledger.processor(self.context.id, self.signal)
+
+    async def consume(self, batch: AnyBatch) -> None:
+        assert isinstance(batch, Batch)
+        self._account.incoming(batch.count)
+        try:
+            payload = self._changed(batch)
+        except ValueError as error:
+            self.context.ledger.dropped(self.context.id, batch.signal, "malformed", batch.count)
+            raise Refused("malformed", f"the payload is not valid OTLP: {error}", permanent=True) from None
+        await self.next.consume(batch if payload is batch.payload else Batch(batch.signal, payload, batch.count, batch.metadata))
+        self._account.outgoing(batch.count)
+
+    def _changed(self, batch: Batch) -> bytes:
+        apply, metadata = self._actions.apply, batch.metadata
+        wanted = self._wanted if self._include or self._exclude else None
+        if batch.signal is Signal.METRICS:
+            def change(record: bytes, scope: Any, entry: Any) -> bytes:
+                return record if wanted and not wanted(record, scope, entry) else self._metric(record, metadata)
+        else:
+            field = edit.LOG_RECORD if batch.signal is Signal.LOGS else edit.SPAN
+
+            def change(record: bytes, scope: Any, entry: Any) -> bytes:
+                return record if wanted and not wanted(record, scope, entry) else apply(record, field, metadata)
+        return otlp.map_records(batch.payload, change)
+
+    def _wanted(self, record: bytes, scope: Any, entry: Any) -> bool:
+        resource, scope_bytes = entry.resource, scope.scope
+        if self._include is not None and not self._include.match(resource, scope_bytes, record):
+            return False
+        return self._exclude is None or not self._exclude.match(resource, scope_bytes, record)
+
+    def _metric(self, record: bytes, metadata: Metadata | None) -> bytes:
+        metric = otlp.parse_metric(record)
+        kind = metric.WhichOneof("data")
+        if kind is None:
+            return record
+        data, field = getattr(metric, kind), edit.POINT_ATTRIBUTES[kind]
+        old = list(data.points)
+        new = [self._actions.apply(point, field, metadata) for point in old]
+        if all(a is b for a, b in zip(old, new, strict=True)):
+            return record
+        otlp.replace(data.points, new)
+        changed: bytes = metric.SerializeToString()
+        return changed
+
+
+COMPONENT = AttributesProcessor

@@ -1,0 +1,62 @@
+"""resource: inserts, updates, deletes, hashes, extracts and converts attributes of the resource, for all three signals.
+
+Every distinct resource is worked on once and remembered by its bytes; the records below it are never decoded. A payload that
+is not well formed is refused and counted as dropped (`malformed`). Upstream: processor/resourceprocessor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any
+
+from pydantic import Field
+
+from kofagent.config.base import ComponentConfig
+from kofagent.pipeline.component import Context, Processor
+from kofagent.telemetry.actions import ActionBlock, Actions
+from kofagent.telemetry.batch import AnyBatch, Batch, Metadata
+from kofagent.telemetry.ledger import ProcessorAccount
+from kofagent.telemetry.refused import Refused
+from kofagent.telemetry.resources import ResourceMap
+from kofagent.wire import edit
+
+
+class Config(ComponentConfig):
+    """Options of resource."""
+
+    attributes: list[ActionBlock] = Field(min_length=1, description="Actions, in their order.")
+
+
+class ResourceProcessor(Processor):
+    """One instance per pipeline, each with a memory of its own."""
+
+    Config = Config
+    _account: ProcessorAccount
+
+    def __init__(self, config: Any, context: Context) -> None:
+        super().__init__(config, context)
+        self._actions = Actions(config.attributes)
+        self._map = ResourceMap(self._change)
+
+    async def start(self) -> None:
+        self._account = self.context.ledger.processor(self.context.id, self.signal)
+
+    async def consume(self, batch: AnyBatch) -> None:
+        assert isinstance(batch, Batch)
+        self._account.incoming(batch.count)
+        metadata = batch.metadata or {}
+        try:
+            changed = self._map.apply(batch, tuple([metadata.get(name, ()) for name in self._actions.needs_metadata]))
+        except ValueError as error:
+            self.context.ledger.dropped(self.context.id, batch.signal, "malformed", batch.count)
+            raise Refused("malformed", f"the payload is not valid OTLP: {error}", permanent=True) from None
+        await self.next.consume(changed)
+        self._account.outgoing(changed.count)
+
+    def _change(self, resource: bytes, headers: Hashable) -> bytes:
+        assert isinstance(headers, tuple)
+        metadata: Metadata = {name: values for name, values in zip(self._actions.needs_metadata, headers, strict=True) if values}
+        return self._actions.apply(resource, edit.RESOURCE, metadata)
+
+
+COMPONENT = ResourceProcessor
