@@ -29,7 +29,7 @@ from kofagent.prometheus.client_config import HttpClientOptions, OAuth2, ProxyOp
 MAX_REDIRECTS = 10
 _REDIRECTS = (301, 302, 303, 307, 308)
 _PIECE = 1 << 18
-_DAMAGED: type[Exception] = isal_zlib.error
+_DAMAGED: Any = isal_zlib.error
 _VERSIONS = {"TLS10": ssl.TLSVersion.TLSv1, "TLS11": ssl.TLSVersion.TLSv1_1, "TLS12": ssl.TLSVersion.TLSv1_2,
              "TLS13": ssl.TLSVersion.TLSv1_3}
 

@@ -14,6 +14,7 @@ from decimal import Decimal
 from itertools import compress
 from operator import ne
 
+from kofagent.prometheus.columns import Columns
 from kofagent.prometheus.text import ExemplarText, Meta, ParseError, Sample, number, scan, scan_line
 from kofagent.telemetry.series import Exemplar, Family, Series
 
@@ -49,7 +50,7 @@ class Scraped:
 
     __slots__ = ("added", "duplicates", "exemplars", "kept", "out_of_bounds", "series", "stale", "timestamps", "total", "values")
 
-    def __init__(self, series: list[Series], values: list[float], total: int, kept: int) -> None:
+    def __init__(self, series: Sequence[Series], values: list[float], total: int, kept: int) -> None:
         self.series = series
         self.values = values
         self.timestamps: list[int | None] | None = None
@@ -96,6 +97,8 @@ class PageReader:
         self._entries: list[Entry] | None = None
         self._mask: list[bool] | None = None
         self._last: Scraped | None = None
+        # The series of the last page that was not plain.
+        self._uneven = Columns()
 
     def read(self, page: bytes, openmetrics: bool, now_ms: int) -> Scraped:
         """The samples of a page. ParseError or ValueError when it must not be used; call `fail` then."""
@@ -289,6 +292,8 @@ class PageReader:
                 if family is None:
                     family = self.families[item.family] = Family(item.family)
                 setattr(family, item.kind, item.text)
+        self._entries = self._lines = None
+        self._uneven = Columns()
         for series in self._interned.values():
             series.family = self.family_of(series.name)
         if len(self.families) > 2 * len(items) + 100:
@@ -299,7 +304,7 @@ class PageReader:
         """A plain page whose series differ from those of the page before."""
         mask = [entry is not DROPPED for entry in entries]
         dropped = not all(mask)
-        series: list[Series] = list(compress(entries, mask)) if dropped else entries  # type: ignore[assignment, arg-type]
+        series = Columns(compress(entries, mask))  # type: ignore[arg-type]
         if len(set(series)) != len(series):
             return self._irregular(entries, values, keys, None, {}, now_ms=0)
         scraped = Scraped(series, list(compress(values, mask)) if dropped else values, len(entries), len(series))
@@ -322,6 +327,7 @@ class PageReader:
                    exemplars: dict[int, ExemplarText], *, now_ms: int) -> Scraped:
         """A page with times of its own, exemplars or duplicates: sample by sample."""
         scraped = Scraped([], [], len(entries), 0)
+        series: list[Series] = []
         tracked: dict[Series, None] = {}
         times: list[int | None] = []
         pinned: dict[int, Exemplar] = {}
@@ -340,14 +346,19 @@ class PageReader:
                 tracked[entry] = None
             exemplar = exemplars.get(i)
             if exemplar is not None:
-                pinned[len(scraped.series)] = Exemplar(*exemplar)
-            scraped.series.append(entry)
+                pinned[len(series)] = Exemplar(*exemplar)
+            series.append(entry)
             scraped.values.append(values[i])
             times.append(stamp)
         if stamps is not None:
             scraped.timestamps = times
         scraped.exemplars = pinned or None
-        self._settle(scraped, tracked, keys, entries)
+        same = series == self._uneven
+        if not same:
+            self._uneven = Columns(series)
+        scraped.series = self._uneven
+        if not same or tracked.keys() != self._tracked.keys():
+            self._settle(scraped, tracked, keys, entries)
         self._lines = self._entries = self._last = None
         return scraped
 

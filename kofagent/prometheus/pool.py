@@ -30,7 +30,8 @@ class ScrapePool:
     """One job. `superseded` is asked before a series of a target that is gone is ended."""
 
     def __init__(self, job: ScrapeConfig, external: Mapping[str, str], emit: Emit, log: logging.Logger, *, user_agent: str,
-                 initial_delay: float = 0.0, superseded: Callable[[Series], bool] | None = None) -> None:
+                 initial_delay: float = 0.0, trim_suffixes: bool = False,
+                 superseded: Callable[[Series], bool] | None = None) -> None:
         self.job = job
         self.name = job.job_name
         self._external = external
@@ -38,6 +39,7 @@ class ScrapePool:
         self._log = log
         self._agent = user_agent
         self._delay = initial_delay
+        self._trim = trim_suffixes
         self._superseded = superseded or self.owns
         self._client = Client(job, user_agent)
         self._target_rules = target_rules(job)
@@ -135,7 +137,7 @@ class ScrapePool:
                 known[0].forced_error = error
                 continue
             loop = ScrapeLoop(target, self.job, self._client, rules=self._sample_rules, external=self._external, emit=self._emit,
-                              log=self._log)
+                              log=self._log, trim_suffixes=self._trim)
             loop.forced_error = error
             self._loops[key] = loop, asyncio.ensure_future(self._keep(loop))
 

@@ -16,10 +16,11 @@ from http import HTTPStatus
 from typing import Protocol
 
 from kofagent.prometheus.client import BodyTooLarge, Client, FetchError
+from kofagent.prometheus.columns import Columns, TargetResource
 from kofagent.prometheus.config import ScrapeConfig
 from kofagent.prometheus.page import PageReader, SampleLimitError, Scraped
 from kofagent.prometheus.relabel import Rules
-from kofagent.prometheus.target import Target, finisher, report_labels
+from kofagent.prometheus.target import Target, finisher, report_labels, resource_attributes
 from kofagent.telemetry.batch import MetricBatch, Samples
 from kofagent.telemetry.series import STALE_BITS, Family, Series
 
@@ -78,7 +79,7 @@ class ScrapeLoop:
     """Scrapes one target until `run` is cancelled."""
 
     def __init__(self, target: Target, job: ScrapeConfig, client: Client, *, rules: Rules, external: Mapping[str, str],
-                 emit: Emit, log: logging.Logger) -> None:
+                 emit: Emit, log: logging.Logger, trim_suffixes: bool = False) -> None:
         self.target = target
         self._job = job
         self._client = client
@@ -88,9 +89,10 @@ class ScrapeLoop:
         self.reader = PageReader(finisher(job, rules, target.labels, external), honor_timestamps=job.honor_timestamps,
                                  track_timestamps=job.track_timestamps_staleness, sample_limit=job.sample_limit)
         reported = _REPORT + (_EXTRA if job.extra_scrape_metrics else ())
-        self._report = [Series(report_labels(name, target.labels, external), Family(name, kind, text, unit))
-                        for name, kind, text, unit in reported]
-        self._resource = target.resource()
+        self._report = Columns([Series(report_labels(name, target.labels, external), Family(name, kind, text, unit))
+                                for name, kind, text, unit in reported])
+        self._resource = _resource(target.resource(), trim_suffixes)
+        self._split: tuple[Sequence[Series], list[tuple[TargetResource, Columns, list[int]]]] = ((), [])
         self._headers = {"Accept": accept_header(job), "Accept-Encoding": "gzip" if job.enable_compression else "identity",
                          "X-Prometheus-Scrape-Timeout-Seconds": f"{target.timeout:g}"}
         self._limit = job.body_size_limit or DEFAULT_BODY_LIMIT
@@ -131,12 +133,51 @@ class ScrapeLoop:
         report = [0.0 if error else 1.0, duration, float(scraped.total), float(scraped.kept), float(scraped.added)]
         if self._job.extra_scrape_metrics:
             report += [self.target.timeout, float(self._job.sample_limit), float(size)]
-        groups = [Samples([*self._report, *stale], report + [STALE] * len(stale), now_ms, self._resource)]
-        if scraped.series and not error:
-            times = scraped.timestamps
-            column: int | list[int] = now_ms if times is None else [now_ms if t is None else t for t in times]
-            groups.insert(0, Samples(scraped.series, scraped.values, column, self._resource, scraped.exemplars))
+        groups = self._groups(scraped, now_ms) if scraped.series and not error else []
+        groups.append(Samples(self._report, report, now_ms, self._resource))
+        groups += self._ended(stale, now_ms)
         self._emit(self.target, MetricBatch(groups))
+
+    def _groups(self, scraped: Scraped, now_ms: int) -> list[Samples]:
+        """The page by (job, instance): what a page says of other targets (honor_labels) has their resource."""
+        times = scraped.timestamps
+        column: int | list[int] = now_ms if times is None else [now_ms if t is None else t for t in times]
+        if self._split[0] is not scraped.series:
+            self._split = scraped.series, self._partition(scraped.series)
+        parts = self._split[1]
+        if len(parts) == 1:
+            return [Samples(scraped.series, scraped.values, column, parts[0][0], scraped.exemplars)]
+        out = []
+        for resource, series, places in parts:
+            values = [scraped.values[i] for i in places]
+            stamps = column if isinstance(column, int) else [column[i] for i in places]
+            given = scraped.exemplars or {}
+            pinned = {at: given[i] for at, i in enumerate(places) if i in given} or None
+            out.append(Samples(series, values, stamps, resource, pinned))
+        return out
+
+    def _ended(self, stale: Sequence[Series], now_ms: int) -> list[Samples]:
+        """Staleness markers for series that are over."""
+        return [Samples(series, [STALE] * len(series), now_ms, resource) for resource, series, _ in self._partition(stale)]
+
+    def _partition(self, column: Sequence[Series]) -> list[tuple[TargetResource, Columns, list[int]]]:
+        """Series and their places, by the resource they belong to."""
+        own = self._resource
+        found: dict[tuple[str, str], list[int]] = {}
+        for i, series in enumerate(column):
+            job, instance = own.get("service.name", ""), own.get("service.instance.id", "")
+            for key, value in series.labels:
+                if key == "job":
+                    job = value
+                elif key == "instance":
+                    instance = value
+            found.setdefault((job, instance), []).append(i)
+        out = []
+        for (job, instance), places in found.items():
+            known = (job, instance) == (own.get("service.name"), own.get("service.instance.id"))
+            resource = own if known else _resource(resource_attributes(job, instance, self.target.discovered), own.trim_suffixes)
+            out.append((resource, Columns([column[i] for i in places]), places))
+        return out
 
     async def _attempt(self, now_ms: int) -> tuple[Scraped, str, int]:
         """The page, a reason when there is none to use, and its size for `scrape_body_size_bytes`."""
@@ -207,11 +248,17 @@ class ScrapeLoop:
         await asyncio.sleep(first + interval * 1.1)
         stale = [series for series in (*self.reader.fail(), *self._report) if not superseded(series)]
         if stale:
-            self._emit(self.target, MetricBatch([Samples(stale, [STALE] * len(stale), round(moment * 1000), self._resource)]))
+            self._emit(self.target, MetricBatch(self._ended(stale, round(moment * 1000))))
 
     def owns(self, series: Series) -> bool:
         """Whether this loop wrote a series with these labels in its last scrape."""
         return self.reader.has(series.labels) or any(series.labels == own.labels for own in self._report)
+
+
+def _resource(attributes: Mapping[str, str], trim_suffixes: bool) -> TargetResource:
+    resource = TargetResource(attributes)
+    resource.trim_suffixes = trim_suffixes
+    return resource
 
 
 def _phrase(status: int) -> str:

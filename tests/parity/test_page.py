@@ -37,6 +37,13 @@ def recorded(name: str) -> dict[tuple[tuple[str, str], ...], list[str]]:
     return out
 
 
+def recorded_target_info(name: str) -> set[tuple[tuple[str, str], ...]]:
+    """`target_info` is the exporter's, made of the resource of each group."""
+    found = [entry["labels"] for entry in json.loads((HERE / "page-expected.json").read_text())[name]]
+    return {tuple(sorted((k, v) for k, v in labels.items() if k != "__name__"))
+            for labels in found if labels["__name__"] == "target_info"}
+
+
 def written(sink: Sink, instance: str) -> dict[tuple[tuple[str, str], ...], list[str]]:
     out: dict[tuple[tuple[str, str], ...], list[str]] = {}
     for batch in sink.batches:
@@ -92,6 +99,11 @@ async def test_series_equal_the_recording(honor: bool) -> None:
         for labels in [labels for labels in values if dict(labels)["__name__"] == "scrape_duration_seconds"]:
             values[labels] = ["..."]
     assert found == expected
+
+    infos = {tuple(sorted({("job" if k == "service.name" else "instance" if k == "service.instance.id" else k.replace(".", "_")):
+                           RECORDED_INSTANCE if v == instance else RECORDED_INSTANCE[-5:] if v == instance[10:] else v
+                           for k, v in (g.resource or {}).items()}.items())) for b in sink.batches for g in b.groups}
+    assert infos == recorded_target_info(f"honor_labels_{str(honor).lower()}")
 
     markers = {struct.unpack("<Q", struct.pack("<d", v))[0] for b in sink.batches for g in b.groups
                for s, v in zip(g.series, g.values, strict=True) if math.isnan(v) and dict(s.labels).get("v") != "nan"}

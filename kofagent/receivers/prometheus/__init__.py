@@ -106,7 +106,8 @@ class PrometheusReceiver(Receiver):
             if config.report_extra_scrape_metrics:
                 job.extra_scrape_metrics = True
             self.pools[job.job_name] = ScrapePool(job, external, self._emit, context.log, user_agent=agent,
-                                                  initial_delay=config.initial_scrape_offset, superseded=self._superseded)
+                                                  initial_delay=config.initial_scrape_offset,
+                                                  trim_suffixes=config.trim_metric_suffixes, superseded=self._superseded)
 
     async def start(self) -> None:
         """Binds the API server, then starts discovery and scraping."""
