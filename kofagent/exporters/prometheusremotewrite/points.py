@@ -1,12 +1,17 @@
 """OTLP metrics with what identifies a point left undecoded.
 
-The same messages as opentelemetry/proto/metrics/v1/metrics.proto, declared once more: `resource`, `scope` and the points'
-`attributes` and `exemplars` are bytes here. These bytes are what the caches of finished labels are asked with, so that
-attributes are decoded once per series and not once per point.
+The same messages as opentelemetry/proto/metrics/v1/metrics.proto, declared once more: `resource`, `scope`, the points of
+gauges and sums, and the other points' `attributes` and `exemplars` are bytes here. These bytes are what the caches of
+finished labels are asked with, so that attributes are decoded once per series and not once per point.
+
+A NumberDataPoint is three fixed-size fields (start, time and value, in one of two orders, the start often absent), then its
+attributes and nothing else, in nearly all there is: LAYOUTS reads these by their tags, Number the others.
 """
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Callable
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
@@ -21,7 +26,7 @@ _MESSAGES = {
                "one Histogram histogram 9", "one Exponential exponential_histogram 10", "one Summary summary 11",
                "rep bytes metadata 12"],
     # Gauge and Sum: a gauge has data_points only
-    "Numbers": ["rep Number data_points 1", "opt int32 aggregation_temporality 2", "opt bool is_monotonic 3"],
+    "Numbers": ["rep bytes data_points 1", "opt int32 aggregation_temporality 2", "opt bool is_monotonic 3"],
     "Histogram": ["rep HistogramPoint data_points 1", "opt int32 aggregation_temporality 2"],
     "Exponential": ["rep ExponentialPoint data_points 1", "opt int32 aggregation_temporality 2"],
     "Summary": ["rep SummaryPoint data_points 1"],
@@ -40,7 +45,7 @@ _MESSAGES = {
 }
 
 
-def _build() -> Any:
+def _build() -> tuple[Any, Any]:
     package = "kofagent.remotewrite"
     file = descriptor_pb2.FileDescriptorProto(name="kofagent/remotewrite.proto", package=package, syntax="proto3")
     for name, fields in _MESSAGES.items():
@@ -65,8 +70,29 @@ def _build() -> Any:
             message.oneof_decl.add(name="_" + field.name)
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{package}.Data"))
+    find: Callable[[str], Any] = pool.FindMessageTypeByName
+    return (message_factory.GetMessageClass(find(f"{package}.Data")), message_factory.GetMessageClass(find(f"{package}.Number")))
 
 
-Data: Any = _build()
-"""The body of an ExportMetricsServiceRequest, or of MetricsData: `resource_metrics = 1`."""
+Data, Number = _build()
+"""`Data`: the body of an ExportMetricsServiceRequest, or MetricsData. `Number`: a NumberDataPoint."""
+
+Unpack = Callable[[bytes], tuple[Any, ...]]
+
+LAYOUTS: dict[bytes, tuple[Unpack, int, bool]] = {}
+"""By the bytes 0, 9 and 18 of a point: what unpacks time and value, where the rest begins, True where the value comes first."""
+
+
+def _layouts() -> None:
+    attributes, start, at, double, integer = b"\x3a", b"\x11", b"\x19", b"\x21", b"\x31"
+    for value, letter in ((double, "d"), (integer, "q")):
+        # in the order of field numbers, as most write them
+        LAYOUTS[start + at + value] = struct.Struct(f"<9xxQx{letter}").unpack_from, 27, False
+        for end in (b"", attributes):
+            LAYOUTS[at + value + end] = struct.Struct(f"<xQx{letter}").unpack_from, 18, False
+            LAYOUTS[value + at + end] = struct.Struct(f"<x{letter}xQ").unpack_from, 18, True
+        # as the Go collector writes them
+        LAYOUTS[value + at + start] = struct.Struct(f"<x{letter}xQ9x").unpack_from, 27, True
+
+
+_layouts()
