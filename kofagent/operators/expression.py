@@ -29,6 +29,7 @@ _BINARY: Final = {
     "or": 10, "||": 10, "and": 15, "&&": 15, "==": 20, "!=": 20, "<": 20, ">": 20, ">=": 20, "<=": 20, "in": 20,
     "matches": 20, "contains": 20, "startsWith": 20, "endsWith": 20, "..": 25, "+": 30, "-": 30, "*": 60, "/": 60, "%": 60,
     "**": 100, "^": 100, "??": 500}
+_COMPARISONS: Final = ("==", "!=", "<", ">", ">=", "<=", "in", "matches", "contains", "startsWith", "endsWith")
 _NEGATABLE: Final = ("in", "matches", "contains", "startsWith", "endsWith")
 _ESCAPES: Final = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v"}
 _MAX_DEPTH: Final = 100
@@ -40,7 +41,9 @@ Evaluate = Callable[[Entry, dict[str, Any]], Any]
 class Node:
     """A node of the tree: `kind` is one of const, name, member, call, unary, binary, ternary, list, map, slice, predicate, let."""
 
-    __slots__ = ("children", "kind", "value")
+    __slots__ = ("children", "kind", "plain", "value")
+    plain: Evaluate
+    """Its closure, of a liftable node only."""
 
     def __init__(self, kind: str, value: Any = None, children: tuple[Node, ...] = ()) -> None:
         self.kind = kind
@@ -63,6 +66,16 @@ class Node:
                 elif node.value in ENTRY_NAMES:
                     out.add("body" if node.value == "$" else node.value)
         return out
+
+    @property
+    def liftable(self) -> bool:
+        """Whether this is a comparison of nothing but the body and constants, which can be evaluated ahead of the operators."""
+        if self.kind != "binary" or self.value not in _COMPARISONS:
+            return False
+        nodes = list(self.walk())
+        return self.names() == {"body"} and all(
+            n.kind in ("const", "unary", "binary", "member", "list") or (n.kind == "name" and n.value in ("body", "$"))
+            or (n.kind == "call" and n.value in ("len", "lower", "upper", "trim")) for n in nodes)
 
 
 class Expression:
@@ -394,7 +407,8 @@ def _closure(node: Node) -> Evaluate:
         apply = values.UNARY[value]
         return lambda entry, scope: apply(operand(entry, scope))
     if kind == "binary":
-        return _binary(value, parts)
+        evaluate = _binary(value, parts)
+        return _lifted(node, evaluate) if node.liftable else evaluate
     if kind == "ternary":
         test, yes, no = parts
         return lambda entry, scope: yes(entry, scope) if values.boolean(test(entry, scope)) else no(entry, scope)
@@ -410,6 +424,21 @@ def _closure(node: Node) -> Evaluate:
         bound, inner = parts
         return lambda entry, scope: inner(entry, {**scope, value: bound(entry, scope)})
     return _predicate(value, parts)
+
+
+def _lifted(node: Node, evaluate: Evaluate) -> Evaluate:
+    """The comparison, or its outcome where the compiler evaluated it ahead (text: the error it gave)."""
+    node.plain = evaluate
+
+    def run(entry: Entry, scope: dict[str, Any]) -> Any:
+        if entry.lifted is not None and node in entry.lifted:
+            found = entry.lifted[node]
+            if isinstance(found, str):
+                raise ExpressionError(found)
+            return found
+        return evaluate(entry, scope)
+
+    return run
 
 
 def _name(name: str) -> Evaluate:

@@ -1,0 +1,108 @@
+"""`PlainStream`: one file's way through a chain, operator by operator. The reference the compiled stream is held against,
+and what runs where the compiler does not help."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from kofagent.operators import encode
+from kofagent.operators.entry import Entry, deep
+from kofagent.operators.operator import Operator
+from kofagent.operators.recombine import held
+
+
+class StreamOwner(Protocol):
+    """What a stream needs of its chain."""
+
+    operators: list[Operator]
+    attributes: dict[str, str]
+    resource: dict[str, str]
+    dropped: Callable[[str, int], None]
+    filtered: Callable[[str, int], None]
+
+    def failed(self, operator: Operator, error: Exception, action: str) -> None:
+        """Logs an operator's error."""
+        ...
+
+
+class PlainStream:
+    """One file's way through a chain, run operator by operator: the plain twin."""
+
+    def __init__(self, chain: StreamOwner, attributes: Mapping[str, Any]) -> None:
+        self.chain = chain
+        self.attributes = {**chain.attributes, **attributes}
+        self._states: dict[Operator, dict[Any, Any]] = {}
+        self._groups: dict[bytes, list[bytes]] = {}
+        self._count = 0
+        self.dropped = chain.dropped
+        self.filtered = chain.filtered
+        self.failed = chain.failed
+
+    # What operators use (operator.Run).
+
+    def out(self, entry: Entry) -> None:
+        """Takes an entry that came through all operators."""
+        self._groups.setdefault(encode.group_key(entry), []).append(encode.log_record(entry))
+        self._count += 1
+
+    def state(self, operator: Operator) -> dict[Any, Any]:
+        """The operator's state for this file."""
+        state = self._states.get(operator)
+        if state is None:
+            state = self._states[operator] = {}
+        return state
+
+    # What receivers use.
+
+    def feed_chunk(self, chunk: bytes, observed_ns: int) -> None:
+        """Lines of UTF-8, each ended by a newline; bytes that are no UTF-8 become U+FFFD."""
+        lines = chunk.split(b"\n")
+        if not lines[-1]:
+            lines.pop()
+        self.feed_entries(lines, observed_ns)
+
+    def feed_entries(self, entries: Sequence[bytes | str], observed_ns: int,
+                     extra: Sequence[Mapping[str, Any]] | None = None) -> None:
+        """Entries already split; `extra` are attributes of each one's own."""
+        for i, line in enumerate(entries):
+            self.feed(line, observed_ns, extra[i] if extra is not None else None)
+
+    def feed(self, line: bytes | str, observed_ns: int, extra: Mapping[str, Any] | None = None) -> None:
+        """One entry."""
+        body = line if isinstance(line, str) else line.decode("utf-8", "replace")
+        attributes = deep(self.attributes)
+        if extra:
+            attributes.update(extra)
+        entry = Entry(body, attributes, dict(self.chain.resource), observed_ns)
+        if not self.chain.operators:
+            self.out(entry)
+        else:
+            self.chain.operators[0].process(entry, self)
+
+    def flush(self, observed_ns: int, *, force: bool) -> None:
+        """Hands out what was held back too long at this time (Unix nanoseconds), everything when `force`."""
+        for operator in self.chain.operators:
+            if self._states.get(operator):
+                operator.flush(self, observed_ns, force)
+
+    @property
+    def held(self) -> int:
+        """Entries held back for joining."""
+        return sum(held(state) for state in self._states.values())
+
+    def take(self) -> tuple[bytes, int]:
+        """OTLP bytes (field 1 of an export request) and the number of records since the last take."""
+        count = self._count
+        if not count:
+            return b"", 0
+        payload = b"".join([encode.resource_logs(key, b"".join(records)) for key, records in self._groups.items()])
+        self._groups.clear()
+        self._count = 0
+        return payload, count
+
+    def close(self) -> None:
+        """Forgets everything held; `flush(force=True)` before hands it out."""
+        self._states.clear()
+        self._groups.clear()
+        self._count = 0

@@ -1,0 +1,173 @@
+"""The compiled chain and the plain one make the same records and the same counts, for any operators and any lines.
+
+Records are decoded by Google's protobuf, so this also holds our bytes against an independent reader.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+
+from kofagent.operators.chain import Chain
+from kofagent.operators.compile import MAX_OUTCOMES
+from tests.operators.kof_chain import KOF_OPERATORS
+
+PATH = "/var/log/pods/default_web-0_2ea1b0ce-52ac-4a3c-9a21-4b4c9bd0a2e4/web/0.log"
+LOG = logging.getLogger("test.operators")
+LOG.setLevel(logging.CRITICAL)
+
+
+def outcome(operators: list[dict[str, Any]], chunks: list[bytes], *, compiled: bool, path: str = PATH,
+            force_fast: bool = False) -> tuple[list[Any], Counter[str], int]:
+    counts: Counter[str] = Counter()
+    chain = Chain(operators, dropped=lambda r, n: counts.update({f"dropped {r}": n}),
+                  filtered=lambda r, n: counts.update({f"filtered {r}": n}), log=LOG, compiled=compiled,
+                  attributes={"static": "1"}, resource={"host": "h"})
+    if force_fast and compiled:
+        assert chain.plan is not None
+    stream = chain.open({"log.file.path": path, "log.file.name": "0.log"})
+    found: list[Any] = []
+    for i, chunk in enumerate(chunks):
+        stream.feed_chunk(chunk, 1000 + i)
+        held = stream.held
+        payload, n = stream.take()
+        found += decoded(payload, n)
+    stream.flush(5000, force=True)
+    payload, n = stream.take()
+    found += decoded(payload, n)
+    assert stream.held == 0
+    return found, counts, held
+
+
+def decoded(payload: bytes, count: int) -> list[Any]:
+    out = []
+    for group in ExportLogsServiceRequest.FromString(payload).resource_logs:
+        resource = sorted((a.key, str(a.value)) for a in group.resource.attributes)
+        for scope in group.scope_logs:
+            for r in scope.log_records:
+                out.append((resource, scope.scope.name, r.time_unix_nano, r.observed_time_unix_nano, r.severity_number,
+                            r.severity_text, str(r.body), sorted((a.key, str(a.value)) for a in r.attributes),
+                            r.trace_id, r.span_id, r.flags))
+    assert len(out) == count
+    # The order of resources in a request has no meaning; the order within one has.
+    return sorted(out, key=lambda r: (r[0], r[1]))
+
+
+words = st.sampled_from([
+    "error", "ERROR", "warn", "Warning", "info", "I1121 x", "e12345", "panic", "debug", "", "x", " ", "critical", "fail", "F1121",
+    "\u017ftop", "\u212a", "ok", "failed", "{\"a\":1}", "a=b", "emerg", "\u00e9\u65e5", "err", "notice1234", "\x00", "\r", "\t",
+    "infoerror", "=", "KEY", "skip", "Skip", "token=abc", "12", "\u2028", "\u0085"])
+texts = st.lists(words, max_size=5).map(" ".join)
+times = st.sampled_from([
+    "2026-11-21T10:44:28.123456789Z", "2026-11-21T10:44:28.000000000Z", "2026-11-21T10:44:29.5Z", "2026-11-21T10:44:29Z",
+    "2026-02-30T10:44:28.000000000Z", "2026-11-21T10:44:28.123456789+02:00", "2026-11-21T10:44:28.123456789-10:00",
+    "1960-01-01T00:00:00.000000000Z", "nonsense", "2026-11-21T10:44:60.000000000Z", "2026-11-21T25:44:00.000000000Z"])
+cri = st.builds(lambda t, s, g, b: f"{t} {s} {g}{b}".encode(), times, st.sampled_from(["stdout", "stderr", "std"]),
+                st.sampled_from(["F ", "F ", "F ", "P ", "F", "P", "F:x ", " ", "X "]), texts)
+raw = st.one_of(texts.map(str.encode), st.binary(max_size=20).map(lambda b: b.replace(b"\n", b"")),
+                st.just(b'{"log":"docker warn\\n","stream":"stdout","time":"2026-11-21T10:44:28.1Z"}'),
+                st.just(b"2026-11-21T10:44:28.123456789Z stdout F bad \xff\xc3 utf8 error"))
+lines = st.one_of(cri, cri, cri, raw)
+chunks = st.lists(st.lists(lines, min_size=1, max_size=12).map(lambda ls: b"\n".join(ls) + b"\n"), min_size=1, max_size=4)
+
+
+@given(chunks=chunks)
+@settings(max_examples=300, deadline=None)
+def test_kof(chunks: list[bytes]) -> None:
+    assert outcome(KOF_OPERATORS, chunks, compiled=True, force_fast=True) == outcome(KOF_OPERATORS, chunks, compiled=False)
+
+
+fields = st.sampled_from(["attributes.a", "attributes.level", 'attributes["log.iostream"]', "attributes.logtag", "resource.r",
+                          "attributes.n.x", "resource.host", 'attributes["log.file.path"]', "body", "body.k"])
+targets = st.sampled_from(["attributes.a", "attributes.b", "attributes.n", "resource.r", "attributes.level", "attributes.n.x"])
+modes = st.sampled_from(["send", "send_quiet", "drop", "drop_quiet"])
+conditions = st.sampled_from([
+    'body matches "(?i)err(or)?"', 'body contains "info"', 'attributes.level == "error"', '"level" in attributes', "true",
+    'body startsWith "x" or attributes.a == "1"', 'not (body endsWith "ok")', 'attributes["log.iostream"] == "stdout"',
+    'body == ""', "len(body) > 10", "attributes.n.x == 1", 'body matches "^\\\\S+$"', 'attributes.static == "1" and body != "x"',
+    'body.k == 1', 'resource.host startsWith "h"', 'attributes.level matches "^(?i)e"', 'body < 3'])
+patterns = st.sampled_from([
+    r"(?i)(?P<level>error|warn(?:ing)?|info|skip)", r"(?P<level>[a-z]{1,3})(?P<a>\d{2})?", r"^(?P<level>\S+) (?P<b>.*)$",
+    r"(?P<level>fail(?:ed)?)$", r"(?i)(?P<level>[EFDWI]\d{4})", r"(?P<a>x)|(?P<b>k)", r"(?i)\b(?P<level>s|k)\b",
+    r"(?P<level>\bok\b)", r"(?P<level>e.*?r)", r"token=(?P<token>\w+)"])
+operator = st.one_of(
+    st.builds(lambda p, f, m: {"type": "regex_parser", "regex": p, "parse_from": f, "on_error": m}, patterns,
+              st.sampled_from(["body", "body", "attributes.level"]), modes),
+    st.builds(lambda f, m: {"type": "move", "from": f, "to": "attributes.moved", "on_error": m}, fields, modes),
+    st.builds(lambda f, t: {"type": "copy", "from": f, "to": t}, fields, targets),
+    st.builds(lambda t: {"type": "add", "field": t, "value": "added"}, targets),
+    st.builds(lambda t: {"type": "add", "field": t, "value": 'EXPR(attributes.level + "!")'}, targets),
+    st.builds(lambda t: {"type": "add", "field": t, "value": {"x": 1, "y": [1.5, None, True]}}, targets),
+    st.builds(lambda f, m: {"type": "remove", "field": f, "on_error": m}, fields, modes),
+    st.builds(lambda: {"type": "severity_parser", "parse_from": "attributes.level", "mapping": {"fatal": ["panic", "2xx"]}}),
+    st.builds(lambda e: {"type": "filter", "expr": e}, conditions),
+    st.builds(lambda: {"type": "noop"}),
+    st.builds(lambda: {"type": "json_parser", "on_error": "send_quiet"}),
+    st.builds(lambda f: {"type": "retain", "fields": [f]}, targets),
+    st.builds(lambda: {"type": "scope_name_parser", "parse_from": "attributes.level", "on_error": "send_quiet"}),
+    st.builds(lambda e: {"type": "recombine", "combine_field": "body", "is_last_entry": e}, conditions),
+    st.builds(lambda e: {"type": "router", "routes": [{"expr": e, "output": "end", "attributes": {"r": "x"}}],
+                         "default": ["end"]}, conditions))
+
+
+def _with_condition(op: dict[str, Any], condition: str | None) -> dict[str, Any]:
+    return op if condition is None or op["type"] in ("filter", "router") else {**op, "if": condition}
+
+
+chains = st.tuples(
+    st.sampled_from([[], [{"type": "container"}], [{"type": "container", "format": "containerd", "on_error": "drop"}],
+                     [{"type": "container", "format": "crio", "add_metadata_from_filepath": False}]]),
+    st.lists(st.builds(_with_condition, operator, st.one_of(st.none(), st.none(), conditions)), max_size=5),
+).map(lambda pair: [*pair[0], *pair[1], {"type": "noop", "id": "end"}])
+
+
+@given(operators=chains, chunks=chunks, path=st.sampled_from([PATH, PATH, "/var/log/x.log"]))
+@settings(max_examples=600, deadline=None)
+def test_any_chain(operators: list[dict[str, Any]], chunks: list[bytes], path: str) -> None:
+    assert outcome(operators, chunks, compiled=True, path=path) == outcome(operators, chunks, compiled=False, path=path)
+
+
+def test_bodies_around_varint_lengths() -> None:
+    sizes = [0, 1, 126, 127, 128, 129, 250, 16381, 16382, 16383, 16384, 16385, 70000]
+    chunk = b"".join([b"2026-11-21T10:44:28.123456789Z stdout F " + b"x" * n + b"\n" for n in sizes])
+    assert outcome(KOF_OPERATORS, [chunk], compiled=True) == outcome(KOF_OPERATORS, [chunk], compiled=False)
+
+
+@pytest.mark.parametrize("container", [True, False])
+def test_too_many_distinct_words(container: bool) -> None:
+    """A file whose words differ too much goes on operator by operator, with the same records."""
+    operators = [*([{"type": "container"}] if container else []), {"type": "regex_parser", "regex": r"(?P<n>\d+)"}]
+    lines = [f"number {i} {i % 7}" for i in range(MAX_OUTCOMES + 50)]
+    chunk = "".join([(f"2026-11-21T10:44:28.123456789Z stdout F {x}" if container else x) + "\n" for x in lines]).encode()
+    want = outcome(operators, [chunk, chunk], compiled=False)
+    assert outcome(operators, [chunk, chunk], compiled=True) == want
+    assert len(want[0]) == 2 * len(lines)
+
+
+def test_last_line_without_newline() -> None:
+    assert outcome(KOF_OPERATORS, [b"2026-11-21T10:44:28.1Z stdout F a\nrest"], compiled=True) == outcome(
+        KOF_OPERATORS, [b"2026-11-21T10:44:28.1Z stdout F a\nrest"], compiled=False)
+
+
+@given(text=st.text(alphabet="eErRoOsSkK\u017f\u212ainfoINFO1234 wW\n\u00e9", max_size=20), engine=st.sampled_from(["re", "re2"]))
+@settings(max_examples=300, deadline=None)
+def test_engines(text: str, engine: str) -> None:
+    """Python's re and RE2 find the same level."""
+    from kofagent.operators.regex import pattern
+    from kofagent.operators.simple import simple_search
+
+    found = pattern(r"(?i)(?P<level>err(?:or)?|[EFDWI]\d{4}|sk|info|s[ks]|warn)")
+    simple = simple_search(found)
+    assert simple is not None and simple.whole
+    data = text.encode()
+    spans = found.spans(data)
+    match = simple.search(data.lower())
+    assert (None if match is None else match.span()) == (None if spans is None else spans[0])
+    bare = pattern(simple.re2_source).spans(data)
+    assert bare == (None if spans is None else [spans[0]])
