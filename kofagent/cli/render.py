@@ -1,13 +1,30 @@
-"""`kofagent render`: the effective configuration of a role as YAML."""
+"""`kofagent render`: the effective configuration as YAML, before references are resolved."""
 
 from __future__ import annotations
 
+import argparse
+import sys
 from collections.abc import Sequence
 
 from kofagent.config.emit import to_yaml
 from kofagent.config.errors import ConfigErrors
+from kofagent.config.load import read_config
 from kofagent.config.tree import Node
 from kofagent.values import Rendered, render_values
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Prints the configuration; 1 with every error when the values are wrong."""
+    try:
+        if arguments.values:
+            text = render_yaml(arguments.values, arguments.role, arguments.explain, arguments.generation)
+        else:
+            text = to_yaml(read_config(arguments.config), explain=arguments.explain)
+    except ConfigErrors as errors:
+        print(errors, file=sys.stderr)
+        return 1
+    print(text, end="")
+    return 0
 
 
 def render_yaml(files: Sequence[str], role: str, explain: bool = False, generation: str | None = None) -> str:

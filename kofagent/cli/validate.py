@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import argparse
 import os
+import sys
 from collections.abc import Mapping, Sequence
 
 from kofagent.config.errors import ConfigErrors
 from kofagent.config.load import load_config
 from kofagent.config.model import LoadedConfig
 from kofagent.config.validate import Registry
+from kofagent.pipeline import registry as components
 from kofagent.values import load_values
 from kofagent.values.model import ROLES
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """0 for a configuration that could run, 1 with everything that is wrong on standard error."""
+    good, text = validate_text(components, config=arguments.config, values=arguments.values, role=arguments.role,
+                               generation=arguments.generation, need_secrets=not getattr(arguments, "without_secrets", False))
+    print(text, file=sys.stdout if good else sys.stderr)
+    return 0 if good else 1
 
 
 def validate_text(

@@ -26,7 +26,7 @@ def complaints(error: ValidationError, model: type[BaseModel], root: Node, path:
         # A union reports every branch it tried; what stands deepest in the configuration is what the user meant.
         by_path = {at: found for at, found in by_path.items() if not _shadowed(at, found, by_path)}  # type: ignore[assignment]
     out = []
-    for at, found in by_path.items():
+    for at, found in _by_sentence(by_path, base).items():
         node = base.nearest(at)
         sentences: list[tuple[str, str]] = []
         for each, (types_at, parents) in found:
@@ -39,6 +39,35 @@ def complaints(error: ValidationError, model: type[BaseModel], root: Node, path:
         hint = scrub(" or ".join(dict.fromkeys(s[1] for s in sentences if s[1])), hidden)
         out.append(ConfigError(origin.file, origin.line, (*path, *at), message, hint))
     return out
+
+
+def _by_sentence(by_path: dict[Path, list[tuple[Any, Any]]], base: Node) -> dict[Path, list[tuple[Any, Any]]]:
+    """Takes errors apart that hold several sentences (`problems`), each beginning with its place."""
+    out: dict[Path, list[tuple[Any, Any]]] = {}
+    for at, found in by_path.items():
+        for each, known in found:
+            problems = getattr((each.get("ctx") or {}).get("error"), "problems", None)
+            if not problems:
+                out.setdefault(at, []).append((each, known))
+            for sentence in problems or ():
+                place, rest = place_of(str(sentence), base, at)
+                out.setdefault(place, []).append(({**each, "msg": rest, "ctx": {}}, known))
+    return out
+
+
+_PLACE = re.compile(r"([A-Za-z_][\w/-]*(?:\[\d+\])*(?:\.[A-Za-z_][\w/-]*(?:\[\d+\])*)*): (?=\S)")
+
+
+def place_of(sentence: str, base: Node, at: Path = ()) -> tuple[Path, str]:
+    """The path a sentence begins with (`operators[3].regex: ...`), below `at` or beside it, and the rest of the sentence."""
+    match = _PLACE.match(sentence)
+    if match is None:
+        return at, sentence
+    path: list[str | int] = [int(p[1:-1]) if p[0] == "[" else p for p in re.findall(r"\[\d+\]|[^.\[\]]+", match[1])]
+    for start in (at, at[:-1]):
+        if base.get(*start, path[0]) is not None:
+            return (*start, *path), sentence[match.end():]
+    return at, sentence
 
 
 def _line(base: Node, at: Path, root: Node, path: Path) -> Any:
@@ -58,7 +87,7 @@ def locate(loc: Sequence[Any], model: Any, base: Node, *, missing: bool) -> tupl
     """
     path: list[str | int] = []
     node: Node | None = base
-    types_at, parents = _flatten(model), _flatten(model)
+    types_at, parents = flatten(model), flatten(model)
     for index, part in enumerate(loc):
         last = index == len(loc) - 1
         below = [t for each in types_at for t in _step(each, part)]
@@ -75,13 +104,13 @@ def locate(loc: Sequence[Any], model: Any, base: Node, *, missing: bool) -> tupl
     return tuple(path), types_at, parents
 
 
-def _flatten(annotation: Any) -> list[Any]:
+def flatten(annotation: Any) -> list[Any]:
     """The alternatives of a union, without `Annotated` and None."""
     origin = get_origin(annotation)
     if origin is Annotated:
-        return _flatten(get_args(annotation)[0])
+        return flatten(get_args(annotation)[0])
     if origin in (Union, types.UnionType):
-        return [t for arg in get_args(annotation) for t in _flatten(arg) if t is not type(None)]
+        return [t for arg in get_args(annotation) for t in flatten(arg) if t is not type(None)]
     return [annotation]
 
 
@@ -90,15 +119,15 @@ def _step(annotation: Any, part: Any) -> list[Any]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         for name, field in annotation.model_fields.items():
             if part in spellings(name, field):
-                return _flatten(field.annotation)
+                return flatten(field.annotation)
         return []
     origin, args = get_origin(annotation), get_args(annotation)
     if not args or not isinstance(origin, type):
         return []
     if issubclass(origin, dict) or origin.__name__ == "Mapping":
-        return _flatten(args[1])
+        return flatten(args[1])
     if issubclass(origin, list | set | frozenset | tuple) or origin.__name__ == "Sequence":
-        return _flatten(args[0]) if isinstance(part, int) else []
+        return flatten(args[0]) if isinstance(part, int) else []
     return []
 
 

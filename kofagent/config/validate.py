@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import re
 import warnings as python_warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -12,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from kofagent.config.base import ComponentConfig
 from kofagent.config.blocks import HttpClientBlock
-from kofagent.config.complain import complaints, locate
+from kofagent.config.complain import complaints, locate, place_of
 from kofagent.config.errors import ConfigError, Path, suggest
 from kofagent.config.model import SECTIONS, SIGNALS, ServiceConfig
 from kofagent.config.tree import Node
@@ -24,8 +26,8 @@ _URL_KEYS = ("endpoint", "logs_endpoint", "metrics_endpoint", "traces_endpoint")
 class Registry(Protocol):
     """What is asked about component types: `kofagent.pipeline.registry`, or something like it in a test."""
 
-    TYPES: Mapping[str, tuple[str, ...]]
-    ALIASES: Mapping[str, Mapping[str, str]]
+    TYPES: dict[str, tuple[str, ...]]
+    ALIASES: dict[str, dict[str, str]]
 
     def type_of(self, id: str) -> str:
         """The type in a component's name."""
@@ -105,8 +107,9 @@ def _options(root: Node, path: Path, model: type[ComponentConfig], out: Validate
         return None
     value, error, noticed = _read(node, model)
     for text in noticed:
-        message, _, hint = text.partition("; ")
-        out.warnings.append(root.error(path, message, hint))
+        place, sentence = place_of(text, node)
+        message, _, hint = sentence.partition("; ")
+        out.warnings.append(root.error((*path, *place), message, hint))
     if error is not None:
         out.errors += complaints(error, model, root, path)
     return value
@@ -118,20 +121,37 @@ def _read(node: Node, model: type[BaseModel]) -> tuple[Any, ValidationError | No
     That is for references (a password of digits) and for Prometheus' own options, which take scalars by their text.
     """
     for attempt in (0, 1):
-        with python_warnings.catch_warnings(record=True) as caught:
-            python_warnings.simplefilter("always")
+        with _noticing() as noticed:
             try:
-                return model.model_validate(node.plain() or {}), None, _texts(caught)
+                return model.model_validate(node.plain() or {}), None, noticed
             except ValidationError as error:
                 again = _as_texts(node, error, model) if attempt == 0 else None
                 if again is None:
-                    return None, error, _texts(caught)
+                    return None, error, noticed
                 node = again
     return None, None, []
 
 
-def _texts(caught: list[python_warnings.WarningMessage]) -> list[str]:
-    return list(dict.fromkeys(str(w.message) for w in caught if not issubclass(w.category, DeprecationWarning)))
+@contextlib.contextmanager
+def _noticing() -> Iterator[list[str]]:
+    """Collects what options classes warn of, by `warnings` or by our log, so that it gets its file and line."""
+    texts: list[str] = []
+
+    class Collect(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.getMessage() not in texts:
+                texts.append(record.getMessage())
+
+    logger, handler = logging.getLogger("kofagent"), Collect(logging.WARNING)
+    propagated, logger.propagate = logger.propagate, False
+    handlers, logger.handlers = logger.handlers, [handler]
+    try:
+        with python_warnings.catch_warnings(record=True) as caught:
+            python_warnings.simplefilter("always")
+            yield texts
+    finally:
+        logger.propagate, logger.handlers = propagated, handlers
+        texts += [str(w.message) for w in caught if not issubclass(w.category, DeprecationWarning) and str(w.message) not in texts]
 
 
 def _as_texts(node: Node, error: ValidationError, model: type[BaseModel]) -> Node | None:
