@@ -87,7 +87,7 @@ def log_load(ports: Ports, folder: Path, scale: float) -> int:
                 second, nano = divmod(i * 250_000, 1_000_000_000)
                 stamp = f"2026-11-21T10:{second // 60 % 60:02d}:{second % 60:02d}.{nano:09d}Z"
                 stream = "stderr" if i % 5 == 4 else "stdout"
-                file.write(f"{stamp} {stream} F {bodies[i % 5].format(i=i % 250)}\n")
+                file.write(f"{stamp} {stream} F {bodies[i % 5].format(i=(i * 7 + pod) % 1000)}\n")
         total += lines
     for pod in range(4):
         target = folder / "pods" / f"default_web-{pod}_{UID}" / "app"
