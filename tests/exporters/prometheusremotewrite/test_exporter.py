@@ -299,6 +299,36 @@ async def test_options_without_effect_are_accepted_with_a_warning(caplog: pytest
     assert "wal" in said and "export_created_metric" in said and "Content-Type" in said
 
 
+async def test_an_authenticator_signs_every_request_also_when_tried_again() -> None:
+    class Auth:
+        calls = 0
+
+        async def request_headers(self, metadata: object) -> dict[str, str]:
+            self.calls += 1
+            return {"Authorization": f"Basic {self.calls}"}
+
+    host = FakeHost({"basicauth/metrics": Auth()})
+    async with Backend([503]) as backend, Running(backend.url, {"auth": {"authenticator": "basicauth/metrics"}}, host) as it:
+        await it.exporter.consume(columns(1, T0))
+    assert [r.headers["Authorization"] for r in backend.seen] == ["Basic 1", "Basic 2"]
+
+
+async def test_an_answer_cut_off_is_tried_again_with_the_same_samples() -> None:
+    async with Backend(["cut"]) as backend, Running(backend.url) as it:
+        await it.exporter.consume(columns(1, T0))
+        assert [r.SerializeToString() for r in backend.requests] == [backend.requests[0].SerializeToString()] * 2
+        assert it.sent == 1
+
+
+async def test_a_stop_gives_back_what_the_backend_does_not_take() -> None:
+    async with Backend([503] * 1000) as backend:
+        async with Running(backend.url) as it:
+            calls = [asyncio.create_task(it.exporter.consume(columns(i, T0 + i))) for i in range(3)]
+            await eventually(lambda: backend.seen)
+        results = await asyncio.gather(*calls, return_exceptions=True)
+    assert all(isinstance(r, Refused) and not r.permanent for r in results)
+
+
 async def test_credentials_in_the_endpoint_are_not_shown() -> None:
     async with Running("http://user:hunter2@127.0.0.1:1/w?token=hunter2") as it:
         shown = str([s for m in it.host.ledger.registry.collect() for s in m.samples])

@@ -53,12 +53,14 @@ keys = st.sampled_from(["a", "a.b", "a_b", "_x", "9", "le", "job", "__name__", "
                         "service.instance.id", "host.name", "otel.scope.name", "quantile", ""])
 scalars = st.one_of(st.text("ab;\"\\<\u00e9", max_size=4), st.booleans(), st.integers(-5, 5), st.floats(allow_nan=False), st.none(),
                     st.binary(max_size=3))
-values = st.recursive(scalars, lambda inner: st.one_of(st.lists(inner, max_size=2),
-                                                       st.dictionaries(st.sampled_from(["k", "j"]), inner, max_size=2)), max_leaves=4)
+values = st.recursive(
+    scalars, lambda inner: st.one_of(st.lists(inner, max_size=2), st.dictionaries(st.sampled_from(["k", "j"]), inner, max_size=2)),
+    max_leaves=4)
 attribute_maps = st.dictionaries(keys, values, max_size=4)
 numbers = st.one_of(st.integers(-(2**63), 2**63 - 1), st.floats(), st.none())
 times = st.sampled_from([0, T0, T0 + 1, T0 + 10**6, T0 + 10**9, 10**9])
-points = st.tuples(attribute_maps, numbers, times, st.booleans(), st.sampled_from([0, 0, 0, 1, 2]), st.randoms(use_true_random=False))
+points = st.tuples(attribute_maps, numbers, times, st.booleans(), st.sampled_from([0, 0, 0, 1, 2]),
+                   st.randoms(use_true_random=False))
 metrics = st.tuples(st.sampled_from(["m", "a.b", "a_b", "x.total", "9", "._"]), st.sampled_from(["", "1", "s", "By/s", "{r}"]),
                     st.sampled_from(sorted(DATA)), st.lists(points, min_size=0, max_size=4))
 payloads = st.lists(st.tuples(attribute_maps, attribute_maps, st.lists(metrics, max_size=3)), max_size=3)
