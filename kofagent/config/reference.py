@@ -21,7 +21,8 @@ from kofagent.config.model import SECTIONS
 from kofagent.config.schema import duration_text
 from kofagent.config.validate import Registry
 
-_WORDS = {"Any": "anything", "Expression": "expression", "Field": "field", "object": "anything", "str": "text", "int": "whole number", "float": "number",
+_WORDS = {"Any": "anything", "Expression": "expression", "Field": "field",
+          "object": "anything", "str": "text", "int": "whole number", "float": "number",
           "bool": "true or false", "dict": "map", "list": "list"}
 _MARKERS = {id(get_args(Duration)[1]): "duration", id(get_args(ByteSize)[1]): "size"}
 

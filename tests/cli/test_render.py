@@ -70,7 +70,8 @@ def test_every_key_names_its_layer(values: str) -> None:
     assert said["passthrough: false"].startswith("default pipelines/node.yaml:")
     replaced = next(line for line in text.splitlines() if f"user {values}:11; replaces" in line)
     assert replaced.strip().startswith("receivers:") and replaced.endswith(", lost: filelog/kube")
-    assert text.splitlines()[-1].startswith(f"#   collectors.node.receivers.filelog/kube: user {values}:8; was default pipelines/node.yaml:")
+    gone = f"#   collectors.node.receivers.filelog/kube: user {values}:8; was default pipelines/node.yaml:"
+    assert text.splitlines()[-1].startswith(gone)
     for line in text.splitlines():
         key = line.strip().removeprefix("- ")
         if ": " in key.split("  #")[0] or key.split("  #")[0].endswith(":"):

@@ -122,7 +122,8 @@ def test_files_that_are_broken_are_all_named(tmp_path: Path) -> None:
 
 def test_sources_as_the_collector_takes_them(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(GOOD)
-    config = load_config([f"file:{tmp_path}/c.yaml", "yaml:receivers::in::count: 9", "env:MORE"], fake, {"MORE": "receivers: {in: {flag: yes}}"})
+    sources = [f"file:{tmp_path}/c.yaml", "yaml:receivers::in::count: 9", "env:MORE"]
+    config = load_config(sources, fake, {"MORE": "receivers: {in: {flag: yes}}"})
     assert (config.components["receivers"]["in"].count, config.components["receivers"]["in"].flag) == (9, True)
 
 
@@ -155,7 +156,8 @@ service: {extensions: [login/b, login/d]}
 
 
 def test_what_is_odd_but_works_is_a_warning(tmp_path: Path) -> None:
-    config = load(tmp_path, GOOD, "receivers: {in: {names: [noisy]}, in/2: }\nextensions: {login: }\nprocessors: {pass: '${env:UNSET}'}\n")
+    more = "receivers: {in: {names: [noisy]}, in/2: }\nextensions: {login: }\nprocessors: {pass: '${env:UNSET}'}\n"
+    config = load(tmp_path, GOOD, more)
     assert [str(w).split("c1.yaml:")[1] for w in config.warnings] == [
         "3: processors.pass: the environment variable UNSET is not set and counts as empty; set it, or write ${env:UNSET:-default}",
         "1: receivers.in: 'noisy' is old; write 'quiet'",
@@ -166,7 +168,10 @@ def test_what_is_odd_but_works_is_a_warning(tmp_path: Path) -> None:
 
 
 def test_connectors_stand_on_both_sides(tmp_path: Path) -> None:
-    more = "connectors: {forward: }\nservice: {pipelines: {logs: {exporters: [forward]}, logs/2: {receivers: [forward], exporters: [out]}}}\n"
+    more = """\
+connectors: {forward: }
+service: {pipelines: {logs: {exporters: [forward]}, logs/2: {receivers: [forward], exporters: [out]}}}
+"""
     assert set(load(tmp_path, GOOD, more).components["connectors"]) == {"forward"}
     assert errors(tmp_path, GOOD, "processors: {pass: }\nservice: {pipelines: {logs: {processors: [pass, pass]}}}\n") == [
         "c1.yaml:2: service.pipelines.logs.processors[1]: 'pass' is named twice in this pipeline; name it once"]
@@ -212,8 +217,10 @@ def test_prometheus_takes_scalars_by_their_text(tmp_path: Path) -> None:
 
 def test_names_of_components(tmp_path: Path) -> None:
     assert errors(tmp_path, GOOD, "receivers: {in/: {}, '1x': {}, 'a b': {}}\n") == [
-        f"c1.yaml:1: receivers.{name}: {name!r} is not a component's name; write type or type/name" for name in ("in/", "1x", "a b")]
-    assert load(tmp_path, GOOD, "exporters: {out_old/x: {endpoint: 'http://h'}}\nservice: {pipelines: {logs: {exporters: [out_old/x]}}}\n")
+        f"c1.yaml:1: receivers.{name}: {name!r} is not a component's name; write type or type/name"
+        for name in ("in/", "1x", "a b")]
+    more = "exporters: {out_old/x: {endpoint: 'http://h'}}\nservice: {pipelines: {logs: {exporters: [out_old/x]}}}\n"
+    assert load(tmp_path, GOOD, more).components["exporters"]["out_old/x"]
 
 
 def test_telemetry(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from kofagent.config.base import spellings
 from kofagent.config.reference import component_page, write_reference
 from kofagent.pipeline import registry
 from tests.config import fake
@@ -29,5 +30,6 @@ def test_every_component_has_a_page_with_all_options(tmp_path: Path) -> None:
             page = (tmp_path / kind / f"{type}.md").read_text()
             config = registry.load(kind, type).Config
             for name, field in config.model_fields.items():
-                assert f"| `{name.rstrip('_')}`" in page or f"`{name}`" in page or (field.alias and f"`{field.alias}`" in page), (kind, type, name)
+                shown = [f"`{spelled}`" for spelled in spellings(name, field)]
+                assert any(each in page for each in shown), (kind, type, name)
             assert "**********" not in page

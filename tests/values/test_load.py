@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +37,8 @@ class AllKnown:
 
 
 @pytest.fixture
-def secrets(tmp_path: Path) -> Iterator[Path]:
-    yield tmp_path / "secrets"
+def secrets(tmp_path: Path) -> Path:
+    return tmp_path / "secrets"
 
 
 def put(secrets: Path, name: str, **keys: str) -> None:
@@ -86,8 +85,9 @@ def test_a_missing_secret_is_named_with_its_places(tmp_path: Path) -> None:
     found = errors(tmp_path, {"kof": {"metrics": {"credentials_secret_name": "mine"}}})
     assert len(found) == 4
     assert found[0] == (
-        "/values.yaml:3: extensions.basicauth/metrics.client_auth.username: the Secret 'mine' with key 'username' was not found: looked for "
-        "/secrets/mine/username and the environment variable MINE_USERNAME; mount the Secret there (KOFAGENT_SECRETS_DIR moves the "
+        "/values.yaml:3: extensions.basicauth/metrics.client_auth.username: the Secret 'mine' with key 'username' was not found: "
+        "looked for /secrets/mine/username and the environment variable MINE_USERNAME; mount the Secret there "
+        "(KOFAGENT_SECRETS_DIR moves the "
         "directory), or set the variable")
 
 
@@ -116,7 +116,8 @@ def test_a_login_that_nobody_uses_needs_no_secret(tmp_path: Path, secrets: Path)
     put(secrets, "cloudwatch-credentials", AWS_ACCESS_KEY_ID="AK", AWS_SECRET_ACCESS_KEY="SK")
     values = {"kof": {signal: {"endpoint": ""} for signal in ("logs", "metrics", "traces")},
               "collectors": {"node": {"env": AWS, "exporters": {"awscloudwatchlogs": {"region": "r"}}, "service": {"pipelines": {
-                  "logs": {"exporters": ["awscloudwatchlogs"]}, "metrics": {"exporters": ["debug"]}, "traces": {"exporters": ["debug"]}}}}}}
+                  "logs": {"exporters": ["awscloudwatchlogs"]}, "metrics": {"exporters": ["debug"]},
+                  "traces": {"exporters": ["debug"]}}}}}}
     config = load(tmp_path, values)
     assert config.extensions == [] and config.components["extensions"] == {}
     assert sum("nothing uses it and the Secret 'storage-vmuser-credentials' was not found" in str(w) for w in config.warnings) == 2
@@ -127,7 +128,8 @@ def test_errors_of_values_and_of_configuration_come_together(tmp_path: Path) -> 
               "collectors": {"node": {"service": {"pipelines": {"metrics": {"exporters": ["nope"]}}}}}}
     found = errors(tmp_path, values)
     assert len(found) == 3, found
-    assert "the URL 'vm:8480' has no scheme" in found[0] and "kof.logz: unknown key" in found[1] and "exporter 'nope' is not defined" in found[2]
+    wanted = ["the URL 'vm:8480' has no scheme", "kof.logz: unknown key", "exporter 'nope' is not defined"]
+    assert all(text in line for text, line in zip(wanted, found, strict=True)), found
 
 
 def test_checking_elsewhere_without_secrets(tmp_path: Path) -> None:

@@ -66,7 +66,8 @@ def test_logins_are_references(role: str, tmp_path: Path) -> None:
 
 def test_tls_by_scheme(tmp_path: Path) -> None:
     options = {"ca_file": "/ca.pem"}
-    values = {"kof": {"metrics": {"endpoint": "https://m/w", "tls_options": options}, "logs": {"endpoint": "http://l/v1/logs", "tls_options": options},
+    values = {"kof": {"metrics": {"endpoint": "https://m/w", "tls_options": options},
+                      "logs": {"endpoint": "http://l/v1/logs", "tls_options": options},
                       "traces": {"endpoint": "https://t"}}}
     exporters = render(tmp_path, values).manifest()["config"]["exporters"]
     assert exporters["prometheusremotewrite"]["tls"] == options
@@ -82,7 +83,8 @@ def test_users_values_lie_over_what_is_generated(tmp_path: Path) -> None:
         "service": {"pipelines": {"traces": {"exporters": ["debug"]}}}}}}
     rendered = render(tmp_path, values)
     config = rendered.manifest()["config"]
-    assert config["exporters"]["prometheusremotewrite"]["tls"] == {} and config["exporters"]["prometheusremotewrite"]["timeout"] == "9s"
+    metrics = config["exporters"]["prometheusremotewrite"]
+    assert metrics["tls"] == {} and metrics["timeout"] == "9s"
     assert "otlphttp/traces" not in config["exporters"]
     assert config["receivers"]["otlp"] == {"protocols": {"http": {"endpoint": "0.0.0.0:4318"}}}
     assert config["receivers"]["prometheus"]["config"]["global"]["external_labels"] == {"clusterName": "mothership"}
@@ -92,7 +94,7 @@ def test_users_values_lie_over_what_is_generated(tmp_path: Path) -> None:
 
 
 def test_several_files_are_laid_over_each_other(tmp_path: Path) -> None:
-    one = write_values(tmp_path, {"global": {"clusterName": "a", "clusterLabel": "cluster"}, "kof": {"basic_auth": False}}, "one.yaml")
+    one = write_values(tmp_path, {"global": {"clusterName": "a", "clusterLabel": "cluster"}}, "one.yaml")
     two = write_values(tmp_path, {"global": {"clusterName": "b"}}, "two.yaml")
     rendered = render_values([one, two], "node")
     labels = rendered.config.get("receivers", "prometheus", "config", "global", "external_labels")
@@ -101,7 +103,8 @@ def test_several_files_are_laid_over_each_other(tmp_path: Path) -> None:
 
 
 def test_without_a_prometheus_receiver_there_is_no_label(tmp_path: Path) -> None:
-    assert "prometheus" not in render(tmp_path, {"collectors": {"node": {"receivers": {"prometheus": None}}}}).config.get("receivers").plain()
+    rendered = render(tmp_path, {"collectors": {"node": {"receivers": {"prometheus": None}}}})
+    assert "prometheus" not in rendered.config.get("receivers").plain()
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -190,6 +193,7 @@ def test_other_generations_and_switched_off(tmp_path: Path) -> None:
         "v.yaml:2: collectors.enabled: the collectors are switched off; set it to true to run them"]
     assert wrong(tmp_path, "collectors:\n  node: {run_as_root: true}\n", generation="0.1.1") == [
         "v.yaml:2: collectors.node: is a key of KOF 0.3.0 and later; leave --generation away"]
-    assert wrong(tmp_path, "", generation="0.3.1") == ["--generation: configuration: the generation '0.3.1' is unknown; did you mean '0.3.0'?"]
+    assert wrong(tmp_path, "", generation="0.3.1") == [
+        "--generation: configuration: the generation '0.3.1' is unknown; did you mean '0.3.0'?"]
     assert wrong(tmp_path, "", role="nodes") == ["--role: configuration: the role 'nodes' is unknown; did you mean 'node'?"]
     assert wrong(tmp_path, "kof: [\n")[0].startswith("v.yaml:2: configuration: not valid YAML")
