@@ -7,7 +7,8 @@ Text becomes an AST (`ast`, by `parser`), the AST becomes closures over an `Env`
 in `paths` and the converters in `functions`. Editors and whole transform statements are built on the same AST.
 """
 
-from kofagent.ottl.condition import Condition, Value, parse_condition, parse_statement, parse_value
+from kofagent.ottl.condition import Condition, Value, infer_context, parse_condition, parse_statement, parse_value
 from kofagent.ottl.errors import EvaluationError, OttlError
 
-__all__ = ["Condition", "EvaluationError", "OttlError", "Value", "parse_condition", "parse_statement", "parse_value"]
+__all__ = ["Condition", "EvaluationError", "OttlError", "Value", "infer_context", "parse_condition", "parse_statement",
+           "parse_value"]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from kofagent.ottl import ast
@@ -70,3 +71,28 @@ def parse_statement(text: str, context: str) -> tuple[ast.Call, Condition | None
     if statement.where is None:
         return statement.editor, None
     return statement.editor, Condition(text, context, Builder(context).condition(statement.where))
+
+
+_SPECIFIC = ("request", "datapoint", "metric", "spanevent", "span", "log", "scope", "resource")
+
+
+def infer_context(text: str, default: str = "resource", *, statement: bool = False) -> str:
+    """The context that the paths of a condition (or statement) are written for, by their first names; `default` without any.
+
+    OttlError as the parsers.
+    """
+    parser = Parser(text)
+    node = parser.statement() if statement else parser.condition()
+    names = {"scope" if n == "instrumentation_scope" else n for n in _first_names(node)}
+    return next((context for context in _SPECIFIC if context in names), default)
+
+
+def _first_names(node: Any) -> Iterator[str]:
+    if isinstance(node, ast.Path):
+        yield node.fields[0].name
+    if dataclasses.is_dataclass(node):
+        for field in dataclasses.fields(node):
+            yield from _first_names(getattr(node, field.name))
+    elif isinstance(node, tuple):
+        for element in node:
+            yield from _first_names(element)

@@ -206,7 +206,8 @@ async def test_detailed_metrics(caplog: pytest.LogCaptureFixture) -> None:
     assert "Value: 1.500000" in lines
     lines = (await printed(all_kinds(), caplog, verbosity="detailed")).splitlines()
     for line in ("Count: 2", "Sum: 15.000000", "Min: 1.000000", "Max: 14.000000", "ExplicitBounds #0: 2.000000",
-                 "Buckets #1, Count: 1", "Exemplar #0", "     -> Value: 15.000000", "     -> FilteredAttributes:", "          -> e: Str(x)",
+                 "Buckets #1, Count: 1", "Exemplar #0", "     -> Value: 15.000000", "     -> FilteredAttributes:",
+                 "          -> e: Str(x)",
                  "Bucket [-1.000000, -0.707107), Count: 1", "Bucket [0, 0], Count: 1", "Bucket (1.414214, 2.000000], Count: 1",
                  "Bucket (2.000000, 2.828427], Count: 1", "QuantileValue #0: Quantile 0.500000, Value 0.400000",
                  "     -> DataType: Empty"):

@@ -1,0 +1,36 @@
+"""`forward`: hands everything from the pipelines that end in it to the pipelines of the same signal that begin with it.
+
+Upstream: connector/forwardconnector of the OpenTelemetry Collector. Fails as its consumers do.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kofagent.config.base import ComponentConfig
+from kofagent.pipeline.component import Connector, Context
+from kofagent.telemetry.answers import all_of
+from kofagent.telemetry.batch import AnyBatch
+
+
+class Config(ComponentConfig):
+    """No options."""
+
+
+class ForwardConnector(Connector):
+    """Joins and splits pipelines."""
+
+    Config = Config
+    columns = True
+
+    def __init__(self, config: Any, context: Context) -> None:
+        super().__init__(config, context)
+        self.outputs = {}
+
+    async def consume(self, batch: AnyBatch) -> None:
+        """As `Consumer.consume`, for all pipelines of the batch's signal."""
+        signal = batch.signal.value
+        await all_of([consumer.consume(batch) for name, consumer in self.outputs.items() if name.split("/", 1)[0] == signal])
+
+
+COMPONENT = ForwardConnector

@@ -1,0 +1,136 @@
+"""Splitting a payload by one condition: what matches and what is left. Records stay bytes but for what a condition looks at."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+from kofagent.ottl import Condition
+from kofagent.ottl.messages import read
+from kofagent.ottl.paths import points
+from kofagent.telemetry.batch import Metadata
+from kofagent.wire import otlp
+from kofagent.wire.varint import length_delimited
+from kofagent.wire.walk import fields
+
+_REMEMBERED = 4096
+Test = Callable[[Callable[[], bool]], bool]
+"""Runs a look at the data and says what it found, also when it failed (`error_mode`)."""
+
+
+class Splitter:
+    """One condition applied to payloads of one signal."""
+
+    def __init__(self, parsed: tuple[Condition | None, str], test: Test) -> None:
+        condition, context = parsed
+        self._condition = condition
+        self._context = context
+        self._test = test
+        # Resources repeat; a condition that asks for the time does not have the same answer twice.
+        self._known: OrderedDict[bytes, bool] | None = None if condition is not None and "Now" in condition.text else OrderedDict()
+
+    def split(self, signal: str, payload: bytes, metadata: Metadata | None) -> tuple[bytes, bytes]:
+        """(matching, rest); one of them is `payload` itself where everything goes one way. ValueError where it is malformed."""
+        condition = self._condition
+        if condition is None:
+            return payload, b""
+        if self._context == "request":
+            return (payload, b"") if self._test(lambda: condition.matches(None, metadata=metadata)) else (b"", payload)
+        if self._context == "resource":
+            return self._by_resource(payload, condition)
+        if self._context == "datapoint":
+            return self._by_point(payload, condition)
+        return self._by_record(payload, condition)
+
+    def _by_resource(self, payload: bytes, condition: Condition) -> tuple[bytes, bytes]:
+        # hot: routing, 0.6 us a resource that was seen before, its bytes are the key and the entries are sliced, not encoded
+        entries = [payload[start:end] for number, kind, start, end in fields(payload) if number == 1 and kind == 2]
+        yes: list[bytes] = []
+        no: list[bytes] = []
+        for entry, view in zip(entries, otlp.resources(payload), strict=True):
+            (yes if self._resource_matches(view.resource, condition) else no).append(entry)
+        if not no:
+            return payload, b""
+        if not yes:
+            return b"", payload
+        return b"".join([length_delimited(1, e) for e in yes]), b"".join([length_delimited(1, e) for e in no])
+
+    def _resource_matches(self, data: bytes, condition: Condition) -> bool:
+        known = self._known
+        if known is not None and data in known:
+            known.move_to_end(data)
+            return known[data]
+        answer = self._test(lambda: condition.matches(read("resource", data)))
+        if known is not None:
+            known[data] = answer
+            if len(known) > _REMEMBERED:
+                known.popitem(last=False)
+        return answer
+
+    def _by_record(self, payload: bytes, condition: Condition) -> tuple[bytes, bytes]:
+        identity = _Identity()
+        decisions: list[bool] = []
+
+        def decide(record: bytes, scope: Any, entry: Any) -> bytes | None:
+            answer = self._test(lambda: condition.matches(*identity.of(entry, scope), read(self._context, record)))
+            decisions.append(answer)
+            return record if answer else None
+
+        yes = otlp.map_records(payload, decide)
+        if all(decisions):
+            return payload, b""
+        if not any(decisions):
+            return b"", payload
+        again: Iterator[bool] = iter(decisions)
+        return yes, otlp.map_records(payload, lambda record, scope, entry: None if next(again) else record)
+
+    def _by_point(self, payload: bytes, condition: Condition) -> tuple[bytes, bytes]:
+        identity = _Identity()
+        rest: list[bytes | None] = []
+        matched = 0
+
+        def decide(record: bytes, scope: Any, entry: Any) -> bytes | None:
+            nonlocal matched
+            metric = read("metric", record)
+            who = identity.of(entry, scope)
+            answers = [self._test(partial(condition.matches, *who, point, metric)) for point in points(metric)]
+            matched += sum(answers)
+            if all(answers) and answers:
+                rest.append(None)
+                return record
+            rest.append(record if not any(answers) else _part(record, [not a for a in answers]))
+            return _part(record, answers) if any(answers) else None
+
+        yes = otlp.map_records(payload, decide)
+        if not matched:
+            return b"", payload
+        if not any(rest):
+            return payload, b""
+        again = iter(rest)
+        return yes, otlp.map_records(payload, lambda record, scope, entry: next(again))
+
+
+class _Identity:
+    """The decoded resource and scope of the record at hand, decoded once for all their records."""
+
+    def __init__(self) -> None:
+        self._resource: tuple[bytes, Any] | None = None
+        self._scope: tuple[bytes, Any] | None = None
+
+    def of(self, entry: Any, scope: Any) -> tuple[Any, Any]:
+        resource_data, scope_data = entry.resource, scope.scope
+        if self._resource is None or self._resource[0] != resource_data:
+            self._resource = resource_data, read("resource", resource_data)
+        if self._scope is None or self._scope[0] != scope_data:
+            self._scope = scope_data, read("scope", scope_data)
+        return self._resource[1], self._scope[1]
+
+
+def _part(record: bytes, keep: list[bool]) -> bytes:
+    """The metric with some of its points."""
+    metric = otlp.parse_metric(record)
+    data = getattr(metric, metric.WhichOneof("data"))
+    otlp.replace(data.points, [p for p, wanted in zip(data.points, keep, strict=True) if wanted])
+    return metric.SerializeToString()  # type: ignore[no-any-return]
