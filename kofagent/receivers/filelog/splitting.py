@@ -201,7 +201,7 @@ class Clean:
 
     def chunk(self, text: bytes) -> bytes:
         """The same lines; the same object when nothing had to be done."""
-        # hot: log line, 0.15 us of which the split is 0.1: no Python code per line unless something is to be trimmed
+        # hot: log line, 0.15 us, most of it the split: no Python code per line unless something is to be trimmed
         lines = text.split(b"\n")
         leading, trailing = self._keeps
         if trailing:
@@ -211,7 +211,8 @@ class Clean:
                 return self._each(lines)
         elif sum(map(len, map(self._probe, lines))) + len(lines) - 1 != len(text):
             return self._each(lines)
-        if lines.count(b"") == 1:
+        lines.pop()
+        if all(lines):
             return text
         return self._joined(lines)
 

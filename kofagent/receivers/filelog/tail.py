@@ -98,6 +98,7 @@ class Tail:
         self.broken = ""
         self.ended = False
         self.renamed = False
+        self.linked = os.path.islink(path)
 
     # Where to start
 

@@ -24,6 +24,8 @@ from kofagent.receivers.filelog.ordering import Ordering
 from kofagent.receivers.filelog.source import GzipSource
 from kofagent.receivers.filelog.tail import Identity, Key, Reading, Tail
 
+_QUICK_POLLS = 4
+"""So many polls in a row may go by sizes only; the next one sees also a file that was rewritten to the size it had."""
 LOST_KEEP_S = 10.0
 """A file that was renamed away or deleted is held open until it was quiet for this long: its writer may not know yet."""
 REMEMBERED = 1024
@@ -54,6 +56,8 @@ class Tracker:
         self._count_unreadable = context.ledger.counter(
             "kofagent_filelog_unreadable_files", "Files that could not be opened or read.", receiver=context.id)
         self._polled = False
+        self._last_paths: list[str] | None = None
+        self._quick_left = 0
         self._warned_empty = False
         self._roots: dict[str, str] = {}
         self._odd: set[str] = set()
@@ -72,6 +76,9 @@ class Tracker:
     def poll(self, now: float) -> None:
         """One look at the disk. `now` is the event loop's clock, in seconds."""
         paths = self._ordering.choose(self._finder.find())
+        if paths is self._last_paths and self._quick():
+            return
+        self._last_paths = paths
         self._report(paths)
         seen: dict[Key, list[str]] = {}
         fresh: list[tuple[str, os.stat_result]] = []
@@ -119,6 +126,21 @@ class Tracker:
             self._polled = True
             self.from_beginning = True
             self._find_rotated_while_down()
+        followed = sum(map(len, seen.values())) == len(paths) and all(key in tails for key in seen)
+        self._quick_left = _QUICK_POLLS if followed else 0
+
+    def _quick(self) -> bool:
+        """A poll when the directories are as they were: asks each open file for its size. False: look closer."""
+        # hot: idle node, 100 files 5 times a second: one lseek each instead of a stat of the whole path
+        if self._quick_left <= 0:
+            return False
+        self._quick_left -= 1
+        seek, end = os.lseek, os.SEEK_END
+        for tail in self.tails.values():
+            if tail.fd < 0 or tail.linked or tail.lost_at is not None or tail.twin is not None or tail.mtime < 0 \
+                    or seek(tail.fd, 0, end) != tail.size:
+                return False
+        return True
 
     # What is reported
 
@@ -240,6 +262,7 @@ class Tracker:
     def _renamed(self, tail: Tail, path: str) -> None:
         """The file has another name now, which its entries carry from here on."""
         tail.path = path
+        tail.linked = os.path.islink(path)
         try:
             attributes = file_attributes(self._config, path, os.stat(path))
         except OSError:
