@@ -173,7 +173,8 @@ ACTIONS = st.one_of(
     st.builds(lambda a, k: {"action": a, "key": k}, st.sampled_from(["delete", "hash"]), KEYS),
     st.builds(lambda a, k: {"action": a, "key": k, "pattern": "^k8s"}, st.sampled_from(["delete", "hash"]), KEYS),
     st.builds(lambda k: {"action": "extract", "key": k, "pattern": "(?P<a>[a-z]+)/(?P<c>.)"}, KEYS),
-    st.builds(lambda k, t: {"action": "convert", "key": k, "converted_type": t}, KEYS, st.sampled_from(["int", "double", "string"])),
+    st.builds(lambda k, t: {"action": "convert", "key": k, "converted_type": t}, KEYS,
+              st.sampled_from(["int", "double", "string"])),
 )
 
 

@@ -1,0 +1,145 @@
+"""Options of `filter`, in upstream's spelling."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from kofagent.config.base import ComponentConfig
+from kofagent.config.filterset import RegexpOptions, compile_filterset
+from kofagent.ottl import OttlError, parse_condition
+from kofagent.telemetry.matching import AttributeBlock, MatchBlock, SeverityBlock, compile_attributes, unfit
+from kofagent.telemetry.signal import Signal
+
+CONTEXTS = {"resource": "resource", "metric": "metric", "datapoint": "datapoint", "log_record": "log", "span": "span",
+            "spanevent": "spanevent"}
+"""The OTTL context of the conditions under each key."""
+
+
+class MetricMatch(ComponentConfig):
+    """`metrics.include` and `metrics.exclude`."""
+
+    match_type: Literal["strict", "regexp", "expr", ""] = Field("", description="strict: equal; regexp: RE2, found anywhere.")
+    regexp: RegexpOptions | None = Field(None, description="Options of match_type regexp.")
+    metric_names: list[str] = Field([], description="Names of metrics.")
+    expressions: list[str] = Field([], description="expr expressions; not supported, write OTTL conditions instead.")
+    resource_attributes: list[AttributeBlock] = Field([], description="Attributes of the resource, all of them.")
+
+    @model_validator(mode="after")
+    def _patterns_compile(self) -> MetricMatch:
+        if self.match_type == "expr" or self.expressions:
+            raise ValueError("match_type expr is not supported; write the expression as an OTTL condition under metrics.metric "
+                             "or metrics.datapoint")
+        if self.metric_names:
+            compile_filterset(self.match_type, self.metric_names)
+        if self.resource_attributes:
+            compile_attributes(self.match_type, self.resource_attributes)
+        return self
+
+
+class LogMatch(ComponentConfig):
+    """`logs.include` and `logs.exclude`: everything that is given must match."""
+
+    match_type: Literal["strict", "regexp", ""] = Field("", description="strict: equal; regexp: RE2, found anywhere.")
+    resource_attributes: list[AttributeBlock] = Field([], description="Attributes of the resource, all of them.")
+    record_attributes: list[AttributeBlock] = Field([], description="Attributes of the record, all of them.")
+    severity_texts: list[str] = Field([], description="Severity texts.")
+    severity_number: SeverityBlock | None = Field(None, description="Severity numbers.")
+    bodies: list[str] = Field([], description="Bodies.")
+
+    def block(self) -> MatchBlock | None:
+        """The same as match properties; None when nothing is given, which upstream ignores. ValueError for wrong patterns."""
+        if not (self.resource_attributes or self.record_attributes or self.severity_texts or self.severity_number or self.bodies):
+            return None
+        return MatchBlock(match_type=self.match_type, resources=self.resource_attributes, attributes=self.record_attributes,
+                          log_severity_texts=self.severity_texts, log_severity_number=self.severity_number, log_bodies=self.bodies)
+
+    @model_validator(mode="after")
+    def _patterns_compile(self) -> LogMatch:
+        self.block()
+        return self
+
+
+class _Conditions(ComponentConfig):
+    """A signal's options: match lists or OTTL conditions, not both."""
+
+    @field_validator(*CONTEXTS, check_fields=False)
+    @classmethod
+    def _parse(cls, value: list[str], info: Any) -> list[str]:
+        for text in value:
+            try:
+                parse_condition(text, CONTEXTS[info.field_name])
+            except OttlError as error:
+                raise ValueError(f"{text!r}: {error}") from None
+        return value
+
+    @model_validator(mode="after")
+    def _one_way(self) -> _Conditions:
+        lists = [n for n in ("include", "exclude") if getattr(self, n, None) is not None]
+        conditions = [n for n in CONTEXTS if getattr(self, n, None)]
+        if lists and conditions:
+            raise ValueError(f"{lists[0]} and the conditions under {conditions[0]} cannot be used together; "
+                             "write the list as a condition too")
+        return self
+
+
+class MetricFilters(_Conditions):
+    """`metrics`."""
+
+    include: MetricMatch | None = Field(None, description="Only these metrics stay.")
+    exclude: MetricMatch | None = Field(None, description="These metrics are left out.")
+    regexp: RegexpOptions | None = Field(None, description="Accepted for compatibility.")
+    resource: list[str] = Field([], description="OTTL conditions; one that is true leaves out the whole resource.")
+    metric: list[str] = Field([], description="OTTL conditions; one that is true leaves out the metric.")
+    datapoint: list[str] = Field([], description="OTTL conditions; one that is true leaves out the data point.")
+
+
+class LogFilters(_Conditions):
+    """`logs`."""
+
+    include: LogMatch | None = Field(None, description="Only these records stay.")
+    exclude: LogMatch | None = Field(None, description="These records are left out.")
+    resource: list[str] = Field([], description="OTTL conditions; one that is true leaves out the whole resource.")
+    log_record: list[str] = Field([], description="OTTL conditions; one that is true leaves out the record.")
+
+
+class TraceFilters(_Conditions):
+    """`traces`."""
+
+    resource: list[str] = Field([], description="OTTL conditions; one that is true leaves out the whole resource.")
+    span: list[str] = Field([], description="OTTL conditions; one that is true leaves out the span.")
+    spanevent: list[str] = Field([], description="OTTL conditions; one that is true leaves out the span's event.")
+
+
+class SpanLists(ComponentConfig):
+    """`spans`: the older match lists of traces."""
+
+    include: MatchBlock | None = Field(None, description="Only these spans stay.")
+    exclude: MatchBlock | None = Field(None, description="These spans are left out.")
+
+    @field_validator("include", "exclude")
+    @classmethod
+    def _for_spans(cls, value: MatchBlock | None) -> MatchBlock | None:
+        wrong = unfit(value, Signal.TRACES) if value is not None else []
+        if wrong:
+            raise ValueError(f"spans do not have {', '.join(wrong)}")
+        return value
+
+
+class Config(ComponentConfig):
+    """Options of filter."""
+
+    error_mode: Literal["propagate", "ignore", "silent"] = Field(
+        "propagate", description="A condition that fails: propagate drops the payload, ignore logs and goes on, silent goes on.")
+    metrics: MetricFilters = Field(MetricFilters(), description="Filters of metrics.")
+    logs: LogFilters = Field(LogFilters(), description="Filters of logs.")
+    spans: SpanLists = Field(SpanLists(), description="Match lists of traces.")
+    traces: TraceFilters = Field(TraceFilters(), description="Conditions of traces.")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Config:
+        if (self.spans.include or self.spans.exclude) and (self.traces.resource or self.traces.span or self.traces.spanevent):
+            raise ValueError("spans.include or spans.exclude and conditions under traces cannot be used together; "
+                             "write the list as a condition too")
+        return self

@@ -1,0 +1,158 @@
+"""The rules of a filter: each says of a resource, a record, a point or an event whether it is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from google.protobuf.message import DecodeError
+from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from kofagent.ottl import Condition, EvaluationError, parse_condition
+from kofagent.processors.filter.options import Config, MetricMatch
+from kofagent.telemetry.batch import Metadata
+from kofagent.telemetry.matching import MatchBlock, RecordMatch, compile_attributes
+from kofagent.telemetry.signal import Signal
+from kofagent.wire import edit
+
+_REMEMBERED = 10_000
+MESSAGES: dict[Signal, Any] = {Signal.LOGS: LogRecord, Signal.METRICS: Metric, Signal.TRACES: Span}
+
+
+class NotText(EvaluationError):
+    """A message has strings that are not UTF-8, so a condition cannot be asked about it."""
+
+
+class Around:
+    """What is around a record: the resource and scope as bytes, decoded when a condition asks."""
+
+    __slots__ = ("_resource", "_scope", "metadata", "resource", "scope")
+
+    def __init__(self, resource: bytes, metadata: Metadata | None) -> None:
+        self.resource = resource
+        self.scope = b""
+        self.metadata = metadata
+        self._resource: Any = None
+        self._scope: Any = None
+
+    def enter(self, scope: bytes) -> None:
+        """What follows belongs to this scope."""
+        self.scope = scope
+        self._scope = None
+
+    def resource_message(self) -> Any:
+        """The Resource message. EvaluationError where it cannot be decoded."""
+        if self._resource is None:
+            self._resource = decode(Resource, self.resource)
+        return self._resource
+
+    def scope_message(self) -> Any:
+        """The InstrumentationScope message. EvaluationError where it cannot be decoded."""
+        if self._scope is None:
+            self._scope = decode(InstrumentationScope, self.scope)
+        return self._scope
+
+
+def decode(message: Any, data: bytes) -> Any:
+    """A message of Google's; NotText where it cannot be decoded."""
+    try:
+        return message.FromString(data)
+    except DecodeError:
+        raise NotText("the message has text that is not UTF-8") from None
+
+
+class ResourceRule(NamedTuple):
+    """Leaves out a whole resource."""
+
+    name: str
+    skips: Callable[[Around], bool]
+
+
+class RecordRule(NamedTuple):
+    """Leaves out a record; `skips` is given its bytes."""
+
+    name: str
+    skips: Callable[[Around, bytes], bool]
+
+
+class ConditionRule(NamedTuple):
+    """An OTTL condition on decoded messages."""
+
+    name: str
+    condition: Condition
+
+
+class Rules:
+    """All rules of a signal, in the order they are asked."""
+
+    def __init__(self, config: Config, signal: Signal) -> None:
+        self.resource: list[ResourceRule] = []
+        self.lists: list[RecordRule] = []
+        self.records: list[ConditionRule] = []
+        self.parts: list[ConditionRule] = []
+        """Of data points or span events."""
+        if signal is Signal.METRICS:
+            self._metric_lists(config.metrics.include, config.metrics.exclude)
+            self._conditions("metrics", config.metrics.resource, {"metric": config.metrics.metric},
+                             {"datapoint": config.metrics.datapoint})
+        elif signal is Signal.LOGS:
+            include, exclude = (b.block() if b is not None else None for b in (config.logs.include, config.logs.exclude))
+            self._lists("logs", include, exclude, signal)
+            self._conditions("logs", config.logs.resource, {"log_record": config.logs.log_record}, {})
+        else:
+            self._lists("spans", config.spans.include, config.spans.exclude, signal)
+            self._conditions("traces", config.traces.resource, {"span": config.traces.span}, {"spanevent": config.traces.spanevent})
+
+    def __bool__(self) -> bool:
+        return bool(self.resource or self.lists or self.records or self.parts)
+
+    def _lists(self, name: str, include: MatchBlock | None, exclude: MatchBlock | None, signal: Signal) -> None:
+        for block, word, skip_on in ((include, "include", False), (exclude, "exclude", True)):
+            if block is not None:
+                self.lists.append(_record_rule(f"{name}.{word}", RecordMatch(block, signal), skip_on))
+
+    def _metric_lists(self, include: MetricMatch | None, exclude: MetricMatch | None) -> None:
+        for block, word, skip_on in ((include, "include", False), (exclude, "exclude", True)):
+            if block is None:
+                continue
+            if block.resource_attributes:
+                test = compile_attributes(block.match_type, block.resource_attributes)
+                self.resource.append(ResourceRule(f"metrics.{word}.resource_attributes", _remembered(test, skip_on)))
+            if block.metric_names:
+                names = MatchBlock(match_type=block.match_type or "strict", metric_names=block.metric_names)
+                self.lists.append(_record_rule(f"metrics.{word}.metric_names", RecordMatch(names, Signal.METRICS), skip_on))
+
+    def _conditions(self, name: str, resource: list[str], records: dict[str, list[str]], parts: dict[str, list[str]]) -> None:
+        for i, text in enumerate(resource):
+            condition = parse_condition(text, "resource")
+            self.resource.append(ResourceRule(f"{name}.resource[{i}]", _resource_condition(condition)))
+        for into, group in ((self.records, records), (self.parts, parts)):
+            for key, texts in group.items():
+                context = "log" if key == "log_record" else key
+                into.extend(ConditionRule(f"{name}.{key}[{i}]", parse_condition(text, context)) for i, text in enumerate(texts))
+
+
+def _record_rule(name: str, match: RecordMatch, skip_on: bool) -> RecordRule:
+    return RecordRule(name, lambda around, record: match.match(around.resource, around.scope, record) is skip_on)
+
+
+def _resource_condition(condition: Condition) -> Callable[[Around], bool]:
+    return lambda around: condition.matches(around.resource_message(), metadata=around.metadata)
+
+
+def _remembered(test: Callable[[Any], bool], skip_on: bool) -> Callable[[Around], bool]:
+    known: dict[bytes, bool] = {}
+
+    def skips(around: Around) -> bool:
+        answer = known.get(around.resource)
+        if answer is None:
+            if len(known) >= _REMEMBERED:
+                known.clear()
+            answer = known[around.resource] = test(edit.attributes(around.resource, edit.RESOURCE)) is skip_on
+        return answer
+
+    return skips
