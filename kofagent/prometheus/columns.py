@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from kofagent.telemetry.series import Series
+from kofagent.telemetry.series import Family, Series, encode_labels
 
 
 class Columns(list[Series]):
@@ -19,6 +19,25 @@ class Columns(list[Series]):
     def __init__(self, series: Iterable[Series] = ()) -> None:
         super().__init__(series)
         self.plans: list[tuple[Any, list[Any]]] = []
+
+
+_SHARED: dict[tuple[str, str], tuple[tuple[str, str], bytes]] = {}
+"""Label pairs that were seen lately with their bytes: series of a target, and of targets alike, share most of theirs."""
+_SHARED_MOST = 50_000
+
+
+def make_series(labels: tuple[tuple[str, str], ...], family: Family | None) -> Series:
+    """The series of final labels, sharing label pairs with other series."""
+    if len(_SHARED) > _SHARED_MOST:
+        _SHARED.clear()
+    pairs, wires = [], []
+    for pair in labels:
+        known = _SHARED.get(pair)
+        if known is None:
+            known = _SHARED[pair] = pair, encode_labels((pair,))
+        pairs.append(known[0])
+        wires.append(known[1])
+    return Series(tuple(pairs), family, b"".join(wires))
 
 
 class TargetResource(dict[str, str]):

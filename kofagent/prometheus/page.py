@@ -14,7 +14,7 @@ from decimal import Decimal
 from itertools import compress
 from operator import ne
 
-from kofagent.prometheus.columns import Columns
+from kofagent.prometheus.columns import Columns, make_series
 from kofagent.prometheus.text import ExemplarText, Meta, ParseError, Sample, number, scan, scan_line
 from kofagent.telemetry.series import Exemplar, Family, Series
 
@@ -99,13 +99,15 @@ class PageReader:
         self._last: Scraped | None = None
         # The series of the last page that was not plain.
         self._uneven = Columns()
+        self._timed_entries: list[Entry] | None = None
+        self._timed_mask: list[bool] = []
 
     def read(self, page: bytes, openmetrics: bool, now_ms: int) -> Scraped:
         """The samples of a page. ParseError or ValueError when it must not be used; call `fail` then."""
         if openmetrics is not self._format:
             self._format = openmetrics
             self._raw = {}
-            self._comments = self._lines = self._entries = None
+            self._comments = self._lines = self._entries = self._timed_entries = None
         lines = page.split(b"\n")
         scraped = self._mostly_unchanged(lines)
         return scraped if scraped is not None else self._known(page, lines, openmetrics, now_ms)
@@ -114,7 +116,7 @@ class PageReader:
         """The scrape failed: all series of the last page end now. What is known of their text is kept."""
         stale = tuple(self._tracked)
         self._tracked = {}
-        self._lines = self._entries = self._last = None
+        self._lines = self._entries = self._last = self._timed_entries = None
         if len(self._raw) > 2 * self._good + 1000:
             self._raw, self._interned = {}, {}
         return stale
@@ -206,38 +208,48 @@ class PageReader:
         exemplars: dict[int, ExemplarText] = {}
         if None in found:
             missing = [i for i, entry in enumerate(found) if entry is None]
-            # Lines of known series that carry a time of their own.
-            timed = []
+            stamps = None if openmetrics else self._timed(found, keys, texts, missing)
             for i in missing:
-                key, _, text = keys[i].rpartition(b" ")
-                entry = self._raw.get(key)
-                if entry is not None and texts[i].isdigit() and len(texts[i]) < 16 and not openmetrics:
-                    timed.append((i, int(texts[i])))
-                    found[i], keys[i], texts[i] = entry, key, text
-            if timed:
-                stamps = [None] * len(samples)
-                for i, stamp in timed:
-                    stamps[i] = stamp
-            if len(timed) < len(missing):
-                for i in missing:
-                    if found[i] is not None:
-                        continue
-                    item = scan_line(samples[i], openmetrics)
-                    if not isinstance(item, Sample):
-                        raise ValueError("not a sample")
-                    found[i], texts[i] = self._entry(item), b"%r" % item.value
-                    if item.timestamp_ms is not None or item.exemplar is not None:
-                        keys[i] = item.raw
-                        if item.timestamp_ms is not None:
-                            stamps = stamps or [None] * len(samples)
-                            stamps[i] = item.timestamp_ms
-                        if item.exemplar is not None:
-                            exemplars[i] = item.exemplar
-                    self._raw[keys[i]] = found[i]  # type: ignore[assignment]
+                if found[i] is not None:
+                    continue
+                item = scan_line(samples[i], openmetrics)
+                if not isinstance(item, Sample):
+                    raise ValueError("not a sample")
+                found[i], texts[i] = self._entry(item), b"%r" % item.value
+                if item.timestamp_ms is not None or item.exemplar is not None:
+                    keys[i] = item.raw
+                    if item.timestamp_ms is not None:
+                        stamps = stamps or [None] * len(samples)
+                        stamps[i] = item.timestamp_ms
+                    if item.exemplar is not None:
+                        exemplars[i] = item.exemplar
+                self._raw[keys[i]] = found[i]  # type: ignore[assignment]
         values = _floats(texts)
         if values is None:
             values = [number(text) for text in texts]
         return found, values, stamps, exemplars, keys  # type: ignore[return-value]
+
+    def _timed(self, found: list[Entry | None], keys: list[bytes], texts: list[bytes],
+               missing: list[int]) -> list[int | None] | None:
+        """Recognises lines of known series that carry a time of their own, as all of cadvisor's do.
+
+        Fills in their entry, key and value, and returns the times.
+        """
+        parts = [keys[i].rpartition(b" ") for i in missing]
+        entries = list(map(self._raw.get, [part[0] for part in parts]))
+        stamps = [texts[i] for i in missing]
+        if len(missing) == len(found) and None not in entries and b"".join(stamps).isdigit() and max(map(len, stamps)) < 16:
+            found[:] = entries
+            keys[:] = [part[0] for part in parts]
+            texts[:] = [part[2] for part in parts]
+            return list(map(int, stamps))
+        out: list[int | None] | None = None
+        for i, (key, _, text), entry, stamp in zip(missing, parts, entries, stamps, strict=True):
+            if entry is not None and stamp.isdigit() and len(stamp) < 16:
+                out = out or [None] * len(found)
+                out[i] = int(stamp)
+                found[i], keys[i], texts[i] = entry, key, text
+        return out
 
     def _scan(self, page: bytes, openmetrics: bool) -> _Columns:
         """The same columns by the complete tokenizer alone."""
@@ -261,9 +273,8 @@ class PageReader:
             return DROPPED
         series = self._interned.get(labels)
         if series is None:
-            series = Series(labels)
-            series.family = self.family_of(series.name)
-            self._interned[labels] = series
+            series = make_series(labels, self.family_of(dict(labels)["__name__"]))
+            self._interned[series.labels] = series
         return series
 
     def _bounds(self, labels: Labels) -> Labels:
@@ -292,7 +303,7 @@ class PageReader:
                 if family is None:
                     family = self.families[item.family] = Family(item.family)
                 setattr(family, item.kind, item.text)
-        self._entries = self._lines = None
+        self._entries = self._lines = self._timed_entries = None
         self._uneven = Columns()
         for series in self._interned.values():
             series.family = self.family_of(series.name)
@@ -309,6 +320,7 @@ class PageReader:
             return self._irregular(entries, values, keys, None, {}, now_ms=0)
         scraped = Scraped(series, list(compress(values, mask)) if dropped else values, len(entries), len(series))
         self._settle(scraped, dict.fromkeys(series), keys, entries)
+        self._timed_entries = None
         self._last, self._entries, self._mask, self._lines = scraped, entries, mask if dropped else None, lines
         if lines is not None:
             slots, at, flags = [], 0, iter(mask)
@@ -326,6 +338,12 @@ class PageReader:
     def _irregular(self, entries: list[Entry], values: list[float], keys: list[bytes], stamps: list[int | None] | None,
                    exemplars: dict[int, ExemplarText], *, now_ms: int) -> Scraped:
         """A page with times of its own, exemplars or duplicates: sample by sample."""
+        if (not exemplars and stamps is not None and entries == self._timed_entries and None not in stamps and not self._track
+                and max(stamps) <= now_ms + AHEAD_MS):  # type: ignore[type-var, operator]
+            mask = self._timed_mask
+            scraped = Scraped(self._uneven, list(compress(values, mask)), len(entries), len(self._uneven))
+            scraped.timestamps = list(compress(stamps, mask))
+            return scraped
         scraped = Scraped([], [], len(entries), 0)
         series: list[Series] = []
         tracked: dict[Series, None] = {}
@@ -360,6 +378,10 @@ class PageReader:
         if not same or tracked.keys() != self._tracked.keys():
             self._settle(scraped, tracked, keys, entries)
         self._lines = self._entries = self._last = None
+        # Next time, the same series in the same order with nothing but times and values changed needs none of the above.
+        regular = stamps is not None and None not in stamps and not exemplars and len(series) == scraped.kept and not self._tracked
+        self._timed_entries = entries if regular else None
+        self._timed_mask = [entry is not DROPPED for entry in entries] if regular else []
         return scraped
 
     def _settle(self, scraped: Scraped, tracked: dict[Series, None], keys: list[bytes], entries: list[Entry]) -> None:

@@ -203,6 +203,9 @@ class ScrapeLoop:
             return empty, f"sample limit exceeded ({error.kept} samples, limit {self._job.sample_limit})", size
         except (FetchError, ValueError) as error:
             return empty, str(error), size
+        except Exception:
+            self._log.exception("job %s: %s: a fault in the scraper", self._job.job_name, self.target.url)
+            return empty, "a fault in the scraper, see its log", size
         if scraped.duplicates:
             self._complain(f"{scraped.duplicates} samples of series that are twice on the page were left out", False)
         if scraped.out_of_bounds:

@@ -188,7 +188,6 @@ def finisher(job: ScrapeConfig, rules: Rules, target: Mapping[str, str],
     scheme = job.metric_name_validation_scheme
     honor = job.honor_labels
     limited = bool(job.label_limit or job.label_name_length_limit or job.label_value_length_limit)
-    shared: dict[tuple[str, str], tuple[str, str]] = {}
 
     def finish(pairs: Pairs) -> Pairs | None:
         labels = dict(pairs)
@@ -208,10 +207,7 @@ def finisher(job: ScrapeConfig, rules: Rules, target: Mapping[str, str],
             _check_limits(job, labels)
         for name, value in external.items():
             labels.setdefault(name, value)
-        # Most series of a target share most of their labels: one object for each pair.
-        if len(shared) > 50_000:
-            shared.clear()
-        return tuple([shared.setdefault(pair, pair) for pair in sorted_labels(labels)])
+        return sorted_labels(labels)
 
     return finish
 

@@ -60,6 +60,9 @@ _TEXT_META = re.compile(rb"#[ \t]+(HELP|TYPE)[ \t]+")
 _TOKEN = re.compile(rb"[^ \n]+")
 _DIGITS = re.compile(rb"[0-9]+")
 _NUMBER = re.compile(rb"(?i:[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?|inf(?:inity)?)|nan)\Z")
+_SIMPLE = re.compile(rb'([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{((?:[a-zA-Z_][a-zA-Z0-9_]*="[^"\\\n]*"(?:,|(?=\})))*)\})?'
+                     rb' ([^ \t{\n]+)\Z')
+_PAIR = re.compile(rb'([a-zA-Z_][a-zA-Z0-9_]*)="([^"]*)"')
 _ESCAPE = re.compile(r'\\(["\\n])')
 _HELP_ESCAPE = re.compile(r"\\([\\n])")
 _INT64 = 1 << 63
@@ -346,8 +349,23 @@ def _milliseconds(text: bytes) -> int:
     return int(seconds * 1000)
 
 
+def _simple(match: re.Match[bytes]) -> Sample:
+    """A sample line without escapes, quoted names, time or exemplar: the same in both formats."""
+    name, block, text = match.groups()
+    raw = match.string[:match.start(3) - 1]
+    pairs = [("__name__", name.decode())]
+    if block:
+        pairs += [(key.decode(), _decode(value, "a label value")) for key, value in _PAIR.findall(block)]
+        if len({key for key, _ in pairs}) != len(pairs):
+            raise ValueError("a label name is not unique")
+    return Sample(raw, tuple([pair for pair in pairs if pair[1]]), number(text), None, None)
+
+
 def scan_line(line: bytes, openmetrics: bool) -> Meta | Sample | None:
     """One line without its newline, by itself; None for a comment or a blank line. ValueError when it is not a whole line."""
+    match = _SIMPLE.match(line)
+    if match is not None:
+        return _simple(match)
     reader: _Reader = _OpenMetrics(line + b"\n") if openmetrics else _Text(line + b"\n")
     item, at = reader.next(0)
     if at != len(line) + 1:

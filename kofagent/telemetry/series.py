@@ -42,10 +42,10 @@ class Series:
 
     __slots__ = ("__weakref__", "family", "labels", "wire")
 
-    def __init__(self, labels: tuple[tuple[str, str], ...], family: Family | None = None) -> None:
+    def __init__(self, labels: tuple[tuple[str, str], ...], family: Family | None = None, wire: bytes | None = None) -> None:
         self.labels = labels
         self.family = family
-        self.wire = encode_labels(labels)
+        self.wire = encode_labels(labels) if wire is None else wire
 
     @property
     def name(self) -> str:
