@@ -105,10 +105,17 @@ def _zstd(data: bytes, limit: int) -> bytes:
     if zstandard.frame_content_size(data) > limit:
         raise TooLarge
     # 8 MiB of window is what RFC 8878 asks of every decoder; more would let a header of some bytes take memory
-    reader = zstandard.ZstdDecompressor(max_window_size=8 * 1024 * 1024).stream_reader(data, read_across_frames=True)
-    out = reader.read(limit + 1)
+    decoder = zstandard.ZstdDecompressor(max_window_size=8 * 1024 * 1024)
+    out = decoder.stream_reader(data, read_across_frames=True).read(limit + 1)
     if len(out) > limit:
         raise TooLarge
+    # The reader takes a stream that is cut off for its end. Now that the size is known to be small, ask the one that can tell.
+    while data:
+        frame = decoder.decompressobj()
+        frame.decompress(data)
+        if not frame.eof:
+            raise CorruptBody("stream cut off")
+        data = frame.unused_data
     return bytes(out)
 
 
@@ -148,13 +155,14 @@ def _snappy_framed(data: bytes, limit: int) -> bytes:
 def _lz4(data: bytes, limit: int) -> bytes:
     from cramjam import lz4
 
-    stream = lz4.Decompressor()
-    out, size = [], 0
-    for start in range(0, len(data), 65536):
-        stream.decompress(data[start:start + 65536])
-        part = bytes(stream.flush())
-        size += len(part)
-        if size > limit:
-            raise TooLarge
-        out.append(part)
-    return b"".join(out)
+    # pages of the buffer that nothing is written to cost no memory
+    buffer = bytearray(limit + 1)
+    try:
+        size = lz4.decompress_into(data, buffer)
+    except Exception as error:
+        if "failed to write whole buffer" in str(error):  # the only word it has for a full one
+            raise TooLarge from None
+        raise
+    if size > limit:
+        raise TooLarge
+    return bytes(buffer[:size])

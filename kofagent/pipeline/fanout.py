@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from kofagent.prometheus.otlp import to_otlp
 from kofagent.telemetry.batch import AnyBatch, MetricBatch
 from kofagent.pipeline.component import Consumer
 from kofagent.telemetry.refused import Refused
@@ -19,7 +18,11 @@ class AsOtlp:
 
     async def consume(self, batch: AnyBatch) -> None:
         """Converts scraped samples, passes everything else."""
-        await self._next.consume(to_otlp(batch) if isinstance(batch, MetricBatch) else batch)
+        if isinstance(batch, MetricBatch):
+            from kofagent.prometheus.otlp import to_otlp  # its protobuf modules cost memory nobody needs without scraping
+
+            batch = to_otlp(batch)
+        await self._next.consume(batch)
 
 
 class FanOut:

@@ -1,0 +1,179 @@
+"""The HTTP client against a real server: redirects, limits, broken connections, certificates."""
+
+import asyncio
+import datetime
+import email.utils
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from kofagent.config.blocks import HttpClientBlock
+from kofagent.net.address import join_endpoint, split_endpoint
+from kofagent.net.client import HttpClient, retry_after_seconds
+from kofagent.pipeline.component import StartError
+from kofagent.telemetry.refused import Refused
+from tests.support.components import FakeHost, make_context
+from tests.support.servers import certificate
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Serve = Callable[..., Awaitable[str]]
+
+
+@pytest.fixture
+async def serve() -> AsyncIterator[Serve]:
+    runners: list[web.AppRunner] = []
+
+    async def start(handler: Handler, context: ssl.SSLContext | None = None) -> str:
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", handler)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+        runners.append(runner)
+        return f"{'https' if context else 'http'}://127.0.0.1:{runner.addresses[0][1]}"
+
+    yield start
+    for runner in runners:
+        await runner.cleanup()
+
+
+async def client(options: dict[str, Any] | None = None, host: FakeHost | None = None) -> HttpClient:
+    it = HttpClient(HttpClientBlock.model_validate(options or {}), make_context("exporter", "x", host))
+    await it.start()
+    return it
+
+
+async def test_headers_compression_and_a_bounded_answer(serve: Serve) -> None:
+    seen: list[tuple[dict[str, str], bytes]] = []
+
+    async def handler(request: web.Request) -> web.Response:
+        seen.append(({k.lower(): v for k, v in request.headers.items()}, await request.read()))
+        return web.Response(status=418, body=b"x" * 1_000_000)
+
+    url = await serve(handler)
+    it = await client({"headers": {"X-Scope": "t1", "user-agent": "mine"}})
+    answer = await it.request("POST", url + "/p", b"body" * 100, {"Content-Type": "a/b"}, compress=True)
+    assert (answer.status, len(answer.body)) == (418, 65536)
+    headers, body = seen[0]
+    assert body == b"body" * 100  # the server undid the gzip
+    assert (headers["x-scope"], headers["user-agent"], headers["content-encoding"]) == ("t1", "mine", "gzip")
+    assert len((await it.request("GET", url, limit=10)).body) == 10
+    await it.stop()
+
+
+async def test_a_redirect_to_another_host_takes_no_secret_along(serve: Serve) -> None:
+    seen: list[tuple[str, bool, bool, bytes]] = []
+
+    async def target(request: web.Request) -> web.Response:
+        seen.append((request.path, "Authorization" in request.headers, "X-Key" in request.headers, await request.read()))
+        return web.Response()
+
+    other = await serve(target)
+
+    async def first(request: web.Request) -> web.Response:
+        if request.path == "/here":
+            return await target(request)
+        raise web.HTTPTemporaryRedirect(other + "/there" if request.path == "/out" else "/here")
+
+    class Auth:
+        async def request_headers(self, metadata: object) -> dict[str, str]:
+            return {"Authorization": "Basic c2VjcmV0"}
+
+    url = await serve(first)
+    it = await client({"headers": {"X-Key": "s"}, "auth": {"authenticator": "basicauth"}}, FakeHost({"basicauth": Auth()}))
+    await it.request("POST", url + "/in", b"data")
+    await it.request("POST", url + "/out", b"data")
+    assert seen == [("/here", True, True, b"data"), ("/there", False, False, b"data")]
+    await it.stop()
+
+
+async def test_redirect_loops_and_downgrades_are_refused(serve: Serve, tmp_path: Path) -> None:
+    async def loop(request: web.Request) -> web.Response:
+        raise web.HTTPTemporaryRedirect("/again")
+
+    plain = await serve(loop)
+    it = await client()
+    with pytest.raises(Refused):
+        await it.request("POST", plain, b"x")
+    await it.stop()
+    cert, key = certificate(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+
+    async def down(request: web.Request) -> web.Response:
+        raise web.HTTPTemporaryRedirect(plain)
+
+    url = await serve(down, context)
+    it = await client({"tls": {"ca_file": str(cert)}})
+    with pytest.raises(Refused):
+        await it.request("POST", url, b"x")
+    await it.stop()
+
+
+async def test_tls_is_verified_and_what_is_wrong_is_said(serve: Serve, tmp_path: Path) -> None:
+    cert, key = certificate(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+
+    async def ok(request: web.Request) -> web.Response:
+        return web.Response(text="hi")
+
+    url = await serve(ok, context)
+    for options, good in (({}, False), ({"tls": {"ca_file": str(cert)}}, True), ({"tls": {"insecure_skip_verify": True}}, True),
+                          ({"tls": {"ca_file": str(cert), "server_name_override": "elsewhere"}}, False),
+                          ({"tls": {"ca_pem": cert.read_text(), "server_name_override": "localhost"}}, True)):
+        it = await client(options)
+        if good:
+            assert (await it.request("GET", url)).body == b"hi"
+        else:
+            with pytest.raises(Refused, match="certificate|TLS"):
+                await it.request("GET", url)
+        await it.stop()
+    for bad, words in (({"ca_file": "/nonexistent.pem"}, "ca_file /nonexistent.pem"), ({"ca_file": str(key)}, "PEM"),
+                       ({"cert_file": str(cert)}, "go together")):
+        with pytest.raises(StartError, match=words):
+            await client({"tls": bad})
+
+
+async def test_broken_connections_and_timeouts_are_retryable(serve: Serve) -> None:
+    hold = asyncio.Event()
+
+    async def stall(request: web.Request) -> web.Response:
+        await hold.wait()
+        return web.Response()
+
+    async def cut(request: web.Request) -> web.Response:
+        assert request.transport is not None
+        request.transport.abort()
+        return web.Response()
+
+    it = await client({"timeout": "100ms"})
+    for url, reason in ((await serve(stall), "timeout"), (await serve(cut), "connection"), ("http://127.0.0.1:1", "connection")):
+        with pytest.raises(Refused) as error:
+            await it.request("POST", url, b"x")
+        assert (error.value.reason, error.value.permanent) == (reason, False)
+    hold.set()
+    await it.stop()
+
+
+def test_retry_after() -> None:
+    assert retry_after_seconds({"Retry-After": "7"}) == 7
+    assert retry_after_seconds({"Retry-After": "soon"}) is None
+    assert retry_after_seconds({}) is None
+    date = email.utils.format_datetime(datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=100))
+    assert 90 < (retry_after_seconds({"Retry-After": date}) or 0) <= 100
+    assert retry_after_seconds({"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0
+
+
+def test_endpoints() -> None:
+    assert split_endpoint("localhost:4317") == ("localhost", 4317)
+    assert split_endpoint(":4317") == ("", 4317)
+    assert split_endpoint("[::1]:1") == ("::1", 1)
+    assert join_endpoint("::1", 1) == "[::1]:1"
+    for bad in ("localhost", "http://localhost:1", "::1:4317", "localhost:http", "localhost:70000"):
+        with pytest.raises(ValueError):
+            split_endpoint(bad)
