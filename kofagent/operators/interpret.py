@@ -62,15 +62,15 @@ class PlainStream:
             lines.pop()
         self.feed_entries(lines, observed_ns)
 
-    def feed_entries(self, entries: Sequence[bytes | str], observed_ns: int,
+    def feed_entries(self, entries: Sequence[bytes | str | memoryview], observed_ns: int,
                      extra: Sequence[Mapping[str, Any]] | None = None) -> None:
-        """Entries already split; `extra` are attributes of each one's own."""
+        """Entries already split; `extra` are attributes of each one's own. Bodies of bytes (memoryview) need `extra`."""
         for i, line in enumerate(entries):
             self.feed(line, observed_ns, extra[i] if extra is not None else None)
 
-    def feed(self, line: bytes | str, observed_ns: int, extra: Mapping[str, Any] | None = None) -> None:
-        """One entry."""
-        body = line if isinstance(line, str) else line.decode("utf-8", "replace")
+    def feed(self, line: bytes | str | memoryview, observed_ns: int, extra: Mapping[str, Any] | None = None) -> None:
+        """One entry; a memoryview is a body of bytes (`encoding: nop`)."""
+        body = line if isinstance(line, str) else bytes(line) if isinstance(line, memoryview) else line.decode("utf-8", "replace")
         attributes = deep(self.attributes)
         if extra:
             attributes.update(extra)
