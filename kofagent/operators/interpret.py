@@ -62,7 +62,7 @@ class PlainStream:
             lines.pop()
         self.feed_entries(lines, observed_ns)
 
-    def feed_entries(self, entries: Sequence[bytes | str | memoryview], observed_ns: int,
+    def feed_entries(self, entries: Sequence[bytes | str], observed_ns: int,
                      extra: Sequence[Mapping[str, Any]] | None = None) -> None:
         """Entries already split; `extra` are attributes of each one's own. Bodies of bytes (memoryview) need `extra`."""
         for i, line in enumerate(entries):
