@@ -61,6 +61,10 @@ class FileLogReceiver(Receiver):
             dropped=lambda reason, n: ledger.dropped(context.id, Signal.LOGS, reason, n),
             filtered=lambda rule, n: ledger.filtered(context.id, Signal.LOGS, rule, n), log=context.log)
 
+    def explain(self) -> str:
+        """What the operators were compiled to."""
+        return self.reading.chain.explain()
+
     async def start(self) -> None:
         """Takes up the checkpoints and begins to poll. StartError when the storage extension is not there."""
         await self.open()

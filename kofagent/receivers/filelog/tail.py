@@ -20,7 +20,7 @@ from kofagent.receivers.filelog.source import CHUNK, GzipSource, PlainSource, So
 from kofagent.receivers.filelog.splitting import Clean, Limit, Lines, make_splitter, trimmer
 
 if TYPE_CHECKING:
-    from kofagent.operators.chain import Stream
+    from kofagent.operators.chain import PlainStream as Stream
 
 GUARD = 64
 """Bytes before the offset that are compared before reading on: a file that was truncated and grew again shows there."""
@@ -60,7 +60,7 @@ class Reading:
         self.trim = trimmer(leading, trailing)
         self.clean = Clean(leading, trailing)
         self.header = Header(config.header, self.encoding, chain) if config.header else None
-        self.extras = config.include_file_record_number or config.include_file_record_offset
+        self.extras = config.include_file_record_number or config.include_file_record_offset or self.encoding.whole
         self.by_line = isinstance(self.splitter, Lines) and not self.extras
         """True when a chunk of lines can go to the operators as it is."""
 
@@ -286,25 +286,25 @@ class Tail:
         text = reading.encoding.text(block)
         if not reading.encoding.replace and not _valid(text):
             spans, _ = reading.splitter.split(block, False)
-            self._feed(block, spans, observed_ns)
+            self._feed(block, spans, observed_ns, raw=True)
             return
         text = reading.clean.chunk(text)
         if text:
             self._stream().feed_chunk(text, observed_ns)
 
-    def _feed(self, data: bytes, spans: list[tuple[int, int, int]], observed_ns: int) -> None:
-        """Feeds entries that are split already."""
+    def _feed(self, data: bytes, spans: list[tuple[int, int, int]], observed_ns: int, raw: bool = False) -> None:
+        """Feeds entries that are split already; `raw`: some may be no text."""
         reading = self.reading
         config, text, trim = reading.config, reading.encoding.text, reading.trim
-        entries: list[bytes | str] = []
+        entries: list[bytes | str | memoryview] = []
         extra: list[Mapping[str, Any]] = []
         for offset, start, stop in spans:
             self.number += 1
             entry = trim(text(data[start:stop]))
             if not entry:
                 continue
-            entries.append(entry if reading.encoding.whole else _body(entry))
-            if reading.extras:
+            entries.append(memoryview(entry) if reading.encoding.whole else _body(entry))
+            if reading.extras or raw:
                 attributes: dict[str, Any] = {}
                 if config.include_file_record_number:
                     attributes["log.file.record_number"] = self.number
@@ -312,7 +312,7 @@ class Tail:
                     attributes["log.file.record_offset"] = self.fed + offset
                 extra.append(attributes)
         if entries:
-            self._stream().feed_entries(entries, observed_ns, extra if reading.extras else None)
+            self._stream().feed_entries(entries, observed_ns, extra if reading.extras or raw else None)  # type: ignore[arg-type]
 
     def _consumed(self, data: bytes) -> None:
         self.fed += len(data)
@@ -347,9 +347,9 @@ def _valid(text: bytes) -> bool:
     return True
 
 
-def _body(entry: bytes) -> bytes | str:
+def _body(entry: bytes) -> str | memoryview:
     """Text as string; what `utf-8-raw` left invalid stays bytes, for OTLP has no invalid strings."""
     try:
         return entry.decode()
     except UnicodeDecodeError:
-        return entry
+        return memoryview(entry)
