@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 from kofagent.operators.blocks import ScopeNameBlock, SeverityBlock, TimestampBlock, TraceBlock
 from kofagent.operators.entry import Entry
 from kofagent.operators.operator import ParserConfig, Transformer, TransformerConfig
@@ -26,7 +28,7 @@ class ScopeNameConfig(TransformerConfig, ScopeNameBlock):
 class SeverityParser(Transformer):
     """Sets severity and its text."""
 
-    Config = SeverityConfig
+    Config: ClassVar[Any] = SeverityConfig
 
     def transform(self, entry: Entry) -> None:
         self.config.apply(entry)

@@ -109,7 +109,8 @@ def _connect(built: list[Operator], problems: list[str]) -> None:
         bad = [name for name in operator.targets() if name not in by_id]
         for name in bad:
             near = difflib.get_close_matches(name, by_id, 1)
-            problems.append(f"operators[{i}].output: there is no operator {name!r}" + (f"; did you mean {near[0]}?" if near else ""))
+            hint = f"; did you mean {near[0]}?" if near else ""
+            problems.append(f"operators[{i}].output: there is no operator {name!r}{hint}")
         if not bad:
             operator.connect(lambda name: by_id[name][1], following)
     if problems:

@@ -43,7 +43,8 @@ MAX_OUTCOMES = 512
 """Distinct sets of words of one file that are remembered; a file with more goes through the operators one by one."""
 _STAND_IN = "\ue000 stand-in for the body \ue000"
 _STAND_IN_TIME = 946684800_000000000
-_LINE = rb"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})\.([0-9]{9})%s std(o|e)(?:ut|rr) F(?: |(?=\n))([^\n]*)\n|[^\n]*\n"
+# Seconds, nanoseconds (as containerd and CRI-O write them), stream, body; whether the seconds are a time is asked once for each.
+_LINE = rb"(.{19})\.([0-9]{9})%s std(o|e)(?:ut|rr) F(?: |(?=\n))(.*)\n|.*\n"
 _SECOND = gotime_layout("2006-01-02T15:04:05Z07:00", location_of("UTC", ""), {})
 _UNANCHORED = re2._Anchor.UNANCHORED
 

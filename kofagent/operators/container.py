@@ -106,7 +106,8 @@ class Container(Parser):
     def _from_path(self, entry: Entry) -> None:
         path = entry.attributes.get("log.file.path")
         if not isinstance(path, str):
-            raise OperatorError("attributes[\"log.file.path\"] is missing; set include_file_path, or add_metadata_from_filepath: false")
+            raise OperatorError("attributes[\"log.file.path\"] is missing; set include_file_path, or turn "
+                                "add_metadata_from_filepath off")
         match = _PATH.fullmatch(path)
         if match is None:
             raise OperatorError("the file's path is none of a pod's log")

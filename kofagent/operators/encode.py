@@ -55,7 +55,7 @@ def any_value(value: Any, depth: int = 0) -> bytes:
             data = key_values(value, b"\x0a", depth + 1)
             return b"\x32" + varint(len(data)) + data
         if isinstance(value, list):
-            out = []
+            out: list[bytes] = []
             for item in value:
                 data = any_value(item, depth + 1)
                 out.append(b"\x0a" + varint(len(data)) + data)
@@ -67,7 +67,7 @@ def any_value(value: Any, depth: int = 0) -> bytes:
 
 def key_values(mapping: Mapping[str, Any], tag: bytes, depth: int = 0) -> bytes:
     """`repeated KeyValue` under this tag byte, in the mapping's order."""
-    out = []
+    out: list[bytes] = []
     for key, value in mapping.items():
         name = utf8(key)
         data = any_value(value, depth)

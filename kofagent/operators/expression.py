@@ -58,7 +58,7 @@ class Node:
 
     def names(self) -> set[str]:
         """Names of the entry this tree reads; `$` counts as body, `$env` as everything."""
-        out = set()
+        out: set[str] = set()
         for node in self.walk():
             if node.kind == "name":
                 if node.value == "$env":

@@ -120,7 +120,8 @@ def parse_field(text: Any, *, rootable: bool = False) -> Field:
             keys.append(match["quoted"])
         at = match.end()
     if keys[0] not in ROOTS:
-        raise FieldError(f"{text!r}: a field begins with body, attributes or resource; did you mean body.{text} or attributes.{text}?")
+        raise FieldError(f"{text!r}: a field begins with body, attributes or resource; did you mean body.{text} or "
+                         f"attributes.{text}?")
     if len(keys) == 1 and keys[0] != "body" and not rootable:
         raise FieldError(f"{text!r} as a whole cannot be used here; name a field of it, such as {text}.name")
     return Field(keys[0], tuple(keys[1:]))

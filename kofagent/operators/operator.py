@@ -119,7 +119,7 @@ class TransformerConfig(WriterConfig):
 class Operator:
     """One operator of a chain. `outputs` are set by the chain: None among them is the end of the chain."""
 
-    Config: ClassVar[type[BasicConfig]] = WriterConfig
+    Config: ClassVar[Any] = WriterConfig
     outputs: list[Operator | None]
     reads_body = True
     """False for operators that neither read nor write the body (their expressions are looked at separately)."""
@@ -167,7 +167,7 @@ class Operator:
 class Transformer(Operator):
     """An operator with `if` and `on_error` that changes one entry at a time."""
 
-    Config = TransformerConfig
+    Config: ClassVar[Any] = TransformerConfig
 
     def expressions(self) -> Iterator[Expression]:
         if self.config.if_ is not None:
@@ -221,7 +221,7 @@ class ParserConfig(TransformerConfig):
 class Parser(Transformer):
     """An operator that parses a value into a map (or, json_array_parser, a list)."""
 
-    Config = ParserConfig
+    Config: ClassVar[Any] = ParserConfig
 
     def __init__(self, config: Any, id: str) -> None:
         super().__init__(config, id)

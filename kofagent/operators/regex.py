@@ -59,7 +59,7 @@ class Pattern:
     def replace(self, text: str, template: str) -> str:
         """All matches replaced by `template` as Go expands it: $1, $name, ${name}, $$; an unknown group is empty."""
         data = text.encode("utf-8", "replace")
-        numbers = {name: number for name, number in self.names}
+        numbers = dict(self.names)
         out = bytearray()
         at = done = 0
         last = -1

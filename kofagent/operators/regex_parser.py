@@ -42,7 +42,7 @@ class RegexParser(Parser):
 
     Config = Config
 
-    def __init__(self, config: Config, id: str) -> None:
+    def __init__(self, config: Any, id: str) -> None:
         super().__init__(config, id)
         self.pattern: Pattern = pattern(config.regex)
 

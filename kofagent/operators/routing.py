@@ -50,7 +50,7 @@ class Filter(Transformer):
             run.failed(self, error, "drop")
             run.dropped(f"operator/{self.id}", 1)
             return
-        if matches and (self.config.drop_ratio >= 1.0 or random.randrange(1000) < int(self.config.drop_ratio * 1000)):  # noqa: S311
+        if matches and (self.config.drop_ratio >= 1.0 or random.randrange(1000) < int(self.config.drop_ratio * 1000)):
             run.filtered(f"operator/{self.id}", 1)
             return
         self.write(entry, run)

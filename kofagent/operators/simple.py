@@ -53,8 +53,11 @@ def simple_search(pattern: Pattern) -> SimpleSearch | None:
     try:
         tree = re._parser.parse(source)  # type: ignore[attr-defined]
         writer = _Writer(ignore_case)
+        whole = _is_whole(tree, pattern)
+        # Where the match is all that is wanted, groups would only cost time.
+        writer.groups = not whole
         text = writer.sequence(list(tree))
-        search = SimpleSearch(text, ignore_case, [n for _, n in pattern.names], _is_whole(tree, pattern), "")
+        search = SimpleSearch(text, ignore_case, [n for _, n in pattern.names], whole, "")
     except (_NotSimple, re.error, RecursionError, OverflowError):
         return None
     if search.whole:
@@ -65,19 +68,21 @@ def simple_search(pattern: Pattern) -> SimpleSearch | None:
 def _is_whole(tree: Any, pattern: Pattern) -> bool:
     """Whether the only named group is all of the pattern."""
     items = list(tree)
-    return len(pattern.names) == 1 and len(items) == 1 and str(items[0][0]) == "SUBPATTERN" and items[0][1][0] == pattern.names[0][1]
+    return (len(pattern.names) == 1 and len(items) == 1 and str(items[0][0]) == "SUBPATTERN"
+            and items[0][1][0] == pattern.names[0][1])
 
 
 class _Writer:
     """Writes a tree of `re._parser` as a bytes pattern; with `fold` for text in lower case."""
 
-    def __init__(self, fold: bool) -> None:
+    def __init__(self, fold: bool, groups: bool = True) -> None:
         self.fold = fold
+        self.groups = groups
 
     def sequence(self, items: list[Any]) -> bytes:
         return b"".join([self.item(str(op), value) for op, value in items])
 
-    def item(self, op: str, value: Any) -> bytes:  # noqa: PLR0911
+    def item(self, op: str, value: Any) -> bytes:
         if op == "LITERAL":
             return self.literal(value)
         if op == "IN":
@@ -106,7 +111,7 @@ class _Writer:
         return text
 
     def group(self, number: int | None, inner: bytes) -> bytes:
-        return (b"(" if number is not None else b"(?:") + inner + b")"
+        return (b"(" if number is not None and self.groups else b"(?:") + inner + b")"
 
     def literal(self, code: int) -> bytes:
         if code > 127:
@@ -157,10 +162,7 @@ class _Plain(_Writer):
     """Writes the tree for RE2 again, without groups."""
 
     def __init__(self) -> None:
-        super().__init__(False)
-
-    def group(self, number: int | None, inner: bytes) -> bytes:
-        return b"(?:" + inner + b")"
+        super().__init__(False, False)
 
     def at(self, text: bytes) -> bytes:
         return {b"\\Z": rb"\z"}.get(text, text)

@@ -137,7 +137,8 @@ class SyslogParser(Parser):
 
     @staticmethod
     def _priority(priority: int) -> dict[str, Any]:
-        return {"priority": priority, "severity": priority % 8, "facility": priority // 8, "facility_text": _FACILITIES[priority // 8]}
+        facility, severity = divmod(priority, 8)
+        return {"priority": priority, "severity": severity, "facility": facility, "facility_text": _FACILITIES[facility]}
 
     @staticmethod
     def _rfc5424(text: str) -> dict[str, Any]:

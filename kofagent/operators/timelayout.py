@@ -6,6 +6,7 @@ allowed: a fraction behind the seconds that the layout does not name, runs of bl
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from functools import lru_cache
@@ -89,7 +90,7 @@ class Layout:
 
     def parse(self, text: str) -> int:
         """Unix nanoseconds; TimeError when the text does not fit or names no possible time."""
-        match = self._match(text) or self._match(text.strip())
+        match = self._match(text)
         if match is None:
             raise TimeError("the value does not fit the layout")
         return self._nanoseconds(dict(zip(self.kinds, match.groups(), strict=True)), text)
@@ -138,7 +139,7 @@ class Layout:
         zone = offset or self.location
         try:
             if year == 0:
-                when = _this_year(month, day, hour, minute, second, zone)
+                when = _this_year(datetime(2000, month, day, hour, minute, second, tzinfo=zone))
             else:
                 when = datetime(year, month, day, hour, minute, second, tzinfo=zone)
             if yearday:
@@ -191,10 +192,10 @@ def _offset(value: str) -> tzinfo:
         raise TimeError("the offset is out of range") from None
 
 
-def _this_year(month: int, day: int, hour: int, minute: int, second: int, zone: tzinfo | None) -> datetime:
+def _this_year(when: datetime) -> datetime:
     """Times without a year are of this one, or of the last when that would be more than a week ahead."""
-    now = datetime.now(zone)
-    when = datetime(now.year, month, day, hour, minute, second, tzinfo=zone)
+    now = datetime.now(when.tzinfo)
+    when = when.replace(year=now.year)
     return when.replace(year=now.year - 1) if when > now + timedelta(days=7) else when
 
 
@@ -279,7 +280,7 @@ def epoch_nanoseconds(layout: str, value: Any) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         text = str(value) if whole else f"{value}.0"
     elif isinstance(value, float):
-        if value != value or abs(value) > 1e19:
+        if math.isnan(value) or abs(value) > 1e19:
             raise TimeError("the value is out of range")
         text = str(int(value)) if whole else format(value, {"s.ms": ".3f", "s.us": ".6f", "s.ns": ".9f"}[layout])
     elif isinstance(value, str):

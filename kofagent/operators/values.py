@@ -134,7 +134,7 @@ def _add(a: Any, b: Any) -> Any:
 def _divide(a: Any, b: Any) -> Any:
     a, b = number(a), number(b)
     if b == 0:
-        return math.nan if a == 0 or a != a else math.copysign(math.inf, a)
+        return math.nan if a == 0 or math.isnan(a) else math.copysign(math.inf, a)
     return a / b
 
 
