@@ -11,7 +11,7 @@ labels; OTLP metrics are translated by the OpenTelemetry specification for Prome
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections.abc import Iterator, Sequence
 from operator import attrgetter
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -40,32 +40,38 @@ _wire = attrgetter("wire")
 
 
 class _Request:
-    """One request of a batch: its pieces until it is encoded, its body until the backend took it."""
+    """One request of a batch: the fields it is made of, then its compressed body until the backend took it."""
 
-    __slots__ = ("body", "items", "pieces")
+    __slots__ = ("_body", "_fields", "items")
 
-    def __init__(self, pieces: list[bytes], items: int) -> None:
-        self.pieces = pieces
+    def __init__(self, fields: Sequence[bytes], items: int) -> None:
+        self._fields = fields
+        self._body: bytes | None = None
         self.items = items
-        self.body: bytes | None = None
 
     def encoded(self) -> bytes:
         """The compressed body."""
-        if self.body is None:
-            self.body = snappy.compress(b"".join(self.pieces))
-            self.pieces = []
-        return self.body
+        if self._body is None:
+            self._body = snappy.compress(b"".join(self._fields))
+            self._fields = ()
+        return self._body
 
 
 class _Work:
-    """A batch and what of it is not delivered yet."""
+    """A batch and what of it is not delivered yet: the request under way, those that are still to be made."""
 
-    def __init__(self, batch: AnyBatch, requests: list[_Request], dropped: dict[str, int]) -> None:
+    def __init__(self, batch: AnyBatch, requests: Iterator[_Request], dropped: dict[str, int]) -> None:
         self.batch = batch
-        self.requests = deque(requests)
+        self._requests = requests
+        self.current = next(requests, None)
         self.dropped = dropped
         self.delivered = 0
         self.refusal: Refused | None = None
+
+    def advance(self) -> None:
+        """On to the next request."""
+        self.current = None  # its bytes are given back before the next ones are made
+        self.current = next(self._requests, None)
 
 
 class _Labelled(dict[Series, bytes]):
@@ -159,8 +165,7 @@ class PrometheusRemoteWrite(Exporter):
         work = self._work
         if work is None or work.batch is not batch:
             work = self._work = self._prepare(batch)
-        while work.requests:
-            request = work.requests[0]
+        while (request := work.current) is not None:
             try:
                 await self._post(request.encoded(), batch)
             except Refused as refusal:
@@ -170,7 +175,7 @@ class PrometheusRemoteWrite(Exporter):
                 work.dropped[refusal.reason] = work.dropped.get(refusal.reason, 0) + request.items
             else:
                 work.delivered += request.items
-            work.requests.popleft()
+            work.advance()
         self._work = None
         if work.refusal is not None and not work.delivered:
             raise work.refusal
@@ -214,42 +219,54 @@ class PrometheusRemoteWrite(Exporter):
         self._count_colliding(translated.colliding)
         return _Work(batch, self._requests(translated, batch), translated.dropped)
 
-    def _requests(self, translated: Translated, batch: Batch) -> list[_Request]:
+    def _requests(self, translated: Translated, batch: Batch) -> Iterator[_Request]:
         pieces = remote_write.encode_samples(translated.labels, translated.values, translated.times)
         for index, fields in translated.exemplars.items():
             remote_write.add_fields(pieces, index, fields)
-        runs = remote_write.split(pieces, remote_write.PIECES, self._limit)
-        runs += remote_write.split(translated.extras, 1, self._limit)
-        runs = _packed(runs, self._limit)
-        if translated.metadata:
-            runs = [[*translated.metadata, *runs[0]], *runs[1:]] if runs else [translated.metadata]
+        runs = [[*translated.metadata, *translated.extras, *pieces]]
+        if sum(map(len, runs[0])) > self._limit:
+            runs = remote_write.split([*translated.metadata, *translated.extras], 1, self._limit)
+            runs += remote_write.split(pieces, remote_write.PIECES, self._limit)
         # points become different numbers of series: a batch that had to be split is accounted for in proportion
         left = batch.count - sum(translated.dropped.values())
-        total = sum(map(len, runs)) or 1
-        requests, seen, given = [], 0, 0
+        total = sum(map(len, runs))
+        seen = given = 0
         for run in runs:
-            seen += len(run)
-            upto = left * seen // total
-            requests.append(_Request(run, upto - given))
-            given = upto
-        return requests
+            if run:
+                seen += len(run)
+                upto = left * seen // total
+                yield _Request(run, upto - given)
+                given = upto
 
-    def _columns(self, batch: MetricBatch) -> list[_Request]:
-        pieces: list[bytes] = []
+    def _columns(self, batch: MetricBatch) -> Iterator[_Request]:
+        # hot: bench/scrape, 0.45 us a sample with snappy: a group is joined while its pieces are in the processor's cache
+        fields = self._families(batch) if self.config.send_metadata else []
+        size, items = sum(map(len, fields)), 0
         for group in batch.groups:
-            if not group.series:
-                continue
-            labels = list(map(_wire, group.series)) if self._labelled is None \
-                else list(map(self._labelled.__getitem__, group.series))
-            encoded = remote_write.encode_samples(labels, group.values, group.timestamp_ms)
-            if group.exemplars:
-                _add_exemplars(encoded, group)
-            pieces = pieces + encoded if pieces else encoded
-        runs = remote_write.split(pieces, remote_write.PIECES, self._limit)
-        requests = [_Request(run, len(run) // remote_write.PIECES) for run in runs]
-        if self.config.send_metadata and requests:
-            requests[0].pieces = [*self._families(batch), *requests[0].pieces]
-        return requests
+            for encoded, count in self._encoded(group):
+                if size + len(encoded) > self._limit and items:
+                    yield _Request(fields, items)
+                    fields, size, items = [], 0, 0
+                fields.append(encoded)
+                size += len(encoded)
+                items += count
+        if items:
+            yield _Request(fields, items)
+
+    def _encoded(self, group: Samples) -> Iterator[tuple[bytes, int]]:
+        """A group as `timeseries` fields, in parts that fit into a request, with the number of samples."""
+        labels = list(map(_wire, group.series)) if self._labelled is None \
+            else list(map(self._labelled.__getitem__, group.series))
+        pieces = remote_write.encode_samples(labels, group.values, group.timestamp_ms)
+        if group.exemplars:
+            _add_exemplars(pieces, group)
+        whole = b"".join(pieces)
+        if len(whole) <= self._limit:
+            if whole:
+                yield whole, len(labels)
+            return
+        for run in remote_write.split(pieces, remote_write.PIECES, self._limit):
+            yield b"".join(run), len(run) // remote_write.PIECES
 
     def _families(self, batch: MetricBatch) -> list[bytes]:
         """Metadata of the families in a batch that were not described during the last minute."""
@@ -260,13 +277,6 @@ class PrometheusRemoteWrite(Exporter):
             self._families_sent.clear()
         self._families_sent.update((f.name, now) for f in due)
         return [remote_write.metadata(remote_write.METADATA_TYPES.get(f.type, 0), f.name, f.help, f.unit) for f in due]
-
-
-def _packed(runs: list[list[bytes]], limit: int) -> list[list[bytes]]:
-    """Neighbouring runs in one where they fit together."""
-    if len(runs) == 2 and sum(map(len, runs[0])) + sum(map(len, runs[1])) <= limit:
-        return [runs[0] + runs[1]]
-    return runs
 
 
 def _add_exemplars(pieces: list[bytes], group: Samples) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import struct
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
 from itertools import accumulate
 from typing import Any
@@ -333,8 +334,7 @@ class Translator:
             base = self._base(metric, key[0])
             if base is None:
                 return None
-            found = [self._encode({**base, "__name__": metric.name + end}) for end in ("_sum", "_count")]
-            found += [self._encode({**base, "__name__": metric.name + suffix, label: value}) for value in values]
+            found = _variants(base, metric.name, label, values, suffix)
             self._entries += len(found)
         metric.new[key] = found
         return found
@@ -504,6 +504,19 @@ class Translator:
         if key not in self._warned and len(self._warned) < 100:
             self._warned.add(key)
             self._warn(sentence)
+
+
+def _variants(base: dict[str, str], name: str, label: str, values: Iterable[str], suffix: str) -> list[bytes]:
+    """Label bytes of `name_sum`, `name_count` and, for each value, of `name<suffix>` with the label: what they share, once."""
+    shared = sorted_labels({k: v for k, v in base.items() if k not in ("__name__", label)})
+    names = [k.encode("utf-8", "surrogatepass") for k, _ in shared]
+    at, then = bisect_left(names, b"__name__"), bisect_left(names, label.encode())  # "__name__" sorts before both labels
+    first, middle, last = encode_labels(shared[:at]), encode_labels(shared[at:then]), encode_labels(shared[then:])
+    # a label of the point that is called as ours stays where ours is not
+    own = encode_labels(((label, base[label]),)) if base.get(label) else b""
+    out = [first + encode_labels((("__name__", name + end),)) + middle + own + last for end in ("_sum", "_count")]
+    start = first + encode_labels((("__name__", name + suffix),)) + middle
+    return out + [start + encode_labels(((label, value),)) + last for value in values]
 
 
 def _pairs(encoded: Iterable[bytes]) -> list[KeyValue]:
