@@ -43,8 +43,10 @@ class Host(Protocol):
     ledger: Ledger
     keep_retrying: bool
     """True for KOF's own pipelines: a `max_elapsed_time` the user did not set means 0, retry for ever."""
-    resource: Mapping[str, str]
-    """`service.name`, `service.version`, `service.instance.id` of this agent."""
+    @property
+    def resource(self) -> Mapping[str, str]:
+        """`service.name`, `service.version`, `service.instance.id` of this agent."""
+        ...
 
     def extension(self, id: str) -> Extension:
         """The running extension `id`; StartError when it is not among `service.extensions`."""

@@ -26,20 +26,26 @@ from kofagent.telemetry.signal import Signal
 log = logging.getLogger("kofagent.graph")
 
 
-class PipelineConfig(Protocol):
+class PipelinePlan(Protocol):
     """`service.pipelines.<name>`."""
 
-    receivers: Sequence[str]
-    processors: Sequence[str]
-    exporters: Sequence[str]
+    @property
+    def receivers(self) -> Sequence[str]: ...
+    @property
+    def processors(self) -> Sequence[str]: ...
+    @property
+    def exporters(self) -> Sequence[str]: ...
 
 
 class Plan(Protocol):
     """What a graph is built from: validated options by kind and id, pipelines by name, extensions in order."""
 
-    components: Mapping[str, Mapping[str, Any]]
-    pipelines: Mapping[str, Any]
-    extensions: Sequence[str]
+    @property
+    def components(self) -> Mapping[str, Mapping[str, Any]]: ...
+    @property
+    def pipelines(self) -> Mapping[str, PipelinePlan]: ...
+    @property
+    def extensions(self) -> Sequence[str]: ...
 
 
 class StartErrors(StartError):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 import uuid
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from kofagent import __version__
 from kofagent.pipeline.component import Extension, StartError
@@ -23,11 +24,15 @@ BUDGET_MAX = 256 * 1024 * 1024
 """Data waiting in memory may take a quarter of the memory there is, at most this many bytes."""
 
 
-class ServicePlan(Plan):
+class ServicePlan(Plan, Protocol):
     """A plan with what the service itself needs."""
 
-    telemetry: Any
-    keep_retrying: bool
+    @property
+    def telemetry(self) -> Any: ...
+    @property
+    def keep_retrying(self) -> bool: ...
+    @property
+    def environment(self) -> Mapping[str, str]: ...
 
 
 class Service:
@@ -62,6 +67,7 @@ class Service:
     async def start(self) -> None:
         """Builds and starts everything; StartErrors says all that is wrong, and then nothing runs."""
         problems: list[tuple[tuple[str, ...], str]] = []
+        os.environ.update(self.plan.environment)
         own = OwnTelemetry(self.plan.telemetry, self.ledger, self.resource)
         try:
             await own.start()

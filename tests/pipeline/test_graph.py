@@ -1,0 +1,131 @@
+"""From a configuration to running components: wiring, errors all at once, order of stopping, reload."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import pytest
+
+from kofagent.config.load import LoadedConfig, load_config
+from kofagent.pipeline import registry
+from kofagent.pipeline.graph import Graph, StartErrors
+from kofagent.pipeline.service import Service
+from kofagent.telemetry.batch import Batch
+from kofagent.telemetry.signal import Signal
+
+QUIET = "service: {telemetry: {metrics: {level: none}, logs: {level: error}}}"
+
+
+def config(text: str) -> LoadedConfig:
+    return load_config([f"yaml:{text}", f"yaml:{QUIET}"], registry, environ={})
+
+
+def graph(text: str) -> Graph:
+    plan = config(text)
+    it = Graph(plan, Service(plan))
+    it.build()
+    return it
+
+
+async def test_a_connector_joins_pipelines_and_a_receiver_feeds_all_that_name_it() -> None:
+    it = graph("""
+      receivers: {nop: {}}
+      processors: {batch: {timeout: 0s}}
+      exporters: {nop/a: {}, nop/b: {}}
+      connectors: {forward: {}}
+      service:
+        pipelines:
+          logs: {receivers: [nop], processors: [batch], exporters: [forward, nop/a]}
+          logs/second: {receivers: [forward], exporters: [nop/b]}
+          metrics: {receivers: [nop], exporters: [nop/a]}
+    """)
+    await it.start()
+    assert set(it.receivers["nop"].outputs) == {Signal.LOGS, Signal.METRICS}
+    assert it.processors["logs"][0].signal is Signal.LOGS
+    taken: list[tuple[str, Any]] = []
+    for id, exporter in it.exporters.items():
+        async def take(batch: Any, id: str = id) -> None:
+            taken.append((id, batch))
+
+        exporter.consume = take  # type: ignore[method-assign]
+    batch = Batch(Signal.LOGS, b"", 1)
+    await it.receivers["nop"].outputs[Signal.LOGS].consume(batch)
+    assert sorted(id for id, _ in taken) == ["nop/a", "nop/b"]
+    assert it._pipelines_downstream() == ["logs", "logs/second", "metrics"]
+    await it.stop()
+    await it.stop()
+
+
+def test_signals_and_half_connectors_are_refused_all_at_once() -> None:
+    with pytest.raises(StartErrors) as error:
+        graph("""
+          receivers: {filelog: {include: [/x]}, nop: {}}
+          exporters: {prometheusremotewrite: {endpoint: "http://127.0.0.1:1"}, nop: {}}
+          connectors: {forward: {}}
+          service:
+            pipelines:
+              metrics: {receivers: [filelog], exporters: [nop]}
+              traces: {receivers: [nop], exporters: [prometheusremotewrite, forward]}
+        """)
+    text = str(error.value)
+    assert "service.pipelines.metrics.receivers: 'filelog' does not support metrics; it supports logs" in text
+    assert "'prometheusremotewrite' does not support traces; it supports metrics" in text
+    assert "connectors.forward: is used on one side only" in text
+
+
+async def test_everything_that_cannot_start_is_named_and_nothing_stays_up() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        plan = config(f"""
+          receivers:
+            otlp: {{protocols: {{http: {{endpoint: "127.0.0.1:{port}"}}}}}}
+            otlp/free: {{protocols: {{http: {{endpoint: "127.0.0.1:0"}}}}}}
+          exporters:
+            otlphttp: {{endpoint: "https://127.0.0.1:1", tls: {{ca_file: /nonexistent.pem}}}}
+          service: {{pipelines: {{logs: {{receivers: [otlp, otlp/free], exporters: [otlphttp]}}}}}}
+        """)
+        service = Service(plan)
+        with pytest.raises(StartErrors) as error:
+            await service.start()
+    places = {path[:2] for path, _ in error.value.problems}
+    assert places == {("receivers", "otlp"), ("exporters", "otlphttp")}
+    assert str(port) in str(error.value)
+    assert "/nonexistent.pem" in str(error.value)
+    await service.stop()
+
+
+PIPE = "receivers: {{otlp: {{protocols: {{http: {{endpoint: '127.0.0.1:{port}'}}}}}}}}\n" \
+       "exporters: {{nop: {{}}}}\nservice: {{pipelines: {{logs: {{receivers: [otlp], exporters: [nop]}}}}}}"
+
+
+def free() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+async def test_reload_swaps_and_a_start_that_fails_brings_the_old_one_back() -> None:
+    first, second = free(), free()
+    service = Service(config(PIPE.format(port=first)))
+    await service.start()
+    assert listens(first)
+    await service.reload(config(PIPE.format(port=second)))
+    assert listens(second)
+    assert not listens(first)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(StartErrors):
+            await service.reload(config(PIPE.format(port=taken.getsockname()[1])))
+    assert listens(second)
+    assert not [error for error in service.status().values() if error]
+    await service.stop()
+    assert not listens(second)
