@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from kofagent.operators import encode
 from kofagent.operators.entry import Entry, deep
 from kofagent.operators.operator import Operator
-from kofagent.operators.recombine import held
+from kofagent.operators.recombine import Series, held
 
 
 class StreamOwner(Protocol):
@@ -90,6 +90,12 @@ class PlainStream:
     def held(self) -> int:
         """Entries held back for joining."""
         return sum(held(state) for state in self._states.values())
+
+    @property
+    def held_since(self) -> int:
+        """`observed_ns` of the oldest entry held back; 0 without one. What was fed before that time needs no second reading."""
+        return min([s.first_observed for state in self._states.values() for s in state.values() if isinstance(s, Series)],
+                   default=0)
 
     def take(self) -> tuple[bytes, int]:
         """OTLP bytes (field 1 of an export request) and the number of records since the last take."""
