@@ -150,6 +150,12 @@ class Connector(Component):
 class Extension(Component):
     """Lives beside the pipelines; others find it with `context.host.extension(id)`."""
 
+    def pipelines_ready(self) -> None:
+        """Called when every component has started."""
+
+    def pipelines_stopping(self) -> None:
+        """Called before the first component is stopped."""
+
 
 class ClientAuth(Protocol):
     """An extension that can be named under `auth.authenticator` of a client."""

@@ -184,10 +184,14 @@ class Graph:
         if problems:
             await self.stop()
             raise StartErrors(problems)
+        for extension in self.extensions.values():
+            extension.pipelines_ready()
 
     async def stop(self, seconds: float = 9.0) -> None:
         """Receivers stop taking data, then each pipeline hands on what it holds, exporters drain, extensions go last."""
         deadline = asyncio.get_running_loop().time() + seconds
+        for extension in self.extensions.values():
+            extension.pipelines_stopping()
         await self._stop_all(self.receivers.values(), deadline - 0.6 * seconds)
         for name in self._pipelines_downstream():
             for processor in self.processors[name]:
