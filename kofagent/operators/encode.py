@@ -23,8 +23,8 @@ _U64 = 0xFFFFFFFFFFFFFFFF
 _fixed64 = Struct("<Q").pack
 _double = Struct("<d").pack
 _SURROGATES = re.compile("[\ud800-\udfff]")
-MAX_DEPTH = 100
-"""Maps and lists nested deeper are written as text: protobuf readers refuse more than about 100 levels."""
+MAX_DEPTH = 28
+"""Maps and lists nested deeper are written as text: protobuf readers refuse 100 levels, a map takes three of them."""
 
 
 def utf8(text: str) -> bytes:
@@ -50,7 +50,7 @@ def any_value(value: Any, depth: int = 0) -> bytes:
         return b""
     if isinstance(value, bytes):
         return b"\x3a" + varint(len(value)) + value
-    if depth < MAX_DEPTH // 3:
+    if depth < MAX_DEPTH:
         if isinstance(value, dict):
             data = key_values(value, b"\x0a", depth + 1)
             return b"\x32" + varint(len(data)) + data
