@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from kofagent.pipeline.component import Consumer, Context
 from kofagent.receivers.filelog.config import ConsumerRetryBlock
-from kofagent.receivers.filelog.tail import Tail
+from kofagent.receivers.filelog.tail import Place, Tail
 from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal
@@ -30,10 +30,7 @@ class Mark(NamedTuple):
     """How far a file's bytes are in a batch: once the batch is owned, the file's checkpoint may move there."""
 
     tail: Tail
-    offset: int
-    number: int
-    guard: bytes
-    skipping: bool
+    place: Place
 
 
 class Parcel:

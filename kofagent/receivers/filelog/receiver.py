@@ -296,11 +296,10 @@ class FileLogReceiver(Receiver):
                 self._parts.append(payload)
                 self._part_bytes += len(payload)
                 self._part_count += count
-            if stream.held:
-                return
-        if tail.fed != tail.marked:
-            tail.marked = tail.fed
-            self._marks[tail] = Mark(tail, tail.fed, tail.number, tail.guard, tail.skipping)
+        place = tail.safe()
+        if place is not None and place.offset != tail.marked:
+            tail.marked = place.offset
+            self._marks[tail] = Mark(tail, place)
 
     async def _submit(self) -> None:
         """Hands the batch on; waits while too much is under way."""
@@ -315,9 +314,9 @@ class FileLogReceiver(Receiver):
     def _moved(self, mark: Mark) -> None:
         """Somebody owns a file's entries up to the mark."""
         tail = mark.tail
-        tail.acked = mark.offset
+        tail.acked = mark.place.offset
         if self._checkpoints.durable:
-            self._checkpoints.keep(tail.identity(mark.offset, mark.guard, mark.number, mark.skipping))
+            self._checkpoints.keep(tail.identity(mark.place))
 
     async def _save(self) -> None:
         try:

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -43,6 +44,16 @@ class Identity(NamedTuple):
     skipping: bool
     header: Mapping[str, Any] | None
     gzip: bool
+
+
+class Place(NamedTuple):
+    """A place in a file up to which its entries were fed, and what is needed to go on from there."""
+
+    observed_ns: int
+    offset: int
+    number: int
+    guard: bytes
+    skipping: bool
 
 
 class Reading:
@@ -92,6 +103,7 @@ class Tail:
         self.stream: Stream | None = None
         self.acked = 0
         self.marked = 0
+        self.places: deque[Place] = deque()
         self.grown_at = 0.0
         self.lost_at: float | None = None
         self.twin: Tail | None = None
@@ -168,10 +180,26 @@ class Tail:
         """True when the file has bytes that were not read, as far as its size of the last look says."""
         return not self.broken and self.fd >= 0 and self.twin is None and self.source.raw < self.size
 
-    def identity(self, offset: int, guard: bytes, number: int, skipping: bool) -> Identity:
-        """What to remember of it, at this offset."""
+    def identity(self, place: Place | None = None) -> Identity:
+        """What to remember of it at this place, without one at the place where feeding is."""
+        _, offset, number, guard, skipping = place or self.place(0)
         return Identity(self.uid, self.key, self.path, self.head, guard, offset, self.base, number, skipping,
                         self.header if offset else None, self.gzip)
+
+    def place(self, observed_ns: int) -> Place:
+        """Where feeding is now."""
+        return Place(observed_ns, self.fed, self.number, self.guard, self.skipping)
+
+    def safe(self) -> Place | None:
+        """The last place before the oldest entry that is held back: a restart from there repeats or loses nothing held."""
+        places, stream = self.places, self.stream
+        if stream is None or not stream.held:
+            places.clear()
+            return self.place(0)
+        since = stream.held_since
+        while len(places) > 1 and places[1].observed_ns <= since:
+            places.popleft()
+        return places[0] if places and places[0].observed_ns <= since else None
 
     def close(self) -> None:
         """Closes the file and forgets what was not fed."""
@@ -196,6 +224,7 @@ class Tail:
         if not data:
             return False
         self.grown_at = now
+        self.places.append(self.place(observed_ns))
         more = self.source.raw < self.size or (self.gzip and not self.source.finished)
         if self.reading.config.file_cache_advise and not self.gzip and hasattr(os, "posix_fadvise"):
             os.posix_fadvise(self.fd, self.source.at - len(data), len(data), os.POSIX_FADV_DONTNEED)
@@ -209,6 +238,7 @@ class Tail:
         rest, self.rest = self.rest, b""
         if not rest:
             return
+        self.places.append(self.place(observed_ns))
         if self.header is None:
             self._header_lines(rest, observed_ns, force=True)
             rest, self.rest = self.rest, b""

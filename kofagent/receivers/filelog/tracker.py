@@ -225,7 +225,7 @@ class Tracker:
         if self.tails.get(tail.key) is tail:
             del self.tails[tail.key]
         if tail.twin is None:
-            self._closed[tail.uid] = tail.identity(tail.fed, tail.guard, tail.number, tail.skipping)
+            self._closed[tail.uid] = tail.identity()
         self.finished.append(tail)
 
     def retire(self, tail: Tail) -> None:
@@ -234,7 +234,7 @@ class Tracker:
         if self.tails.get(tail.key) is tail:
             del self.tails[tail.key]
         if tail.uid in self._closed or (not any(t.uid == tail.uid for t in self.tails.values()) and tail.twin is None):
-            self._closed[tail.uid] = tail.identity(tail.fed, tail.guard, tail.number, tail.skipping)
+            self._closed[tail.uid] = tail.identity()
             self._closed.move_to_end(tail.uid)
         tail.close()
         gone = []
@@ -364,7 +364,7 @@ class Tracker:
             if other.path == tail.path and other.lost_at is not None and other.twin is None and other.fed \
                     and not tail.gzip and not other.gzip and tail.head.startswith(other.head) and tail.size >= other.fed \
                     and not other.behind() and tail.bytes_before(other.fed) == other.guard:
-                identity = other.identity(other.fed, other.guard, other.number, other.skipping)
+                identity = other.identity()
                 other.rest = b""
                 self.end(other)
                 self._closed.pop(identity.uid, None)
@@ -417,7 +417,7 @@ class Tracker:
             return
         tail.twin = None
         tail.head = tail.read_head()
-        known = self._closed.pop(twin.uid, None) or twin.identity(twin.fed, twin.guard, twin.number, twin.skipping)
+        known = self._closed.pop(twin.uid, None) or twin.identity()
         # A copy holds what the original held: what the original was read up to need not be read again.
         offset = known.offset if tail.gzip else min(known.offset, tail.size)
         twin.rest = b""
@@ -427,7 +427,7 @@ class Tracker:
     def _keep(self, tail: Tail) -> None:
         """Lets a restart know where this file was begun."""
         if self._checkpoints.durable and tail.head:
-            self._checkpoints.keep(tail.identity(tail.fed, tail.guard, tail.number, tail.skipping))
+            self._checkpoints.keep(tail.identity())
 
     def _find_rotated_while_down(self) -> None:
         """Files an earlier run did not finish, under a name that include does not match: looked for by inode, read to their end."""

@@ -278,3 +278,53 @@ async def test_a_store_that_fails_is_tried_again(tmp_path: Path) -> None:
         await t.poll()
     async with Tailing({"include": [str(path)]}, store=store) as t:
         assert await t.poll() == []
+
+
+async def test_the_checkpoint_follows_a_file_whose_operators_always_hold_an_entry(tmp_path: Path) -> None:
+    """recombine by first entries holds the last series at any time; a crash repeats a read at most, and loses nothing."""
+    store, path = Store(), tmp_path / "a.log"
+    options = {"include": [str(path)], "operators": [
+        {"type": "recombine", "combine_field": "body", "is_first_entry": "body startsWith 'E'", "combine_with": " "}]}
+    t = Tailing(options, store=store)
+    await t.receiver.open()
+    path.write_text("E1\n1\n")
+    got = await t.poll()
+    for i in range(2, 30):
+        append(path, f"E{i}\n{i}\n")
+        got += await t.poll()
+    assert got == [f"E{i} {i}" for i in range(1, 29)]
+    await t.poll()  # what was owned at a poll is saved at the next
+    kept = dict(store.values)
+    t.receiver._tracker.close()  # a crash: no flush, no last save
+    crashed = Store()
+    crashed.values = kept
+    async with Tailing(options, store=crashed) as again:
+        await again.poll()
+    assert again.lines() == ["E29 29"]
+    await t.receiver.stop()
+
+
+async def test_a_stop_hands_out_what_operators_hold(tmp_path: Path) -> None:
+    store, path = Store(), tmp_path / "a.log"
+    options = {"include": [str(path)], "operators": [
+        {"type": "recombine", "combine_field": "body", "is_first_entry": "body startsWith 'E'", "combine_with": " "}]}
+    path.write_text("E1\n1\nE2\n")
+    async with Tailing(options, store=store) as t:
+        assert await t.poll() == ["E1 1"]
+    assert t.lines() == ["E1 1", "E2"]
+    append(path, "E3\n")
+    async with Tailing(options, store=store) as t:
+        await t.poll()
+    assert t.lines() == ["E3"]
+
+
+async def test_recombine_hands_out_after_its_flush_period_in_wall_time(tmp_path: Path) -> None:
+    path = tmp_path / "a.log"
+    options = {"include": [str(path)], "poll_interval": "10ms", "operators": [
+        {"type": "recombine", "combine_field": "body", "is_first_entry": "body startsWith 'E'", "force_flush_period": "50ms"}]}
+    t = Tailing(options)
+    path.write_text("E1\n1\n")
+    await t.receiver.start()
+    await t.sink.wait_for(lambda s: s.count == 1)
+    assert t.lines() == ["E1\n1"]
+    await t.receiver.stop()
