@@ -146,7 +146,7 @@ def _sentence(error: Any, types_at: list[Any], parents: list[Any], node: Node, a
         return "is required and missing", "set it"
     if kind in ("value_error", "assertion_error"):
         text = str(error["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
-        message, _, hint = text.partition("; ")
+        message, _, hint = in_words(text).partition("; ")
         return message, hint
     if kind in ("literal_error", "enum"):
         choices = [c.strip(" '") for c in re.split(r", | or ", str(context.get("expected", "")))]
@@ -157,8 +157,19 @@ def _sentence(error: Any, types_at: list[Any], parents: list[Any], node: Node, a
     if kind in _LIMITS:
         word, key = _LIMITS[kind]
         return f"must be {word} {context.get(key)}{f', not {shown}' if shown else ''}", ""
-    message = str(error["msg"])
-    return message[:1].lower() + message[1:], ""
+    return in_words(str(error["msg"])), ""
+
+
+def in_words(message: str) -> str:
+    """One of pydantic's own sentences in ours; any other sentence as it is."""
+    found = re.match(r"Input should be (?:a valid (\w+)|(.*))", message)
+    if found is None:
+        return message
+    return f"must be {_VALID.get(found[1], found[1]) if found[1] else found[2]}"
+
+
+_VALID = {"string": "a text", "integer": "a whole number", "number": "a number", "boolean": "true or false", "dictionary": "a map",
+          "list": "a list", "set": "a list", "tuple": "a list"}
 
 
 _WANTED = {
@@ -166,7 +177,7 @@ _WANTED = {
     "float_type": "a number", "float_parsing": "a number", "bool_type": "true or false", "bool_parsing": "true or false",
     "string_type": "a text", "list_type": "a list", "set_type": "a list", "tuple_type": "a list", "dict_type": "a map",
     "mapping_type": "a map", "model_type": "a map", "model_attributes_type": "a map", "dataclass_type": "a map",
-    "none_required": "null",
+    "none_required": "null", "finite_number": "a finite number",
 }
 _HINTS = {"string_type": "put it in quotes", "list_type": "write each entry on a line of its own after '- '",
           "dict_type": "write 'key: value' lines below it", "model_type": "write 'key: value' lines below it",

@@ -19,6 +19,7 @@ from kofagent.config.errors import ConfigError, Path, suggest
 from kofagent.config.model import SECTIONS, SIGNALS, ServiceConfig
 from kofagent.config.tree import Node
 
+_log = logging.getLogger("kofagent.config")
 _TYPE = re.compile(r"[a-zA-Z][0-9a-zA-Z_]{0,62}\Z")
 _URL_KEYS = ("endpoint", "logs_endpoint", "metrics_endpoint", "traces_endpoint")
 
@@ -105,7 +106,13 @@ def _options(root: Node, path: Path, model: type[ComponentConfig], out: Validate
     if node.value is not None and not node.is_map:
         out.errors.append(root.error(path, "must be a map of options", "write 'option: value' lines below it"))
         return None
-    value, error, noticed = _read(node, model)
+    try:
+        value, error, noticed = _read(node, model)
+    except (TypeError, AttributeError, LookupError, ArithmeticError, RecursionError) as unforeseen:
+        _log.debug("%s", path, exc_info=True)
+        kind = type(unforeseen).__name__
+        out.errors.append(root.error(path, f"its options cannot be understood ({kind})", "compare them with the reference"))
+        return None
     for text in noticed:
         place, sentence = place_of(text, node)
         message, _, hint = sentence.partition("; ")
@@ -206,6 +213,12 @@ def _service(root: Node, out: Validated) -> None:
     _references(root, out)
 
 
+def _called(root: Node, path: Path) -> str:
+    """A component's name as a message may show it: what came from the environment stays there."""
+    node = root.get(*path)
+    return "named here" if node is None or node.hidden else repr(node.value)
+
+
 def _names(root: Node, path: Path) -> list[tuple[Path, str]]:
     """The texts of a list in the configuration, with their paths."""
     node = root.get(*path)
@@ -235,7 +248,7 @@ def _references(root: Node, out: Validated) -> None:
         started.add(id)
         if id not in defined["extensions"]:
             hint = _define("extensions", id, defined["extensions"])
-            out.errors.append(root.error(at, f"the extension {id!r} is not defined", hint))
+            out.errors.append(root.error(at, f"the extension {_called(root, at)} is not defined", hint))
     for kind in SECTIONS:
         for id in sorted(defined[kind]):
             if (kind, id) not in used:
@@ -245,10 +258,10 @@ def _references(root: Node, out: Validated) -> None:
             for at, extension in extension_names(root, (kind, id)):
                 if extension not in defined["extensions"]:
                     hint = _define("extensions", extension, defined["extensions"])
-                    out.errors.append(root.error(at, f"the extension {extension!r} is not defined", hint))
+                    out.errors.append(root.error(at, f"the extension {_called(root, at)} is not defined", hint))
                 elif extension not in started:
                     hint = "add it to service.extensions"
-                    out.errors.append(root.error(at, f"the extension {extension!r} is not started", hint))
+                    out.errors.append(root.error(at, f"the extension {_called(root, at)} is not started", hint))
 
 
 def _pipeline_end(root: Node, path: Path, defined: dict[str, set[str]], out: Validated) -> set[tuple[str, str]]:
@@ -262,7 +275,7 @@ def _pipeline_end(root: Node, path: Path, defined: dict[str, set[str]], out: Val
     seen: set[str] = set()
     for at, id in named:
         if id in seen:
-            problem = root.error(at, f"{id!r} is named twice in this pipeline", "name it once")
+            problem = root.error(at, f"{_called(root, at)} is named twice in this pipeline", "name it once")
             (out.errors if kind == "processors" else out.warnings).append(problem)
         seen.add(id)
         if id in defined[kind]:
@@ -271,7 +284,7 @@ def _pipeline_end(root: Node, path: Path, defined: dict[str, set[str]], out: Val
             used.add(("connectors", id))
         else:
             choices = defined[kind] | (defined["connectors"] if kind != "processors" else set())
-            out.errors.append(root.error(at, f"the {kind[:-1]} {id!r} is not defined", _define(kind, id, choices)))
+            out.errors.append(root.error(at, f"the {kind[:-1]} {_called(root, at)} is not defined", _define(kind, id, choices)))
     return used
 
 
