@@ -77,7 +77,10 @@ def page(registry: CollectorRegistry, target: Mapping[str, str], constant: Mappi
         out.append(f"# TYPE {family.name}{suffix} {kind}")
         for sample in family.samples:
             name = sample.name if total or family.type != "counter" else sample.name.removesuffix("_total")
-            out.append(f"{name}{_labels(sample.labels, constant)} {floatToGoString(sample.value)}")
+            labels = sample.labels
+            if "le" in labels:  # as Go writes bounds
+                labels = {**labels, "le": labels["le"].removesuffix(".0")}
+            out.append(f"{name}{_labels(labels, constant)} {floatToGoString(sample.value)}")
     return "\n".join([*out, ""]).encode("utf-8", "replace")
 
 

@@ -72,7 +72,7 @@ async def test_the_page_has_the_ledger_and_the_process() -> None:
               for f in text_string_to_metric_families(body.decode()) for s in f.samples}
     assert values["otelcol_receiver_accepted_log_records_total", (("receiver", "otlp"), ("transport", "http"))] == 7
     assert values["otelcol_exporter_queue_size", (("exporter", 'we"ird\\\n'),)] == 3
-    assert values["otelcol_processor_batch_batch_send_size_bucket", (("le", "50.0"), ("processor", "batch"))] == 1
+    assert values["otelcol_processor_batch_batch_send_size_bucket", (("le", "50"), ("processor", "batch"))] == 1
     assert values["target_info", (("service_instance_id", "abc"), ("service_name", "kofagent"), ("service_version", "1.2.3"))] == 1
     assert values["otelcol_process_memory_rss_bytes", ()] > 5e6
     assert values["otelcol_process_cpu_seconds_total", ()] > 0

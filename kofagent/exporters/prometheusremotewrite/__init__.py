@@ -21,7 +21,8 @@ import snappy
 from kofagent.config.blocks import QueueBlock
 from kofagent.exporters.prometheusremotewrite.config import RESERVED_HEADERS, RemoteWriteConfig
 from kofagent.exporters.prometheusremotewrite.names import label_name
-from kofagent.exporters.prometheusremotewrite.translate import METADATA_SECONDS, Options, Translated, Translator
+from kofagent.exporters.prometheusremotewrite.translate import METADATA_SECONDS, Translator
+from kofagent.exporters.prometheusremotewrite.translated import Options, Translated
 from kofagent.net.client import USER_AGENT, HttpClient, retry_after_seconds
 from kofagent.pipeline.component import Context, Exporter
 from kofagent.storage.sending import Sender

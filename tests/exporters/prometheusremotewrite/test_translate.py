@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Exemplar, MetricsData, NumberDataPoint
 
-from kofagent.exporters.prometheusremotewrite import translate as module
+from kofagent.exporters.prometheusremotewrite.cache import ROTATE_SECONDS
 from kofagent.exporters.prometheusremotewrite.labels import decimal, double_text, text
 from kofagent.exporters.prometheusremotewrite.names import label_name, metric_name, unit_name
-from kofagent.exporters.prometheusremotewrite.translate import Options, Translated, Translator
+from kofagent.exporters.prometheusremotewrite.translate import Translator
+from kofagent.exporters.prometheusremotewrite.translated import Options, Translated
 from kofagent.wire.remote_write import PIECES, encode_samples, timeseries
 from kofagent.wire.varint import length_delimited
 from tests.reference.otlp_to_prometheus import translate as plain
@@ -167,7 +168,7 @@ def test_equals_the_plain_translation(several: list[Any], natural: bool, copy: b
     for groups in [*several, *several, several[0]]:
         payload = build(groups, natural)
         assert rows(translator.translate(payload)) == plain(payload, {"cluster": "c", "a": "ext"}, copy)
-        clock[0] += module.ROTATE_SECONDS / 2 + 1  # caches rotate under way
+        clock[0] += ROTATE_SECONDS / 2 + 1  # caches rotate under way
 
 
 # --- names and values
@@ -281,9 +282,20 @@ def test_malformed_points_and_attributes_do_not_take_the_others_along() -> None:
         assert out.dropped == {"undecodable point": 3, "undecodable attributes": 1}
 
 
-def test_a_payload_that_is_not_otlp() -> None:
+@pytest.mark.parametrize("payload", [
+    b"\x0a\xff", length_delimited(1, length_delimited(1, b"\x0a\xff")),
+    length_delimited(1, length_delimited(2, length_delimited(1, b"\x0a\x01\xff")))], ids=["whole", "resource", "scope"])
+def test_a_payload_that_is_not_otlp(payload: bytes) -> None:
     with pytest.raises(ValueError, match="not OTLP metrics"):
-        Translator(Options()).translate(b"\x0a\xff")
+        Translator(Options()).translate(payload)
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_are_translated_or_refused(payload: bytes) -> None:
+    try:
+        Translator(Options()).translate(payload)
+    except ValueError:
+        pass
 
 
 def test_samples_of_one_series_are_sorted_and_one_a_millisecond() -> None:
@@ -445,5 +457,5 @@ def test_series_that_are_gone_are_forgotten() -> None:
         point = metric.gauge.data_points.add(time_unix_nano=T0, as_int=1)
         point.attributes.add(key="i").value.int_value = i
         translator.translate(data.SerializeToString())
-        clock[0] += module.ROTATE_SECONDS + 1
-    assert len(translator._root.new) + len(translator._root.old) <= 3
+        clock[0] += ROTATE_SECONDS + 1
+    assert len(translator._cache.root.new) + len(translator._cache.root.old) <= 3

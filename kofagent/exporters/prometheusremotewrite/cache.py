@@ -1,0 +1,220 @@
+"""Finished labels by the bytes that identify a series: resource, scope, metric, attributes.
+
+Four levels of dictionaries, each asked with bytes as they came. What was not asked for during two generations of ROTATE_SECONDS
+(or of MAX_ENTRIES new entries) is forgotten, so series that ended cost nothing for long.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from google.protobuf.message import DecodeError
+from opentelemetry.proto.common.v1.common_pb2 import KeyValue
+
+from kofagent.exporters.prometheusremotewrite.labels import ResourceLabels, attributes, scope_labels, to_labels
+from kofagent.exporters.prometheusremotewrite.names import metric_name, unit_name
+from kofagent.exporters.prometheusremotewrite.translated import Options
+from kofagent.telemetry.series import encode_labels, sorted_labels
+from kofagent.wire import remote_write
+
+ROTATE_SECONDS = 600.0
+MAX_ENTRIES = 50_000
+
+
+class Node:
+    """Something with children that are forgotten when they were not asked for during two generations."""
+
+    __slots__ = ("generation", "new", "old")
+
+    def __init__(self, generation: int) -> None:
+        self.generation = generation
+        self.new: dict[Any, Any] = {}
+        self.old: dict[Any, Any] = {}
+
+    def turn(self, generation: int) -> None:
+        self.old = self.new if generation == self.generation + 1 else {}
+        self.new = {}
+        self.generation = generation
+
+    def find(self, key: Any) -> Any:
+        child = self.new.get(key)
+        if child is None and self.old:
+            child = self.old.pop(key, None)
+            if child is not None:
+                self.new[key] = child
+        return child
+
+
+class KnownResource(Node):
+    __slots__ = ("copied", "identity", "names", "target_info")
+
+    def __init__(self, generation: int, labels: ResourceLabels, target_info: bytes) -> None:
+        super().__init__(generation)
+        self.identity = labels.identity
+        self.copied = labels.copied
+        self.target_info = target_info
+        self.names: dict[str, str] = {}
+
+
+class KnownScope(Node):
+    __slots__ = ("labels", "resource")
+
+    def __init__(self, generation: int, resource: KnownResource, labels: dict[str, str]) -> None:
+        super().__init__(generation)
+        self.resource = resource
+        self.labels = labels
+
+
+class KnownMetric(Node):
+    __slots__ = ("collides", "metadata", "name", "scope", "special")
+
+    def __init__(self, generation: int, scope: KnownScope, name: str, collides: bool, metadata: bytes) -> None:
+        super().__init__(generation)
+        self.scope = scope
+        self.name = name
+        self.collides = collides
+        self.metadata = metadata
+        self.special = collides or bool(metadata) or not name
+
+
+class Cache:
+    """The caches of one exporter. `warn(key, sentence)` is told what is worth a line in the log."""
+
+    def __init__(self, options: Options, warn: Callable[[str, str], None], clock: Callable[[], float]) -> None:
+        self._options = options
+        self._warn = warn
+        self._clock = clock
+        self.root = Node(0)
+        self._entries = 0
+        self._rotate_at = clock() + ROTATE_SECONDS
+
+    def rotate(self) -> bool:
+        """Begins a new generation when it is time; True when it did."""
+        now = self._clock()
+        if self._entries <= MAX_ENTRIES and now <= self._rotate_at:
+            return False
+        self._entries = 0
+        self._rotate_at = now + ROTATE_SECONDS
+        self.root.turn(self.root.generation + 1)
+        return True
+
+    def resource(self, encoded: bytes) -> KnownResource:
+        root = self.root
+        found: KnownResource | None = root.find(encoded)
+        if found is None:
+            options = self._options
+            labels = ResourceLabels(encoded, options.copy)
+            info = b""
+            if options.target_info and labels.target_info:
+                name = f"{options.namespace}_target_info" if options.namespace else "target_info"
+                info = self._encode({**options.external_labels, **labels.target_info, "__name__": name})
+            found = root.new[encoded] = KnownResource(root.generation, labels, info)
+            self._entries += 1
+        elif found.generation != root.generation:
+            found.turn(root.generation)
+        return found
+
+    def scope(self, resource: KnownResource, encoded: bytes) -> KnownScope:
+        found: KnownScope | None = resource.find(encoded)
+        if found is None:
+            labels = scope_labels(encoded) if self._options.scope_info else {}
+            found = resource.new[encoded] = KnownScope(resource.generation, resource, labels)
+            self._entries += 1
+        elif found.generation != resource.generation:
+            found.turn(resource.generation)
+        return found
+
+    def metric(self, scope: KnownScope, metric: Any, kind: str, counter: bool) -> KnownMetric:
+        key = (metric.name, metric.unit, kind, counter)
+        found: KnownMetric | None = scope.find(key)
+        if found is None:
+            original, unit = metric.name.decode("utf-8", "replace"), metric.unit.decode("utf-8", "replace")
+            options = self._options
+            name = metric_name(original, unit, suffixes=options.suffixes, counter=counter, gauge=kind == "gauge",
+                               namespace=options.namespace)
+            owner = scope.resource.names.setdefault(name, original)
+            if owner != original:
+                self._warn(f"collision {name}", f"metrics {owner!r} and {original!r} of one resource are both called "
+                                f"{name!r} for Prometheus; rename one of them")
+            encoded = self._metadata(metric, name, unit, kind, counter) if options.metadata and name else b""
+            found = scope.new[key] = KnownMetric(scope.generation, scope, name, owner != original, encoded)
+            self._entries += 1
+        elif found.generation != scope.generation:
+            found.turn(scope.generation)
+        return found
+
+    def _metadata(self, metric: Any, name: str, unit: str, kind: str, counter: bool) -> bytes:
+        said = attributes(_pairs(metric.metadata)).get("prometheus.type", "")
+        word = {"histogram": "histogram", "exponential_histogram": "histogram", "summary": "summary"}.get(kind, "gauge")
+        if counter:
+            word = "counter"
+        elif (kind == "gauge" and said == "unknown") or (kind == "sum" and said in ("info", "stateset")):
+            word = said
+        return remote_write.metadata(remote_write.METADATA_TYPES[word], name,
+                                     metric.description.decode("utf-8", "replace"), unit_name(unit))
+
+    def _base(self, metric: KnownMetric, encoded: Iterable[bytes]) -> dict[str, str] | None:
+        """The labels of a point without its name; None when its attributes cannot be decoded."""
+        scope = metric.scope
+        resource = scope.resource
+        try:
+            values = attributes(_pairs(encoded))
+        except DecodeError:
+            return None
+        values.update(resource.copied)
+        out = dict(self._options.external_labels)
+        out.update(to_labels(values))
+        out.update(resource.identity)
+        out.update(scope.labels)
+        return out
+
+    def _encode(self, labels: dict[str, str]) -> bytes:
+        return encode_labels(sorted_labels(labels))
+
+    def learn(self, metric: KnownMetric, key: Any, encoded: Iterable[bytes]) -> bytes | None:
+        """The labels of a new series of a gauge, sum or native histogram."""
+        labels: bytes | None = metric.old.pop(key, None) if metric.old else None
+        if labels is None:
+            base = self._base(metric, encoded)
+            if base is None:
+                return None
+            base["__name__"] = metric.name
+            labels = self._encode(base)
+            self._entries += 1
+        metric.new[key] = labels
+        return labels
+
+    def learn_parts(self, metric: KnownMetric, key: tuple[Any, ...], label: str, values: Iterable[str],
+                     suffix: str) -> list[bytes] | None:
+        """Labels of the series of a histogram or summary: `_sum`, `_count`, then one for each value of `label`.
+
+        `key` begins with the attributes.
+        """
+        found: list[bytes] | None = metric.old.pop(key, None) if metric.old else None
+        if found is None:
+            base = self._base(metric, key[0])
+            if base is None:
+                return None
+            found = _variants(base, metric.name, label, values, suffix)
+            self._entries += len(found)
+        metric.new[key] = found
+        return found
+
+
+def _variants(base: dict[str, str], name: str, label: str, values: Iterable[str], suffix: str) -> list[bytes]:
+    """Label bytes of `name_sum`, `name_count` and, for each value, of `name<suffix>` with the label: what they share, once."""
+    shared = sorted_labels({k: v for k, v in base.items() if k not in ("__name__", label)})
+    names = [k.encode("utf-8", "surrogatepass") for k, _ in shared]
+    at, then = bisect_left(names, b"__name__"), bisect_left(names, label.encode())  # "__name__" sorts before both labels
+    first, middle, last = encode_labels(shared[:at]), encode_labels(shared[at:then]), encode_labels(shared[then:])
+    # a label of the point that is called as ours stays where ours is not
+    own = encode_labels(((label, base[label]),)) if base.get(label) else b""
+    out = [first + encode_labels((("__name__", name + end),)) + middle + own + last for end in ("_sum", "_count")]
+    start = first + encode_labels((("__name__", name + suffix),)) + middle
+    return out + [start + encode_labels(((label, value),)) + last for value in values]
+
+
+def _pairs(encoded: Iterable[bytes]) -> list[KeyValue]:
+    return [KeyValue.FromString(one) for one in encoded]
