@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
 import time
-from collections.abc import Callable
-from typing import TypeVar
 
+from kofagent.net.daemon import in_daemon_thread
 from kofagent.pipeline.component import Context, Receiver, StartError
 from kofagent.receivers.hostmetrics import options
 from kofagent.receivers.hostmetrics.recorder import Recorder
@@ -18,7 +16,6 @@ from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal
 
-T = TypeVar("T")
 _LOGGED_PROBLEMS = 1000
 
 
@@ -66,7 +63,7 @@ class HostMetrics(Receiver):
             at += config.collection_interval * max(1, -(-(loop.time() - at) // config.collection_interval))
 
     async def _collect_and_send(self) -> None:
-        outcome = _in_thread(self.collect, f"{self.context.id} scrape")
+        outcome = in_daemon_thread(self.collect, f"{self.context.id} scrape")
         done, _ = await asyncio.wait({outcome}, timeout=max(self.config.collection_interval, self.config.timeout))
         if not done:
             self.context.log.warning("a collection takes longer than %g s; does a mount or /proc not answer?",
@@ -133,26 +130,3 @@ def _psutil_boot_ns() -> int:
     import psutil
     return int(psutil.boot_time() * 1e9)
 
-
-def _in_thread(work: Callable[[], T], name: str) -> asyncio.Future[T]:
-    """`work()` in a thread of its own; a thread that hangs in a dead mount does not keep the process from ending."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
-
-    def finish(result: T | None, error: Exception | None) -> None:
-        if not future.done():
-            future.set_result(result) if error is None else future.set_exception(error)  # type: ignore[arg-type]
-
-    def run() -> None:
-        result, error = None, None
-        try:
-            result = work()
-        except Exception as raised:
-            error = raised
-        try:
-            loop.call_soon_threadsafe(finish, result, error)
-        except RuntimeError:
-            pass  # the loop has ended meanwhile
-
-    threading.Thread(target=run, name=name, daemon=True).start()
-    return future

@@ -1,4 +1,4 @@
-# ruff: noqa: E501 -- files of /proc as they are
+
 """A host in a directory, and OTLP metrics as plain Python."""
 
 from __future__ import annotations

@@ -1,0 +1,108 @@
+"""Options of `resourcedetection`, in upstream's spelling."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+from pydantic import Field, field_validator, model_validator
+
+from kofagent.config.base import ComponentConfig, Duration
+from kofagent.config.blocks import HttpClientBlock
+
+DETECTORS = ("env", "system")
+LATER = (
+    "akamai", "aks", "alibaba_ecs", "azure", "azurecontainerapps", "consul", "digitalocean", "docker", "dynatrace", "ec2", "ecs",
+    "eks", "elasticbeanstalk", "gcp", "gce", "gke", "heroku", "hetzner", "ibmcloud_classic", "ibmcloud_vpc", "k8s_api", "k8snode",
+    "kubeadm", "lambda", "nova", "openshift", "oraclecloud", "scaleway", "tencent_cvm", "upcloud", "vultr")
+"""Upstream's detectors that ask a cloud or the Kubernetes API."""
+SYSTEM_ATTRIBUTES = {"host.name": True, "os.type": True, **dict.fromkeys((
+    "host.arch", "host.cpu.cache.l2.size", "host.cpu.family", "host.cpu.model.id", "host.cpu.model.name", "host.cpu.stepping",
+    "host.cpu.vendor.id", "host.id", "host.interface", "host.ip", "host.mac", "os.build.id", "os.description", "os.name",
+    "os.version"), False)}
+"""Attributes of the system detector and whether they are on by default."""
+HOSTNAME_SOURCES = ("dns", "os", "cname", "lookup")
+
+
+def later(name: str) -> str:
+    """The sentence for a detector that upstream has and we do not have yet."""
+    return f"the detector {name!r} is not available in this release of kofagent; leave it out (available: {', '.join(DETECTORS)})"
+
+
+class AttributeOptions(ComponentConfig):
+    """One attribute of a detector."""
+
+    enabled: bool = Field(description="Detect this attribute.")
+
+
+class EnvBlock(ComponentConfig):
+    """`env`."""
+
+    allowlist: list[str] | None = Field(None, description="Only these attributes are taken; absent: all.")
+
+
+class SystemBlock(ComponentConfig):
+    """`system`."""
+
+    hostname_sources: list[str] = Field([], description="Where host.name comes from, the first that answers; empty: dns, then os.")
+    resource_attributes: dict[str, AttributeOptions] = Field({}, description="Options by attribute.")
+
+    @field_validator("hostname_sources")
+    @classmethod
+    def _known_sources(cls, value: list[str]) -> list[str]:
+        for source in value:
+            if source not in HOSTNAME_SOURCES:
+                raise ValueError(f"{source!r} is no source of the host's name; write {', '.join(HOSTNAME_SOURCES)}")
+        return value
+
+    @field_validator("resource_attributes")
+    @classmethod
+    def _known_attributes(cls, value: dict[str, AttributeOptions]) -> dict[str, AttributeOptions]:
+        for name in value:
+            if name not in SYSTEM_ATTRIBUTES:
+                near = difflib.get_close_matches(name, SYSTEM_ATTRIBUTES, 1)
+                hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(SYSTEM_ATTRIBUTES)}"
+                raise ValueError(f"the system detector has no attribute {name!r}; {hint}")
+        return value
+
+    def enabled(self) -> frozenset[str]:
+        """The attributes that are detected."""
+        chosen = {name: options.enabled for name, options in self.resource_attributes.items()}
+        return frozenset(name for name, default in SYSTEM_ATTRIBUTES.items() if chosen.get(name, default))
+
+
+class Config(HttpClientBlock):
+    """Options of resourcedetection. The HTTP client options are for detectors that ask a metadata service."""
+
+    detectors: list[str] = Field(["env"], description="Detectors, the first one that knows an attribute decides.")
+    override: bool = Field(True, description="Replace attributes that the data has already.")
+    timeout: Duration = Field(5.0, ge=0, description="Time for all detectors; 0: no limit.")
+    refresh_interval: Duration = Field(0.0, ge=0, description="Detect again this often; 0: only at the start.")
+    fail_on_missing_metadata: bool = Field(False, description="Accepted for compatibility: it is about metadata services.")
+    attributes: list[str] | None = Field(None, description="Deprecated: only these detected attributes are added.")
+    env: EnvBlock = Field(EnvBlock(), description="The env detector.")
+    system: SystemBlock = Field(SystemBlock(), description="The system detector.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _not_yet(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            for name in value:
+                if name in LATER:
+                    raise ValueError(later(str(name)))
+        return value
+
+    @field_validator("detectors")
+    @classmethod
+    def _known_detectors(cls, value: list[str]) -> list[str]:
+        names = [name.strip() for name in value]
+        if not names:
+            raise ValueError(f"no detector is named; name {' or '.join(DETECTORS)}")
+        for name in names:
+            if name in LATER:
+                raise ValueError(later(name))
+            if name not in DETECTORS:
+                near = difflib.get_close_matches(name, DETECTORS, 1)
+                hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(DETECTORS)}"
+                raise ValueError(f"unknown detector {name!r}; {hint}")
+        return names
