@@ -296,20 +296,25 @@ class PageReader:
         return family if family is not None and "_" + last in _SUFFIXES.get(family.type, ()) else None
 
     def _describe(self, items: Sequence[Meta | Sample | None]) -> None:
-        """Takes the metadata of a page; what is known and not described any more stays."""
+        """Takes the metadata of a page; families it does not describe are forgotten."""
+        described: dict[str, dict[str, str]] = {}
         for item in items:
             if isinstance(item, Meta):
-                family = self.families.get(item.family)
-                if family is None:
-                    family = self.families[item.family] = Family(item.family)
-                setattr(family, item.kind, item.text)
+                described.setdefault(item.family, {})[item.kind] = item.text
+        types = {name: family.type for name, family in self.families.items()}
+        families = {}
+        for name, meta in described.items():
+            family = self.families.get(name) or Family(name)
+            family.type, family.help, family.unit = meta.get("type", "unknown"), meta.get("help", ""), meta.get("unit", "")
+            families[name] = family
+        self.families = families
+        if types != {name: family.type for name, family in families.items()}:
+            # How bounds are written depends on the type, so what is known of the lines does too.
+            self._raw = {}
         self._entries = self._lines = self._timed_entries = None
         self._uneven = Columns()
         for series in self._interned.values():
             series.family = self.family_of(series.name)
-        if len(self.families) > 2 * len(items) + 100:
-            described = {item.family for item in items if isinstance(item, Meta)}
-            self.families = {name: family for name, family in self.families.items() if name in described}
 
     def _new_shape(self, entries: list[Entry], values: list[float], keys: list[bytes], lines: list[bytes] | None) -> Scraped:
         """A plain page whose series differ from those of the page before."""

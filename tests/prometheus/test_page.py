@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kofagent.prometheus.page import AHEAD_MS, PageReader, SampleLimitError, canonical_bound
+from kofagent.prometheus.text import ParseError
+from kofagent.telemetry.series import Series, sorted_labels
+from tests.reference import page as plain
+
+NOW = 1_795_257_868_000
+Labels = tuple[tuple[str, str], ...]
+
+
+def finish(pairs: Labels) -> Labels | None:
+    labels = dict(pairs)
+    if labels["__name__"].startswith("drop_"):
+        return None
+    labels.pop("noise", None)
+    return sorted_labels({**labels, "job": "j"})
+
+
+def rows(reader: PageReader, page: bytes, openmetrics: bool = False) -> list[tuple[Labels, float, int | None]]:
+    scraped = reader.read(page, openmetrics, NOW)
+    times = scraped.timestamps or [None] * len(scraped.series)
+    assert len(scraped.series) == len(scraped.values) == len(times)
+    return [(s.labels, v, t) for s, v, t in zip(scraped.series, scraped.values, times, strict=True)]
+
+
+def same(a: list[tuple[Labels, float, int | None]], b: list[tuple[Labels, float, int | None]]) -> bool:
+    return len(a) == len(b) and all(x[0] == y[0] and x[2] == y[2] and (x[1] == y[1] or (math.isnan(x[1]) and math.isnan(y[1])))
+                                    for x, y in zip(a, b, strict=True))
+
+
+series_text = st.sampled_from([
+    b"a", b"b_total", b'b_total{x="1"}', b'b_total{x="1",}', b'c{x="a b"}', b'c{x="a\\"b"}', b'c{ x = "1" }', b"drop_me", b'drop_me{y="1"}',
+    b'h_bucket{le="1"}', b'h_bucket{le="1.0"}', b'h_bucket{le="+Inf"}', b"h_sum", b"h_count", b'q{quantile="0.50"}', b'{"d.e"}',
+    b'c{noise="1",x="z"}', b'c{noise="2",x="z"}', b'c{x="\xc3\xa9"}', b'c{x="\xff"}', b'c{x="l1\nl2"}', b"# c", b'c{x="1",x="2"}', b"9x",
+])
+value_text = st.sampled_from([b"0", b"1", b"2.5", b"-3e+08", b"NaN", b"+Inf", b"-Inf", b"1e999", b"1_0", b"+nan", b"7.", b"x", b"inf"])
+time_text = st.sampled_from([b"", b"", b"", b"", b" 1795257868000", b" 1795257868001", b" 1.5", b" 9999999999999", b" -1"])
+exemplar_text = st.sampled_from([b"", b"", b"", b"", b"", b' # {trace_id="1"} 1', b' # {trace_id="1 2"} 1 1.5'])
+line_text = st.one_of(
+    st.builds(lambda *parts: b"".join([parts[0], b" ", *parts[1:]]), series_text, value_text, time_text, exemplar_text),
+    st.sampled_from([b"# TYPE h histogram", b"# TYPE q summary", b"# TYPE b counter", b"# HELP a x", b"# TYPE b_total counter",
+                     b"# TYPE a wrong", b"# free words", b"", b"#", b"a  1", b" a 1", b"a\t1", b"a 1 ", b"a 1\r"]))
+lines_text = st.lists(line_text, max_size=8)
+
+
+def edits(lines: list[bytes], changes: list[tuple[int, bytes]]) -> list[bytes]:
+    out = list(lines)
+    for at, text in changes:
+        if out:
+            out[at % len(out)] = text
+    return out
+
+
+@settings(max_examples=600, deadline=None)
+@given(st.lists(st.tuples(lines_text, st.lists(st.tuples(st.integers(0, 9), line_text), max_size=2), st.integers(0, 2)),
+                min_size=1, max_size=5), st.booleans())
+def test_remembering_changes_nothing(program: list[tuple[list[bytes], list[tuple[int, bytes]], int]], openmetrics: bool) -> None:
+    """Whatever pages came before, a page gives what reading it from the start gives; series that ended are ended once."""
+    reader = PageReader(finish)
+    live: set[Labels] = set()
+    lines: list[bytes] = []
+    for fresh, changes, how in program:
+        lines = fresh if how == 0 or not lines else edits(lines, changes)
+        page = b"".join(line + b"\n" for line in lines) + (b"# EOF\n" if openmetrics else b"")
+        try:
+            expected, tracked = plain.read(page, openmetrics, NOW, finish)
+        except ParseError:
+            with pytest.raises(ValueError):
+                reader.read(page, openmetrics, NOW)
+            assert {s.labels for s in reader.fail()} == live
+            live = set()
+            continue
+        scraped = reader.read(page, openmetrics, NOW)
+        times = scraped.timestamps or [None] * len(scraped.series)
+        found = [(s.labels, v, t) for s, v, t in zip(scraped.series, scraped.values, times, strict=True)]
+        assert same(found, expected), (page, found, expected)
+        assert {s.labels for s in scraped.stale} == live - tracked
+        assert len(scraped.stale) == len(live - tracked)
+        live = tracked
+
+
+def test_series_are_the_same_objects_from_page_to_page() -> None:
+    reader = PageReader(finish)
+    first = reader.read(b'a{x="1"} 1\nb 2\ndrop_x 3\n', False, NOW)
+    assert (first.total, first.kept, first.added) == (3, 2, 2)
+    second = reader.read(b'a{x="1"} 1\nb 5\ndrop_x 4\n', False, NOW)
+    assert second.series is first.series and second.values == [1.0, 5.0] and second.added == 0 and not second.stale
+    third = reader.read(b'b 5\na{x="1"} 7\n', False, NOW)
+    assert third.series[0] is first.series[1] and third.series[1] is first.series[0] and third.added == 0
+
+
+def test_a_series_that_goes_is_ended_and_forgotten_and_counts_as_new_when_it_comes_back() -> None:
+    reader = PageReader(finish)
+    gone = reader.read(b"a 1\nb 2\n", False, NOW).series[1]
+    scraped = reader.read(b"a 1\n", False, NOW)
+    assert list(scraped.stale) == [gone]
+    assert not reader.has(gone.labels)
+    assert reader.read(b"a 1\n", False, NOW).stale == ()
+    assert reader.read(b"a 1\nb 2\n", False, NOW).added == 1
+
+
+def test_churn_does_not_grow_the_cache() -> None:
+    reader = PageReader(finish)
+    for i in range(200):
+        reader.read(b"".join(b'a{x="%d"} 1\n' % (i * 50 + j) for j in range(50)), False, NOW)
+    assert len(reader._raw) == 50 and len(reader._interned) == 50
+    for i in range(200):
+        with pytest.raises(ParseError):
+            reader.read(b"".join(b'b{x="%d"} 1\n' % (i * 50 + j) for j in range(50)) + b"wrong", False, NOW)
+        reader.fail()
+    assert len(reader._raw) < 2000
+
+
+def test_a_failed_scrape_ends_all_and_what_comes_back_is_not_new() -> None:
+    reader = PageReader(finish)
+    series = reader.read(b"a 1\nb 2\n", False, NOW).series
+    assert list(reader.fail()) == list(series)
+    assert list(reader.fail()) == []
+    again = reader.read(b"a 1\nb 2\n", False, NOW)
+    assert again.added == 0 and list(again.series) == list(series)
+
+
+def test_times_of_the_page() -> None:
+    reader = PageReader(finish)
+    page = b"a 1 %d\nb 2\nc 3 %d\n" % (NOW - 5, NOW + AHEAD_MS + 1)
+    scraped = reader.read(page, False, NOW)
+    assert [s.name for s in scraped.series] == ["a", "b"] and scraped.timestamps == [NOW - 5, None] and scraped.out_of_bounds == 1
+    # A series with a time of its own just ends: Prometheus writes no marker for it unless it is told to.
+    assert [s.name for s in reader.read(b"d 1\n", False, NOW).stale] == ["b"]
+    tracking = PageReader(finish, track_timestamps=True)
+    tracking.read(page, False, NOW)
+    assert [s.name for s in tracking.read(b"d 1\n", False, NOW).stale] == ["a", "b"]
+    ignoring = PageReader(finish, honor_timestamps=False)
+    assert rows(ignoring, b"a 1 5\n") == [((("__name__", "a"), ("job", "j")), 1.0, None)]
+    assert rows(ignoring, b"a 1 6\n") == [((("__name__", "a"), ("job", "j")), 1.0, None)]
+    assert rows(ignoring, b"a 2 6\n") == [((("__name__", "a"), ("job", "j")), 2.0, None)]
+
+
+def test_pages_of_times_only_follow_their_values() -> None:
+    reader = PageReader(finish)
+    for i in range(4):
+        page = b"".join(b'm{x="%d"} %d %d\n' % (j, i * j, NOW + i) for j in range(5)) + b"drop_it 1 %d\n" % NOW
+        found = rows(reader, page)
+        assert [v for _, v, _ in found] == [float(i * j) for j in range(5)] and {t for _, _, t in found} == {NOW + i}
+    assert [t for _, _, t in rows(reader, b"".join(b'm{x="%d"} 1 %d\n' % (j, NOW + AHEAD_MS * 2) for j in range(5)))] == []
+
+
+def test_duplicates_keep_the_first() -> None:
+    scraped = PageReader(finish).read(b'c{noise="1"} 1\nc{noise="2"} 2\n', False, NOW)
+    assert scraped.values == [1.0] and (scraped.total, scraped.kept, scraped.duplicates) == (2, 2, 1)
+
+
+def test_sample_limit_counts_what_relabelling_leaves() -> None:
+    reader = PageReader(finish, sample_limit=2)
+    assert len(reader.read(b"a 1\nb 1\ndrop_a 1\ndrop_b 1\n", False, NOW).series) == 2
+    with pytest.raises(SampleLimitError) as error:
+        reader.read(b"a 1\nb 1\nc 1\ndrop_a 1\n", False, NOW)
+    assert (error.value.total, error.value.kept) == (4, 3)
+    assert [s.name for s in reader.fail()] == ["a", "b"]
+
+
+def test_families_follow_their_metadata() -> None:
+    reader = PageReader(finish)
+    series = reader.read(b"# TYPE h histogram\n# HELP h First.\nh_bucket{le=\"1\"} 1\nh_count 1\nh_other 2\n", False, NOW).series
+    described: list[Series] = list(series)
+    assert [(s.family.type, s.family.help) if s.family else None for s in described] == [("histogram", "First."), ("histogram", "First."), None]
+    reader.read(b"# TYPE h histogram\n# HELP h Second.\nh_bucket{le=\"1\"} 1\nh_count 1\nh_other 2\n", False, NOW)
+    assert described[0].family is not None and described[0].family.help == "Second."
+
+
+@pytest.mark.parametrize(("text", "written"), [("1", "1"), ("1.0", "1"), ("1e6", "1000000"), ("0.1", "0.1"), ("1e-7", "0.0000001"),
+                                               ("+Inf", "+Inf"), ("inf", "+Inf"), ("x", "x"), ("1e+21", "1000000000000000000000")])
+def test_bounds_are_written_one_way(text: str, written: str) -> None:
+    assert canonical_bound(text) == written
