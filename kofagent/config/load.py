@@ -85,9 +85,9 @@ def finish(
     checked = validate(expansion.node, registry)
     # A value that could not be resolved was reported; what validation makes of its absence adds nothing.
     unresolved = {e.path for e in expansion.errors}
-    places = {(e.file, e.line) for e in earlier}
+    known = {(e.file, e.line, e.message) for e in earlier}
     errors = [*earlier, *expansion.errors,
-              *(e for e in checked.errors if e.path not in unresolved and (e.file, e.line) not in places)]
+              *(e for e in checked.errors if e.path not in unresolved and (e.file, e.line, e.message) not in known)]
     if errors:
         raise ConfigErrors(errors)
     seen: dict[str, ConfigError] = {}

@@ -69,7 +69,7 @@ def parse(
         for event in yaml.parse(text, Loader=_Loader):
             depth += isinstance(event, _OPENING) - isinstance(event, _CLOSING)
             if depth > MAX_DEPTH:
-                line = event.start_mark.line + first_line
+                line = (event.start_mark.line if event.start_mark else 0) + first_line
                 return Node(None, Origin(file, line, layer)), [
                     ConfigError(file, line, (), f"is nested more than {MAX_DEPTH} levels deep", "flatten it")]
         loader = _Loader(text)

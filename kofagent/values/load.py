@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
-from kofagent.config.errors import ConfigError
+from kofagent.config.errors import ConfigError, ConfigErrors
 from kofagent.config.expand import MissingSecret, find_secret
 from kofagent.config.load import finish
 from kofagent.config.model import LoadedConfig
@@ -31,13 +31,18 @@ def load_values(
     """
     rendered = render_values(files, role, generation=generation)
     added, missing = resolve_environment(rendered.env, role, environ)
-    warnings = list(rendered.warnings)
+    warnings: list[ConfigError] = []
     if not need_secrets:
         warnings += missing
         missing = []
     warnings += _drop_idle_logins(rendered, environ)
     earlier = [*rendered.errors, *missing]
-    config = finish(rendered.config, registry, {**environ, **added}, earlier=earlier, need_secrets=need_secrets)
+    try:
+        config = finish(rendered.config, registry, {**environ, **added}, earlier=earlier, need_secrets=need_secrets)
+    except ConfigErrors as errors:
+        # An exporter that is absent because its endpoint is empty was reported at the endpoint.
+        absent = {f"the exporter {id!r} is not defined" for id in rendered.not_generated}
+        raise ConfigErrors([e for e in errors.errors if e.message not in absent]) from None
     config.warnings = [*warnings, *config.warnings]
     config.deleted = rendered.deleted
     config.name, config.mode, config.environment = rendered.name, rendered.mode, added

@@ -12,6 +12,7 @@ from typing import Any
 from kofagent.config.errors import ConfigError, Path
 from kofagent.config.tree import Node, Origin
 
+_LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _NAME = re.compile(r"[A-Za-z0-9._-]+\Z")
 CREDENTIALS = ("metrics", "logs")
 """Signals whose storage asks for a login; traces never do."""
@@ -23,15 +24,19 @@ class Values:
 
     tree: Node
 
+    def value(self, *path: str) -> Any:
+        """A scalar, None where it is absent."""
+        node = self.tree.get(*path)
+        return node.value if node is not None else None
+
     def text(self, *path: str) -> str:
         """A text, empty where it is absent, null or no text."""
-        node = self.tree.get(*path)
-        return node.value if node is not None and isinstance(node.value, str) else ""
+        found = self.value(*path)
+        return found if isinstance(found, str) else ""
 
     def flag(self, *path: str) -> bool:
         """Whether a value is true."""
-        node = self.tree.get(*path)
-        return bool(node is not None and node.value)
+        return bool(self.value(*path))
 
     def made(self, value: Any, *path: str) -> Node:
         """A generated value that is made of the value at `path`; plain data and nodes may be mixed."""
@@ -91,9 +96,15 @@ def cluster_label(values: Values) -> Node:
     return values.made({"config": {"global": {"external_labels": external}}}, "global", "clusterLabel")
 
 
-def check_endpoints(values: Values) -> list[ConfigError]:
-    """Endpoints that are no URL, logins that name no Secret."""
+def check_values(values: Values) -> list[ConfigError]:
+    """Endpoints that are no URL, logins that name no Secret, a cluster without a name."""
     problems = []
+    label = values.value("global", "clusterLabel")
+    if label is None or (isinstance(label, str) and not _LABEL.match(label)):
+        problems.append(values.tree.error(("global", "clusterLabel"), f"{label!r} is not the name of a label",
+                                          "use letters, digits and '_', such as clusterName"))
+    if values.value("global", "clusterName") in (None, ""):
+        problems.append(values.tree.error(("global", "clusterName"), "is empty", "name the cluster"))
     for signal in CREDENTIALS if values.flag("kof", "basic_auth") else ():
         for key in ("credentials_secret_name", "username_key", "password_key"):
             if not _NAME.match(values.text("kof", signal, key)):

@@ -20,7 +20,7 @@ from kofagent.config.merge import Deleted, merge_files, merge_helm
 from kofagent.config.source import load_file, parse
 from kofagent.config.tree import Node
 from kofagent.values import kof_0_1_1, kof_0_3_0
-from kofagent.values.made import Values, check_endpoints
+from kofagent.values.made import Values, check_values
 from kofagent.values.model import CONFIG_SECTIONS, OTHERS, ROLES, Global, Kof
 
 GENERATIONS: dict[str, Any] = {module.NAME: module for module in (kof_0_1_1, kof_0_3_0)}
@@ -45,7 +45,8 @@ class Rendered:
     """User's values over the generation's defaults."""
     deleted: list[Deleted] = field(default_factory=list)
     errors: list[ConfigError] = field(default_factory=list)
-    warnings: list[ConfigError] = field(default_factory=list)
+    not_generated: frozenset[str] = frozenset()
+    """Exporters that pipelines name and that are absent because their endpoint is empty; `errors` says so."""
 
     def manifest(self) -> dict[str, Any]:
         """`name`, `mode`, `env`, `securityContext` and `config` as plain data, those that apply."""
@@ -69,19 +70,19 @@ def render_values(
     module = _generation(user, generation)
     merged = merge_helm(_defaults(module), user)
     values = Values(merged.node)
-    warnings: list[ConfigError] = []
-    errors = _check(merged.node, user, module, warnings)
+    errors = _check(user, module)
     if not values.flag("collectors", "enabled"):
         problem = merged.node.error(("collectors", "enabled"), "the collectors are switched off", "set it to true to run them")
         raise ConfigErrors([*errors, problem])
     config, deleted = _configuration(values, role, module)
-    errors += check_endpoints(values)
-    errors += _empty_endpoints(config, values, role)
+    errors += check_values(values)
+    missing, empty = _empty_endpoints(config, values, role)
+    errors += empty
     suffix, mode = _SUFFIX[role]
     return Rendered(
         module.NAME, role, f"{release}-{suffix}", mode, config, merged.node.get("collectors", role, "env"),
         role == "node" and values.flag("collectors", role, "run_as_root"), merged.node,
-        [*(d for d in merged.deleted if d.path[:2] == ("collectors", role)), *deleted], errors, warnings)
+        [*(d for d in merged.deleted if d.path[:2] == ("collectors", role)), *deleted], errors, missing)
 
 
 def _read_user(files: Sequence[str]) -> Node:
@@ -127,7 +128,7 @@ def _defaults(module: Any) -> Node:
     return tree
 
 
-def _check(tree: Node, user: Node, module: Any, warnings: list[ConfigError]) -> list[ConfigError]:
+def _check(user: Node, module: Any) -> list[ConfigError]:
     """Unknown keys and wrong types of what kofagent reads; what belongs to other charts is theirs."""
     errors: list[ConfigError] = []
     known = ("global", "kof", "collectors", *OTHERS)
@@ -177,22 +178,23 @@ def _usable(section: Node) -> bool:
     return section.value is None or section.is_map
 
 
-def _empty_endpoints(config: Node, values: Values, role: str) -> list[ConfigError]:
+def _empty_endpoints(config: Node, values: Values, role: str) -> tuple[frozenset[str], list[ConfigError]]:
     """Pipelines that still send to an exporter that was not generated because its endpoint is empty."""
     sent = {"logs": "otlphttp/logs" if role == "node" and "otlphttp/logs" in _ends(config) else "otlphttp",
             "metrics": "prometheusremotewrite", "traces": "otlphttp/traces"}
-    problems = []
+    problems, missing = [], set()
     for signal, id in sent.items():
         if values.text("kof", signal, "endpoint") or config.get("exporters", id) is not None:
             continue
         for name, node in _pipelines(config):
             ends = node.get("exporters")
             if ends is not None and ends.is_list and id in ends.plain():
+                missing.add(id)
                 path = ("kof", signal, "endpoint")
                 problems.append(values.tree.error(
                     path, f"is empty, but the pipeline {name!r} of {role} sends to {id!r}",
                     f"give an endpoint, or set collectors.{role}.service.pipelines.{name}.exporters"))
-    return problems
+    return frozenset(missing), problems
 
 
 def _pipelines(config: Node) -> list[tuple[str, Node]]:

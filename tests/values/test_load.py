@@ -132,6 +132,11 @@ def test_errors_of_values_and_of_configuration_come_together(tmp_path: Path) -> 
     assert all(text in line for text, line in zip(wanted, found, strict=True)), found
 
 
+def test_an_empty_endpoint_is_one_error(tmp_path: Path) -> None:
+    found = errors(tmp_path, {"kof": {"basic_auth": False, "traces": {"endpoint": ""}}})
+    assert len(found) == 1 and "kof.traces.endpoint: is empty, but the pipeline 'traces' of node sends to 'otlphttp/traces'" in found[0]
+
+
 def test_checking_elsewhere_without_secrets(tmp_path: Path) -> None:
     file = write_values(tmp_path, {})
     config = load_values([file], "node", AllKnown(), environ={}, need_secrets=False)

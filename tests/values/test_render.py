@@ -185,6 +185,14 @@ def test_endpoints(tmp_path: Path) -> None:
         "name it, or set kof.basic_auth: false for a storage without a login"]
 
 
+def test_a_cluster_needs_a_name(tmp_path: Path) -> None:
+    assert wrong(tmp_path, "global:\n  clusterName: ''\n  clusterLabel: a-b\n") == [
+        "v.yaml:2: global.clusterName: is empty; name the cluster",
+        "v.yaml:3: global.clusterLabel: 'a-b' is not the name of a label; use letters, digits and '_', such as clusterName"]
+    assert wrong(tmp_path, "global:\n  clusterName: 5\n") == [
+        "v.yaml:2: global.clusterName: must be a text, not 5; put it in quotes"]
+
+
 def test_other_generations_and_switched_off(tmp_path: Path) -> None:
     assert wrong(tmp_path, "kof: {}\nopentelemetry-kube-stack:\n  collectors: {}\n") == [
         "v.yaml:2: opentelemetry-kube-stack: is a key of KOF 1.2 and later, whose values are not supported yet; "
