@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
+import functools
 import ssl
 import time
+import urllib.request
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +71,7 @@ class HttpClient:
             else settings.idle_conn_timeout or 90.0, force_close=settings.disable_keep_alives)
         jar = None if settings.cookies.get("enabled") else aiohttp.DummyCookieJar()
         self._session = aiohttp.ClientSession(
-            connector=connector, cookie_jar=jar, auto_decompress=True, trust_env=not settings.proxy_url,
+            connector=connector, cookie_jar=jar, auto_decompress=True, trust_env=False,
             timeout=aiohttp.ClientTimeout(total=None), max_line_size=16384, max_field_size=65536)
 
     async def stop(self) -> None:
@@ -114,7 +116,7 @@ class HttpClient:
             extra: dict[str, Any] = {"server_hostname": override} if override and url.scheme == "https" else {}
             async with self._session.request(
                     method, url, data=body or None, headers=headers, allow_redirects=False,
-                    proxy=self._settings.proxy_url or None, **extra) as response:
+                    proxy=self._settings.proxy_url or environment_proxy(url.scheme, url.host or ""), **extra) as response:
                 location = response.headers.get("Location")
                 follow = response.status in (307, 308) or (
                     response.status in (301, 302, 303) and method in ("GET", "HEAD"))
@@ -128,6 +130,17 @@ class HttpClient:
                     keep = ("content-type", "content-encoding", "user-agent", "accept")
                     headers = {k: v for k, v in headers.items() if k.lower() in keep}
         raise aiohttp.ClientError(f"more than {MAX_REDIRECTS} redirects")
+
+
+@functools.lru_cache(maxsize=1000)
+def environment_proxy(scheme: str, host: str) -> str | None:
+    """The proxy that HTTP_PROXY, HTTPS_PROXY and NO_PROXY name for a host, as they were when it was first asked for.
+
+    aiohttp's `trust_env` is not used: it asks a thread for each request, and sends logins out of ~/.netrc.
+    """
+    if urllib.request.proxy_bypass_environment(host):
+        return None
+    return urllib.request.getproxies_environment().get(scheme)
 
 
 async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:

@@ -233,7 +233,7 @@ class _Push:
     async def _post(self, options: OtlpReader, body: bytes) -> None:
         if self._session is None:
             context = tls.client_context(_tls(options))
-            self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context), trust_env=True)
+            self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context), trust_env=False)
         headers = {"User-Agent": f"kofagent/{__version__}", **self._headers, "Content-Type": "application/x-protobuf"}
         if options.compression == "gzip":
             body = gzip.compress(body, 5)
