@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from kofagent.operators.build import OperatorsError, build, validate_operators
-from kofagent.operators.compile import Stream, describe, feed_source, plan
+from kofagent.operators.compile import Plan, Stream
 from kofagent.operators.interpret import PlainStream
+from kofagent.operators.lift import describe
 from kofagent.operators.operator import Operator
 
 __all__ = ["Chain", "OperatorsError", "PlainStream", "Stream", "validate_operators"]
@@ -36,7 +37,7 @@ class Chain:
         self.resource = dict(resource or {})
         self.dropped = dropped
         self.filtered = filtered
-        self.plan = plan(self.operators) if compiled else None
+        self.plan = Plan(self.operators)
         self._compiled = compiled
         self._logged: dict[tuple[Operator, str], tuple[float, int]] = {}
 
@@ -47,12 +48,14 @@ class Chain:
     def explain(self) -> str:
         """The compiled source and the operators behind it, or the operators alone where they run one by one."""
         listing = [f"#   {o.id} ({o.config.type})" for o in self.operators] or ["#   (none)"]
-        if self.plan is None:
+        if not self._compiled:
             return "\n".join(["# The operators run one by one:", *listing])
-        ahead = [f"#   w{i}: {describe(lift)}" for i, lift in enumerate(self.plan.lifts)] or ["#   (nothing)"]
-        source = feed_source(self.plan, crio=False, engine="re")
+        lifts = self.plan.lifts
+        if lifts is None:
+            return "\n".join(["# An entry is made of each line; the operators, in line:", *listing, self.plan.source()])
+        ahead = [f"#   w{i}: {describe(lift)}" for i, lift in enumerate(lifts)] or ["#   (nothing)"]
         return "\n".join(["# Computed for each line:", *ahead,
-                          "# Operators, run once for each distinct set of these and the stream:", *listing, source])
+                          "# Operators, run once for each distinct set of these and the stream:", *listing, self.plan.source()])
 
     def failed(self, operator: Operator, error: Exception, action: str) -> None:
         """Logs an operator's error, the same one at most once a minute."""

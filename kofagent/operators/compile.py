@@ -4,11 +4,11 @@ What it rests on (design, ideas 1 to 3): of a line only time, body and a few sho
 a pattern found). The function parses a chunk with one `findall`, computes those words, and looks up what the operators make
 of them: the operators themselves run once for each distinct set of words (`Outcome`), on an entry with a stand-in for the
 body, and the bytes of the record's other fields are remembered. So every operator counts here that neither changes the
-body nor reads it other than by a pattern or a condition that can be evaluated ahead ("lifted").
+body nor reads it other than by a pattern or a condition that can be evaluated ahead (`lift`).
 
-Lines that are not plain (partial, another format, not parsed) go through the operators one by one, in order. Chains that do
-not qualify, and files whose words differ too much, do that for all lines. Values of users are bound to names, never written
-into the source; the source is in `linecache` for tracebacks and `Chain.explain`.
+Other chains, and files whose words differ too much, get the second shape (`generate`): an entry a line, operators in line.
+Lines that are not plain (partial, another format, not parsed) go through the operators one by one, in order. Values of
+users are bound to names, never written into the source; the source is in `linecache` for tracebacks and `Chain.explain`.
 """
 
 from __future__ import annotations
@@ -23,143 +23,54 @@ from typing import Any
 import re2
 
 from kofagent.operators import encode
-from kofagent.operators.block_parsers import TimeParser
 from kofagent.operators.container import Container
 from kofagent.operators.entry import Entry, deep
-from kofagent.operators.expression import Expression, Node
-from kofagent.operators.field import Field
+from kofagent.operators.generate import Bound, Shape, entries_source, outcomes_source
 from kofagent.operators.interpret import PlainStream, StreamOwner
-from kofagent.operators.operator import ATTRIBUTES, BODY, Operator, Parser
-from kofagent.operators.recombine import Recombine
-from kofagent.operators.regex import Pattern
-from kofagent.operators.regex_parser import RegexParser
-from kofagent.operators.simple import SimpleSearch, simple_search
-from kofagent.operators.syslog_parser import SyslogParser
+from kofagent.operators.lift import Lift, lift_operators
+from kofagent.operators.operator import ATTRIBUTES, BODY, Operator, OperatorError
 from kofagent.operators.timelayout import TimeError, gotime_layout, location_of
-from kofagent.operators.values import ExpressionError
 from kofagent.wire.varint import varint
 
+Feed = Callable[[bytes, int], int]
+
 MAX_OUTCOMES = 512
-"""Distinct sets of words of one file that are remembered; a file with more goes through the operators one by one."""
+"""Distinct sets of words of one file that are remembered; a file with more gets the second shape."""
+ADAPT_AFTER = 1000
+"""Lines after which the engine of patterns is chosen again."""
+RE2_FROM = 0.42
+"""Share of lines a pattern does not match from which RE2 is faster than Python's `re` (measured)."""
 _STAND_IN = "\ue000 stand-in for the body \ue000"
 _STAND_IN_TIME = 946684800_000000000
 # Seconds, nanoseconds (as containerd and CRI-O write them), stream, body; whether the seconds are a time is asked once for each.
 _LINE = rb"(.{19})\.([0-9]{9})%s std(o|e)(?:ut|rr) F(?: |(?=\n))(.*)\n|.*\n"
+_FIND = {False: re.compile(_LINE % b"Z").findall, True: re.compile(_LINE % rb"([+-][0-9]{2}:[0-9]{2})").findall}
 _SECOND = gotime_layout("2006-01-02T15:04:05Z07:00", location_of("UTC", ""), {})
-_UNANCHORED = re2._Anchor.UNANCHORED
-
-
-class Lift:
-    """Work on the body done ahead: `key` is what operators look it up under, `code` the lines that compute `word`."""
-
-    def __init__(self, key: Any, kind: str, bound: Any, search: SimpleSearch | None = None) -> None:
-        self.key = key
-        self.kind = kind
-        self.bound = bound
-        self.search = search
-
-    def value(self, word: Any) -> Any:
-        """What operators see for this word."""
-        if self.kind != "regex":
-            return word
-        if word is None:
-            return None
-        words = word if isinstance(word, tuple) else (word,)
-        return {name: w.decode() for (name, _), w in zip(self.bound.names, words, strict=True)}
+_TIMES = Struct("<BQBQ").pack
 
 
 class Plan:
-    """What can be done ahead for a chain; made once per chain."""
+    """What is known of a chain before any file: `lifts` None means that entries have to be made."""
 
-    def __init__(self, container: Container | None, lifts: list[Lift]) -> None:
-        self.container = container
-        self.lifts = lifts
+    def __init__(self, operators: list[Operator]) -> None:
+        self.operators = operators
+        first = operators[0] if operators else None
+        self.container = first if isinstance(first, Container) and _is_plain(first, operators) else None
+        self.rest = operators[1:] if self.container is not None else operators
+        self.lifts = lift_operators(self.rest)
 
-
-def plan(operators: list[Operator]) -> Plan | None:
-    """The plan for these operators, None when they have to run one by one."""
-    if not operators:
-        return Plan(None, [])
-    first = operators[0]
-    container = first if isinstance(first, Container) else None
-    if container is not None and not _plain_container(container):
-        return None
-    lifts: list[Lift] = []
-    for operator in operators[1 if container is not None else 0:]:
-        if not _lift_operator(operator, lifts):
-            return None
-    return Plan(container, lifts)
+    def source(self, *, crio: bool = False, engine: str = "re") -> str:
+        """The source for a file, to be read."""
+        shape = Shape(self.container is not None, crio)
+        return outcomes_source(shape, self.lifts, engine, _names()) if self.lifts is not None else (
+            entries_source(shape, self.rest, _names()))
 
 
-def _plain_container(operator: Container) -> bool:
+def _is_plain(operator: Container, operators: list[Operator]) -> bool:
     config = operator.config
+    following = operators[1] if len(operators) > 1 else None
     return (config.if_ is None and config.parse_from == BODY and config.parse_to == ATTRIBUTES and config.body is None
-            and not operator.blocks and config.format in ("", "containerd", "crio"))
-
-
-def _lift_operator(operator: Operator, lifts: list[Lift]) -> bool:
-    """Adds what the operator reads of the body to `lifts`; False when the operator cannot run on a stand-in."""
-    if isinstance(operator, Container | Recombine | SyslogParser | TimeParser) or not operator.repeatable:
-        return False
-    if isinstance(operator, Parser) and any(name == "timestamp" for name, _ in operator.blocks):
-        return False
-    lifted_here = False
-    if isinstance(operator, RegexParser) and operator.config.parse_from == BODY:
-        lifts.append(Lift(operator, "regex", operator.pattern, simple_search(operator.pattern)))
-        lifted_here = True
-    for field, option in _fields(operator.config):
-        if field.root == "body" and not (lifted_here and option == "parse_from"):
-            return False
-    if isinstance(operator, Parser):
-        for _, block in operator.blocks:
-            if any(f.root == "body" for f, _ in _fields(block)) or any(
-                    f.root == "body" for f in getattr(block, "fields", list)()):
-                return False
-    fields = getattr(operator.config, "fields", None)
-    if callable(fields) and any(f.root == "body" for f in fields()):
-        return False
-    return all(_lift_expression(e, lifts) for e in operator.expressions())
-
-
-def _fields(config: Any) -> list[tuple[Field, str]]:
-    out = []
-    for name in type(config).model_fields:
-        value = getattr(config, name)
-        for item in value if isinstance(value, list) else [value]:
-            if isinstance(item, Field):
-                out.append((item, name))
-    return out
-
-
-def _lift_expression(expression: Expression, lifts: list[Lift]) -> bool:
-    if not expression.repeatable:
-        return False
-    found: list[Node] = []
-
-    def visit(node: Node) -> bool:
-        if node.kind == "name" and node.value in ("body", "$", "$env", "timestamp"):
-            return False
-        if node.liftable:
-            found.append(node)
-            return True
-        return all(visit(child) for child in node.children)
-
-    if not visit(expression.root):
-        return False
-    for node in found:
-        lifts.append(_lift_node(node))
-    return True
-
-
-def _lift_node(node: Node) -> Lift:
-    left, right = node.children
-    if left.kind == "name" and right.kind == "const" and isinstance(right.value, str):
-        if node.value == "matches":
-            return Lift(node, "test", Pattern(right.value), simple_search(Pattern(right.value)))
-        kind = {"contains": "contains", "startsWith": "starts", "endsWith": "ends", "==": "equals"}.get(node.value)
-        if kind is not None:
-            return Lift(node, kind, right.value.encode("utf-8", "replace"))
-    return Lift(node, "call", node.plain)
+            and not operator.blocks and config.format in ("", "containerd", "crio") and operator.outputs == [following])
 
 
 class _Heads(dict[int, bytes]):
@@ -183,7 +94,7 @@ _heads: dict[int, _Heads] = {}
 
 def heads(other: int) -> _Heads:
     """The heads of records whose fields other than the body have `other` bytes; shared by all streams."""
-    if len(_heads) > 1000:
+    if len(_heads) > 500:
         _heads.clear()
     found = _heads.get(other)
     if found is None:
@@ -192,7 +103,8 @@ def heads(other: int) -> _Heads:
 
 
 class Outcome:
-    """What the operators make of one set of words: records (group, other fields), and effects to repeat."""
+    """What the operators make of one set of words where that is not exactly one record: records as (group, other fields),
+    and effects to repeat."""
 
     def __init__(self, records: list[tuple[bytes, bytes]], effects: list[tuple[Callable[..., None], tuple[Any, ...]]]) -> None:
         self.records = records
@@ -202,58 +114,61 @@ class Outcome:
 class _Recorder(PlainStream):
     """Runs the operators on a stand-in and keeps what they did."""
 
-    def __init__(self, chain: StreamOwner, attributes: dict[str, Any]) -> None:
+    def __init__(self, chain: StreamOwner, attributes: dict[str, Any], time: int | None) -> None:
         super().__init__(chain, attributes)
+        self.time = time
         self.records: list[tuple[bytes, bytes]] = []
         self.effects: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
         self.usable = True
         self.dropped = lambda *a: self.effects.append((chain.dropped, a))
         self.filtered = lambda *a: self.effects.append((chain.filtered, a))
         self.failed = lambda *a: self.effects.append((chain.failed, a))
-        self.time: int | None = None
 
     def out(self, entry: Entry) -> None:
         if entry.body != _STAND_IN or entry.timestamp != self.time:
             self.usable = False
         self.records.append((encode.group_key(entry), encode.record_rest(entry)))
 
-    def state(self, operator: Operator) -> dict[Any, Any]:
-        return {}
-
 
 class Stream(PlainStream):
     """One file's way through a compiled chain; the interface is `PlainStream`'s."""
 
-    def __init__(self, chain: StreamOwner, attributes: Any, plan: Plan | None) -> None:
+    def __init__(self, chain: StreamOwner, attributes: Any, plan: Plan) -> None:
         super().__init__(chain, attributes)
-        self._plan = plan
-        self._fast: Callable[[bytes, int], int] | None = None
-        self._crio = False
+        self.plan = plan
+        self.lines = self.misses = 0
+        self._crio = plan.container is not None and plan.container.config.format == "crio"
         self._engine = "re"
         self._outcomes = 0
         self._memos: dict[bytes, dict[Any, Any]] = {b"o": {}, b"e": {}}
-        self.lines = self.misses = 0
-        if plan is not None:
-            self._crio = plan.container is not None and plan.container.config.format == "crio"
-            self._choose()
+        self._encoder = encode.Encoder()
+        self._lifts = plan.lifts
+        self._format_known = plan.container is None or plan.container.config.format != ""
+        self._fast: Feed | None = None
+        self._compile()
+
+    @property
+    def shape(self) -> str:
+        """`outcomes`, `entries`, or `operators` where the chain runs one by one."""
+        return "operators" if self._fast is None else "outcomes" if self._lifts is not None else "entries"
+
+    # What receivers use.
 
     def feed_chunk(self, chunk: bytes, observed_ns: int) -> None:
-        fast = self._fast
-        if fast is None or not chunk.endswith(b"\n"):
-            lines = chunk.split(b"\n")
-            if not lines[-1]:
-                lines.pop()
-            super().feed_entries(lines, observed_ns)
+        if self._fast is None or not chunk.endswith(b"\n"):
+            super().feed_chunk(chunk, observed_ns)
             return
         if not chunk.isascii():
             try:
                 chunk.decode()
             except UnicodeDecodeError:
                 chunk = chunk.decode("utf-8", "replace").encode()
-        count = fast(chunk, observed_ns)
+        if not self._format_known:
+            self._find_format(chunk)
+        count = self._fast(chunk, observed_ns)
         # Not in one line: lines that were not plain have changed the count meanwhile.
         self._count += count
-        if self.lines > 1000:
+        if self.lines > ADAPT_AFTER:
             self._adapt()
 
     def feed_entries(self, entries: Sequence[bytes | str], observed_ns: int,
@@ -282,62 +197,110 @@ class Stream(PlainStream):
         self._count = 0
         return b"".join(out), count
 
+    def out(self, entry: Entry) -> None:
+        key, record = self._encoder.encode(entry)
+        records = self._groups.get(key)
+        if records is None:
+            records = self._groups[key] = []
+        records.append(record)
+        self._count += 1
+
+    # Choosing the function.
+
+    def _find_format(self, chunk: bytes) -> None:
+        """CRI-O or containerd: by the first line that is of either; the other's lines work too, more slowly."""
+        for crio, find in _FIND.items():
+            first = find(chunk, 0, chunk.find(b"\n") + 1)
+            if first and first[0][0]:
+                self._format_known = True
+                if crio != self._crio:
+                    self._crio = crio
+                    self._compile()
+                return
+
     def _adapt(self) -> None:
         """Python's `re` is faster where lines match early, RE2 where many do not match at all."""
-        engine = "re2" if self.misses * 100 > self.lines * 42 else "re"
+        engine = "re2" if self.misses > self.lines * RE2_FROM else "re"
         self.lines = self.misses = 0
         if engine != self._engine:
             self._engine = engine
-            self._choose()
+            self._compile()
 
-    def _choose(self) -> None:
-        assert self._plan is not None
-        self._fast = compile_feed(self._plan, self, self._crio, self._engine)
+    def _compile(self) -> None:
+        shape = Shape(self.plan.container is not None, self._crio)
+        bound = _names()
+        bound.update(findall=_FIND[self._crio], times=_TIMES, U=re2._Anchor.UNANCHORED, slow=self.slow,
+                     second=self.second, out=self.out, dropped=self.dropped, failed=self.failed, Outcome=Outcome, Entry=Entry,
+                     resolve=self.resolve, other=self.other, memos=self._memos)
+        if self._lifts is not None:
+            source = outcomes_source(shape, self._lifts, self._engine, bound)
+        elif self._constants(bound):
+            source = entries_source(shape, self.plan.rest, bound)
+        else:
+            self._fast = None
+            return
+        self._fast = load(source)(self, bound)
 
-    # What the generated function calls.
+    def _constants(self, bound: Bound) -> bool:
+        """Attributes and resource of a plain line behind `container`; False when `container` fails on this file."""
+        entry = Entry("", deep(self.attributes), dict(self.chain.resource), 0)
+        attributes: Any = entry.attributes
+        container = self.plan.container
+        if container is not None:
+            if container.config.add_metadata_from_filepath:
+                try:
+                    container.add_metadata(entry)
+                except OperatorError:
+                    return False
+            attributes = {io: {**entry.attributes, "logtag": "F", "log.iostream": name}
+                          for io, name in ((b"o", "stdout"), (b"e", "stderr"))}
+        flat = not any(isinstance(v, dict | list) for v in entry.attributes.values())
+        bound.update(attributes=attributes, resource=entry.resource, copy=dict.copy if flat else deep)
+        return True
+
+    # What the generated functions call.
 
     def slow(self, line: bytes, observed_ns: int) -> bool:
         """One line through the operators, one by one; returns whether partial lines wait for the next ones."""
-        assert self._plan is not None
         self.feed(line, observed_ns)
-        container = self._plan.container
-        return container is not None and bool(self._states.get(container))
+        return self.plan.container is not None and bool(self._states.get(self.plan.container))
 
-    def second(self, text: bytes) -> int:
+    @staticmethod
+    def second(text: bytes) -> int:
         """Unix nanoseconds of a time without fraction, -1 for one the operators have to refuse."""
         try:
-            return _SECOND.parse(text.decode())
+            return _SECOND.parse(text.decode("utf-8", "replace"))
         except TimeError:
             return -1
 
     def resolve(self, io: bytes, word: Any) -> Any:
         """What the function looks up for these words: (extend, heads, other fields), or an `Outcome` of another shape."""
-        assert self._plan is not None
-        recorder = _Recorder(self.chain, self.attributes)
-        attributes = deep(self.attributes)
-        lifts = self._plan.lifts
+        lifts = self._lifts
+        if lifts is None:
+            return None  # given up earlier in this chunk
         words = word if len(lifts) > 1 else (word,)
-        body = _STAND_IN
-        if self._plan.container is not None:
-            zone = "+00:00" if self._crio else "Z"
-            body = f"2000-01-01T00:00:00.000000000{zone} {'stdout' if io == b'o' else 'stderr'} F {_STAND_IN}"
-            recorder.time = _STAND_IN_TIME
-        entry = Entry(body, attributes, dict(self.chain.resource), 0)
+        body, time = _STAND_IN, None
+        if self.plan.container is not None:
+            time = _STAND_IN_TIME
+            body = (f"2000-01-01T00:00:00.000000000{'+00:00' if self._crio else 'Z'} "
+                    f"{'stdout' if io == b'o' else 'stderr'} F {_STAND_IN}")
+        recorder = _Recorder(self.chain, self.attributes, time)
+        entry = Entry(body, deep(self.attributes), dict(self.chain.resource), 0)
         entry.lifted = {lift.key: lift.value(w) for lift, w in zip(lifts, words, strict=False)}
-        if self.chain.operators:
-            self.chain.operators[0].process(entry, recorder)
+        if self.plan.operators:
+            self.plan.operators[0].process(entry, recorder)
         else:
             recorder.out(entry)
         self._outcomes += 1
         if not recorder.usable or self._outcomes > MAX_OUTCOMES:
-            # Operators failed on the line itself, or the words differ too much: from the next chunk on one by one.
-            self._fast = None
+            # `container` fails on this file, or the words differ too much: from the next chunk on entries are made.
+            self._lifts = None
+            self._compile()
             return None
         found: Any = Outcome(recorder.records, recorder.effects)
         if len(found.records) == 1 and not found.effects:
             key, rest = found.records[0]
-            times = 18 if recorder.time is not None else 9
-            found = (self._groups.setdefault(key, []).extend, heads(len(rest) + times), rest)
+            found = (self._groups.setdefault(key, []).extend, heads(len(rest) + (9 if time is None else 18)), rest)
         self._memos[io][word] = found
         return found
 
@@ -346,159 +309,29 @@ class Stream(PlainStream):
         for function, arguments in outcome.effects:
             function(*arguments)
         for key, rest in outcome.records:
-            head = heads(len(rest) + len(times))[len(body)]
-            self._groups.setdefault(key, []).extend((head, body, rest, times))
+            self._groups.setdefault(key, []).extend((heads(len(rest) + len(times))[len(body)], body, rest, times))
         return len(outcome.records)
 
 
-_code: dict[str, Any] = {}
+def _names() -> Bound:
+    """Every name a function may use, for a source that is only read."""
+    return dict.fromkeys(("findall", "times", "U", "slow", "second", "out", "dropped", "failed", "Outcome", "Entry", "resolve",
+                          "other", "memos", "attributes", "resource", "copy"))
 
 
-def compile_feed(plan: Plan, stream: Stream, crio: bool, engine: str) -> Callable[[bytes, int], int]:
-    """The function `feed(chunk, observed_ns) -> records` for this stream."""
-    source, bound = _source(plan, crio, engine)
-    code = _code.get(source)
-    if code is None:
+_made: dict[str, Any] = {}
+
+
+def load(source: str) -> Callable[[Stream, Bound], Feed]:
+    """The function that makes the feed function of this source; the same source is compiled once."""
+    make = _made.get(source)
+    if make is None:
         name = f"<kofagent operators {hashlib.sha256(source.encode()).hexdigest()[:12]}>"
-        code = _code[source] = compile(source, name, "exec")
         linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
-    space: dict[str, Any] = {}
-    exec(code, space)  # noqa: S102  (the source has no text of a user in it)
-    return space["make"](stream, stream._memos, bound)
+        space: dict[str, Any] = {}
+        exec(compile(source, name, "exec"), space)  # noqa: S102 - the text is ours, what users wrote is bound
+        make = _made[source] = space["make"]
+    return make
 
 
-def _line_pattern(plan: Plan, crio: bool) -> Any:
-    return re.compile(_LINE % (rb"([+-][0-9]{2}:[0-9]{2})" if crio else b"Z")).findall
-
-
-_TIMES = Struct("<BQBQ").pack
-
-
-def _source(plan: Plan, crio: bool, engine: str) -> tuple[str, dict[str, Any]]:
-    """The source of the function and what its names are bound to."""
-    bound: dict[str, Any] = {"times": _TIMES, "U": _UNANCHORED}
-    words: list[str] = []
-    body: list[str] = []
-    for i, lift in enumerate(plan.lifts):
-        words.append(f"w{i}")
-        body += _lift_code(i, lift, engine, bound, len(plan.lifts) == 1)
-    word = words[0] if len(words) == 1 else f"({', '.join(words)})" if words else "None"
-    container = plan.container is not None
-    if container:
-        bound["findall"] = _line_pattern(plan, crio)
-        groups, when = ("sec, frac, zone, io, body", "sec + zone") if crio else ("sec, frac, io, body", "sec + b'Z'")
-        # `last` is the second `base` belongs to. None sends the next line the long way: the first one, and any line
-        # behind one that was not plain. `remaining` counts the lines behind the current one.
-        loop = [
-            "lines = iter(findall(chunk))",
-            "remaining = lines.__length_hint__",
-            f"for {groups} in lines:",
-            f"    if {'last is None or sec + zone' if crio else 'sec'} != last:",
-            f"        if waiting or not sec or (base := second({when})) < 0:",
-            "            raw = raw or chunk.split(b'\\n')",
-            "            waiting = slow(raw[-2 - remaining()], observed)",
-            "            last = None",
-            "            continue",
-            f"        last = {'sec + zone' if crio else 'sec'}",
-        ]
-        times, memo, io = "times(9, base + int(frac), 89, observed)", "memos[io]", "io"
-    else:
-        loop = ["for body in chunk[:-1].split(b'\\n'):"]
-        times, memo, io = "when", "memo", "b'o'"
-    loop += ["    " + line for line in body]
-    loop += [
-        "    try:",
-        f"        extend, heads, rest = {memo}[{word}]",
-        "    except KeyError:",
-        f"        found = resolve({io}, {word})",
-        "        if found is None:",
-        *(["            raw = raw or chunk.split(b'\\n')", "            waiting = slow(raw[-2 - remaining()], observed)",
-           "            last = None"] if container else ["            slow(body, observed)"]),
-        "            continue",
-        "        if found.__class__ is Outcome:",
-        f"            n += other(found, body, {times})",
-        "            continue",
-        "        extend, heads, rest = found",
-        "    except TypeError:",
-        f"        n += other({memo}[{word}], body, {times})",
-        "        continue",
-        f"    extend((heads[len(body)], body, rest, {times}))",
-        "    n += 1",
-    ]
-    names = sorted(bound)
-    text = ["def make(stream, memos, bound):"]
-    text += [f"    {name} = bound[{name!r}]" for name in names]
-    text += [
-        "    slow, second, resolve, other = stream.slow, stream.second, stream.resolve, stream.other",
-        "    Outcome = bound_outcome",
-        "    def feed(chunk, observed):",
-        "        n = misses = 0",
-    ]
-    if container:
-        text += ["        raw = last = None", "        waiting = stream.held > 0"]
-    else:
-        text += ["        memo = memos[b'o']", "        when = b'\\x59' + observed.to_bytes(8, 'little')"]
-    text += ["        " + line for line in loop]
-    text += ["        stream.lines += n", "        stream.misses += misses", "        return n", "    return feed"]
-    text[text.index("    Outcome = bound_outcome")] = "    Outcome = bound['Outcome']"
-    bound["Outcome"] = Outcome
-    return "\n".join(text) + "\n", bound
-
-
-def _lift_code(i: int, lift: Lift, engine: str, bound: dict[str, Any], only: bool) -> list[str]:
-    """The lines that compute word `i` from `body`."""
-    name = f"x{i}"
-    search = lift.search
-    if lift.kind in ("contains", "starts", "ends", "equals"):
-        bound[name] = lift.bound
-        return [{"contains": f"w{i} = {name} in body", "starts": f"w{i} = body.startswith({name})",
-                 "ends": f"w{i} = body.endswith({name})", "equals": f"w{i} = body == {name}"}[lift.kind]]
-    if lift.kind == "call":
-        bound[name] = _guarded(lift.bound)
-        return [f"w{i} = {name}(body)"]
-    if search is not None and engine == "re":
-        bound[name] = search.search
-        text = "body.lower()" if search.lower else "body"
-        if lift.kind == "test":
-            return [f"w{i} = {name}({text}) is not None"]
-        lines = [f"m = {name}({text})", "if m is None:", f"    w{i} = None", "    misses += 1", "else:"]
-        if search.whole:
-            return [*lines, "    s, e = m.span()", f"    w{i} = body[s:e]"]
-        parts = ", ".join([f"body[m.start({g}):m.end({g})] if m.start({g}) >= 0 else b''" for g in search.groups])
-        return [*lines, f"    w{i} = ({parts})"]
-    if lift.kind == "test":
-        bound[name] = lift.bound._match
-        return [f"w{i} = {name}(U, body, 0, len(body))[0][0] >= 0"]
-    if search is not None and search.whole:
-        bound[name] = Pattern(search.re2_source)._match
-        return [f"(s, e), = {name}(U, body, 0, len(body))", "if s < 0:", f"    w{i} = None", "    misses += 1", "else:",
-                f"    w{i} = body[s:e]"]
-    bound[name] = lift.bound._match
-    numbers = [number for _, number in lift.bound.names]
-    parts = ", ".join([f"body[m[{g}][0]:m[{g}][1]] if m[{g}][0] >= 0 else b''" for g in numbers])
-    return [f"m = {name}(U, body, 0, len(body))", "if m[0][0] < 0:", f"    w{i} = None", "    misses += 1", "else:",
-            f"    w{i} = ({parts})"]
-
-
-def _guarded(evaluate: Callable[[Entry, dict[str, Any]], Any]) -> Callable[[bytes], Any]:
-    """A condition on the body; an error becomes a text, which raises where an operator asks."""
-
-    def run(body: bytes) -> Any:
-        try:
-            return evaluate(Entry(body.decode("utf-8", "replace"), {}, {}, 0), {})
-        except ExpressionError as error:
-            return str(error)
-
-    return run
-
-
-def feed_source(plan: Plan, *, crio: bool, engine: str) -> str:
-    """The generated source, to be read."""
-    return _source(plan, crio, engine)[0]
-
-
-def describe(lift: Lift) -> str:
-    """What a lift computes, in words."""
-    if isinstance(lift.key, RegexParser):
-        return f"the groups {', '.join(n for n, _ in lift.bound.names)} of {lift.key.id}'s pattern {lift.bound.source!r}"
-    return f"a condition on the body ({lift.kind})"
+__all__ = ["Lift", "Outcome", "Plan", "Stream"]

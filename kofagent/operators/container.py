@@ -101,9 +101,11 @@ class Container(Parser):
             raise OperatorError("the line has no stream")
         attributes["log.iostream"] = attributes.pop("stream")
         if self.config.add_metadata_from_filepath:
-            self._from_path(entry)
+            self.add_metadata(entry)
 
-    def _from_path(self, entry: Entry) -> None:
+    @staticmethod
+    def add_metadata(entry: Entry) -> None:
+        """Resource attributes from the file's path; OperatorError without one that fits."""
         path = entry.attributes.get("log.file.path")
         if not isinstance(path, str):
             raise OperatorError("attributes[\"log.file.path\"] is missing; set include_file_path, or turn "

@@ -50,6 +50,9 @@ class Pattern:
         spans = self.spans(data)
         if spans is None:
             return None
+        if len(data) == len(text):
+            # ASCII: offsets in bytes are offsets in the text.
+            return {name: text[max(spans[number][0], 0):max(spans[number][1], 0)] for name, number in self.names}
         out = {}
         for name, number in self.names:
             start, end = spans[number]
