@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from kofagent.receivers.filelog.tail import Identity
 from kofagent.storage.checkpoints import KeyValueStore
@@ -47,7 +47,7 @@ class Checkpoints:
 
     def __init__(self, store: KeyValueStore | None) -> None:
         self._store = store
-        self._changes: dict[str, bytes | None] = {}
+        self._changes: dict[str, Identity | None] = {}
 
     @property
     def durable(self) -> bool:
@@ -69,21 +69,21 @@ class Checkpoints:
     def keep(self, identity: Identity) -> None:
         """Writes this identity with the next `save`."""
         if self._store is not None:
-            self._changes[_PREFIX + identity.uid] = encode(identity)
+            self._changes[identity.uid] = identity
 
     def forget(self, uids: Iterable[str]) -> None:
         """Removes identities with the next `save`."""
         if self._store is not None:
-            self._changes.update({_PREFIX + uid: None for uid in uids})
+            self._changes.update(dict.fromkeys(uids))
 
     async def save(self) -> None:
         """Writes what changed since the last time, as one transaction. OSError: it stays to be written."""
         if self._store is None or not self._changes:
             return
-        changes: Mapping[str, bytes | None] = self._changes
-        self._changes = {}
+        changes, self._changes = self._changes, {}
         try:
-            await self._store.apply(changes)
+            await self._store.apply({_PREFIX + uid: None if identity is None else encode(identity)
+                                     for uid, identity in changes.items()})
         except BaseException:
             self._changes = {**changes, **self._changes}
             raise

@@ -174,7 +174,8 @@ class Tail:
             return False
         self.head = head
         # who asked to ignore a truncation reads on at the old offset, whatever is before it
-        return self.reading.config.on_truncate == "ignore" or self.bytes_before(self.fed) == self.guard
+        return self.reading.config.on_truncate == "ignore" \
+            or self.bytes_before(self.source.at) == (self.guard + self.rest[-GUARD:])[-GUARD:]
 
     def behind(self) -> bool:
         """True when the file has bytes that were not read, as far as its size of the last look says."""

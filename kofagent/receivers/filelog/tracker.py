@@ -249,12 +249,13 @@ class Tracker:
         if tail.fd >= 0:
             status = os.fstat(tail.fd)
             if status.st_size != tail.size or status.st_mtime_ns != tail.mtime:
-                if not tail.gzip and (status.st_size < tail.source.at or not tail.intact()):
-                    fd, tail.fd = tail.fd, -1
-                    os.close(fd)
-                    self.end(tail)
-                    return
                 tail.size, tail.mtime = status.st_size, status.st_mtime_ns
+                if not tail.gzip and tail.twin is None and (status.st_size < tail.source.at or not tail.intact()) \
+                        and self._truncated(tail, tail.path, status):
+                    new = self.tails.get(tail.key)
+                    if new is not None:
+                        new.lost_at = tail.lost_at
+                    return
             if tail.behind() or now - max(tail.lost_at, tail.grown_at) < LOST_KEEP_S:
                 return
         self.end(tail)
