@@ -157,7 +157,7 @@ class RemoteWriteConfig(RemoteWriteHttpBlock):
                                   "NoUTF8EscapingWithSuffixes", "NoTranslation"] = Field(
         "", description="How OTLP names become Prometheus names; takes precedence over add_metric_suffixes.")
     send_metadata: bool = Field(False, description="Send type, help and unit of each metric, once a minute.")
-    protobuf_message: Literal["prometheus.WriteRequest", "io.prometheus.write.v2.Request"] = Field(
+    protobuf_message: Literal["prometheus.WriteRequest"] = Field(
         "prometheus.WriteRequest", description="Only prometheus.WriteRequest (remote write 1.0).")
     include_metadata_keys: list[str] = Field([], description="Headers of the incoming request to send along.")
     convert_explicit_histograms_to_nhcb: bool = Field(
@@ -166,6 +166,37 @@ class RemoteWriteConfig(RemoteWriteHttpBlock):
     wal: WalOptions | None = Field(None, description="Accepted with a warning: it has no effect here.")
     export_created_metric: CreatedMetricOptions | None = Field(
         None, description="Accepted with a warning: remote write 1.0 has no created time.")
+
+    @field_validator("protobuf_message", mode="before")
+    @classmethod
+    def _version_1(cls, value: object) -> object:
+        if value == "io.prometheus.write.v2.Request":
+            raise ValueError("remote write 2.0 is not supported; use prometheus.WriteRequest")
+        return value
+
+    @field_validator("translation_strategy")
+    @classmethod
+    def _escaped(cls, value: str) -> str:
+        if value.startswith("No"):
+            raise ValueError(f"{value} needs remote write 2.0; use UnderscoreEscapingWithSuffixes or "
+                             "UnderscoreEscapingWithoutSuffixes")
+        return value
+
+    @field_validator("external_labels")
+    @classmethod
+    def _no_empty_labels(cls, value: dict[str, str]) -> dict[str, str]:
+        for key, text in value.items():
+            if not text or not label_name(key):
+                raise ValueError(f"label {key!r} has an empty name or value; remove it or give it one")
+        return value
+
+    @field_validator("include_metadata_keys")
+    @classmethod
+    def _not_reserved(cls, value: list[str]) -> list[str]:
+        for key in value:
+            if key.lower() in RESERVED_HEADERS:
+                raise ValueError(f"{key!r} is a header of the protocol itself; remove it")
+        return value
 
     @model_validator(mode="after")
     def _check(self) -> RemoteWriteConfig:
@@ -177,17 +208,6 @@ class RemoteWriteConfig(RemoteWriteHttpBlock):
                              "resource_to_telemetry_conversion")
         if not self.resource_constant_labels.empty and not self.resource_to_telemetry_conversion.empty:
             raise ValueError("resource_to_telemetry_conversion and resource_constant_labels exclude each other; keep the latter")
-        if self.protobuf_message != "prometheus.WriteRequest":
-            raise ValueError("protobuf_message: remote write 2.0 is not supported; use prometheus.WriteRequest")
-        if self.translation_strategy.startswith("No"):
-            raise ValueError(f"translation_strategy {self.translation_strategy} needs remote write 2.0; use "
-                             "UnderscoreEscapingWithSuffixes or UnderscoreEscapingWithoutSuffixes")
-        for key, value in self.external_labels.items():
-            if not value or not label_name(key):
-                raise ValueError(f"external_labels: {key!r} has an empty name or value; remove it or give it one")
-        for key in self.include_metadata_keys:
-            if key.lower() in RESERVED_HEADERS:
-                raise ValueError(f"include_metadata_keys: {key!r} is a header of the protocol itself; remove it")
         return self
 
     @property
