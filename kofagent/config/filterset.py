@@ -9,6 +9,7 @@ import re2
 from pydantic import Field
 
 from kofagent.config.base import ComponentConfig
+from kofagent.wire.attributes import encode_text
 
 _REMEMBERED = 4096
 
@@ -39,14 +40,14 @@ def compile_pattern(pattern: str) -> re2._Regexp:
 
 
 def compile_search(pattern: str) -> Callable[[str], re2._Match | None]:
-    """`search` of an RE2 expression that also takes text with undecodable bytes (surrogates), which count as U+FFFD."""
+    """`search` of an RE2 expression that also takes text with undecodable bytes (surrogates), which count as U+FFFD each."""
     search = compile_pattern(pattern).search
 
     def find(text: str) -> re2._Match | None:
         try:
             return search(text)
         except UnicodeEncodeError:
-            return search(text.encode("utf-8", "surrogatepass").decode("utf-8", "replace"))
+            return search(encode_text(text).decode("utf-8", "replace"))
 
     return find
 

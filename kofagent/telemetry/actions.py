@@ -18,9 +18,10 @@ from pydantic import Field, field_validator, model_validator
 from kofagent.config.base import ComponentConfig
 from kofagent.config.filterset import compile_pattern, compile_search
 from kofagent.telemetry.anyvalue import as_string
+from kofagent.telemetry.attribute_keys import keys_of
 from kofagent.telemetry.batch import Metadata
 from kofagent.wire import edit
-from kofagent.wire.attributes import attribute_key, decode_attribute, decode_text, encode_attribute, encode_text, encode_value
+from kofagent.wire.attributes import decode_attribute, decode_text, encode_attribute, encode_text, encode_value
 from kofagent.wire.lens import lenses, parse
 from kofagent.wire.varint import length_delimited
 
@@ -95,7 +96,7 @@ class _Attributes:
 
     def __init__(self, pairs: list[bytes], metadata: Metadata | None) -> None:
         self.pairs = pairs
-        self.keys = [attribute_key(pair) for pair in pairs]
+        self.keys = keys_of(pairs)
         self.metadata = metadata
 
     def put(self, key: bytes, pair: bytes) -> None:
@@ -131,10 +132,9 @@ class Actions:
         for action in self._actions:
             action(attributes)
         new = attributes.pairs
-        if new == old:
-            return message
-        if new[: len(old)] == old:
-            return edit.append_attributes(message, field, new[len(old):])
+        # hot: otlp_attributes, 5 us a record of six attributes with one upsert; what is only added is written behind the rest
+        if len(new) >= len(old) and new[: len(old)] == old:
+            return message if len(new) == len(old) else edit.append_attributes(message, field, new[len(old):])
         return edit.with_attributes(message, field, new)
 
 
