@@ -17,6 +17,7 @@ from kofagent.config.base import Duration
 from kofagent.config.blocks import GrpcClientBlock, QueueBlock, RetryBlock
 from kofagent.net.grpc_client import GrpcClient, target
 from kofagent.pipeline.component import Context, Exporter
+from kofagent.storage import parts
 from kofagent.storage.sending import Sender
 from kofagent.telemetry.batch import AnyBatch, Batch
 from kofagent.telemetry.refused import Refused
@@ -54,7 +55,8 @@ class OtlpExporter(Exporter):
     def __init__(self, config: Any, context: Context) -> None:
         super().__init__(config, context)
         self._client = GrpcClient(config, context)
-        self._sender = Sender(context, self._send, queue=config.sending_queue, retry=config.retry_on_failure)
+        self._sender = Sender(context, self._send, queue=config.sending_queue, retry=config.retry_on_failure,
+                              merge_items=parts.merge_items(config.sending_queue))
         self._warned = False
 
     async def start(self) -> None:
@@ -69,7 +71,7 @@ class OtlpExporter(Exporter):
 
     async def consume(self, batch: AnyBatch) -> None:
         """As `Consumer.consume`."""
-        await self._sender.consume(batch)
+        await parts.consume(self._sender, self.config.sending_queue, batch)
 
     async def _send(self, batch: AnyBatch) -> int | None:
         """One call; the number of items the backend took, None for all. Refused."""

@@ -17,6 +17,7 @@ from pydantic import Field, field_validator, model_validator
 from kofagent.config.blocks import HttpClientBlock, QueueBlock, RetryBlock
 from kofagent.net.client import Answer, HttpClient, retry_after_seconds
 from kofagent.pipeline.component import Context, Exporter
+from kofagent.storage import parts
 from kofagent.storage.sending import Sender
 from kofagent.telemetry.batch import AnyBatch, Batch
 from kofagent.telemetry.refused import Refused
@@ -83,7 +84,8 @@ class OtlpHttpExporter(Exporter):
         self._client = HttpClient(config, context)
         self._json = config.encoding == "json"
         self._headers = {"Content-Type": "application/json" if self._json else "application/x-protobuf"}
-        self._sender = Sender(context, self._send, queue=config.sending_queue, retry=config.retry_on_failure)
+        self._sender = Sender(context, self._send, queue=config.sending_queue, retry=config.retry_on_failure,
+                              merge_items=parts.merge_items(config.sending_queue))
         self._warned = False
 
     async def start(self) -> None:
@@ -98,7 +100,7 @@ class OtlpHttpExporter(Exporter):
 
     async def consume(self, batch: AnyBatch) -> None:
         """As `Consumer.consume`."""
-        await self._sender.consume(batch)
+        await parts.consume(self._sender, self.config.sending_queue, batch)
 
     async def _send(self, batch: AnyBatch) -> int | None:
         """One request; the number of items the backend took, None for all. Refused."""

@@ -262,6 +262,39 @@ def test_wrong_options(options, words):
         OtlpHttpExporter.Config.model_validate(options)
 
 
+async def test_a_batch_in_the_queue_is_cut_and_joined():
+    options = {"sending_queue": {"num_consumers": 1, "batch": {"max_size": 2, "min_size": 2}}}
+    async with Backend() as backend, Running({"endpoint": backend.url, **options}) as r:
+        await r.logs("a", "b", "c", "d", "e")
+        sizes = [len(_bodies(body)) for _, _, body in backend.requests]
+        assert sizes == [2, 2, 1]
+        backend.requests.clear()
+        backend.hold = asyncio.Event()
+        tasks = [asyncio.create_task(r.logs(str(i))) for i in range(3)]
+        await eventually(lambda: backend.requests)
+        backend.hold.set()
+        await asyncio.gather(*tasks)
+        got = [_bodies(body) for _, _, body in backend.requests]
+        assert len(got) == 2  # of three, two were joined
+        assert sum(got, []) == ["0", "1", "2"]
+
+
+async def test_one_part_refused_for_good_leaves_the_others():
+    async with Backend() as backend, Running({"endpoint": backend.url, "sending_queue": {"batch": {"max_size": 1}}}) as r:
+        backend.answers = [web.Response(), web.Response(status=400)]
+        await r.logs("a", "b", "c")
+        assert (r.total("otelcol_exporter_sent_log_records_total"), r.dropped("http 400")) == (2, 1)
+        backend.answers = [web.Response(status=400), web.Response(status=400)]
+        with pytest.raises(Refused):
+            await r.logs("a", "b")
+        assert r.dropped("http 400") == 3
+
+
+def _bodies(body):
+    request = ExportLogsServiceRequest.FromString(gzip.decompress(body))
+    return [record.body.string_value for entry in request.resource_logs for scope in entry.scope_logs for record in scope.log_records]
+
+
 async def test_a_signal_without_an_endpoint_is_dropped_and_counted():
     async with Backend() as backend, Running({"traces_endpoint": backend.url}) as r:
         with pytest.raises(Refused) as refused:

@@ -19,6 +19,7 @@ from kofagent.pipeline.component import StartError, Unauthorized
 from kofagent.receivers.otlp import COMPONENT as OtlpReceiver
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal
+from tests.support import servers
 from tests.support.certificates import Authority
 from tests.support.components import FakeHost, Sink, eventually, make
 from tests.support.otlp import log_request, metric_request, trace_request
@@ -449,3 +450,28 @@ def _send_with_sdk(ports):
         logger.warning("one")
         logger.error("two")
         loggers.shutdown()
+
+
+@pytest.mark.server("telemetrygen")
+@pytest.mark.parametrize("transport", ["grpc", "http"])
+@pytest.mark.parametrize("kind,signal,options,items", [
+    ("traces", Signal.TRACES, ["--traces", "5"], 10), ("logs", Signal.LOGS, ["--logs", "5"], 5),
+    ("metrics", Signal.METRICS, ["--metrics", "5"], 5)])
+async def test_telemetrygen(transport, kind, signal, options, items):
+    async with Running({transport: {"endpoint": "127.0.0.1:0"}}) as r:
+        arguments = [kind, *options, "--otlp-insecure", "--otlp-endpoint", f"127.0.0.1:{r.receiver.ports[transport]}", "--rate", "0"]
+        process = await asyncio.create_subprocess_exec(
+            servers.find("telemetrygen"), *arguments, *(["--otlp-http"] if transport == "http" else []),
+            stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL)
+        assert await asyncio.wait_for(process.wait(), 30) == 0
+        assert sum(b.count for b in r.sink.batches if b.signal is signal) == items
+        assert r.total(f"otelcol_receiver_accepted_{signal.items}_total", transport=transport) == items
+
+
+async def test_big_json_is_taken_too():
+    span = {"traceId": "0" * 31 + "1", "spanId": "0" * 15 + "1", "name": "n" * 200}
+    body = json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": [span] * 2000}]}]}).encode()
+    async with http() as r:
+        assert (await r.post(body, JSON))[0] == 200
+        assert r.sink.count == 2000
+        assert (await r.post(body[:-5], JSON))[0] == 400

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping
 
@@ -14,6 +15,8 @@ from kofagent.telemetry.signal import Signal
 from kofagent.wire import otlp, otlp_json
 
 LOG_EVERY = 300.0
+IN_A_THREAD = 256 * 1024
+"""JSON of more bytes is converted beside the event loop, which other requests need."""
 
 
 class Malformed(Exception):
@@ -36,7 +39,10 @@ class Intake:
         """Returns when somebody owns the items. Malformed, Refused."""
         try:
             if json:
-                payload = otlp_json.to_protobuf(signal.value, payload)
+                if len(payload) > IN_A_THREAD:
+                    payload = await asyncio.to_thread(otlp_json.to_protobuf, signal.value, payload)
+                else:
+                    payload = otlp_json.to_protobuf(signal.value, payload)
             items = otlp.check(signal.value, payload)
         except ValueError as error:
             self.reject("malformed", f"a {signal.value} payload that cannot be decoded: {error}")
