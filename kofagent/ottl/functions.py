@@ -63,7 +63,7 @@ def _is_match(target: Read, pattern: Read) -> Read:
 
         def fixed(env: Env) -> bool:
             value = string_like(target(env))
-            return value is not None and search(value.encode("utf-8", "replace").decode()) is not None
+            return value is not None and search(value) is not None
         return fixed
 
     def dynamic(env: Env) -> bool:
@@ -72,7 +72,7 @@ def _is_match(target: Read, pattern: Read) -> Read:
         except ValueError as error:
             raise EvaluationError(f"IsMatch: {error}") from None
         value = string_like(target(env))
-        return value is not None and expression.search(value.encode("utf-8", "replace").decode()) is not None
+        return value is not None and expression.search(value) is not None
     return dynamic
 
 

@@ -56,7 +56,7 @@ def unquote(token: Token) -> str:
         body = match[1]
         if body[0] in "xuU" and len(body) > 1:
             code = int(body[1:], 16)
-            if code > 0x10FFFF:
+            if code > 0x10FFFF or 0xD800 <= code < 0xE000:
                 raise OttlError(f"no such character: \\{body}", token.column + match.start())
             return chr(code)
         if len(body) == 3:

@@ -214,7 +214,6 @@ def table(context: str, prefix: str) -> tuple[Table, Pick]:
 
 def attribute(pick: Pick, key: str) -> Read:
     """The value of one attribute: looked for without decoding the others; of equal keys the first, as upstream."""
-    # hot: filter_ottl, 0.4 us a look-up, one pass over the keys and one value decoded
     def read(env: Env) -> Any:
         for item in pick(env).attributes:
             if item.key == key:

@@ -20,11 +20,12 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from pydantic import ValidationError
 
 from kofagent.exporters.awscloudwatchlogs import COMPONENT, events
-from kofagent.exporters.awscloudwatchlogs.api import Rejected, endpoint
+from kofagent.exporters.awscloudwatchlogs.api import Rejected, _put_body, endpoint
 from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal
-from tests.support import servers
+from tests.reference import cloudwatch
+from tests.support import otlp, servers
 from tests.support.components import FakeHost, make
 
 GROUP, STREAM = "kof/test", "node-1"
@@ -163,6 +164,21 @@ def message(change: Any) -> Any:
     request = ExportLogsServiceRequest()
     change(request.resource_logs.add().scope_logs.add().log_records.add())
     return json.loads(events.build(request.SerializeToString(), ("g", "s"), False, 1).events[0].message)
+
+
+@given(otlp.requests("logs"))
+def test_messages_equal_the_plain_twins(request: Any) -> None:
+    payload = request.SerializeToString()
+    built = events.build(payload, ("g", "s"), False, 42)
+    assert [(e.timestamp, json.loads(e.message)) for e in built.events] == cloudwatch.messages(payload, 42)
+    for event in built.events:
+        assert event.size == len(event.message.encode())
+        for part in ("attributes", "resource"):
+            keys = list(json.loads(event.message).get(part, {}))
+            assert keys == sorted(keys)
+    call = events.Call(("g", "s"), built.events)
+    assert json.loads(_put_body(call)) == {"logGroupName": "g", "logStreamName": "s", "logEvents": [
+        {"timestamp": e.timestamp, "message": e.message} for e in built.events]}
 
 
 def test_what_is_left_out() -> None:

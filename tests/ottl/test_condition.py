@@ -156,6 +156,7 @@ def test_resource_scope_and_request() -> None:
     ("(" * 100 + "true" + ")" * 100, "nested deeper than 60 levels"),
     ("not " * 100 + "true", "nested deeper than 60 levels"),
     ("", "column 1: expected a value, found the end"),
+    ('body == "\\ud800"', "no such character"),
 ])
 def test_mistakes(text: str, message: str) -> None:
     with pytest.raises(OttlError) as error:

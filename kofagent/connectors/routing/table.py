@@ -45,7 +45,7 @@ class Splitter:
         return self._by_record(payload, condition)
 
     def _by_resource(self, payload: bytes, condition: Condition) -> tuple[bytes, bytes]:
-        # hot: routing, 0.6 us a resource that was seen before, its bytes are the key and the entries are sliced, not encoded
+        # hot: routing, 4 us a resource of 50 records seen before: its bytes are the key, entries are sliced, not encoded
         entries = [payload[start:end] for number, kind, start, end in fields(payload) if number == 1 and kind == 2]
         yes: list[bytes] = []
         no: list[bytes] = []

@@ -8,7 +8,7 @@ import random
 from typing import Any
 
 from kofagent.exporters.awscloudwatchlogs.credentials import Credentials
-from kofagent.exporters.awscloudwatchlogs.events import Call, Event
+from kofagent.exporters.awscloudwatchlogs.events import Call
 from kofagent.net.client import HttpClient, retry_after_seconds
 from kofagent.telemetry.refused import Refused
 
@@ -157,15 +157,11 @@ class LogsApi:
 
 
 def _put_body(call: Call) -> bytes:
+    quote = json.encoder.encode_basestring
     group, stream = call.stream
-    events: list[dict[str, Any]] = [_event(e) for e in call.events]
-    text = json.dumps({"logGroupName": group, "logStreamName": stream, "logEvents": events}, ensure_ascii=False,
-                      separators=(",", ":"))
+    events = ",".join([f'{{"timestamp":{at},"message":{quote(message)}}}' for at, message, _, _ in call.events])
+    text = f'{{"logGroupName":{quote(group)},"logStreamName":{quote(stream)},"logEvents":[{events}]}}'
     return text.encode("utf-8", "replace")
-
-
-def _event(event: Event) -> dict[str, Any]:
-    return {"timestamp": event.timestamp, "message": event.message}
 
 
 def endpoint(configured: str, region: str) -> str:
