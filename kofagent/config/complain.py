@@ -11,7 +11,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from kofagent.config.base import spellings
-from kofagent.config.errors import ConfigError, Path, suggest
+from kofagent.config.errors import ConfigError, Path, suggest, without_login
 from kofagent.config.tree import Node
 
 
@@ -199,6 +199,7 @@ def _shown(node: Node, types_at: list[Any]) -> str:
     if node.value is None:
         return "null"
     text = node.text if node.text is not None else repr(node.value)
+    text = without_login(text)
     return text if len(text) <= 60 else text[:57] + "..."
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from kofagent.config.errors import show_path
+from kofagent.config.errors import show_path, without_login
 from kofagent.config.merge import Deleted
 from kofagent.config.tree import Node, Origin
 
@@ -84,7 +84,7 @@ def _leaf(item: Node, key: str, block: str) -> str:
     secret = key in _SECRET_KEYS or block in _SECRET_BLOCKS
     if secret and isinstance(item.value, str) and item.value and "${" not in item.value:
         return f'"{_HIDDEN}"'
-    return scalar_text(item.value)
+    return scalar_text(without_login(item.value) if isinstance(item.value, str) and "@" in item.value else item.value)
 
 
 def scalar_text(value: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -46,6 +47,11 @@ class ConfigErrors(Exception):
             seen.setdefault(str(error), error)
         self.errors = sorted(seen.values(), key=lambda e: (e.file, e.line))
         super().__init__("\n".join(map(str, self.errors)))
+
+
+def without_login(text: str) -> str:
+    """A URL, or what was meant as one, without the password in it."""
+    return re.sub(r"((?:^|//)[^/:@\s]*):[^/@\s]+@", r"\1:***@", text)
 
 
 def suggest(word: str, known: Iterable[str], *, limit: int = 16) -> str:

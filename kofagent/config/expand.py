@@ -1,7 +1,8 @@
 """References in a configuration: `${env:X}`, `${env:X:-default}`, `${X}`, `${file:PATH}`, `${yaml:...}`, `${secret:NAME/KEY}`.
 
 As the collector does: the innermost reference first, a reference that is a whole value is read as YAML, one inside a text is
-text, `$$` is a `$`, an unset variable counts as empty (with a warning). Ours are `${secret:...}`, whose value is taken as it is,
+text, `$$` is a `$`, an unset variable counts as empty (with a warning). The newline an editor leaves at the end of a file is
+not part of its text. Ours are `${secret:...}`, whose value is taken as it is,
 and that `${1}` is never a variable: relabel rules use it. No message shows a value.
 
 A Secret is looked for as the file `$KOFAGENT_SECRETS_DIR/NAME/KEY` (as Kubernetes mounts it, default directory
@@ -13,7 +14,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from kofagent.config.errors import ConfigError, Path
 from kofagent.config.source import parse, read_text
@@ -143,30 +144,24 @@ class _Expander:
         raise _Failed
 
     def whole(self, value: str | None, node: Node, path: Path, from_file: str | None) -> Node:
-        """A value that is one reference and nothing else: what it stands for is YAML."""
+        """A value that is one reference and nothing else: a text as it stands, or what YAML makes of it.
+
+        What is not a text keeps its text beside it, for an option that wants one (a password `0123` or `a: b`).
+        """
         if value is None:
             return Node(None, node.origin, hidden=True)
-        label = from_file or node.origin.file
-        parsed, problems = parse(value, label)
-        if problems:
-            # As upstream: what is no YAML is text.
-            parsed = Node(value)
-        if from_file is None or not (parsed.is_map or parsed.is_list):
-            for _, each in parsed.walk():
-                each.origin = node.origin
-        if value == "":
-            parsed = Node("", node.origin)
+        parsed, problems = parse(value, from_file or node.origin.file)
+        nothing = parsed.value is None and value.strip() not in ("~", "null", "Null", "NULL")
+        if problems or nothing or isinstance(parsed.value, str):
+            text = Node(value, node.origin, hidden=True)
+            return self.text(text, path) if find_reference(text.value) else replace(text, value=_finish(text.value, []))
+        keep_lines = from_file is not None and (parsed.is_map or parsed.is_list)
         for _, each in parsed.walk():
+            each.origin = each.origin if keep_lines else node.origin
             each.hidden = True
-        if isinstance(parsed.value, str):
-            # The text as it is: block scalars, quotes and all are upstream's business only when YAML makes them something else.
-            if find_reference(parsed.value):
-                return self.text(parsed, path)
-            return Node(_finish(parsed.value, []), parsed.origin, hidden=True)
         if parsed.is_map or parsed.is_list:
-            return self.nested(parsed, path, from_file)
-        parsed.text = value
-        return parsed
+            parsed = self.nested(parsed, path, from_file)
+        return replace(parsed, text=value, hidden=True)
 
     def nested(self, node: Node, path: Path, from_file: str | None) -> Node:
         if from_file is None:
@@ -195,7 +190,7 @@ class _Expander:
             text = read_text(rest, self.errors, node.origin, path)
             if text is None:
                 raise _Failed
-            return text, False, rest
+            return text.removesuffix("\n").removesuffix("\r"), False, rest
         if scheme == "secret":
             name, _, key = rest.partition("/")
             if not _is_name(name) or not _is_name(key):

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from kofagent.config.base import ComponentConfig
 from kofagent.config.blocks import HttpClientBlock
 from kofagent.config.complain import complaints, locate, place_of
-from kofagent.config.errors import ConfigError, Path, suggest
+from kofagent.config.errors import ConfigError, Path, suggest, without_login
 from kofagent.config.model import SECTIONS, SIGNALS, ServiceConfig
 from kofagent.config.tree import Node
 
@@ -123,9 +123,10 @@ def _options(root: Node, path: Path, model: type[ComponentConfig], out: Validate
 
 
 def _read(node: Node, model: type[BaseModel]) -> tuple[Any, ValidationError | None, list[str]]:
-    """Validates; a value a text was wanted for, but that reads as a number, is tried again as it was written.
+    """Validates; a value a text was wanted for, but that reads as something else, is tried again as it was written.
 
     That is for references (a password of digits) and for Prometheus' own options, which take scalars by their text.
+    A reference to something empty is tried again as null, which is the default.
     """
     for attempt in (0, 1):
         with _noticing() as noticed:
@@ -166,13 +167,14 @@ def _as_texts(node: Node, error: ValidationError, model: type[BaseModel]) -> Nod
     for each in error.errors(include_url=False):
         path, _, _ = locate(each["loc"], model, node, missing=each["type"] == "missing")
         found = node.get(*path)
-        if found is None or found.text is None or not (found.hidden or "scrape_configs" in path or path[:1] == ("config",)):
+        if found is None or not (found.hidden or "scrape_configs" in path or path[:1] == ("config",)):
             continue
-        if each["type"] in ("string_type", "literal_error", "bytes_type"):
+        wants_text = each["type"] in ("string_type", "literal_error", "bytes_type")
+        if found.text is not None if wants_text else found.hidden and found.value == "":
             copy = copy or node.copy()
             target = copy.get(*path)
             assert target is not None
-            target.value = found.text
+            target.value = found.text if wants_text else None
     return copy
 
 
@@ -184,7 +186,7 @@ def _check_urls(root: Node, path: Path, out: Validated) -> None:
         if node is None or not isinstance(node.value, str) or not node.value or re.match(r"https?://[^/]", node.value):
             continue
         out.errors = [e for e in out.errors if e.path != at]
-        shown = "" if node.hidden else f" {node.value!r}"
+        shown = "" if node.hidden else f" {without_login(node.value)!r}"
         scheme = re.match(r"([a-zA-Z][a-zA-Z0-9+.-]*)://", node.value)
         if scheme is None:
             out.errors.append(root.error(at, f"the URL{shown} has no scheme", "put http:// or https:// in front"))

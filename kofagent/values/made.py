@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any
 
-from kofagent.config.errors import ConfigError, Path
+from kofagent.config.errors import ConfigError, Path, without_login
 from kofagent.config.tree import Node, Origin
 
 _LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
@@ -114,5 +114,5 @@ def check_values(values: Values) -> list[ConfigError]:
         path: Path = ("kof", signal, "endpoint")
         endpoint = values.text("kof", signal, "endpoint")
         if endpoint and not endpoint.lower().startswith(("http://", "https://")) and "${" not in endpoint:
-            problems.append(values.tree.error(path, f"the URL {endpoint!r} has no scheme", "put http:// or https:// in front"))
+            problems.append(values.tree.error(path, f"the URL {without_login(endpoint)!r} has no scheme", "put http:// or https:// in front"))
     return problems

@@ -57,6 +57,13 @@ def test_no_secret_is_shown(values: str, explain: bool) -> None:
     assert "hunter2" not in text and "${secret:storage-vmuser-credentials/password}" in text
 
 
+def test_a_password_in_a_url_is_not_shown(tmp_path: Path) -> None:
+    file = tmp_path / "v.yaml"
+    file.write_text("kof: {metrics: {endpoint: 'http://user:hunter2@h/write'}}\n")
+    text = render_yaml([str(file)], "node")
+    assert "hunter2" not in text and "http://user:***@h/write" in text
+
+
 def comments(text: str) -> dict[str, str]:
     return {line.split("  #")[0].strip(): line.split("  # ")[1] for line in text.splitlines() if "  # " in line}
 

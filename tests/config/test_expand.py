@@ -11,7 +11,8 @@ from kofagent.config.expand import expand
 from kofagent.config.source import parse
 
 ENV = {"HOST": "h1", "PORT": "4317", "EMPTY": "", "LIST": "[a, b]", "MAP": "{x: 1}", "NESTED": "${env:HOST}", "NAME": "HOST",
-       "BOOL": "true", "DOLLAR": "a$$b", "LOOP": "${env:LOOP}", "TEXT": "a: b: c", "QUOTED": "'007'"}
+       "BOOL": "true", "DOLLAR": "a$$b", "LOOP": "${env:LOOP}", "TEXT": "a: b: c", "QUOTED": "'007'",
+       "COMMENT": "#no", "HALF": "a #b", "NULL": "null", "TAG": "!x y", "OPEN": "[a", "STAR": "*a"}
 
 
 def value(text: str, **environ: str) -> Any:
@@ -29,9 +30,11 @@ def value(text: str, **environ: str) -> Any:
     ("${env:HOST:-d}", "h1"), ("${env:NONE:-5}", 5), ("${env:NONE:-a:-b}", "a:-b"), ("${env:NESTED}", "h1"),
     ("${env:${env:NAME}}", "h1"),
     ("$$", "$"), ("$${env:HOST}", "${env:HOST}"), ("$$${env:HOST}", "$h1"), ("$$$${env:HOST}", "$${env:HOST}"), ("a$b", "a$b"),
-    ("${env:DOLLAR}", "a$b"), ("${yaml:[1, 2]}", [1, 2]), ("${env:TEXT}", "a: b: c"), ("${env:QUOTED}", "007"), ("${", "${"),
+    ("${env:DOLLAR}", "a$b"), ("${yaml:[1, 2]}", [1, 2]), ("${env:TEXT}", "a: b: c"), ("${env:QUOTED}", "'007'"), ("${", "${"),
     ("}${", "}${"),
     ("${}", "${}"),
+    ("${env:COMMENT}", "#no"), ("${env:HALF}", "a #b"), ("${env:EMPTY}", ""), ("${env:NULL}", None), ("${env:TAG}", "!x y"),
+    ("${env:OPEN}", "[a"), ("${env:STAR}", "*a"),
     # relabel replacements
     ("$1", "$1"), ("${1}", "${1}"), ("$$1", "$1"), ("$${1}", "${1}"), ("/nodes/$${1}/proxy", "/nodes/${1}/proxy"),
     ("${1}:${env:PORT}", "${1}:4317"), ("$1-${HOST}-$$2", "$1-h1-$2"), ("${12}", "${12}"),

@@ -185,6 +185,30 @@ def test_a_password_of_digits_stays_as_it_was(tmp_path: Path) -> None:
     assert "0123" not in repr(login)
 
 
+@pytest.mark.parametrize("url", ["user:hunter2@h:1", "ftp://user:hunter2@h"])
+def test_a_password_in_a_url_is_not_shown(tmp_path: Path, url: str) -> None:
+    said = errors(tmp_path, GOOD.replace("http://h:1", url))
+    assert len(said) == 1 and "user:***@h" in said[0]
+
+
+@pytest.mark.parametrize("password", ["0123", "true", "null", "~", "#hash", "a #b", "a: b", "[a, b]", "{a: 1}", '"quoted"', "0x1F", "1e5",
+                                      "*a", "!a",
+                                      "%a", "- a", "2024-01-01", " a ", "a\nb", "|", "---", "no"])
+def test_any_text_can_be_a_password(tmp_path: Path, password: str) -> None:
+    more = "extensions: {login: {password: '${env:P}'}}\nservice: {extensions: [login]}\n"
+    login: Any = load(tmp_path, GOOD, more, P=password).components["extensions"]["login"]
+    if password in ("null", "~"):  # as upstream, these two are nothing
+        assert login.password is None
+    else:
+        assert login.password.get_secret_value() == password
+
+
+def test_an_empty_variable_means_the_default_where_no_text_is_wanted(tmp_path: Path) -> None:
+    text = GOOD.replace("  in:\n", "  in: {count: '${env:E}', interval: '${env:E}', storage: '${env:E}', names: '${env:E}'}\n")
+    options: Any = load(tmp_path, text, E="").components["receivers"]["in"]
+    assert (options.count, options.interval, options.storage, options.names) == (3, 10.0, "", [])
+
+
 @pytest.mark.parametrize("option", ["count", "flag", "interval", "names", "nested", "either", "by_name", "many", "auth", "unknown"])
 @pytest.mark.parametrize("secret", ["hunter2-correct-horse", "q7", "[hunter2, 3]", "{hunter2: 1}"])
 def test_no_message_shows_what_came_from_the_environment(tmp_path: Path, option: str, secret: str) -> None:
