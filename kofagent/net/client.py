@@ -138,9 +138,9 @@ def environment_proxy(scheme: str, host: str) -> str | None:
 
     aiohttp's `trust_env` is not used: it asks a thread for each request, and sends logins out of ~/.netrc.
     """
-    if urllib.request.proxy_bypass_environment(host):
+    if urllib.request.proxy_bypass(host):
         return None
-    return urllib.request.getproxies_environment().get(scheme)
+    return urllib.request.getproxies().get(scheme)
 
 
 async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
