@@ -6,6 +6,7 @@ within a stream; what operators hold back (partial lines, recombine) is per stre
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,9 +14,13 @@ from typing import Any
 
 from kofagent.operators.build import OperatorsError, build, validate_operators
 from kofagent.operators.compile import Plan, Stream
+from kofagent.operators.entry import Entry
+from kofagent.operators.expression import Expression, ExpressionError
+from kofagent.operators.fields import EXPRESSION_START
 from kofagent.operators.interpret import PlainStream
 from kofagent.operators.lift import describe
 from kofagent.operators.operator import Operator
+from kofagent.operators.routing import parse_template
 
 __all__ = ["Chain", "OperatorsError", "PlainStream", "Stream", "validate_operators"]
 
@@ -23,7 +28,8 @@ LOG_EVERY_S = 60.0
 
 
 class Chain:
-    """The operators of one receiver. `attributes` and `resource` are the receiver's own, given to every entry.
+    """The operators of one receiver. `attributes` and `resource` are the receiver's own, given to every entry;
+    `EXPR(...)` in them is evaluated, once where it reads nothing of the entry.
 
     `dropped(reason, n)` and `filtered(rule, n)` count what does not come out, both named `operator/<id>`.
     """
@@ -32,9 +38,10 @@ class Chain:
                  resource: Mapping[str, str] | None = None, dropped: Callable[[str, int], None],
                  filtered: Callable[[str, int], None], log: logging.Logger, compiled: bool = True) -> None:
         self.log = log
-        self.operators = build(operators, log.warning)
-        self.attributes = dict(attributes or {})
-        self.resource = dict(resource or {})
+        ahead: list[Mapping[str, Any]] = []
+        self.attributes = _constants("attributes", attributes or {}, ahead)
+        self.resource = _constants("resource", resource or {}, ahead)
+        self.operators = build([*ahead, *(operators or [])], log.warning)
         self.dropped = dropped
         self.filtered = filtered
         self.plan = Plan(self.operators)
@@ -72,3 +79,26 @@ class Chain:
         self.log.error("operator %s: %s; action: %s%s", operator.id, error, action, more)
 
 
+def _constants(root: str, mapping: Mapping[str, Any], ahead: list[Mapping[str, Any]]) -> dict[str, Any]:
+    """The mapping with `EXPR(...)` evaluated. What reads the entry becomes an operator in front of the others."""
+    out: dict[str, Any] = {}
+    for key, value in mapping.items():
+        if not isinstance(value, str) or EXPRESSION_START not in value:
+            out[key] = value
+            continue
+        try:
+            parts = parse_template(value)
+            expressions = [p for p in parts if isinstance(p, Expression)]
+            if any(e.root.names() or not e.repeatable for e in expressions):
+                quote = "'" if '"' in key else '"'
+                text = " + ".join([f"({p.text})" if isinstance(p, Expression) else json.dumps(p) for p in parts])
+                ahead.append({"type": "add", "id": f"{root}.{key}", "field": f"{root}[{quote}{key}{quote}]",
+                              "value": f"EXPR({text})"})
+                continue
+            texts = [p.evaluate(Entry(None, {}, {}, 0)) if isinstance(p, Expression) else p for p in parts]
+        except ExpressionError as error:
+            raise OperatorsError([f"{root}.{key}: {error}"]) from None
+        if not all(isinstance(t, str) for t in texts):
+            raise OperatorsError([f"{root}.{key}: EXPR(...) gives no text; write string(...) around it"])
+        out[key] = "".join(texts)
+    return out

@@ -215,10 +215,10 @@ class _Parser:
 
     def binary(self, op: str, left: Node, right: Node) -> Node:
         op = {"&&": "and", "||": "or", "^": "**"}.get(op, op)
-        if op == "matches" and right.kind == "const":
+        if op == "matches" and right.kind == "const" and isinstance(right.value, str):
             try:
                 pattern(right.value)
-            except (PatternError, TypeError) as error:
+            except PatternError as error:
                 raise self.error(f"{right.value!r} is not a regular expression ({error})") from None
         return Node("binary", op, (left, right))
 

@@ -8,6 +8,7 @@ Values of users are in `bound`, under names of ours; the text of the source depe
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from kofagent.operators.expression import Expression, ExpressionError, Node
@@ -109,10 +110,10 @@ def _function(shape: Shape, lines: str, bound: Bound, *, before: list[str], inne
         loop = ["for body in chunk[:-1].decode().split('\\n'):"]
     else:
         loop = ["for body in chunk[:-1].split(b'\\n'):"]
-    text = ["def make(stream, bound):"]
-    text += [f"    {name} = bound[{name!r}]" for name in sorted(bound)]
-    text += ["    def feed(chunk, observed):", *_indent([*before, *loop, *_indent(inner, 1), *after], 2), "    return feed"]
-    return "\n".join(text) + "\n"
+    feed = ["    def feed(chunk, observed):", *_indent([*before, *loop, *_indent(inner, 1), *after], 2), "    return feed"]
+    used = set(re.findall(r"\w+", " ".join(feed)))
+    names = [f"    {name} = bound[{name!r}]" for name in sorted(bound) if name in used]
+    return "\n".join(["def make(stream, bound):", *names, *feed]) + "\n"
 
 
 def _operator(i: int, operator: Operator, bound: Bound) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from pydantic import Field as Option
@@ -15,6 +16,9 @@ class Config(ParserConfig):
     """Options of json_parser."""
 
     parse_ints: bool = Option(False, description="Keep whole numbers as integers instead of doubles.")
+
+MAX_NESTING = 200
+"""Deepest JSON that is taken: what goes through the operators is copied and encoded level by level."""
 
 
 def _constant(name: str) -> Any:
@@ -40,12 +44,24 @@ _integers = json.JSONDecoder(parse_int=_integer, parse_float=_finite, parse_cons
 def decode_json(text: str, *, integers: bool = False, trailing: bool = False) -> Any:
     """The value of a JSON text; OperatorError when it is none. `trailing` allows more text behind the value."""
     decoder = _integers if integers else _doubles
+    if text.count("{") + text.count("[") > MAX_NESTING and _nesting(text) > MAX_NESTING:
+        raise OperatorError("the JSON is nested too deeply")
     try:
         if trailing:
             return decoder.raw_decode(text.lstrip(" \t\r\n"))[0]
         return decoder.decode(text)
     except (ValueError, RecursionError):
         raise OperatorError("the value is not JSON") from None
+
+
+def _nesting(text: str) -> int:
+    """The depth of brackets outside of strings."""
+    depth = deepest = 0
+    for bracket in re.sub(r'"(?:[^"\\]|\\.)*"|[^\[\]{}"]+', "", text, flags=re.DOTALL):
+        depth += bracket in "[{"
+        depth -= bracket in "]}"
+        deepest = max(deepest, depth)
+    return deepest
 
 
 class JsonParser(Parser):

@@ -24,7 +24,7 @@ class Pattern:
     def __init__(self, source: str) -> None:
         # RE2 knows (?P<name>...); Go accepts (?<name>...) beside it, and so does RE2 since 2023.
         try:
-            regexp = re2._re2.RE2(source.encode(), _options)
+            regexp = re2._re2.RE2(source.encode("utf-8", "replace"), _options)
         except re2.error as error:
             raise PatternError(_sentence(error)) from None
         if not regexp.ok():

@@ -78,7 +78,7 @@ chunks = st.lists(st.lists(lines, min_size=1, max_size=12).map(lambda ls: b"\n".
 
 
 @given(chunks=chunks)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_kof(chunks: list[bytes]) -> None:
     assert outcome(KOF_OPERATORS, chunks, compiled=True, shape="outcomes") == outcome(KOF_OPERATORS, chunks, compiled=False)
 
@@ -128,7 +128,7 @@ chains = st.tuples(
 
 
 @given(operators=chains, chunks=chunks, path=st.sampled_from([PATH, PATH, "/var/log/x.log"]))
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=300, deadline=None)
 def test_any_chain(operators: list[dict[str, Any]], chunks: list[bytes], path: str) -> None:
     assert outcome(operators, chunks, compiled=True, path=path) == outcome(operators, chunks, compiled=False, path=path)
 
