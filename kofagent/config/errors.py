@@ -51,7 +51,7 @@ class ConfigErrors(Exception):
 
 def without_login(text: str) -> str:
     """A URL, or what was meant as one, without the password in it."""
-    return re.sub(r"((?:^|//)[^/:@\s]*):[^/@\s]+@", r"\1:***@", text)
+    return re.sub(r"((?:^|//)[^/:@\s]*):(?!\$\{)[^/@\s]+@", r"\1:***@", text)
 
 
 def suggest(word: str, known: Iterable[str], *, limit: int = 16) -> str:

@@ -114,5 +114,6 @@ def check_values(values: Values) -> list[ConfigError]:
         path: Path = ("kof", signal, "endpoint")
         endpoint = values.text("kof", signal, "endpoint")
         if endpoint and not endpoint.lower().startswith(("http://", "https://")) and "${" not in endpoint:
-            problems.append(values.tree.error(path, f"the URL {without_login(endpoint)!r} has no scheme", "put http:// or https:// in front"))
+            shown = without_login(endpoint)
+            problems.append(values.tree.error(path, f"the URL {shown!r} has no scheme", "put http:// or https:// in front"))
     return problems

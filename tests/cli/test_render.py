@@ -62,6 +62,8 @@ def test_a_password_in_a_url_is_not_shown(tmp_path: Path) -> None:
     file.write_text("kof: {metrics: {endpoint: 'http://user:hunter2@h/write'}}\n")
     text = render_yaml([str(file)], "node")
     assert "hunter2" not in text and "http://user:***@h/write" in text
+    file.write_text("kof: {metrics: {endpoint: 'http://user:${env:P}@h/write'}}\n")
+    assert "http://user:${env:P}@h/write" in render_yaml([str(file)], "node")
 
 
 def comments(text: str) -> dict[str, str]:

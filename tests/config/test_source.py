@@ -122,8 +122,7 @@ _data = st.dictionaries(_keys, _values, max_size=4)
 @given(_data)
 def test_what_is_written_reads_back(data: dict[str, object]) -> None:
     text = to_yaml(node_of(data, Origin("x", 1)), explain=False)
-    hidden = any(key in text for key in ('"***"',))
-    if not hidden:
+    if "***" not in text:
         assert yaml.safe_load(text) == data
         node, problems = parse(text, "back.yaml")
         assert not problems and node.plain() == data
