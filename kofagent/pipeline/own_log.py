@@ -21,7 +21,10 @@ MAX_SAMPLED_MESSAGES = 4096
 
 
 class LineFormatter(logging.Formatter):
-    """An event as one line; line ends inside it become `\\n`. Times are UTC, RFC 3339, milliseconds."""
+    """An event as one line; line ends inside it become `\\n`, with `extra={"multiline": True}` indented lines.
+
+    Times are UTC, RFC 3339, milliseconds.
+    """
 
     def __init__(self, options: TelemetryLogs) -> None:
         super().__init__()
@@ -54,7 +57,9 @@ class LineFormatter(logging.Formatter):
         text = f"{at} {level} {name}: {caller + ': ' if caller else ''}{message}{self._tail}"
         if trace:
             text += "\n" + trace
-        return text.replace("\r", "\\r").replace("\n", "\\n")
+        # The debug exporter's trees stay trees; what telemetry says cannot pass for a line of the agent, for it is indented.
+        end = "\n    " if getattr(record, "multiline", False) else "\\n"
+        return text.replace("\r", "\\r").replace("\n", end)
 
 
 class Sampling(logging.Filter):

@@ -67,7 +67,7 @@ async def printed(batch: Any, caplog: pytest.LogCaptureFixture, **options: Any) 
     with caplog.at_level(logging.INFO):
         await debug.consume(batch)
     await debug.stop()
-    return "\n".join(r.getMessage() for r in caplog.records)
+    return "\n".join(r.getMessage() for r in caplog.records) + ("\n" if options.get("verbosity", "basic") != "basic" else "")
 
 
 @pytest.mark.parametrize(("batch", "line"), [
@@ -236,3 +236,13 @@ def test_numbers_as_go_prints_them(value: float, text: str) -> None:
     from kofagent.exporters.debug.text import short
 
     assert short(value) == text
+
+
+async def test_trees_stay_trees_in_the_agents_log_and_cannot_pass_for_its_lines(caplog: pytest.LogCaptureFixture) -> None:
+    from kofagent.config.model import TelemetryLogs
+    from kofagent.pipeline.own_log import LineFormatter
+
+    await printed(Batch(Signal.LOGS, logs(1).payload.replace(b"line 0", b"\nERR 0"), 1), caplog, verbosity="normal")
+    lines = LineFormatter(TelemetryLogs()).format(caplog.records[0]).split("\n")
+    assert lines[0].endswith('Logs {"resource logs": 1, "log records": 1}')
+    assert lines[1:] == ["    ResourceLog #0 service.name=shop", "    ScopeLog #0 lib@1", "    ", "    ERR 0 n=0"]

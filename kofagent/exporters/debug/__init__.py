@@ -127,7 +127,12 @@ class DebugExporter(Exporter):
 
     def _print(self, text: str) -> None:
         if self.config.use_internal_logger:
-            self.context.log.info("%s", text)
+            # The log's own sampling knows messages by their first argument: the word for counts, all of a tree.
+            if "\n" in text:
+                self.context.log.info(text.rstrip("\n"), extra={"multiline": True})
+            else:
+                word, _, fields = text.partition(" ")
+                self.context.log.info(f"{word} %s", fields)
             return
         for file in self._outputs:
             try:
