@@ -206,6 +206,9 @@ class HttpServer:
         length = request.content_length
         if length is not None and length > limit:
             raise TooLarge
+        if request.headers.get("Expect", "").lower() == "100-continue":
+            # the low-level server leaves this to its handler; curl would wait a second for it
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         if settings.read_timeout > 0:
             async with asyncio.timeout(settings.read_timeout):
                 body = await _read(request, length, limit, room)

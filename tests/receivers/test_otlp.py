@@ -475,3 +475,31 @@ async def test_big_json_is_taken_too():
         assert (await r.post(body, JSON))[0] == 200
         assert r.sink.count == 2000
         assert (await r.post(body[:-5], JSON))[0] == 400
+
+
+async def test_expect_100_continue_and_pieces_of_any_size():
+    payload = trace_request(3)
+    async with http() as r:
+        reader, writer = await asyncio.open_connection("127.0.0.1", r.receiver.ports["http"])
+        head = (f"POST /v1/traces HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-protobuf\r\nExpect: 100-continue\r\n"
+                f"Content-Length: {len(payload)}\r\n\r\n")
+        writer.write(head.encode())
+        assert b" 100 " in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+        for at in range(0, len(payload), 100):
+            writer.write(payload[at : at + 100])
+            await writer.drain()
+        assert b" 200 " in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+        writer.close()
+        assert r.sink.batches[0].payload == payload
+
+
+async def test_a_connection_that_breaks_in_the_body_leaves_nothing_behind():
+    async with http() as r:
+        _, writer = await asyncio.open_connection("127.0.0.1", r.receiver.ports["http"])
+        writer.write(b"POST /v1/traces HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-protobuf\r\nContent-Length: 5000\r\n\r\nabc")
+        room = r.receiver._doors[0]._intake.room
+        await eventually(lambda: room.used == 5000)
+        writer.transport.abort()
+        await eventually(lambda: room.used == 0)
+        assert (await r.post(trace_request(1)))[0] == 200
+        assert r.sink.count == 1

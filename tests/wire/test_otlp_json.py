@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kofagent.wire import otlp_json
+from kofagent.wire.otlp import check
 from kofagent.wire.status import RETRY_INFO, decode_partial_success, decode_status, encode_status
 from tests.support.otlp import REQUEST, requests
 
@@ -100,3 +101,22 @@ def test_partial_success():
     answer.partial_success.rejected_spans = 3
     answer.partial_success.error_message = "too old"
     assert decode_partial_success(answer.SerializeToString()) == (3, "too old")
+
+
+_names = st.sampled_from([
+    "resourceLogs", "resource", "scopeLogs", "logRecords", "attributes", "key", "value", "stringValue", "intValue", "doubleValue",
+    "boolValue", "bytesValue", "arrayValue", "kvlistValue", "values", "timeUnixNano", "severityNumber", "traceId", "flags", "body"])
+_json = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=4), st.sampled_from(["NaN", "-5", "00" * 16, "\ud800"])),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(_names, inner, max_size=4)), max_leaves=20)
+
+
+@given(_json)
+def test_any_json_is_converted_or_a_value_error(document):
+    text = json.dumps({"resourceLogs": [{"scopeLogs": [{"logRecords": [document]}]}]}).encode()
+    try:
+        payload = otlp_json.to_protobuf("logs", text)
+    except ValueError:
+        return
+    assert check("logs", payload) == 1
+    assert otlp_json.to_protobuf("logs", otlp_json.from_protobuf("logs", payload)) is not None

