@@ -103,6 +103,29 @@ async def test_traces(options: dict[str, Any], want: list[str], filtered: int) -
     assert host.ledger.sum("kofagent_filtered_items_total") == filtered
 
 
+@pytest.mark.parametrize(("signal", "conditions", "want", "rules"), [
+    (Signal.LOGS, ['log.body == "a"', 'resource.attributes["service.name"] == "db"'], "bc",
+     {"log_conditions[0]": 1, "log_conditions[1]": 1}),
+    (Signal.LOGS, ['resource.attributes["service.name"] == "web" and log.severity_number > 10'], "acd", {"log_conditions[0]": 1}),
+    (Signal.LOGS, ['scope.name == ""'], "", {"log_conditions[0]": 4}),
+    (Signal.LOGS, [{"context": "log", "conditions": ['body == "a"']}, {"conditions": ['log.body == "b"']}], "cd",
+     {"log_conditions[0].conditions[0]": 1, "log_conditions[1].conditions[0]": 1}),
+    (Signal.LOGS, [{"context": "log", "conditions": ['attributes["k"] + "x" == 1'], "error_mode": "silent"}], "abcd", {}),
+    (Signal.METRICS, ['datapoint.attributes["n"] == 0', 'metric.name == "mem.used"'], ["cpu.time:12"],
+     {"metric_conditions[0]": 2, "metric_conditions[1]": 3}),
+    (Signal.TRACES, ['spanevent.name == "drop"', 'span.name == "db"'], ["GET:keep"], {"trace_conditions[1]": 1}),
+])
+async def test_conditions_of_an_inferred_context(signal: Signal, conditions: list[Any], want: Any, rules: dict[str, int]) -> None:
+    host = FakeHost()
+    given_batch, read, name = {Signal.LOGS: (LOGS, bodies, "log"), Signal.METRICS: (METRICS, names, "metric"),
+                               Signal.TRACES: (SPANS, span_names, "trace")}[signal]
+    out = await run(COMPONENT, {f"{name}_conditions": conditions}, batch(signal, *given_batch), host)
+    assert read(out) == want
+    for rule, items in rules.items():
+        assert host.ledger.total("kofagent_filtered_items_total", component="p", signal=signal.value, rule=rule) == items
+    assert host.ledger.sum("kofagent_filtered_items_total") == sum(rules.values())
+
+
 async def test_what_stays_is_the_same_batch_and_what_goes_reaches_nobody() -> None:
     made, sink = processor(COMPONENT, {"logs": {"exclude": {"match_type": "strict", "bodies": ["nobody"]}}}, Signal.LOGS)
     await made.start()
@@ -172,6 +195,12 @@ async def test_malformed_is_refused_for_good_and_counted() -> None:
      "cannot be used together"),
     ({"spans": {"include": {"match_type": "strict", "log_bodies": ["x"]}}}, "spans do not have log_bodies"),
     ({"error_mode": "loud"}, "error_mode"),
+    ({"log_conditions": ['body == "x"']}, "must begin with its context"),
+    ({"log_conditions": ['span.name == "x"']}, "must begin with its context"),
+    ({"log_conditions": ['log.body == "x"', {"conditions": ['log.body == "y"']}]}, "cannot be mixed"),
+    ({"log_conditions": [{"context": "span", "conditions": ["true"]}]}, "no context of logs"),
+    ({"log_conditions": ["1 == 1"]}, "no path that tells its context"),
+    ({"trace_conditions": ["span.nme == 1"]}, "unknown path"),
 ])
 def test_wrong_options(options: dict[str, Any], words: str) -> None:
     with pytest.raises(ValidationError, match=words):

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, field_validator, model_validator
 
 from kofagent.config.base import ComponentConfig
 from kofagent.config.filterset import RegexpOptions, compile_filterset
 from kofagent.ottl import OttlError, parse_condition
+from kofagent.processors.filter.contexts import OF_SIGNAL, infer
 from kofagent.telemetry.matching import AttributeBlock, MatchBlock, SeverityBlock, compile_attributes, unfit
 from kofagent.telemetry.signal import Signal
 
 CONTEXTS = {"resource": "resource", "metric": "metric", "datapoint": "datapoint", "log_record": "log", "span": "span",
             "spanevent": "spanevent"}
 """The OTTL context of the conditions under each key."""
+
+
+ErrorMode = Literal["propagate", "ignore", "silent"]
+
+
+class Written(NamedTuple):
+    """A condition, its place in the configuration, its context and what happens when it fails."""
+
+    place: str
+    text: str
+    context: str
+    error_mode: str
 
 
 class MetricMatch(ComponentConfig):
@@ -127,15 +140,66 @@ class SpanLists(ComponentConfig):
         return value
 
 
+class ConditionGroup(ComponentConfig):
+    """Conditions of one context."""
+
+    context: str = Field("", description="OTTL context; absent: found by the paths, which begin with it (log.body).")
+    conditions: list[str] = Field(min_length=1, description="OTTL conditions; one that is true leaves out the item.")
+    error_mode: ErrorMode | None = Field(None, description="As error_mode of the processor, which is its default.")
+
+
+GROUPS = {Signal.TRACES: "trace_conditions", Signal.METRICS: "metric_conditions", Signal.LOGS: "log_conditions"}
+_SIGNALS = {name: signal for signal, name in GROUPS.items()}
+
+
 class Config(ComponentConfig):
     """Options of filter."""
 
-    error_mode: Literal["propagate", "ignore", "silent"] = Field(
+    error_mode: ErrorMode = Field(
         "propagate", description="A condition that fails: propagate drops the payload, ignore logs and goes on, silent goes on.")
     metrics: MetricFilters = Field(MetricFilters(), description="Filters of metrics.")
     logs: LogFilters = Field(LogFilters(), description="Filters of logs.")
     spans: SpanLists = Field(SpanLists(), description="Match lists of traces.")
     traces: TraceFilters = Field(TraceFilters(), description="Conditions of traces.")
+    trace_conditions: list[ConditionGroup] = Field([], description="Conditions of traces, as strings or groups.")
+    metric_conditions: list[ConditionGroup] = Field([], description="Conditions of metrics, as strings or groups.")
+    log_conditions: list[ConditionGroup] = Field([], description="Conditions of logs, as strings or groups.")
+
+    @field_validator(*GROUPS.values(), mode="before")
+    @classmethod
+    def _strings_are_one_group(cls, value: Any) -> Any:
+        if not isinstance(value, list) or not any(isinstance(item, str) for item in value):
+            return value
+        if not all(isinstance(item, str) for item in value):
+            raise ValueError("conditions as strings and as groups cannot be mixed; write all of them as groups")
+        return [{"conditions": value}]
+
+    @field_validator(*GROUPS.values())
+    @classmethod
+    def _conditions_parse(cls, value: list[ConditionGroup], info: Any) -> list[ConditionGroup]:
+        signal = _SIGNALS[info.field_name]
+        for group in value:
+            if group.context and group.context not in OF_SIGNAL[signal]:
+                raise ValueError(f"{group.context!r} is no context of {signal.value}; write one of {', '.join(OF_SIGNAL[signal])}")
+            for text in group.conditions:
+                try:
+                    parse_condition(text, group.context or infer(text, signal))
+                except ValueError as error:
+                    raise ValueError(f"{text!r}: {error}") from None
+        return value
+
+    def conditions(self, signal: Signal) -> list[Written]:
+        """All conditions of a signal, in the order they are asked within their context."""
+        name = {Signal.LOGS: "logs", Signal.METRICS: "metrics", Signal.TRACES: "traces"}[signal]
+        block = getattr(self, name)
+        out = [Written(f"{name}.{key}[{i}]", text, context, self.error_mode)
+               for key, context in CONTEXTS.items() for i, text in enumerate(getattr(block, key, ()))]
+        groups: list[ConditionGroup] = getattr(self, GROUPS[signal])
+        for i, group in enumerate(groups):
+            for j, text in enumerate(group.conditions):
+                place = f"{GROUPS[signal]}[{j}]" if len(groups) == 1 else f"{GROUPS[signal]}[{i}].conditions[{j}]"
+                out.append(Written(place, text, group.context or infer(text, signal), group.error_mode or self.error_mode))
+        return out
 
     @model_validator(mode="after")
     def _one_way(self) -> Config:

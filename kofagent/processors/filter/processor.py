@@ -80,7 +80,7 @@ class FilterProcessor(Processor):
                 removed[rule] += sum(self._items(record) for scope in entry.scopes for record in scope.records)
                 del request.resources[i]
                 touched = True
-            elif (rules.lists or rules.records or rules.parts) and self._scopes(entry, around, removed):
+            elif rules.below_resource and self._scopes(entry, around, removed):
                 touched = True
                 if not entry.scopes:
                     del request.resources[i]
@@ -90,12 +90,12 @@ class FilterProcessor(Processor):
         return len(otlp.points(record)[1]) if self.signal is Signal.METRICS else 1
 
     def _resource_rule(self, around: Around) -> str | None:
-        for rule in self._rules.resource:
-            try:
-                if rule.skips(around):
-                    return rule.name
-            except EvaluationError as error:
-                self._failed(rule.name, error)
+        for rule in self._rules.resource_lists:
+            if rule.skips(around):
+                return rule.name
+        for condition in self._rules.resources:
+            if self._true(condition, around):
+                return condition.name
         return None
 
     def _scopes(self, entry: Any, around: Around, removed: Counter[str]) -> bool:
@@ -104,6 +104,12 @@ class FilterProcessor(Processor):
             scope = entry.scopes[j]
             around.enter(scope.scope)
             old = list(scope.records)
+            rule = next((rule.name for rule in self._rules.scopes if self._true(rule, around)), None)
+            if rule is not None:
+                removed[rule] += sum(map(self._items, old))
+                del entry.scopes[j]
+                touched = True
+                continue
             new = [kept for record in old if (kept := self._record(record, around, removed)) is not None]
             if len(new) == len(old) and all(a is b for a, b in zip(new, old, strict=True)):
                 continue
@@ -125,7 +131,7 @@ class FilterProcessor(Processor):
         try:
             message = decode(MESSAGES[self.signal], record)
         except NotText as error:
-            self._failed("", error)
+            self._failed((self._rules.records or self._rules.parts)[0], error)
             return record
         for condition in self._rules.records:
             if self._true(condition, around, message):
@@ -176,19 +182,19 @@ class FilterProcessor(Processor):
                 return rule.name
         return None
 
-    def _true(self, rule: ConditionRule, around: Around, record: Any, *, metric: Any = None, span: Any = None) -> bool:
+    def _true(self, rule: ConditionRule, around: Around, record: Any = None, *, metric: Any = None, span: Any = None) -> bool:
         try:
             return rule.condition.matches(around.resource_message(), around.scope_message(), record, metric, around.metadata,
                                           span=span)
         except EvaluationError as error:
-            self._failed(rule.name, error)
+            self._failed(rule, error)
             return False
 
-    def _failed(self, rule: str, error: EvaluationError) -> None:
+    def _failed(self, rule: ConditionRule, error: EvaluationError) -> None:
         """What `error_mode` asks for; text that is not UTF-8 is nobody's mistake in the configuration and never drops a payload."""
-        if self.config.error_mode == "propagate" and not isinstance(error, NotText):
-            raise _Failed(f"{rule}: {error}")
-        if self.config.error_mode != "silent" and rule not in self._logged:
-            self._logged.add(rule)
+        if rule.error_mode == "propagate" and not isinstance(error, NotText):
+            raise _Failed(f"{rule.name}: {error}")
+        if rule.error_mode != "silent" and rule.name not in self._logged:
+            self._logged.add(rule.name)
             self.context.log.warning("condition %s could not be evaluated, the item stays: %s (further ones are not logged)",
-                                     rule, error)
+                                     rule.name, error)

@@ -84,31 +84,38 @@ class ConditionRule(NamedTuple):
 
     name: str
     condition: Condition
+    error_mode: str
 
 
 class Rules:
     """All rules of a signal, in the order they are asked."""
 
     def __init__(self, config: Config, signal: Signal) -> None:
-        self.resource: list[ResourceRule] = []
+        self.resource_lists: list[ResourceRule] = []
         self.lists: list[RecordRule] = []
+        self.resources: list[ConditionRule] = []
+        self.scopes: list[ConditionRule] = []
         self.records: list[ConditionRule] = []
         self.parts: list[ConditionRule] = []
         """Of data points or span events."""
         if signal is Signal.METRICS:
             self._metric_lists(config.metrics.include, config.metrics.exclude)
-            self._conditions("metrics", config.metrics.resource, {"metric": config.metrics.metric},
-                             {"datapoint": config.metrics.datapoint})
         elif signal is Signal.LOGS:
             include, exclude = (b.block() if b is not None else None for b in (config.logs.include, config.logs.exclude))
             self._lists("logs", include, exclude, signal)
-            self._conditions("logs", config.logs.resource, {"log_record": config.logs.log_record}, {})
         else:
             self._lists("spans", config.spans.include, config.spans.exclude, signal)
-            self._conditions("traces", config.traces.resource, {"span": config.traces.span}, {"spanevent": config.traces.spanevent})
+        groups = {"resource": self.resources, "scope": self.scopes, "datapoint": self.parts, "spanevent": self.parts}
+        for place, text, context, error_mode in config.conditions(signal):
+            groups.get(context, self.records).append(ConditionRule(place, parse_condition(text, context), error_mode))
+
+    @property
+    def below_resource(self) -> bool:
+        """True when a rule looks at more than the resource."""
+        return bool(self.lists or self.scopes or self.records or self.parts)
 
     def __bool__(self) -> bool:
-        return bool(self.resource or self.lists or self.records or self.parts)
+        return bool(self.resource_lists or self.resources or self.below_resource)
 
     def _lists(self, name: str, include: MatchBlock | None, exclude: MatchBlock | None, signal: Signal) -> None:
         for block, word, skip_on in ((include, "include", False), (exclude, "exclude", True)):
@@ -121,27 +128,14 @@ class Rules:
                 continue
             if block.resource_attributes:
                 test = compile_attributes(block.match_type, block.resource_attributes)
-                self.resource.append(ResourceRule(f"metrics.{word}.resource_attributes", _remembered(test, skip_on)))
+                self.resource_lists.append(ResourceRule(f"metrics.{word}.resource_attributes", _remembered(test, skip_on)))
             if block.metric_names:
                 names = MatchBlock(match_type=block.match_type or "strict", metric_names=block.metric_names)
                 self.lists.append(_record_rule(f"metrics.{word}.metric_names", RecordMatch(names, Signal.METRICS), skip_on))
 
-    def _conditions(self, name: str, resource: list[str], records: dict[str, list[str]], parts: dict[str, list[str]]) -> None:
-        for i, text in enumerate(resource):
-            condition = parse_condition(text, "resource")
-            self.resource.append(ResourceRule(f"{name}.resource[{i}]", _resource_condition(condition)))
-        for into, group in ((self.records, records), (self.parts, parts)):
-            for key, texts in group.items():
-                context = "log" if key == "log_record" else key
-                into.extend(ConditionRule(f"{name}.{key}[{i}]", parse_condition(text, context)) for i, text in enumerate(texts))
-
 
 def _record_rule(name: str, match: RecordMatch, skip_on: bool) -> RecordRule:
     return RecordRule(name, lambda around, record: match.match(around.resource, around.scope, record) is skip_on)
-
-
-def _resource_condition(condition: Condition) -> Callable[[Around], bool]:
-    return lambda around: condition.matches(around.resource_message(), metadata=around.metadata)
 
 
 def _remembered(test: Callable[[Any], bool], skip_on: bool) -> Callable[[Around], bool]:
