@@ -58,7 +58,10 @@ class HostMetrics(Receiver):
         at = loop.time() + config.initial_delay
         while True:
             await asyncio.sleep(at - loop.time())
-            await self._collect_and_send()
+            try:
+                await self._collect_and_send()
+            except Exception:  # a mistake in one round must not end the rounds
+                self.context.log.exception("a collection failed; the next one comes as usual")
             # A collection or a backend that takes longer than the interval leaves out ticks, it does not pile them up.
             at += config.collection_interval * max(1, -(-(loop.time() - at) // config.collection_interval))
 
@@ -81,6 +84,9 @@ class HostMetrics(Receiver):
             if not refused.permanent:
                 self.context.ledger.dropped(self.context.id, Signal.METRICS, refused.reason, batch.count)
             self._log_once("", f"metrics were refused: {refused.reason}", refused.detail)
+        except Exception:
+            self.context.ledger.dropped(self.context.id, Signal.METRICS, "internal_error", batch.count)
+            raise
         else:
             self._account.accepted(batch.count)
 

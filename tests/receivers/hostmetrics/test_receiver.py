@@ -81,6 +81,23 @@ async def test_refused_batches_are_counted_once(permanent: bool) -> None:
     assert ledger.total("kofagent_dropped_items_total", **labels) == (0 if permanent else refused)
 
 
+async def test_an_unexpected_error_behind_is_counted_and_the_rounds_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    receiver, sink = running({"scrapers": {"load": {}}})
+    take, failures = sink.consume, iter([RuntimeError("mistake")])
+
+    async def consume(batch: Any) -> None:
+        for error in failures:
+            raise error
+        await take(batch)
+
+    monkeypatch.setattr(sink, "consume", consume)
+    await receiver.start()
+    await sink.wait_for(lambda s: len(s.batches) >= 2)
+    await receiver.stop()
+    ledger = receiver.context.ledger
+    assert ledger.total("kofagent_dropped_items_total", component="hostmetrics", signal="metrics", reason="internal_error") == 3
+
+
 async def test_root_path_must_be_there(tmp_path: Path) -> None:
     receiver, _ = running({"root_path": str(tmp_path / "nothing"), "scrapers": {"load": {}}})
     with pytest.raises(StartError, match="root_path"):
