@@ -151,6 +151,9 @@ class _Expander:
         if value is None:
             return Node(None, node.origin, hidden=True)
         parsed, problems = parse(value, from_file or node.origin.file)
+        if problems and from_file is not None and from_file.endswith((".yaml", ".yml")):
+            self.errors += problems
+            raise _Failed
         nothing = parsed.value is None and value.strip() not in ("~", "null", "Null", "NULL")
         if problems or nothing or isinstance(parsed.value, str):
             text = Node(value, node.origin, hidden=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from pydantic import AliasChoices, Field
@@ -193,6 +193,8 @@ class LoadedConfig:
     name: str = ""
     """Name of the workload upstream renders; empty for a collector configuration."""
     mode: str = ""
+    prefix: Path = ()
+    """Where the user's values have this configuration: `collectors.node`."""
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     """`collectors.<role>.env`, resolved: variables the service sets for itself before it starts."""
 
@@ -215,4 +217,11 @@ class LoadedConfig:
 
     def error(self, path: Path, message: str, hint: str = "") -> ConfigError:
         """An error found later (a port in use, a signal a component lacks), at the line of the value at `path`."""
-        return self.root.error(path, message, hint)
+        return as_written(self.root.error(path, message, hint), self.root, self.prefix)
+
+
+def as_written(error: ConfigError, root: Node, prefix: Path) -> ConfigError:
+    """An error with the path as it stands in the user's file, `collectors.node` and all, when a user wrote the value."""
+    if prefix and error.path[:1] != prefix[:1] and root.nearest(error.path).origin.layer == "user":
+        return replace(error, path=(*prefix, *error.path))
+    return error

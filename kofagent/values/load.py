@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from kofagent.config.errors import ConfigError, ConfigErrors
 from kofagent.config.expand import MissingSecret, find_secret
 from kofagent.config.load import finish
-from kofagent.config.model import LoadedConfig
+from kofagent.config.model import LoadedConfig, as_written
 from kofagent.config.tree import Node
 from kofagent.config.validate import Registry, extension_names
 from kofagent.values.environment import resolve_environment
 from kofagent.values.made import CREDENTIALS
+from kofagent.values.model import CONFIG_SECTIONS
 from kofagent.values.render import Rendered, render_values
 
 
@@ -42,12 +43,19 @@ def load_values(
     except ConfigErrors as errors:
         # An exporter that is absent because its endpoint is empty was reported at the endpoint.
         absent = {f"the exporter {id!r} is not defined" for id in rendered.not_generated}
-        raise ConfigErrors([e for e in errors.errors if e.message not in absent]) from None
-    config.warnings = [*warnings, *config.warnings]
+        raise ConfigErrors([_placed(e, rendered) for e in errors.errors if e.message not in absent]) from None
+    config.warnings = [*warnings, *(_placed(w, rendered) for w in config.warnings)]
     config.deleted = rendered.deleted
+    config.prefix = ("collectors", role)
     config.name, config.mode, config.environment = rendered.name, rendered.mode, added
     config.keep_retrying = True
     return config
+
+
+def _placed(error: ConfigError, rendered: Rendered) -> ConfigError:
+    if error.path[:1] and error.path[0] in CONFIG_SECTIONS:
+        return as_written(error, rendered.config, ("collectors", rendered.role))
+    return error
 
 
 def _drop_idle_logins(rendered: Rendered, environ: Mapping[str, str]) -> list[ConfigError]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from kofagent.cli.main import main
 from kofagent.cli.render import render_yaml
 from kofagent.config.errors import ConfigErrors
 from kofagent.values import render_values
@@ -92,3 +93,15 @@ def test_wrong_values_are_errors(tmp_path: Path) -> None:
     file.write_text("kof: {metric: {}}\n")
     with pytest.raises(ConfigErrors, match="did you mean 'metrics'"):
         render_yaml([str(file)], "node")
+
+
+def test_the_command(values: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["render", "--values", values, "--role", "node"]) == 0
+    rendered = tmp_path / "rendered.yaml"
+    rendered.write_text(capsys.readouterr().out)
+    assert main(["render", "--config", str(rendered), "--explain"]) == 0
+    again = capsys.readouterr().out
+    assert yaml.safe_load(again) == yaml.safe_load(rendered.read_text())
+    assert f"# user {rendered}:" in again
+    assert main(["render", "--values", str(tmp_path / "none.yaml"), "--role", "node"]) == 1
+    assert "none.yaml: configuration: the file cannot be read" in capsys.readouterr().err

@@ -78,6 +78,9 @@ def test_files(tmp_path: Path) -> None:
     done = expand(node, ENV)
     assert done.node.plain() == {"a": {"x": "h1", "y": [1]}, "b": "secret-word"}
     assert done.node.get("a", "y").origin.line == 2 and done.node.get("a", "y", 0).hidden
+    (tmp_path / "bad.yaml").write_text("a: 1\nb: [\n")
+    node, _ = parse(f"a: ${{file:{tmp_path}/bad.yaml}}\n", "f.yaml")
+    assert [(e.file, e.line) for e in expand(node, ENV).errors] == [(f"{tmp_path}/bad.yaml", 3)]
     node, _ = parse(f"a: ${{file:{tmp_path}/self.yaml}}\n", "f.yaml")
     assert [e.message for e in expand(node, ENV).errors] == ["the file includes itself"]
 

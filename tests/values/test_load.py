@@ -128,6 +128,7 @@ def test_errors_of_values_and_of_configuration_come_together(tmp_path: Path) -> 
               "collectors": {"node": {"service": {"pipelines": {"metrics": {"exporters": ["nope"]}}}}}}
     found = errors(tmp_path, values)
     assert len(found) == 3, found
+    assert found[2].startswith("/values.yaml:12: collectors.node.service.pipelines.metrics.exporters[0]: ")
     wanted = ["the URL 'vm:8480' has no scheme", "kof.logz: unknown key", "exporter 'nope' is not defined"]
     assert all(text in line for text, line in zip(wanted, found, strict=True)), found
 
