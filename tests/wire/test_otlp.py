@@ -61,6 +61,25 @@ def test_any_cut_is_taken_or_refused_as_protobuf_does(case, data):
     assert got == want
 
 
+@pytest.mark.parametrize("signal", SIGNALS)
+def test_a_big_payload_of_tiny_records_is_checked_in_pieces(signal):
+    record = b"\x08\x01" if signal == "logs" else b"\x3a\x00"
+    request = otlp.build_resource([otlp.build_scope([b""] * 90_000), otlp.build_scope([record] * 10_000, b"\x0a\x01a")], b"\x10\x01")
+    assert otlp.check(signal, request) == (0 if signal == "metrics" else 100_000)
+    for bad in (otlp.build_scope([b"\xff"]), otlp.build_scope([], b"\xff")):
+        with pytest.raises(ValueError):
+            otlp.check(signal, request + otlp.build_resource([bad]))
+    with pytest.raises(ValueError):
+        otlp.check(signal, request + otlp.build_resource([], b"\xff"))
+
+
+@given(cases)
+def test_checking_in_pieces_is_checking(case):
+    signal, request = case
+    payload = request.SerializeToString()
+    assert otlp._check_in_pieces(signal, otlp.parse_request(payload)) == otlp.check(signal, payload)
+
+
 def test_text_that_is_not_utf8_is_taken():
     record = length_delimited(5, length_delimited(1, b"caf\xe9"))
     assert otlp.check("logs", otlp.build_resource([otlp.build_scope([record])])) == 1
