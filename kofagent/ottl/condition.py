@@ -55,7 +55,8 @@ class Value:
 def parse_condition(text: str, context: str) -> Condition:
     """A condition such as `attributes["a"] == "b" and severity_number >= SEVERITY_NUMBER_WARN`.
 
-    `context` is one of resource, scope, log, span, spanevent, metric, datapoint, request. OttlError with column and suggestion.
+    `context` is one of resource, scope, log, span, spanevent, metric, datapoint, request, otelcol. OttlError with column and
+    suggestion.
     """
     return Condition(text, context, Builder(context).condition(Parser(text).condition()))
 
@@ -73,7 +74,7 @@ def parse_statement(text: str, context: str) -> tuple[ast.Call, Condition | None
     return statement.editor, Condition(text, context, Builder(context).condition(statement.where))
 
 
-_SPECIFIC = ("request", "datapoint", "metric", "spanevent", "span", "log", "scope", "resource")
+_SPECIFIC = ("request", "datapoint", "metric", "spanevent", "span", "log", "scope", "resource", "otelcol")
 
 
 def infer_context(text: str, default: str = "resource", *, statement: bool = False) -> str:

@@ -146,14 +146,18 @@ class Builder:
         fields = node.fields
         prefixes = paths.CONTEXTS[self.context]
         first = fields[0]
-        if self.context == "request" or first.name == "request":
+        if first.name == "request" or (self.context == "request" and first.name != "otelcol"):
             return self._request(node)
+        if first.name == "otelcol":
+            return self._client(node)
         if first.name in prefixes and not first.keys and len(fields) > 1:
             prefix, rest = first.name, fields[1:]
         elif first.name in ("cache",):
             return self._indexed(lambda env: env.cache, first.keys)
         else:
             prefix, rest = self.context, fields
+        if self.context == "otelcol":
+            raise OttlError("the otelcol context knows otelcol.client paths only", node.column)
         table, pick = paths.table(self.context, prefix)
         if rest[0].name == "cache" and len(rest) == 1:
             return self._indexed(lambda env: env.cache, rest[0].keys)
@@ -183,6 +187,16 @@ class Builder:
         if not isinstance(key, Constant) or not isinstance(key.value, str):
             raise OttlError("the name of a header is a string", node.column)
         return paths.header(key.value)
+
+    def _client(self, node: ast.Path) -> Read:
+        part = ".".join(f.name for f in node.fields[1:])
+        keys = node.fields[-1].keys
+        if part not in ("client.metadata", "client.auth.attributes") or not keys:
+            raise OttlError('write otelcol.client.metadata["header"][0] or otelcol.client.auth.attributes["name"]', node.column)
+        key = self.value(keys[0])
+        if not isinstance(key, Constant) or not isinstance(key.value, str):
+            raise OttlError("the name of a header is a string", node.column)
+        return self._indexed(paths.client("metadata" if part == "client.metadata" else "auth", key.value), keys[1:])
 
     def _unknown(self, node: ast.Path, prefix: str, name: str, table: paths.Table) -> OttlError:
         text = ".".join(f.name for f in node.fields)

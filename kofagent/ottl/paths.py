@@ -42,6 +42,7 @@ CONTEXTS: dict[str, tuple[str, ...]] = {
     "metric": ("metric", "resource", "scope", "instrumentation_scope"),
     "datapoint": ("datapoint", "metric", "resource", "scope", "instrumentation_scope"),
     "request": ("request",),
+    "otelcol": (),
 }
 """The contexts and the names that may stand before a path's first dot in each."""
 
@@ -230,6 +231,14 @@ def header(key: str) -> Read:
         values = (env.metadata or {}).get(name)
         return values[0] if values else None
     return read
+
+
+def client(part: str, key: str) -> Read:
+    """What `otelcol.client.<part>[key]` reads: all values of a header (`metadata`), or an attribute of its authentication."""
+    name = key.lower()
+    if part == "metadata":
+        return lambda env: list(values) if (values := (env.metadata or {}).get(name)) else None
+    return header(f"auth.{name}")
 
 
 def enums(context: str) -> dict[str, int]:

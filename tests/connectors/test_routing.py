@@ -87,6 +87,16 @@ async def test_by_request() -> None:
         assert sum(s.count for s in sinks.values()) == 4
 
 
+async def test_by_the_sender_as_newer_releases_write_it() -> None:
+    options = {"default_pipelines": ["logs/rest"], "table": [
+        {"condition": 'otelcol.client.metadata["X-Tenant"][0] == "acme"', "pipelines": ["logs/acme"]},
+        {"context": "log", "condition": 'body == "a1" and otelcol.client.auth.attributes["username"] == "anna"',
+         "pipelines": ["logs/anna"]}]}
+    for metadata, counts in (({"x-tenant": ("acme",)}, [4, 0, 0]), ({"auth.username": ("anna",)}, [0, 1, 3]), (None, [0, 0, 4])):
+        _, sinks = await run(options, logs(MIXED, metadata), "logs/acme", "logs/anna", "logs/rest")
+        assert [s.count for s in sinks.values()] == counts
+
+
 async def test_copy_leaves_the_data_for_the_routes_below() -> None:
     connector, sinks = await run({"table": [
         {"context": "log", "condition": 'body == "a1"', "pipelines": ["logs/audit"], "action": "copy"},

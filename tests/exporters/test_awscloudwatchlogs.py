@@ -8,6 +8,7 @@ import logging
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -317,6 +318,46 @@ async def test_role_is_assumed(moto: str, logs: Any, monkeypatch: pytest.MonkeyP
     await made.stop()
     assert sent(made) == 1
     assert "Credential=AKIATEST" not in proxy.headers[0]["Authorization"] and "X-Amz-Security-Token" in proxy.headers[0]
+
+
+async def test_web_identity(moto: str, logs: Any, monkeypatch: pytest.MonkeyPatch, proxy: Proxy, tmp_path: Path) -> None:
+    """IAM roles for service accounts, as on EKS."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    (tmp_path / "token").write_text("a.b.c")
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
+    monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/logs")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", moto)
+    made = await exporter(proxy.url)
+    await made.consume(batch("one"))
+    await made.stop()
+    assert sent(made) == 1 and "X-Amz-Security-Token" in proxy.headers[0]
+
+
+async def test_container_credentials_are_refreshed(monkeypatch: pytest.MonkeyPatch, proxy: Proxy) -> None:
+    """The container endpoint (ECS, EKS pod identity); credentials about to expire are fetched anew."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    asked = []
+
+    async def answer(request: web.BaseRequest) -> web.Response:
+        asked.append(request.headers["Authorization"])
+        return web.json_response({"AccessKeyId": f"AKIA{len(asked)}", "SecretAccessKey": "s", "Token": "t", "Expiration":
+                                  (datetime.now(UTC) + timedelta(minutes=1)).strftime("%Y-%m-%dT%H:%M:%SZ")})
+
+    runner = web.ServerRunner(web.Server(answer))
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"http://127.0.0.1:{runner.addresses[0][1]}/creds")
+    monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN", "let me in")
+    made = await exporter(proxy.url)
+    await made.consume(batch("one"))
+    await made.consume(batch("two"))
+    await made.stop()
+    await runner.cleanup()
+    assert sent(made) == 2 and len(asked) > 1 and set(asked) == {"let me in"}
+    keys = [h["Authorization"].split("Credential=")[1].split("/")[0] for h in proxy.headers]
+    assert keys[0] != keys[-1]
 
 
 async def test_too_old_and_too_new_are_counted(logs: Any, moto: str) -> None:

@@ -36,7 +36,7 @@ _LOG_EVERY = 30.0
 class Route(ComponentConfig):
     """One entry of the table."""
 
-    context: Literal["request", "resource", "log", "span", "metric", "datapoint", ""] = Field(
+    context: Literal["request", "otelcol", "resource", "log", "span", "metric", "datapoint", ""] = Field(
         "", description="What the condition looks at; empty: as its paths say, resource without any.")
     condition: str = Field("", description='Condition, as attributes["x"] == "y".')
     statement: str = Field("", description='The same as a statement: route() where attributes["x"] == "y".')
@@ -51,7 +51,7 @@ class Route(ComponentConfig):
             raise ValueError("a route needs either condition or statement")
         text = self.condition or self.statement
         self._context = self.context or infer_context(text, statement=bool(self.statement))
-        if self._context not in ("request", "resource", *_SIGNAL_OF):
+        if self._context not in ("request", "otelcol", "resource", *_SIGNAL_OF):
             raise ValueError(f"a route cannot look at a {self._context}")
         if self.condition:
             self._parsed = parse_condition(text, self._context)

@@ -35,6 +35,7 @@ class Credentials:
         session.set_config_variable("metadata_service_num_attempts", options.imds_retries + 1)
         self._session = session
         self._credentials: Any = None
+        self._frozen: Any = None
         self._lock = asyncio.Lock()
         self.region: str = options.region
 
@@ -46,10 +47,10 @@ class Credentials:
 
     async def ready(self) -> None:
         """Fetches what is missing or about to expire; Refused (to be tried again) without credentials or region."""
-        if self._credentials is not None and self.region and not self._stale():
+        if not self._stale():
             return
         async with self._lock:
-            if self._credentials is None or not self.region or self._stale():
+            if self._stale():
                 try:
                     await asyncio.to_thread(self._fetch)
                 except Refused:
@@ -59,6 +60,8 @@ class Credentials:
                     raise Refused("no credentials", f"cannot get AWS credentials: {type(error).__name__}", retry_after=5) from None
 
     def _stale(self) -> bool:
+        if self._frozen is None or not self.region:
+            return True
         needed = getattr(self._credentials, "refresh_needed", None)
         return bool(needed and needed())
 
@@ -72,7 +75,8 @@ class Credentials:
             self.region = found
         if self._credentials is None:
             self._credentials = self._load()
-        self._credentials.get_frozen_credentials()
+        # Asked for here and kept: asking again while signing could block the event loop with a refresh.
+        self._frozen = self._credentials.get_frozen_credentials()
 
     def _load(self) -> Any:
         if self._options.local_mode:
@@ -96,12 +100,14 @@ class Credentials:
 
     def forget(self) -> None:
         """Loads credentials anew before the next request: the service did not like these."""
-        self._credentials = None
+        self._credentials = self._frozen = None
         if hasattr(self._session, "_credentials"):
             self._session._credentials = None
 
     def sign(self, url: str, body: bytes, headers: dict[str, str]) -> dict[str, str]:
         """The headers with Signature Version 4 added; `ready` was awaited before."""
+        if self._frozen is None:  # another call's answer made us forget them meanwhile
+            raise Refused("no credentials", "AWS credentials are being fetched again", retry_after=1)
         request = self._request(method="POST", url=url, data=body, headers=headers)
-        self._auth(self._credentials.get_frozen_credentials(), "logs", self.region).add_auth(request)
+        self._auth(self._frozen, "logs", self.region).add_auth(request)
         return dict(request.headers.items())
