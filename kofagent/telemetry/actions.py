@@ -31,6 +31,11 @@ _FLOAT = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?|\.[0-9]+([eE][+-
 _VALUED = ("insert", "update", "upsert")
 
 
+def _either_case(schema: dict[str, Any]) -> None:
+    """Upstream takes an action in lower and upper case."""
+    schema["enum"] = [*schema["enum"], *(word.upper() for word in schema["enum"])]
+
+
 class ActionBlock(ComponentConfig):
     """One action."""
 
@@ -41,11 +46,12 @@ class ActionBlock(ComponentConfig):
     from_context: str = Field("", description="metadata.<header> of the request; several values are joined with `;`.")
     pattern: str = Field("", description="RE2 pattern: of keys (delete, hash) or with named groups (extract).")
     converted_type: str = Field("", description="int, double or string (convert).")
-    action: Literal["insert", "update", "upsert", "delete", "hash", "extract", "convert"] = Field(description="What is done.")
+    action: Literal["insert", "update", "upsert", "delete", "hash", "extract", "convert"] = Field(
+        description="What is done.", json_schema_extra=_either_case)
 
     @field_validator("action", mode="before")
     @classmethod
-    def _any_case(cls, value: Any) -> Any:
+    def _lower_case(cls, value: Any) -> Any:
         return value.lower() if isinstance(value, str) else value
 
     @model_validator(mode="after")

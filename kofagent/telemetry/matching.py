@@ -65,7 +65,8 @@ class LibraryBlock(ComponentConfig):
 class SeverityBlock(ComponentConfig):
     """Severity numbers to match."""
 
-    min: int = Field(0, description="Lowest severity, as number or name (INFO); higher ones match too.")
+    min: int = Field(0, description="Lowest severity, as number or name (INFO); higher ones match too.",
+                     json_schema_extra={"type": ["string", "integer"]})
     match_undefined: bool = Field(False, description="Match records without a severity number.")
 
     @field_validator("min", mode="before")

@@ -222,3 +222,12 @@ async def test_equals_the_plain_twin(resources: list[list[tuple[str, int]]], bod
 
 def flat(request: Any) -> list[tuple[bytes, Any]]:
     return [(e.resource.SerializeToString(), r) for e in request.resource_logs for s in e.scope_logs for r in s.log_records]
+
+
+def test_the_schema_takes_what_the_options_take() -> None:
+    jsonschema = pytest.importorskip("jsonschema", reason="jsonschema comes with the test extra's moto[server]")
+    schema = Config.model_json_schema()
+    for options in ({"log_conditions": ['log.body == "a"']}, {"log_conditions": [{"context": "log", "conditions": ['body == "a"']}]},
+                    {"logs": {"include": {"severity_number": {"min": "INFO"}}}}):
+        Config.model_validate(options)
+        jsonschema.validate(options, schema)

@@ -148,6 +148,10 @@ class ConditionGroup(ComponentConfig):
     error_mode: ErrorMode | None = Field(None, description="As error_mode of the processor, which is its default.")
 
 
+def _or_strings(schema: dict[str, Any]) -> None:
+    schema["items"] = {"anyOf": [schema["items"], {"type": "string"}]}
+
+
 GROUPS = {Signal.TRACES: "trace_conditions", Signal.METRICS: "metric_conditions", Signal.LOGS: "log_conditions"}
 _SIGNALS = {name: signal for signal, name in GROUPS.items()}
 
@@ -161,9 +165,12 @@ class Config(ComponentConfig):
     logs: LogFilters = Field(LogFilters(), description="Filters of logs.")
     spans: SpanLists = Field(SpanLists(), description="Match lists of traces.")
     traces: TraceFilters = Field(TraceFilters(), description="Conditions of traces.")
-    trace_conditions: list[ConditionGroup] = Field([], description="Conditions of traces, as strings or groups.")
-    metric_conditions: list[ConditionGroup] = Field([], description="Conditions of metrics, as strings or groups.")
-    log_conditions: list[ConditionGroup] = Field([], description="Conditions of logs, as strings or groups.")
+    trace_conditions: list[ConditionGroup] = Field([], description="Conditions of traces, as strings or groups.",
+                                                  json_schema_extra=_or_strings)
+    metric_conditions: list[ConditionGroup] = Field([], description="Conditions of metrics, as strings or groups.",
+                                                   json_schema_extra=_or_strings)
+    log_conditions: list[ConditionGroup] = Field([], description="Conditions of logs, as strings or groups.",
+                                                json_schema_extra=_or_strings)
 
     @field_validator(*GROUPS.values(), mode="before")
     @classmethod

@@ -176,8 +176,8 @@ class _Linux:
             out.failed(points, problem, detail)
 
     def _identity(self, out: Recorder, path: str, pid: int, stat: Stat) -> _Identity:
-        # hot: hostmetrics, 0.1 ms a process, most of it in the kernel; a program that execs or changes its title has another command line, so the
-        # rest of the identity (status, exe, passwd) is only read when these change
+        # hot: hostmetrics, 0.1 ms a process, most of it in the kernel; a program that execs or changes its title has another
+        # command line, so the rest of the identity (status, exe, passwd) is only read when that changes
         with open(path + "/cmdline", "rb", buffering=0) as file:
             cmdline = file.read() or b""
         owner = os.stat(path).st_uid
