@@ -14,6 +14,7 @@ users are bound to names, never written into the source; the source is in `linec
 from __future__ import annotations
 
 import hashlib
+import json
 import linecache
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +28,7 @@ from kofagent.operators.container import Container
 from kofagent.operators.entry import Entry, deep
 from kofagent.operators.generate import Bound, Shape, entries_source, outcomes_source
 from kofagent.operators.interpret import PlainStream, StreamOwner
+from kofagent.operators.json_parser import DOUBLES
 from kofagent.operators.lift import Lift, lift_operators
 from kofagent.operators.operator import ATTRIBUTES, BODY, Operator, OperatorError
 from kofagent.operators.timelayout import TimeError, gotime_layout, location_of
@@ -44,7 +46,11 @@ _STAND_IN = "\ue000 stand-in for the body \ue000"
 _STAND_IN_TIME = 946684800_000000000
 # Seconds, nanoseconds (as containerd and CRI-O write them), stream, body; whether the seconds are a time is asked once for each.
 _LINE = rb"(.{19})\.([0-9]{9})%s std(o|e)(?:ut|rr) F(?: |(?=\n))(.*)\n|.*\n"
-_FIND = {False: re.compile(_LINE % b"Z").findall, True: re.compile(_LINE % rb"([+-][0-9]{2}:[0-9]{2})").findall}
+_FIND = {"containerd": re.compile(_LINE % b"Z").findall, "crio": re.compile(_LINE % rb"([+-][0-9]{2}:[0-9]{2})").findall}
+_FRACTION = re.compile(r"(?:\.([0-9]+))?Z", re.ASCII).fullmatch
+_STREAMS = {"stdout": b"o", "stderr": b"e"}
+# What a line of Docker's that is not as usual raises on its way: no JSON, no map, a member missing or of another kind.
+_UNUSUAL = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
 _SECOND = gotime_layout("2006-01-02T15:04:05Z07:00", location_of("UTC", ""), {})
 _TIMES = Struct("<BQBQ").pack
 
@@ -59,9 +65,14 @@ class Plan:
         self.rest = operators[1:] if self.container is not None else operators
         self.lifts = lift_operators(self.rest)
 
-    def source(self, *, crio: bool = False, engine: str = "re") -> str:
+    @property
+    def kind(self) -> str:
+        """The lines that are parsed at first; without `format` containerd's until a line says otherwise."""
+        return "lines" if self.container is None else self.container.config.format or "containerd"
+
+    def source(self, engine: str = "re") -> str:
         """The source for a file, to be read."""
-        shape = Shape(self.container is not None, crio)
+        shape = Shape(self.kind)
         return outcomes_source(shape, self.lifts, engine, _names()) if self.lifts is not None else (
             entries_source(shape, self.rest, _names()))
 
@@ -70,7 +81,7 @@ def _is_plain(operator: Container, operators: list[Operator]) -> bool:
     config = operator.config
     following = operators[1] if len(operators) > 1 else None
     return (config.if_ is None and config.parse_from == BODY and config.parse_to == ATTRIBUTES and config.body is None
-            and not operator.blocks and config.format in ("", "containerd", "crio") and operator.outputs == [following])
+            and not operator.blocks and operator.outputs == [following])
 
 
 class _Heads(dict[int, bytes]):
@@ -137,7 +148,7 @@ class Stream(PlainStream):
         super().__init__(chain, attributes)
         self.plan = plan
         self.lines = self.misses = 0
-        self._crio = plan.container is not None and plan.container.config.format == "crio"
+        self._kind = plan.kind
         self._engine = "re"
         self._outcomes = 0
         self._memos: dict[bytes, dict[Any, Any]] = {b"o": {}, b"e": {}}
@@ -208,15 +219,19 @@ class Stream(PlainStream):
     # Choosing the function.
 
     def _find_format(self, chunk: bytes) -> None:
-        """CRI-O or containerd: by the first line that is of either; the other's lines work too, more slowly."""
-        for crio, find in _FIND.items():
-            first = find(chunk, 0, chunk.find(b"\n") + 1)
-            if first and first[0][0]:
-                self._format_known = True
-                if crio != self._crio:
-                    self._crio = crio
-                    self._compile()
-                return
+        """The format of a line that has one; lines of the others work too, more slowly."""
+        end = chunk.find(b"\n") + 1
+        kinds = [kind for kind, find in _FIND.items() if any(find(chunk, 0, end)[0])]
+        if chunk[:1] == b"{":
+            kinds = ["docker"]
+        if kinds:
+            self._format_known = True
+            if kinds[0] != self._kind:
+                self._kind = kinds[0]
+                # Lines of another format have other attributes.
+                for memo in self._memos.values():
+                    memo.clear()
+                self._compile()
 
     def _adapt(self) -> None:
         """Python's `re` is faster where lines match early, RE2 where many do not match at all."""
@@ -227,9 +242,10 @@ class Stream(PlainStream):
             self._compile()
 
     def _compile(self) -> None:
-        shape = Shape(self.plan.container is not None, self._crio)
+        shape = Shape(self._kind)
         bound = _names()
-        bound.update(findall=_FIND[self._crio], times=_TIMES, U=re2._Anchor.UNANCHORED, slow=self.slow,
+        bound.update(findall=_FIND.get(self._kind), loads=DOUBLES.decode, fraction=_FRACTION, streams=_STREAMS, Unusual=_UNUSUAL,
+                     times=_TIMES, U=re2._Anchor.UNANCHORED, slow=self.slow,
                      second=self.second, out=self.out, dropped=self.dropped, failed=self.failed, Outcome=Outcome, Entry=Entry,
                      resolve=self.resolve, other=self.other, memos=self._memos)
         if self._lifts is not None:
@@ -252,8 +268,8 @@ class Stream(PlainStream):
                     container.add_metadata(entry)
                 except OperatorError:
                     return False
-            attributes = {io: {**entry.attributes, "logtag": "F", "log.iostream": name}
-                          for io, name in ((b"o", "stdout"), (b"e", "stderr"))}
+            tag = {} if self._kind == "docker" else {"logtag": "F"}
+            attributes = {io: {**entry.attributes, **tag, "log.iostream": name} for name, io in _STREAMS.items()}
         flat = not any(isinstance(v, dict | list) for v in entry.attributes.values())
         bound.update(attributes=attributes, resource=entry.resource, copy=dict.copy if flat else deep)
         return True
@@ -282,8 +298,11 @@ class Stream(PlainStream):
         body, time = _STAND_IN, None
         if self.plan.container is not None:
             time = _STAND_IN_TIME
-            body = (f"2000-01-01T00:00:00.000000000{'+00:00' if self._crio else 'Z'} "
-                    f"{'stdout' if io == b'o' else 'stderr'} F {_STAND_IN}")
+            name = "stdout" if io == b"o" else "stderr"
+            if self._kind == "docker":
+                body = json.dumps({"log": _STAND_IN, "stream": name, "time": "2000-01-01T00:00:00Z"})
+            else:
+                body = f"2000-01-01T00:00:00.000000000{'+00:00' if self._kind == 'crio' else 'Z'} {name} F {_STAND_IN}"
         recorder = _Recorder(self.chain, self.attributes, time)
         entry = Entry(body, deep(self.attributes), dict(self.chain.resource), 0)
         entry.lifted = {lift.key: lift.value(w) for lift, w in zip(lifts, words, strict=False)}
@@ -316,7 +335,7 @@ class Stream(PlainStream):
 def _names() -> Bound:
     """Every name a function may use, for a source that is only read."""
     return dict.fromkeys(("findall", "times", "U", "slow", "second", "out", "dropped", "failed", "Outcome", "Entry", "resolve",
-                          "other", "memos", "attributes", "resource", "copy"))
+                          "other", "memos", "attributes", "resource", "copy", "loads", "fraction", "streams", "Unusual"))
 
 
 _made: dict[str, Any] = {}

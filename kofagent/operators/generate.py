@@ -21,11 +21,12 @@ Bound = dict[str, Any]
 
 
 class Shape:
-    """Which lines are parsed here: `container` says containerd's or (`crio`) CRI-O's, else a line is a body."""
+    """Which lines are parsed here: `containerd`, `crio` or `docker`; with `lines` each is a body."""
 
-    def __init__(self, container: bool, crio: bool) -> None:
-        self.container = container
-        self.crio = crio
+    def __init__(self, kind: str) -> None:
+        self.container = kind != "lines"
+        self.crio = kind == "crio"
+        self.docker = kind == "docker"
 
 
 def outcomes_source(shape: Shape, lifts: list[Lift], engine: str, bound: Bound) -> str:
@@ -67,7 +68,8 @@ def entries_source(shape: Shape, operators: list[Operator], bound: Bound) -> str
     """The source of the second shape; `operators` are those behind `container`."""
     bound.update(MISSING=MISSING, Errors=(OperatorError, FieldError, ExpressionError))
     if shape.container:
-        inner = ["entry = Entry(body.decode(), copy(attributes[io]), copy(resource), observed)",
+        text = "text" if shape.docker else "body.decode()"
+        inner = [f"entry = Entry({text}, copy(attributes[io]), copy(resource), observed)",
                  "entry.timestamp = base + int(frac)"]
     else:
         inner = ["entry = Entry(body, copy(attributes), copy(resource), observed)"]
@@ -90,11 +92,35 @@ def _slow(shape: Shape) -> list[str]:
     """The current line through the operators, one by one. `last = None` sends the next line the long way too."""
     if not shape.container:
         return ["slow(body, observed)"]
+    if shape.docker:
+        return ["slow(line.encode(), observed)"]
     return ["raw = raw or chunk.split(b'\\n')", "waiting = slow(raw[-2 - remaining()], observed)", "last = None"]
 
 
 def _function(shape: Shape, lines: str, bound: Bound, *, before: list[str], inner: list[str], after: list[str]) -> str:
-    if shape.container:
+    if shape.docker:
+        before = [*before, "last = None"]
+        # Exactly the three texts: anything else is the operators' to judge.
+        loop = [
+            "for line in chunk[:-1].decode().split('\\n'):",
+            "    try:",
+            "        if line[0] != '{':",
+            "            raise ValueError",
+            "        found = loads(line)",
+            "        text, io, sec = found.pop('log'), streams[found.pop('stream')], found.pop('time')",
+            "        frac = fraction(sec[19:])[1] or ''",
+            "        sec = sec[:19]",
+            "        body = text.encode()",
+            "        if found or (sec != last and (base := second(sec.encode() + b'Z')) < 0):",
+            "            raise ValueError",
+            "    except Unusual:",
+            *_indent(_slow(shape), 2),
+            "        last = None",
+            "        continue",
+            "    last = sec",
+            "    frac = frac[:9].ljust(9, '0')",
+        ]
+    elif shape.container:
         seconds, groups = ("sec + zone", "sec, frac, zone, io, body") if shape.crio else ("sec", "sec, frac, io, body")
         before = [*before, "raw = last = None", "waiting = stream.held > 0", "lines = iter(findall(chunk))",
                   "remaining = lines.__length_hint__"]

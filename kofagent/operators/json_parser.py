@@ -37,13 +37,13 @@ def _integer(text: str) -> int | float:
     return value if -(1 << 63) <= value < 1 << 63 else _finite(text)
 
 
-_doubles = json.JSONDecoder(parse_int=_finite, parse_float=_finite, parse_constant=_constant)
+DOUBLES = json.JSONDecoder(parse_int=_finite, parse_float=_finite, parse_constant=_constant)
 _integers = json.JSONDecoder(parse_int=_integer, parse_float=_finite, parse_constant=_constant)
 
 
 def decode_json(text: str, *, integers: bool = False, trailing: bool = False) -> Any:
     """The value of a JSON text; OperatorError when it is none. `trailing` allows more text behind the value."""
-    decoder = _integers if integers else _doubles
+    decoder = _integers if integers else DOUBLES
     if text.count("{") + text.count("[") > MAX_NESTING and _nesting(text) > MAX_NESTING:
         raise OperatorError("the JSON is nested too deeply")
     try:

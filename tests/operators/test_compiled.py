@@ -5,6 +5,7 @@ Records are decoded by Google's protobuf, so this also holds our bytes against a
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import Counter
 from typing import Any
@@ -73,8 +74,17 @@ cri = st.builds(lambda t, s, g, b: f"{t} {s} {g}{b}".encode(), times, st.sampled
 raw = st.one_of(texts.map(str.encode), st.binary(max_size=20).map(lambda b: b.replace(b"\n", b"")),
                 st.just(b'{"log":"docker warn\\n","stream":"stdout","time":"2026-11-21T10:44:28.1Z"}'),
                 st.just(b"2026-11-21T10:44:28.123456789Z stdout F bad \xff\xc3 utf8 error"))
-lines = st.one_of(cri, cri, cri, raw)
-chunks = st.lists(st.lists(lines, min_size=1, max_size=12).map(lambda ls: b"\n".join(ls) + b"\n"), min_size=1, max_size=4)
+docker = st.builds(
+    lambda t, s, b, extra: json.dumps({"log": b, "stream": s, "time": t, **extra}, ensure_ascii=False).encode("utf-8", "replace"),
+    st.one_of(times, times, st.just("2026-11-21T10:44:28,5Z"), st.just("2026-11-21T10:44:28.1234567891Z"), st.just(5)),
+    st.sampled_from(["stdout", "stderr", "other"]), st.one_of(texts, st.none(), st.just({"a": 1}), st.just("x\ud800")),
+    st.sampled_from([{}, {}, {}, {"attrs": {"tag": "x"}}, {"log.iostream": 1}]))
+odd = st.sampled_from([b'{"log":"a","log":"b","stream":"stdout","time":"2026-11-21T10:44:28Z"}', b"{}", b"{", b'{"log":NaN}', b"[]",
+                       b' {"log":"a","stream":"stdout","time":"2026-11-21T10:44:28Z"}', b"{\"log\":" * 300,
+                       b'{"log":"a\\n","stream":"stdout","time":"2026-11-21T10:44:28Z"} '])
+lines = st.one_of(cri, cri, cri, raw, docker, odd)
+docker_files = st.lists(st.one_of(docker, docker, docker, odd, cri), min_size=1, max_size=12)
+chunks = st.lists(st.one_of(st.lists(lines, min_size=1, max_size=12), docker_files).map(lambda ls: b"\n".join(ls) + b"\n"), min_size=1, max_size=4)
 
 
 @given(chunks=chunks)
@@ -122,7 +132,7 @@ def _with_condition(op: dict[str, Any], condition: str | None) -> dict[str, Any]
 
 chains = st.tuples(
     st.sampled_from([[], [{"type": "container"}], [{"type": "container", "format": "containerd", "on_error": "drop"}],
-                     [{"type": "container", "format": "crio", "add_metadata_from_filepath": False}]]),
+                     [{"type": "container", "format": "docker", "on_error": "drop"}], [{"type": "container", "format": "crio", "add_metadata_from_filepath": False}]]),
     st.lists(st.builds(_with_condition, operator, st.one_of(st.none(), st.none(), conditions)), max_size=5),
 ).map(lambda pair: [*pair[0], *pair[1], {"type": "noop", "id": "end"}])
 
@@ -148,6 +158,14 @@ def test_too_many_distinct_words(container: bool) -> None:
     want = outcome(operators, [chunk, chunk], compiled=False)
     assert outcome(operators, [chunk, chunk], compiled=True) == want
     assert len(want[0]) == 2 * len(lines)
+
+
+def test_format_is_found_after_other_lines() -> None:
+    """What was remembered for one format is not used for another."""
+    chunks = [b"nonsense\n2026-11-21T10:44:28.123456789Z stdout F error\n",
+              b'{"log":"error","stream":"stdout","time":"2026-11-21T10:44:28.1Z"}\n' * 3]
+    for operators in (KOF_OPERATORS, [{"type": "container"}, {"type": "json_parser", "on_error": "send_quiet"}]):
+        assert outcome(operators, chunks, compiled=True) == outcome(operators, chunks, compiled=False)
 
 
 def test_last_line_without_newline() -> None:
