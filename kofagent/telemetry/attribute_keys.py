@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from kofagent.wire.attributes import attribute_key
 
-MAX_REMEMBERED = 20_000
+MAX_REMEMBERED = 10_000
 MAX_LENGTH = 200
 """Longer messages are bodies and stack traces; they do not come again."""
 

@@ -28,7 +28,7 @@ _lens = lenses("kofagent.matching", {
 })
 _Log, _Span, _Metric, _Scope = _lens["Log"], _lens["Span"], _lens["Metric"], _lens["Scope"]
 
-_REMEMBERED = 10_000
+_REMEMBERED = 4096
 SPAN_KINDS = ("SPAN_KIND_UNSPECIFIED", "SPAN_KIND_INTERNAL", "SPAN_KIND_SERVER", "SPAN_KIND_CLIENT", "SPAN_KIND_PRODUCER",
               "SPAN_KIND_CONSUMER")
 SEVERITIES = {f"{name}{i or ''}": 4 * level + max(i, 1) for level, name in

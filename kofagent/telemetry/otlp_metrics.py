@@ -18,7 +18,7 @@ Pairs = tuple[tuple[str, Value], ...]
 _INT_POINT = struct.Struct("<BQBQBq").pack
 _DOUBLE_POINT = struct.Struct("<BQBQBd").pack
 _DOUBLE = struct.Struct("<d").pack
-_REMEMBERED = 20_000
+_REMEMBERED = 10_000
 _encoded_attributes: dict[Pairs, bytes] = {}
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Hashable
 from kofagent.telemetry.batch import Batch
 from kofagent.wire.otlp import parse_request
 
-MAX_REMEMBERED = 10_000
-MAX_BYTES = 8 << 20
+MAX_REMEMBERED = 4096
+MAX_BYTES = 4 << 20
 
 
 class ResourceMap:

@@ -19,7 +19,7 @@ from kofagent.telemetry.matching import MatchBlock, RecordMatch, compile_attribu
 from kofagent.telemetry.signal import Signal
 from kofagent.wire import edit
 
-_REMEMBERED = 10_000
+_REMEMBERED = 4096
 MESSAGES: dict[Signal, Any] = {Signal.LOGS: LogRecord, Signal.METRICS: Metric, Signal.TRACES: Span}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -251,6 +252,17 @@ def test_process_another_title_is_another_identity(root: Path) -> None:
     (path / "cmdline").write_bytes(b"web: worker\0")
     (entry,) = decoded(made.collect().payload).resource_metrics
     assert attributes_of(entry.resource.attributes)["process.command_line"] == "web: worker"
+
+
+def test_identities_of_ended_processes_are_forgotten(root: Path) -> None:
+    made = receiver(root, {"process": {}})
+    scraper = made._scrapers[0][1].__self__
+    for pid in range(100, 120):
+        path = add_process(root, pid)
+        made.collect()
+        shutil.rmtree(path)
+    made.collect()
+    assert scraper._identities == {} and scraper._cpu_before == {}
 
 
 @pytest.mark.parametrize("gone", ["stat", "cmdline", "io", "status"])

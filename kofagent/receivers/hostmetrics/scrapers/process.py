@@ -21,7 +21,6 @@ from kofagent.receivers.hostmetrics.scrapers.memory import meminfo
 from kofagent.receivers.hostmetrics.scrapers.processes import pids
 from kofagent.telemetry.otlp_metrics import resource_bytes
 
-_REMEMBERED = 20_000
 _COMM_MAX = 15
 """The kernel keeps this many bytes of a name."""
 
@@ -142,6 +141,7 @@ class _Linux:
         cpus = logical_count(self._roots) if out.on("process.cpu.utilization") else 1
         total = meminfo(self._roots).get("MemTotal", 0) if out.on("process.memory.utilization") else 0
         cpu_now: dict[tuple[str, int], tuple[int, Stat]] = {}
+        known, self._identities = self._identities, {}  # only those of living processes are carried over
         all_pids = pids(self._roots)
         for done, pid in enumerate(all_pids):
             if round.deadline is not None and time.monotonic() > round.deadline:
@@ -153,7 +153,7 @@ class _Linux:
                 now = time.time_ns()
                 if self._options.scrape_process_delay and now - stat.start_ns < self._options.scrape_process_delay * 1e9:
                     continue
-                resource, name = self._identity(out, path, int(pid), stat)
+                resource, name = self._identity(out, path, int(pid), stat, known)
                 if resource is None:
                     continue
                 key = (pid, stat.start_ns)
@@ -175,19 +175,18 @@ class _Linux:
         if not self._options.mute_process_all_errors:
             out.failed(points, problem, detail)
 
-    def _identity(self, out: Recorder, path: str, pid: int, stat: Stat) -> _Identity:
+    def _identity(self, out: Recorder, path: str, pid: int, stat: Stat, before: dict[tuple[object, ...], _Identity]) -> _Identity:
         # hot: hostmetrics, 0.1 ms a process, most of it in the kernel; a program that execs or changes its title has another
         # command line, so the rest of the identity (status, exe, passwd) is only read when that changes
         with open(path + "/cmdline", "rb", buffering=0) as file:
             cmdline = file.read() or b""
         owner = os.stat(path).st_uid
         key = (pid, stat.start_ns, stat.parent, stat.comm, owner, cmdline)
-        known = self._identities.get(key)
-        if known is None or {"process.cgroup", "process.linux.cgroup"} & self._attributes:
-            if len(self._identities) >= _REMEMBERED:
-                self._identities.clear()
-            known = self._identities[key] = self._read_identity(out, path, pid, stat, cmdline)
-        return known
+        identity = before.get(key)
+        if identity is None or {"process.cgroup", "process.linux.cgroup"} & self._attributes:
+            identity = self._read_identity(out, path, pid, stat, cmdline)
+        self._identities[key] = identity
+        return identity
 
     def _read_identity(self, out: Recorder, path: str, pid: int, stat: Stat, cmdline: bytes) -> _Identity:
         options = self._options
