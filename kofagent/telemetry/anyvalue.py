@@ -65,8 +65,9 @@ def jsonable(value: Any) -> Any:
 
 
 def to_json(value: Any) -> str:
-    """Compact JSON with sorted keys, UTF-8 kept."""
-    return json.dumps(jsonable(value), ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+    """Compact JSON with sorted keys, UTF-8 kept but for the two line ends that JavaScript does not take, as Go does."""
+    text = json.dumps(jsonable(value), ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+    return text if text.isascii() else text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
 def as_string(value: Any) -> str:

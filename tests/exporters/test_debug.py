@@ -106,7 +106,7 @@ async def test_own_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     await debug.start()
     await debug.consume(logs())
     await debug.stop()
-    line = 'Logs {"resource logs": 1, "log records": 2}\n'
+    line = 'Logs\t{"resource logs": 1, "log records": 2}\n'
     assert file.read_text() == line
     assert capsys.readouterr().out == line
 

@@ -134,6 +134,7 @@ class DebugExporter(Exporter):
                 word, _, fields = text.partition(" ")
                 self.context.log.info(f"{word} %s", fields)
             return
+        text = text.replace(" ", "\t", 1)  # as upstream's console encoding
         for file in self._outputs:
             try:
                 file.write(text + "\n")
