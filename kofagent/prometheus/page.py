@@ -9,7 +9,7 @@ changes nothing but the cache.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from itertools import compress
 from operator import ne
@@ -86,10 +86,14 @@ class PageReader:
         self.families: dict[str, Family] = {}
         self._format: bool | None = None
         self._raw: dict[bytes, Entry] = {}
-        self._interned: dict[Labels, Series] = {}
+        # Series made since the last good page.
+        self._fresh: set[Series] = set()
+        # Final labels to series, while a page with unknown lines is read.
+        self._interned: dict[Labels, Series] | None = None
         self._comments: list[bytes] | None = None
-        self._tracked: dict[Series, None] = {}
-        self._seen: set[Series] = set()
+        self._tracked: Sequence[Series] = ()
+        # Series whose text was forgotten because a type changed; they go on under their labels.
+        self._retyped: set[Series] = set()
         self._good = 0
         # The page before, when it was plain (no times, exemplars or duplicates); None otherwise.
         self._lines: list[bytes] | None = None
@@ -110,25 +114,26 @@ class PageReader:
             self._comments = self._lines = self._entries = self._timed_entries = None
         lines = page.split(b"\n")
         scraped = self._mostly_unchanged(lines)
-        return scraped if scraped is not None else self._known(page, lines, openmetrics, now_ms)
+        if scraped is None:
+            try:
+                scraped = self._known(page, lines, openmetrics, now_ms)
+            finally:
+                self._interned = None
+        return scraped
 
     def fail(self) -> Sequence[Series]:
         """The scrape failed: all series of the last page end now. What is known of their text is kept."""
-        stale = tuple(self._tracked)
-        self._tracked = {}
+        stale = self._tracked
+        self._tracked = ()
         self._lines = self._entries = self._last = self._timed_entries = None
         if len(self._raw) > 2 * self._good + 1000:
-            self._raw, self._interned = {}, {}
+            self._raw = {}
+            self._fresh = set()
         return stale
 
     def has(self, labels: Labels) -> bool:
         """Whether a series with these final labels was on the last good page."""
-        return labels in self._interned
-
-    @property
-    def tracked(self) -> Mapping[Series, None]:
-        """The series of the last page that a staleness marker ends."""
-        return self._tracked
+        return any(entry.labels == labels for entry in self._raw.values() if isinstance(entry, Series))
 
     # hot: scrape, 0.25 us/line where 30 % of the values changed: one C-level comparison per line, then only the lines that
     # differ are taken apart. Plain twin: tests/reference/page.py.
@@ -153,7 +158,8 @@ class PageReader:
         for slot, value in zip(slots, fresh, strict=True):
             values[slot] = value
         values.pop()
-        self._lines = lines
+        for i in changed:
+            old[i] = lines[i]
         return self._same(values)
 
     def _same(self, values: list[float]) -> Scraped:
@@ -271,11 +277,20 @@ class PageReader:
         labels = self._finish(self._bounds(sample.labels))
         if labels is None:
             return DROPPED
+        if self._interned is None:
+            self._interned = {known.labels: known for known in self._all()}
         series = self._interned.get(labels)
         if series is None:
             series = make_series(labels, self.family_of(dict(labels)["__name__"]))
             self._interned[series.labels] = series
+            self._fresh.add(series)
         return series
+
+    def _all(self) -> set[Series]:
+        """Every series somebody may still mean."""
+        known = {entry for entry in self._raw.values() if isinstance(entry, Series)}
+        known.update(self._tracked, self._retyped)
+        return known
 
     def _bounds(self, labels: Labels) -> Labels:
         """`le` and `quantile` written one way (`1`, not `1.0` or `1e0`): formats differ in it, the series must not."""
@@ -310,10 +325,11 @@ class PageReader:
         self.families = families
         if types != {name: family.type for name, family in families.items()}:
             # How bounds are written depends on the type, so what is known of the lines does too.
+            self._retyped = self._all()
             self._raw = {}
         self._entries = self._lines = self._timed_entries = None
         self._uneven = Columns()
-        for series in self._interned.values():
+        for series in self._all():
             series.family = self.family_of(series.name)
 
     def _new_shape(self, entries: list[Entry], values: list[float], keys: list[bytes], lines: list[bytes] | None) -> Scraped:
@@ -324,7 +340,7 @@ class PageReader:
         if len(set(series)) != len(series):
             return self._irregular(entries, values, keys, None, {}, now_ms=0)
         scraped = Scraped(series, list(compress(values, mask)) if dropped else values, len(entries), len(series))
-        self._settle(scraped, dict.fromkeys(series), keys, entries)
+        self._settle(scraped, series, keys, entries)
         self._timed_entries = None
         self._last, self._entries, self._mask, self._lines = scraped, entries, mask if dropped else None, lines
         if lines is not None:
@@ -380,8 +396,8 @@ class PageReader:
         if not same:
             self._uneven = Columns(series)
         scraped.series = self._uneven
-        if not same or tracked.keys() != self._tracked.keys():
-            self._settle(scraped, tracked, keys, entries)
+        if not same or list(tracked) != self._tracked:
+            self._settle(scraped, list(tracked), keys, entries)
         self._lines = self._entries = self._last = None
         # Next time, the same series in the same order with nothing but times and values changed needs none of the above.
         regular = stamps is not None and None not in stamps and not exemplars and len(series) == scraped.kept and not self._tracked
@@ -389,16 +405,17 @@ class PageReader:
         self._timed_mask = [entry is not DROPPED for entry in entries] if regular else []
         return scraped
 
-    def _settle(self, scraped: Scraped, tracked: dict[Series, None], keys: list[bytes], entries: list[Entry]) -> None:
+    def _settle(self, scraped: Scraped, tracked: Sequence[Series], keys: list[bytes], entries: list[Entry]) -> None:
         """Finds what is new and what ended, and forgets the text of series that are gone."""
-        scraped.stale = [series for series in self._tracked if series not in tracked]
-        now = set(scraped.series)
-        scraped.added = len(now - self._seen)
-        self._seen = now
+        live = set(tracked)
+        scraped.stale = [series for series in self._tracked if series not in live]
+        if self._fresh:
+            scraped.added = len(self._fresh.intersection(scraped.series))
+            self._fresh = set()
         self._tracked = tracked
+        self._retyped = set()
         self._good = len(entries)
         self._raw = dict(zip(keys, entries, strict=True))
-        self._interned = {series.labels: series for series in now}
 
 
 def _openmetrics_frame(lines: list[bytes], comments: list[bytes]) -> bool:

@@ -207,7 +207,8 @@ def finisher(job: ScrapeConfig, rules: Rules, target: Mapping[str, str],
             _check_limits(job, labels)
         for name, value in external.items():
             labels.setdefault(name, value)
-        return sorted_labels(labels)
+        # The order of code points is the order of their UTF-8 bytes.
+        return tuple(sorted(labels.items()))
 
     return finish
 

@@ -110,7 +110,7 @@ def test_churn_does_not_grow_the_cache() -> None:
     reader = PageReader(finish)
     for i in range(200):
         reader.read(b"".join(b'a{x="%d"} 1\n' % (i * 50 + j) for j in range(50)), False, NOW)
-    assert len(reader._raw) == 50 and len(reader._interned) == 50
+    assert len(reader._raw) == 50 and not reader._fresh and len(reader._tracked) == 50
     for i in range(200):
         with pytest.raises(ParseError):
             reader.read(b"".join(b'b{x="%d"} 1\n' % (i * 50 + j) for j in range(50)) + b"wrong", False, NOW)
