@@ -40,6 +40,12 @@ class AttributesProcessor(Processor):
         super().__init__(config, context)
         self._actions = Actions(config.actions)
 
+    def explain(self) -> str:
+        """The actions, and which records they are for."""
+        lists = [f"{name} {block.model_dump(exclude_defaults=True)}\n" for name in ("include", "exclude")
+                 if (block := getattr(self.config, name)) is not None]
+        return "".join(lists) + self._actions.explain()
+
     async def start(self) -> None:
         for name in ("include", "exclude"):
             block = getattr(self.config, name)

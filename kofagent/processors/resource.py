@@ -38,6 +38,10 @@ class ResourceProcessor(Processor):
         self._actions = Actions(config.attributes)
         self._map = ResourceMap(self._change)
 
+    def explain(self) -> str:
+        """The actions, once per distinct resource."""
+        return self._actions.explain()
+
     async def start(self) -> None:
         self._account = self.context.ledger.processor(self.context.id, self.signal)
 

@@ -126,7 +126,12 @@ class Actions:
 
     def __init__(self, actions: Sequence[ActionBlock]) -> None:
         self._actions = [_compile(action) for action in actions]
+        self._lines = [_in_words(action) for action in actions]
         self.needs_metadata = tuple(sorted({_header(a.from_context) for a in actions if a.from_context}))
+
+    def explain(self) -> str:
+        """The actions in words, one line each."""
+        return "".join([f"{line}\n" for line in self._lines])
 
     def apply(self, message: bytes, field: int, metadata: Metadata | None = None) -> bytes:
         """The message with its attributes (field number `field`) changed; the same object when nothing changed.
@@ -142,6 +147,21 @@ class Actions:
         if len(new) >= len(old) and new[: len(old)] == old:
             return message if len(new) == len(old) else edit.append_attributes(message, field, new[len(old):])
         return edit.with_attributes(message, field, new)
+
+
+def _in_words(block: ActionBlock) -> str:
+    what: list[str] = [block.action, block.key] if block.key else [block.action]
+    if block.value is not None:
+        what.append(f"= {block.value!r}")
+    for word, value in (("from attribute", block.from_attribute), ("from context", block.from_context),
+                        ("to", block.converted_type)):
+        if value:
+            what.append(f"{word} {value}")
+    if block.pattern:
+        what.append(("by pattern" if block.action == "extract" else "keys like") + f" {block.pattern!r}")
+    if block.default_value is not None:
+        what.append(f"else {block.default_value!r}")
+    return " ".join(what)
 
 
 def _header(from_context: str) -> str:

@@ -142,6 +142,11 @@ def test_wrong_options(options: dict[str, Any], words: str) -> None:
         Config.model_validate(options)
 
 
+def test_in_words() -> None:
+    made, _ = processor(COMPONENT, {"actions": [SEEN], "include": {"match_type": "strict", "span_names": ["x"]}}, Signal.TRACES)
+    assert made.explain().splitlines() == ["include {'match_type': 'strict', 'span_names': ['x']}", "insert seen = True"]
+
+
 def test_severities() -> None:
     assert (SEVERITIES["TRACE"], SEVERITIES["INFO"], SEVERITIES["FATAL4"], len(SEVERITIES)) == (1, 9, 24, 24)
     assert [severity(x) for x in ("info2", "17", 13)] == [10, 17, 13]

@@ -126,6 +126,12 @@ async def test_conditions_of_an_inferred_context(signal: Signal, conditions: lis
     assert host.ledger.sum("kofagent_filtered_items_total") == sum(rules.values())
 
 
+def test_rules_in_words() -> None:
+    options = {"logs": {"exclude": {"match_type": "strict", "bodies": ["a"]}}, "log_conditions": ['log.body == "b"']}
+    made, _ = processor(COMPONENT, options, Signal.LOGS)
+    assert made.explain().splitlines() == ["logs.exclude", 'log_conditions[0] (log): log.body == "b"']
+
+
 async def test_what_stays_is_the_same_batch_and_what_goes_reaches_nobody() -> None:
     made, sink = processor(COMPONENT, {"logs": {"exclude": {"match_type": "strict", "bodies": ["nobody"]}}}, Signal.LOGS)
     await made.start()

@@ -153,6 +153,14 @@ def test_wrong_actions(action: dict[str, Any], words: str) -> None:
         Config.model_validate({"attributes": [action]})
 
 
+def test_actions_in_words() -> None:
+    made, _ = processor(COMPONENT, {"attributes": [
+        {"action": "insert", "key": "a", "from_attribute": "b", "default_value": 1}, {"action": "delete", "pattern": "^x"},
+        {"action": "convert", "key": "n", "converted_type": "int"}, {"action": "upsert", "key": "c", "value": "v"}]}, Signal.LOGS)
+    assert made.explain().splitlines() == [
+        "insert a from attribute b else 1", "delete keys like '^x'", "convert n to int", "upsert c = 'v'"]
+
+
 def test_no_actions_is_an_error() -> None:
     with pytest.raises(ValidationError):
         Config.model_validate({})

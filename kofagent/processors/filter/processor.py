@@ -34,6 +34,13 @@ class FilterProcessor(Processor):
         super().__init__(config, context)
         self._logged: set[str] = set()
 
+    def explain(self) -> str:
+        """The rules by the names they are counted under, in the order they are asked."""
+        rules = Rules(self.config, self.signal)
+        lists = [f"{name}\n" for name in [*(r.name for r in rules.resource_lists), *(r.name for r in rules.lists)]]
+        conditions = (*rules.resources, *rules.scopes, *rules.records, *rules.parts)
+        return "".join([*lists, *(f"{rule.name} ({rule.condition.context}): {rule.condition.text}\n" for rule in conditions)])
+
     async def start(self) -> None:
         self._rules = Rules(self.config, self.signal)
         self._account = self.context.ledger.processor(self.context.id, self.signal)

@@ -29,6 +29,11 @@ class ResourceDetection(Processor):
         self._map = ResourceMap(self._change)
         self._refreshing: asyncio.Task[None] | None = None
 
+    def explain(self) -> str:
+        """The detectors, the first that knows an attribute decides."""
+        how = "replaces what the data has" if self.config.override else "keeps what the data has"
+        return f"{', '.join(self.config.detectors)}; {how}\n"
+
     async def start(self) -> None:
         self._account = self.context.ledger.processor(self.context.id, self.signal)
         try:

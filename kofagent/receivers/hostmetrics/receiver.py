@@ -33,6 +33,11 @@ class HostMetrics(Receiver):
         self._logged: set[tuple[str, str]] = set()
         self._account = context.ledger.receiver(context.id, Signal.METRICS)
 
+    def explain(self) -> str:
+        """The metrics that are on, by scraper."""
+        return "".join([f"{name}: {', '.join(Recorder(name, chosen.metrics).names)}\n"
+                        for name, chosen in self.config.scrapers.configured().items()])
+
     async def start(self) -> None:
         config = self.config
         if config.root_path and not os.path.isdir(config.root_path):  # noqa: ASYNC240 -- once, at the start

@@ -54,6 +54,11 @@ class Recorder:
         self.errored = 0
         self.problems: dict[str, str] = {}
 
+    @property
+    def names(self) -> list[str]:
+        """The metrics that are on."""
+        return list(self._sinks)
+
     def on(self, *names: str) -> bool:
         """True when one of these metrics is wanted; what nobody wants need not be read."""
         return any(name in self._sinks for name in names)

@@ -104,6 +104,11 @@ async def test_root_path_must_be_there(tmp_path: Path) -> None:
         await receiver.start()
 
 
+def test_in_words() -> None:
+    receiver, _ = running({"scrapers": {"system": None, "memory": {"metrics": {"system.memory.limit": {"enabled": True}}}}})
+    assert receiver.explain().splitlines() == ["memory: system.memory.usage, system.memory.limit", "system: system.uptime"]
+
+
 def test_defaults() -> None:
     config = Config.model_validate({"scrapers": {"cpu": None}})
     assert (config.collection_interval, config.initial_delay, config.timeout, config.root_path) == (60, 1, 0, "")
