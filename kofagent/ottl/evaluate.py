@@ -69,6 +69,9 @@ class Builder:
             constant = right.value
             # Most conditions compare something with a string; equal types need no rules.
             if isinstance(constant, str) and op in ("==", "!="):
+                if isinstance(left, paths.Attribute):
+                    same = left.equals(constant)
+                    return same if op == "==" else lambda env: not same(env)
                 if op == "==":
                     return lambda env: bool(left(env) == constant)
                 return lambda env: bool(left(env) != constant)
@@ -170,7 +173,7 @@ class Builder:
         if rest[-1].name == "attributes" and keys:
             key = self.value(keys[0])
             if isinstance(key, Constant) and isinstance(key.value, str):
-                return self._indexed(paths.attribute(pick, key.value), keys[1:])
+                return self._indexed(paths.Attribute(pick, key.value), keys[1:])
 
         def read(env: Env) -> Any:
             message = pick(env)

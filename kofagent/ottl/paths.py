@@ -213,14 +213,33 @@ def table(context: str, prefix: str) -> tuple[Table, Pick]:
     return TABLES[prefix]
 
 
-def attribute(pick: Pick, key: str) -> Read:
-    """The value of one attribute: looked for without decoding the others; of equal keys the first, as upstream."""
-    def read(env: Env) -> Any:
-        for item in pick(env).attributes:
+class Attribute:
+    """Reads one attribute: looked for without decoding the others; of equal keys the first, as upstream."""
+
+    __slots__ = ("_key", "_pick")
+
+    def __init__(self, pick: Pick, key: str) -> None:
+        self._pick = pick
+        self._key = key
+
+    def __call__(self, env: Env) -> Any:
+        key = self._key
+        for item in self._pick(env).attributes:
             if item.key == key:
                 return to_python(item.value)
         return None
-    return read
+
+    def equals(self, text: str) -> Callable[[Env], bool]:
+        """Whether it is the string `text`, without making a Python value of any other type."""
+        key, pick = self._key, self._pick
+
+        def read(env: Env) -> bool:
+            for item in pick(env).attributes:
+                if item.key == key:
+                    value = item.value
+                    return bool(value.string_value == text) and (text != "" or value.WhichOneof("value") == "string_value")
+            return False
+        return read
 
 
 def header(key: str) -> Read:

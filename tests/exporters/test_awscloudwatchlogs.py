@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import ssl
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
@@ -470,6 +471,29 @@ async def test_a_connection_that_breaks_is_retried(logs: Any, proxy: Proxy) -> N
     await asyncio.wait_for(made.consume(batch("one")), 20)
     await made.stop()
     assert sent(made) == 1
+
+
+async def test_tls(proxy: Proxy, tmp_path: Path, logs: Any) -> None:
+    cert, key = servers.certificate(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    app = web.Application()
+    app.router.add_post("/", proxy.handle)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+    url = f"https://127.0.0.1:{runner.addresses[0][1]}"
+    for options in ({"certificate_file_path": str(cert)}, {"no_verify_ssl": True}):
+        made = await exporter(url, **options)
+        await made.consume(batch("one"))
+        await made.stop()
+    made = await exporter(url, retry_on_failure={"enabled": False})
+    with pytest.raises(Refused) as refused:
+        await made.consume(batch("two"))
+    assert refused.value.reason == "tls"
+    await made.stop()
+    await runner.cleanup()
+    assert len(stored(logs)) == 2
 
 
 def test_endpoints() -> None:

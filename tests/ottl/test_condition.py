@@ -14,6 +14,9 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from kofagent.ottl import EvaluationError, OttlError, parse_condition, parse_statement, parse_value
+from kofagent.ottl.functions import compile_regex, matcher
+from kofagent.ottl.types import arithmetic, compare
+from tests.support.otlp import set_attributes, values
 
 RESOURCE = Resource(dropped_attributes_count=3)
 RESOURCE.attributes.add(key="service.name").value.string_value = "shop"
@@ -195,12 +198,26 @@ def test_any_text_is_an_expression_or_an_error(text: str) -> None:
         assert error.column >= 1  # noqa: PT017 - the error is the expected answer to most texts
 
 
+@given(st.dictionaries(st.sampled_from("ab"), values, max_size=2), st.sampled_from("ab"), st.sampled_from(["", "x", "a"]))
+def test_attributes_compare_as_their_values_do(given_attributes: dict[str, Any], key: str, text: str) -> None:
+    record = LogRecord()
+    set_attributes(record.attributes, given_attributes)
+    value = given_attributes.get(key)
+    for op in ("==", "!=", "<", ">="):
+        condition = parse_condition(f'attributes["{key}"] {op} "{text}"', "log")
+        assert condition.matches(RESOURCE, SCOPE, record) is compare(value, op, text)
+
+
 @given(st.integers(-(1 << 63), (1 << 63) - 1), st.integers(-(1 << 63), (1 << 63) - 1))
 def test_integers_wrap_and_divide_as_in_go(a: int, b: int) -> None:
-    from kofagent.ottl.types import arithmetic
-
     total: Any = arithmetic(a, "+", b)
     assert (total - a - b) % (1 << 64) == 0 and -(1 << 63) <= total < 1 << 63
     if b:
         quotient = arithmetic(a, "/", b)
         assert quotient == (abs(a) // abs(b) if (a < 0) == (b < 0) else -(abs(a) // abs(b))) or (a, b) == (-(1 << 63), -1)
+
+
+@given(st.sampled_from(["", "^a", "b$", "a.c", "(?i)A", "x{2,3}|y", "\\\\bword\\\\b", "(a.{300}){4}", "[^a]"]),
+       st.text(alphabet="abxyA \n\u00e9word", max_size=12))
+def test_is_match_finds_what_re2_finds(pattern: str, text: str) -> None:
+    assert matcher(pattern)(text) is (compile_regex(pattern).search(text) is not None)
