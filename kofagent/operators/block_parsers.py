@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from kofagent.operators.blocks import ScopeNameBlock, SeverityBlock, TimestampBlock, TraceBlock
 from kofagent.operators.entry import Entry
-from kofagent.operators.operator import ParserConfig, Transformer, TransformerConfig
+from kofagent.operators.operator import Transformer, TransformerConfig
 
 
 class SeverityConfig(TransformerConfig, SeverityBlock):
@@ -50,9 +50,3 @@ class ScopeNameParser(SeverityParser):
     """Sets the scope's name."""
 
     Config = ScopeNameConfig
-
-
-# ParserConfig names these blocks before they exist; now it can be completed.
-ParserConfig.model_rebuild(_types_namespace={
-    "SeverityBlock": SeverityBlock, "TimestampBlock": TimestampBlock, "TraceBlock": TraceBlock,
-    "ScopeNameBlock": ScopeNameBlock})

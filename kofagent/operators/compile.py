@@ -18,6 +18,7 @@ import json
 import linecache
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from struct import Struct
 from typing import Any
 
@@ -53,6 +54,15 @@ _STREAMS = {"stdout": b"o", "stderr": b"e"}
 _UNUSUAL = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
 _SECOND = gotime_layout("2006-01-02T15:04:05Z07:00", location_of("UTC", ""), {})
 _TIMES = Struct("<BQBQ").pack
+
+
+@lru_cache(maxsize=256)
+def second(text: bytes) -> int:
+    """Unix nanoseconds of a time without fraction, -1 for one the operators have to refuse."""
+    try:
+        return _SECOND.parse(text.decode("utf-8", "replace"))
+    except TimeError:
+        return -1
 
 
 class Plan:
@@ -246,7 +256,7 @@ class Stream(PlainStream):
         bound = _names()
         bound.update(findall=_FIND.get(self._kind), loads=DOUBLES.decode, fraction=_FRACTION, streams=_STREAMS, Unusual=_UNUSUAL,
                      times=_TIMES, U=re2._Anchor.UNANCHORED, slow=self.slow,
-                     second=self.second, out=self.out, dropped=self.dropped, failed=self.failed, Outcome=Outcome, Entry=Entry,
+                     second=second, out=self.out, dropped=self.dropped, failed=self.failed, Outcome=Outcome, Entry=Entry,
                      resolve=self.resolve, other=self.other, memos=self._memos)
         if self._lifts is not None:
             source = outcomes_source(shape, self._lifts, self._engine, bound)
@@ -280,14 +290,6 @@ class Stream(PlainStream):
         """One line through the operators, one by one; returns whether partial lines wait for the next ones."""
         self.feed(line, observed_ns)
         return self.plan.container is not None and bool(self._states.get(self.plan.container))
-
-    @staticmethod
-    def second(text: bytes) -> int:
-        """Unix nanoseconds of a time without fraction, -1 for one the operators have to refuse."""
-        try:
-            return _SECOND.parse(text.decode("utf-8", "replace"))
-        except TimeError:
-            return -1
 
     def resolve(self, io: bytes, word: Any) -> Any:
         """What the function looks up for these words: (extend, heads, other fields), or an `Outcome` of another shape."""

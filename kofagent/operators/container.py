@@ -16,7 +16,8 @@ from kofagent.config.base import ByteSize
 from kofagent.operators.entry import Entry
 from kofagent.operators.field import MISSING, FieldError
 from kofagent.operators.json_parser import decode_json
-from kofagent.operators.operator import OperatorError, Parser, ParserConfig, Run, text_of
+from kofagent.operators.operator import OperatorError, Run
+from kofagent.operators.parser import Parser, ParserConfig, text_of
 from kofagent.operators.recombine import Series
 from kofagent.operators.timelayout import TimeError, gotime_layout, location_of
 

@@ -9,7 +9,8 @@ from pydantic import model_validator
 
 from kofagent.operators.entry import Entry
 from kofagent.operators.field import MISSING
-from kofagent.operators.operator import OperatorError, Parser, ParserConfig, text_of
+from kofagent.operators.operator import OperatorError
+from kofagent.operators.parser import Parser, ParserConfig, text_of
 
 
 class Config(ParserConfig):

@@ -105,6 +105,9 @@ class Expression:
         """False when the outcome depends on the time it is evaluated."""
         return not any(n.kind == "call" and n.value in ("now",) for n in self.root.walk())
 
+    def __str__(self) -> str:
+        return self.text
+
     def __repr__(self) -> str:
         return f"<Expression {self.text!r}>"
 

@@ -14,7 +14,6 @@ from kofagent.operators.entry import Entry, deep
 from kofagent.operators.expression import Expression, ExpressionError, compile_expression
 from kofagent.operators.field import MISSING
 from kofagent.operators.operator import (
-    BODY,
     AnyField,
     OperatorError,
     RootableField,
@@ -241,7 +240,7 @@ def unquote(text: str) -> str:
 class SanitizeConfig(TransformerConfig):
     """Options of sanitize_utf8."""
 
-    field: AnyField = Option(BODY, description="Field that is worked on.")
+    field: AnyField = Option("body", validate_default=True, description="Field that is worked on.")
 
 
 class SanitizeUtf8(Transformer):
@@ -261,7 +260,7 @@ class SanitizeUtf8(Transformer):
 class RegexReplaceConfig(TransformerConfig):
     """Options of regex_replace."""
 
-    field: AnyField = Option(BODY, description="Field that is worked on.")
+    field: AnyField = Option("body", validate_default=True, description="Field that is worked on.")
     regex: str = Option("", description="RE2 pattern of what is replaced.")
     regex_name: Literal["ansi_control_sequences", ""] = Option("", description="A pattern by name, instead of regex.")
     replace_with: str = Option("", description="Replacement; $1 and ${name} are groups, $$ is a dollar.")

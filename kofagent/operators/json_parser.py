@@ -9,7 +9,8 @@ from typing import Any
 from pydantic import Field as Option
 
 from kofagent.operators.entry import Entry
-from kofagent.operators.operator import OperatorError, Parser, ParserConfig, text_of
+from kofagent.operators.operator import OperatorError
+from kofagent.operators.parser import Parser, ParserConfig, text_of
 
 
 class Config(ParserConfig):

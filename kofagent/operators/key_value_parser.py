@@ -8,7 +8,8 @@ from pydantic import Field as Option
 from pydantic import model_validator
 
 from kofagent.operators.entry import Entry
-from kofagent.operators.operator import OperatorError, Parser, ParserConfig, text_of
+from kofagent.operators.operator import OperatorError
+from kofagent.operators.parser import Parser, ParserConfig, text_of
 
 
 class Config(ParserConfig):

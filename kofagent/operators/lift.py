@@ -10,7 +10,8 @@ from kofagent.operators.container import Container
 from kofagent.operators.entry import Entry
 from kofagent.operators.expression import Expression, Node
 from kofagent.operators.field import Field
-from kofagent.operators.operator import BODY, Operator, Parser
+from kofagent.operators.operator import BODY, Operator
+from kofagent.operators.parser import Parser
 from kofagent.operators.recombine import Recombine
 from kofagent.operators.regex import Pattern
 from kofagent.operators.regex_parser import RegexParser

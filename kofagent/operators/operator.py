@@ -6,20 +6,16 @@ An operator changes an `Entry` in place (`transform`) or decides where it goes (
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, ClassVar, Literal, Protocol
 
-from pydantic import AliasChoices, BeforeValidator, WithJsonSchema
+from pydantic import AliasChoices, BeforeValidator, PlainSerializer, WithJsonSchema
 from pydantic import Field as Option
 
 from kofagent.config.base import ComponentConfig
 from kofagent.operators.entry import Entry
 from kofagent.operators.expression import Expression, ExpressionError, compile_expression
-from kofagent.operators.field import MISSING, Field, FieldError, parse_field
-
-if TYPE_CHECKING:
-    from kofagent.operators.blocks import ScopeNameBlock, SeverityBlock, TimestampBlock, TraceBlock
+from kofagent.operators.field import Field, FieldError, parse_field
 
 
 class OperatorError(Exception):
@@ -80,11 +76,12 @@ def _outputs(value: Any) -> Any:
 
 
 _TEXT = WithJsonSchema({"type": "string"})
-AnyField = Annotated[Field, BeforeValidator(_field), _TEXT]
+_WRITTEN = PlainSerializer(str, return_type=str)
+AnyField = Annotated[Field, BeforeValidator(_field), _TEXT, _WRITTEN]
 """A field as a configuration writes it, such as `attributes["a.b"]`."""
-RootableField = Annotated[Field, BeforeValidator(_rootable), _TEXT]
+RootableField = Annotated[Field, BeforeValidator(_rootable), _TEXT, _WRITTEN]
 """The same; `attributes` and `resource` as a whole are allowed."""
-ExpressionText = Annotated[Expression, BeforeValidator(_expression), _TEXT]
+ExpressionText = Annotated[Expression, BeforeValidator(_expression), _TEXT, _WRITTEN]
 """An expression as a configuration writes it."""
 Outputs = Annotated[list[str], BeforeValidator(_outputs)]
 """One id or a list of ids."""
@@ -206,67 +203,7 @@ class Transformer(Operator):
             run.dropped(f"operator/{self.id}", 1)
 
 
-class ParserConfig(TransformerConfig):
-    """Options of operators that parse one field into others."""
-
-    parse_from: AnyField = Option(BODY, description="Field that is parsed.")
-    parse_to: RootableField = Option(ATTRIBUTES, description="Field the result is merged into.")
-    body: AnyField | None = Option(None, description="Field of the result that becomes the body.")
-    timestamp: TimestampBlock | None = Option(None, description="Parses the time from one of the fields.")
-    severity: SeverityBlock | None = Option(None, description="Parses the severity from one of the fields.")
-    trace: TraceBlock | None = Option(None, description="Parses trace ids from fields.")
-    scope_name: ScopeNameBlock | None = Option(None, description="Parses the scope's name from one of the fields.")
-
-
-class Parser(Transformer):
-    """An operator that parses a value into a map (or, json_array_parser, a list)."""
-
-    Config: ClassVar[Any] = ParserConfig
-
-    def __init__(self, config: Any, id: str) -> None:
-        super().__init__(config, id)
-        if config.body is not None and config.parse_to == BODY:
-            raise ValueError("body cannot be set when parse_to is body")
-        self.blocks = [(name, block) for name, block in (
-            ("timestamp", config.timestamp), ("severity", config.severity), ("trace", config.trace),
-            ("scope_name", config.scope_name)) if block is not None]
-
-    def parse(self, value: Any, entry: Entry) -> Any:
-        """The parsed value; OperatorError when it cannot be."""
-        raise NotImplementedError
-
-    def transform(self, entry: Entry) -> None:
-        value = self.config.parse_from.get(entry)
-        if value is MISSING:
-            raise OperatorError(f"the entry has no {self.config.parse_from}")
-        self.config.parse_to.set(entry, self.parse(value, entry))
-        if self.config.body is not None:
-            body = self.config.body.get(entry)
-            if body is not MISSING:
-                entry.body = body
-        # All blocks are tried; the first error of them counts, as upstream does.
-        first: OperatorError | None = None
-        for name, block in self.blocks:
-            try:
-                block.apply(entry)
-            except OperatorError as error:
-                first = first or OperatorError(f"{name}: {error}")
-        if first is not None:
-            raise first
-
-
-def text_of(value: Any) -> str:
-    """The value if it is text; OperatorError otherwise."""
-    if not isinstance(value, str):
-        raise OperatorError(f"{type_name(value)} cannot be parsed")
-    return value
-
-
 def type_name(value: Any) -> str:
     """The kind of a value, for messages."""
     return {type(None): "nothing", dict: "a map", list: "a list", bool: "a boolean", int: "an integer", float: "a number",
             str: "text", bytes: "bytes"}.get(type(value), type(value).__name__)
-
-
-LOG = logging.getLogger("kofagent.operators")
-Mapped = Mapping[str, Any]

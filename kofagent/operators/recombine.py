@@ -10,7 +10,6 @@ from pydantic import model_validator
 from kofagent.config.base import ByteSize, Duration
 from kofagent.operators.entry import Entry
 from kofagent.operators.expression import ExpressionError
-from kofagent.operators.field import Field
 from kofagent.operators.operator import AnyField, ExpressionText, OperatorError, Run, Transformer, TransformerConfig
 
 
@@ -25,7 +24,8 @@ class Config(TransformerConfig):
     max_unmatched_batch_size: int = Option(100, ge=0, description="Most entries while none matched; 0: no limit.")
     overwrite_with: Literal["oldest", "newest", ""] = Option("oldest", description="Entry whose other fields are kept.")
     force_flush_period: Duration = Option(5.0, description="Longest wait for the end of a series.")
-    source_identifier: AnyField = Option(Field("attributes", ("log.file.path",)), description="Field that tells sources apart.")
+    source_identifier: AnyField = Option(
+        'attributes["log.file.path"]', validate_default=True, description="Field that tells sources apart.")
     max_sources: int = Option(1000, ge=1, description="Most sources at once; at more all are handed out.")
     max_log_size: ByteSize = Option(0, ge=0, description="Most bytes of joined text; 0: no limit.")
 

@@ -9,7 +9,8 @@ from pydantic import field_validator
 
 from kofagent.config.base import ComponentConfig
 from kofagent.operators.entry import Entry
-from kofagent.operators.operator import OperatorError, Parser, ParserConfig, text_of
+from kofagent.operators.operator import OperatorError
+from kofagent.operators.parser import Parser, ParserConfig, text_of
 from kofagent.operators.regex import Pattern, PatternError, pattern
 
 

@@ -14,7 +14,8 @@ from pydantic import PrivateAttr, field_validator, model_validator
 from kofagent.operators.blocks import TimestampBlock
 from kofagent.operators.entry import Entry
 from kofagent.operators.field import MISSING, Field, FieldError
-from kofagent.operators.operator import OperatorError, Parser, ParserConfig, Run, text_of
+from kofagent.operators.operator import OperatorError, Run
+from kofagent.operators.parser import Parser, ParserConfig, text_of
 from kofagent.operators.timelayout import Layout, TimeError, gotime_layout, location_of
 
 _FACILITIES: Final = ("kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp",

@@ -7,7 +7,8 @@ from typing import Any
 from urllib.parse import quote, unquote, unquote_plus, urlsplit
 
 from kofagent.operators.entry import Entry
-from kofagent.operators.operator import OperatorError, Parser, text_of
+from kofagent.operators.operator import OperatorError
+from kofagent.operators.parser import Parser, text_of
 
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
+from kofagent.operators import compile as compile_module
 from kofagent.operators.chain import Chain
 from kofagent.operators.compile import MAX_OUTCOMES
 from tests.operators.kof_chain import KOF_OPERATORS
@@ -141,6 +142,17 @@ chains = st.tuples(
 @settings(max_examples=300, deadline=None)
 def test_any_chain(operators: list[dict[str, Any]], chunks: list[bytes], path: str) -> None:
     assert outcome(operators, chunks, compiled=True, path=path) == outcome(operators, chunks, compiled=False, path=path)
+
+
+@given(chunks=chunks)
+@settings(max_examples=60, deadline=None)
+def test_kof_with_re2(chunks: list[bytes]) -> None:
+    """The other engine, which a file gets where many lines do not match."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compile_module, "ADAPT_AFTER", -1)
+        patch.setattr(compile_module, "RE2_FROM", -1)
+        got = outcome(KOF_OPERATORS, [b"\n", *chunks], compiled=True)
+    assert got == outcome(KOF_OPERATORS, [b"\n", *chunks], compiled=False)
 
 
 def test_bodies_around_varint_lengths() -> None:

@@ -1,0 +1,76 @@
+"""What parsers share: the field they read, where the result goes, and the blocks that work on the result."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pydantic import Field as Option
+
+from kofagent.operators.blocks import ScopeNameBlock, SeverityBlock, TimestampBlock, TraceBlock
+from kofagent.operators.entry import Entry
+from kofagent.operators.field import MISSING
+from kofagent.operators.operator import (
+    BODY,
+    AnyField,
+    OperatorError,
+    RootableField,
+    Transformer,
+    TransformerConfig,
+    type_name,
+)
+
+
+class ParserConfig(TransformerConfig):
+    """Options of operators that parse one field into others."""
+
+    parse_from: AnyField = Option("body", validate_default=True, description="Field that is parsed.")
+    parse_to: RootableField = Option("attributes", validate_default=True, description="Field the result is merged into.")
+    body: AnyField | None = Option(None, description="Field of the result that becomes the body.")
+    timestamp: TimestampBlock | None = Option(None, description="Parses the time from one of the fields.")
+    severity: SeverityBlock | None = Option(None, description="Parses the severity from one of the fields.")
+    trace: TraceBlock | None = Option(None, description="Parses trace ids from fields.")
+    scope_name: ScopeNameBlock | None = Option(None, description="Parses the scope's name from one of the fields.")
+
+
+class Parser(Transformer):
+    """An operator that parses a value into a map (or, json_array_parser, a list)."""
+
+    Config: ClassVar[Any] = ParserConfig
+
+    def __init__(self, config: Any, id: str) -> None:
+        super().__init__(config, id)
+        if config.body is not None and config.parse_to == BODY:
+            raise ValueError("body cannot be set when parse_to is body")
+        self.blocks = [(name, block) for name, block in (
+            ("timestamp", config.timestamp), ("severity", config.severity), ("trace", config.trace),
+            ("scope_name", config.scope_name)) if block is not None]
+
+    def parse(self, value: Any, entry: Entry) -> Any:
+        """The parsed value; OperatorError when it cannot be."""
+        raise NotImplementedError
+
+    def transform(self, entry: Entry) -> None:
+        value = self.config.parse_from.get(entry)
+        if value is MISSING:
+            raise OperatorError(f"the entry has no {self.config.parse_from}")
+        self.config.parse_to.set(entry, self.parse(value, entry))
+        if self.config.body is not None:
+            body = self.config.body.get(entry)
+            if body is not MISSING:
+                entry.body = body
+        # All blocks are tried; the first error of them counts, as upstream does.
+        first: OperatorError | None = None
+        for name, block in self.blocks:
+            try:
+                block.apply(entry)
+            except OperatorError as error:
+                first = first or OperatorError(f"{name}: {error}")
+        if first is not None:
+            raise first
+
+
+def text_of(value: Any) -> str:
+    """The value if it is text; OperatorError otherwise."""
+    if not isinstance(value, str):
+        raise OperatorError(f"{type_name(value)} cannot be parsed")
+    return value
