@@ -50,4 +50,4 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     else:
         report.write_line("real servers: all that the selected tests ask for were found")
     if not SHARED.exists():
-        report.write_line("upstream's values and rendered configurations (shared/kof) were not found: comparisons with them were not run")
+        report.write_line("upstream's values and rendered configurations were not found: comparisons with them were not run")

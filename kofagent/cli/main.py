@@ -53,6 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
     validate = command("validate", "check a configuration and name everything that is wrong with it",
                        "kofagent validate --config otel.yaml", SOURCES_HELP)
     _sources(validate)
+    validate.add_argument("--without-secrets", action="store_true", help="do not look for the Secrets that the configuration names")
     render = command("render", "print the effective configuration as YAML",
                      "kofagent render --values collectors-values.yaml --role node --explain", SOURCES_HELP)
     _sources(render)
@@ -76,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if hasattr(arguments, "values") and arguments.command != "dev":
         if bool(arguments.values) == bool(arguments.config):
             parser.error(f"{arguments.command} needs either --values FILE --role ROLE or --config FILE")
-        if arguments.values and not arguments.role:
+        if arguments.values and not arguments.role and arguments.command != "validate":
             parser.error("--values needs --role node or --role k8scluster")
     module = importlib.import_module(f"kofagent.cli.{arguments.command}")
     try:
