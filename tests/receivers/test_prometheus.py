@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 import math
+import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -23,6 +24,7 @@ from kofagent.telemetry.batch import MetricBatch
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.series import STALE_BITS
 from kofagent.telemetry.signal import Signal
+from tests.support.certificates import Authority
 from tests.support.components import FakeHost, Sink, eventually, make
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -44,7 +46,7 @@ class Page:
 
 
 @asynccontextmanager
-async def serve(answer: Answer, path: str = "/{any:.*}") -> AsyncIterator[str]:
+async def serve(answer: Answer, path: str = "/{any:.*}", tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
     async def handle(request: web.Request) -> web.StreamResponse:
         return await answer(request)
 
@@ -52,7 +54,7 @@ async def serve(answer: Answer, path: str = "/{any:.*}") -> AsyncIterator[str]:
     app.router.add_route("*", path, handle)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
     try:
         yield f"127.0.0.1:{runner.addresses[0][1]}"
     finally:
@@ -259,6 +261,33 @@ async def test_ways_to_authenticate(tmp_path: Path) -> None:
         assert issued == [{"grant_type": "client_credentials", "scope": "x y", "k": "v", "auth": "Basic aWQ6cw=="}]
     async with serve(Page()) as address, running(static(address) | {"bearer_token_file": str(tmp_path / "none")}) as (receiver, sink):
         assert await down(receiver, sink) == f"credentials_file {tmp_path}/none: No such file or directory"
+
+
+async def test_tls(tmp_path: Path) -> None:
+    authority, other = Authority(tmp_path), Authority(tmp_path, "other")
+    server, client = authority.issue("server", dns=("kubernetes",), addresses=()), authority.issue("client")
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(server.cert, server.key)
+    ca = {"ca_file": authority.cert}
+    own = {"cert_file": client.cert, "key_file": client.key}
+    inline = {"ca": Path(authority.cert).read_text(), "cert": Path(client.cert).read_text(), "key": Path(client.key).read_text()}
+    slow = {"scheme": "https", "scrape_interval": "500ms", "scrape_timeout": "500ms"}
+    async with serve(Page(), tls=tls) as address:
+        for good in ({**ca, "server_name": "kubernetes"}, {"insecure_skip_verify": True}, {**inline, "server_name": "kubernetes"}):
+            async with running(static(address) | slow | {"tls_config": good}) as (_, sink):
+                await sink.wait_for(lambda s: values(s, "up"))
+                assert values(sink, "up")[0] == 1.0
+        for bad, says in ((ca, "is not trusted"), ({"ca_file": other.cert, "server_name": "kubernetes"}, "is not trusted"),
+                          ({"ca_file": str(tmp_path / "none.crt")}, "No such file"), ({**own, "key_file": server.key, **ca}, "cert_file")):
+            async with running(static(address) | slow | {"tls_config": bad}) as (receiver, sink):
+                assert says in await down(receiver, sink)
+    tls.load_verify_locations(authority.cert)
+    tls.verify_mode = ssl.CERT_REQUIRED
+    async with serve(Page(), tls=tls) as address:
+        async with running(static(address) | slow | {"tls_config": {**ca, **own, "server_name": "kubernetes"}}) as (_, sink):
+            await sink.wait_for(lambda s: 1.0 in values(s, "up"))
+        async with running(static(address) | slow | {"tls_config": {**ca, "server_name": "kubernetes"}}) as (receiver, sink):
+            assert await down(receiver, sink)
 
 
 async def test_a_proxy_is_used_except_where_it_must_not() -> None:
