@@ -195,7 +195,7 @@ class Stream(PlainStream):
     def feed_entries(self, entries: Sequence[bytes | str], observed_ns: int,
                      extra: Sequence[Mapping[str, Any]] | None = None) -> None:
         if self._fast is not None and extra is None and entries:
-            chunk = b"\n".join([e if isinstance(e, bytes) else e.encode("utf-8", "replace") for e in entries]) + b"\n"
+            chunk = b"\n".join([e if isinstance(e, bytes) else encode.utf8(e) for e in entries]) + b"\n"
             if chunk.count(b"\n") == len(entries):
                 self.feed_chunk(chunk, observed_ns)
                 return
@@ -225,6 +225,11 @@ class Stream(PlainStream):
             records = self._groups[key] = []
         records.append(record)
         self._count += 1
+
+    def close(self) -> None:
+        super().close()
+        for memo in self._memos.values():
+            memo.clear()
 
     # Choosing the function.
 

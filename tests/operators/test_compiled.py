@@ -83,9 +83,15 @@ docker = st.builds(
 odd = st.sampled_from([b'{"log":"a","log":"b","stream":"stdout","time":"2026-11-21T10:44:28Z"}', b"{}", b"{", b'{"log":NaN}', b"[]",
                        b' {"log":"a","stream":"stdout","time":"2026-11-21T10:44:28Z"}', b"{\"log\":" * 300,
                        b'{"log":"a\\n","stream":"stdout","time":"2026-11-21T10:44:28Z"} '])
-lines = st.one_of(cri, cri, cri, raw, docker, odd)
+good = st.builds(lambda t, s, b: f"{t} {s} F {b}".encode(), st.sampled_from([
+    "2026-11-21T10:44:28.123456789Z", "2026-11-21T10:44:28.000000000Z", "2026-11-21T10:44:29.000000001Z"]),
+    st.sampled_from(["stdout", "stderr"]), texts)
+good_crio = good.map(lambda line: line.replace(b"Z std", b"-10:00 std"))
+lines = st.one_of(good, good, good, cri, raw, docker, odd)
 docker_files = st.lists(st.one_of(docker, docker, docker, odd, cri), min_size=1, max_size=12)
-chunks = st.lists(st.one_of(st.lists(lines, min_size=1, max_size=12), docker_files).map(lambda ls: b"\n".join(ls) + b"\n"), min_size=1, max_size=4)
+chunks = st.lists(st.one_of(
+    st.lists(lines, min_size=1, max_size=12), st.lists(good, min_size=1, max_size=12),
+    st.lists(st.one_of(good_crio, good_crio, cri), min_size=1, max_size=12), docker_files).map(lambda ls: b"\n".join(ls) + b"\n"), min_size=1, max_size=4)
 
 
 @given(chunks=chunks)
@@ -201,3 +207,29 @@ def test_engines(text: str, engine: str) -> None:
     assert (None if match is None else match.span()) == (None if spans is None else spans[0])
     bare = pattern(simple.re2_source).spans(data)
     assert bare == (None if spans is None else [spans[0]])
+
+
+def test_closed_stream_forgets() -> None:
+    chain = Chain(KOF_OPERATORS, dropped=lambda r, n: None, filtered=lambda r, n: None, log=LOG)
+    stream = chain.open({"log.file.path": PATH})
+    line = b"2026-11-21T10:44:28.123456789Z stdout F error\n"
+    stream.feed_chunk(line + b"2026-11-21T10:44:28.123456789Z stdout P part\n", 1)
+    assert stream.held == 1
+    stream.close()
+    assert stream.held == 0 and stream.take() == (b"", 0)
+    stream.feed_chunk(line, 1)
+    assert len(decoded(*stream.take())) == 1
+
+
+@pytest.mark.parametrize("entries", [["a\nb", "c"], [b"x", "y\u00e9"], ["\ud800"], []])
+def test_entries_already_split(entries: list[Any]) -> None:
+    """Entries with newlines in them, of text or bytes, with attributes of their own or without."""
+    for extra in (None, [{"n": i} for i in range(len(entries))]):
+        got = []
+        for compiled in (True, False):
+            chain = Chain([{"type": "regex_parser", "regex": "(?P<l>a|x|$)"}], dropped=lambda r, n: None,
+                          filtered=lambda r, n: None, log=LOG, compiled=compiled)
+            stream = chain.open({})
+            stream.feed_entries(entries, 1, extra)
+            got.append(decoded(*stream.take()))
+        assert got[0] == got[1] and len(got[0]) == len(entries)
