@@ -74,7 +74,7 @@ class SeverityBlock(ComponentConfig):
         value = self.parse_from.get(entry)
         if value is MISSING:
             raise OperatorError(f"the entry has no {self.parse_from}")
-        if isinstance(value, float) and value == int(value):
+        if isinstance(value, float) and value.is_integer():
             text = str(int(value))
         elif isinstance(value, int) and not isinstance(value, bool):
             text = str(value)

@@ -35,6 +35,9 @@ _ESCAPES: Final = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "
 _MAX_DEPTH: Final = 100
 ENTRY_NAMES: Final = ("body", "attributes", "resource", "timestamp", "$")
 
+FAILURES: Final = (ArithmeticError, ValueError, TypeError, AttributeError, LookupError, RecursionError)
+"""What evaluating can raise: `ExpressionError`, and what Python says of infinities and values of other kinds."""
+
 Evaluate = Callable[[Entry, dict[str, Any]], Any]
 
 
@@ -78,6 +81,11 @@ class Node:
             or (n.kind == "call" and n.value in ("len", "lower", "upper", "trim")) for n in nodes)
 
 
+def as_expression_error(error: Exception) -> ExpressionError:
+    """The error if it is one of ours, else one that names the kind of failure."""
+    return error if isinstance(error, ExpressionError) else ExpressionError(f"cannot be evaluated ({type(error).__name__})")
+
+
 class Expression:
     """A compiled expression."""
 
@@ -90,8 +98,8 @@ class Expression:
         """Its value for the entry; ExpressionError where a value has the wrong kind."""
         try:
             return self._run(entry, {})
-        except RecursionError:
-            raise ExpressionError("too deeply nested") from None
+        except FAILURES as error:
+            raise as_expression_error(error) from None
 
     def test(self, entry: Entry) -> bool:
         """Its value, which must be a boolean."""

@@ -8,7 +8,7 @@ from typing import Any
 from kofagent.operators.block_parsers import TimeParser
 from kofagent.operators.container import Container
 from kofagent.operators.entry import Entry
-from kofagent.operators.expression import Expression, Node
+from kofagent.operators.expression import FAILURES, Expression, Node, as_expression_error
 from kofagent.operators.field import Field
 from kofagent.operators.operator import BODY, Operator
 from kofagent.operators.parser import Parser
@@ -17,7 +17,6 @@ from kofagent.operators.regex import Pattern
 from kofagent.operators.regex_parser import RegexParser
 from kofagent.operators.simple import SimpleSearch, simple_search
 from kofagent.operators.syslog_parser import SyslogParser
-from kofagent.operators.values import ExpressionError
 
 
 class Lift:
@@ -152,8 +151,8 @@ def _guarded(evaluate: Callable[[Entry, dict[str, Any]], Any]) -> Callable[[byte
     def run(body: bytes) -> Any:
         try:
             return evaluate(Entry(body.decode("utf-8", "replace"), {}, {}, 0), {})
-        except ExpressionError as error:
-            return str(error)
+        except FAILURES as error:
+            return str(as_expression_error(error))
 
     return run
 

@@ -93,3 +93,24 @@ def test_explain_shows_no_value_of_a_user_in_code() -> None:
                   dropped=lambda r, n: None, filtered=lambda r, n: None, log=logging.getLogger("t"))
     text = chain.explain()
     assert "def feed" in text and "import os" not in text and "boom" not in text
+
+
+@pytest.mark.parametrize("value", ["1 / 0", "-1 / 0", "0 / 0", "2 ** 5000", "[1, nil]", "{'a': 1 / 0}", "ceil(1 / 0)", "body[0:1 / 0]",
+                                   "repeat('x', 1 / 0)", "sortBy([1, nil], #)", "first(5)", "split(1, 2)", "join([1])", "abs('x')"])
+def test_strange_values_of_expressions(value: str) -> None:
+    """Infinities and wrong kinds end as a value or an error of the operator, in every place that reads them."""
+    chain = Chain([
+        {"type": "add", "field": "attributes.v", "value": f"EXPR({value})", "on_error": "send_quiet"},
+        {"type": "add", "field": "attributes.s", "value": "EXPR(string(attributes.v))", "on_error": "send_quiet"},
+        {"type": "severity_parser", "parse_from": "attributes.v", "on_error": "send_quiet"},
+        {"type": "time_parser", "parse_from": "attributes.v", "layout_type": "epoch", "layout": "s.ns", "on_error": "send_quiet"},
+        {"type": "noop", "if": "attributes.v > 1 and int(attributes.v) in 1..3", "on_error": "send_quiet"},
+        {"type": "noop", "if": "len(body) > 1 / 0", "on_error": "send_quiet"}],
+        dropped=lambda r, n: None, filtered=lambda r, n: None, log=logging.getLogger("test.operators"))
+    for compiled in (True, False):
+        chain._compiled = compiled
+        stream = chain.open({})
+        stream.feed_chunk(b"line\nline\n", 1)
+        payload, n = stream.take()
+        assert n == 2
+        ExportLogsServiceRequest.FromString(payload)
