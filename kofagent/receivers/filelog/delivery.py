@@ -90,6 +90,8 @@ class Delivery:
         task = asyncio.create_task(self._deliver(parcel, parcel.batch))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        # The offer is made before the next one, and a refusal at once is known before more is read.
+        await asyncio.sleep(0)
 
     def _room(self, size: int) -> bool:
         if not self._parcels:

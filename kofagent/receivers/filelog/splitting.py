@@ -6,6 +6,7 @@ Every splitter gets the unread bytes of a file from some offset on and answers w
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -174,8 +175,19 @@ class Limit:
         return out
 
 
-def trimmer(leading: bool, trailing: bool) -> Callable[[bytes], bytes]:
-    """What is done to an entry's text; `leading`, `trailing` say that white space there is kept."""
+_PARTIAL = re.compile(rb"[ \t]*[^ ]+ (?:stdout|stderr) P[^ ]* ")
+
+
+def trimmer(leading: bool, trailing: bool, containers: bool = False) -> Callable[[bytes], bytes]:
+    """What is done to an entry's text; `leading`, `trailing` say that white space there is kept.
+
+    `containers`: the entries are a container runtime's lines. Where one is marked as partial, its end is the middle of what the
+    container wrote, so that white space there is kept (upstream loses it).
+    """
+    if containers and not trailing:
+        plain = trimmer(leading, False)
+        start = trimmer(leading, True)
+        return lambda text: start(text) if _PARTIAL.match(text) else plain(text)
     if leading and trailing:
         return _same
     if leading:
@@ -192,8 +204,8 @@ def _same(text: bytes) -> bytes:
 class Clean:
     """A chunk of whole UTF-8 lines, each ended by a newline, as the operators want it: trimmed, without empty lines."""
 
-    def __init__(self, leading: bool, trailing: bool) -> None:
-        self._trim = trimmer(leading, trailing)
+    def __init__(self, leading: bool, trailing: bool, containers: bool = False) -> None:
+        self._trim = trimmer(leading, trailing, containers)
         self._keeps = leading, trailing
         # bytes.strip strips a little more than upstream (\v, \f): it only says whether there may be something to trim.
         self._probe: Callable[[bytes], bytes] = (

@@ -68,8 +68,9 @@ class Reading:
         leading, trailing = config.preserve_leading_whitespaces, config.preserve_trailing_whitespaces
         if self.encoding.whole:
             leading = trailing = True
-        self.trim = trimmer(leading, trailing)
-        self.clean = Clean(leading, trailing)
+        containers = bool(config.operators) and config.operators[0].get("type") == "container"
+        self.trim = trimmer(leading, trailing, containers)
+        self.clean = Clean(leading, trailing, containers)
         self.header = Header(config.header, self.encoding, chain) if config.header else None
         self.extras = config.include_file_record_number or config.include_file_record_offset or self.encoding.whole
         self.by_line = isinstance(self.splitter, Lines) and not self.extras

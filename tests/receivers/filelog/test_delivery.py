@@ -328,3 +328,24 @@ async def test_recombine_hands_out_after_its_flush_period_in_wall_time(tmp_path:
     await t.sink.wait_for(lambda s: s.count == 1)
     assert t.lines() == ["E1\n1"]
     await t.receiver.stop()
+
+
+async def test_order_is_kept_when_batches_are_refused_for_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from kofagent.receivers.filelog import receiver
+
+    monkeypatch.setattr(receiver, "PARCEL_BYTES", 1)  # a batch for each chunk
+    lines = [f"{i} {'x' * 1000}" for i in range(4000)]
+    (tmp_path / "a.log").write_text("".join(line + "\n" for line in lines))
+    sink = Sink()
+    sink.refuse = Refused("queue_full")
+    retry = {"enabled": True, "initial_interval": "5ms", "max_interval": "10ms"}
+    async with Tailing({"include": [f"{tmp_path}/*"], "retry_on_failure": retry}, sink=sink) as t:
+        reading = asyncio.create_task(t.receiver.poll_once(t.now))
+        await asyncio.sleep(0.1)
+        assert t.receiver._delivery.waiting < 5, "nothing new is started while a batch is refused"
+        sink.refuse = None
+        await reading
+        await eventually(lambda: sink.count == len(lines))
+        assert t.lines() == lines
+        tail = next(iter(t.receiver._tracker.tails.values()))
+        assert tail.acked == tail.fed == (tmp_path / "a.log").stat().st_size
