@@ -98,6 +98,7 @@ class PageReader:
         # The page before, when it was plain (no times, exemplars or duplicates); None otherwise.
         self._lines: list[bytes] | None = None
         self._slots: list[int] = []
+        self._line_keys: list[bytes | None] = []
         self._entries: list[Entry] | None = None
         self._mask: list[bool] | None = None
         self._last: Scraped | None = None
@@ -146,20 +147,24 @@ class PageReader:
             return self._same(last.values)
         if 2 * len(changed) > len(lines):
             return None
-        slots = [self._slots[i] for i in changed]
-        parts = [lines[i].rpartition(b" ") for i in changed]
-        if -1 in slots or [p[0] for p in parts] != [old[i].rpartition(b" ")[0] for i in changed]:
-            return None
-        fresh = _floats([p[2] for p in parts])
+        texts, slots = [], self._slots
+        values = [*last.values, 0.0]
+        keys = self._line_keys
+        for i in changed:
+            key, _, text = lines[i].rpartition(b" ")
+            if key != keys[i]:
+                # Another series, a comment, or the same lines in other places.
+                self._entries = None
+                return None
+            texts.append(text)
+        fresh = _floats(texts)
         if fresh is None:
             return None
         # Lines that relabelling drops share one slot behind the last value.
-        values = [*last.values, 0.0]
-        for slot, value in zip(slots, fresh, strict=True):
-            values[slot] = value
-        values.pop()
-        for i in changed:
+        for i, value in zip(changed, fresh, strict=True):
+            values[slots[i]] = value
             old[i] = lines[i]
+        values.pop()
         return self._same(values)
 
     def _same(self, values: list[float]) -> Scraped:
@@ -368,15 +373,19 @@ class PageReader:
         self._timed_entries = None
         self._last, self._entries, self._mask, self._lines = scraped, entries, mask if dropped else None, lines
         if lines is not None:
-            slots, at, flags = [], 0, iter(mask)
+            slots: list[int] = []
+            line_keys: list[bytes | None] = []
+            at, samples = 0, zip(mask, keys, strict=True)
             for line in lines:
                 if not line or line[0] == 35:
                     slots.append(-1)
-                elif next(flags):
-                    slots.append(at)
-                    at += 1
-                else:
-                    slots.append(len(series))
+                    line_keys.append(None)
+                    continue
+                kept, key = next(samples)
+                line_keys.append(key)
+                slots.append(at if kept else len(series))
+                at += kept
+            self._line_keys = line_keys
             self._slots = slots
         return scraped
 

@@ -139,10 +139,10 @@ def build_targets(job: ScrapeConfig, rules: Rules, groups: Iterable[Group]) -> t
         for found in group.targets:
             discovered = discovered_labels(job, found, group.labels)
             labels = dict(discovered)
-            if not rules(labels):
-                dropped.append(Dropped(discovered))
-                continue
             try:
+                if not rules(labels):
+                    dropped.append(Dropped(discovered))
+                    continue
                 target = Target(job, _complete(labels), discovered)
             except ValueError as error:
                 problems.append(f"{group.source}: {found.get('__address__', '')}: {error}")
@@ -164,9 +164,19 @@ def _complete(labels: Labels) -> Labels:
         raise ValueError("scrape timeout cannot be greater than scrape interval")
     if labels.get("__scheme__") not in ("http", "https"):
         raise ValueError(f"unknown scheme {labels.get('__scheme__', '')!r}")
+    for name, value in labels.items():
+        if not name.isascii() or not value.isascii():
+            _check_text(name + value)
     out = {name: value for name, value in labels.items() if not name.startswith("__meta_") and value}
     out.setdefault("instance", address)
     return out
+
+
+def _check_text(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("a label is not UTF-8") from None
 
 
 def target_rules(job: ScrapeConfig) -> Rules:

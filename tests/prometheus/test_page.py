@@ -98,6 +98,13 @@ def test_series_are_the_same_objects_from_page_to_page() -> None:
     assert third.series[0] is first.series[1] and third.series[1] is first.series[0] and third.added == 0
 
 
+def test_the_same_lines_in_other_places() -> None:
+    reader = PageReader(finish)
+    for page, expected in ((b"\n\na 1\nb 2\nc 3\n", [1, 2, 3]), (b"a 1\nb 2\nc 3\n\n\n", [1, 2, 3]), (b"a 1\nb 2\nc 9\n\n\n", [1, 2, 9]),
+                           (b"# x\na 1\nb 2\nc 9\n\n", [1, 2, 9]), (b"a 1\n# x\nb 2\nc 9\n\n", [1, 2, 9]), (b"a 1\n# x\nb 5\nc 9\n\n", [1, 5, 9])):
+        assert [v for _, v, _ in rows(reader, page)] == expected
+
+
 def test_a_series_that_goes_is_ended_and_forgotten_and_counts_as_new_when_it_comes_back() -> None:
     reader = PageReader(finish)
     gone = reader.read(b"a 1\nb 2\n", False, NOW).series[1]

@@ -59,6 +59,12 @@ def test_targets_that_cannot_be(rule: dict[str, Any], says: str) -> None:
     assert not found and not dropped and says in problems[0]
 
 
+def test_a_label_that_is_not_unicode_is_one_problem_and_others_go_on() -> None:
+    config = job(relabel_configs=[{"action": "hashmod", "modulus": 3, "source_labels": ["zone"], "target_label": "shard"}])
+    found, _, problems = build_targets(config, target_rules(config), [Group("0", [{"__address__": "h:1", "zone": "\ud800"}, {"__address__": "h:2"}])])
+    assert [t.labels["instance"] for t in found] == ["h:2"] and len(problems) == 1
+
+
 def test_the_moment_of_a_target_is_its_own_and_stays() -> None:
     many = targets(job(), *[{"__address__": f"h:{i}"} for i in range(200)])
     moments = sorted(t.offset(1000.0) for t in many)

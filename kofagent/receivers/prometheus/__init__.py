@@ -43,7 +43,7 @@ class ApiServerBlock(ComponentConfig):
     """`api_server`."""
 
     enabled: bool = Field(False, description="Serve Prometheus' API about targets.")
-    max_connections: int = Field(512, ge=1, description="Connections at once.")
+    max_connections: int = Field(512, ge=1, description="Connections that may wait to be served.")
     server_config: HttpServerBlock = Field(_default_server(), description="Where it listens.")
 
     @field_validator("server_config", mode="before")
