@@ -87,10 +87,10 @@ class SortBlock(ComponentConfig):
             raise ValueError("regex_key must be set; name a capture group of ordering_criteria.regex")
         if self.sort_type == "timestamp" and not self.layout:
             raise ValueError("layout must be set for sort_type timestamp, such as '%Y%m%d%H'")
-        if self.location:
-            from kofagent.receivers.filelog.ordering import zone
+        if self.sort_type == "timestamp":
+            from kofagent.receivers.filelog.ordering import time_layout
 
-            zone(self.location)
+            time_layout(self.layout, self.location)
         return self
 
 

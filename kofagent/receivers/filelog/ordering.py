@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from datetime import UTC, datetime, tzinfo
 from typing import Any
-from zoneinfo import ZoneInfo
 
+from kofagent.operators.timelayout import Layout, location_of, strptime_layout
 from kofagent.receivers.filelog.config import OrderingBlock, SortBlock, compiled
 
 
-def zone(name: str) -> tzinfo:
-    """The time zone of an IANA name; ValueError for an unknown one."""
-    if name in ("UTC", "utc", ""):
-        return UTC
-    try:
-        return ZoneInfo(name)
-    except (KeyError, OSError, ValueError):
-        raise ValueError(f"unknown time zone {name!r}; use an IANA name such as Europe/Berlin") from None
+def time_layout(layout: str, location: str) -> Layout:
+    """A strptime layout read in a time zone (empty: UTC); ValueError for an unknown directive or zone."""
+    return strptime_layout(layout, location_of(location or "UTC", layout), {})
 
 
 class Ordering:
@@ -74,10 +68,5 @@ def _key(sort: SortBlock) -> Callable[[str, dict[str, Any]], Any]:
         return lambda path, captures: captures.get(name) or ""
     if sort.sort_type == "mtime":
         return lambda path, captures: os.stat(path).st_mtime_ns
-    where = zone(sort.location)
-
-    def when(path: str, captures: dict[str, Any]) -> datetime:
-        parsed = datetime.strptime(captures.get(name) or "", sort.layout)
-        return parsed if parsed.tzinfo else parsed.replace(tzinfo=where)
-
-    return when
+    layout = time_layout(sort.layout, sort.location)
+    return lambda path, captures: layout.parse(captures.get(name) or "")

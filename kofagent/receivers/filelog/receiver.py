@@ -49,6 +49,7 @@ class FileLogReceiver(Receiver):
         self._wake = asyncio.Event()
         self._stopping = False
         self._save_failed = False
+        self._failure = ""
         self._clock = time.monotonic
         self._count_broken = context.ledger.counter(
             "kofagent_filelog_unreadable_files", "Files that could not be opened or read.", receiver=context.id)
@@ -146,8 +147,11 @@ class FileLogReceiver(Receiver):
         while True:
             try:
                 self.look(self._clock())
-            except Exception:
-                self.context.log.exception("looking for files failed; the next poll tries again")
+                self._failure = ""
+            except Exception as error:
+                if repr(error) != self._failure:
+                    self._failure = repr(error)
+                    self.context.log.exception("looking for files failed; each poll tries again")
             await self._save()
             next_at = max(next_at + interval, self._clock() + interval / 2)
             await asyncio.sleep(next_at - self._clock())
