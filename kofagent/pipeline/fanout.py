@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
-from kofagent.telemetry.batch import AnyBatch, MetricBatch
 from kofagent.pipeline.component import Consumer
-from kofagent.telemetry.refused import Refused
+from kofagent.telemetry.answers import all_of
+from kofagent.telemetry.batch import AnyBatch, MetricBatch
 
 
 class AsOtlp:
@@ -26,27 +25,14 @@ class AsOtlp:
 
 
 class FanOut:
-    """Offers a batch to all consumers at once and waits for all answers.
-
-    One retryable refusal makes the whole answer retryable: a second offer may reach the others twice, which is better than
-    once too few. If only permanent refusals are left, whoever raised them counted the loss, and the others have the data:
-    the answer is permanent only when nobody took it.
-    """
+    """Offers a batch to all consumers at once; `telemetry.answers.all_of` says whose answer counts."""
 
     def __init__(self, consumers: Sequence[Consumer]) -> None:
         self._consumers = tuple(consumers)
 
     async def consume(self, batch: AnyBatch) -> None:
         """As `Consumer.consume`, for all consumers."""
-        answers = await asyncio.gather(*[c.consume(batch) for c in self._consumers], return_exceptions=True)
-        errors = [a for a in answers if isinstance(a, BaseException)]
-        if not errors:
-            return
-        for error in errors:
-            if not (isinstance(error, Refused) and error.permanent):
-                raise error
-        if len(errors) == len(answers):
-            raise errors[0]
+        await all_of([c.consume(batch) for c in self._consumers])
 
 
 def fan_out(consumers: Sequence[Consumer]) -> Consumer:

@@ -118,8 +118,8 @@ class Graph:
         """Components named in a pipeline of a signal they do not have, connectors with only one end."""
         for name, pipeline in self._plan.pipelines.items():
             signal = signal_of(name)
-            for kind, ids in (("receivers", pipeline.receivers), ("processors", pipeline.processors), ("exporters", pipeline.exporters)):
-                for id in ids:
+            for kind in ("receivers", "processors", "exporters"):
+                for id in getattr(pipeline, kind):
                     component = self._find(kind, id, name)
                     if component is not None and not isinstance(component, Connector) and signal not in component.signals:
                         can = ", ".join(sorted(s.value for s in component.signals))

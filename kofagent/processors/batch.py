@@ -23,7 +23,7 @@ QUIET_SHARE = 1 / 20
 MIN_QUIET = 0.005
 
 
-class Config(ComponentConfig):
+class BatchConfig(ComponentConfig):
     """Options of batch."""
 
     timeout: Duration = Field(0.2, ge=0, description="Longest wait for more items; 0: send at once.")
@@ -33,7 +33,7 @@ class Config(ComponentConfig):
     metadata_cardinality_limit: int = Field(1000, ge=1, description="Most combinations of metadata_keys at a time.")
 
     @model_validator(mode="after")
-    def _check(self) -> Config:
+    def _check(self) -> BatchConfig:
         if self.send_batch_max_size and self.send_batch_max_size < self.send_batch_size:
             raise ValueError("send_batch_max_size must be greater or equal to send_batch_size")
         lowered = [key.lower() for key in self.metadata_keys]
@@ -60,12 +60,12 @@ class _Waiting:
 class BatchProcessor(Processor):
     """One instance per pipeline; OTLP bytes and columns are joined apart."""
 
-    Config = Config
+    Config = BatchConfig
     columns = True
-    config: Config
+    config: BatchConfig
     _account: ProcessorAccount
 
-    def __init__(self, config: Config, context: Context) -> None:
+    def __init__(self, config: BatchConfig, context: Context) -> None:
         super().__init__(config, context)
         self._groups: dict[tuple[object, ...], _Waiting] = {}
         self._sending: set[asyncio.Task[None]] = set()

@@ -22,7 +22,7 @@ from kofagent.telemetry.refused import Refused
 _MIB = 1024 * 1024
 
 
-class Config(ComponentConfig):
+class MemoryLimiterConfig(ComponentConfig):
     """Options of memory_limiter."""
 
     check_interval: Duration = Field(0.0, description="Time between measurements; must be set, 1s is a good value.")
@@ -34,7 +34,7 @@ class Config(ComponentConfig):
     min_gc_interval_when_hard_limited: Duration = Field(0.0, description="Least time between collections above the hard limit.")
 
     @model_validator(mode="after")
-    def _check(self) -> Config:
+    def _check(self) -> MemoryLimiterConfig:
         if self.check_interval <= 0:
             raise ValueError("check_interval must be greater than zero; write check_interval: 1s")
         if not self.limit_mib and not self.limit_percentage:
@@ -60,12 +60,12 @@ class Config(ComponentConfig):
 class MemoryLimiter(Processor):
     """One measurement a pipeline and interval; `consume` itself costs a comparison."""
 
-    Config = Config
+    Config = MemoryLimiterConfig
     columns = True
-    config: Config
+    config: MemoryLimiterConfig
     _account: ProcessorAccount
 
-    def __init__(self, config: Config, context: object) -> None:
+    def __init__(self, config: MemoryLimiterConfig, context: object) -> None:
         super().__init__(config, context)  # type: ignore[arg-type]
         self._over = 0
         self._soft, self._hard = config.limits()
@@ -110,7 +110,8 @@ class MemoryLimiter(Processor):
         over = used if used > self._soft else 0
         if bool(over) != bool(self._over):
             if over:
-                self.context.log.warning("memory limit: %d MiB in use, refusing data above %d MiB", over // _MIB, self._soft // _MIB)
+                self.context.log.warning("memory limit: %d MiB in use, refusing data above %d MiB",
+                                         over // _MIB, self._soft // _MIB)
             else:
                 self.context.log.info("memory is below the limit again, taking data")
             self.context.report(f"memory limit: {over // _MIB} MiB in use" if over else None)
