@@ -64,7 +64,7 @@ async def serve(answer: Answer, path: str = "/{any:.*}", tls: ssl.SSLContext | N
 @asynccontextmanager
 async def running(job: dict[str, Any], host: FakeHost | None = None, sink: Sink | None = None, **options: Any) -> AsyncIterator[tuple[Any, Sink]]:
     general = options.pop("global_", {})
-    job = {"job_name": "j", "scrape_interval": "100ms", "scrape_timeout": "100ms", **job}
+    job = {"job_name": "j", "scrape_interval": "200ms", "scrape_timeout": "200ms", **job}
     receiver = make(COMPONENT, {"config": {"global": general, "scrape_configs": [job]}, **options}, id="prometheus", host=host)
     sink = sink or Sink()
     receiver.outputs = {Signal.METRICS: sink}
@@ -113,7 +113,7 @@ async def test_a_page_and_what_is_reported_about_it() -> None:
         assert request.headers["Accept"] == (
             "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,application/openmetrics-text;version=0.0.1;q=0.5,"
             "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2")
-        assert request.headers["X-Prometheus-Scrape-Timeout-Seconds"] == "0.1" and request.headers["Accept-Encoding"] == "gzip"
+        assert request.headers["X-Prometheus-Scrape-Timeout-Seconds"] == "0.2" and request.headers["Accept-Encoding"] == "gzip"
         # One connection serves all scrapes.
         assert len({id(r.transport) for r in page.requests}) == 1
     assert {labels["instance"] for labels, _, _ in samples(sink)} == {address}
@@ -415,7 +415,7 @@ async def test_the_api() -> None:
                               "lastScrapeDuration", "health", "scrapeInterval", "scrapeTimeout"]
         assert (good["health"], good["lastError"], good["scrapePool"], good["scrapeUrl"]) == ("up", "", "j", f"http://{address}/metrics")
         assert good["discoveredLabels"]["__address__"] == address and good["labels"] == {"instance": address, "job": "j"}
-        assert (bad["health"], good["scrapeInterval"]) == ("down", "100ms") and "cannot connect" in bad["lastError"]
+        assert (bad["health"], good["scrapeInterval"]) == ("down", "200ms") and "cannot connect" in bad["lastError"]
         assert answer["data"]["droppedTargets"][0]["discoveredLabels"]["__address__"] == "gone:1"
         assert answer["data"]["droppedTargetCounts"] == {"j": 1}
         only = await ask(receiver, "/api/v1/targets?state=active&scrapePool=other")
