@@ -1,0 +1,27 @@
+"""The generated pages under docs/ are those the code makes today."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from kofagent.config.reference import write_reference
+from kofagent.config.schema import json_schema
+from kofagent.operators.catalog import OPERATORS
+from kofagent.pipeline import registry
+
+DOCS = Path(__file__).parents[1] / "docs"
+REMEDY = "run: kofagent components --docs docs/components; kofagent components --schema > docs/config.schema.json"
+
+
+def test_the_component_reference_is_up_to_date(tmp_path: Path) -> None:
+    names = write_reference(registry, str(tmp_path), OPERATORS)
+    assert names
+    made = {p.relative_to(tmp_path): p.read_text() for p in tmp_path.rglob("*.md")}
+    kept = {p.relative_to(DOCS / "components"): p.read_text() for p in (DOCS / "components").rglob("*.md")}
+    assert sorted(made) == sorted(kept), REMEDY
+    assert [str(p) for p in made if made[p] != kept[p]] == [], REMEDY
+
+
+def test_the_schema_is_up_to_date() -> None:
+    assert json.loads((DOCS / "config.schema.json").read_text()) == json_schema(registry), REMEDY
