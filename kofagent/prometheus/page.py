@@ -310,7 +310,7 @@ class PageReader:
             self._interned = {known.labels: known for known in self._all()}
         series = self._interned.get(labels)
         if series is None:
-            series = make_series(labels, self.family_of(dict(labels)["__name__"]))
+            series = make_series(labels, self.family_of(_name(labels)))
             self._interned[series.labels] = series
             self._fresh.add(series)
         return series
@@ -324,7 +324,7 @@ class PageReader:
     def _bounds(self, labels: Labels) -> Labels:
         """`le` and `quantile` written one way (`1`, not `1.0` or `1e0`): formats differ in it, the series must not."""
         for i, (key, value) in enumerate(labels):
-            if key in ("le", "quantile"):
+            if key == "le" or key == "quantile":  # noqa: PLR1714 - asked for every label of every new line
                 family = self.family_of(labels[0][1])
                 if family is not None and (family.type, key) in (("histogram", "le"), ("summary", "quantile")):
                     return (*labels[:i], (key, canonical_bound(value)), *labels[i + 1:])
@@ -444,6 +444,13 @@ class PageReader:
         self._retyped = set()
         self._good = len(entries)
         self._raw = dict(zip(keys, entries, strict=True))
+
+
+def _name(labels: Labels) -> str:
+    for key, value in labels:
+        if key == "__name__":
+            return value
+    return ""
 
 
 def _openmetrics_frame(lines: list[bytes], comments: list[bytes]) -> bool:

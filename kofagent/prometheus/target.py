@@ -197,6 +197,7 @@ def finisher(job: ScrapeConfig, rules: Rules, target: Mapping[str, str],
     """
     scheme = job.metric_name_validation_scheme
     honor = job.honor_labels
+    changing = bool(job.metric_relabel_configs)
     limited = bool(job.label_limit or job.label_name_length_limit or job.label_value_length_limit)
 
     def finish(pairs: Pairs) -> Pairs | None:
@@ -207,12 +208,14 @@ def finisher(job: ScrapeConfig, rules: Rules, target: Mapping[str, str],
                     labels[name] = value
         else:
             _override(labels, target)
-        if not rules(labels):
-            return None
-        labels = {name: value for name, value in labels.items() if value}
-        if not labels:
-            return None
-        _check(labels, scheme)
+        if changing:
+            if not rules(labels):
+                return None
+            labels = {name: value for name, value in labels.items() if value}
+            if not labels:
+                return None
+        if changing or scheme == "legacy":
+            _check(labels, scheme)
         if limited:
             _check_limits(job, labels)
         for name, value in external.items():
@@ -224,6 +227,9 @@ def finisher(job: ScrapeConfig, rules: Rules, target: Mapping[str, str],
 
 
 def _override(labels: Labels, target: Mapping[str, str]) -> None:
+    if labels.keys().isdisjoint(target):
+        labels.update(target)
+        return
     conflicts = [(name, labels[name]) for name in target if labels.get(name)]
     labels.update(target)
     for name, value in sorted(conflicts, key=lambda pair: len(pair[0])):

@@ -62,7 +62,7 @@ _DIGITS = re.compile(rb"[0-9]+")
 _NUMBER = re.compile(rb"(?i:[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?|inf(?:inity)?)|nan)\Z")
 _SIMPLE = re.compile(rb'([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{((?:[a-zA-Z_][a-zA-Z0-9_]*="[^"\\\n]*"(?:,|(?=\})))*)\})?'
                      rb' ([^ \t{\n]+)\Z')
-_PAIR = re.compile(rb'([a-zA-Z_][a-zA-Z0-9_]*)="([^"]*)"')
+_PAIR = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="([^"]*)"')
 _ESCAPE = re.compile(r'\\(["\\n])')
 _HELP_ESCAPE = re.compile(r"\\([\\n])")
 _INT64 = 1 << 63
@@ -352,13 +352,17 @@ def _milliseconds(text: bytes) -> int:
 def _simple(match: re.Match[bytes]) -> Sample:
     """A sample line without escapes, quoted names, time or exemplar: the same in both formats."""
     name, block, text = match.groups()
-    raw = match.string[:match.start(3) - 1]
     pairs = [("__name__", name.decode())]
     if block:
-        pairs += [(key.decode(), _decode(value, "a label value")) for key, value in _PAIR.findall(block)]
-        if len({key for key, _ in pairs}) != len(pairs):
+        try:
+            pairs += _PAIR.findall(block.decode())
+        except UnicodeDecodeError:
+            raise ValueError("a label value is not UTF-8") from None
+        if len(dict(pairs)) != len(pairs):
             raise ValueError("a label name is not unique")
-    return Sample(raw, tuple([pair for pair in pairs if pair[1]]), number(text), None, None)
+        if b'=""' in block:
+            pairs = [pair for pair in pairs if pair[1]]
+    return Sample(match.string[:match.start(3) - 1], tuple(pairs), number(text), None, None)
 
 
 def scan_line(line: bytes, openmetrics: bool) -> Meta | Sample | None:
