@@ -26,6 +26,10 @@ class WatchedFile:
         self.version = 0
         """Grows each time the content was read anew."""
 
+    def forget(self) -> None:
+        """The next `read` asks the file system whatever the interval."""
+        self._next = 0.0
+
     def read(self) -> bytes:
         """The content; OSError or ValueError only when it could never be read."""
         now = time.monotonic()

@@ -1,0 +1,310 @@
+"""A small client of the Kubernetes API: objects, lists in pages, watch streams, requests through the API server's proxy.
+
+Errors are exceptions of `kofagent.kubernetes.errors`. At most `UNDER_WAY` requests wait for an answer at a time (open watches do
+not count), every body has a limit, and a 401 is tried once more when the credentials have changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import aiohttp
+from yarl import URL
+
+from kofagent import __version__
+from kofagent.kubernetes import errors
+from kofagent.kubernetes.access import Access, find, set_default_kubeconfig
+from kofagent.kubernetes.errors import ApiError, Gone, TooLarge, Unreachable
+from kofagent.kubernetes.lists import split_list
+from kofagent.kubernetes.options import ApiOptions
+from kofagent.kubernetes.resources import Resource
+from kofagent.net.client import Answer, retry_after_seconds
+from kofagent.pipeline.component import Host
+
+__all__ = ["ApiClient", "Page", "set_default_kubeconfig", "shared"]
+
+UNDER_WAY = 10
+PAGE = 500
+BODY_LIMIT = 64 << 20
+LINE_LIMIT = 16 << 20
+"""Largest object in a watch stream; etcd holds at most 1.5 MiB of one."""
+REQUEST_TIMEOUT = 60.0
+CONNECT_TIMEOUT = 10.0
+_METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
+_METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
+
+Params = Mapping[str, "str | int"]
+
+
+class Page:
+    """A page of a list: objects one by one as they are read (`items` can be read once), then where the list goes on."""
+
+    __slots__ = ("go_on", "items", "version")
+
+    def __init__(self, text: str) -> None:
+        self.items, metadata = split_list(text)
+        self.version = str(metadata.get("resourceVersion") or "")
+        self.go_on = str(metadata.get("continue") or "")
+
+
+class ApiClient:
+    """Connections to one API server. `start` and `stop` are counted: the last `stop` closes them."""
+
+    def __init__(self, access: Access, user_agent: str = f"kofagent/{__version__}") -> None:
+        self.access = access
+        self._agent = user_agent
+        self._session: aiohttp.ClientSession | None = None
+        self._started = 0
+        self._under_way = asyncio.Semaphore(UNDER_WAY)
+        self.informers: dict[Any, Any] = {}
+        """Running informers by what they read; owned by `informer.py`."""
+
+    async def start(self) -> None:
+        """Opens the pool of connections. Does not talk to the server."""
+        self._started += 1
+        if self._session is None:
+            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60, socket_factory=_socket)
+            self._session = aiohttp.ClientSession(
+                connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False,
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT), max_line_size=16384, max_field_size=65536)
+
+    async def stop(self) -> None:
+        """Undoes one `start`."""
+        if self._started == 0:
+            return
+        self._started -= 1
+        if self._started == 0 and self._session is not None:
+            session, self._session = self._session, None
+            await session.close()
+
+    async def get(self, path: str, params: Params | None = None, *, resource: Resource | None = None, namespace: str = "",
+                  limit: int = BODY_LIMIT, timeout: float = REQUEST_TIMEOUT) -> Any:
+        """The JSON of a path; ApiError when the answer is not 2xx. `resource` and `namespace` make its message better."""
+        answer = await self.request("GET", path, params, limit=limit, timeout=timeout)
+        if not 200 <= answer.status < 300:
+            raise _error(answer, "get", path, resource, namespace)
+        return _json(answer.body)
+
+    async def get_object(self, resource: Resource, name: str, namespace: str = "") -> Any:
+        """One object."""
+        return await self.get(resource.path(namespace, name), resource=resource, namespace=namespace)
+
+    async def request(self, method: str, path: str, params: Params | None = None, *, body: Any = None,
+                      headers: Mapping[str, str] | None = None, limit: int = BODY_LIMIT,
+                      timeout: float = REQUEST_TIMEOUT) -> Answer:
+        """Any request, also through the API server's proxy (`/api/v1/nodes/x/proxy/metrics`): the answer whatever its status.
+
+        `body` is sent as JSON. Raises Unreachable and TooLarge.
+        """
+        data = None if body is None else json.dumps(body).encode()
+        try:
+            async with (self._under_way, asyncio.timeout(timeout),
+                        self._open(method, path, params, headers or {}, data) as response):
+                return Answer(response.status, response.headers, await _body(response, limit))
+        except TimeoutError:
+            raise Unreachable(f"no answer from {self.access.server} within {timeout:g} s") from None
+
+    async def list_page(self, resource: Resource, namespace: str = "", *, label_selector: str = "", field_selector: str = "",
+                        limit: int = PAGE, go_on: str = "", version: str = "", only_metadata: bool = False) -> Page:
+        """One page of a list. Raises Gone when the `continue` token `go_on` has expired."""
+        params: dict[str, str | int] = {"limit": limit}
+        for name, value in (("labelSelector", label_selector), ("fieldSelector", field_selector), ("continue", go_on),
+                            ("resourceVersion", version)):
+            if value:
+                params[name] = value
+        headers = {"Accept": _METADATA_LIST} if only_metadata else None
+        answer = await self.request("GET", resource.path(namespace), params, headers=headers)
+        if not 200 <= answer.status < 300:
+            raise _error(answer, "list", str(resource), resource, namespace)
+        try:
+            return Page(answer.body.decode())
+        except ValueError:
+            raise Unreachable(f"{self.access.server} answered something that is not a list of {resource.plural}") from None
+
+    async def list_pages(self, resource: Resource, namespace: str = "", *, label_selector: str = "", field_selector: str = "",
+                         limit: int = PAGE) -> AsyncIterator[Page]:
+        """All pages of one consistent list. Raises Gone when the list expired on the way: begin again."""
+        go_on = ""
+        while True:
+            page = await self.list_page(resource, namespace, label_selector=label_selector, field_selector=field_selector,
+                                        limit=limit, go_on=go_on)
+            yield page
+            go_on = page.go_on
+            if not go_on:
+                return
+
+    async def list_all(self, resource: Resource, namespace: str = "", *, label_selector: str = "", field_selector: str = "",
+                       limit: int = PAGE) -> list[dict[str, Any]]:
+        """All objects at once; begins again when the list expires on the way. For small lists."""
+        for last in (False, False, True):
+            found: list[dict[str, Any]] = []
+            try:
+                async for page in self.list_pages(resource, namespace, label_selector=label_selector,
+                                                  field_selector=field_selector, limit=limit):
+                    found += page.items
+                return found
+            except Gone:
+                if last:
+                    raise
+        raise AssertionError
+
+    async def watch(self, resource: Resource, namespace: str = "", *, version: str, label_selector: str = "",
+                    field_selector: str = "", seconds: float = 240, margin: float = 15,
+                    only_metadata: bool = False) -> AsyncGenerator[dict[str, Any], None]:
+        """The events of a watch from resource version `version` on: {"type": ..., "object": ...}, bookmarks among them.
+
+        Ends when the server ends it, which it does after `seconds`. Raises Gone (by status or in the stream), another ApiError,
+        or Unreachable when the connection breaks or says nothing for `seconds` + `margin`.
+        """
+        params: dict[str, str | int] = {"watch": "1", "allowWatchBookmarks": "true", "resourceVersion": version,
+                                        "timeoutSeconds": max(1, int(seconds))}
+        if label_selector:
+            params["labelSelector"] = label_selector
+        if field_selector:
+            params["fieldSelector"] = field_selector
+        headers = {"Accept": _METADATA} if only_metadata else {}
+        async with self._open("GET", resource.path(namespace), params, headers, None, gate=self._under_way) as response:
+            if not 200 <= response.status < 300:
+                async with asyncio.timeout(CONNECT_TIMEOUT):
+                    body = await _body(response, 1 << 16)
+                raise _error(Answer(response.status, response.headers, body), "watch", str(resource), resource, namespace)
+            async for line in _lines(response, seconds + margin, self.access.server):
+                event = _json(line)
+                if not isinstance(event, dict) or not isinstance(event.get("object"), dict):
+                    raise Unreachable(f"{self.access.server} sent something that is not a watch event")
+                if event.get("type") == "ERROR":
+                    raise errors.from_object(event["object"], "watch", str(resource), resource, namespace)
+                yield event
+
+    @asynccontextmanager
+    async def _open(self, method: str, path: str, params: Params | None, headers: Mapping[str, str], data: bytes | None,
+                    gate: asyncio.Semaphore | None = None) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Sends a request and gives its answer with the body unread; a broken connection at any time is Unreachable."""
+        session = self._session
+        if session is None:
+            raise Unreachable("the client is stopped")
+        access = self.access
+        url = URL(access.server + path)
+        if params:
+            url = url.update_query(params)
+        try:
+            for attempt in (1, 2):
+                send = {"User-Agent": self._agent, "Accept": "application/json", "Accept-Encoding": "identity", **headers,
+                        **await access.headers()}
+                if data is not None:
+                    send.setdefault("Content-Type", "application/json")
+                extra: dict[str, Any] = {"server_hostname": access.server_hostname} if access.server_hostname else {}
+                request = session.request(method, url, data=data, headers=send, ssl=await access.tls(), allow_redirects=False,
+                                          proxy=access.proxy, **extra)
+                if gate is None:
+                    response = await request
+                else:
+                    async with gate, asyncio.timeout(REQUEST_TIMEOUT):
+                        response = await request
+                if response.status == 401 and attempt == 1 and access.rejected():
+                    response.close()
+                    continue
+                try:
+                    yield response
+                finally:
+                    # A body read to its end has given its connection back by itself; any other one must not be used again.
+                    response.close()
+                return
+        except TimeoutError:
+            raise Unreachable(f"no answer from {access.server} in time") from None
+        except (aiohttp.ClientError, ssl.SSLError, OSError) as error:
+            raise Unreachable(f"{access.server}: {_reason(error)}") from None
+
+
+_shared: WeakKeyDictionary[Host, dict[Any, ApiClient]] = WeakKeyDictionary()
+
+
+def shared(host: Host, options: ApiOptions) -> ApiClient:
+    """The client of a service for these options: components with equal ones get the same client. StartError when there is none.
+
+    Each user calls `start` and `stop` on it.
+    """
+    return shared_access(host, (options.auth_type, options.context), lambda: find(options))
+
+
+def shared_access(host: Host, key: Any, make: Any) -> ApiClient:
+    """The same for an own way of access: `make()` returns the Access of `key` when it is first asked for."""
+    clients = _shared.setdefault(host, {})
+    client = clients.get(key)
+    if client is None:
+        client = clients[key] = ApiClient(make())
+    return client
+
+
+def _socket(info: Any) -> socket.socket:
+    """A socket with keepalive: a watch may be silent for minutes, and its peer may vanish without a word."""
+    family, kind, protocol, _, _ = info
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
+        option = getattr(socket, name, None)
+        if option is not None:
+            made.setsockopt(socket.IPPROTO_TCP, option, value)
+    return made
+
+
+async def _body(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    out = bytearray()
+    async for chunk in response.content.iter_any():
+        out += chunk
+        if len(out) > limit:
+            raise TooLarge(limit)
+    return bytes(out)
+
+
+async def _lines(response: aiohttp.ClientResponse, silence: float, server: str) -> AsyncIterator[bytes]:
+    """The lines of a watch stream; Unreachable when no byte comes for `silence` seconds."""
+    waiting = bytearray()
+    while True:
+        try:
+            async with asyncio.timeout(silence):
+                chunk = await response.content.readany()
+        except TimeoutError:
+            raise Unreachable(f"the watch of {server} said nothing for {silence:g} s") from None
+        if not chunk:
+            return  # half a line at the end is lost on purpose: the version did not move, so it comes again
+        at = chunk.find(b"\n")
+        if at < 0:
+            waiting += chunk
+        else:
+            lines = (bytes(waiting) + chunk).split(b"\n") if waiting else chunk.split(b"\n")
+            waiting = bytearray(lines.pop())
+            for line in lines:
+                if line:
+                    yield line
+        if len(waiting) > LINE_LIMIT:
+            raise TooLarge(LINE_LIMIT)
+
+
+def _json(data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except ValueError:
+        raise Unreachable("the API server answered something that is not JSON") from None
+
+
+def _error(answer: Answer, verb: str, what: str, resource: Resource | None, namespace: str) -> ApiError:
+    return errors.from_status(answer.status, answer.body[:65536], verb, what, resource, namespace,
+                              retry_after_seconds(answer.headers))
+
+
+def _reason(error: BaseException) -> str:
+    inner = getattr(error, "certificate_error", None) or getattr(error, "os_error", None) or error
+    if isinstance(inner, ssl.SSLError):
+        return f"TLS handshake failed: {getattr(inner, 'verify_message', '') or inner.reason or 'unknown reason'}"
+    if isinstance(inner, OSError):
+        return inner.strerror or type(inner).__name__
+    return "the server closed the connection" if isinstance(inner, aiohttp.ServerDisconnectedError | aiohttp.ClientPayloadError) \
+        else type(inner).__name__

@@ -1,0 +1,191 @@
+"""Follows a resource for ever: lists it in pages, watches it, lists it again when the API has forgotten where we were.
+
+410, by status or in the stream, means list again at once (unless lists keep expiring without anything between them); every other
+error waits from 1 s to 30 s, doubling with jitter. A watch that says nothing past its time is dead. Bookmarks move the resource
+version. This is the one loop under informers and event receivers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from kofagent.kubernetes.client import PAGE, ApiClient
+from kofagent.kubernetes.errors import ApiError, Forbidden, Gone, NotFound, TooLarge, Unauthorized, Unreachable
+from kofagent.kubernetes.resources import Resource
+
+log = logging.getLogger("kofagent.kubernetes")
+
+FIRST_WAIT = 1.0
+LONGEST_WAIT = 30.0
+WATCH_SECONDS = (240.0, 360.0)
+"""How long the server is asked to keep a watch open: somewhere between, so that not all agents come back at once."""
+SILENCE_MARGIN = 15.0
+
+Kind = Literal["LISTING", "ITEM", "LISTED", "ADDED", "MODIFIED", "DELETED", "BOOKMARK"]
+
+
+class Event(NamedTuple):
+    """One step. LISTING begins a list (also again, when it expired half-way), each ITEM is one of its objects, LISTED ends it:
+    what was known and not among the items is gone. Then come the watch's own types. `version` is the resource version that is
+    reached with it, empty for LISTING and ITEM.
+    """
+
+    type: Kind
+    object: dict[str, Any]
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What is read."""
+
+    resource: Resource
+    namespace: str = ""
+    label_selector: str = ""
+    field_selector: str = ""
+
+
+@dataclass(slots=True)
+class Timing:
+    """Seconds, changed by tests only."""
+
+    first_wait: float = FIRST_WAIT
+    longest_wait: float = LONGEST_WAIT
+    watch_seconds: tuple[float, float] = WATCH_SECONDS
+    margin: float = SILENCE_MARGIN
+
+
+class Backoff:
+    """Waits that double from `first` to `longest`, each with up to half of it as jitter taken off."""
+
+    def __init__(self, first: float = FIRST_WAIT, longest: float = LONGEST_WAIT) -> None:
+        self._first = first
+        self._longest = longest
+        self._next = first
+
+    def reset(self) -> None:
+        """The next wait is the first again."""
+        self._next = self._first
+
+    def next(self, at_least: float = 0.0) -> float:
+        """Seconds to wait now."""
+        wait = self._next * (1 - random.random() / 2)
+        self._next = min(self._longest, self._next * 2)
+        return max(wait, min(at_least, 120.0))
+
+
+async def follow(client: ApiClient, query: Query, *, version: str = "", report: Callable[[str | None], None] | None = None,
+                 only_metadata: bool = False, timing: Timing | None = None, page: int = PAGE) -> AsyncGenerator[Event, None]:
+    """Everything that happens to the objects of `query`, for ever; close it with `aclosing`.
+
+    With `version` it goes on from there without a list first (what a receiver kept over a restart); where the API no longer
+    knows it, a list comes. The consumer's slowness holds the stream back. `report` gets a sentence when it does not work and
+    None when it works again.
+    """
+    timing = timing or Timing()
+    backoff = Backoff(timing.first_wait, timing.longest_wait)
+    health = _Health(query, report)
+    fresh = True  # nothing came since the last list: another 410 now must wait
+    while True:
+        try:
+            if not version:
+                async with aclosing(_list(client, query, only_metadata, page)) as listing:
+                    async for event in listing:
+                        yield event
+                        version = event.version
+                health.well()
+            seconds = random.uniform(*timing.watch_seconds)
+            watch = client.watch(query.resource, query.namespace, version=version, label_selector=query.label_selector,
+                                 field_selector=query.field_selector, seconds=seconds, margin=timing.margin,
+                                 only_metadata=only_metadata)
+            began = asyncio.get_running_loop().time()
+            got = 0
+            async with aclosing(watch) as events:
+                async for raw in events:
+                    reached = raw["object"].get("metadata", {}).get("resourceVersion")
+                    if not reached or raw.get("type") not in ("ADDED", "MODIFIED", "DELETED", "BOOKMARK"):
+                        continue
+                    if not got:
+                        health.well()
+                        backoff.reset()
+                        fresh = False
+                    got += 1
+                    version = str(reached)
+                    yield Event(raw["type"], raw["object"], version)
+            health.well()
+            if not got and asyncio.get_running_loop().time() - began < timing.first_wait:
+                # A server or proxy that ends every watch at once must not be asked in a tight loop.
+                await asyncio.sleep(backoff.next())
+        except Gone as error:
+            log.info("%s: the API server has forgotten resource version %s, listing again", query.resource,
+                     version or "of the list")
+            version = ""
+            if fresh:
+                health.bad(error)
+                await asyncio.sleep(backoff.next())
+            fresh = True
+        except TooLarge as error:
+            if page > 1 and not version:
+                page = max(1, page // 4)
+            else:
+                health.bad(error)
+                await asyncio.sleep(backoff.next())
+        except ApiError as error:
+            health.bad(error)
+            slow = isinstance(error, Forbidden | NotFound)
+            await asyncio.sleep(timing.longest_wait if slow else backoff.next(error.retry_after or 0.0))
+
+
+async def _list(client: ApiClient, query: Query, only_metadata: bool, size: int) -> AsyncGenerator[Event, None]:
+    yield Event("LISTING", {}, "")
+    resource = query.resource
+    kind = {"apiVersion": resource.api_version, "kind": resource.kind} if resource.kind else {}
+    go_on = ""
+    while True:
+        page = await client.list_page(resource, query.namespace, label_selector=query.label_selector,
+                                      field_selector=query.field_selector, limit=size, go_on=go_on, only_metadata=only_metadata)
+        try:
+            for item in page.items:
+                yield Event("ITEM", {**kind, **item}, "")
+        except (ValueError, TypeError):
+            raise Unreachable(f"the list of {resource.plural} is not what the API sends") from None
+        go_on = page.go_on
+        if not go_on:
+            yield Event("LISTED", {}, page.version)
+            return
+
+
+class _Health:
+    """Tells of trouble once, and of its end. One broken connection is no trouble yet: watches end all the time."""
+
+    def __init__(self, query: Query, report: Callable[[str | None], None] | None) -> None:
+        self._query = query
+        self._report = report
+        self._said = ""
+        self._failures = 0
+
+    def bad(self, error: ApiError) -> None:
+        self._failures += 1
+        if self._failures < 2 and not isinstance(error, Forbidden | Unauthorized | NotFound):
+            return
+        text = str(error)
+        if text == self._said:
+            return
+        self._said = text
+        log.error("%s: %s", self._query.resource, text)
+        if self._report is not None:
+            self._report(text)
+
+    def well(self) -> None:
+        self._failures = 0
+        if self._said:
+            self._said = ""
+            log.info("%s: the API server answers again", self._query.resource)
+            if self._report is not None:
+                self._report(None)
