@@ -19,7 +19,8 @@ LAYERS = {
     "cli": 7, "web": 7,
 }
 SIDEWAYS = {("pipeline.registry", "pipeline.component"),
-            ("telemetry", "config"), ("prometheus", "net"), ("kubernetes", "net"), ("prometheus", "storage"), ("net", "storage")}
+            ("telemetry", "config"), ("prometheus", "net"), ("kubernetes", "net"), ("prometheus", "storage"),
+            ("prometheus", "kubernetes"), ("net", "storage")}
 COMPONENT_ROOMS = ("receivers", "processors", "exporters", "connectors", "extensions")
 
 

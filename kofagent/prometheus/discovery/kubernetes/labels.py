@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 Object = Mapping[str, Any]
@@ -30,12 +30,13 @@ class Lookup(Protocol):
 
 
 class Attach:
-    """`attach_metadata`: which further objects give labels."""
+    """`attach_metadata`: which further objects give labels. `takes_node` says which nodes' endpoints become targets at all."""
 
-    __slots__ = ("cronjob", "deployment", "job", "namespace", "node")
+    __slots__ = ("cronjob", "deployment", "job", "namespace", "node", "takes_node")
 
     def __init__(self, *, node: bool = False, namespace: bool = False, deployment: bool = False, job: bool = False,
-                 cronjob: bool = False) -> None:
+                 cronjob: bool = False, takes_node: Callable[[str], bool] | None = None) -> None:
+        self.takes_node = takes_node
         self.node = node
         self.namespace = namespace
         self.deployment = deployment

@@ -129,9 +129,16 @@ def build_endpoints(endpoints: Object, lookup: Lookup, attach: Attach) -> Group:
     for subset in endpoints.get("subsets") or ():
         for port in subset.get("ports") or ():
             for ready, key in (("true", "addresses"), ("false", "notReadyAddresses")):
-                targets += [_endpoint(entry, port, ready, pods, lookup, attach) for entry in subset.get(key) or ()]
+                targets += [_endpoint(entry, port, ready, pods, lookup, attach) for entry in subset.get(key) or ()
+                            if _wanted(entry, attach)]
     targets += pods.rest()
     return _group("endpoints", endpoints, targets, labels)
+
+
+def _wanted(entry: Object, attach: Attach) -> bool:
+    """Endpoints of nodes that other agents scrape are left out before any label is made."""
+    node = entry.get("nodeName")
+    return not node or attach.takes_node is None or attach.takes_node(node)
 
 
 def _endpoint(entry: Object, port: Object, ready: str, pods: PodPorts, lookup: Lookup, attach: Attach) -> Labels:
@@ -168,7 +175,7 @@ def build_endpointslice(piece: Object, lookup: Lookup, attach: Attach) -> Group:
         return _group("endpointslice", piece, [], {})
     pods = PodPorts(lookup, attach)
     targets = [_slice_endpoint(address, entry, port, pods, lookup, attach) for entry in piece.get("endpoints") or ()
-               for port in piece.get("ports") or () for address in entry.get("addresses") or ()]
+               if _wanted(entry, attach) for port in piece.get("ports") or () for address in entry.get("addresses") or ()]
     targets += pods.rest()
     return _group("endpointslice", piece, targets, labels)
 
@@ -176,7 +183,7 @@ def build_endpointslice(piece: Object, lookup: Lookup, attach: Attach) -> Group:
 def _secondary_family(service: Object, kind: str) -> bool:
     """The second slice of a dual-stack service would give every target twice."""
     spec = service.get("spec") or {}
-    families = spec.get("ipFamilies") or ()
+    families = list(spec.get("ipFamilies") or ())
     return spec.get("ipFamilyPolicy") in ("PreferDualStack", "RequireDualStack") and bool(families) and kind != families[0]
 
 
@@ -229,7 +236,8 @@ def build_ingress(ingress: Object, lookup: Lookup, attach: Attach) -> Group:
 def _matches_host(pattern: str, host: str) -> bool:
     if pattern == host:
         return True
-    wanted, given = pattern.split("."), host.split(".")
+    wanted = pattern.split(".")
+    given = host.split(".")
     return wanted[0] == "*" and len(wanted) == len(given) and wanted[1:] == given[1:]
 
 

@@ -1,0 +1,73 @@
+"""Who scrapes what: every target by exactly one agent, decided by each agent alone from the target's own labels.
+
+- `per-node` (the agent of a node): targets on that node. The node of a target is that of its pod, else of its endpoint, else
+  the node that it is (`role: node`). A loopback address without a node is the agent's own host.
+- `without-node` (the agent of the cluster): what has no node: the API server, services, ingresses, static and external
+  addresses, probes. No loopback addresses.
+- `all`: every target; for an agent that is alone.
+
+Nothing is handed over and nobody is asked, so an agent that stops leaves its targets alone until it is back: a node without
+an agent is not scraped, as with the per-node strategy of the target allocator. A pod never changes its node, so a target that
+moves is a new target of another agent.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from typing import Literal
+
+Strategy = Literal["all", "per-node", "without-node"]
+Labels = Mapping[str, str]
+_NODE_LABELS = ("__meta_kubernetes_pod_node_name", "__meta_kubernetes_endpointslice_endpoint_node_name",
+                "__meta_kubernetes_endpoint_node_name", "__meta_kubernetes_node_name")
+_REFERENCES = (("__meta_kubernetes_endpointslice_address_target_kind", "__meta_kubernetes_endpointslice_address_target_name"),
+               ("__meta_kubernetes_endpoint_address_target_kind", "__meta_kubernetes_endpoint_address_target_name"))
+
+
+def node_of(target: Labels, group: Labels | None = None) -> str:
+    """The node of a target as it was discovered, empty when it has none. Labels of the target win over those of its group."""
+    for name in _NODE_LABELS:
+        node = target.get(name) or (group.get(name) if group else None)
+        if node:
+            return node
+    for kind, name in _REFERENCES:
+        if target.get(kind) == "Node":
+            return target.get(name, "")
+    return ""
+
+
+def is_loopback(address: str) -> bool:
+    """Whether `host:port` (or a host) is this machine whoever asks."""
+    host = address[1:].partition("]")[0] if address.startswith("[") else address.rpartition(":")[0] or address
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class Allocation:
+    """The part of all targets that one agent scrapes. `node` is the agent's own, used with `per-node`."""
+
+    __slots__ = ("node", "strategy")
+
+    def __init__(self, strategy: Strategy = "all", node: str = "") -> None:
+        if strategy == "per-node" and not node:
+            raise ValueError("strategy per-node needs the name of the node")
+        self.strategy = strategy
+        self.node = node
+
+    def mine(self, target: Labels, group: Labels | None = None) -> bool:
+        """Whether this agent scrapes a target with these labels before relabelling."""
+        if self.strategy == "all":
+            return True
+        node = node_of(target, group)
+        if not node and is_loopback(target.get("__address__", "")):
+            return self.strategy == "per-node"
+        return node == self.node if self.strategy == "per-node" else not node
+
+    def takes_node(self, node: str) -> bool:
+        """Whether this agent has targets on a node at all."""
+        return self.strategy == "all" or (self.strategy == "per-node" and node == self.node)
