@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import ssl
 from collections.abc import Mapping
@@ -49,7 +50,9 @@ class ServiceAccount(Access):
         self._sent = ""
         try:
             self._token.read()
-            self._ca.read()
+            self._trust(self._ca.read())
+        except ssl.SSLError:
+            raise StartError(f"{self._ca.path} is not a usable PEM file") from None
         except (OSError, ValueError) as error:
             raise StartError(f"no service account in this pod: {getattr(error, 'filename', folder)} cannot be read; "
                              "set automountServiceAccountToken: true for the pod, or auth_type: kubeConfig") from None
@@ -68,15 +71,15 @@ class ServiceAccount(Access):
         """Trusts the CA as it is in the file now."""
         pem = self._ca.read()
         if self._ca.version != self._ca_version:
-            try:
-                context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-                context.load_verify_locations(cadata=pem.decode("ascii", "ignore"))
-                self._context = context
-            except ssl.SSLError:
-                if self._ca_version < 0:
-                    raise StartError(f"{self._ca.path} is not a usable PEM file") from None
-            self._ca_version = self._ca.version
+            with contextlib.suppress(ssl.SSLError):  # half a file: what was trusted before still is
+                self._trust(pem)
         return self._context
+
+    def _trust(self, pem: bytes) -> None:
+        self._ca_version = self._ca.version
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(cadata=pem.decode("ascii", "ignore"))
+        self._context = context
 
     def rejected(self) -> bool:
         """Whether the file holds another token than the one refused."""

@@ -16,6 +16,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import aiohttp
+from multidict import CIMultiDict
 from yarl import URL
 
 from kofagent import __version__
@@ -196,10 +197,11 @@ class ApiClient:
             url = url.update_query(params)
         try:
             for attempt in (1, 2):
-                send = {"User-Agent": self._agent, "Accept": "application/json", "Accept-Encoding": "identity", **headers,
-                        **await access.headers()}
+                send = CIMultiDict({"User-Agent": self._agent, "Accept": "application/json", "Accept-Encoding": "identity"})
                 if data is not None:
-                    send.setdefault("Content-Type", "application/json")
+                    send["Content-Type"] = "application/json"
+                send.update(headers)
+                send.extend(await access.headers())
                 extra: dict[str, Any] = {"server_hostname": access.server_hostname} if access.server_hostname else {}
                 request = session.request(method, url, data=data, headers=send, ssl=await access.tls(), allow_redirects=False,
                                           proxy=access.proxy, **extra)

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import yaml
+from multidict import CIMultiDict
 
 from kofagent.kubernetes.access import Access
 from kofagent.net.watched import WatchedFile
@@ -121,11 +122,12 @@ class _Kubeconfig(Access):
         if not token and self._exec is not None:
             token = (await self._exec.credential()).token
         self._sent = token
+        headers = self._impersonate.copy()
         if token:
-            return {"Authorization": f"Bearer {token}", **self._impersonate}
-        if self._basic:
-            return {"Authorization": f"Basic {self._basic}", **self._impersonate}
-        return self._impersonate
+            headers["Authorization"] = f"Bearer {token}"
+        elif self._basic:
+            headers["Authorization"] = f"Basic {self._basic}"
+        return headers
 
     async def tls(self) -> ssl.SSLContext | bool:
         """The context with CA and client certificate as they are now."""
@@ -302,18 +304,17 @@ def _path(block: dict[str, Any], name: str) -> str:
     return os.path.join(block["_folder"], os.path.expanduser(str(block[name])))
 
 
-def _impersonation(user: dict[str, Any]) -> dict[str, str]:
-    if not user.get("as"):
-        return {}
-    headers = {"Impersonate-User": str(user["as"])}
+def _impersonation(user: dict[str, Any]) -> CIMultiDict[str]:
+    headers: CIMultiDict[str] = CIMultiDict()
+    if user.get("as"):
+        headers["Impersonate-User"] = str(user["as"])
     if user.get("as-uid"):
         headers["Impersonate-Uid"] = str(user["as-uid"])
-    groups = user.get("as-groups")
-    if groups:
-        # One header per group is what the API takes; a mapping holds one, so more than one is refused rather than lost.
-        if len(groups) > 1:
-            raise StartError("kubeconfig: impersonating more than one group is not supported")
-        headers["Impersonate-Group"] = str(groups[0])
+    for group in user.get("as-groups") or []:
+        headers.add("Impersonate-Group", str(group))
+    for key, values in (user.get("as-user-extra") or {}).items():
+        for value in values or []:
+            headers.add(f"Impersonate-Extra-{key}", str(value))
     return headers
 
 

@@ -26,6 +26,7 @@ LONGEST_WAIT = 30.0
 WATCH_SECONDS = (240.0, 360.0)
 """How long the server is asked to keep a watch open: somewhere between, so that not all agents come back at once."""
 SILENCE_MARGIN = 15.0
+LARGEST_PAGE = 8000
 
 Kind = Literal["LISTING", "ITEM", "LISTED", "ADDED", "MODIFIED", "DELETED", "BOOKMARK"]
 
@@ -59,6 +60,8 @@ class Timing:
     longest_wait: float = LONGEST_WAIT
     watch_seconds: tuple[float, float] = WATCH_SECONDS
     margin: float = SILENCE_MARGIN
+    without_bookmark: float = 150.0
+    """A watch that lasted longer and brought nothing at all, no bookmark either, is followed by a list."""
 
 
 class Backoff:
@@ -91,7 +94,8 @@ async def follow(client: ApiClient, query: Query, *, version: str = "", report: 
     timing = timing or Timing()
     backoff = Backoff(timing.first_wait, timing.longest_wait)
     health = _Health(query, report)
-    fresh = True  # nothing came since the last list: another 410 now must wait
+    now = asyncio.get_running_loop().time
+    last_gone = -1e9
     while True:
         try:
             if not version:
@@ -100,46 +104,59 @@ async def follow(client: ApiClient, query: Query, *, version: str = "", report: 
                         yield event
                         version = event.version
                 health.well()
-            seconds = random.uniform(*timing.watch_seconds)
+            began, got = now(), 0
             watch = client.watch(query.resource, query.namespace, version=version, label_selector=query.label_selector,
-                                 field_selector=query.field_selector, seconds=seconds, margin=timing.margin,
-                                 only_metadata=only_metadata)
-            began = asyncio.get_running_loop().time()
-            got = 0
+                                 field_selector=query.field_selector, seconds=random.uniform(*timing.watch_seconds),
+                                 margin=timing.margin, only_metadata=only_metadata)
             async with aclosing(watch) as events:
                 async for raw in events:
-                    reached = raw["object"].get("metadata", {}).get("resourceVersion")
+                    reached = str((raw["object"].get("metadata") or {}).get("resourceVersion") or "")
                     if not reached or raw.get("type") not in ("ADDED", "MODIFIED", "DELETED", "BOOKMARK"):
                         continue
+                    if _before(reached, version):
+                        log.warning("%s: resource version %s after %s: the API server's history began anew, listing again",
+                                    query.resource, reached, version)
+                        version = ""
+                        break
                     if not got:
                         health.well()
                         backoff.reset()
-                        fresh = False
                     got += 1
-                    version = str(reached)
+                    version = reached
                     yield Event(raw["type"], raw["object"], version)
             health.well()
-            if not got and asyncio.get_running_loop().time() - began < timing.first_wait:
+            lasted = now() - began
+            if not got and lasted < timing.first_wait:
                 # A server or proxy that ends every watch at once must not be asked in a tight loop.
                 await asyncio.sleep(backoff.next())
+            elif not got and lasted > timing.without_bookmark:
+                # API servers send bookmarks about every minute; one that waits for a version of before a restore sends nothing.
+                version = ""
         except Gone as error:
             log.info("%s: the API server has forgotten resource version %s, listing again", query.resource,
                      version or "of the list")
+            if not version:
+                page = min(page * 4, LARGEST_PAGE)  # the list took longer than versions are kept
             version = ""
-            if fresh:
+            if now() - last_gone < 10 * timing.first_wait:
                 health.bad(error)
                 await asyncio.sleep(backoff.next())
-            fresh = True
+            last_gone = now()
         except TooLarge as error:
-            if page > 1 and not version:
-                page = max(1, page // 4)
-            else:
+            if version or page == 1:
                 health.bad(error)
                 await asyncio.sleep(backoff.next())
+            page = max(1, page // 4)
+            version = ""
         except ApiError as error:
             health.bad(error)
             slow = isinstance(error, Forbidden | NotFound)
             await asyncio.sleep(timing.longest_wait if slow else backoff.next(error.retry_after or 0.0))
+
+
+def _before(version: str, other: str) -> bool:
+    """Whether a resource version is older; Kubernetes allows to compare them as numbers within one resource."""
+    return version.isdecimal() and other.isdecimal() and int(version) < int(other)
 
 
 async def _list(client: ApiClient, query: Query, only_metadata: bool, size: int) -> AsyncGenerator[Event, None]:

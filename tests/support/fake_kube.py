@@ -22,6 +22,7 @@ import pytest
 from aiohttp import web
 
 from kofagent.kubernetes import access as access_module
+from kofagent.kubernetes import resources
 from kofagent.kubernetes.access import Access
 from kofagent.kubernetes.client import ApiClient
 from kofagent.kubernetes.resources import Resource
@@ -84,7 +85,7 @@ class FakeKube:
         self.routes: dict[str, Callable[[web.Request], Awaitable[web.StreamResponse]]] = {}
         """Own handlers by exact path, for /version, proxied kubelets and the like."""
         self.groups: dict[str, Any] = {}
-        """Discovery documents by path (`/api/v1`, `/apis`, `/apis/apps/v1`)."""
+        """Discovery documents by path (`/api/v1`, `/apis`, `/apis/apps`, `/apis/apps/v1`) in place of those of the known resources."""
         self._watches: list[_Watch] = []
         self._ssl = ssl_context
         self._runner: web.AppRunner | None = None
@@ -236,6 +237,9 @@ class FakeKube:
             return await self.routes[request.path](request)
         if request.path in self.groups:
             return web.json_response(self.groups[request.path])
+        document = self._discovery(request.path)
+        if document is not None:
+            return web.json_response(document)
         match = _PATH.match(request.path)
         if match is None or match["plural"] in self.absent:
             return _answer(404, "NotFound", "the server could not find the requested resource")
@@ -252,6 +256,28 @@ class FakeKube:
         if watch:
             return await self._watch(request, group, query, wanted)
         return self._list(group, query, wanted)
+
+    def _discovery(self, path: str) -> Object | None:
+        """What the API server says it serves: the constants of `resources.py` without `absent`."""
+        known = [r for r in vars(resources).values() if isinstance(r, Resource) and r.plural not in self.absent]
+        groups: dict[str, list[str]] = {}
+        for resource in known:
+            if resource.group and resource.version not in groups.setdefault(resource.group, []):
+                groups[resource.group].append(resource.version)
+        entries = {name: {"name": name, "versions": [{"groupVersion": f"{name}/{v}", "version": v} for v in versions],
+                          "preferredVersion": {"groupVersion": f"{name}/{versions[0]}", "version": versions[0]}}
+                   for name, versions in groups.items()}
+        if path == "/apis":
+            return {"kind": "APIGroupList", "apiVersion": "v1", "groups": list(entries.values())}
+        parts = path.split("/")[1:]
+        if parts[0] == "apis" and len(parts) == 2 and parts[1] in entries:
+            return {"kind": "APIGroup", "apiVersion": "v1", **entries[parts[1]]}
+        wanted = ("", parts[1]) if parts[0] == "api" and len(parts) == 2 else tuple(parts[1:]) if len(parts) == 3 else None
+        served = [r for r in known if (r.group, r.version) == wanted]
+        if not served:
+            return None
+        return {"kind": "APIResourceList", "groupVersion": served[0].api_version, "resources": [
+            {"name": r.plural, "kind": r.kind, "namespaced": r.namespaced, "verbs": ["get", "list", "watch"]} for r in served]}
 
     def _list(self, group: tuple[str, str], query: dict[str, str], wanted: Callable[[Object], bool]) -> web.Response:
         at, version = 0, self.version
