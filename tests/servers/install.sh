@@ -3,7 +3,10 @@
 #
 #   tests/servers/install.sh            # all of them
 #   tests/servers/install.sh apt vlogs  # some: apt vm vlogs telemetrygen jaeger
+#   tests/servers/install.sh kubernetes kwok containerd   # for tests/cluster; also: helm kube-state-metrics
 #
+# The sets of the second group are not installed unless named: kubernetes builds for 10 to 15 minutes on 2 cores (1.34, with etcd
+# 3.6), kwok and helm 2.5 each; containerd is Debian packages. What is there already in the pinned version takes no time.
 # Binaries land in ${KOFAGENT_SERVERS:-$HOME/.cache/kofagent/servers}/bin and are built once per version.
 # Needs root for the Debian packages and Go (1.24 or newer) for the rest. A server that cannot be installed is named at
 # the end and the script still exits 0: the test run names it again as "not tested".
@@ -23,11 +26,15 @@ install_apt() {
     command -v "${pair#*:}" >/dev/null 2>&1 || want+=("${pair%%:*}")
   done
   [ ${#want[@]} -eq 0 ] && return 0
-  say "apt: ${want[*]}"
+  apt_install "${want[@]}"
+}
+
+apt_install() {
+  say "apt: $*"
   # policy-rc.d 101: the packages bring services, none of them may start
   if [ ! -e /usr/sbin/policy-rc.d ]; then printf '#!/bin/sh\nexit 101\n' > /usr/sbin/policy-rc.d; chmod +x /usr/sbin/policy-rc.d; fi
   apt-get update -q >"$ROOT/apt.log" 2>&1
-  DEBIAN_FRONTEND=noninteractive apt-get install -yq --no-install-recommends "${want[@]}" >>"$ROOT/apt.log" 2>&1
+  DEBIAN_FRONTEND=noninteractive apt-get install -yq --no-install-recommends "$@" >>"$ROOT/apt.log" 2>&1
 }
 
 # copy_and_build NAME MODULE@VERSION PACKAGE: some modules have replace directives, which `go install` refuses
@@ -57,12 +64,77 @@ install_telemetrygen() {
   GOBIN=$BIN CGO_ENABLED=0 go install -trimpath -ldflags '-s -w' "$m" >>"$ROOT/go.log" 2>&1 && echo "$m" > "$BIN/telemetrygen.version"
 }
 
-case " $* " in *" -h "*|*" --help "*) sed -n '2,10p' "$0" | sed 's/^# \?//'; exit 0;; esac
+# versioned NAME VERSION: whether bin/NAME is there in this version (a program without its .version file is asked)
+versioned() {
+  [ -x "$BIN/$1" ] || return 1
+  [ "$(cat "$BIN/$1.version" 2>/dev/null)" = "$2" ] && return 0
+  [ -e "$BIN/$1.version" ] && return 1
+  { "$BIN/$1" version --client || "$BIN/$1" --version || "$BIN/$1" version; } 2>/dev/null | grep -qF "${2##*@}" && echo "$2" > "$BIN/$1.version"
+}
+
+# go_install NAME MODULE@VERSION
+go_install() {
+  versioned "$1" "$2" && return 0
+  say "build $1 from $2"
+  GOBIN=$BIN CGO_ENABLED=0 go install -trimpath -ldflags '-s -w' "$2" >>"$ROOT/go.log" 2>&1 && echo "$2" > "$BIN/$1.version"
+}
+
+# One empty module that requires k8s.io/kubernetes and maps each of its ./staging replaces to the published module, because
+# `go install` refuses replace directives. Without its version in -ldflags kubectl refuses to work.
+install_kubernetes() {
+  local v=1.34.4 etcd=3.6.4 work=$ROOT/src/k8sbin p=k8s.io/component-base/version name package mod m ld want=()
+  for name in etcd kube-apiserver kubectl kube-controller-manager kube-scheduler kubelet; do
+    if [ "$name" = etcd ]; then versioned etcd "$etcd" || want+=(etcd); else versioned "$name" "v$v" || want+=("$name"); fi
+  done
+  [ ${#want[@]} -eq 0 ] && return 0
+  mkdir -p "$work"
+  (
+    set -e
+    cd "$work"
+    [ -f go.mod ] || go mod init example.test/k8sbin
+    go mod edit -require="k8s.io/kubernetes@v$v" -require="go.etcd.io/etcd/server/v3@v$etcd"
+    mod=$(go mod download -json "k8s.io/kubernetes@v$v" | sed -n 's/.*"GoMod": "\(.*\)".*/\1/p')
+    for m in $(sed -n 's#^\t\(k8s.io/[a-z-]*\) => ./staging/.*#\1#p' "$mod"); do go mod edit -replace="$m=$m@v0.${v#1.}"; done
+  ) >>"$ROOT/go.log" 2>&1 || return 1
+  ld="-s -w -X $p.gitMajor=1 -X $p.gitMinor=34 -X $p.gitVersion=v$v -X $p.gitTreeState=clean -X $p.buildDate=1970-01-01T00:00:00Z"
+  for name in "${want[@]}"; do
+    say "build $name"
+    package=k8s.io/kubernetes/cmd/$name
+    [ "$name" = etcd ] && package=go.etcd.io/etcd/server/v3
+    (cd "$work" && CGO_ENABLED=0 go build -mod=mod -trimpath -ldflags "$ld" -o "$BIN/$name" "$package") >>"$ROOT/go.log" 2>&1 || return 1
+    if [ "$name" = etcd ]; then echo "$etcd"; else echo "v$v"; fi > "$BIN/$name.version"
+  done
+}
+install_kwok() {
+  local m=sigs.k8s.io/kwok dir
+  go_install kwok $m/cmd/kwok@v0.8.0 || return 1
+  [ -s "$BIN/kwok.stages.yaml" ] && return 0
+  # kwok does nothing without these; they are in its module only
+  dir=$(go mod download -json $m@v0.8.0 2>>"$ROOT/go.log" | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')
+  [ -n "$dir" ] || return 1
+  for stage in "$dir"/kustomize/stage/{node/fast,node/heartbeat-with-lease,pod/fast}/*.yaml; do
+    grep -q '^kind: Stage' "$stage" && { echo ---; cat "$stage"; }
+  done > "$BIN/kwok.stages.yaml.part" && mv "$BIN/kwok.stages.yaml.part" "$BIN/kwok.stages.yaml"
+}
+install_helm() { go_install helm helm.sh/helm/v3/cmd/helm@v3.22.0; }
+install_kube-state-metrics() { copy_and_build kube-state-metrics k8s.io/kube-state-metrics/v2@v2.15.0 .; }
+install_containerd() {
+  local want=() pair
+  for pair in containerd:/usr/bin/containerd runc:/usr/sbin/runc containernetworking-plugins:/usr/lib/cni/bridge \
+    iptables:/usr/sbin/iptables iproute2:/usr/sbin/ip busybox-static:/bin/busybox openssl:/usr/bin/openssl; do
+    [ -e "${pair#*:}" ] || want+=("${pair%%:*}")
+  done
+  [ ${#want[@]} -eq 0 ] && return 0
+  apt_install "${want[@]}"
+}
+
+case " $* " in *" -h "*|*" --help "*) sed -n '2,14p' "$0" | sed 's/^# \?//'; exit 0;; esac
 [ $# -gt 0 ] || set -- apt vm vlogs telemetrygen jaeger
 for server in "$@"; do
   case $server in
-    apt|vm|vlogs|telemetrygen|jaeger) "install_$server" || missing+=("$server");;
-    *) { echo "install.sh: unknown server '$server'; known: apt vm vlogs telemetrygen jaeger" >&2; exit 2; };;
+    apt|vm|vlogs|telemetrygen|jaeger|kubernetes|kwok|helm|kube-state-metrics|containerd) "install_$server" || missing+=("$server");;
+    *) { echo "install.sh: unknown server '$server'; known: apt vm vlogs telemetrygen jaeger kubernetes kwok helm kube-state-metrics containerd" >&2
+         exit 2; };;
   esac
 done
 [ ${#missing[@]} -eq 0 ] && say "all servers installed in $BIN" || say "NOT installed: ${missing[*]} (logs: $ROOT/apt.log $ROOT/go.log)"

@@ -1,0 +1,89 @@
+"""Hundreds of nodes and thousands of pods that exist only in the API, kept alive by kwok."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.cluster.api import Api
+from tests.cluster.control_plane import program
+from tests.support.servers import ROOT, free_port
+
+POD_CIDR = "10.244.0.0/16"
+LABELS = {"type": "fake"}
+TAINT = {"key": "kwok.x-k8s.io/node", "value": "fake", "effect": "NoSchedule"}
+PODS_PER_DEPLOYMENT = 50
+
+
+def stages() -> str:
+    """kwok's rules of life for nodes and pods, which install.sh puts beside the program (they are in its module)."""
+    path: Path = ROOT / "bin" / "kwok.stages.yaml"
+    if not path.exists():
+        raise RuntimeError("kwok's stages are not installed: run tests/servers/install.sh kwok")
+    return path.read_text()
+
+
+def command(folder: Path, kubeconfig: Path) -> tuple[list[str], int]:
+    """kwok for the nodes that carry its annotation; with its port."""
+    options = {"apiVersion": "config.kwok.x-k8s.io/v1alpha1", "kind": "KwokConfiguration",
+               "options": {"podPlayStageParallelism": 16, "nodePlayStageParallelism": 8}}
+    config = folder / "kwok.yaml"
+    config.write_text(stages() + "\n---\n" + json.dumps(options) + "\n")
+    port = free_port()
+    return [program("kwok"), f"--kubeconfig={kubeconfig}", f"--config={config}", "--manage-all-nodes=false",
+            "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake", "--node-lease-duration-seconds=40",
+            f"--cidr={POD_CIDR}", "--node-ip=127.0.0.1", f"--server-address=127.0.0.1:{port}"], port
+
+
+def node(number: int) -> dict[str, Any]:
+    """A fake node with a zone and a name like a cloud's."""
+    name = f"fake-{number:04d}"
+    return {"apiVersion": "v1", "kind": "Node", "metadata": {
+        "name": name, "annotations": {"kwok.x-k8s.io/node": "fake", "node.alpha.kubernetes.io/ttl": "0"},
+        "labels": {**LABELS, "kubernetes.io/hostname": name, "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64",
+                   "kubernetes.io/role": "agent", "topology.kubernetes.io/zone": f"zone-{number % 3}"}},
+        "spec": {"taints": [TAINT]},
+        "status": {"allocatable": {"cpu": "32", "memory": "256Gi", "pods": "110"},
+                   "capacity": {"cpu": "32", "memory": "256Gi", "pods": "110"},
+                   "nodeInfo": {"architecture": "amd64", "operatingSystem": "linux", "kubeletVersion": "fake", "bootID": "",
+                                "containerRuntimeVersion": "", "kernelVersion": "", "kubeProxyVersion": "", "machineID": "",
+                                "osImage": "", "systemUUID": ""}}}
+
+
+def template(app: str) -> dict[str, Any]:
+    """What every fake pod looks like: about the labels, environment and volumes a real one has."""
+    return {"metadata": {"labels": {"app": app, "app.kubernetes.io/name": app, "app.kubernetes.io/version": "1.2.3"},
+                         "annotations": {"prometheus.io/scrape": "true", "prometheus.io/port": "8080"}},
+            "spec": {"nodeSelector": LABELS, "tolerations": [{"key": TAINT["key"], "operator": "Exists", "effect": "NoSchedule"}],
+                     "terminationGracePeriodSeconds": 1, "containers": [{
+                         "name": "main", "image": f"registry.test/{app}:1.2.3", "ports": [{"name": "http", "containerPort": 8080}],
+                         "env": [{"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
+                         "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "64Mi"}}}]}}
+
+
+def deployments(pods: int, namespace: str) -> Iterator[dict[str, Any]]:
+    """Deployments with `pods` pods in all."""
+    for number in range((pods + PODS_PER_DEPLOYMENT - 1) // PODS_PER_DEPLOYMENT):
+        app = f"app-{number:03d}"
+        replicas = min(PODS_PER_DEPLOYMENT, pods - number * PODS_PER_DEPLOYMENT)
+        yield {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": app, "namespace": namespace},
+               "spec": {"replicas": replicas, "selector": {"matchLabels": {"app": app}}, "template": template(app)}}
+
+
+def count(api: Api, namespace: str) -> tuple[int, int]:
+    """How many fake pods there are and how many of them run."""
+    pods = api.get(f"/api/v1/namespaces/{namespace}/pods?resourceVersion=0")["items"]
+    return len(pods), sum(pod["status"].get("phase") == "Running" and bool(pod["status"].get("podIP")) for pod in pods)
+
+
+def create(api: Api, nodes: int, pods: int, namespace: str, say: Callable[[str], None]) -> None:
+    """Creates nodes, then Deployments (the real controllers and scheduler make their pods)."""
+    api.create_all("/api/v1/nodes", (node(n) for n in range(nodes)))
+    say(f"{nodes} fake nodes created")
+    made = api.create_all(f"/apis/apps/v1/namespaces/{namespace}/deployments", deployments(pods, namespace), threads=4)
+    if made:
+        say(f"{made} Deployments with {pods} fake pods created")
+
+
