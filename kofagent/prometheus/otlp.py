@@ -20,12 +20,10 @@ from opentelemetry.proto.metrics.v1 import metrics_pb2
 from kofagent.prometheus.columns import Columns, TargetResource
 from kofagent.prometheus.target import resource_attributes
 from kofagent.telemetry.batch import Batch, MetricBatch, Samples
-from kofagent.telemetry.series import STALE_BITS, Exemplar, Family, Series
+from kofagent.telemetry.series import SCRAPE_SCOPE, STALE_BITS, Exemplar, Family, Series
 from kofagent.telemetry.signal import Signal
 from kofagent.wire.varint import length_delimited, varint
 
-SCOPE_NAME = "github.com/open-telemetry/opentelemetry-collector-contrib/receiver/prometheusreceiver"
-"""Scope of everything scraped: the name upstream's receiver gives it."""
 _CUMULATIVE = metrics_pb2.AGGREGATION_TEMPORALITY_CUMULATIVE
 _NO_VALUE = metrics_pb2.DATA_POINT_FLAGS_NO_RECORDED_VALUE_MASK
 _HIDDEN = frozenset({"__name__", "job", "instance", "__scheme__", "__metrics_path__"})
@@ -252,7 +250,7 @@ def _scope(labels: Mapping[str, str], more: Mapping[str, str]) -> tuple[bytes, s
     attributes = {k[len(_SCOPE_PREFIX):]: v for k, v in labels.items()
                   if k not in ("otel_scope_name", "otel_scope_version", "otel_scope_schema_url")}
     if not labels:
-        name = SCOPE_NAME
+        name = SCRAPE_SCOPE
     encoded = length_delimited(1, name.encode()) + (length_delimited(2, version.encode()) if version else b"")
     described = b"".join([_attribute(3, k, v) for k, v in {**attributes, **more}.items()])
     return encoded + described, labels.get("otel_scope_schema_url", "")

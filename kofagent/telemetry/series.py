@@ -10,6 +10,10 @@ STALE_BITS = 0x7FF0000000000002
 """The NaN that marks the end of a series (Prometheus staleness marker), as the bits of an IEEE 754 double."""
 
 
+SCRAPE_SCOPE = "github.com/open-telemetry/opentelemetry-collector-contrib/receiver/prometheusreceiver"
+"""The instrumentation scope of scraped samples where they travel as OTLP; upstream's, as dashboards may select it."""
+
+
 class Family:
     """What `# TYPE`, `# HELP` and `# UNIT` say of a metric family; `type` is Prometheus' word, `unknown` without one."""
 

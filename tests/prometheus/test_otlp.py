@@ -10,10 +10,10 @@ import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 from kofagent.prometheus.columns import TargetResource
-from kofagent.prometheus.otlp import SCOPE_NAME, to_otlp, trim_suffixes, ucum
+from kofagent.prometheus.otlp import to_otlp, trim_suffixes, ucum
 from kofagent.prometheus.page import PageReader
 from kofagent.telemetry.batch import MetricBatch, Samples
-from kofagent.telemetry.series import STALE_BITS, sorted_labels
+from kofagent.telemetry.series import SCRAPE_SCOPE, STALE_BITS, sorted_labels
 
 NOW = 1_795_257_868_123
 STALE = struct.unpack("<d", struct.pack("<Q", STALE_BITS))[0]
@@ -58,7 +58,7 @@ def test_counter_gauge_and_what_has_no_type() -> None:
 def test_resource_and_scope() -> None:
     found, _ = convert(b"a 1\n")
     assert attributes(found[0].resource.attributes) == dict(RESOURCE)
-    assert found[0].scope_metrics[0].scope.name == SCOPE_NAME
+    assert found[0].scope_metrics[0].scope.name == SCRAPE_SCOPE
 
 
 def test_histogram() -> None:

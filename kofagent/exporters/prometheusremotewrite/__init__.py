@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from operator import attrgetter
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import snappy
 
 from kofagent.config.blocks import QueueBlock
-from kofagent.exporters.prometheusremotewrite.cache import ROTATE_SECONDS
+from kofagent.exporters.prometheusremotewrite.columns import Targets
 from kofagent.exporters.prometheusremotewrite.config import RESERVED_HEADERS, RemoteWriteConfig
 from kofagent.exporters.prometheusremotewrite.names import label_name
 from kofagent.exporters.prometheusremotewrite.translate import METADATA_SECONDS, Translator
@@ -29,16 +28,14 @@ from kofagent.pipeline.component import Context, Exporter
 from kofagent.storage.sending import Sender
 from kofagent.telemetry.batch import AnyBatch, Batch, MetricBatch, Samples
 from kofagent.telemetry.refused import Refused
-from kofagent.telemetry.series import Family, Series, encode_labels, sorted_labels
+from kofagent.telemetry.series import Family, encode_labels, sorted_labels
 from kofagent.telemetry.signal import Signal
 from kofagent.wire import remote_write
 
 HEADERS = {"Content-Encoding": "snappy", "Content-Type": "application/x-protobuf", "User-Agent": USER_AGENT,
            "X-Prometheus-Remote-Write-Version": "0.1.0"}
-MAX_LABELLED_SERIES = 100_000
 MERGE_ITEMS = 20_000
 """Batches that wait are merged up to this many items: many small ones would cost a round trip each."""
-_wire = attrgetter("wire")
 
 
 class _Request:
@@ -76,32 +73,6 @@ class _Work:
         self.current = next(self._requests, None)
 
 
-class _Labelled(dict[Series, bytes]):
-    """Label bytes of a series with the exporter's external labels; a series not seen for two generations is forgotten."""
-
-    def __init__(self, external: dict[str, str]) -> None:
-        super().__init__()
-        self._external = external
-        self._old: dict[Series, bytes] = {}
-        self._until = time.monotonic() + ROTATE_SECONDS
-
-    def rotate(self) -> None:
-        """Begins a new generation when it is time."""
-        now = time.monotonic()
-        if now > self._until or len(self) > MAX_LABELLED_SERIES:
-            self._until = now + ROTATE_SECONDS
-            self._old = dict(self)
-            self.clear()
-
-    def __missing__(self, series: Series) -> bytes:
-        encoded = self._old.pop(series, None)
-        if encoded is None:
-            labels = remote_write.with_labels(series.labels, self._external)
-            encoded = series.wire if len(labels) == len(series.labels) else encode_labels(tuple(labels))
-        self[series] = encoded
-        return encoded
-
-
 class PrometheusRemoteWrite(Exporter):
     """The exporter; see the module's docstring."""
 
@@ -120,9 +91,9 @@ class PrometheusRemoteWrite(Exporter):
         headers = {k: v for k, v in client.headers.items() if k.lower() not in RESERVED_HEADERS}
         self._client = HttpClient(client.model_copy(update={"headers": headers}), context)
         self._external = {label_name(k): v for k, v in config.external_labels.items()}
-        self._labelled = _Labelled(self._external) if self._external else None
         chosen = config.resource_constant_labels if config.resource_to_telemetry_conversion.empty \
             else config.resource_to_telemetry_conversion
+        self._targets = Targets(self._external, chosen.selector(), config.target_info.enabled, config.namespace)
         self._translator = Translator(Options(
             namespace=config.namespace, external_labels=self._external, suffixes=config.suffixes,
             target_info=config.target_info.enabled, scope_info=not config.disable_scope_info, copy=chosen.selector(),
@@ -253,10 +224,10 @@ class PrometheusRemoteWrite(Exporter):
 
     def _columns(self, batch: MetricBatch) -> Iterator[_Request]:
         # hot: bench/scrape, 0.45 us a sample with snappy: a group is joined while its pieces are in the processor's cache
+        self._targets.rotate()
         fields = self._families(batch) if self.config.send_metadata else []
+        fields += self._targets.infos(batch)
         size, items = sum(map(len, fields)), 0
-        if self._labelled is not None:
-            self._labelled.rotate()
         for group in batch.groups:
             for encoded, count in self._encoded(group):
                 if size + len(encoded) > self._limit and items:
@@ -270,8 +241,7 @@ class PrometheusRemoteWrite(Exporter):
 
     def _encoded(self, group: Samples) -> Iterator[tuple[bytes, int]]:
         """A group as `timeseries` fields, in parts that fit into a request, with the number of samples."""
-        labels = list(map(_wire, group.series)) if self._labelled is None \
-            else list(map(self._labelled.__getitem__, group.series))
+        labels = self._targets.label_bytes(group)
         pieces = remote_write.encode_samples(labels, group.values, group.timestamp_ms)
         if group.exemplars:
             _add_exemplars(pieces, group)

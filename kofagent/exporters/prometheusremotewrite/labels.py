@@ -14,6 +14,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationSc
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
 from kofagent.exporters.prometheusremotewrite.names import label_name
+from kofagent.telemetry.series import SCRAPE_SCOPE
 
 SERVICE = ("service.name", "service.namespace", "service.instance.id")
 
@@ -115,8 +116,13 @@ class ResourceLabels:
 
 
 def scope_labels(encoded: bytes) -> dict[str, str]:
-    """`otel_scope_name`, `otel_scope_version` and `otel_scope_<attribute>` of an instrumentation scope."""
+    """`otel_scope_name`, `otel_scope_version` and `otel_scope_<attribute>` of an instrumentation scope.
+
+    None for the scope of scraped samples, which have the same labels whether they came as columns or as OTLP.
+    """
     scope: Any = InstrumentationScope.FromString(encoded)
+    if scope.name == SCRAPE_SCOPE:
+        return {}
     out = {label_name("otel_scope_" + key): value for key, value in attributes(scope.attributes).items()
            if key not in ("name", "version", "schema_url")}
     if scope.name:

@@ -206,9 +206,27 @@ async def test_external_labels_of_columns_only_where_absent() -> None:
         {"__name__": "a", "cluster": "own", "re_gion": "r"}, {"__name__": "b", "cluster": "c1", "re_gion": "r", "zone": "z"}]
 
 
+async def test_target_info_and_copied_attributes_of_scraped_targets() -> None:
+    up = Series((("__name__", "up"), ("instance", "a:1"), ("job", "j")))
+    resource = {"service.name": "j", "service.instance.id": "a:1", "server.port": "1", "url.scheme": "http"}
+    batch = MetricBatch([Samples([up], [1.0], T0, resource), Samples([up], [1.0], T0 + 5, resource)])
+    async with Backend() as backend, Running(backend.url, {"external_labels": {"cluster": "c1"}}) as it:
+        await it.exporter.consume(batch)
+    info = {"__name__": "target_info", "cluster": "c1", "instance": "a:1", "job": "j", "server_port": "1", "url_scheme": "http"}
+    sent = series(backend.requests[0])
+    assert [labels for labels, _ in sent if labels["__name__"] == "target_info"] == [info]
+    assert len(sent) == 3
+    copied = {"resource_to_telemetry_conversion": {"enabled": True}, "target_info": {"enabled": False}}
+    async with Backend() as backend, Running(backend.url, copied) as it:
+        await it.exporter.consume(batch)
+    labels = series(backend.requests[0])[0][0]
+    assert (labels["server_port"], labels["url_scheme"], labels["job"]) == ("1", "http", "j")
+    assert len(series(backend.requests[0])) == 2
+
+
 def test_labelled_series_are_forgotten_after_two_generations() -> None:
     exporter = make(COMPONENT, {"endpoint": "http://127.0.0.1:1/", "external_labels": {"c": "1"}}, kind="exporters")
-    known = exporter._labelled
+    known = exporter._targets._plain.labelled
     first = known[_series["a"]]
     known._until = 0
     known.rotate()
