@@ -41,6 +41,8 @@ OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
     ("exporters", "file"): {"path": "TMP/out.json"},
     ("connectors", "routing"): {"default_pipelines": ["logs"],
                                 "table": [{"condition": 'attributes["a"] == "b"', "pipelines": ["logs"]}]},
+    ("receivers", "k8s_events"): {"auth_type": "none"},
+    ("receivers", "k8sobjects"): {"auth_type": "none", "objects": [{"name": "pods"}, {"name": "events", "mode": "watch"}]},
     ("extensions", "basicauth"): {"client_auth": {"username": "u", "password": "p"}},
     ("extensions", "bearertokenauth"): {"token": "t"},
     ("extensions", "headers_setter"): {"headers": [{"key": "a", "value": "b"}]},
@@ -48,8 +50,16 @@ OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
     ("extensions", "zpages"): {"endpoint": "127.0.0.1:0"},
     ("extensions", "file_storage"): {"directory": "TMP"},
 }
-NEEDS_CLUSTER = {"k8s_cluster", "k8s_events", "k8sobjects", "k8sattributes"}
+NEEDS_CLUSTER = {"k8s_cluster", "k8sattributes"}
+READS_KUBERNETES = {"k8s_events", "k8sobjects"}
+"""Start with an API server that cannot be reached (`no_cluster` is where they look for it), and not without any."""
 ALL = [(kind, type) for kind, types in registry.TYPES.items() for type in types]
+
+
+@pytest.fixture(autouse=True)
+def no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "1")
 
 
 def options(kind: str, type: str, folder: Path) -> dict[str, Any]:
@@ -141,6 +151,15 @@ async def test_lifecycle(kind: str, type: str, tmp_path: Path) -> None:
     left = {t for t in asyncio.all_tasks() - before if not t.done()}
     assert not left, f"tasks that outlive stop: {left}"
     assert host.reserved == 0, "bytes of the budget were not given back"
+
+
+@pytest.mark.parametrize("kind, type", [(k, t) for k, t in ALL if t in READS_KUBERNETES])
+async def test_says_what_to_do_without_a_cluster(kind: str, type: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST")
+    component = build(kind, type, tmp_path, FakeHost(), Sink())
+    with pytest.raises(StartError, match="no-cluster"):
+        await component.start()
+    await component.stop()
 
 
 @pytest.mark.parametrize("kind, type", [(k, t) for k, t in ALL if k == "processors" and t not in NEEDS_CLUSTER])

@@ -1,0 +1,119 @@
+"""The receiver `k8s_events`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import Field
+
+from kofagent.config.base import Duration
+from kofagent.kubernetes.changes import Changes, Handlers, Object, Record
+from kofagent.kubernetes.client import ApiClient, shared
+from kofagent.kubernetes.options import ApiOptions
+from kofagent.kubernetes.records import Delivery, Statuses, log_batch
+from kofagent.kubernetes.resources import CORE_EVENTS
+from kofagent.kubernetes.watch import Query, Timing
+from kofagent.pipeline.component import Receiver
+from kofagent.receivers.k8s_events.convert import SCOPE, last_seen, to_record
+from kofagent.storage.checkpoints import KeyValueStore, MemoryStore
+from kofagent.telemetry.signal import Signal
+
+REMEMBERED_UIDS = 4096
+STOP_SECONDS = 2.0
+
+
+class Config(ApiOptions):
+    """Options of k8s_events."""
+
+    namespaces: list[str] = Field([], description="Only events of these namespaces; empty: all.")
+    storage: str | None = Field(None, description="Storage extension that keeps the resource version over a restart.")
+    k8s_leader_elector: str | None = Field(None, description="Leader elector extension; the chart runs one instance instead.")
+    dedup_interval: Duration = Field(0.0, description="Least time between two updates of one event; negative: no updates.")
+
+
+class K8sEvents(Receiver):
+    """One stream a namespace, or one of all."""
+
+    Config = Config
+    signals = frozenset({Signal.LOGS})
+    timing: Timing | None = None
+    """Changed by tests only."""
+
+    _client: ApiClient | None = None
+    _store: KeyValueStore | None = None
+    _streams: Sequence[Changes] = ()
+
+    async def start(self) -> None:
+        began = time.time()
+        self._client = client = shared(self.context.host, self.config)
+        await client.start()
+        if self.config.storage is None:
+            self._store = MemoryStore()
+        else:
+            extension: Any = self.context.host.extension(self.config.storage)
+            self._store = await extension.open_store(self.context.kind, self.context.id)
+        self._sent: dict[str, float] = {}
+        self._delivery = Delivery(self.context, self.outputs[Signal.LOGS],
+                                  self.context.ledger.receiver(self.context.id, Signal.LOGS, "http"))
+        statuses = Statuses(self.context)
+        self._streams = [self._stream(client, self._store, namespace, statuses, began)
+                         for namespace in self.config.namespaces or [""]]
+        for stream in self._streams:
+            stream.start()
+
+    def _stream(self, client: ApiClient, store: KeyValueStore, namespace: str, statuses: Statuses, began: float) -> Changes:
+        key = f"events/{namespace}"
+
+        async def load() -> bytes | None:
+            return await store.get(key)
+
+        async def save(value: bytes) -> None:
+            await store.set(key, value)
+
+        # The API server keeps times of events in whole seconds.
+        handlers = Handlers(self._convert, self._deliver, lambda event, since: last_seen(event) >= int(since), load, save,
+                            statuses.of(namespace))
+        return Changes(client, Query(CORE_EVENTS, namespace), handlers, initial="newer", since=began, timing=self.timing)
+
+    async def stop(self) -> None:
+        streams, self._streams = self._streams, ()
+        for stream in streams:
+            await stream.stop(STOP_SECONDS)
+        store, self._store = self._store, None
+        if store is not None:
+            await store.close()
+        client, self._client = self._client, None
+        if client is not None:
+            await client.stop()
+
+    def _convert(self, kind: str, event: Object) -> Record | None:
+        if kind == "DELETED":
+            return None
+        try:
+            if self._repeated(kind, event):
+                self.context.ledger.filtered(self.context.id, Signal.LOGS, "dedup_interval", 1)
+                return None
+            return to_record(event, time.time_ns())
+        except (AttributeError, TypeError, ValueError):
+            self.context.ledger.dropped(self.context.id, Signal.LOGS, "malformed", 1)
+            return None
+
+    def _repeated(self, kind: str, event: Object) -> bool:
+        """Whether this is an update that `dedup_interval` leaves out."""
+        interval = self.config.dedup_interval
+        if not interval:
+            return False
+        uid, now = str(event["metadata"].get("uid")), time.monotonic()
+        last = self._sent.get(uid)
+        if (interval < 0 and (kind == "MODIFIED" or last is not None)) or (last is not None and now - last < interval):
+            return True
+        self._sent.pop(uid, None)
+        self._sent[uid] = now
+        if len(self._sent) > REMEMBERED_UIDS:
+            del self._sent[next(iter(self._sent))]
+        return False
+
+    async def _deliver(self, records: Sequence[Record]) -> None:
+        await self._delivery.offer(log_batch(records, SCOPE))
