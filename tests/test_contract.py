@@ -41,6 +41,7 @@ OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
     ("exporters", "file"): {"path": "TMP/out.json"},
     ("connectors", "routing"): {"default_pipelines": ["logs"],
                                 "table": [{"condition": 'attributes["a"] == "b"', "pipelines": ["logs"]}]},
+    ("receivers", "k8s_cluster"): {"auth_type": "none"},
     ("receivers", "k8s_events"): {"auth_type": "none"},
     ("receivers", "k8sobjects"): {"auth_type": "none", "objects": [{"name": "pods"}, {"name": "events", "mode": "watch"}]},
     ("extensions", "basicauth"): {"client_auth": {"username": "u", "password": "p"}},
@@ -50,8 +51,8 @@ OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
     ("extensions", "zpages"): {"endpoint": "127.0.0.1:0"},
     ("extensions", "file_storage"): {"directory": "TMP"},
 }
-NEEDS_CLUSTER = {"k8s_cluster", "k8sattributes"}
-READS_KUBERNETES = {"k8s_events", "k8sobjects"}
+NEEDS_CLUSTER = {"k8sattributes"}
+READS_KUBERNETES = {"k8s_cluster", "k8s_events", "k8sobjects"}
 """Start with an API server that cannot be reached (`no_cluster` is where they look for it), and not without any."""
 ALL = [(kind, type) for kind, types in registry.TYPES.items() for type in types]
 
