@@ -32,7 +32,8 @@ from kofagent.pipeline.component import Host
 __all__ = ["ApiClient", "Page", "set_default_kubeconfig", "shared"]
 
 UNDER_WAY = 10
-PAGE = 500
+PAGE = 250
+"""Objects asked for at a time: a page of pods is some 2 MB of JSON, held twice while it is read."""
 BODY_LIMIT = 64 << 20
 LINE_LIMIT = 16 << 20
 """Largest object in a watch stream; etcd holds at most 1.5 MiB of one."""

@@ -6,8 +6,9 @@
     pod = subscription.get("default", "web-0")
     await subscription.stop()
 
-The client must be started. Objects are cut down to the union of all subscribers' fields and must not be changed. Handlers are
-called in the event loop and must be quick; each sees a consistent history: an object is added before it is updated or deleted,
+The client must be started. Objects are cut down to the union of all subscribers' fields. They are kept packed (`store.py`): each
+look into the store gives a fresh copy, so a reader keeps what it needs of an object, not the object. Handlers are
+called in the event loop, must be quick and change no object; each sees a consistent history: an object is added before it is updated or deleted,
 and one that was replaced under the same name is deleted and added. What happened while the connection was away is told after
 the next list.
 """
@@ -18,10 +19,10 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import aclosing
-from types import MappingProxyType
 
 from kofagent.kubernetes.client import PAGE, ApiClient
 from kofagent.kubernetes.resources import Resource
+from kofagent.kubernetes.store import PackedStore
 from kofagent.kubernetes.trim import ALL, Field, Object, Trimmer, covers, union
 from kofagent.kubernetes.watch import LONGEST_WAIT, Event, Query, Timing, follow
 
@@ -58,8 +59,8 @@ class Subscription:
 
     @property
     def store(self) -> Mapping[str, Object]:
-        """All objects by `key_of`; a live view."""
-        return self.informer.view
+        """All objects by `key_of`, as they are now; each is unpacked when it is looked at (10 us)."""
+        return self.informer.store
 
     def get(self, namespace: str, name: str) -> Object | None:
         """One object; None when it is not there (or not yet)."""
@@ -88,8 +89,7 @@ class Informer:
     def __init__(self, client: ApiClient, query: Query, timing: Timing | None = None, page: int = PAGE) -> None:
         self.client = client
         self.query = query
-        self.store: dict[str, Object] = {}
-        self.view = MappingProxyType(self.store)
+        self.store = PackedStore()
         self.version = ""
         """Resource version reached; empty before the first list has ended."""
         self.error: str | None = None
@@ -133,7 +133,7 @@ class Informer:
     def _go_live(self, subscription: Subscription) -> None:
         if not subscription.live:
             subscription.live = True
-            for obj in list(self.store.values()):
+            for obj in self.store.values():
                 subscription._added(obj)
         subscription.synced.set()
 
@@ -190,22 +190,22 @@ class Informer:
     def _put(self, source: Object) -> str:
         new = self._trim(source)
         key = key_of(new)
-        old = self.store.get(key)
-        if old is not None and old["metadata"].get("uid") != new["metadata"].get("uid"):
-            self._remove(key)
-            old = None
-        if old == new:
+        changed, old = self.store.put(key, new)
+        if not changed:
             return key
-        self.store[key] = new
+        replaced = old is not None and old["metadata"].get("uid") != new["metadata"].get("uid")
         for subscription in self._live():
             if old is None:
+                subscription._added(new)
+            elif replaced:
+                subscription._deleted(old)
                 subscription._added(new)
             else:
                 subscription._updated(old, new)
         return key
 
     def _remove(self, key: str) -> None:
-        old = self.store.pop(key, None)
+        old = self.store.pop(key)
         if old is not None:
             for subscription in self._live():
                 subscription._deleted(old)

@@ -1,4 +1,4 @@
-"""Reads the JSON of a list object by object, so that a page of 500 pods is never there as Python objects all at once."""
+"""Reads the JSON of a list object by object, so that a page of pods is never there as Python objects all at once."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Objects cut down on arrival to the fields somebody reads, with repeated strings kept once.
+"""Objects cut down on arrival to the fields somebody reads.
 
 A field is a path such as `metadata.labels`, `spec.nodeName` or `spec.containers.ports`: a step into a list means each of its
-elements. A tuple of steps names keys that hold dots. What a path leads to is kept whole.
+elements. A tuple of steps names keys that hold dots. What a path leads to is kept whole; managedFields never are.
 """
 
 from __future__ import annotations
@@ -16,9 +16,6 @@ Tree: TypeAlias = "dict[str, Tree | None]"
 ALL: tuple[Field, ...] = ("*",)
 """Every field."""
 ALWAYS: tuple[Field, ...] = ("metadata.name", "metadata.namespace", "metadata.uid")
-POOL = 4096
-"""Different strings remembered for being kept once; past it the memory of them starts anew."""
-POOLED_LENGTH = 128
 
 
 def steps(field: Field) -> tuple[str, ...]:
@@ -55,7 +52,6 @@ class Trimmer:
                 assert below is not None
                 at = below
             at[path[-1]] = None
-        self._pool: dict[str, str] = {}
 
     @property
     def only_metadata(self) -> bool:
@@ -63,30 +59,25 @@ class Trimmer:
         return self._tree is not None and all(step == "metadata" for step in self._tree)
 
     def __call__(self, source: Object) -> Object:
-        """A new object; `source` is not changed and may be freed."""
-        if len(self._pool) > POOL:
-            self._pool = {}
-        trimmed: Object = self._whole(source) if self._tree is None else self._cut(source, self._tree)
+        """A new object that may share parts with `source`, which is not changed."""
+        if self._tree is not None:
+            trimmed: Object = _cut(source, self._tree)
+        else:
+            trimmed = dict(source)
+        metadata = trimmed.get("metadata")
+        if isinstance(metadata, dict) and "managedFields" in metadata:
+            trimmed["metadata"] = {k: v for k, v in metadata.items() if k != "managedFields"}
         return trimmed
 
-    def _cut(self, value: Any, tree: Tree) -> Any:
-        if isinstance(value, list):
-            return [self._cut(v, tree) for v in value]
-        if not isinstance(value, dict):
-            return value
-        out = {}
-        for key, below in tree.items():
-            found = value.get(key)
-            if found is not None:
-                out[key] = self._whole(found) if below is None else self._cut(found, below)
-        return out
 
-    def _whole(self, value: Any) -> Any:
-        if isinstance(value, str):
-            return self._pool.setdefault(value, value) if len(value) <= POOLED_LENGTH else value
-        if isinstance(value, dict):
-            pool = self._pool
-            return {pool.setdefault(k, k): self._whole(v) for k, v in value.items() if k != "managedFields"}
-        if isinstance(value, list):
-            return [self._whole(v) for v in value]
+def _cut(value: Any, tree: Tree) -> Any:
+    if isinstance(value, list):
+        return [_cut(v, tree) for v in value]
+    if not isinstance(value, dict):
         return value
+    out = {}
+    for key, below in tree.items():
+        found = value.get(key)
+        if found is not None:
+            out[key] = found if below is None else _cut(found, below)
+    return out

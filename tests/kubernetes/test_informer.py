@@ -50,12 +50,12 @@ class Log:
 
     def update(self, old: Any, new: Any) -> None:
         uid = new["metadata"]["uid"]
-        assert self.known[uid] is old
+        assert self.known[uid] == old
         self.known[uid] = new
         self.said.append(f"~{new['metadata']['name']}")
 
     def delete(self, obj: Any) -> None:
-        assert self.known.pop(obj["metadata"]["uid"]) is obj
+        assert self.known.pop(obj["metadata"]["uid"]) == obj
         self.said.append(f"-{obj['metadata']['name']}")
 
     def join(self, client: ApiClient, resource: Any = PODS, **options: Any) -> Subscription:
