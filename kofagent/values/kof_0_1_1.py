@@ -1,6 +1,7 @@
 """kof-collectors 0.1.1: pipelines fixed by the chart, only `kof.*` and `global.*` to set.
 
-One deviation: upstream shows traces in the debug exporter only; here they also go to `kof.traces.endpoint` once it is set.
+Two deviations. `collectors.<role>` of later generations may be laid over the fixed configuration (upstream has no such keys), so
+that configs/no-cluster.yaml works here too. And upstream shows traces in the debug exporter only; here they also go to `kof.traces.endpoint` once it is set.
 """
 
 from __future__ import annotations
@@ -9,11 +10,11 @@ from typing import Any
 
 from kofagent.config.tree import Node
 from kofagent.values.made import Values, cluster_label, credentials, storage_exporter
-from kofagent.values.model import FixedCollectors
+from kofagent.values.model import Collectors
 
 NAME = "0.1.1"
 PIPELINES = "0.1.1"
-COLLECTORS = FixedCollectors
+COLLECTORS = Collectors
 
 
 def generate(values: Values, role: str) -> Node:
@@ -25,7 +26,7 @@ def generate(values: Values, role: str) -> Node:
     }
     out: dict[str, Any] = {"extensions": logins}
     if role == "node":
-        out["receivers"] = {"prometheus": cluster_label(values)}
+        out["receivers"] = {"prometheus": cluster_label(values)}  # a null laid over it switches scraping off
         traces = storage_exporter(values, "traces", "endpoint")
         if traces is not None:
             exporters["otlphttp/traces"] = traces

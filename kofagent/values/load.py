@@ -25,12 +25,14 @@ def load_values(
     environ: Mapping[str, str] = os.environ,
     *,
     need_secrets: bool = True,
+    over: Sequence[str] = (),
 ) -> LoadedConfig:
     """The configuration of a role from values files; raises `ConfigErrors` of everything that is wrong with it.
 
-    `LoadedConfig.environment` holds `collectors.<role>.env`, which the caller sets before anything starts.
+    `LoadedConfig.environment` holds `collectors.<role>.env`, which the caller sets before anything starts. `over` are collector
+    configurations laid over what the values make.
     """
-    rendered = render_values(files, role, generation=generation)
+    rendered = render_values(files, role, generation=generation, over=over)
     added, missing = resolve_environment(rendered.env, role, environ)
     warnings: list[ConfigError] = []
     if not need_secrets:

@@ -14,7 +14,7 @@ CONFIG_SECTIONS = ("receivers", "processors", "exporters", "connectors", "extens
 
 OTHERS = ("prometheus-node-exporter", "kube-state-metrics", "opencost", "kcm", "kubernetesServiceMonitors", "kubeApiServer",
           "kubelet", "kubeControllerManager", "coreDns", "kubeDns", "kubeEtcd", "kubeScheduler", "kubeProxy", "kubeStateMetrics",
-          "nodeExporter", "tags", "nameOverride", "fullnameOverride")
+          "nodeExporter", "tags", "nameOverride", "fullnameOverride", "kofagent")
 """Top-level keys that belong to other parts of the chart; whatever is below them is theirs."""
 
 
@@ -106,12 +106,6 @@ class Collectors(ComponentConfig):
     enabled: bool = Field(True, description="Run the collectors.")
     node: Role = Field(Role(), description="The agent of every node.")
     k8scluster: Role = Field(Role(), description="The agent of the cluster.")
-
-
-class FixedCollectors(ComponentConfig):
-    """`collectors` of 0.1.1, whose pipelines are fixed."""
-
-    enabled: bool = Field(True, description="Run the collectors.")
 
 
 RoleName = Literal["node", "k8scluster"]

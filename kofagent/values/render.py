@@ -16,7 +16,8 @@ from pydantic import ValidationError
 
 from kofagent.config.complain import complaints
 from kofagent.config.errors import ConfigError, ConfigErrors, suggest
-from kofagent.config.merge import Deleted, merge_files, merge_helm
+from kofagent.config.load import read_config
+from kofagent.config.merge import Deleted, merge_collector, merge_files, merge_helm
 from kofagent.config.source import load_file, parse
 from kofagent.config.tree import Node
 from kofagent.values import kof_0_1_1, kof_0_3_0
@@ -59,10 +60,12 @@ class Rendered:
 
 
 def render_values(
-    files: Sequence[str], role: str, *, generation: str | None = None, release: str = "kof-collectors"
+    files: Sequence[str], role: str, *, generation: str | None = None, release: str = "kof-collectors", over: Sequence[str] = ()
 ) -> Rendered:
     """Renders a role from values files. Raises `ConfigErrors` when they cannot be read at all, belong to a generation that is
     not supported or switch the collectors off; everything else that is wrong is in `errors`, beside the best rendering possible.
+
+    `over` are collector configurations laid over the result, as the collector lays one `--config` over another.
     """
     if role not in ROLES:
         raise ConfigErrors([ConfigError("--role", 0, (), f"the role {role!r} is unknown", suggest(role, ROLES))])
@@ -78,6 +81,8 @@ def render_values(
     errors += check_values(values)
     missing, empty = _empty_endpoints(config, values, role)
     errors += empty
+    if over:
+        config = merge_collector([config, read_config(over)])
     suffix, mode = _SUFFIX[role]
     return Rendered(
         module.NAME, role, f"{release}-{suffix}", mode, config, merged.node.get("collectors", role, "env"),
@@ -152,11 +157,6 @@ def _check(user: Node, module: Any) -> list[ConfigError]:
             hint = suggest(name, Global.model_fields)
             if hint.startswith("did"):
                 errors.append(user.error(("global", name), "unknown key", hint))
-    if module.NAME == "0.1.1":
-        for role in ROLES:
-            if user.get("collectors", role) is not None:
-                errors = [e for e in errors if e.path != ("collectors", role)]
-                errors.append(user.error(("collectors", role), "is a key of KOF 0.3.0 and later", "leave --generation away"))
     return errors
 
 

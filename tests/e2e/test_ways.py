@@ -105,12 +105,12 @@ def replaced(recipe: str, folder: Path, hosts: dict[str, str]) -> Path:
     return out
 
 
-def machine(folder: Path, region: Region, *, tls: dict[str, str], grpc: int, http: int,
+def machine(folder: Path, region: Region, *, tls: dict[str, str], grpc: int, http: int, filelog: str = "filelog/kube",
             more: dict[str, Any] | None = None) -> Path:
     """The third values file: this machine's log folder, ports, target, and the CAs of the endpoints with TLS."""
     node: dict[str, Any] = {
         "receivers": {
-            "filelog/kube": {"include": [f"{folder}/pods/*/*/*.log"], "start_at": "beginning"},
+            filelog: {"include": [f"{folder}/pods/*/*/*.log"], "start_at": "beginning"},
             "otlp": {"protocols": {"grpc": {"endpoint": f"127.0.0.1:{grpc}"}, "http": {"endpoint": f"127.0.0.1:{http}"}}},
             "hostmetrics": {"collection_interval": "2s", "initial_delay": "0s"},
             "prometheus": {"api_server": {"enabled": False}, "config": {"global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
@@ -189,14 +189,15 @@ def traces(region: Region, service: str) -> list[dict[str, Any]]:
 
 
 def run_way(recipe: str, region: Region, tmp_path: Path, hosts: dict[str, str], tls: dict[str, str], *flags: str,
-            cluster: str) -> None:
+            cluster: str, filelog: str = "filelog/kube") -> None:
     """Starts the agent with the recipe, sends everything, reads everything back, stops the agent."""
     mark = unique_word()
     grpc, http = free_port(), free_port()
     writer = PodWriter(tmp_path / "pods", mark, LINES)
     agent = servers.kofagent(
         tmp_path, "run", "--values", str(replaced(recipe, tmp_path, hosts)), "--values", str(CONFIGS / "no-cluster.yaml"),
-        "--values", str(machine(tmp_path, region, tls=tls, grpc=grpc, http=http)), "--role", "node", *flags, env=LOGIN)
+        "--values", str(machine(tmp_path, region, tls=tls, grpc=grpc, http=http, filelog=filelog)),
+        "--role", "node", *flags, env=LOGIN)
     try:
         writer.start()
         send_with_sdk(mark, grpc, http)
@@ -243,7 +244,7 @@ def test_child_to_regional(region: Region, tmp_path: Path) -> None:
     overlay = tmp_path / "traces.yaml"  # 0.1.1 sends no traces; a user who sets kof.traces.endpoint has them sent
     overlay.write_text(json.dumps({"kof": jaeger}))
     run_way("child-to-regional.yaml", region, tmp_path, {"vmauth.regional.example.com": host}, {"logs": ca, "metrics": ca},
-            "--values", str(overlay), cluster="child1")
+            "--values", str(overlay), "--generation", "0.1.1", cluster="child1", filelog="filelog")
 
 
 def test_regional_to_regional(region: Region, tmp_path: Path) -> None:

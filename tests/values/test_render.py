@@ -199,8 +199,6 @@ def test_other_generations_and_switched_off(tmp_path: Path) -> None:
         "supported are the values of KOF 0.1.1, 0.3.0"]
     assert wrong(tmp_path, "collectors:\n  enabled: false\n") == [
         "v.yaml:2: collectors.enabled: the collectors are switched off; set it to true to run them"]
-    assert wrong(tmp_path, "collectors:\n  node: {run_as_root: true}\n", generation="0.1.1") == [
-        "v.yaml:2: collectors.node: is a key of KOF 0.3.0 and later; leave --generation away"]
     assert wrong(tmp_path, "", generation="0.3.1") == [
         "--generation: configuration: the generation '0.3.1' is unknown; did you mean '0.3.0'?"]
     assert wrong(tmp_path, "", role="nodes") == ["--role: configuration: the role 'nodes' is unknown; did you mean 'node'?"]

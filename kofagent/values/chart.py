@@ -1,0 +1,200 @@
+"""Keys of the chart `helm/kofagent` that no collector reads: how the workloads run. Options as Kubernetes spells them."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from kofagent.config.base import ComponentConfig
+
+# ruff: noqa: N815
+
+
+class SubChart(ComponentConfig):
+    """Base of what upstream takes from other charts: their other keys are allowed; NOTES.txt names those without effect."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class Image(SubChart):
+    """An image; `digest` wins over `tag`."""
+
+    registry: str = Field("", description="Host of the registry; global.imageRegistry replaces it everywhere.")
+    repository: str = Field("", description="Path of the image.")
+    tag: str = Field("", description="Tag; empty: the version the chart was tested with.")
+    digest: str = Field("", description="sha256:...; fixes the image.")
+    pullPolicy: Literal["Always", "IfNotPresent", "Never"] = Field("IfNotPresent", description="When the kubelet pulls it.")
+
+
+class Workload(ComponentConfig):
+    """`kofagent.node`, `kofagent.k8scluster`: the pods of a role."""
+
+    resources: dict[str, Any] = Field({}, description="Requests and limits of the container.")
+    priorityClassName: str = Field("", description="Priority of the pods.")
+    tolerations: list[dict[str, Any]] = Field([], description="Taints the pods stand.")
+    nodeSelector: dict[str, str] = Field({}, description="Labels of the nodes they run on.")
+    affinity: dict[str, Any] = Field({}, description="Affinity of the pods.")
+    updateStrategy: dict[str, Any] = Field({}, description="updateStrategy of the DaemonSet, strategy of the Deployment.")
+    podLabels: dict[str, str] = Field({}, description="More labels of the pods.")
+    podAnnotations: dict[str, str] = Field({}, description="More annotations of the pods.")
+    serviceAccountAnnotations: dict[str, str] = Field({}, description="Such as eks.amazonaws.com/role-arn.")
+    state: dict[str, Any] = Field({}, description="Volume source of /var/lib/otelcol/file_storage.")
+    volumes: list[dict[str, Any]] = Field([], description="More volumes.")
+    volumeMounts: list[dict[str, Any]] = Field([], description="More mounts of the container.")
+    hostNetwork: bool = Field(False, description="Run in the node's network.")
+    terminationGracePeriodSeconds: int = Field(30, ge=1, description="Time to send what is queued.")
+    probes: dict[str, Any] = Field({}, description="startupProbe, readinessProbe, livenessProbe; null leaves one out.")
+
+
+class SecretAccess(ComponentConfig):
+    """Secrets that ServiceMonitors, PodMonitors and the like name."""
+
+    namespace: str = Field(description="Where they are.")
+    names: list[str] = Field(min_length=1, description="Their names.")
+
+
+class Agent(ComponentConfig):
+    """`kofagent`: how the agents run."""
+
+    image: Image = Field(Image(), description="The agent's image.")
+    imagePullSecrets: list[dict[str, str]] = Field([], description="Secrets of the registry.")
+    generation: Literal["", "0.1.1", "0.3.0"] = Field("", description="Generation of the values; empty: 0.3.0.")
+    monitors: Literal["auto", "objects", "jobs", "none"] = Field(
+        "auto", description="How node-exporter, kube-state-metrics and OpenCost are found: ServiceMonitor objects, the agents' own "
+        "jobs, objects where the cluster has the CRD (auto), or not at all.")
+    secretAccess: list[SecretAccess] = Field([], description="Secrets the agents may read besides their own credentials.")
+    node: Workload = Field(Workload(), description="The DaemonSet.")
+    k8scluster: Workload = Field(Workload(), description="The Deployment.")
+
+
+class HttpMonitor(SubChart):
+    """`prometheus.monitor.http`."""
+
+    honorLabels: bool = Field(True, description="Labels of the page win over the target's.")
+
+
+class Monitor(SubChart):
+    """`prometheus.monitor`."""
+
+    enabled: bool = Field(True, description="Scrape it.")
+    interval: str = Field("", description="How often.")
+    scrapeTimeout: str = Field("", description="How long an answer may take.")
+    jobLabel: str = Field("", description="Label of the Service whose value is the job.")
+    additionalLabels: dict[str, str] = Field({}, description="More labels of the ServiceMonitor.")
+    http: HttpMonitor = Field(HttpMonitor(), description="How the page is read.")
+    relabelings: list[dict[str, Any]] = Field([], description="Relabeling of the target.")
+    metricRelabelings: list[dict[str, Any]] = Field([], description="Relabeling of its series.")
+
+
+class Monitored(SubChart):
+    """`prometheus`."""
+
+    monitor: Monitor = Field(Monitor(), description="How it is scraped.")
+
+
+class ExporterService(SubChart):
+    """`service`."""
+
+    port: int = Field(9100, ge=1, le=65535, description="Port of the Service and of the container.")
+    labels: dict[str, str] = Field({}, description="More labels of the Service.")
+    annotations: dict[str, str] = Field({}, description="Annotations of the Service.")
+
+
+class StateService(ExporterService):
+    """`service` of kube-state-metrics."""
+
+    port: int = Field(8080, ge=1, le=65535, description="Port of the Service and of the container.")
+
+
+class Exporter(SubChart):
+    """What node-exporter and kube-state-metrics share."""
+
+    enabled: bool = Field(True, description="Run it.")
+    image: Image = Field(Image(), description="Its image.")
+    extraArgs: list[str] = Field([], description="More flags.")
+    resources: dict[str, Any] = Field({}, description="Requests and limits.")
+    tolerations: list[dict[str, Any]] = Field([], description="Taints its pods stand.")
+    nodeSelector: dict[str, str] = Field({}, description="Labels of the nodes it runs on.")
+    affinity: dict[str, Any] = Field({}, description="Affinity of its pods.")
+    priorityClassName: str = Field("", description="Priority of its pods.")
+    prometheus: Monitored = Field(Monitored(), description="How it is scraped.")
+
+
+class NodeExporter(Exporter):
+    """`prometheus-node-exporter`."""
+
+    hostNetwork: bool = Field(False, description="Run in the node's network.")
+    hostPID: bool = Field(True, description="See the node's processes.")
+    service: ExporterService = Field(ExporterService(), description="Its Service.")
+
+
+class StateMetrics(Exporter):
+    """`kube-state-metrics`."""
+
+    collectors: list[str] = Field([], description="Resources it reports; each gets its rule.")
+    metricLabelsAllowlist: list[str] = Field([], description="Labels it reports.")
+    metricAnnotationsAllowList: list[str] = Field([], description="Annotations it reports.")
+    namespaces: str = Field("", description="Only these namespaces, comma-separated.")
+    service: StateService = Field(StateService(), description="Its Service.")
+
+
+class Enabled(SubChart):
+    """`{enabled: ...}`."""
+
+    enabled: bool = Field(False, description="Switch it on.")
+
+
+class CostExternal(Enabled):
+    """`external`."""
+
+    url: str = Field("", description="URL of the storage's query API.")
+
+
+class CostPrometheus(SubChart):
+    """`opencost.opencost.prometheus`."""
+
+    existingSecretName: str | None = Field("", description="Secret with the user's name and password; empty: no login.")
+    username_key: str = Field("username", description="Key of the name.")
+    password_key: str = Field("password", description="Key of the password.")
+    external: CostExternal = Field(CostExternal(), description="A storage by URL.")
+    internal: Enabled = Field(Enabled(), description="Not supported: give external.url.")
+
+
+class CostMetrics(SubChart):
+    """`opencost.opencost.metrics`."""
+
+    serviceMonitor: Enabled = Field(Enabled(), description="Scrape it.")
+
+
+class CostExporter(SubChart):
+    """`opencost.opencost.exporter`."""
+
+    defaultClusterId: str = Field("", description="Name of the cluster in its series.")
+    extraEnv: dict[str, Any] = Field({}, description="Environment, name and value.")
+    image: Image = Field(Image(), description="Its image.")
+    resources: dict[str, Any] = Field({}, description="Requests and limits.")
+
+
+class OpenCost(SubChart):
+    """`opencost.opencost`."""
+
+    prometheus: CostPrometheus = Field(CostPrometheus(), description="Where it reads series.")
+    metrics: CostMetrics = Field(CostMetrics(), description="How it is scraped.")
+    exporter: CostExporter = Field(CostExporter(), description="The process.")
+    tolerations: list[dict[str, Any]] = Field([], description="Taints its pod stands.")
+    nodeSelector: dict[str, str] = Field({}, description="Labels of the nodes it runs on.")
+
+
+class OpenCostChart(SubChart):
+    """`opencost`."""
+
+    enabled: bool = Field(True, description="Run it.")
+    opencost: OpenCost = Field(OpenCost(), description="OpenCost.")
+
+
+class Kcm(SubChart):
+    """`kcm`."""
+
+    monitoring: bool = Field(False, description="Scrape KCM's controllers.")
+    namespace: str = Field("kcm-system", description="Where KCM is.")

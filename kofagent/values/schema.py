@@ -1,0 +1,41 @@
+"""JSON Schema of a `collectors-values.yaml` with the chart's own keys: `helm/kofagent/values.schema.json` is made of it.
+
+Draft 7, the newest one that every Helm 3 understands. Collector configuration below `collectors.<role>` is any map: the agent
+checks it, with the line it stands in (`kofagent validate --values`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from kofagent.config.base import ComponentConfig
+from kofagent.config.schema import options_schema
+from kofagent.values.chart import Agent, Kcm, NodeExporter, OpenCostChart, StateMetrics
+from kofagent.values.model import OTHERS, Collectors, Global, Kof
+
+
+class _Chart(ComponentConfig):
+    """The top of the file."""
+
+    global_: Global = Field(Global(), alias="global", description="Name of the cluster, on every series.")
+    kof: Kof = Field(Kof(), description="KOF's storage.")
+    collectors: Collectors = Field(Collectors(), description="The agents' collector configuration.")
+    kofagent: Agent = Field(Agent(), description="How the agents run; not read by kof-collectors.")
+    kcm: Kcm = Field(Kcm(), description="KCM, the cluster manager.")
+    prometheus_node_exporter: NodeExporter = Field(NodeExporter(), alias="prometheus-node-exporter", description="node-exporter.")
+    kube_state_metrics: StateMetrics = Field(StateMetrics(), alias="kube-state-metrics", description="kube-state-metrics.")
+    opencost: OpenCostChart = Field(OpenCostChart(), description="OpenCost.")
+
+
+def values_schema() -> dict[str, Any]:
+    """The schema; keys of other charts in the same file may hold anything."""
+    schema = options_schema(_Chart)
+    for name in _Chart.model_fields:
+        if "_" in name:
+            schema["properties"].pop(name, None)  # the Python spelling of a key
+    for key in OTHERS:
+        schema["properties"].setdefault(key, {})
+    schema["patternProperties"] = {r"^(x-|\.)": {}}
+    return {"$schema": "http://json-schema.org/draft-07/schema#", **schema, "title": "Values of kofagent"}
