@@ -57,7 +57,7 @@ def _made(value: Any, origin: Origin) -> Node:
 def storage_exporter(values: Values, signal: str, url_key: str, *, always_insecure: bool = False) -> Node | None:
     """The exporter to KOF's storage of a signal; None when its endpoint is empty.
 
-    `http` gets `tls.insecure: true`, `https` takes `kof.<signal>.tls_options`, and `kof.basic_auth` its authenticator.
+    `http` gets `tls.insecure: true` (0.1.1 `https` too), `https` takes `kof.<signal>.tls_options`, and `kof.basic_auth` its authenticator.
     """
     at = ("kof", signal, "endpoint")
     endpoint = values.text(*at)
@@ -66,10 +66,12 @@ def storage_exporter(values: Values, signal: str, url_key: str, *, always_insecu
     out: dict[str, Any] = {url_key: endpoint}
     scheme = endpoint.partition("://")[0].lower()
     options = values.tree.get("kof", signal, "tls_options")
-    if always_insecure or scheme == "http":
-        out["tls"] = {"insecure": True}
-    elif scheme == "https" and options is not None and options.is_map and options.value:
+    if scheme == "https" and options is not None and options.is_map and options.value:
         out["tls"] = options.copy()
+        if always_insecure:
+            out["tls"].value.setdefault("insecure", values.made(True, *at))
+    elif always_insecure or scheme == "http":
+        out["tls"] = {"insecure": True}
     if signal in CREDENTIALS and values.flag("kof", "basic_auth"):
         out["auth"] = values.made({"authenticator": f"basicauth/{signal}"}, "kof", "basic_auth")
     return values.made(out, *at)
