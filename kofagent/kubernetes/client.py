@@ -10,7 +10,7 @@ import asyncio
 import json
 import socket
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -159,8 +159,10 @@ class ApiClient:
 
     async def watch(self, resource: Resource, namespace: str = "", *, version: str, label_selector: str = "",
                     field_selector: str = "", seconds: float = 240, margin: float = 15,
-                    only_metadata: bool = False) -> AsyncGenerator[dict[str, Any], None]:
+                    only_metadata: bool = False,
+                    opened: Callable[[], None] | None = None) -> AsyncGenerator[dict[str, Any], None]:
         """The events of a watch from resource version `version` on: {"type": ..., "object": ...}, bookmarks among them.
+        `opened` is called once the server has agreed to it.
 
         Ends when the server ends it, which it does after `seconds`. Raises Gone (by status or in the stream), another ApiError,
         or Unreachable when the connection breaks or says nothing for `seconds` + `margin`.
@@ -177,6 +179,8 @@ class ApiClient:
                 async with asyncio.timeout(CONNECT_TIMEOUT):
                     body = await _body(response, 1 << 16)
                 raise _error(Answer(response.status, response.headers, body), "watch", str(resource), resource, namespace)
+            if opened is not None:
+                opened()
             async for line in _lines(response, seconds + margin, self.access.server):
                 event = _json(line)
                 if not isinstance(event, dict) or not isinstance(event.get("object"), dict):

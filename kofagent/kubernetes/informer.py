@@ -7,10 +7,10 @@
     await subscription.stop()
 
 The client must be started. Objects are cut down to the union of all subscribers' fields. They are kept packed (`store.py`): each
-look into the store gives a fresh copy, so a reader keeps what it needs of an object, not the object. Handlers are
-called in the event loop, must be quick and change no object; each sees a consistent history: an object is added before it is updated or deleted,
-and one that was replaced under the same name is deleted and added. What happened while the connection was away is told after
-the next list.
+look into the store gives a fresh copy, so a reader keeps what it needs of an object, not the object. Handlers are called in the
+event loop, must be quick and change no object; each sees a consistent history: an object is added before it is updated or
+deleted, and one that was replaced under the same name is deleted and added. What happened while the connection was away is told
+after the next list.
 """
 
 from __future__ import annotations

@@ -103,11 +103,10 @@ async def follow(client: ApiClient, query: Query, *, version: str = "", report: 
                     async for event in listing:
                         yield event
                         version = event.version
-                health.well()
             began, got = now(), 0
             watch = client.watch(query.resource, query.namespace, version=version, label_selector=query.label_selector,
                                  field_selector=query.field_selector, seconds=random.uniform(*timing.watch_seconds),
-                                 margin=timing.margin, only_metadata=only_metadata)
+                                 margin=timing.margin, only_metadata=only_metadata, opened=health.well)
             async with aclosing(watch) as events:
                 async for raw in events:
                     reached = str((raw["object"].get("metadata") or {}).get("resourceVersion") or "")
@@ -119,17 +118,17 @@ async def follow(client: ApiClient, query: Query, *, version: str = "", report: 
                         version = ""
                         break
                     if not got:
-                        health.well()
                         backoff.reset()
                     got += 1
                     version = reached
                     yield Event(raw["type"], raw["object"], version)
-            health.well()
             lasted = now() - began
             if not got and lasted < timing.first_wait:
                 # A server or proxy that ends every watch at once must not be asked in a tight loop.
                 await asyncio.sleep(backoff.next())
-            elif not got and lasted > timing.without_bookmark:
+                continue
+            backoff.reset()
+            if not got and lasted > timing.without_bookmark:
                 # API servers send bookmarks about every minute; one that waits for a version of before a restore sends nothing.
                 version = ""
         except Gone as error:
