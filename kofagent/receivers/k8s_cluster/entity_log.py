@@ -1,0 +1,128 @@
+"""Entity events as log records, and the queue that hands them on.
+
+The format is upstream's pkg/experimentalmetricmetadata: the scope has `otel.entity.event_as_log`, a record the attributes
+`otel.entity.id`, `otel.entity.event.type` (entity_state, entity_delete), `otel.entity.type`, `otel.entity.interval` (milliseconds)
+and `otel.entity.attributes`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+import time
+
+from kofagent.pipeline.component import Consumer, Context
+from kofagent.receivers.k8s_cluster.model import Entity
+from kofagent.telemetry.batch import Batch
+from kofagent.telemetry.refused import Refused
+from kofagent.telemetry.signal import Signal
+from kofagent.wire.attributes import encode_attributes
+from kofagent.wire.varint import length_delimited
+
+# message ScopeLogs {InstrumentationScope scope = 1; LogRecord log_records = 2;}
+# message InstrumentationScope {KeyValue attributes = 3;}   message ResourceLogs {ScopeLogs scope_logs = 2;}
+_SCOPE = length_delimited(1, encode_attributes([("otel.entity.event_as_log", True)], 3))
+_TIME = struct.Struct("<BQ").pack
+BATCH = 1000
+"""Records of one batch at most."""
+WAITING = 100_000
+"""Entities that wait to be sent at most; then the oldest are dropped, counted."""
+_GATHER = 0.2
+_RETRY = 5.0
+
+
+def state_record(entity: Entity, interval: float, time_ns: int) -> bytes:
+    """The body of a LogRecord that tells what an entity is like now."""
+    pairs = [("otel.entity.id", {entity.id_key: entity.id}), ("otel.entity.event.type", "entity_state"),
+             ("otel.entity.type", entity.type)]
+    if interval:
+        pairs.append(("otel.entity.interval", int(interval * 1000)))  # type: ignore[arg-type]
+    pairs.append(("otel.entity.attributes", entity.attributes))
+    # message LogRecord {fixed64 time_unix_nano = 1; repeated KeyValue attributes = 6;}
+    return _TIME(0x09, time_ns) + encode_attributes(pairs, 6)
+
+
+def delete_record(entity: Entity, time_ns: int) -> bytes:
+    """The body of a LogRecord that tells that an entity is gone."""
+    return _TIME(0x09, time_ns) + encode_attributes([
+        ("otel.entity.id", {entity.id_key: entity.id}), ("otel.entity.event.type", "entity_delete"),
+        ("otel.entity.type", entity.type)], 6)
+
+
+def request(records: list[bytes]) -> bytes:
+    """The body of an ExportLogsServiceRequest with these records."""
+    scope_logs = _SCOPE + b"".join([length_delimited(2, record) for record in records])
+    return length_delimited(1, length_delimited(2, scope_logs))
+
+
+class EntityQueue:
+    """Events on their way. Of an entity only the newest event waits: each tells the whole state."""
+
+    def __init__(self, context: Context, interval: float) -> None:
+        self.output: Consumer | None = None
+        self._context = context
+        self._interval = interval
+        self._waiting: dict[tuple[str, str], bytes] = {}
+        self._some = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._account = context.ledger.receiver(context.id, Signal.LOGS)
+
+    def state(self, entity: Entity) -> None:
+        """An entity is new or has changed."""
+        self._put(entity, state_record(entity, self._interval, time.time_ns()))
+
+    def delete(self, entity: Entity) -> None:
+        """An entity is gone."""
+        self._put(entity, delete_record(entity, time.time_ns()))
+
+    def _put(self, entity: Entity, record: bytes) -> None:
+        waiting = self._waiting
+        key = (entity.type, entity.id)
+        waiting.pop(key, None)
+        if len(waiting) >= WAITING:
+            del waiting[next(iter(waiting))]
+            self._context.ledger.dropped(self._context.id, Signal.LOGS, "queue_full", 1)
+        waiting[key] = record
+        self._some.set()
+
+    def start(self, output: Consumer) -> None:
+        """Begins to send."""
+        self.output = output
+        self._task = asyncio.create_task(self._run(), name=f"{self._context.id} entities")
+
+    async def stop(self) -> None:
+        """Ends; what waits is dropped, counted (all entities are told again after the next start)."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        if self._waiting:
+            self._context.ledger.dropped(self._context.id, Signal.LOGS, "shutdown", len(self._waiting))
+            self._waiting.clear()
+
+    async def _run(self) -> None:
+        while True:
+            await self._some.wait()
+            await asyncio.sleep(_GATHER)
+            self._some.clear()
+            while self._waiting:
+                await self._send(dict(list(self._waiting.items())[:BATCH]))
+
+    async def _send(self, records: dict[tuple[str, str], bytes]) -> None:
+        """Hands one batch on, or drops it, counted; a refusal that may pass leaves it waiting."""
+        assert self.output is not None
+        try:
+            await self.output.consume(Batch(Signal.LOGS, request(list(records.values())), len(records)))
+        except Refused as refused:
+            if not refused.permanent:
+                await asyncio.sleep(refused.retry_after or _RETRY)
+                return
+            self._account.refused(len(records))
+        except Exception:
+            self._context.log.exception("entity events could not be handed on")
+            self._context.ledger.dropped(self._context.id, Signal.LOGS, "internal_error", len(records))
+        else:
+            self._account.accepted(len(records))
+        for key, record in records.items():
+            if self._waiting.get(key) is record:
+                del self._waiting[key]

@@ -1,0 +1,44 @@
+"""Options of `k8s_cluster`, in upstream's spelling and with upstream's defaults."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from kofagent.config.base import Duration
+from kofagent.kubernetes.metric_options import AttributeToggle, MetricToggle, check_names
+from kofagent.kubernetes.options import ApiOptions
+from kofagent.receivers.k8s_cluster.catalog import CATALOG, RESOURCE_ATTRIBUTES
+
+
+class Config(ApiOptions):
+    """Options of k8s_cluster."""
+
+    collection_interval: Duration = Field(10.0, gt=0, description="Time between two sets of metrics.")
+    metadata_collection_interval: Duration = Field(300.0, ge=0, description="Time between two sets of entity events; 0: none.")
+    node_conditions_to_report: list[str] = Field(["Ready"], description="Node conditions sent as k8s.node.condition_<name>.")
+    allocatable_types_to_report: list[str] = Field([], description="Allocatable resources sent as k8s.node.allocatable_<name>.")
+    distribution: Literal["kubernetes", "openshift"] = Field("kubernetes", description="openshift adds OpenShift's quotas.")
+    metadata_exporters: list[str] = Field([], description="Exporters that take metadata; none does here.")
+    namespace: str = Field("", description="Only objects of this namespace (old spelling of namespaces).")
+    namespaces: list[str] = Field([], description="Only objects of these namespaces, no nodes and namespaces; empty: all.")
+    k8s_leader_elector: str | None = Field(None, description="Leader elector extension; the chart runs one instance instead.")
+    metrics: dict[str, MetricToggle] = Field({}, description="Metrics switched on or off by name.")
+    resource_attributes: dict[str, AttributeToggle] = Field({}, description="Resource attributes switched on or off by name.")
+
+    @field_validator("metrics")
+    @classmethod
+    def _known_metrics(cls, value: dict[str, MetricToggle]) -> dict[str, MetricToggle]:
+        check_names("metric", value, CATALOG)
+        return value
+
+    @field_validator("resource_attributes")
+    @classmethod
+    def _known_attributes(cls, value: dict[str, AttributeToggle]) -> dict[str, AttributeToggle]:
+        check_names("resource attribute", value, RESOURCE_ATTRIBUTES)
+        return value
+
+    def places(self) -> list[str]:
+        """The namespaces that are read; [""] for the whole cluster."""
+        return list(dict.fromkeys(self.namespaces)) or [self.namespace]
