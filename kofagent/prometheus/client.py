@@ -125,6 +125,10 @@ class Client:
                                     for name, values in self._options.proxy_connect_header.items()} or None
         return out
 
+    async def credentials(self) -> dict[str, str]:
+        """The headers that stay with the host they were meant for, as they are now. Raises FetchError."""
+        return {name: ", ".join(values) for name, values in (await self._private_headers()).items()}
+
     async def _private_headers(self) -> dict[str, list[str]]:
         """Headers that stay with the host they were meant for."""
         options = self._options

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any
 
+from kofagent.prometheus.allocation import Allocation
 from kofagent.prometheus.client import Client
 from kofagent.prometheus.config import ScrapeConfig
 from kofagent.prometheus.discovery.file import FileDiscovery
@@ -21,17 +23,16 @@ SYNC_S = 1.0
 """Discoveries may report many changes in a row; targets are rebuilt at most this often."""
 
 
-def unavailable_mechanisms(job: ScrapeConfig) -> list[str]:
-    """Keys of discovery mechanisms the job names and nobody here serves."""
-    return [*(["kubernetes_sd_configs"] if job.kubernetes_sd_configs else []), *job.other_sd_configs]
+Built = tuple[Group, list[Target], list[Dropped], list[str]]
+"""A group and what became of it."""
 
 
 class ScrapePool:
-    """One job. `superseded` is asked before a series of a target that is gone is ended."""
+    """One job. `superseded` is asked before a series of a gone target is ended; `allocation` says which targets are ours."""
 
     def __init__(self, job: ScrapeConfig, external: Mapping[str, str], emit: Emit, log: logging.Logger, *, user_agent: str,
                  initial_delay: float = 0.0, trim_suffixes: bool = False,
-                 superseded: Callable[[Series], bool] | None = None) -> None:
+                 superseded: Callable[[Series], bool] | None = None, allocation: Allocation | None = None) -> None:
         self.job = job
         self.name = job.job_name
         self._external = external
@@ -44,9 +45,12 @@ class ScrapePool:
         self._client = Client(job, user_agent)
         self._target_rules = target_rules(job)
         self._sample_rules = sample_rules(job)
+        self._allocation = allocation or Allocation()
         self._groups: dict[tuple[int, str], Group] = {}
+        self._built: dict[tuple[int, str], Built] = {}
         self._loops: dict[int, tuple[ScrapeLoop, asyncio.Task[None]]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._discoveries: set[asyncio.Task[None]] = set()
+        self._endings: set[asyncio.Task[None]] = set()
         self._sync_timer: asyncio.TimerHandle | None = None
         self._complaints: list[str] = []
         self.dropped: list[Dropped] = []
@@ -74,38 +78,63 @@ class ScrapePool:
         mechanisms += [FileDiscovery(config, self._log) for config in job.file_sd_configs]
         mechanisms += [HttpDiscovery(config, self._log, self._agent) for config in job.http_sd_configs]
         for i, mechanism in enumerate([*mechanisms, *more]):
-            self._spawn(mechanism.run(lambda groups, i=i: self._update(i, groups)))  # type: ignore[misc]
+            self._spawn(mechanism.run(lambda groups, i=i: self._update(i, groups)), self._discoveries)  # type: ignore[misc]
 
     async def stop(self, *, last_scrape: bool = False) -> None:
         """Ends everything without staleness markers: who stops may start again at once, as Prometheus sees it."""
         if self._sync_timer is not None:
             self._sync_timer.cancel()
             self._sync_timer = None
-        tasks = [*self._tasks, *[task for _, task in self._loops.values()]]
+        tasks = [*self._discoveries, *self._endings, *[task for _, task in self._loops.values()]]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         if last_scrape:
             await asyncio.gather(*[loop.scrape(round(time.time() * 1000)) for loop in self.loops])
         self._loops.clear()
-        self._tasks.clear()
         await self._client.stop()
 
-    def _spawn(self, work: object) -> None:
-        task: asyncio.Task[None] = asyncio.ensure_future(work)  # type: ignore[call-overload]
-        self._tasks.add(task)
+    async def retire(self) -> None:
+        """Ends a job that is configured no longer: its targets are gone, and series that nobody else writes are ended.
+
+        Returns when the last staleness marker is written, which is up to two intervals later.
+        """
+        if self._sync_timer is not None:
+            self._sync_timer.cancel()
+            self._sync_timer = None
+        loops, endings = list(self._loops.values()), list(self._endings)
+        self._loops.clear()
+        work = [*self._discoveries, *[task for _, task in loops]]
+        for task in work:
+            task.cancel()
+        await asyncio.gather(*work, return_exceptions=True)
+        try:
+            await asyncio.gather(*endings, *[loop.end(self._superseded) for loop, _ in loops if loop.scraped_once],
+                                 return_exceptions=True)
+        finally:
+            for task in endings:
+                task.cancel()
+            await self._client.stop()
+
+    def _spawn(self, work: Coroutine[Any, Any, None], tasks: set[asyncio.Task[None]]) -> None:
+        task = asyncio.ensure_future(work)
+        tasks.add(task)
         task.add_done_callback(self._finished)
 
     def _finished(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        self._discoveries.discard(task)
+        self._endings.discard(task)
         if not task.cancelled() and task.exception() is not None:
             self._log.error("job %s: %r", self.name, task.exception(), exc_info=task.exception())
 
     def _update(self, mechanism: int, groups: Sequence[Group]) -> None:
         first = not self._groups
+        mine = self._allocation.mine
         for group in groups:
-            if group.targets:
-                self._groups[mechanism, group.source] = group
+            targets = [target for target in group.targets if mine(target, group.labels)]
+            if targets:
+                kept = group if len(targets) == len(group.targets) else Group(group.source, targets, group.labels)
+                self._groups[mechanism, group.source] = kept
             else:
                 self._groups.pop((mechanism, group.source), None)
         if self._sync_timer is None:
@@ -113,7 +142,10 @@ class ScrapePool:
 
     def _sync(self) -> None:
         self._sync_timer = None
-        targets, self.dropped, problems = build_targets(self.job, self._target_rules, self._groups.values())
+        built = self._build()
+        targets = [target for _, found, _, _ in built for target in found]
+        self.dropped = [dropped for _, _, left_out, _ in built for dropped in left_out]
+        problems = [problem for _, _, _, wrong in built for problem in wrong]
         self.dropped_count = len(self.dropped)
         if self.job.keep_dropped_targets:
             del self.dropped[self.job.keep_dropped_targets:]
@@ -121,12 +153,14 @@ class ScrapePool:
             self._complaints = problems
             for problem in problems[:5]:
                 self._log.warning("job %s: %s", self.name, problem)
-        wanted = {target.hash: target for target in targets}
+        wanted: dict[int, Target] = {}
+        for target in targets:
+            wanted.setdefault(target.hash, target)
         for key in [key for key in self._loops if key not in wanted]:
             loop, task = self._loops.pop(key)
             task.cancel()
             if loop.scraped_once:
-                self._spawn(loop.end(self._superseded))
+                self._spawn(loop.end(self._superseded), self._endings)
         limit = self.job.target_limit
         error = (f"target_limit exceeded (number of targets: {len(wanted)}, limit: {limit})" if limit and len(wanted) > limit
                  else "")
@@ -140,6 +174,16 @@ class ScrapePool:
                               log=self._log, trim_suffixes=self._trim)
             loop.forced_error = error
             self._loops[key] = loop, asyncio.ensure_future(self._keep(loop))
+
+    def _build(self) -> list[Built]:
+        """Targets of all groups; a group that did not change is not relabelled again."""
+        built = {}
+        for key, group in self._groups.items():
+            known = self._built.get(key)
+            built[key] = known if known is not None and known[0] is group else (
+                group, *build_targets(self.job, self._target_rules, [group]))
+        self._built = built
+        return list(built.values())
 
     async def _keep(self, loop: ScrapeLoop) -> None:
         """Runs a loop; an error nobody foresaw is logged and must not end the target."""

@@ -108,12 +108,19 @@ def _url(job: ScrapeConfig, labels: Labels) -> str:
 
 
 class Dropped:
-    """A target that relabelling left out, kept to be shown."""
+    """A target that relabelling left out, kept to be shown. Its labels are put together when somebody asks."""
 
-    __slots__ = ("discovered",)
+    __slots__ = ("_group", "_job", "_target")
 
-    def __init__(self, discovered: Labels) -> None:
-        self.discovered = discovered
+    def __init__(self, job: ScrapeConfig, target: Mapping[str, str], group: Mapping[str, str]) -> None:
+        self._job = job
+        self._target = target
+        self._group = group
+
+    @property
+    def discovered(self) -> Labels:
+        """The labels before relabelling."""
+        return discovered_labels(self._job, self._target, self._group)
 
 
 def discovered_labels(job: ScrapeConfig, target: Mapping[str, str], group: Mapping[str, str]) -> Labels:
@@ -141,7 +148,7 @@ def build_targets(job: ScrapeConfig, rules: Rules, groups: Iterable[Group]) -> t
             labels = dict(discovered)
             try:
                 if not rules(labels):
-                    dropped.append(Dropped(discovered))
+                    dropped.append(Dropped(job, found, group.labels))
                     continue
                 target = Target(job, _complete(labels), discovered)
             except ValueError as error:

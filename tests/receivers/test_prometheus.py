@@ -332,8 +332,8 @@ async def test_a_target_that_comes_back_under_the_same_labels_is_not_ended(tmp_p
             await sink.wait_for(lambda s: 1.0 in values(s, "a"))
             file.write_text(f"- targets: ['{address}']\n  labels: {{__param_a: '2'}}\n")
             await eventually(lambda: any(r.query.get("a") == "2" for r in page.requests))
-            await eventually(lambda: not receiver.pools["j"]._tasks or len(receiver.pools["j"]._tasks) == 1)
-            await asyncio.wait_for(eventually(lambda: len(receiver.pools["j"]._tasks) == 1), 5)
+            await eventually(lambda: not receiver.pools["j"]._endings)
+            await asyncio.wait_for(eventually(lambda: not receiver.pools["j"]._endings), 5)
     assert not any(stale(v) for _, v, _ in samples(sink))
 
 
@@ -436,11 +436,14 @@ async def test_the_api() -> None:
         await second.stop()
 
 
-async def test_kubernetes_jobs_start_and_say_that_they_find_nothing(caplog: pytest.LogCaptureFixture) -> None:
+async def test_kubernetes_jobs_outside_a_cluster_say_so_and_the_others_go_on(
+        monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     host = FakeHost()
-    async with running({"kubernetes_sd_configs": [{"role": "pod"}]}, host):
-        assert host.statuses["receivers/prometheus"] == "jobs without a working discovery: j"
-        assert "needs a Kubernetes API" in caplog.text
+    async with serve(Page()) as address, running({"kubernetes_sd_configs": [{"role": "pod"}], **static(address)}, host) as (_, sink):
+        await sink.wait_for(lambda s: 1.0 in values(s, "up"))
+        assert "job j: role pod: not in a Kubernetes cluster" in str(host.statuses["receivers/prometheus"])
+        assert "--kubeconfig" in caplog.text
 
 
 @pytest.mark.parametrize(("options", "says"), [

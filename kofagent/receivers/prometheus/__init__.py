@@ -5,30 +5,30 @@ is all or nothing, a failed one is `up 0` with its reason at `/api/v1/targets` a
 staleness marker. A scrape nobody takes is dropped and counted (`refused: ...`, `backlog`).
 
 Spec: prometheus.io/docs/prometheus/latest/configuration/configuration (scrape_config), receiver/prometheusreceiver of the
-OpenTelemetry Collector. Not here: the protobuf format and with it native histograms; discovery other than static, file and
-HTTP reports at start that its job finds nothing.
+OpenTelemetry Collector. Not here: the protobuf format and with it native histograms; discovery other than static, file, HTTP and
+Kubernetes reports at start that its job finds nothing. Own blocks: `monitors` (ServiceMonitors and the like become jobs) and
+`allocation` (which agent scrapes which target); see kofagent.prometheus.monitors and kofagent.prometheus.allocation.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import Counter
 from typing import Any
 
 from pydantic import AliasChoices, Field, field_validator, model_validator
 
-from kofagent import __version__
 from kofagent.config.base import ComponentConfig, Duration
 from kofagent.config.blocks import HttpServerBlock
 from kofagent.pipeline.component import Component, Consumer, Context, Receiver
 from kofagent.prometheus.config import PrometheusConfig
-from kofagent.prometheus.pool import ScrapePool, unavailable_mechanisms
+from kofagent.prometheus.monitors.options import AllocationBlock, MonitorsBlock
+from kofagent.prometheus.pool import ScrapePool
 from kofagent.prometheus.target import Target
 from kofagent.receivers.prometheus.api import ApiServer
+from kofagent.receivers.prometheus.pools import Pools
 from kofagent.telemetry.batch import MetricBatch
 from kofagent.telemetry.refused import Refused
-from kofagent.telemetry.series import Series
 from kofagent.telemetry.signal import Signal
 
 OUTSTANDING = 16
@@ -61,7 +61,9 @@ class Config(ComponentConfig):
     api_server: ApiServerBlock = Field(
         ApiServerBlock(), description="Prometheus' API about targets.",
         validation_alias=AliasChoices("api_server", "prometheus_api_server"))
-    target_allocator: dict[str, Any] | None = Field(None, description="Accepted with a warning: it is not needed.")
+    monitors: MonitorsBlock = Field(MonitorsBlock(), description="Scrape what ServiceMonitors and the like ask for.")
+    allocation: AllocationBlock = Field(AllocationBlock(), description="Which part of all targets this agent scrapes.")
+    target_allocator: dict[str, Any] | None = Field(None, description="Accepted with a warning: monitors does its work.")
     trim_metric_suffixes: bool = Field(False, description="Remove type and unit from names in OTLP.")
     use_start_time_metric: bool = Field(False, description="Accepted for compatibility; removed upstream.")
     start_time_metric_regex: str = Field("", description="Accepted for compatibility; removed upstream.")
@@ -80,8 +82,9 @@ class Config(ComponentConfig):
 
     @model_validator(mode="after")
     def _has_jobs(self) -> Config:
-        if not self.config.scrape_configs and not self.config.scrape_config_files and self.target_allocator is None:
-            raise ValueError("there is nothing to scrape; write config.scrape_configs")
+        jobs = self.config.scrape_configs or self.config.scrape_config_files or self.monitors.enabled
+        if not jobs and self.target_allocator is None:
+            raise ValueError("there is nothing to scrape; write config.scrape_configs or set monitors.enabled")
         return self
 
 
@@ -99,31 +102,29 @@ class PrometheusReceiver(Receiver):
         self._tasks: set[asyncio.Task[None]] = set()
         self._complained: dict[str, float] = {}
         self._api: ApiServer | None = None
-        agent = f"kofagent/{__version__}"
-        external = config.config.global_.external_labels
-        self.pools: dict[str, ScrapePool] = {}
-        for job in config.config.jobs():
-            if config.report_extra_scrape_metrics:
-                job.extra_scrape_metrics = True
-            self.pools[job.job_name] = ScrapePool(job, external, self._emit, context.log, user_agent=agent,
-                                                  initial_delay=config.initial_scrape_offset,
-                                                  trim_suffixes=config.trim_metric_suffixes, superseded=self._superseded)
+        self._pools: Pools | None = None
+
+    @property
+    def pools(self) -> dict[str, ScrapePool]:
+        """The jobs that are scraped now; empty before `start`."""
+        return self._pools.by_name if self._pools is not None else {}
 
     async def start(self) -> None:
         """Binds the API server, then starts discovery and scraping."""
         self._consumer: Consumer = self.outputs[Signal.METRICS]
+        pools = self._pools = Pools(self.config, self.context, self._emit)
         if self.config.api_server.enabled:
             self._api = ApiServer(self.config.api_server.server_config, self.config.api_server.max_connections, self.config.config,
-                                  self.pools, self.context)
+                                  pools.by_name, self.context)
             await self._api.start()
-        self._warn_about_options(self.context.log)
-        for pool in self.pools.values():
-            await pool.start()
+        if self.config.target_allocator is not None:
+            self.context.log.warning("target_allocator is not asked: write config.scrape_configs, or set monitors.enabled")
+        await pools.start()
 
     async def stop(self) -> None:
         """Stops scraping, then waits a moment for scrapes that are on their way to an owner."""
-        for pool in self.pools.values():
-            await pool.stop(last_scrape=self.config.scrape_on_shutdown)
+        if self._pools is not None:
+            await self._pools.stop()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=5)
         for task in list(self._tasks):
@@ -132,27 +133,6 @@ class PrometheusReceiver(Receiver):
         if self._api is not None:
             await self._api.stop()
             self._api = None
-
-    def _superseded(self, series: Series) -> bool:
-        return any(pool.owns(series) for pool in self.pools.values())
-
-    def _warn_about_options(self, log: logging.Logger) -> None:
-        if self.config.target_allocator is not None:
-            log.warning("target_allocator is not needed and not asked: write the jobs in config.scrape_configs")
-        idle = []
-        for name, pool in self.pools.items():
-            missing = unavailable_mechanisms(pool.job)
-            if missing:
-                idle.append(name)
-                kubernetes = "kubernetes_sd_configs" in missing
-                log.warning("job %s: %s %s; this job discovers nothing by it", name, ", ".join(missing),
-                            "needs a Kubernetes API and comes with the cluster release" if kubernetes else "is not supported")
-            job = pool.job
-            if job.scrape_native_histograms or job.convert_classic_histograms_to_nhcb:
-                log.warning("job %s: native histograms are not scraped; classic histograms are", name)
-            if any(rule.target_label == "__name__" for rule in job.metric_relabel_configs):
-                log.info("job %s: a metric that metric_relabel_configs rename loses its type and unit in OTLP", name)
-        self.context.report(f"jobs without a working discovery: {', '.join(idle)}" if idle else None)
 
     def _emit(self, target: Target, batch: MetricBatch) -> None:
         """Gives a scrape to the pipelines in a task of its own, so that no timer waits for a backend."""

@@ -1,0 +1,211 @@
+"""Follows the monitors of a cluster and tells which scrape jobs they come to, all of them each time something changed.
+
+A monitor, or an endpoint of one, that cannot be used is told once by name and left out; the others go on. Kinds whose CRD is
+not installed are looked for again every minute.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+from pydantic import ValidationError
+
+from kofagent.kubernetes.client import ApiClient
+from kofagent.kubernetes.errors import ApiError, NotFound
+from kofagent.kubernetes.informer import Subscription, subscribe
+from kofagent.kubernetes.resources import NAMESPACES, PODMONITORS, PROBES, SCRAPECONFIGS, SERVICEMONITORS, Resource
+from kofagent.prometheus.config import GlobalConfig, ScrapeConfig
+from kofagent.prometheus.discovery.kubernetes.discovery import QUICK_S, SLOW_S, Report, Select
+from kofagent.prometheus.discovery.kubernetes.labels import Object, identity, metadata
+from kofagent.prometheus.monitors.job import Data, Job, Resolve, Settings, Unusable, matches
+from kofagent.prometheus.monitors.options import Kind, MonitorsBlock
+from kofagent.prometheus.monitors.podmonitor import pod_monitor_jobs
+from kofagent.prometheus.monitors.probe import probe_job
+from kofagent.prometheus.monitors.scrapeconfig import scrape_config_job
+from kofagent.prometheus.monitors.secrets import Pending, Secrets
+from kofagent.prometheus.monitors.servicemonitor import service_monitor_jobs
+
+CRD_S = 60.0
+RESOURCES: dict[Kind, Resource] = {"ServiceMonitor": SERVICEMONITORS, "PodMonitor": PODMONITORS, "Probe": PROBES,
+                                   "ScrapeConfig": SCRAPECONFIGS}
+_FIELDS = ("spec", "metadata.labels")
+Translate = Callable[[Resolve, Settings], Job]
+
+
+class Wanted:
+    """A job that monitors ask for. Equal data are equal jobs."""
+
+    __slots__ = ("config", "data", "select")
+
+    def __init__(self, config: ScrapeConfig, data: Data, select: Select | None) -> None:
+        self.config = config
+        self.data = data
+        self.select = select
+
+
+class Monitors:
+    """Calls `update` with all jobs by name, first when everything was read once. `connect` gives a client or raises StartError."""
+
+    def __init__(self, block: MonitorsBlock, defaults: GlobalConfig, connect: Callable[[], ApiClient], log: logging.Logger,
+                 report: Report, update: Callable[[Mapping[str, Wanted]], None], *, slow: float = SLOW_S,
+                 retry: float = CRD_S) -> None:
+        self._block = block
+        self._settings = block.settings()
+        interval = block.scrape_interval or defaults.scrape_interval
+        self._defaults = defaults.model_copy(update={"scrape_interval": interval})
+        self._connect = connect
+        self._log = log
+        self._report = report
+        self._update = update
+        self._slow = slow
+        self._retry = retry
+        self._objects: list[tuple[Kind, Subscription]] = []
+        self._namespaces: Subscription | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._wake = asyncio.Event()
+        self._complaints: dict[str, str] = {}
+        self._known: dict[str, Wanted] = {}
+
+    async def run(self) -> None:
+        """Until it is cancelled. Raises StartError when there is no API server to ask."""
+        client = self._connect()
+        await client.start()
+        secrets = Secrets(client, self._log, self._report, self._wake.set, self._retry / 2)
+        try:
+            if self._block.namespace_selector.match_labels or self._block.namespace_selector.match_expressions:
+                self._namespaces = self._subscribe(client, NAMESPACES, "", ("metadata.labels",))
+                await self._namespaces.synced.wait()
+            ready = [asyncio.Event() for _ in self._block.kinds]
+            self._tasks = [asyncio.ensure_future(self._follow_kind(client, kind, done))
+                           for kind, done in zip(self._block.kinds, ready, strict=True)]
+            for done in ready:
+                await done.wait()
+            await self._follow(secrets)
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await secrets.forget_but(())
+            subscriptions = [subscription for _, subscription in self._objects] + ([self._namespaces] if self._namespaces else [])
+            await asyncio.gather(*[subscription.stop() for subscription in subscriptions], return_exceptions=True)
+            await client.stop()
+
+    async def _follow_kind(self, client: ApiClient, kind: Kind, done: asyncio.Event) -> None:
+        resource = RESOURCES[kind]
+        told = False
+        while not await self._is_served(client, resource):
+            if not told:
+                self._log.info("the CRD of %s is not installed; looking again every %g s", kind, self._retry)
+                told = True
+            done.set()
+            await asyncio.sleep(self._retry)
+        for namespace in self._block.namespaces or [""]:
+            self._objects.append((kind, self._subscribe(client, resource, namespace, _FIELDS, done)))
+        for _, subscription in [pair for pair in self._objects if pair[0] == kind]:
+            await subscription.synced.wait()
+        done.set()
+        self._wake.set()
+
+    async def _is_served(self, client: ApiClient, resource: Resource) -> bool:
+        try:
+            found = await client.get(f"/apis/{resource.api_version}")
+            return any(entry.get("name") == resource.plural for entry in found.get("resources") or ())
+        except NotFound:
+            return False
+        except (ApiError, AttributeError):
+            return True  # The watch will say what is wrong.
+
+    def _subscribe(self, client: ApiClient, resource: Resource, namespace: str, fields: tuple[str, ...],
+                   done: asyncio.Event | None = None) -> Subscription:
+        def told(error: str | None) -> None:
+            self._report(f"{resource}{f' in {namespace}' if namespace else ''}", error)
+            if error is not None and done is not None:
+                done.set()
+
+        wake = self._wake
+        return subscribe(client, resource, namespace=namespace, fields=fields, on_add=lambda _: wake.set(),
+                         on_update=lambda _, __: wake.set(), on_delete=lambda _: wake.set(), report=told)
+
+    async def _follow(self, secrets: Secrets) -> None:
+        loop = asyncio.get_running_loop()
+        wait = QUICK_S
+        while True:
+            self._wake.clear()
+            secrets.asked = set()
+            self._update(self._translate(secrets))
+            await secrets.forget_but(secrets.asked)
+            flushed = loop.time()
+            await self._wake.wait()
+            wait = QUICK_S if loop.time() - flushed > self._slow else min(wait * 2, self._slow)
+            await asyncio.sleep(wait)
+
+    def _translate(self, secrets: Resolve) -> dict[str, Wanted]:
+        wanted: dict[str, Wanted] = {}
+        complaints: dict[str, str] = {}
+        for name, translate in self._each():
+            try:
+                data, select = translate(secrets, self._settings)
+                wanted[name] = self._wanted(name, data, select)
+            except Pending:
+                # A value is on its way; what the job was stays until then.
+                if name in self._known:
+                    wanted[name] = self._known[name]
+            except (Unusable, KeyError, TypeError, AttributeError, ValueError) as error:
+                complaints[name] = str(error) if isinstance(error, Unusable | ValueError) else "its spec is not as its CRD says"
+        for name, why in complaints.items():
+            if self._complaints.get(name) != why:
+                self._log.error("%s is left out: %s", name, why)
+        for name in set(self._complaints) | set(complaints):
+            self._report(name, complaints.get(name))
+        self._complaints, self._known = complaints, wanted
+        return wanted
+
+    def _wanted(self, name: str, data: Data, select: Select | None) -> Wanted:
+        known = self._known.get(name)
+        if known is not None and known.data == data:
+            return known
+        try:
+            config = ScrapeConfig.model_validate(data)
+            config.inherit(self._defaults)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+            place = ".".join(str(part) for part in first["loc"])
+            raise Unusable(f"{place + ': ' if place else ''}{first['msg'].removeprefix('Value error, ')}") from None
+        return Wanted(config, data, select)
+
+    def _each(self) -> Iterator[tuple[str, Translate]]:
+        """Every job that selected objects ask for: its name, and how it is made."""
+        for kind, subscription in self._objects:
+            selectors = self._block.selectors(kind)
+            for monitor in list(subscription.store.values()):
+                labels = metadata(monitor).get("labels") or {}
+                if not self._in_scope(identity(monitor)[0]) or not all(matches(selector, labels) for selector in selectors):
+                    continue
+                yield from _jobs(kind, monitor)
+
+    def _in_scope(self, namespace: str) -> bool:
+        if namespace in self._block.deny_namespaces:
+            return False
+        if self._namespaces is None:
+            return True
+        found = self._namespaces.get("", namespace)
+        return found is not None and matches(self._block.namespace_selector.plain(), metadata(found).get("labels") or {})
+
+
+def _jobs(kind: Kind, monitor: Object) -> Iterator[tuple[str, Translate]]:
+    namespace, name = identity(monitor)
+    spec: Mapping[str, Any] = monitor.get("spec") or {}
+    if kind == "ServiceMonitor":
+        for i in range(len(spec.get("endpoints") or ())):
+            yield f"serviceMonitor/{namespace}/{name}/{i}", partial(service_monitor_jobs, monitor, i)
+    elif kind == "PodMonitor":
+        for i in range(len(spec.get("podMetricsEndpoints") or ())):
+            yield f"podMonitor/{namespace}/{name}/{i}", partial(pod_monitor_jobs, monitor, i)
+    elif kind == "Probe":
+        yield f"probe/{namespace}/{name}", partial(probe_job, monitor)
+    else:
+        yield f"scrapeConfig/{namespace}/{name}", partial(scrape_config_job, monitor)

@@ -1,0 +1,143 @@
+"""The jobs of the receiver: those of its configuration, and those that monitors ask for, which come and go."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from kofagent import __version__
+from kofagent.kubernetes.client import shared
+from kofagent.kubernetes.options import ApiOptions
+from kofagent.pipeline.component import Context, StartError
+from kofagent.prometheus.config import ScrapeConfig
+from kofagent.prometheus.discovery.group import Discovery
+from kofagent.prometheus.discovery.kubernetes.connect import connector
+from kofagent.prometheus.discovery.kubernetes.discovery import KubernetesDiscovery, Select, describe
+from kofagent.prometheus.monitors.watch import Monitors, Wanted
+from kofagent.prometheus.pool import ScrapePool
+from kofagent.prometheus.scrape import Emit
+from kofagent.telemetry.series import Series
+
+AGENT = f"kofagent/{__version__}"
+
+
+class Pools:
+    """All scrape pools by the name of their job. What does not work is the component's status, sentence by sentence."""
+
+    def __init__(self, config: Any, context: Context, emit: Emit) -> None:
+        self._config = config
+        self._context = context
+        self._emit = emit
+        self._allocation = config.allocation.allocation()
+        self._wanted: dict[str, Wanted] = {}
+        self._running: dict[str, Wanted] = {}
+        self._changed = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._problems: dict[str, str] = {}
+        self.by_name: dict[str, ScrapePool] = {}
+        for job in config.config.jobs():
+            if config.report_extra_scrape_metrics:
+                job.extra_scrape_metrics = True
+            self.by_name[job.job_name] = self._pool(job)
+
+    async def start(self) -> None:
+        """Starts the jobs of the configuration, and to read monitors."""
+        self._context.report(describe(self._problems))
+        for pool in list(self.by_name.values()):
+            self._warn(pool.job)
+            await pool.start(self._discoveries(pool.job))
+        block = self._config.monitors
+        if block.enabled:
+            monitors = Monitors(block, self._config.config.global_, lambda: shared(self._context.host, ApiOptions()),
+                                self._context.log, self.report, self._want)
+            self._spawn(self._read(monitors))
+            self._spawn(self._follow())
+
+    async def stop(self) -> None:
+        """Ends all jobs, without staleness markers."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for pool in list(self.by_name.values()):
+            await pool.stop(last_scrape=self._config.scrape_on_shutdown)
+
+    def owns(self, series: Series) -> bool:
+        """Whether a target that is scraped now writes a series with these labels."""
+        return any(pool.owns(series) for pool in self.by_name.values())
+
+    def report(self, what: str, why: str | None) -> None:
+        """Notes what does not work, or works again, and sets the component's status."""
+        before = dict(self._problems)
+        if why is None:
+            self._problems.pop(what, None)
+        else:
+            self._problems[what] = why
+        if before != self._problems:
+            self._context.report(describe(self._problems))
+
+    def _pool(self, job: ScrapeConfig) -> ScrapePool:
+        config = self._config
+        return ScrapePool(job, config.config.global_.external_labels, self._emit, self._context.log, user_agent=AGENT,
+                          initial_delay=config.initial_scrape_offset, trim_suffixes=config.trim_metric_suffixes,
+                          superseded=self.owns, allocation=self._allocation)
+
+    def _discoveries(self, job: ScrapeConfig, select: Select | None = None) -> list[Discovery]:
+        # Jobs of monitors choose from watches of the whole cluster, so that a hundred of them cost one watch.
+        shared_watch = [""] if select is not None and not self._config.monitors.namespaces else None
+        return [KubernetesDiscovery(entry, connector(entry, self._context.host, AGENT), self._context.log,
+                                    lambda what, why: self.report(f"job {job.job_name}: {what}", why), allocation=self._allocation,
+                                    select=select, namespaces=shared_watch) for entry in job.kubernetes_sd_configs]
+
+    def _warn(self, job: ScrapeConfig) -> None:
+        log, name = self._context.log, job.job_name
+        if job.other_sd_configs:
+            missing = ", ".join(job.other_sd_configs)
+            log.warning("job %s: %s is not supported; this job discovers nothing by it", name, missing)
+            self.report(f"job {name}", f"{missing} is not supported")
+        if job.scrape_native_histograms or job.convert_classic_histograms_to_nhcb:
+            log.warning("job %s: native histograms are not scraped; classic histograms are", name)
+        if any(rule.target_label == "__name__" for rule in job.metric_relabel_configs):
+            log.info("job %s: a metric that metric_relabel_configs rename loses its type and unit in OTLP", name)
+
+    # jobs of monitors
+
+    async def _read(self, monitors: Monitors) -> None:
+        try:
+            await monitors.run()
+        except StartError as error:
+            self._context.log.error("monitors: %s", error)
+            self.report("monitors", str(error))
+
+    def _want(self, wanted: Mapping[str, Wanted]) -> None:
+        self._wanted = dict(wanted)
+        self._changed.set()
+
+    async def _follow(self) -> None:
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            for name in [name for name, running in self._running.items() if self._wanted.get(name) is not running]:
+                del self._running[name]
+                self._spawn(self.by_name.pop(name).retire())
+                if name not in self._wanted:
+                    self._context.log.info("job %s is not asked for any more", name)
+            for name, wanted in list(self._wanted.items()):
+                if name in self.by_name:
+                    if name not in self._running:
+                        self.report(f"job {name}", "a monitor has the name of a configured job and is left out")
+                    continue
+                self._running[name] = wanted
+                pool = self.by_name[name] = self._pool(wanted.config)
+                await pool.start(self._discoveries(wanted.config, wanted.select))
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self._context.log.error("monitors: %r", task.exception(), exc_info=task.exception())
+            self.report("monitors", "a fault, see the log")
