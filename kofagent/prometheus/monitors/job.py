@@ -242,13 +242,13 @@ def matches(selector: Spec, labels: Mapping[str, str]) -> bool:
 
 
 def selector_text(selector: Spec) -> str:
-    """A `LabelSelector` as the text of a label selector."""
-    parts = [f"{key}={value}" for key, value in sorted((selector.get("matchLabels") or {}).items())]
+    """A `LabelSelector` as the text of a label selector, ordered by label."""
+    parts = [(key, f"{key}={value}") for key, value in (selector.get("matchLabels") or {}).items()]
     for entry in selector.get("matchExpressions") or ():
         key, values = entry.get("key") or "", ",".join(sorted(entry.get("values") or ()))
-        parts.append({"In": f"{key} in ({values})", "NotIn": f"{key} notin ({values})", "Exists": key,
-                      "DoesNotExist": f"!{key}"}.get(entry.get("operator") or "", key))
-    return ",".join(parts)
+        parts.append((key, {"In": f"{key} in ({values})", "NotIn": f"{key} notin ({values})", "Exists": key,
+                            "DoesNotExist": f"!{key}"}.get(entry.get("operator") or "", key)))
+    return ",".join(text for _, text in sorted(parts, key=lambda part: part[0]))
 
 
 def copy_label(source: str, target: str) -> Rule:
