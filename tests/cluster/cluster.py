@@ -175,11 +175,12 @@ class Cluster:
         self.processes.start("kwok", command)
         nodes, pods = self.options["fake_nodes"], self.options["fake_pods"]
         self.namespace(FAKE_NAMESPACE)
-        fakes.create(self.api, nodes, pods, FAKE_NAMESPACE, self.say)
+        fakes.create_nodes(self.api, nodes)
         self._wait("kwok", lambda: self._fake_nodes_ready() >= nodes, 120)
         self.say(f"{nodes} fake nodes Ready")
         if pods:
-            self._wait("kwok", lambda: fakes.count(self.api, FAKE_NAMESPACE)[1] >= pods, 120 + pods / 10)
+            fakes.create_pods(self.api, pods, FAKE_NAMESPACE)
+            self._wait("kwok", lambda: fakes.running(self.api, FAKE_NAMESPACE) >= pods, 120 + pods / 10)
             self.say(f"{pods} fake pods Running")
 
     def down(self, *, keep_logs: bool = False) -> None:
@@ -322,12 +323,12 @@ class Cluster:
 
     def restart(self, name: str) -> None:
         """Restarts a program (kube-apiserver, kubelet, ...) and waits for it."""
-        self.processes.restart(name)
-        self._ready_again(name)
+        self.stop(name)
+        self.resume(name)
 
     def stop(self, name: str) -> None:
-        """Stops a program; `resume` starts it again."""
-        self.processes.stop(name)
+        """Stops a program; `resume` starts it again. An API server with open watches would take a minute: it gets 3 s."""
+        self.processes.stop(name, seconds=3 if name == "kube-apiserver" else 20)
 
     def resume(self, name: str) -> None:
         """Starts a stopped program again and waits for it."""
@@ -418,7 +419,7 @@ class Cluster:
                 last = condition()
                 if last:
                     return last
-            except (OSError, ValueError, ApiError) as error:
+            except (OSError, ValueError, KeyError, IndexError, ApiError) as error:
                 last = error
             dead = self.processes.pid(name) is None
             if dead or time.monotonic() > deadline:

@@ -96,7 +96,7 @@ class ControlPlane:
         return [program("kube-controller-manager"), *self._client(kubeconfig, "controllers"), "--use-service-account-credentials",
                 f"--service-account-private-key-file={self.keys.key('sa')}", f"--root-ca-file={self.keys.cert('ca')}",
                 "--controllers=*,-nodeipam,-route,-service-lb-controller", "--kube-api-qps=500", "--kube-api-burst=1000",
-                "--concurrent-replicaset-syncs=20", "--concurrent-deployment-syncs=20"]
+                f"--flex-volume-plugin-dir={self.folder}/volume-plugins", "--concurrent-replicaset-syncs=20", "--concurrent-deployment-syncs=20"]
 
     def scheduler(self, kubeconfig: Path) -> list[str]:
         """The scheduler."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,8 @@ def stages() -> str:
 def command(folder: Path, kubeconfig: Path) -> tuple[list[str], int]:
     """kwok for the nodes that carry its annotation; with its port."""
     options = {"apiVersion": "config.kwok.x-k8s.io/v1alpha1", "kind": "KwokConfiguration",
-               "options": {"podPlayStageParallelism": 16, "nodePlayStageParallelism": 8}}
+               "options": {"podPlayStageParallelism": 16, "nodePlayStageParallelism": 8, "nodeLeaseParallelism": 4,
+                           "podsOnNodeSyncParallelism": 4, "enablePodsOnNodeSyncListPager": False}}
     config = folder / "kwok.yaml"
     config.write_text(stages() + "\n---\n" + json.dumps(options) + "\n")
     port = free_port()
@@ -72,18 +73,17 @@ def deployments(pods: int, namespace: str) -> Iterator[dict[str, Any]]:
                "spec": {"replicas": replicas, "selector": {"matchLabels": {"app": app}}, "template": template(app)}}
 
 
-def count(api: Api, namespace: str) -> tuple[int, int]:
-    """How many fake pods there are and how many of them run."""
-    pods = api.get(f"/api/v1/namespaces/{namespace}/pods?resourceVersion=0")["items"]
-    return len(pods), sum(pod["status"].get("phase") == "Running" and bool(pod["status"].get("podIP")) for pod in pods)
+def running(api: Api, namespace: str) -> int:
+    """How many fake pods run; asked of their Deployments, because thousands of pods take seconds to read."""
+    found = api.get(f"/apis/apps/v1/namespaces/{namespace}/deployments?resourceVersion=0")["items"]
+    return sum(deployment["status"].get("readyReplicas", 0) for deployment in found)
 
 
-def create(api: Api, nodes: int, pods: int, namespace: str, say: Callable[[str], None]) -> None:
-    """Creates nodes, then Deployments (the real controllers and scheduler make their pods)."""
+def create_nodes(api: Api, nodes: int) -> None:
+    """Creates the nodes."""
     api.create_all("/api/v1/nodes", (node(n) for n in range(nodes)))
-    say(f"{nodes} fake nodes created")
-    made = api.create_all(f"/apis/apps/v1/namespaces/{namespace}/deployments", deployments(pods, namespace), threads=4)
-    if made:
-        say(f"{made} Deployments with {pods} fake pods created")
 
 
+def create_pods(api: Api, pods: int, namespace: str) -> None:
+    """Creates Deployments; the real controllers and scheduler make their pods."""
+    api.create_all(f"/apis/apps/v1/namespaces/{namespace}/deployments", deployments(pods, namespace), threads=4)

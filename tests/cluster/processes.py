@@ -31,12 +31,6 @@ class Processes:
                                                 "started": start_time(child.pid)}
         self._record.save()
 
-    def restart(self, name: str) -> None:
-        """Stops a program politely and starts it with the same command."""
-        entry = self._record.data["processes"][name]
-        self.stop(name)
-        self.start(name, entry["command"], entry["env"])
-
     def resume(self, name: str) -> None:
         """Starts a stopped program again."""
         entry = self._record.data["processes"][name]

@@ -17,7 +17,7 @@ from typing import Any
 
 from tests.support import servers
 
-REGISTRY = servers.ROOT.parent / "clusters"
+REGISTRY = Path(os.environ.get("KOFAGENT_CLUSTERS", servers.ROOT.parent / "clusters"))
 
 
 def boot_id() -> str:

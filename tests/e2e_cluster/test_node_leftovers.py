@@ -1,0 +1,71 @@
+"""A real node that comes and goes leaves the machine as it was: also when everything in it was killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster import Cluster, host, images
+from tests.cluster.node import obstacles
+from tests.cluster.record import start_time
+
+pytestmark = [pytest.mark.server("kubelet"), pytest.mark.server("kube-apiserver"), pytest.mark.server("etcd"), pytest.mark.server("kubectl"),
+              pytest.mark.server("kube-scheduler"), pytest.mark.server("kube-controller-manager"), pytest.mark.server("containerd"),
+              pytest.mark.skipif(bool(obstacles()), reason="; ".join(obstacles()))]
+
+POD: dict[str, Any] = {
+    "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "sleeper", "namespace": "default", "labels": {"app": "sleeper"}},
+    "spec": {"containers": [{"name": "c", "image": images.BUSYBOX, "imagePullPolicy": "Never", "command": ["sleep", "1000"],
+                             "ports": [{"containerPort": 8080, "hostPort": 18080, "hostIP": "127.0.0.1"}]}]}}
+
+
+def container_processes() -> set[int]:
+    """Processes in a kubelet's or containerd's cgroups, and shims."""
+    found = set()
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            groups, words = (entry / "cgroup").read_text(), (entry / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if (b"containerd-shim" in words[0] or "/kubepods" in groups) and start_time(int(entry.name)) is not None:
+            found.add(int(entry.name))
+    return found
+
+
+def test_a_node_comes_and_goes_twice(tmp_path: Path) -> None:
+    before, running = host.snapshot(), container_processes()
+    folder = tmp_path / "c"
+    for killed in (False, True):
+        cluster = Cluster(folder, kubelet=True)
+        cluster.up(owned=True)
+        try:
+            cluster.apply(POD)
+            cluster.wait_running("default", "app=sleeper")
+            during = host.snapshot()
+            assert during != before
+            assert during["chains"] != before["chains"], "the host port is in the firewall"
+            assert len(container_processes() - running) >= 3
+            if killed:
+                for name in cluster.processes.names():
+                    pid = cluster.processes.pid(name)
+                    assert pid is not None, name
+                    os.kill(pid, signal.SIGKILL)
+        finally:
+            Cluster(folder).down()  # as another process does it: from the record alone
+        assert host.snapshot() == before
+        assert container_processes() <= running
+        assert not host.mounts_under(str(folder), str(cluster.node.runtime))
+        assert not folder.exists()
+
+
+def test_a_node_that_does_not_start_says_why_and_leaves_nothing(tmp_path: Path) -> None:
+    before = host.snapshot()
+    with pytest.raises(RuntimeError, match=r"kubelet has ended; .*kubelet\.log ends with") as error:
+        Cluster(tmp_path / "c", kubelet=True, kubelet_options={"evictionHard": {"nodefs.available": "nonsense"}}).up(owned=True)
+    assert "nonsense" in str(error.value)
+    assert host.snapshot() == before
+    assert [path.name for path in (tmp_path / "c").iterdir()] == ["logs"]
