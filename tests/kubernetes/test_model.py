@@ -20,6 +20,8 @@ NAMES = ["a", "b", "c", "d"]
 
 steps = st.lists(st.one_of(
     st.tuples(st.sampled_from(["put", "put", "label", "delete", "replace", "node"]), st.sampled_from(NAMES), st.integers(0, 3)),
+    st.tuples(st.just("settle"), st.just(""), st.just(0)),
+    st.tuples(st.sampled_from(["lost put", "lost delete", "lost replace"]), st.sampled_from(NAMES), st.integers(0, 3)),
     st.tuples(st.sampled_from(["drop", "end", "compact", "stream410", "bookmark", "fail", "expire", "unauthorized", "restart", "pause",
                                "join", "widen"]), st.just(""), st.integers(1, 3))), max_size=25)
 
@@ -51,7 +53,7 @@ class History:
 
 
 @given(steps)
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 def test_store_equals_server(script: list[tuple[str, str, int]]) -> None:
     asyncio.run(_play(script))
 
@@ -69,11 +71,6 @@ async def _play(script: list[tuple[str, str, int]]) -> None:
                       on_update=history.update, on_delete=history.delete, timing=TIMING, page=2)
 
         join()
-        for what, name, n in script:
-            await _step(kube, join, what, name, n)
-        kube.failures.clear()
-        kube.expire_continue = False
-        kube.bookmark()
         informer = next(iter(client.informers.values()))
 
         def same() -> bool:
@@ -81,6 +78,17 @@ async def _play(script: list[tuple[str, str, int]]) -> None:
             here = {k: (o["metadata"]["uid"], o["status"]["podIP"]) for k, o in informer.store.items()}
             return there == here
 
+        async def settled() -> None:
+            kube.failures.clear()
+            await eventually(lambda: same() and kube.watching, 10, "store differs")
+
+        for what, name, n in script:
+            if what == "settle":
+                await settled()
+            else:
+                await _step(kube, join, what, name, n)
+        kube.expire_continue = False
+        await settled()
         await eventually(lambda: same() and all(s.synced.is_set() for s in informer._subscriptions), 10, "store differs")
         for history in histories:
             assert not history.wrong
@@ -90,6 +98,9 @@ async def _play(script: list[tuple[str, str, int]]) -> None:
 
 
 async def _step(kube: FakeKube, join: Any, what: str, name: str, n: int) -> None:
+    if what.startswith("lost "):
+        kube.compact()
+        what = what[5:]
     there = any(o["metadata"]["name"] == name for o in kube.items(PODS))
     if what == "put":
         kube.put(PODS, pod("default", name, ip=f"10.0.0.{n}"))

@@ -328,13 +328,15 @@ class FakeKube:
             while asyncio.get_running_loop().time() < deadline:
                 watch.wake.clear()
                 if not self.silent:
-                    for changed, kind, where, old, new in list(self.history):
-                        if changed <= version or where != group:
-                            continue
-                        version = changed
-                        event = _seen_through(wanted, kind, old, new)
-                        if event is not None:
-                            await response.write(json.dumps(event).encode() + b"\n")
+                    if version < self.oldest - 1:
+                        watch.extra = [{"type": "ERROR", "object": _status(410, "Expired", "too old resource version")}]
+                        watch.end = True
+                    while waiting := [h for h in self.history if h[0] > version]:
+                        version = waiting[-1][0]
+                        for _, kind, where, old, new in waiting:
+                            event = _seen_through(wanted, kind, old, new) if where == group else None
+                            if event is not None:
+                                await response.write(json.dumps(event).encode() + b"\n")
                     while watch.extra:
                         await response.write(json.dumps(watch.extra.pop(0)).encode() + b"\n")
                 if watch.end:
