@@ -33,6 +33,7 @@ OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
     ("processors", "attributes"): {"actions": [{"key": "a", "value": "b", "action": "upsert"}]},
     ("processors", "filter"): {"logs": {"exclude": {"match_type": "strict", "bodies": ["x"]}}},
     ("processors", "resourcedetection"): {"detectors": ["env"]},
+    ("processors", "k8sattributes"): {"auth_type": "none"},
     ("exporters", "prometheusremotewrite"): {"endpoint": "http://127.0.0.1:1/api/v1/write"},
     ("exporters", "otlphttp"): {"endpoint": "http://127.0.0.1:1"},
     ("exporters", "otlp"): {"endpoint": "127.0.0.1:1", "tls": {"insecure": True}},
@@ -51,8 +52,7 @@ OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
     ("extensions", "zpages"): {"endpoint": "127.0.0.1:0"},
     ("extensions", "file_storage"): {"directory": "TMP"},
 }
-NEEDS_CLUSTER = {"k8sattributes"}
-READS_KUBERNETES = {"k8s_cluster", "k8s_events", "k8sobjects"}
+READS_KUBERNETES = {"k8s_cluster", "k8s_events", "k8sobjects", "k8sattributes"}
 """Start with an API server that cannot be reached (`no_cluster` is where they look for it), and not without any."""
 ALL = [(kind, type) for kind, types in registry.TYPES.items() for type in types]
 
@@ -139,12 +139,8 @@ async def test_lifecycle(kind: str, type: str, tmp_path: Path) -> None:
     await unused.stop()  # without start
     before = asyncio.all_tasks()
     component = build(kind, type, tmp_path, host, sink)
-    if type in NEEDS_CLUSTER:
-        with pytest.raises(StartError, match="no-cluster"):
-            await component.start()
-    else:
-        async with asyncio.timeout(20):
-            await component.start()
+    async with asyncio.timeout(20):
+        await component.start()
     async with asyncio.timeout(20):
         await component.stop()
         await component.stop()  # again
@@ -163,7 +159,7 @@ async def test_says_what_to_do_without_a_cluster(kind: str, type: str, tmp_path:
     await component.stop()
 
 
-@pytest.mark.parametrize("kind, type", [(k, t) for k, t in ALL if k == "processors" and t not in NEEDS_CLUSTER])
+@pytest.mark.parametrize("kind, type", [(k, t) for k, t in ALL if k == "processors"])
 async def test_processors_pass_refusals_up_and_never_answer_early(kind: str, type: str, tmp_path: Path) -> None:
     host, sink = FakeHost(), Sink()
     sink.refuse = Refused("backend", retry_after=7)

@@ -13,6 +13,7 @@ import asyncio
 from pydantic import Field, model_validator
 
 from kofagent.config.base import ComponentConfig, Duration
+from kofagent.net.peer import sender
 from kofagent.pipeline.component import Context, Processor
 from kofagent.telemetry.batch import AnyBatch, Batch, MetricBatch, Samples
 from kofagent.telemetry.ledger import ProcessorAccount
@@ -145,6 +146,7 @@ class BatchProcessor(Processor):
         task.add_done_callback(self._sending.discard)
 
     async def _send(self, waiting: _Waiting) -> None:
+        sender.set(None)  # several senders' data; the task was made within a request of one of them
         error: BaseException | None = None
         try:
             for batch in self._joined(waiting.batches):

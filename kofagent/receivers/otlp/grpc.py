@@ -10,6 +10,7 @@ import grpc
 from kofagent.config.blocks import GrpcServerBlock
 from kofagent.net.compression import CorruptBody, TooLarge
 from kofagent.net.grpc_server import GrpcServer, Method, message_limit, plain_message
+from kofagent.net.peer import sender
 from kofagent.net.server import Overloaded, metadata_of
 from kofagent.pipeline.component import Context, ServerAuth, Unauthorized
 from kofagent.receivers.otlp.intake import Intake, Malformed
@@ -58,6 +59,7 @@ class GrpcDoor:
             # hot: otlp_grpc_span, 3.9 us a span end to end, raw bytes in, one check in C, passed on as they came
             metadata = await self._who(call) if self._auth is not None or self._settings.include_metadata else None
             share = self._intake.room.open()
+            sender.set(call.peer)
             try:
                 share.take(len(message))
                 payload = plain_message(message, min(self._limit, share.free))

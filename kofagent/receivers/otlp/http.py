@@ -10,6 +10,7 @@ from aiohttp import web
 
 from kofagent.config.blocks import HttpServerBlock
 from kofagent.net.compression import CorruptBody, TooLarge, UnknownEncoding
+from kofagent.net.peer import sender
 from kofagent.net.server import HttpServer, Overloaded
 from kofagent.pipeline.component import Context
 from kofagent.receivers.otlp.intake import Intake, Malformed
@@ -56,6 +57,8 @@ class HttpDoor:
             self._intake.reject("content type", "a request that is neither protobuf nor JSON")
             return web.Response(status=415, text=f"415 unsupported media type, supported: [{JSON}, {PROTOBUF}]\n")
         taken = self._intake.room.open()
+        remote = request.remote
+        sender.set(lambda: remote)
         try:
             body = await self._server.read_body(request, taken)
             await self._intake.take(signal, body, metadata, kind == JSON)

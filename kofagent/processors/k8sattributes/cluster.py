@@ -1,0 +1,343 @@
+"""What is known of the cluster and what resources become by it; shared by the pipelines of a service with equal options."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from kofagent.kubernetes.client import ApiClient, shared
+from kofagent.kubernetes.informer import Subscription, subscribe
+from kofagent.kubernetes.records import Statuses
+from kofagent.kubernetes.resources import (
+    CRONJOBS,
+    DAEMONSETS,
+    DEPLOYMENTS,
+    JOBS,
+    NAMESPACES,
+    NODES,
+    PODS,
+    REPLICASETS,
+    STATEFULSETS,
+    Resource,
+)
+from kofagent.kubernetes.watch import Timing
+from kofagent.pipeline.component import Context, Host, StartError
+from kofagent.processors.k8sattributes.extract import Extraction, Object, controller, owner_uid
+from kofagent.processors.k8sattributes.options import Config
+from kofagent.processors.k8sattributes.pods import Known, Place, Pods
+from kofagent.wire import edit
+from kofagent.wire.attributes import decode_attributes
+
+RESOURCES: dict[str, Resource] = {
+    "namespace": NAMESPACES, "node": NODES, "deployment": DEPLOYMENTS, "replicaset": REPLICASETS, "statefulset": STATEFULSETS,
+    "daemonset": DAEMONSETS, "job": JOBS, "cronjob": CRONJOBS}
+_KINDS_OF_OWNERS = {"replicaset": "ReplicaSet", "statefulset": "StatefulSet", "daemonset": "DaemonSet", "job": "Job"}
+MAX_REMEMBERED = 8192
+MAX_BYTES = 8 << 20
+MAX_ASKED = 4096
+FORGET_ASKED = 600.0
+
+Enriched = tuple[bytes, "Known | None", "Place | None"]
+"""The resource as it is sent, its pod where that is known, and where that was looked for."""
+
+
+class Cluster:
+    """Watches, and turns resources into enriched ones. `start` and `stop` are counted."""
+
+    timing: Timing | None = None
+    """Changed by tests only."""
+
+    def __init__(self, config: Config, context: Context) -> None:
+        self._config = config
+        self._context = context
+        self._extraction = extraction = Extraction(config)
+        rules = [[s.attribute for s in a.sources] for a in config.pod_association]
+        self.pods = Pods([r for r in rules if r], extraction, config.pod_delete_grace_period)
+        self._objects: dict[str, dict[str, Object]] = {}
+        self._names: dict[str, dict[str, Object]] = {"namespace": {}, "node": {}}
+        self._started = 0
+        self._client: ApiClient | None = None
+        self._subscriptions: list[Subscription] = []
+        self._remembered: dict[Any, Enriched] = {}
+        self._unknown: dict[Any, Enriched] = {}
+        self._bytes = 0
+        """Size of what is remembered, of either kind."""
+        self._generation = 0
+        """Counts changes of objects that are no pods."""
+        self._asked: dict[Place, float] = {}
+        self._changed = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop
+        self._stopping = False
+
+    async def start(self) -> None:
+        """Subscribes; with `wait_for_metadata` returns when all is known. StartError."""
+        self._started += 1
+        if self._started > 1:
+            await self._synced()
+            return
+        self._loop = asyncio.get_running_loop()
+        self._stopping = False
+        client = shared(self._context.host, self._config)
+        await client.start()
+        self._client = client
+        self._context.ledger.gauge("otelcol_k8s_watcher_pod_cache_size", "Pods that are known.", lambda: len(self.pods),
+                                   processor=self._context.id)
+        statuses = Statuses(self._context)
+        filters = self._config.filter
+        if filters.node_from_env_var and not filters.node_name():
+            self._context.log.warning("filter.node_from_env_var: the variable %s is not set, so the pods of all nodes are watched",
+                                      filters.node_from_env_var)
+        for kind, resource in RESOURCES.items():
+            if not self._extraction.needs(kind):
+                continue
+            selector = ""
+            if kind == "node" and filters.node_name():
+                selector = f"metadata.name={filters.node_name()}"
+            elif kind == "namespace" and not self._extraction.has_rules(kind):
+                selector = "metadata.name=kube-system"
+            self._objects[kind] = {}
+            self._subscriptions.append(subscribe(
+                client, resource, namespace=filters.namespace if resource.namespaced else "", field_selector=selector,
+                fields=self._extraction.fields(kind), on_add=self._adds(kind), on_update=self._updates(kind),
+                on_delete=self._deletes(kind), report=statuses.of(kind), timing=self.timing))
+        self._subscriptions.append(subscribe(
+            client, PODS, namespace=filters.namespace, label_selector=filters.label_selector(),
+            field_selector=filters.field_selector(), fields=self._extraction.fields("pod"), on_add=self._put,
+            on_update=lambda old, new: self._put(new), on_delete=self._remove, report=statuses.of("pod"), timing=self.timing))
+        await self._synced()
+
+    async def _synced(self) -> None:
+        if not self._config.wait_for_metadata:
+            return
+        try:
+            async with asyncio.timeout(self._config.wait_for_metadata_timeout):
+                for subscription in self._subscriptions:
+                    await subscription.synced.wait()
+        except TimeoutError:
+            errors = [s.informer.error for s in self._subscriptions if s.informer.error]
+            raise StartError(f"wait_for_metadata: the pods were not known after {self._config.wait_for_metadata_timeout:g} s"
+                             + (f": {errors[0]}" if errors else "")) from None
+
+    async def stop(self) -> None:
+        """Undoes one `start`; whoever waits for a pod waits no longer."""
+        self._started -= 1
+        if self._started:
+            return
+        self._stopping = True
+        self._changed.set()
+        made = _clusters.get(self._context.host, {})
+        for key in [k for k, cluster in made.items() if cluster is self]:
+            del made[key]  # a later start begins with nothing, as its informers do
+        self._context.ledger.forget("otelcol_k8s_watcher_pod_cache_size", processor=self._context.id)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        subscriptions, self._subscriptions = self._subscriptions, []
+        for subscription in subscriptions:
+            await subscription.stop()
+        client, self._client = self._client, None
+        if client is not None:
+            await client.stop()
+
+    # -- what changes ----------------------------------------------------------------------------------------------------
+
+    def _put(self, pod: Object) -> None:
+        self._drop(self.pods.put(pod, self._loop.time()))
+        for place in self.pods.places_of(pod):
+            self._asked.pop(place, None)
+        if self._timer is None and self.pods.next_expiry() is not None:
+            self._expire()
+        self._news()
+
+    def _remove(self, pod: Object) -> None:
+        self.pods.remove(pod, self._loop.time())
+        self._expire()
+
+    def _expire(self) -> None:
+        """Forgets what is due and comes again for the next."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._drop(self.pods.expire(self._loop.time()))
+        due = self.pods.next_expiry()
+        if due is not None and not self._stopping:
+            self._timer = self._loop.call_at(due + 1, self._expire)
+
+    def _adds(self, kind: str) -> Callable[[Object], None]:
+        def add(obj: Object) -> None:
+            self._objects[kind][str(obj["metadata"].get("uid", ""))] = obj
+            if kind in self._names:
+                self._names[kind][obj["metadata"]["name"]] = obj
+            self._all_new()
+
+        return add
+
+    def _updates(self, kind: str) -> Callable[[Object, Object], None]:
+        add = self._adds(kind)
+        return lambda old, new: add(new)
+
+    def _deletes(self, kind: str) -> Callable[[Object], None]:
+        def delete(obj: Object) -> None:
+            # pods that are gone are still asked for: what was made from the object stays remembered for them
+            self._objects[kind].pop(str(obj["metadata"].get("uid", "")), None)
+            if kind in self._names and self._names[kind].get(obj["metadata"]["name"]) is obj:
+                del self._names[kind][obj["metadata"]["name"]]
+
+        return delete
+
+    def _all_new(self) -> None:
+        self._generation += 1
+        self._clear()
+        self._news()
+
+    def _drop(self, keys: set[Any]) -> None:
+        for key in keys:
+            entry = self._remembered.pop(key, None)
+            if entry is not None:
+                self._bytes -= len(entry[0]) + len(key[0])
+
+    def _clear(self) -> None:
+        for _, known, _ in self._remembered.values():
+            if known is not None:
+                known.users.clear()
+        self._remembered.clear()
+        self._unknown.clear()
+        self._bytes = 0
+
+    def _news(self) -> None:
+        self._bytes -= sum([len(entry[0]) + len(key[0]) for key, entry in self._unknown.items()])
+        self._unknown.clear()
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    # -- what is asked ---------------------------------------------------------------------------------------------------
+
+    def enrich(self, resource: bytes, sender: str) -> Enriched:
+        """The resource with all that is known added. ValueError where it is malformed."""
+        # hot: k8sattributes, one dict look-up a resource; a resource is worked on when it is new or its pod has changed
+        key = (resource, sender)
+        entry = self._remembered.get(key) or self._unknown.get(key)
+        if entry is not None:
+            return entry
+        attributes = decode_attributes(edit.attributes(resource, edit.RESOURCE))
+        place = self.pods.place(attributes, sender)
+        known = self.pods.find(place) if place is not None else None
+        entry = (self._with(resource, attributes, place, known), known, place)
+        if self._bytes > MAX_BYTES or len(self._remembered) >= MAX_REMEMBERED or len(self._unknown) >= MAX_REMEMBERED:
+            self._clear()
+        if known is None:
+            self._unknown[key] = entry
+        else:
+            self._remembered[key] = entry
+            known.users.add(key)
+        self._bytes += len(resource) + len(entry[0])
+        return entry
+
+    def _with(self, resource: bytes, attributes: dict[str, Any], place: Place | None, known: Known | None) -> bytes:
+        extraction = self._extraction
+        new: dict[str, Any] = {}
+
+        def add(more: dict[str, Any]) -> None:
+            for name, value in more.items():
+                if attributes.get(name) in (None, "") and new.get(name) in (None, ""):
+                    new[name] = value
+
+        sender = self.pods.sender_of(place) if place is not None else ""
+        if sender and "k8s.pod.ip" in extraction.wanted:
+            add({"k8s.pod.ip": sender})
+        pod = known.pod if known is not None else None
+        if known is not None and pod is not None:
+            if known.attributes is None or known.attributes[0] != self._generation:
+                known.attributes = (self._generation, extraction.of_pod(pod, self._find))
+            add(known.attributes[1])
+            add(extraction.of_container(pod, {**attributes, **new}))
+        namespace = (pod["metadata"].get("namespace") if pod is not None else "") or _text(attributes, "k8s.namespace.name")
+        node = ((pod.get("spec") or {}).get("nodeName") if pod is not None else "") or _text(attributes, "k8s.node.name")
+        if "k8s.cluster.uid" in extraction.wanted and pod is not None and "kube-system" in self._names["namespace"]:
+            add({"k8s.cluster.uid": str(self._names["namespace"]["kube-system"]["metadata"].get("uid", ""))})
+        if namespace:
+            self._add_of(add, "namespace", self._names["namespace"].get(namespace))
+            if "service.namespace" in extraction.wanted:
+                add({"service.namespace": namespace})
+        found = self._names["node"].get(node) if node else None
+        if found is not None:
+            self._add_of(add, "node", found)
+            if "k8s.node.uid" in extraction.wanted:
+                add({"k8s.node.uid": str(found["metadata"].get("uid", ""))})
+        if any(kind in self._objects for kind in (*_KINDS_OF_OWNERS, "deployment", "cronjob")):
+            for kind, uid in self._owners(pod, attributes).items():
+                self._add_of(add, kind, self._find(kind, uid))
+        if not new:
+            return resource
+        there = {name: value for name, value in new.items() if name in attributes}
+        return edit.patch(resource, edit.RESOURCE, upsert=there, insert=new)
+
+    def _add_of(self, add: Callable[[dict[str, Any]], None], kind: str, obj: Object | None) -> None:
+        if obj is not None:
+            add(self._extraction.of_object(kind, obj))
+
+    def _owners(self, pod: Object | None, attributes: dict[str, Any]) -> dict[str, str]:
+        """Uids of the workloads above a pod, by kind; from the resource where there is no pod."""
+        out = {kind: owner_uid(pod, name) if pod is not None else "" for kind, name in _KINDS_OF_OWNERS.items()}
+        for kind, above, name in (("replicaset", "deployment", "Deployment"), ("job", "cronjob", "CronJob")):
+            seen = self._find(kind, out[kind])
+            out[above] = controller(seen, name)[1] if seen is not None else ""
+        return {kind: uid or _text(attributes, f"k8s.{kind}.uid") for kind, uid in out.items()}
+
+    def _find(self, kind: str, uid: str) -> Object | None:
+        return self._objects.get(kind, {}).get(uid) if uid else None
+
+    def may_wait(self, place: Place) -> float:
+        """Until when (loop time) telemetry of a pod that is not known waits for it; in the past when it has waited enough."""
+        now = self._loop.time()
+        until = self._asked.get(place)
+        if until is None:
+            if self._stopping or _nobody(place):
+                return now
+            if len(self._asked) >= MAX_ASKED:
+                self._asked = {p: t for p, t in self._asked.items() if t > now - FORGET_ASKED}
+                if len(self._asked) >= MAX_ASKED:
+                    return now
+            until = self._asked[place] = now + self._config.wait_for_pod
+        return now if self._stopping else until
+
+    async def wait(self, until: float) -> None:
+        """Returns when something has become known, or at `until` (loop time)."""
+        changed = self._changed
+        try:
+            async with asyncio.timeout_at(until):
+                await changed.wait()
+        except TimeoutError:
+            pass
+
+
+def _nobody(place: Place) -> bool:
+    """Whether a place is the address of no pod ever: loopback."""
+    if not isinstance(place[1], str):
+        return False
+    try:
+        return ipaddress.ip_address(place[1]).is_loopback
+    except ValueError:
+        return False
+
+
+def _text(attributes: dict[str, Any], name: str) -> str:
+    found = attributes.get(name)
+    return found if isinstance(found, str) else ""
+
+
+_clusters: WeakKeyDictionary[Host, dict[str, Cluster]] = WeakKeyDictionary()
+
+
+def cluster_of(config: Config, context: Context) -> Cluster:
+    """The one of this service with these options."""
+    made = _clusters.setdefault(context.host, {})
+    key = f"{context.id}\n{config.model_dump_json()}"
+    found = made.get(key)
+    if found is None:
+        found = made[key] = Cluster(config, context)
+    return found

@@ -1,0 +1,188 @@
+"""The pods that are known, found by what telemetry says of itself. No I/O; times are given by the caller.
+
+A pod is known by one key for each rule of `pod_association` (several where it has several addresses or containers). Where two
+pods have had the same address, the one started later has it. A pod that was deleted, and a key that a pod has lost, stay for
+the grace period.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import deque
+from collections.abc import Mapping, Sequence
+from itertools import product
+from typing import Any
+
+from kofagent.processors.k8sattributes.extract import CONFIG_HASH, Extraction, Object, addresses, container_ids
+
+Key = str | tuple[str, ...]
+Place = tuple[int, Key]
+"""A rule's number and the values of its sources."""
+Rules = Sequence[Sequence[str]]
+"""Of each rule the attributes of its sources; an empty name is the sender's address."""
+MAX_GONE = 20_000
+
+
+class Known:
+    """A pod and what depends on it."""
+
+    __slots__ = ("attributes", "gone", "ignored", "places", "pod", "users")
+
+    def __init__(self, pod: Object, ignored: bool) -> None:
+        self.pod = pod
+        self.ignored = ignored
+        self.gone = False
+        self.places: list[Place] = []
+        self.attributes: tuple[int, dict[str, str]] | None = None
+        """What is added for it, once somebody asked, and for which generation of other objects."""
+        self.users: set[Any] = set()
+        """Keys of remembered resources that were made from it."""
+
+
+class Pods:
+    """All known pods. Methods that change something return the keys of remembered resources that are no longer true."""
+
+    def __init__(self, rules: Rules, extraction: Extraction, grace: float) -> None:
+        self.rules: Rules = rules or ([""],)
+        self._by_default = not rules
+        self._extraction = extraction
+        self._grace = grace
+        self._by_place: list[dict[Key, Known]] = [{} for _ in self.rules]
+        self._by_uid: dict[str, Known] = {}
+        self._leaving: deque[tuple[float, Known, list[Place] | None]] = deque()
+
+    def __len__(self) -> int:
+        return len(self._by_uid)
+
+    def put(self, pod: Object, now: float) -> set[Any]:
+        """A pod as it is now."""
+        uid = str(pod["metadata"].get("uid", ""))
+        known = self._by_uid.get(uid)
+        stale: set[Any] = set()
+        if known is None:
+            known = self._by_uid[uid] = Known(pod, self._extraction.ignored(pod))
+        else:
+            stale, known.users = known.users, set()
+            known.pod, known.ignored, known.attributes = pod, self._extraction.ignored(pod), None
+        known.gone = False
+        before, known.places = known.places, self.places_of(pod)
+        for rule, key in known.places:
+            other = self._by_place[rule].get(key)
+            if other is known or (other is not None and not other.gone and _started(pod) < _started(other.pod)):
+                continue
+            if other is not None:
+                stale |= other.users
+                other.users = set()
+            self._by_place[rule][key] = known
+        lost = [place for place in before if place not in known.places]
+        if lost:
+            self._leaving.append((now + self._grace, known, lost))
+        return stale
+
+    def remove(self, pod: Object, now: float) -> None:
+        """A pod that was deleted; it stays for the grace period."""
+        known = self._by_uid.get(str(pod["metadata"].get("uid", "")))
+        if known is not None:
+            known.gone = True
+            self._leaving.append((now + self._grace, known, None))
+
+    def next_expiry(self) -> float | None:
+        """When `expire` has something to do."""
+        return self._leaving[0][0] if self._leaving else None
+
+    def expire(self, now: float) -> set[Any]:
+        """Forgets what has been gone for the grace period (and the oldest of too many)."""
+        stale: set[Any] = set()
+        while self._leaving and (self._leaving[0][0] <= now or len(self._leaving) > MAX_GONE):
+            _, known, places = self._leaving.popleft()
+            if places is None:
+                if not known.gone:
+                    continue
+                places = known.places
+                uid = str(known.pod["metadata"].get("uid", ""))
+                if self._by_uid.get(uid) is known:
+                    del self._by_uid[uid]
+            else:
+                places = [place for place in places if place not in known.places]
+            for rule, key in places:
+                if self._by_place[rule].get(key) is known:
+                    del self._by_place[rule][key]
+            stale |= known.users
+            known.users = set()
+        return stale
+
+    def find(self, place: Place) -> Known | None:
+        """The pod at a place; one that is to be left alone is not found."""
+        known = self._by_place[place[0]].get(place[1])
+        return None if known is None or known.ignored else known
+
+    def place(self, resource: Mapping[str, Any], sender: str) -> Place | None:
+        """Where the pod of a resource is to be looked for: the first rule all of whose sources are there."""
+        if self._by_default:
+            for name in ("k8s.pod.ip", "ip", "", "host.name"):
+                value = sender if not name else resource.get(name)
+                if isinstance(value, str) and value and (name != "host.name" or _is_address(value)):
+                    return 0, value
+            return None
+        for number, names in enumerate(self.rules):
+            values = []
+            for name in names:
+                value = resource.get(name) if name else sender
+                if not isinstance(value, str) or not value or (name == "host.name" and not _is_address(value)):
+                    break
+                values.append(value)
+            else:
+                if values:
+                    return number, values[0] if len(values) == 1 else tuple(values)
+        return None
+
+    def sender_of(self, place: Place) -> str:
+        """The address by which the place was found, where it was found by one (upstream's connection); else empty."""
+        names = self.rules[place[0]]
+        if "" not in names:
+            return ""
+        return place[1] if isinstance(place[1], str) else place[1][list(names).index("")]
+
+    def describe(self, place: Place | None) -> str:
+        """A rule in words of bounded number, as upstream labels its counter with."""
+        if place is None:
+            return ""
+        return "+".join([f"resource_attribute/{name}" if name else "connection" for name in self.rules[place[0]]])
+
+    def places_of(self, pod: Object) -> list[Place]:
+        """Where telemetry of this pod looks for it."""
+        out: list[Place] = []
+        for number, names in enumerate(self.rules):
+            values = [self._values(pod, name) for name in names]
+            if not values or not all(values):
+                continue
+            out += [(number, found[0] if len(found) == 1 else found) for found in product(*values)]
+        return out
+
+    def _values(self, pod: Object, name: str) -> list[str]:
+        metadata = pod["metadata"]
+        if name in ("", "k8s.pod.ip", "host.name"):
+            return addresses(pod)
+        if name == "container.id":
+            return container_ids(pod)
+        if name == "k8s.pod.uid":
+            # the log directory of a static pod is named by the hash of its manifest, its mirror in the API has another uid
+            found = [metadata.get("uid"), (metadata.get("annotations") or {}).get(CONFIG_HASH)]
+            return [uid for uid in dict.fromkeys(found) if uid]
+        if name in ("k8s.pod.name", "k8s.namespace.name"):
+            value = metadata.get("name" if name == "k8s.pod.name" else "namespace")
+        else:
+            value = self._extraction.of_pod(pod, lambda kind, uid: None).get(name)
+        return [value] if value else []
+
+
+def _started(pod: Object) -> str:
+    return str((pod.get("status") or {}).get("startTime") or "")
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True

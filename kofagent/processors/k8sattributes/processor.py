@@ -1,0 +1,131 @@
+"""The processor `k8sattributes`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from kofagent.net.peer import sender_address
+from kofagent.pipeline.component import Context, Processor
+from kofagent.processors.k8sattributes.cluster import Cluster, Enriched, cluster_of
+from kofagent.processors.k8sattributes.extract import Extraction
+from kofagent.processors.k8sattributes.options import Config
+from kofagent.processors.k8sattributes.pods import Pods
+from kofagent.telemetry.batch import AnyBatch, Batch
+from kofagent.telemetry.ledger import ProcessorAccount
+from kofagent.telemetry.refused import Refused
+from kofagent.telemetry.resources import ResourceMap
+from kofagent.telemetry.signal import Signal
+from kofagent.wire import edit, otlp
+from kofagent.wire.attributes import decode_attributes
+
+
+class K8sAttributes(Processor):
+    """One instance per pipeline; what they know is shared."""
+
+    Config = Config
+    _account: ProcessorAccount
+    _cluster: Cluster | None = None
+    _running = False
+
+    def __init__(self, config: Any, context: Context) -> None:
+        super().__init__(config, context)
+        rules = [[s.attribute for s in a.sources] for a in config.pod_association if a.sources]
+        self._asks_sender = not rules or any("" in names for names in rules)
+        self._places = Pods(rules, Extraction(config), 0)
+        self._passing = ResourceMap(self._with_sender)
+        self._counters: dict[tuple[str, str], Callable[[float], None]] = {}
+
+    def explain(self) -> str:
+        """What is added and how pods are found."""
+        if self.config.passthrough:
+            return "passthrough: the sender's address as k8s.pod.ip\n"
+        rules = [" + ".join(name or "connection" for name in names) for names in self._places.rules]
+        return (f"adds {', '.join(sorted(self.config.extract.wanted()))}\npods are found by {', else '.join(rules)}\n"
+                f"waits at most {self.config.wait_for_pod:g} s for a pod that is not known yet\n")
+
+    async def start(self) -> None:
+        self._account = self.context.ledger.processor(self.context.id, self.signal)
+        self._unknown = self.context.ledger.counter(
+            "kofagent_k8sattributes_unknown_items", "Items that went on without their pod being known.",
+            processor=self.context.id, otel_signal=self.signal.value)
+        if not self.config.passthrough:
+            self._cluster = cluster_of(self.config, self.context)
+            self._running = True
+            await self._cluster.start()
+
+    async def stop(self) -> None:
+        if self._cluster is not None and self._running:
+            self._running = False
+            await self._cluster.stop()
+
+    async def consume(self, batch: AnyBatch) -> None:
+        assert isinstance(batch, Batch)
+        self._account.incoming(batch.count)
+        try:
+            changed = await self._changed(batch)
+        except ValueError as error:
+            self.context.ledger.dropped(self.context.id, batch.signal, "malformed", batch.count)
+            raise Refused("malformed", f"the payload is not valid OTLP: {error}", permanent=True) from None
+        await self.next.consume(changed)
+        self._account.outgoing(changed.count)
+
+    async def _changed(self, batch: Batch) -> Batch:
+        sender = sender_address() if self._asks_sender else ""
+        if self._cluster is None:
+            return self._passing.apply(batch, sender)
+        request = otlp.parse_request(batch.payload)
+        entries = list(request.resources)
+        found = [self._cluster.enrich(entry.resource, sender) for entry in entries]
+        if self.config.wait_for_pod and any(known is None and place is not None for _, known, place in found):
+            found = await self._wait_for(self._cluster, [entry.resource for entry in entries], sender, found)
+        touched = False
+        seen: Counter[tuple[str, str]] = Counter()
+        for entry, (new, known, place) in zip(entries, found, strict=True):
+            seen["error" if known is None else "success", self._cluster.pods.describe(place)] += 1
+            if known is None and place is not None:
+                self._unknown(_items(batch.signal, entry))
+            if new != entry.resource:
+                entry.resource = new
+                touched = True
+        for labels, count in seen.items():
+            self._counter(labels)(count)
+        return Batch(batch.signal, request.SerializeToString(), batch.count, batch.metadata) if touched else batch
+
+    async def _wait_for(self, cluster: Cluster, resources: list[bytes], sender: str, found: list[Enriched]) -> list[Enriched]:
+        """Asks again while a pod that is not known may still come."""
+        loop = asyncio.get_running_loop()
+        while True:
+            waits = [cluster.may_wait(place) for _, known, place in found if known is None and place is not None]
+            until = max(waits, default=0.0)
+            if until <= loop.time():
+                return found
+            await cluster.wait(until)
+            found = [cluster.enrich(resource, sender) for resource in resources]
+
+    def _counter(self, labels: tuple[str, str]) -> Callable[[float], None]:
+        counter = self._counters.get(labels)
+        if counter is None:
+            counter = self._counters[labels] = self.context.ledger.counter(
+                "otelcol_k8s_pod_association", "Resources whose pod was looked for.", processor=self.context.id, status=labels[0],
+                pod_identifier=labels[1], otel_signal=self.signal.value)
+        return counter
+
+    def _with_sender(self, resource: bytes, sender: Any) -> bytes:
+        """Passthrough: the address by which the pod would be found, as k8s.pod.ip."""
+        attributes = decode_attributes(edit.attributes(resource, edit.RESOURCE))
+        place = self._places.place(attributes, sender)
+        address = self._places.sender_of(place) if place is not None else ""
+        if not address or attributes.get("k8s.pod.ip") not in (None, ""):
+            return resource
+        return edit.patch(resource, edit.RESOURCE, upsert={"k8s.pod.ip": address})
+
+
+def _items(signal: Signal, entry: Any) -> int:
+    if signal is Signal.METRICS:
+        request = otlp.new_request()
+        request.resources.append(entry)
+        return otlp.count(signal.value, request.SerializeToString())
+    return sum([len(scope.records) for scope in entry.scopes])
