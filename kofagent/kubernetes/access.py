@@ -128,4 +128,4 @@ def find(options: ApiOptions) -> Access:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
         return Access(f"https://{f'[{host}]' if ':' in host else host}:{port}", context=context)
-    return ServiceAccount(os.environ.get("KOFAGENT_SERVICE_ACCOUNT_DIR", SERVICE_ACCOUNT), host, port)
+    return ServiceAccount(SERVICE_ACCOUNT, host, port)
