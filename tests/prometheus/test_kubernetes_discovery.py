@@ -140,14 +140,13 @@ async def test_what_happened_while_the_watch_was_away_is_found() -> None:
 
 
 async def test_a_stream_of_changes_is_reported_in_few_pieces() -> None:
-    async with FakeKube() as kube:
-        async with discovering(kube, {"role": "pod"}, slow=0.5) as found:
-            await eventually(lambda: kube.watches("pods"))
-            for i in range(60):
-                kube.put(PODS, pod(f"p{i}", f"10.0.1.{i}"))
-                await asyncio.sleep(0.02)
-            await eventually(lambda: len(found.addresses) == 60)
-            assert len(found.updates) < 12
+    async with FakeKube() as kube, discovering(kube, {"role": "pod"}, slow=0.5) as found:
+        await eventually(lambda: kube.watches("pods"))
+        for i in range(60):
+            kube.put(PODS, pod(f"p{i}", f"10.0.1.{i}"))
+            await asyncio.sleep(0.02)
+        await eventually(lambda: len(found.addresses) == 60)
+        assert len(found.updates) < 12
 
 
 @pytest.mark.parametrize(("role", "resource", "obj"), [

@@ -1,0 +1,347 @@
+"""Monitors, Secrets and agents that come and go: the whole receiver against an API server and real pages."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from kofagent.kubernetes.resources import (
+    CONFIGMAPS,
+    ENDPOINTSLICES,
+    NAMESPACES,
+    PODMONITORS,
+    PODS,
+    PROBES,
+    SCRAPECONFIGS,
+    SECRETS,
+    SERVICEMONITORS,
+    SERVICES,
+    Resource,
+)
+from kofagent.prometheus.discovery.kubernetes import discovery
+from kofagent.prometheus.monitors import secrets, watch
+from kofagent.receivers.prometheus import COMPONENT
+from kofagent.telemetry.signal import Signal
+from tests.prometheus.test_kubernetes_discovery import eventually, piece, pod, put, service
+from tests.receivers.test_prometheus import samples, stale
+from tests.support.components import FakeHost, Sink, make
+from tests.support.fake_kube import FakeKube
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same code with shorter waits."""
+    for module in (discovery, watch):
+        monkeypatch.setattr(module, "QUICK_S", 0.02)
+    monkeypatch.setattr(discovery.KubernetesDiscovery.__init__, "__kwdefaults__",
+                        {**discovery.KubernetesDiscovery.__init__.__kwdefaults__, "slow": 0.05})
+    monkeypatch.setattr(watch.Monitors.__init__, "__kwdefaults__", {"slow": 0.05, "retry": 0.2})
+
+
+@pytest.fixture
+async def kube(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[FakeKube]:
+    async with FakeKube() as kube:
+        kube.use(monkeypatch, tmp_path)
+        yield kube
+
+
+class Pages:
+    """A server of pages that counts who asked for what, with which Authorization."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str]] = []
+        self.authorizations: dict[str, str] = {}
+        self.port = 0
+
+    async def __aenter__(self) -> Pages:
+        app = web.Application()
+        app.router.add_get("/{tail:.*}", self._page)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        self.port = self._runner.addresses[0][1]
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._runner.cleanup()
+
+    async def _page(self, request: web.Request) -> web.Response:
+        self.asked.append((request.path, request.headers.get("X-Prometheus-Scrape-Timeout-Seconds", "")))
+        self.authorizations[request.path] = request.headers.get("Authorization", "")
+        return web.Response(text="a 1\n", content_type="text/plain")
+
+
+@asynccontextmanager
+async def agent(host: FakeHost | None = None, **options: Any) -> AsyncIterator[tuple[Any, Sink]]:
+    config = {"config": {"global": {"scrape_interval": "200ms", "scrape_timeout": "200ms"}, **options.pop("config", {})},
+              "monitors": {"enabled": True, **options.pop("monitors", {})}, **options}
+    receiver, sink = make(COMPONENT, config, id="prometheus", host=host or FakeHost()), Sink()
+    receiver.outputs = {Signal.METRICS: sink}
+    await receiver.start()
+    try:
+        yield receiver, sink
+    finally:
+        await receiver.stop()
+
+
+def monitor(resource: Resource, name: str, namespace: str = "shop", labels: dict[str, str] | None = None, **spec: Any) -> tuple[Resource, Any]:
+    return resource, {"metadata": {"name": name, "namespace": namespace, "labels": labels or {}}, "spec": spec}
+
+
+def secret(name: str, namespace: str = "shop", **data: str) -> tuple[Resource, Any]:
+    return SECRETS, {"metadata": {"name": name, "namespace": namespace},
+                     "data": {k: base64.b64encode(v.encode()).decode() for k, v in data.items()}}
+
+
+def web_pod(kube: FakeKube, port: int, name: str = "web-1", node: str = "n1", address: str = "127.0.0.1") -> None:
+    """A pod of the service `web` whose page is at `port`."""
+    obj = pod(name, address, node=node, app="web")
+    obj["spec"]["containers"][0]["ports"] = [{"name": "http", "containerPort": port, "protocol": "TCP"}]
+    kube.put(PODS, obj)
+
+
+def web_service(kube: FakeKube, port: int, *pods: tuple[str, str, str]) -> None:
+    slices = piece("web", *pods or (("web-1", "127.0.0.1", "n1"),))
+    slices["ports"][0]["port"] = port
+    put(kube, (SERVICES, service("web", app="web")), (ENDPOINTSLICES, slices))
+
+
+def up(sink: Sink) -> list[dict[str, str]]:
+    return [labels for labels, value, _ in samples(sink) if labels["__name__"] == "up" and value == 1.0]
+
+
+async def test_service_and_pod_monitors_come_change_and_go(kube: FakeKube) -> None:
+    async with Pages() as pages, agent() as (receiver, sink):
+        web_pod(kube, pages.port)
+        web_service(kube, pages.port)
+        put(kube, monitor(SERVICEMONITORS, "s", selector={"matchLabels": {"app": "web"}}, endpoints=[{"port": "http", "path": "/s"}]))
+        await sink.wait_for(up)
+        assert up(sink)[0] == {"__name__": "up", "job": "web", "instance": f"127.0.0.1:{pages.port}", "namespace": "shop",
+                               "service": "web", "pod": "web-1", "container": "c", "endpoint": "http"}
+        put(kube, monitor(PODMONITORS, "p", selector={"matchLabels": {"app": "web"}}, podMetricsEndpoints=[{"port": "http", "path": "/p"}]))
+        await sink.wait_for(lambda s: any(labels["job"] == "shop/p" for labels in up(s)))
+        # A changed monitor is another job from now on; what the old one wrote is ended.
+        put(kube, monitor(SERVICEMONITORS, "s", selector={"matchLabels": {"app": "web"}}, endpoints=[
+            {"port": "http", "path": "/s2", "relabelings": [{"targetLabel": "extra", "replacement": "1"}]}]))
+        await sink.wait_for(lambda s: any(labels.get("extra") for labels in up(s)))
+        await sink.wait_for(lambda s: any(stale(v) and labels["job"] == "web" and "extra" not in labels for labels, v, _ in samples(s)))
+        kube.delete(SERVICEMONITORS, "s", "shop")
+        await eventually(lambda: list(receiver.pools) == ["podMonitor/shop/p/0"])
+        await sink.wait_for(lambda s: any(stale(v) and labels.get("extra") for labels, v, _ in samples(s)))
+        kube.delete(PODMONITORS, "p", "shop")
+        await eventually(lambda: not receiver.pools)
+
+
+async def test_a_change_that_keeps_the_labels_ends_nothing(kube: FakeKube) -> None:
+    async with Pages() as pages, agent() as (_, sink):
+        web_pod(kube, pages.port)
+        put(kube, monitor(PODMONITORS, "p", selector={}, podMetricsEndpoints=[{"port": "http", "path": "/a"}]))
+        await sink.wait_for(lambda s: len(up(s)) > 1)
+        put(kube, monitor(PODMONITORS, "p", selector={}, podMetricsEndpoints=[{"port": "http", "path": "/b"}]))
+        await eventually(lambda: ("/b", "0.2") in pages.asked)
+        seen = len(up(sink))
+        await sink.wait_for(lambda s: len(up(s)) > seen + 6)
+        assert not any(stale(v) for _, v, _ in samples(sink))
+
+
+async def test_probes_and_scrape_configs(kube: FakeKube) -> None:
+    async with Pages() as pages, agent() as (_, sink):
+        put(kube, monitor(PROBES, "p", prober={"url": f"127.0.0.1:{pages.port}", "path": "/probe"}, module="http_2xx",
+                          targets={"staticConfig": {"static": ["https://a.example"]}}),
+            monitor(SCRAPECONFIGS, "c", staticConfigs=[{"targets": [f"127.0.0.1:{pages.port}"]}], metricsPath="/c", jobName="mine"))
+        await sink.wait_for(lambda s: {"probe/shop/p", "mine"} <= {labels["job"] for labels in up(s)})
+        probed = next(labels for labels in up(sink) if labels["job"] == "probe/shop/p")
+        assert (probed["instance"], probed["namespace"]) == ("https://a.example", "shop")
+
+
+async def test_secrets_are_used_watched_and_never_shown(kube: FakeKube, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    options = {"api_server": {"enabled": True, "server_config": {"endpoint": "127.0.0.1:0"}}}
+    async with Pages() as pages, agent(**options) as (receiver, sink):
+        web_pod(kube, pages.port)
+        put(kube, secret("creds", user="hidden-user", password="hidden-word"), (CONFIGMAPS, {
+            "metadata": {"name": "pki", "namespace": "shop"}, "data": {"x": "hidden-thing"}}))
+        basic = {"username": {"name": "creds", "key": "user"}, "password": {"name": "creds", "key": "password"}}
+        put(kube, monitor(PODMONITORS, "p", selector={}, podMetricsEndpoints=[{"port": "http", "path": "/p", "basicAuth": basic}]))
+        await sink.wait_for(up)
+        assert base64.b64decode(pages.authorizations["/p"].removeprefix("Basic ")) == b"hidden-user:hidden-word"
+        put(kube, secret("creds", user="hidden-user", password="hidden-other"))
+        await eventually(lambda: base64.b64decode(pages.authorizations["/p"].removeprefix("Basic ")) == b"hidden-user:hidden-other")
+        shown = []
+        async with aiohttp.ClientSession() as session:
+            for path in ("targets", "status/config", "scrape_pools", "targets/metadata"):
+                async with session.get(f"http://127.0.0.1:{receiver._api.port}/api/v1/{path}") as answer:
+                    shown.append(await answer.text())
+        assert "podMonitor/shop/p/0" in shown[0]
+        assert not any("hidden" in text for text in [*shown, caplog.text])
+        # Secrets are asked for by name only.
+        assert {q.get("fieldSelector") for _, path, q in kube.requests if path.endswith("/secrets")} == {"metadata.name=creds"}
+        assert not any(path.endswith("/configmaps") for _, path, _ in kube.requests)
+        kube.delete(PODMONITORS, "p", "shop")
+        await eventually(lambda: not kube.watches("secrets"))
+
+
+async def test_a_secret_that_may_not_be_read_is_one_clear_error(kube: FakeKube, caplog: pytest.LogCaptureFixture) -> None:
+    host = FakeHost()
+    kube.forbidden = {("list", "secrets")}
+    async with Pages() as pages, agent(host) as (receiver, sink):
+        web_pod(kube, pages.port)
+        token = {"bearerTokenSecret": {"name": "creds", "key": "token"}}
+        put(kube, secret("creds", token="t"), monitor(PODMONITORS, "p", selector={}, podMetricsEndpoints=[
+            {"port": "http", "path": "/secret", **token}, {"port": "http", "path": "/open"}]))
+        await sink.wait_for(up)
+        await eventually(lambda: "creds" in str(host.statuses["receivers/prometheus"]))
+        await asyncio.sleep(0.3)  # three more tries, which must not be told again
+        errors = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+        assert len([e for e in errors if "rule" in e]) == 1
+        [error] = [e for e in errors if "rule" in e]
+        assert "Secret shop/creds cannot be read: 403" in error
+        assert '{"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["creds"], "verbs": ["list", "watch"]}' in error
+        assert list(receiver.pools) == ["podMonitor/shop/p/1"] and pages.authorizations.keys() == {"/open"}
+        kube.forbidden = set()
+        await eventually(lambda: pages.authorizations.get("/secret") == "Bearer t")
+        await eventually(lambda: host.statuses["receivers/prometheus"] is None)
+
+
+async def test_secrets_that_do_not_exist_yet_and_keys_that_are_missing(kube: FakeKube, caplog: pytest.LogCaptureFixture) -> None:
+    async with Pages() as pages, agent() as (receiver, sink):
+        web_pod(kube, pages.port)
+        put(kube, monitor(PODMONITORS, "p", selector={}, podMetricsEndpoints=[
+            {"port": "http", "bearerTokenSecret": {"name": "later", "key": "token"}}]))
+        await eventually(lambda: "podMonitor/shop/p/0 is left out: Secret shop/later does not exist" in caplog.text)
+        put(kube, secret("later", other="x"))
+        await eventually(lambda: "Secret shop/later has no key token" in caplog.text)
+        put(kube, secret("later", token="x"))
+        await sink.wait_for(up)
+        kube.delete(SECRETS, "later", "shop")
+        await eventually(lambda: not receiver.pools)
+
+
+async def test_a_monitor_with_a_mistake_does_not_stop_the_others(kube: FakeKube, caplog: pytest.LogCaptureFixture) -> None:
+    async with Pages() as pages, agent() as (receiver, _):
+        web_pod(kube, pages.port)
+        put(kube, monitor(PODMONITORS, "bad", selector={}, podMetricsEndpoints=[{"interval": "5s", "scrapeTimeout": "10s"}]),
+            monitor(PODMONITORS, "worse", selector={}, podMetricsEndpoints=[{"relabelings": [{"regex": "(", "targetLabel": "x"}]}]),
+            monitor(PODMONITORS, "worst", selector="x", podMetricsEndpoints=[{}]),
+            monitor(PODMONITORS, "good", selector={}, podMetricsEndpoints=[{"port": "http"}]))
+        await eventually(lambda: list(receiver.pools) == ["podMonitor/shop/good/0"])
+        await eventually(lambda: "podMonitor/shop/bad/0 is left out" in caplog.text)
+        assert "is greater than scrape_interval" in caplog.text
+        assert "podMonitor/shop/worse/0 is left out: relabel_configs" in caplog.text
+        assert "podMonitor/shop/worst/0 is left out: its spec is not as its CRD says" in caplog.text
+
+
+async def test_which_monitors_are_read(kube: FakeKube) -> None:
+    put(kube, (NAMESPACES, {"metadata": {"name": "shop", "labels": {"team": "x"}}}), (NAMESPACES, {"metadata": {"name": "other"}}))
+    for namespace in ("shop", "other", "denied"):
+        put(kube, monitor(PODMONITORS, "yes", namespace, {"release": "kof"}, selector={}, podMetricsEndpoints=[{}]),
+            monitor(PODMONITORS, "no", namespace, selector={}, podMetricsEndpoints=[{}]),
+            monitor(SERVICEMONITORS, "s", namespace, {"release": "kof"}, selector={}, endpoints=[{}]))
+    everything = {f"podMonitor/{ns}/{name}/0" for ns in ("shop", "other", "denied") for name in ("yes", "no")}
+    services = {f"serviceMonitor/{ns}/s/0" for ns in ("shop", "other", "denied")}
+    for options, expected in (
+            ({}, everything | services), ({"kinds": ["PodMonitor"]}, everything),
+            ({"kinds": ["PodMonitor"], "selector": {"matchLabels": {"release": "kof"}}}, {f"podMonitor/{ns}/yes/0" for ns in ("shop", "other", "denied")}),
+            ({"pod_monitor_selector": {"match_labels": {"release": "none"}}}, services),
+            ({"kinds": ["ServiceMonitor"], "namespaces": ["shop", "denied"], "deny_namespaces": ["denied"]}, {"serviceMonitor/shop/s/0"}),
+            ({"kinds": ["ServiceMonitor"], "namespace_selector": {"match_labels": {"team": "x"}}}, {"serviceMonitor/shop/s/0"})):
+        async with agent(monitors=options) as (receiver, _):
+            await eventually(lambda receiver=receiver: receiver.pools)
+            assert set(receiver.pools) == expected, options
+
+
+async def test_crds_may_be_installed_later(kube: FakeKube, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    kube.absent = {"servicemonitors", "podmonitors", "probes", "scrapeconfigs"}
+    host = FakeHost()
+    async with Pages() as pages, agent(host) as (_, sink):
+        web_pod(kube, pages.port)
+        put(kube, monitor(PODMONITORS, "p", selector={}, podMetricsEndpoints=[{"port": "http"}]))
+        await eventually(lambda: "the CRD of PodMonitor is not installed" in caplog.text)
+        assert host.statuses["receivers/prometheus"] is None
+        kube.absent = set()
+        await sink.wait_for(up)
+
+
+async def test_without_a_cluster_the_status_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    host = FakeHost()
+    async with agent(host):
+        await eventually(lambda: "not in a Kubernetes cluster" in str(host.statuses.get("receivers/prometheus")))
+
+
+class Fleet:
+    """The agents of nodes and that of the cluster, and who scraped which path."""
+
+    def __init__(self, options: Callable[[], dict[str, Any]]) -> None:
+        self._options = options
+        self._stack: dict[str, AsyncExitStack] = {}
+        self.sinks: dict[str, Sink] = {}
+
+    async def join(self, node: str) -> None:
+        allocation = {"strategy": "per-node", "node_name": node} if node else {"strategy": "without-node"}
+        stack = self._stack[node] = AsyncExitStack()
+        _, self.sinks[node] = await stack.enter_async_context(agent(allocation=allocation, **self._options()))
+
+    async def leave(self, node: str) -> None:
+        await self._stack.pop(node).aclose()
+
+    async def aclose(self) -> None:
+        for node in list(self._stack):
+            await self.leave(node)
+
+    def scraped(self) -> dict[tuple[str, str], set[str]]:
+        """Agents by (job, pod or instance)."""
+        out: dict[tuple[str, str], set[str]] = {}
+        for node, sink in self.sinks.items():
+            for labels in up(sink):
+                out.setdefault((labels["job"], labels.get("pod") or labels["instance"]), set()).add(node)
+        return out
+
+
+async def test_each_target_is_scraped_by_exactly_one_agent_while_agents_come_and_go(kube: FakeKube) -> None:
+    async with Pages() as pages:
+        address = f"127.0.0.1:{pages.port}"
+        for i, node in enumerate(("n1", "n1", "n2", "n3")):
+            web_pod(kube, pages.port, f"web-{i}", node)
+        web_service(kube, pages.port, *((f"web-{i}", "127.0.0.1", node) for i, node in enumerate(("n1", "n1", "n2", "n3"))))
+        put(kube, monitor(SERVICEMONITORS, "s", selector={}, endpoints=[{"port": "http"}]),
+            monitor(PODMONITORS, "p", selector={}, podMetricsEndpoints=[{"port": "http"}]),
+            monitor(PROBES, "b", prober={"url": address, "path": "/probe"}, targets={"staticConfig": {"static": ["x.example"]}}))
+        jobs = {"scrape_configs": [{"job_name": "outside", "static_configs": [{"targets": ["name.example:1"]}], "relabel_configs": [
+            {"target_label": "__address__", "replacement": address}, {"target_label": "instance", "replacement": "outside"}]}]}
+        fleet = Fleet(lambda: {"config": jobs})
+        try:
+            for node in ("", "n1", "n2"):
+                await fleet.join(node)
+            expected = {("probe/shop/b", "x.example"): {""}, ("outside", "outside"): {""}}
+            for i, node in enumerate(("n1", "n1", "n2")):
+                expected |= {("web", f"web-{i}"): {node}, ("shop/p", f"web-{i}"): {node}}
+            await eventually(lambda: expected.items() <= fleet.scraped().items())
+            assert not any("web-3" in key for key in fleet.scraped())
+            await fleet.join("n3")
+            expected |= {("web", "web-3"): {"n3"}, ("shop/p", "web-3"): {"n3"}}
+            await eventually(lambda: expected.items() <= fleet.scraped().items())
+            # A node goes with its agent; its pod comes back on another node.
+            await fleet.leave("n2")
+            kube.delete(PODS, "web-2", "shop")
+            web_pod(kube, pages.port, "web-9", "n3")
+            web_service(kube, pages.port, *((f"web-{i}", "127.0.0.1", node) for i, node in ((0, "n1"), (1, "n1"), (3, "n3"), (9, "n3"))))
+            expected |= {("web", "web-9"): {"n3"}, ("shop/p", "web-9"): {"n3"}}
+            await eventually(lambda: expected.items() <= fleet.scraped().items())
+            assert all(len(agents) == 1 for agents in fleet.scraped().values())
+        finally:
+            await fleet.aclose()
+
+
+def test_the_retry_of_secrets_is_bounded() -> None:
+    assert secrets.RETRY_S <= 60
