@@ -45,6 +45,7 @@ OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
     ("receivers", "k8s_cluster"): {"auth_type": "none"},
     ("receivers", "k8s_events"): {"auth_type": "none"},
     ("receivers", "k8sobjects"): {"auth_type": "none", "objects": [{"name": "pods"}, {"name": "events", "mode": "watch"}]},
+    ("receivers", "kubeletstats"): {"auth_type": "none", "endpoint": "127.0.0.1:1"},
     ("extensions", "basicauth"): {"client_auth": {"username": "u", "password": "p"}},
     ("extensions", "bearertokenauth"): {"token": "t"},
     ("extensions", "headers_setter"): {"headers": [{"key": "a", "value": "b"}]},

@@ -10,7 +10,8 @@ ComponentClass = type[Component]
 KINDS = ("receivers", "processors", "exporters", "connectors", "extensions")
 
 TYPES: dict[str, tuple[str, ...]] = {
-    "receivers": ("otlp", "filelog", "prometheus", "hostmetrics", "nop", "k8s_cluster", "k8s_events", "k8sobjects"),
+    "receivers": ("otlp", "filelog", "prometheus", "hostmetrics", "nop", "k8s_cluster", "k8s_events", "k8sobjects",
+                  "kubeletstats"),
     "processors": ("batch", "memory_limiter", "resource", "attributes", "filter", "resourcedetection", "k8sattributes"),
     "exporters": ("prometheusremotewrite", "otlphttp", "otlp", "awscloudwatchlogs", "file", "debug", "nop"),
     "connectors": ("routing", "forward"),
@@ -19,7 +20,8 @@ TYPES: dict[str, tuple[str, ...]] = {
 """The type as upstream spells it in KOF's configurations, which is also the name of the module."""
 
 ALIASES: dict[str, dict[str, str]] = {
-    "receivers": {"file_log": "filelog", "host_metrics": "hostmetrics", "k8s_objects": "k8sobjects"},
+    "receivers": {"file_log": "filelog", "host_metrics": "hostmetrics", "k8s_objects": "k8sobjects",
+                  "kubelet_stats": "kubeletstats"},
     "processors": {"memorylimiter": "memory_limiter", "resource_detection": "resourcedetection",
                    "k8s_attributes": "k8sattributes"},
     "exporters": {"otlp_http": "otlphttp", "otlp_grpc": "otlp", "prometheus_remote_write": "prometheusremotewrite",

@@ -1,0 +1,83 @@
+"""Options of `kubeletstats`, in upstream's spelling and with upstream's defaults."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from kofagent.config.base import ComponentConfig, Duration
+from kofagent.config.blocks import TlsBlock
+from kofagent.kubernetes.metric_options import AttributeToggle, MetricToggle, check_names, switched_on
+from kofagent.kubernetes.options import ApiOptions
+from kofagent.receivers.kubeletstats.catalog import CATALOG, DEFAULTS, NODE_RATIOS, RESOURCE_ATTRIBUTES
+
+Group = Literal["container", "pod", "node", "volume"]
+Label = Literal["container.id", "k8s.volume.type"]
+
+
+class AllInterfaces(ComponentConfig):
+    """`collect_all_network_interfaces`."""
+
+    pod: bool = Field(False, description="Pods: all interfaces instead of the default one.")
+    node: bool = Field(False, description="Nodes: all interfaces instead of the default one.")
+
+
+class Dialer(ComponentConfig):
+    """`dialer`."""
+
+    timeout: Duration = Field(0.0, ge=0, description="Accepted for compatibility; a connection is waited for 10 s.")
+
+
+class Config(TlsBlock):
+    """Options of kubeletstats. The TLS options of upstream's configtls stand beside the others."""
+
+    collection_interval: Duration = Field(10.0, gt=0, description="Time between two collections.")
+    initial_delay: Duration = Field(1.0, ge=0, description="Wait before the first collection.")
+    timeout: Duration = Field(0.0, ge=0, description="Time for one answer of the kubelet; 0: 30 s.")
+    auth_type: Literal["tls", "serviceAccount", "none", "kubeConfig"] = Field(
+        "tls", description="tls: cert_file and key_file; serviceAccount: the pod's token and CA; none: the read-only port; "
+        "kubeConfig: through the API server's proxy, endpoint is the node's name.")
+    context: str = Field("", description="Context of the kubeconfig; empty: its current one.")
+    endpoint: str = Field("", description="host:port or URL of the kubelet; empty: $K8S_NODE_NAME or this host, port 10250 "
+                          "(10255 with auth_type none).")
+    dialer: Dialer = Field(Dialer(), description="Options of connecting.")
+    insecure_skip_verify: bool = Field(False, description="TLS without checking the kubelet's certificate.")
+    metric_groups: list[Group] = Field(["container", "pod", "node"], description="What metrics are sent of.")
+    extra_metadata_labels: list[Label] = Field([], description="Attributes read from the kubelet's /pods.")
+    k8s_api_config: ApiOptions | None = Field(
+        None, description="Access to the API server, for volumes of claims and the capacity of the node.")
+    node: str = Field("", description="Name of the node, for metrics that compare with its capacity.")
+    collect_all_network_interfaces: AllInterfaces = Field(AllInterfaces(), description="Which network interfaces are sent.")
+    metrics: dict[str, MetricToggle] = Field({}, description="Metrics switched on or off by name.")
+    resource_attributes: dict[str, AttributeToggle] = Field({}, description="Resource attributes switched on or off by name.")
+
+    @field_validator("metrics")
+    @classmethod
+    def _known_metrics(cls, value: dict[str, MetricToggle]) -> dict[str, MetricToggle]:
+        check_names("metric", value, CATALOG)
+        return value
+
+    @field_validator("resource_attributes")
+    @classmethod
+    def _known_attributes(cls, value: dict[str, AttributeToggle]) -> dict[str, AttributeToggle]:
+        check_names("resource attribute", value, RESOURCE_ATTRIBUTES)
+        return value
+
+    @field_validator("extra_metadata_labels")
+    @classmethod
+    def _no_label_twice(cls, value: list[Label]) -> list[Label]:
+        if len(set(value)) != len(value):
+            raise ValueError("a label is named twice")
+        return value
+
+    @model_validator(mode="after")
+    def _node_is_named(self) -> Config:
+        wanted = sorted(self.on().intersection(NODE_RATIOS))
+        if wanted and not self.node:
+            raise ValueError(f"{wanted[0]} needs the name of the node; write node: ${{env:K8S_NODE_NAME}}")
+        return self
+
+    def on(self) -> frozenset[str]:
+        """The names of the metrics that are sent."""
+        return switched_on(DEFAULTS, self.metrics)

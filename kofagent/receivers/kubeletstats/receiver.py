@@ -1,0 +1,198 @@
+"""The rounds of `kubeletstats`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import Any
+
+from kofagent.kubernetes import quantity
+from kofagent.kubernetes.client import ApiClient, shared
+from kofagent.kubernetes.informer import Subscription, subscribe
+from kofagent.kubernetes.lists import split_list
+from kofagent.kubernetes.options import ApiOptions
+from kofagent.kubernetes.resources import NODES
+from kofagent.kubernetes.trim import Object
+from kofagent.pipeline.component import Context, Receiver
+from kofagent.receivers.kubeletstats import options
+from kofagent.receivers.kubeletstats.catalog import NODE_RATIOS, OWN_RATIOS
+from kofagent.receivers.kubeletstats.claims import Claims
+from kofagent.receivers.kubeletstats.kubelet import Kubelet, KubeletError
+from kofagent.receivers.kubeletstats.pods import PodFacts
+from kofagent.receivers.kubeletstats.summary import Capacity, Converter, Outcome
+from kofagent.telemetry.batch import Batch
+from kofagent.telemetry.refused import Refused
+from kofagent.telemetry.signal import Signal
+
+_LOGGED_PROBLEMS = 1000
+
+
+class KubeletStats(Receiver):
+    """Reads a kubelet every `collection_interval` and hands its values on as one batch."""
+
+    Config = options.Config
+    config: options.Config
+    signals = frozenset({Signal.METRICS})
+
+    def __init__(self, config: options.Config, context: Context) -> None:
+        super().__init__(config, context)
+        on = config.on()
+        self._needs_amounts = bool(on.intersection(OWN_RATIOS))
+        self._needs_capacity = bool(on.intersection(NODE_RATIOS))
+        self._needs_pods = bool(config.extra_metadata_labels) or self._needs_amounts
+        self._converter = Converter(config)
+        self._kubelet: Kubelet | None = None
+        self._api: ApiClient | None = None
+        self._node: Subscription | None = None
+        self._claims: Claims | None = None
+        self._capacity = Capacity()
+        self._task: asyncio.Task[None] | None = None
+        self._logged: set[str] = set()
+        self._trouble: dict[str, str] = {}
+        self._account = context.ledger.receiver(context.id, Signal.METRICS)
+        labels = {"receiver": context.id, "scraper": "kubeletstats"}
+        self._scraped = context.ledger.counter("otelcol_scraper_scraped_metric_points", "Metric points that were read.", **labels)
+        self._errored = context.ledger.counter(
+            "otelcol_scraper_errored_metric_points", "Metric points that could not be read.", **labels)
+
+    def explain(self) -> str:
+        """The metrics that are on."""
+        return f"of {', '.join(self.config.metric_groups)}: {', '.join(sorted(self.config.on()))}\n"
+
+    async def start(self) -> None:
+        config = self.config
+        kubelet = Kubelet(config)
+        needs_claims = (config.k8s_api_config is not None and "volume" in config.metric_groups
+                        and "k8s.volume.type" in config.extra_metadata_labels)
+        if needs_claims or self._needs_capacity:
+            self._api = api = shared(self.context.host, config.k8s_api_config or ApiOptions())
+            await api.start()
+            if needs_claims:
+                self._claims = Claims(api)
+            if self._needs_capacity:
+                self._node = subscribe(api, NODES, field_selector=f"metadata.name={config.node}", fields=("status.capacity",),
+                                       on_add=self._learn, on_update=lambda old, new: self._learn(new),
+                                       report=lambda error: self._tell("node", error))
+        await kubelet.start()
+        self._kubelet = kubelet
+        self._task = asyncio.create_task(self._run(), name=self.context.id)
+
+    async def stop(self) -> None:
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        if self._node is not None:
+            node, self._node = self._node, None
+            await node.stop()
+        if self._kubelet is not None:
+            kubelet, self._kubelet = self._kubelet, None
+            await kubelet.stop()
+        if self._api is not None:
+            api, self._api = self._api, None
+            await api.stop()
+
+    def _learn(self, node: Object) -> None:
+        capacity = (node.get("status") or {}).get("capacity") or {}
+        try:
+            self._capacity = Capacity(quantity.cores(str(capacity.get("cpu", "0"))),
+                                      quantity.whole(str(capacity.get("memory", "0"))))
+        except ValueError:
+            self._capacity = Capacity()
+
+    async def _run(self) -> None:
+        config = self.config
+        loop = asyncio.get_running_loop()
+        at = loop.time() + config.initial_delay
+        while True:
+            await asyncio.sleep(at - loop.time())
+            try:
+                await self._round()
+            except Exception:  # a mistake in one round must not end the rounds
+                self.context.log.exception("a collection failed; the next one comes as usual")
+            at += config.collection_interval * max(1, -(-(loop.time() - at) // config.collection_interval))
+
+    async def _round(self) -> None:
+        try:
+            outcome = await self.collect()
+        except KubeletError as error:
+            self._errored(1)
+            self._tell("summary", str(error))
+            return
+        self._tell("summary", None)
+        for kind, case in outcome.problems.items():
+            self._log_once(kind, case)
+        self._tell("part", "; ".join(outcome.problems) or None, log=False)
+        self._scraped(outcome.points)
+        self._errored(outcome.errored)
+        if outcome.points:
+            await self._send(Batch(Signal.METRICS, outcome.payload, outcome.points))
+
+    async def collect(self) -> Outcome:
+        """Reads the kubelet once. KubeletError when it has no usable summary."""
+        assert self._kubelet is not None
+        kubelet = self._kubelet
+        summary = _json(await kubelet.get("/stats/summary"), kubelet.where)
+        facts = None
+        if self._needs_pods:
+            try:
+                facts = self._facts(await kubelet.get("/pods"))
+                self._tell("pods", f"{kubelet.where} told of {facts.malformed} pods that are not as the API has them"
+                           if facts.malformed else None)
+            except KubeletError as error:
+                self._tell("pods", str(error))
+            except ValueError:
+                self._tell("pods", f"{kubelet.where} answered /pods with something that is not a list of pods")
+        if self._claims is not None and facts is not None:
+            await self._claims.learn(facts.volumes, facts.namespaces)
+        try:
+            return self._converter.convert(summary, facts, self._capacity, self._claims, time.time_ns())
+        except ValueError as error:
+            raise KubeletError(f"{kubelet.where}: {error}") from None
+
+    def _facts(self, body: bytes) -> PodFacts:
+        labels = self.config.extra_metadata_labels
+        # Pod by pod: all pods of a node at once would be the largest thing this receiver ever holds.
+        pods, _ = split_list(body.decode())
+        return PodFacts(pods, ids="container.id" in labels, volumes="k8s.volume.type" in labels, amounts=self._needs_amounts)
+
+    async def _send(self, batch: Batch) -> None:
+        try:
+            await self.outputs[Signal.METRICS].consume(batch)
+        except Refused as refused:
+            self._account.refused(batch.count)
+            if not refused.permanent:
+                self.context.ledger.dropped(self.context.id, Signal.METRICS, refused.reason, batch.count)
+            self._log_once(f"metrics were refused: {refused.reason}", refused.detail)
+        except Exception:
+            self.context.ledger.dropped(self.context.id, Signal.METRICS, "internal_error", batch.count)
+            raise
+        else:
+            self._account.accepted(batch.count)
+
+    def _tell(self, what: str, error: str | None, log: bool = True) -> None:
+        """Sets this part's share of the status; trouble is logged when it comes, and its end."""
+        before = self._trouble.get(what)
+        if error == before:
+            return
+        if error is None:
+            del self._trouble[what]
+            self.context.log.info("works again: %s", before)
+        else:
+            self._trouble[what] = error
+            if log:
+                self._log_once(error, "")
+        self.context.report("; ".join(dict.fromkeys(self._trouble.values())) or None)
+
+    def _log_once(self, problem: str, detail: str) -> None:
+        if problem not in self._logged and len(self._logged) < _LOGGED_PROBLEMS:
+            self._logged.add(problem)
+            self.context.log.warning("%s%s (further ones are counted, not logged)", problem, f": {detail}" if detail else "")
+
+
+def _json(body: bytes, where: str) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError:
+        raise KubeletError(f"{where} answered /stats/summary with something that is not JSON") from None
