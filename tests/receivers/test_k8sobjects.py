@@ -212,7 +212,7 @@ async def test_a_restart_with_storage(kube: FakeKube, tmp_path: Path) -> None:
 async def test_unknown_objects(kube: FakeKube) -> None:
     unknown = {"name": "unicorns", "group": "events.k8s.io"}
     refused = Running(unknown)
-    with pytest.raises(StartError, match="no resource 'unicorns' in group 'events.k8s.io'; correct its name"):
+    with pytest.raises(StartError, match=r"no resource 'unicorns' in group 'events.k8s.io'; correct its name"):
         await refused.receiver.start()
     await refused.receiver.stop()
     kube.put(PODS, pod("shop", "web-0"))

@@ -9,18 +9,21 @@ from pydantic import Field, field_validator, model_validator
 
 from kofagent.config.base import ComponentConfig, Duration
 from kofagent.config.blocks import HttpClientBlock
+from kofagent.kubernetes.options import ApiOptions
 
-DETECTORS = ("env", "system")
+DETECTORS = ("env", "system", "k8s_api", "k8snode")
 LATER = (
     "akamai", "aks", "alibaba_ecs", "azure", "azurecontainerapps", "consul", "digitalocean", "docker", "dynatrace", "ec2", "ecs",
-    "eks", "elasticbeanstalk", "gcp", "gce", "gke", "heroku", "hetzner", "ibmcloud_classic", "ibmcloud_vpc", "k8s_api", "k8snode",
+    "eks", "elasticbeanstalk", "gcp", "gce", "gke", "heroku", "hetzner", "ibmcloud_classic", "ibmcloud_vpc",
     "kubeadm", "lambda", "nova", "openshift", "oraclecloud", "scaleway", "tencent_cvm", "upcloud", "vultr")
-"""Upstream's detectors that ask a cloud or the Kubernetes API."""
+"""Upstream's detectors that ask a cloud."""
 SYSTEM_ATTRIBUTES = {"host.name": True, "os.type": True, **dict.fromkeys((
     "host.arch", "host.cpu.cache.l2.size", "host.cpu.family", "host.cpu.model.id", "host.cpu.model.name", "host.cpu.stepping",
     "host.cpu.vendor.id", "host.id", "host.interface", "host.ip", "host.mac", "os.build.id", "os.description", "os.name",
     "os.version"), False)}
 """Attributes of the system detector and whether they are on by default."""
+K8S_ATTRIBUTES = ("k8s.node.name", "k8s.node.uid", "k8s.cluster.uid")
+"""Attributes of the k8s_api detector, all on by default."""
 HOSTNAME_SOURCES = ("dns", "os", "cname", "lookup")
 
 
@@ -71,6 +74,25 @@ class SystemBlock(ComponentConfig):
         return frozenset(name for name, default in SYSTEM_ATTRIBUTES.items() if chosen.get(name, default))
 
 
+class K8sBlock(ApiOptions):
+    """`k8s_api` and `k8snode`."""
+
+    node_from_env_var: str = Field("", description="Environment variable that holds the node's name; empty: K8S_NODE_NAME.")
+    resource_attributes: dict[str, AttributeOptions] = Field({}, description="Options by attribute.")
+
+    @field_validator("resource_attributes")
+    @classmethod
+    def _known_attributes(cls, value: dict[str, AttributeOptions]) -> dict[str, AttributeOptions]:
+        for name in value:
+            if name not in K8S_ATTRIBUTES:
+                raise ValueError(f"the k8s_api detector has no attribute {name!r}; it has {', '.join(K8S_ATTRIBUTES)}")
+        return value
+
+    def enabled(self) -> frozenset[str]:
+        """The attributes that are detected."""
+        return frozenset(n for n in K8S_ATTRIBUTES if n not in self.resource_attributes or self.resource_attributes[n].enabled)
+
+
 class Config(HttpClientBlock):
     """Options of resourcedetection. The HTTP client options are for detectors that ask a metadata service."""
 
@@ -78,10 +100,12 @@ class Config(HttpClientBlock):
     override: bool = Field(True, description="Replace attributes that the data has already.")
     timeout: Duration = Field(5.0, ge=0, description="Time for all detectors; 0: no limit.")
     refresh_interval: Duration = Field(0.0, ge=0, description="Detect again this often; 0: only at the start.")
-    fail_on_missing_metadata: bool = Field(False, description="Accepted for compatibility: it is about metadata services.")
+    fail_on_missing_metadata: bool = Field(False, description="Fail the start when the API server cannot be read.")
     attributes: list[str] | None = Field(None, description="Deprecated: only these detected attributes are added.")
     env: EnvBlock = Field(EnvBlock(), description="The env detector.")
     system: SystemBlock = Field(SystemBlock(), description="The system detector.")
+    k8s_api: K8sBlock = Field(K8sBlock(), description="The k8s_api detector.")
+    k8snode: K8sBlock = Field(K8sBlock(), description="The same by its older name.")
 
     @model_validator(mode="before")
     @classmethod

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Hashable
 from typing import Any
 
+from kofagent.kubernetes.client import ApiClient, shared
+from kofagent.kubernetes.errors import ApiError
 from kofagent.net.daemon import in_daemon_thread
 from kofagent.pipeline.component import Context, Processor, StartError
-from kofagent.processors.resourcedetection import env, options, system
+from kofagent.processors.resourcedetection import env, k8s, options, system
 from kofagent.telemetry.batch import AnyBatch, Batch
 from kofagent.telemetry.ledger import ProcessorAccount
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.resources import ResourceMap
 from kofagent.wire import edit
+
+KUBERNETES = ("k8s_api", "k8snode")
+FIRST_RETRY, LONGEST_RETRY = 1.0, 30.0
+"""Seconds between two tries while the API does not say what is asked for."""
 
 
 class ResourceDetection(Processor):
@@ -28,6 +35,11 @@ class ResourceDetection(Processor):
         self.detected: dict[str, Any] = {}
         self._map = ResourceMap(self._change)
         self._refreshing: asyncio.Task[None] | None = None
+        self._clients: dict[str, ApiClient] = {}
+        self._missing = ""
+        """Why the API did not say all; empty when it did."""
+        self._told = ""
+        self._warned: set[str] = set()
 
     def explain(self) -> str:
         """The detectors, the first that knows an attribute decides."""
@@ -36,12 +48,17 @@ class ResourceDetection(Processor):
 
     async def start(self) -> None:
         self._account = self.context.ledger.processor(self.context.id, self.signal)
+        for name in self.config.detectors:
+            if name in KUBERNETES and name not in self._clients:
+                client = shared(self.context.host, getattr(self.config, name))
+                await client.start()
+                self._clients[name] = client
         try:
             self.detected = await self._detect()
         except (OSError, ValueError) as error:
             raise StartError(f"the resource cannot be detected: {error}") from None
         self.context.log.info("detected resource attributes: %s", ", ".join(sorted(self.detected)) or "none")
-        if self.config.refresh_interval:
+        if self.config.refresh_interval or self._missing:
             self._refreshing = asyncio.create_task(self._refresh(), name=self.context.id)
 
     async def stop(self) -> None:
@@ -49,6 +66,9 @@ class ResourceDetection(Processor):
             self._refreshing.cancel()
             await asyncio.gather(self._refreshing, return_exceptions=True)
             self._refreshing = None
+        clients, self._clients = self._clients, {}
+        for client in clients.values():
+            await client.stop()
 
     async def consume(self, batch: AnyBatch) -> None:
         assert isinstance(batch, Batch)
@@ -67,26 +87,67 @@ class ResourceDetection(Processor):
         return edit.patch(resource, edit.RESOURCE, insert=self.detected)
 
     async def _refresh(self) -> None:
-        while True:
-            await asyncio.sleep(self.config.refresh_interval)
+        wait = FIRST_RETRY
+        while self.config.refresh_interval or self._missing:
+            if self._missing:
+                self._say()
+                await asyncio.sleep(wait * random.uniform(0.5, 1.0))
+                wait = min(wait * 2, LONGEST_RETRY)
+            else:
+                self._say()
+                await asyncio.sleep(self.config.refresh_interval)
+                wait = FIRST_RETRY
             try:
                 detected = await self._detect()
             except (OSError, ValueError) as error:
                 self.context.log.warning("the resource was not detected again, the former one stays: %s", error)
                 continue
+            if self._missing:
+                detected = {**self.detected, **detected}
             if detected != self.detected:
                 self.detected = detected
                 self._map.clear()
+        self._say()
+
+    def _say(self) -> None:
+        """Tells of a change of what the API says, once."""
+        if self._missing != self._told:
+            self._told = self._missing
+            if self._missing:
+                self.context.log.warning("not all of the node is known yet: %s", self._missing)
+            self.context.report(self._missing or None)
 
     async def _detect(self) -> dict[str, Any]:
         """The attributes of all detectors; the first detector that knows one decides. OSError, ValueError."""
         out: dict[str, Any] = {}
+        self._missing = ""
         for name in self.config.detectors:
-            found = env.detect(self.config.env) if name == "env" else await self._system()
+            if name in KUBERNETES:
+                found: dict[str, Any] = await self._kubernetes(name)
+            else:
+                found = env.detect(self.config.env) if name == "env" else await self._system()
             for key, value in found.items():
                 out.setdefault(key, value)
         wanted = self.config.attributes
         return out if wanted is None else {key: value for key, value in out.items() if key in wanted}
+
+    async def _kubernetes(self, name: str) -> dict[str, Any]:
+        """What the environment and the API say; without the API what there is, unless `fail_on_missing_metadata`."""
+        block: options.K8sBlock = getattr(self.config, name)
+        known = k8s.of_environment(block)
+        try:
+            async with asyncio.timeout(self.config.timeout or None):
+                found, warning = await k8s.detect(block, self._clients[name])
+        except (ApiError, KeyError, TypeError, TimeoutError) as error:
+            reason = str(error) if isinstance(error, ApiError) else "the API server did not answer in time"
+            if self.config.fail_on_missing_metadata:
+                raise OSError(reason) from None
+            self._missing = reason
+            return known
+        if warning and warning not in self._warned:
+            self._warned.add(warning)
+            self.context.log.warning("%s", warning)
+        return found
 
     async def _system(self) -> dict[str, Any]:
         """Names are looked up in a thread: a name server that does not answer costs `timeout`, then the kernel's name is taken."""

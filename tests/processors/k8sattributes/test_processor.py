@@ -317,7 +317,7 @@ async def test_without_an_api_server(kube: FakeKube) -> None:
 async def test_wait_for_metadata_fails_the_start(kube: FakeKube) -> None:
     kube.forbidden = {("list", "pods")}
     running = Running({"wait_for_metadata": True, "wait_for_metadata_timeout": "300ms"})
-    with pytest.raises(StartError, match="not known after 0.3 s: .*may not list pods"):
+    with pytest.raises(StartError, match=r"not known after 0.3 s: .*may not list pods"):
         await running.processor.start()
     await running.processor.stop()
 
