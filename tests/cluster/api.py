@@ -64,7 +64,7 @@ class Api:
                 answer = connection.getresponse()
                 data = answer.read()
                 break
-            except (http.client.HTTPException, ConnectionError):
+            except (http.client.HTTPException, ConnectionError, ssl.SSLEOFError):
                 connection.close()
                 self._local.connection = None
                 if attempt == 2:
