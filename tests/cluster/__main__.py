@@ -59,6 +59,12 @@ def parser() -> argparse.ArgumentParser:
     return main
 
 
+def _rest(options: argparse.Namespace) -> list[str]:
+    """The arguments meant for another program."""
+    rest: list[str] = options.arguments
+    return rest[1:] if rest[:1] == ["--"] else rest
+
+
 def _up(options: argparse.Namespace) -> None:
     cluster = Cluster(options.folder, kubelet=options.kubelet, kubelet_certificate=options.kubelet_certificate, controllers=options.controllers,
                       scheduler=options.scheduler, fake_nodes=options.fake_nodes, fake_pods=options.fake_pods)
@@ -82,7 +88,7 @@ def _kubeconfig(cluster: Cluster, account: str | None) -> None:
 
 
 def _agent(cluster: Cluster, options: argparse.Namespace) -> None:
-    arguments = options.arguments[1:] if options.arguments[:1] == ["--"] else options.arguments
+    arguments = _rest(options)
     files = {options.config.name: options.config.read_text()} if options.config else None
     cluster.namespace("kof")
     cluster.apply(*agent.daemon_set("kof", arguments, files=files, rules=agent.NODE_RULES))
@@ -119,7 +125,7 @@ def main() -> int:
         elif options.command == "agent":
             _agent(cluster, options)
         elif options.command == "kubectl":
-            os.execve(program("kubectl"), ["kubectl", *options.arguments], {**os.environ, "KUBECONFIG": str(cluster.kubeconfig)})
+            os.execve(program("kubectl"), ["kubectl", *_rest(options)], {**os.environ, "KUBECONFIG": str(cluster.kubeconfig)})
     return 0
 
 

@@ -179,7 +179,7 @@ class Cluster:
         self._wait("kwok", lambda: self._fake_nodes_ready() >= nodes, 120)
         self.say(f"{nodes} fake nodes Ready")
         if pods:
-            fakes.create_pods(self.api, pods, FAKE_NAMESPACE)
+            fakes.create_pods(self.api, pods, nodes, FAKE_NAMESPACE)
             self._wait("kwok", lambda: fakes.running(self.api, FAKE_NAMESPACE) >= pods, 120 + pods / 10)
             self.say(f"{pods} fake pods Running")
 

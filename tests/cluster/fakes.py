@@ -14,7 +14,6 @@ from tests.support.servers import ROOT, free_port
 POD_CIDR = "10.244.0.0/16"
 LABELS = {"type": "fake"}
 TAINT = {"key": "kwok.x-k8s.io/node", "value": "fake", "effect": "NoSchedule"}
-PODS_PER_DEPLOYMENT = 50
 
 
 def stages() -> str:
@@ -38,9 +37,14 @@ def command(folder: Path, kubeconfig: Path) -> tuple[list[str], int]:
             f"--cidr={POD_CIDR}", "--node-ip=127.0.0.1", f"--server-address=127.0.0.1:{port}"], port
 
 
+def node_name(number: int) -> str:
+    """The name of a fake node."""
+    return f"fake-{number:04d}"
+
+
 def node(number: int) -> dict[str, Any]:
     """A fake node with a zone and a name like a cloud's."""
-    name = f"fake-{number:04d}"
+    name = node_name(number)
     return {"apiVersion": "v1", "kind": "Node", "metadata": {
         "name": name, "annotations": {"kwok.x-k8s.io/node": "fake", "node.alpha.kubernetes.io/ttl": "0"},
         "labels": {**LABELS, "kubernetes.io/hostname": name, "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64",
@@ -53,24 +57,25 @@ def node(number: int) -> dict[str, Any]:
                                 "osImage": "", "systemUUID": ""}}}
 
 
-def template(app: str) -> dict[str, Any]:
-    """What every fake pod looks like: about the labels, environment and volumes a real one has."""
+def template(app: str, place: str) -> dict[str, Any]:
+    """What every fake pod looks like: about the labels, environment and volumes a real one has. Bound to its node at once, which
+    spares the scheduler (half of the time 5000 pods take)."""
     return {"metadata": {"labels": {"app": app, "app.kubernetes.io/name": app, "app.kubernetes.io/version": "1.2.3"},
                          "annotations": {"prometheus.io/scrape": "true", "prometheus.io/port": "8080"}},
-            "spec": {"nodeSelector": LABELS, "tolerations": [{"key": TAINT["key"], "operator": "Exists", "effect": "NoSchedule"}],
+            "spec": {"nodeName": place, "tolerations": [{"key": TAINT["key"], "operator": "Exists", "effect": "NoSchedule"}],
                      "terminationGracePeriodSeconds": 1, "containers": [{
                          "name": "main", "image": f"registry.test/{app}:1.2.3", "ports": [{"name": "http", "containerPort": 8080}],
                          "env": [{"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
                          "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "64Mi"}}}]}}
 
 
-def deployments(pods: int, namespace: str) -> Iterator[dict[str, Any]]:
-    """Deployments with `pods` pods in all."""
-    for number in range((pods + PODS_PER_DEPLOYMENT - 1) // PODS_PER_DEPLOYMENT):
+def deployments(pods: int, nodes: int, namespace: str) -> Iterator[dict[str, Any]]:
+    """One Deployment per node, with `pods` pods in all."""
+    for number in range(min(nodes, pods)):
         app = f"app-{number:03d}"
-        replicas = min(PODS_PER_DEPLOYMENT, pods - number * PODS_PER_DEPLOYMENT)
+        replicas = pods // nodes + (number < pods % nodes)
         yield {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": app, "namespace": namespace},
-               "spec": {"replicas": replicas, "selector": {"matchLabels": {"app": app}}, "template": template(app)}}
+               "spec": {"replicas": replicas, "selector": {"matchLabels": {"app": app}}, "template": template(app, node_name(number))}}
 
 
 def running(api: Api, namespace: str) -> int:
@@ -84,6 +89,6 @@ def create_nodes(api: Api, nodes: int) -> None:
     api.create_all("/api/v1/nodes", (node(n) for n in range(nodes)))
 
 
-def create_pods(api: Api, pods: int, namespace: str) -> None:
-    """Creates Deployments; the real controllers and scheduler make their pods."""
-    api.create_all(f"/apis/apps/v1/namespaces/{namespace}/deployments", deployments(pods, namespace), threads=4)
+def create_pods(api: Api, pods: int, nodes: int, namespace: str) -> None:
+    """Creates Deployments; the real controllers make their pods."""
+    api.create_all(f"/apis/apps/v1/namespaces/{namespace}/deployments", deployments(pods, nodes, namespace), threads=4)
