@@ -149,8 +149,8 @@ async def follow(client: ApiClient, query: Query, *, version: str = "", report: 
             version = ""
         except ApiError as error:
             health.bad(error)
-            slow = isinstance(error, Forbidden | NotFound)
-            await asyncio.sleep(timing.longest_wait if slow else backoff.next(error.retry_after or 0.0))
+            # 403 too: an API server that has just started refuses everybody until it has read its roles
+            await asyncio.sleep(backoff.next(error.retry_after or 0.0))
 
 
 def _before(version: str, other: str) -> bool:
