@@ -3,7 +3,7 @@
 #
 #   tests/servers/install.sh            # all of them
 #   tests/servers/install.sh apt vlogs  # some: apt vm vlogs telemetrygen jaeger
-#   tests/servers/install.sh kubernetes kwok containerd   # for tests/cluster; also: helm kube-state-metrics
+#   tests/servers/install.sh kubernetes kwok containerd   # for tests/cluster; also: helm kube-state-metrics prometheus3
 #
 # The sets of the second group are not installed unless named: kubernetes builds for 10 to 15 minutes on 2 cores (1.34, with etcd
 # 3.6), kwok and helm 2.5 each; containerd is Debian packages. What is there already in the pinned version takes no time.
@@ -118,6 +118,17 @@ install_kwok() {
 }
 install_helm() { go_install helm helm.sh/helm/v3/cmd/helm@v3.22.0; }
 install_kube-state-metrics() { copy_and_build kube-state-metrics k8s.io/kube-state-metrics/v2@v2.15.0 .; }
+# Debian's Prometheus is built without Kubernetes discovery; this one has no other
+install_prometheus3() {
+  local v=github.com/prometheus/prometheus@v0.314.0 dir copy=$ROOT/src/prometheus3
+  versioned prometheus3 "$v" && return 0
+  say "build prometheus3 from $v"
+  dir=$(go mod download -json "$v" 2>>"$ROOT/go.log" | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')
+  [ -n "$dir" ] || return 1
+  [ -d "$copy" ] || { cp -r "$dir" "$copy" && chmod -R u+w "$copy"; }
+  (cd "$copy" && GOWORK=off CGO_ENABLED=0 go build -mod=mod -trimpath -ldflags '-s -w' -tags remove_all_sd,enable_kubernetes_sd \
+    -o "$BIN/prometheus3" ./cmd/prometheus) >>"$ROOT/go.log" 2>&1 && echo "$v" > "$BIN/prometheus3.version"
+}
 install_containerd() {
   local want=() pair
   for pair in containerd:/usr/bin/containerd runc:/usr/sbin/runc containernetworking-plugins:/usr/lib/cni/bridge \
@@ -132,8 +143,8 @@ case " $* " in *" -h "*|*" --help "*) sed -n '2,14p' "$0" | sed 's/^# \?//'; exi
 [ $# -gt 0 ] || set -- apt vm vlogs telemetrygen jaeger
 for server in "$@"; do
   case $server in
-    apt|vm|vlogs|telemetrygen|jaeger|kubernetes|kwok|helm|kube-state-metrics|containerd) "install_$server" || missing+=("$server");;
-    *) { echo "install.sh: unknown server '$server'; known: apt vm vlogs telemetrygen jaeger kubernetes kwok helm kube-state-metrics containerd" >&2
+    apt|vm|vlogs|telemetrygen|jaeger|kubernetes|kwok|helm|kube-state-metrics|containerd|prometheus3) "install_$server" || missing+=("$server");;
+    *) { echo "install.sh: unknown server '$server'; known: apt vm vlogs telemetrygen jaeger kubernetes kwok helm kube-state-metrics containerd prometheus3" >&2
          exit 2; };;
   esac
 done

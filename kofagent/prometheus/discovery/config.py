@@ -107,7 +107,15 @@ class KubernetesSdConfig(HttpClientOptions):
     def _consistent(self) -> KubernetesSdConfig:
         if self.api_server and self.kubeconfig_file:
             raise ValueError("api_server and kubeconfig_file are both set; keep one")
-        allowed = {"pod": {"pod"}, "service": {"service"}, "node": {"node"}, "ingress": {"ingress"},
+        if (self.api_server or self.kubeconfig_file) and self.namespaces.own_namespace:
+            raise ValueError("own_namespace is that of the pod's service account, which api_server and kubeconfig_file do not use")
+        own = [name for name, field in HttpClientOptions.model_fields.items()
+               if getattr(self, name) != field.get_default(call_default_factory=True)]
+        if own and not self.api_server:
+            raise ValueError(f"{own[0]} is for an API server of its own; set api_server too, or remove it")
+        if self.api_server and urlsplit(self.api_server).scheme not in ("http", "https"):
+            raise ValueError("api_server needs http:// or https://")
+        allowed = {"pod": {"pod", "node"}, "service": {"service"}, "node": {"node"}, "ingress": {"ingress"},
                    "endpoints": {"pod", "service", "endpoints"},
                    "endpointslice": {"pod", "service", "endpointslice"}}[self.role]
         if self.role in ("pod", "endpoints", "endpointslice"):

@@ -30,6 +30,10 @@ class Pending(Unusable):
     """The value is being read for the first time."""
 
 
+class Unreadable(Unusable):
+    """The object may not be read, which was told already."""
+
+
 class Secrets:
     """A `Resolve` over watched objects. `changed` is called when a value may be another one."""
 
@@ -79,7 +83,7 @@ class _Named:
     def value(self, key: str) -> str:
         if self._subscription is None or not self._subscription.synced.is_set():
             if self._refused:
-                raise Unusable(f"{self._what} cannot be read")
+                raise Unreadable(f"{self._what} cannot be read")
             raise Pending(f"{self._what} is being read")
         obj = self._subscription.get(self._namespace, self._name)
         if obj is None:

@@ -26,7 +26,7 @@ from kofagent.prometheus.monitors.options import Kind, MonitorsBlock
 from kofagent.prometheus.monitors.podmonitor import pod_monitor_jobs
 from kofagent.prometheus.monitors.probe import probe_job
 from kofagent.prometheus.monitors.scrapeconfig import scrape_config_job
-from kofagent.prometheus.monitors.secrets import Pending, Secrets
+from kofagent.prometheus.monitors.secrets import Pending, Secrets, Unreadable
 from kofagent.prometheus.monitors.servicemonitor import service_monitor_jobs
 
 CRD_S = 60.0
@@ -146,6 +146,7 @@ class Monitors:
     def _translate(self, secrets: Resolve) -> dict[str, Wanted]:
         wanted: dict[str, Wanted] = {}
         complaints: dict[str, str] = {}
+        told: set[str] = set()
         for name, translate in self._each():
             try:
                 data, select = translate(secrets, self._settings)
@@ -154,11 +155,14 @@ class Monitors:
                 # A value is on its way; what the job was stays until then.
                 if name in self._known:
                     wanted[name] = self._known[name]
+            except Unreadable as error:
+                complaints[name] = str(error)
+                told.add(name)
             except (Unusable, KeyError, TypeError, AttributeError, ValueError) as error:
                 complaints[name] = str(error) if isinstance(error, Unusable | ValueError) else "its spec is not as its CRD says"
         for name, why in complaints.items():
             if self._complaints.get(name) != why:
-                self._log.error("%s is left out: %s", name, why)
+                self._log.log(logging.INFO if name in told else logging.ERROR, "%s is left out: %s", name, why)
         for name in set(self._complaints) | set(complaints):
             self._report(name, complaints.get(name))
         self._complaints, self._known = complaints, wanted
