@@ -17,6 +17,10 @@ def main(arguments: argparse.Namespace) -> int:
     """Prints the list, one component's reference or the schema, or writes all pages; 1 for an unknown type."""
     if arguments.schema:
         print(json.dumps(json_schema(registry), indent=2, sort_keys=True))
+    elif arguments.values_schema:
+        from kofagent.values.schema import values_schema
+
+        print(json.dumps(values_schema(), indent=2, sort_keys=True))
     elif arguments.docs:
         names = write_reference(registry, arguments.docs, OPERATORS)
         print(f"{len(names)} pages in {arguments.docs}")

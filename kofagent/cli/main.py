@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from kofagent import __version__
 
 SOURCES_HELP = """\
-where the configuration comes from (one of):
+where the configuration comes from:
   --values FILE --role ROLE   KOF's collectors-values.yaml; repeat --values to lay files over each other, as helm -f does
   --config FILE               OpenTelemetry Collector YAML; repeat to merge, as the collector does; also yaml:KEY: VALUE
+With both, the configuration is laid over what the values make.
 """
 
 
@@ -66,6 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
                          "kofagent components --docs docs/components")
     components.add_argument("component", nargs="?", metavar="TYPE", help="print the reference of one component type")
     components.add_argument("--schema", action="store_true", help="print the JSON Schema of the configuration")
+    components.add_argument("--values-schema", action="store_true", help="print the JSON Schema of the chart's values")
     components.add_argument("--docs", metavar="DIR", help="write the reference, one Markdown page per component, into DIR")
     return parser
 
@@ -75,8 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = build_parser()
     arguments = parser.parse_args(argv)
     if hasattr(arguments, "values") and arguments.command != "dev":
-        if bool(arguments.values) == bool(arguments.config):
-            parser.error(f"{arguments.command} needs either --values FILE --role ROLE or --config FILE")
+        if not arguments.values and not arguments.config:
+            parser.error(f"{arguments.command} needs --values FILE --role ROLE or --config FILE")
         if arguments.values and not arguments.role and arguments.command != "validate":
             parser.error("--values needs --role node or --role k8scluster")
     module = importlib.import_module(f"kofagent.cli.{arguments.command}")

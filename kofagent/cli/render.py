@@ -17,7 +17,7 @@ def main(arguments: argparse.Namespace) -> int:
     """Prints the configuration; 1 with every error when the values are wrong."""
     try:
         if arguments.values:
-            text = render_yaml(arguments.values, arguments.role, arguments.explain, arguments.generation)
+            text = render_yaml(arguments.values, arguments.role, arguments.explain, arguments.generation, arguments.config)
         else:
             text = to_yaml(read_config(arguments.config), explain=arguments.explain)
     except ConfigErrors as errors:
@@ -27,12 +27,14 @@ def main(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def render_yaml(files: Sequence[str], role: str, explain: bool = False, generation: str | None = None) -> str:
+def render_yaml(files: Sequence[str], role: str, explain: bool = False, generation: str | None = None,
+                over: Sequence[str] = ()) -> str:
     """YAML text that `kofagent run --config` takes as it is; name, mode and environment of the workload are comments on top.
 
-    Credentials are references. `explain` says at every key which layer, file and line set it. Raises `ConfigErrors`.
+    Credentials are references. `explain` says at every key which layer, file and line set it. `over` as in
+    `render_values`. Raises `ConfigErrors`.
     """
-    rendered = render_values(files, role, generation=generation)
+    rendered = render_values(files, role, generation=generation, over=over)
     if rendered.errors:
         raise ConfigErrors(rendered.errors)
     return to_yaml(rendered.config, explain=explain, deleted=rendered.deleted, header=_header(rendered))

@@ -36,7 +36,7 @@ def validate_text(
 ) -> tuple[bool, str]:
     """Whether a configuration is right, and what to tell: every error or every warning a line, and a summary.
 
-    Either `config` files, or `values` files for one role (for both when none is given).
+    `config` files, or `values` files for one role (for both when none is given) with `config` files laid over what they make.
     """
     loaded: list[LoadedConfig] = []
     problems = ConfigErrors(())
@@ -45,7 +45,7 @@ def validate_text(
             if each is None:
                 loaded.append(load_config(config, registry, environ, need_secrets=need_secrets))
             else:
-                loaded.append(load_values(values, each, registry, generation, environ, need_secrets=need_secrets))
+                loaded.append(load_values(values, each, registry, generation, environ, need_secrets=need_secrets, over=config))
         except ConfigErrors as errors:
             problems = ConfigErrors([*problems.errors, *errors.errors])
     lines = list(dict.fromkeys(f"warning: {w}" for c in loaded for w in c.warnings))

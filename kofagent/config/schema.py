@@ -16,7 +16,7 @@ from kofagent.config.model import SECTIONS, SIGNALS, ServiceConfig
 from kofagent.config.validate import Registry
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-_REFERENCE = {"type": "string", "pattern": r"\$\{"}
+REFERENCE = {"type": "string", "pattern": r"\$\{"}
 
 
 def json_schema(registry: Registry) -> dict[str, Any]:
@@ -88,7 +88,7 @@ def _loosened(schema: dict[str, Any]) -> dict[str, Any]:
     if not any(c.get("type") == "null" for c in choices):
         choices = [*choices, {"type": "null"}]
     if not any(c.get("type") == "string" and not set(c) & {"enum", "const", "pattern"} for c in choices):
-        choices = [*choices, _REFERENCE]
+        choices = [*choices, REFERENCE]
     return {**shown, "anyOf": choices}
 
 

@@ -38,6 +38,7 @@ class Workload(ComponentConfig):
     updateStrategy: dict[str, Any] = Field({}, description="updateStrategy of the DaemonSet, strategy of the Deployment.")
     podLabels: dict[str, str] = Field({}, description="More labels of the pods.")
     podAnnotations: dict[str, str] = Field({}, description="More annotations of the pods.")
+    podSecurityContext: dict[str, Any] = Field({}, description="Over the chart's securityContext of the pods.")
     serviceAccountAnnotations: dict[str, str] = Field({}, description="Such as eks.amazonaws.com/role-arn.")
     state: dict[str, Any] = Field({}, description="Volume source of /var/lib/otelcol/file_storage.")
     volumes: list[dict[str, Any]] = Field([], description="More volumes.")
@@ -52,6 +53,7 @@ class SecretAccess(ComponentConfig):
 
     namespace: str = Field(description="Where they are.")
     names: list[str] = Field(min_length=1, description="Their names.")
+    configMaps: list[str] = Field([], description="ConfigMaps they name, for certificates.")
 
 
 class Agent(ComponentConfig):

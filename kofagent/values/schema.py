@@ -1,7 +1,8 @@
 """JSON Schema of a `collectors-values.yaml` with the chart's own keys: `helm/kofagent/values.schema.json` is made of it.
 
-Draft 7, the newest one that every Helm 3 understands. Collector configuration below `collectors.<role>` is any map: the agent
-checks it, with the line it stands in (`kofagent validate --values`).
+Helm reads these values before the agent does, so a reference such as `${env:X}` stands for a text only. Draft 7, the newest
+that every Helm 3 understands. Collector configuration below `collectors.<role>` is any map: the agent checks it and names the
+line (`kofagent validate --values`).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 from pydantic import Field
 
 from kofagent.config.base import ComponentConfig
-from kofagent.config.schema import options_schema
+from kofagent.config.schema import REFERENCE, options_schema
 from kofagent.values.chart import Agent, Kcm, NodeExporter, OpenCostChart, StateMetrics
 from kofagent.values.model import OTHERS, Collectors, Global, Kof
 
@@ -31,7 +32,7 @@ class _Chart(ComponentConfig):
 
 def values_schema() -> dict[str, Any]:
     """The schema; keys of other charts in the same file may hold anything."""
-    schema = options_schema(_Chart)
+    schema: dict[str, Any] = _without_references(options_schema(_Chart))
     for name in _Chart.model_fields:
         if "_" in name:
             schema["properties"].pop(name, None)  # the Python spelling of a key
@@ -39,3 +40,14 @@ def values_schema() -> dict[str, Any]:
         schema["properties"].setdefault(key, {})
     schema["patternProperties"] = {r"^(x-|\.)": {}}
     return {"$schema": "http://json-schema.org/draft-07/schema#", **schema, "title": "Values of kofagent"}
+
+
+def _without_references(schema: Any) -> Any:
+    if isinstance(schema, list):
+        return [_without_references(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    out = {key: _without_references(value) for key, value in schema.items()}
+    if isinstance(out.get("anyOf"), list):
+        out["anyOf"] = [choice for choice in out["anyOf"] if choice != REFERENCE]
+    return out

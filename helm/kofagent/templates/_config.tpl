@@ -1,0 +1,167 @@
+{{/*
+The ConfigMap of a role. `collectors-values.yaml` is what the user wrote, without what only Helm reads and without `env`, which
+the container has already. `pod.yaml` is laid over what the values make and holds only what being in a pod adds:
+listeners others can reach; for the node's agent its own node's targets and pods, for the cluster's agent the targets without a
+node; monitors; and jobs of the chart's exporters where monitors do not exist. What a user has set stays.
+*/}}
+{{- define "kofagent.configMap" -}}
+{{- $values := .root.Values -}}
+{{- $facts := include "kofagent.facts" . | fromJson -}}
+{{- $out := dict "collectors" (pick ($values.collectors | default dict) "enabled") -}}
+{{- with omit $facts.config "env" -}}
+{{- $_ := set $out.collectors $.role . -}}
+{{- end -}}
+{{- with pick ($values.global | default dict) "clusterLabel" "clusterName" -}}
+{{- $_ := set $out "global" . -}}
+{{- end -}}
+{{- with $values.kof -}}
+{{- $_ := set $out "kof" . -}}
+{{- end -}}
+collectors-values.yaml: |
+  {{- toYaml $out | nindent 2 }}
+pod.yaml: |
+  {{- include "kofagent.podConfig" . | nindent 2 }}
+{{- end }}
+
+{{- define "kofagent.podConfig" -}}
+{{- $root := .root -}}
+{{- $facts := include "kofagent.facts" . | fromJson -}}
+{{- $jobs := list -}}
+{{- if and (eq (include "kofagent.monitors" $root) "jobs") $facts.exporters -}}
+{{- $jobs = include "kofagent.jobs" . | fromJsonArray -}}
+{{- end -}}
+{{- $receivers := dict -}}
+{{- $added := list -}}
+{{- $global := $root.Values.global | default dict -}}
+{{- $labels := dict ($global.clusterLabel | default "clusterName") ($global.clusterName | default "mothership") -}}
+{{- $defaults := dict "scrape_interval" "10s" "external_labels" $labels -}}
+{{- $scraper := dict -}}
+{{- $user := index ($facts.config.receivers | default dict) "prometheus" | default dict -}}
+{{- if $facts.apiOwn -}}
+{{- $_ := set $scraper "api_server" (dict "server_config" (dict "endpoint" (printf ":%v" $facts.api))) -}}
+{{- end -}}
+{{- if and $facts.monitors (eq .role "node") -}}
+{{- if not (hasKey $user "allocation") -}}
+{{- $_ := set $scraper "allocation" (dict "strategy" "per-node") -}}
+{{- end -}}
+{{- if not (hasKey $user "monitors") -}}
+{{- $_ := set $scraper "monitors" (dict "enabled" true "scrape_interval" "10s") -}}
+{{- end -}}
+{{- else if $facts.monitors -}}
+{{- $without := list -}}
+{{- range $job := $facts.nodeless -}}
+{{- $without = append $without (fromJson $job) -}}
+{{- end -}}
+{{- $_ := set $receivers "prometheus/kofagent-nodeless" (dict "allocation" (dict "strategy" "without-node") "monitors" (dict "enabled" true "scrape_interval" "10s") "config" (dict "global" $defaults "scrape_configs" $without)) -}}
+{{- $added = append $added "prometheus/kofagent-nodeless" -}}
+{{- end -}}
+{{- with $scraper -}}
+{{- $_ := set $receivers "prometheus" . -}}
+{{- end -}}
+{{- if $jobs -}}
+{{- $_ := set $receivers "prometheus/kofagent" (dict "config" (dict "global" $defaults "scrape_configs" $jobs)) -}}
+{{- $added = append $added "prometheus/kofagent" -}}
+{{- end -}}
+{{- $processors := dict -}}
+{{- $attributes := index ($facts.config.processors | default dict) "k8sattributes" | default dict -}}
+{{- if and (eq .role "node") (has "k8sattributes" $facts.processors) (not (hasKey $attributes "filter")) -}}
+{{- $_ := set $processors "k8sattributes" (dict "filter" (dict "node_from_env_var" "K8S_NODE_NAME")) -}}
+{{- end -}}
+{{- $service := dict -}}
+{{- if $facts.own -}}
+{{- $_ := set $service "telemetry" (dict "metrics" (dict "address" ":8888")) -}}
+{{- end -}}
+{{- if $added -}}
+{{- $pipeline := dict "receivers" $added "processors" ($facts.processorsOf | default list) "exporters" $facts.exporters -}}
+{{- $_ := set $service "pipelines" (dict "metrics/kofagent" $pipeline) -}}
+{{- end -}}
+{{- if $receivers -}}
+receivers:
+  {{- toYaml $receivers | nindent 2 }}
+{{ end -}}
+{{- if $processors -}}
+processors:
+  {{- toYaml $processors | nindent 2 }}
+{{ end -}}
+service:
+  {{- toYaml $service | nindent 2 }}
+{{- end }}
+
+{{/* Scrape jobs that stand for ServiceMonitors where those do not exist, with the labels they would give. A JSON list. */}}
+{{- define "kofagent.jobs" -}}
+{{- $root := .root -}}
+{{- $values := $root.Values -}}
+{{- $jobs := list -}}
+{{- if eq .role "node" -}}
+  {{- $exporter := index $values "prometheus-node-exporter" -}}
+  {{- if and $exporter.enabled ((($exporter.prometheus).monitor).enabled) -}}
+    {{- $job := ($exporter.service.labels | default dict).jobLabel | default "node-exporter" -}}
+    {{- $args := dict "root" $root "job" $job "component" "prometheus-node-exporter" "monitor" $exporter.prometheus.monitor "node" true -}}
+    {{- $jobs = append $jobs (include "kofagent.job" $args | fromYaml) -}}
+  {{- end -}}
+{{- else -}}
+  {{- $state := index $values "kube-state-metrics" -}}
+  {{- if and $state.enabled ((($state.prometheus).monitor).enabled) -}}
+    {{- $args := dict "root" $root "job" "kube-state-metrics" "component" "kube-state-metrics" "monitor" $state.prometheus.monitor -}}
+    {{- $jobs = append $jobs (include "kofagent.job" $args | fromYaml) -}}
+  {{- end -}}
+  {{- if and $values.opencost.enabled (((($values.opencost.opencost).metrics).serviceMonitor).enabled) -}}
+    {{- $args := dict "root" $root "job" (include "kofagent.part" (dict "root" $root "part" "opencost")) "component" "opencost" "monitor" (dict "http" (dict "honorLabels" true)) -}}
+    {{- $jobs = append $jobs (include "kofagent.job" $args | fromYaml) -}}
+  {{- end -}}
+{{- end -}}
+{{- toJson $jobs -}}
+{{- end }}
+
+{{- define "kofagent.job" -}}
+{{- $monitor := .monitor -}}
+{{- $selector := dict "role" "pod" "label" (printf "app.kubernetes.io/name=%s,app.kubernetes.io/instance=%s" .component .root.Release.Name) -}}
+{{- if .node -}}
+{{- $_ := set $selector "field" "spec.nodeName=${env:K8S_NODE_NAME}" -}}
+{{- end -}}
+job_name: {{ .job }}
+honor_labels: {{ ne (toString (($monitor.http).honorLabels)) "false" }}
+{{- with $monitor.interval }}
+scrape_interval: {{ . }}
+{{- end }}
+{{- with $monitor.scrapeTimeout }}
+scrape_timeout: {{ . }}
+{{- end }}
+kubernetes_sd_configs:
+  - role: pod
+    namespaces: {names: [{{ .root.Release.Namespace }}]}
+    selectors: [{{ toJson $selector }}]
+relabel_configs:
+  - {action: keep, source_labels: [__meta_kubernetes_pod_container_port_name], regex: metrics}
+  - {source_labels: [__meta_kubernetes_namespace], target_label: namespace}
+  - {source_labels: [__meta_kubernetes_pod_name], target_label: pod}
+  - {source_labels: [__meta_kubernetes_pod_container_name], target_label: container}
+  - {target_label: service, replacement: {{ include "kofagent.part" (dict "root" .root "part" .component) }}}
+  - {target_label: endpoint, replacement: metrics}
+  {{- range $rule := $monitor.relabelings | default list }}
+  - {{ include "kofagent.relabel" $rule }}
+  {{- end }}
+{{- with $monitor.metricRelabelings }}
+metric_relabel_configs:
+  {{- range $rule := . }}
+  - {{ include "kofagent.relabel" $rule }}
+  {{- end }}
+{{- end }}
+{{- end }}
+
+{{/* A rule of a ServiceMonitor (camel case) as Prometheus spells it, JSON. A `$` that is not doubled is doubled. */}}
+{{- define "kofagent.relabel" -}}
+{{- $rule := dict -}}
+{{- range $key, $value := . -}}
+{{- if kindIs "string" $value -}}
+{{- $value = $value | replace "$$" "$" | replace "$" "$$" -}}
+{{- end -}}
+{{- $_ := set $rule (snakecase $key) $value -}}
+{{- end -}}
+{{- toJson $rule -}}
+{{- end }}
+
+{{/* Name of a workload that upstream takes from another chart. */}}
+{{- define "kofagent.part" -}}
+{{- printf "%s-%s" .root.Release.Name .part | trunc 63 | trimSuffix "-" -}}
+{{- end }}

@@ -1,0 +1,187 @@
+{{/* Names are those the OpenTelemetry operator gives upstream's workloads: applications and KOF's UI know them. */}}
+{{- define "kofagent.name" -}}
+{{- printf "%s-%s-collector" .root.Release.Name (ternary "node-exporter" "k8s-cluster" (eq .role "node")) -}}
+{{- end }}
+
+{{- define "kofagent.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+{{- end }}
+
+{{/* What selects the pods of a role. */}}
+{{- define "kofagent.selector" -}}
+app.kubernetes.io/name: {{ include "kofagent.name" . }}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: opentelemetry-collector
+{{- end }}
+
+{{/* The reference of an image: (dict "root" . "image" values "default" tag). */}}
+{{- define "kofagent.image" -}}
+{{- $global := .root.Values.global | default dict -}}
+{{- $registry := $global.imageRegistry | default $global.registry | default .image.registry -}}
+{{- $path := ternary (printf "%s/%s" $registry .image.repository) .image.repository (ne (toString ($registry | default "")) "") -}}
+{{- if .image.digest -}}
+{{ printf "%s@%s" $path .image.digest }}
+{{- else -}}
+{{ printf "%s:%s" $path (toString (.image.tag | default .default)) }}
+{{- end -}}
+{{- end }}
+
+{{/* What the agent's default pipelines have that templates must know; tests/helm holds it against pipelines/. */}}
+{{- define "kofagent.defaults" -}}
+"0.3.0":
+  node:
+    receivers: [otlp, filelog/kube, prometheus]
+    processors: [k8sattributes, batch]
+    jobs:
+      - '"role":"endpoints"'
+      - '"role":"pod"'
+      - '"role":"node" kubernetes.default /proxy/'
+      - '"role":"node" kubernetes.default /proxy/'
+    api: true
+  k8scluster:
+    receivers: [k8s_cluster, k8s_events, prometheus]
+    processors: [batch]
+    jobs: ['"role":"endpoints" kubernetes.default /proxy/']
+    api: false
+"0.1.1":
+  node:
+    receivers: [otlp, filelog, prometheus]
+    processors: [k8sattributes, batch]
+    jobs:
+      - '"role":"node" kubernetes.default /proxy/'
+      - '"role":"node" kubernetes.default /proxy/'
+    api: false
+  k8scluster:
+    receivers: [k8s_cluster, k8sobjects]
+    processors: [batch]
+    jobs: []
+    objects: [{name: pods}, {name: events, group: events.k8s.io}]
+    api: false
+{{- end }}
+
+{{/* A Secret's key as the environment variable that ${secret:NAME/KEY} looks for. */}}
+{{- define "kofagent.secretVariable" -}}
+{{- regexReplaceAll "[^A-Za-z0-9]" (printf "%s_%s" .name .key) "_" | upper -}}
+{{- end }}
+
+{{/* Whether monitors are `objects` or `jobs`; empty: nothing is scraped. */}}
+{{- define "kofagent.monitors" -}}
+{{- $mode := .Values.kofagent.monitors | default "auto" -}}
+{{- if eq $mode "auto" -}}
+{{- ternary "objects" "jobs" (.Capabilities.APIVersions.Has "monitoring.coreos.com/v1/ServiceMonitor") -}}
+{{- else if ne $mode "none" -}}
+{{- $mode -}}
+{{- end -}}
+{{- end }}
+
+{{/*
+Everything the templates of a role must know, as JSON: (dict "root" . "role" "node").
+  config      the user's collector configuration of the role
+  receivers   types that are defined, by default or by the user; processors likewise
+  jobs        text of each scrape job, objects those of k8sobjects
+  secrets     what ${secret:...} needs: name, key, variable
+  grpc, http  ports of OTLP, 0 without; api the port of the targets API; own whether :8888 is ours
+  exporters   of the metrics pipeline, processorsOf likewise
+  monitors    whether ServiceMonitors and the like are read; nodeless the node's own jobs that may have targets without a node
+*/}}
+{{- define "kofagent.facts" -}}
+{{- $values := .root.Values -}}
+{{- $generation := $values.kofagent.generation | default "0.3.0" -}}
+{{- $config := index ($values.collectors | default dict) .role | default dict -}}
+{{- $defaults := index (include "kofagent.defaults" . | fromYaml) $generation .role -}}
+{{- $facts := dict "config" $config "generation" $generation "jobs" list "objects" list "text" dict -}}
+
+{{- range $kind := list "receivers" "processors" -}}
+  {{- $own := index $config $kind | default dict -}}
+  {{- $types := list -}}
+  {{- range $id := index $defaults $kind -}}
+    {{- if not (and (hasKey $own $id) (kindIs "invalid" (index $own $id))) -}}
+      {{- $types = append $types (regexReplaceAll "/.*$" $id "") -}}
+    {{- end -}}
+  {{- end -}}
+  {{- range $id, $options := $own -}}
+    {{- if not (and (has $id (index $defaults $kind)) (kindIs "invalid" $options)) -}}
+      {{- $types = append $types (regexReplaceAll "/.*$" $id "") -}}
+      {{- $type := last $types -}}
+      {{- $_ := set $facts.text $type (printf "%s%s" (index $facts.text $type | default "") (toJson $options)) -}}
+      {{- if and (eq $type "prometheus") (kindIs "map" $options) -}}
+        {{- range $job := ($options.config).scrape_configs | default list -}}
+          {{- $_ := set $facts "jobs" (append $facts.jobs (toJson $job)) -}}
+        {{- end -}}
+      {{- end -}}
+      {{- if and (eq $type "k8sobjects") (kindIs "map" $options) -}}
+        {{- $_ := set $facts "objects" (concat $facts.objects ($options.objects | default list)) -}}
+      {{- end -}}
+    {{- end -}}
+  {{- end -}}
+  {{- $_ := set $facts $kind (uniq $types) -}}
+{{- end -}}
+
+{{- $_ := set $facts "ownJobs" $facts.jobs -}}
+{{- $receivers := $config.receivers | default dict -}}
+{{- $own := index $receivers "prometheus" | default dict -}}
+{{- if and (has "prometheus" $facts.receivers) (not (hasKey ($own.config | default dict) "scrape_configs")) -}}
+  {{- $_ := set $facts "jobs" (concat $facts.jobs $defaults.jobs) -}}
+{{- end -}}
+{{- if and (has "k8sobjects" $facts.receivers) (not ((index $receivers "k8sobjects") | default dict).objects) -}}
+  {{- $_ := set $facts "objects" (concat $facts.objects ($defaults.objects | default list)) -}}
+{{- end -}}
+
+{{- $api := ((($own.api_server).server_config).endpoint) | default (ternary "localhost:9090" "" $defaults.api) -}}
+{{- $on := and (has "prometheus" $facts.receivers) (ne (toString (($own.api_server).enabled)) "false") -}}
+{{- $on = and $on (eq (toString (or $defaults.api (($own.api_server).enabled))) "true") -}}
+{{- $_ := set $facts "api" (ternary (regexFind "[0-9]+$" $api | default "9090" | int) 0 $on) -}}
+{{- $_ := set $facts "apiOwn" (and $on (or (eq $api "") (eq $api "localhost:9090"))) -}}
+
+{{- $otlp := index $receivers "otlp" | default dict -}}
+{{- range $protocol, $port := dict "grpc" "4317" "http" "4318" -}}
+  {{- $endpoint := ((index ($otlp.protocols | default dict) $protocol) | default dict).endpoint | default "" -}}
+  {{- $off := and (hasKey ($otlp.protocols | default dict) $protocol) (kindIs "invalid" (index $otlp.protocols $protocol)) -}}
+  {{- $number := regexFind "[0-9]+$" (toString $endpoint) | default $port | int -}}
+  {{- $_ := set $facts $protocol (ternary $number 0 (and (has "otlp" $facts.receivers) (not $off))) -}}
+{{- end -}}
+
+{{- $telemetry := (($config.service).telemetry).metrics | default dict -}}
+{{- $_ := set $facts "own" (not (or $telemetry.address $telemetry.readers (eq (lower (toString $telemetry.level)) "none"))) -}}
+
+{{- $metrics := (($config.service).pipelines).metrics | default dict -}}
+{{- $kof := $values.kof | default dict -}}
+{{- $stored := not (and (hasKey ($kof.metrics | default dict) "endpoint") (not $kof.metrics.endpoint)) -}}
+{{- $_ := set $facts "exporters" ($metrics.exporters | default (ternary (list "prometheusremotewrite") list $stored)) -}}
+{{- $_ := set $facts "processorsOf" (ternary $metrics.processors (list "batch") (hasKey $metrics "processors")) -}}
+
+{{- $_ := set $facts "nodeless" list -}}
+{{- if eq .role "node" -}}
+  {{- $_ := set $facts "monitors" (has "prometheus" $facts.receivers) -}}
+{{- else -}}
+  {{- $node := include "kofagent.facts" (dict "root" .root "role" "node") | fromJson -}}
+  {{- $_ := set $facts "monitors" (and $node.monitors (gt (len $facts.exporters) 0)) -}}
+  {{- range $job := ternary $node.ownJobs list $facts.monitors -}}
+    {{- if regexMatch "static_configs|(http|dns|file)_sd_configs|\"role\":\"(service|endpoints|endpointslice|ingress)\"" $job -}}
+      {{- $_ := set $facts "nodeless" (append $facts.nodeless $job) -}}
+    {{- end -}}
+  {{- end -}}
+{{- end -}}
+
+{{- $secrets := dict -}}
+{{- if ne (toString $kof.basic_auth) "false" -}}
+  {{- range $signal := list "metrics" "logs" -}}
+    {{- $of := index $kof $signal | default dict -}}
+    {{- if not (and (hasKey $of "endpoint") (not $of.endpoint)) -}}
+      {{- $name := $of.credentials_secret_name | default "storage-vmuser-credentials" -}}
+      {{- range $key := list ($of.username_key | default "username") ($of.password_key | default "password") -}}
+        {{- $_ := set $secrets (include "kofagent.secretVariable" (dict "name" $name "key" $key)) (dict "name" $name "key" $key) -}}
+      {{- end -}}
+    {{- end -}}
+  {{- end -}}
+{{- end -}}
+{{- range $found := regexFindAll "\\$\\{secret:[^/}\"]+/[^/}\"]+\\}" (toJson (list $config $kof)) -1 -}}
+  {{- $parts := $found | trimPrefix "${secret:" | trimSuffix "}" | splitList "/" -}}
+  {{- $ref := dict "name" (first $parts) "key" (last $parts) -}}
+  {{- $_ := set $secrets (include "kofagent.secretVariable" $ref) $ref -}}
+{{- end -}}
+{{- $_ := set $facts "secrets" $secrets -}}
+{{- toJson $facts -}}
+{{- end }}

@@ -1,0 +1,150 @@
+{{/*
+What each component reads, as rules `group: [resource]`; `get` is for what is only asked for by name, `urls` for paths of the API
+server. Whoever may list an object sees all of it, so get beside list and watch gives nothing away.
+*/}}
+{{- define "kofagent.needs" -}}
+"prometheus: role node": {"": [nodes]}
+"prometheus: role pod": {"": [pods]}
+"prometheus: role service": {"": [services]}
+"prometheus: role endpoints": {"": [endpoints, services, pods]}
+"prometheus: role endpointslice": {"": [services, pods], discovery.k8s.io: [endpointslices]}
+"prometheus: role ingress": {networking.k8s.io: [ingresses]}
+"prometheus: attach_metadata": {"": [nodes, namespaces]}
+"prometheus: monitors by labels of their namespace": {"": [namespaces]}
+"prometheus: ServiceMonitor, PodMonitor, Probe, ScrapeConfig": {"": [pods, services], discovery.k8s.io: [endpointslices], networking.k8s.io: [ingresses], monitoring.coreos.com: [servicemonitors, podmonitors, probes, scrapeconfigs]}
+"prometheus: jobs through /api/v1/nodes/NAME/proxy": {get: {"": [nodes/proxy]}}
+"prometheus: jobs at the kubelets themselves": {get: {"": [nodes/metrics]}}
+"prometheus: job of the API server": {urls: [/metrics]}
+"k8sattributes: pods": {"": [pods]}
+"k8sattributes: namespaces": {"": [namespaces]}
+"k8sattributes: nodes": {"": [nodes]}
+"k8sattributes: ReplicaSets": {apps: [replicasets]}
+"k8sattributes: Deployments": {apps: [deployments, replicasets]}
+"k8sattributes: StatefulSets": {apps: [statefulsets]}
+"k8sattributes: DaemonSets": {apps: [daemonsets]}
+"k8sattributes: Jobs": {batch: [jobs]}
+"k8sattributes: CronJobs": {batch: [cronjobs, jobs]}
+"kubeletstats": {get: {"": [nodes/stats]}}
+"kubeletstats: metadata of pods and volumes": {get: {"": [nodes/pods, nodes/proxy, persistentvolumeclaims, persistentvolumes]}}
+"kubeletstats: utilization of the node": {"": [nodes]}
+"k8s_cluster": {"": [namespaces, nodes, pods, replicationcontrollers, resourcequotas, services], apps: [daemonsets, deployments, replicasets, statefulsets], batch: [cronjobs, jobs], autoscaling: [horizontalpodautoscalers]}
+"k8s_cluster: distribution openshift": {quota.openshift.io: [clusterresourcequotas]}
+"k8s_cluster: endpoints of Services": {discovery.k8s.io: [endpointslices]}
+"k8s_events": {"": [events]}
+"resourcedetection: k8snode": {get: {"": [nodes]}}
+{{- end }}
+
+{{/* Names of the needs of a role, a JSON list: (dict "facts" facts). */}}
+{{- define "kofagent.needsOf" -}}
+{{- $facts := .facts -}}
+{{- $needs := list -}}
+{{- $receivers := $facts.receivers -}}
+{{- if or (has "prometheus" $receivers) $facts.nodeless -}}
+  {{- range $job := concat $facts.jobs $facts.nodeless -}}
+    {{- range $role := list "node" "pod" "service" "endpoints" "endpointslice" "ingress" -}}
+      {{- if contains (printf "\"role\":\"%s\"" $role) $job -}}
+        {{- $needs = append $needs (printf "prometheus: role %s" $role) -}}
+      {{- end -}}
+    {{- end -}}
+    {{- if contains "\"attach_metadata\"" $job -}}
+      {{- $needs = append $needs "prometheus: attach_metadata" -}}
+    {{- end -}}
+    {{- if contains "/proxy/" $job -}}
+      {{- $needs = append $needs "prometheus: jobs through /api/v1/nodes/NAME/proxy" -}}
+    {{- else if contains "\"role\":\"node\"" $job -}}
+      {{- $needs = append $needs "prometheus: jobs at the kubelets themselves" -}}
+    {{- end -}}
+    {{- if and (contains "kubernetes.default" $job) (not (contains "\"role\":\"node\"" $job)) -}}
+      {{- $needs = append $needs "prometheus: job of the API server" -}}
+    {{- end -}}
+  {{- end -}}
+{{- end -}}
+{{- if $facts.monitors -}}
+  {{- $needs = append $needs "prometheus: ServiceMonitor, PodMonitor, Probe, ScrapeConfig" -}}
+  {{- if contains "namespace_selector" (index $facts.text "prometheus" | default "") -}}
+    {{- $needs = append $needs "prometheus: monitors by labels of their namespace" -}}
+  {{- end -}}
+{{- end -}}
+{{- if has "k8sattributes" $facts.processors -}}
+  {{- $text := index $facts.text "k8sattributes" | default "" -}}
+  {{- $needs = append $needs "k8sattributes: pods" -}}
+  {{- if or (contains "\"from\":\"namespace\"" $text) (contains "k8s.cluster.uid" $text) -}}
+    {{- $needs = append $needs "k8sattributes: namespaces" -}}
+  {{- end -}}
+  {{- if or (contains "\"from\":\"node\"" $text) (contains "k8s.node.uid" $text) -}}
+    {{- $needs = append $needs "k8sattributes: nodes" -}}
+  {{- end -}}
+  {{- range $kind, $name := dict "replicaset" "ReplicaSets" "deployment" "Deployments" "statefulset" "StatefulSets" "daemonset" "DaemonSets" "job" "Jobs" "cronjob" "CronJobs" -}}
+    {{- if or (contains (printf "\"from\":\"%s\"" $kind) $text) (and (has $kind (list "deployment" "cronjob")) (contains (printf "k8s.%s.uid" $kind) $text)) -}}
+      {{- $needs = append $needs (printf "k8sattributes: %s" $name) -}}
+    {{- end -}}
+  {{- end -}}
+{{- end -}}
+{{- if has "kubeletstats" $receivers -}}
+  {{- $text := index $facts.text "kubeletstats" | default "" -}}
+  {{- $needs = append $needs "kubeletstats" -}}
+  {{- if or (contains "extra_metadata_labels" $text) (contains "_utilization" $text) -}}
+    {{- $needs = append $needs "kubeletstats: metadata of pods and volumes" -}}
+  {{- end -}}
+  {{- if contains "\"node\":" $text -}}
+    {{- $needs = append $needs "kubeletstats: utilization of the node" -}}
+  {{- end -}}
+{{- end -}}
+{{- if has "k8s_cluster" $receivers -}}
+  {{- $needs = append $needs "k8s_cluster" -}}
+  {{- if contains "k8s.service.endpoint" (index $facts.text "k8s_cluster" | default "") -}}
+    {{- $needs = append $needs "k8s_cluster: endpoints of Services" -}}
+  {{- end -}}
+  {{- if contains "openshift" (index $facts.text "k8s_cluster" | default "") -}}
+    {{- $needs = append $needs "k8s_cluster: distribution openshift" -}}
+  {{- end -}}
+{{- end -}}
+{{- if has "k8s_events" $receivers -}}
+  {{- $needs = append $needs "k8s_events" -}}
+{{- end -}}
+{{- if contains "k8snode" (index $facts.text "resourcedetection" | default "") -}}
+  {{- $needs = append $needs "resourcedetection: k8snode" -}}
+{{- end -}}
+{{- toJson (uniq $needs) -}}
+{{- end }}
+
+{{/* Rules of a role, one a resource, above each the components that need it: (dict "root" . "role" "node"). */}}
+{{- define "kofagent.rules" -}}
+{{- $facts := include "kofagent.facts" . | fromJson -}}
+{{- $table := include "kofagent.needs" . | fromYaml -}}
+{{- $rules := dict -}}
+{{- range $need := include "kofagent.needsOf" (dict "facts" $facts) | fromJsonArray -}}
+  {{- $entry := index $table $need -}}
+  {{- range $group, $resources := omit $entry "get" "urls" -}}
+    {{- range $resource := $resources -}}
+      {{- $key := printf "%s|%s|get,list,watch" $group $resource -}}
+      {{- $_ := set $rules $key (append (index $rules $key | default list) $need) -}}
+    {{- end -}}
+  {{- end -}}
+  {{- range $group, $resources := $entry.get | default dict -}}
+    {{- range $resource := $resources -}}
+      {{- $key := printf "%s|%s|get" $group $resource -}}
+      {{- $_ := set $rules $key (append (index $rules $key | default list) $need) -}}
+    {{- end -}}
+  {{- end -}}
+  {{- range $url := $entry.urls | default list -}}
+    {{- $key := printf "url|%s|get" $url -}}
+    {{- $_ := set $rules $key (append (index $rules $key | default list) $need) -}}
+  {{- end -}}
+{{- end -}}
+{{- range $object := $facts.objects -}}
+  {{- $key := printf "%s|%s|get,list,watch" ($object.group | default "") $object.name -}}
+  {{- $_ := set $rules $key (append (index $rules $key | default list) (printf "k8sobjects: %s" $object.name)) -}}
+{{- end -}}
+{{- range $key, $needs := $rules }}
+{{- $parts := splitList "|" $key }}
+# {{ uniq $needs | join "; " }}
+{{- if eq (index $parts 0) "url" }}
+- nonResourceURLs: [{{ index $parts 1 | quote }}]
+{{- else }}
+- apiGroups: [{{ index $parts 0 | quote }}]
+  resources: [{{ index $parts 1 | quote }}]
+{{- end }}
+  verbs: [{{ index $parts 2 | splitList "," | join ", " }}]
+{{- end }}
+{{- end }}

@@ -1,0 +1,115 @@
+"""Rights of the agents: each rule says who needs it, and goes when nobody does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.helm.chart import CHECKOUT, CLUSTER, NODE, RECIPES, ROLES, template
+
+pytestmark = pytest.mark.server("helm")
+READ = "get,list,watch"
+
+MONITORS = {("monitoring.coreos.com", r, READ) for r in ("servicemonitors", "podmonitors", "probes", "scrapeconfigs")} | {
+    ("", "pods", READ), ("", "services", READ), ("discovery.k8s.io", "endpointslices", READ),
+    ("networking.k8s.io", "ingresses", READ)}
+NODE_DEFAULT = MONITORS | {("", "endpoints", READ), ("", "nodes", READ), ("", "nodes/proxy", "get")}
+STATE = {("", r, READ) for r in ("namespaces", "nodes", "pods", "replicationcontrollers", "resourcequotas", "services")} | {
+    ("apps", r, READ) for r in ("daemonsets", "deployments", "replicasets", "statefulsets")} | {
+    ("batch", r, READ) for r in ("cronjobs", "jobs")} | {("autoscaling", "horizontalpodautoscalers", READ)}
+EVENTS = {("", "events", READ)}
+CLUSTER_DEFAULT = MONITORS | STATE | EVENTS | {("", "endpoints", READ), ("", "nodes/proxy", "get"), ("url", "/metrics", "get")}
+
+
+def test_the_rights_of_the_default_pipelines() -> None:
+    release = template()
+    assert release.rules("node") == NODE_DEFAULT
+    assert release.rules("k8scluster") == CLUSTER_DEFAULT
+
+
+def test_the_rights_of_0_1_1() -> None:
+    release = template(CHECKOUT / "configs" / "child-to-regional.yaml", sets=["kofagent.generation=0.1.1"])
+    assert release.rules("node") == MONITORS | {("", "nodes", READ), ("", "nodes/proxy", "get")}
+    assert release.rules("k8scluster") == MONITORS | STATE | {("events.k8s.io", "events", READ)}
+
+
+def test_without_a_cluster_there_are_no_rights() -> None:
+    release = template(CHECKOUT / "configs" / "no-cluster.yaml")
+    assert release.rules("node") == release.rules("k8scluster") == set()
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda f: f.stem)
+def test_no_agent_writes_and_none_reads_secrets(recipe: Path) -> None:
+    release = template(recipe)
+    for each in release.objects:
+        if each["kind"] not in ("ClusterRole", "Role"):
+            continue
+        for rule in each["rules"]:
+            assert set(rule["verbs"]) <= {"get", "list", "watch"}, each["metadata"]["name"]
+            for word in ("*", "secrets"):
+                assert word not in rule.get("resources", []) + rule.get("apiGroups", []), each["metadata"]["name"]
+
+
+@pytest.mark.parametrize("recipe", [None, *RECIPES], ids=lambda f: f.stem if f else "default")
+def test_each_rule_names_the_component_that_needs_it(recipe: Path | None) -> None:
+    text = template(*([recipe] if recipe else [])).text
+    rules = list(re.finditer(r"(?m)^(.*)\n  - (apiGroups|nonResourceURLs):", text))
+    assert rules
+    for rule in rules:
+        assert re.match(r"\s+# (prometheus|k8sattributes|k8s_cluster|k8s_events|k8sobjects|kube-state-metrics|opencost)", rule[1]), rule[0]
+
+
+@pytest.mark.parametrize("role, values, more", [
+    ("node", {"processors": {"k8sattributes": {"extract": {"metadata": ["k8s.deployment.name"]}}}}, set()),
+    ("node", {"processors": {"k8sattributes": {"extract": {"metadata": ["k8s.deployment.uid", "k8s.cluster.uid"]}}}},
+     {("apps", "deployments", READ), ("apps", "replicasets", READ), ("", "namespaces", READ)}),
+    ("node", {"processors": {"k8sattributes": {"extract": {"labels": [{"from": "cronjob", "key": "a"}]}}}},
+     {("batch", "cronjobs", READ), ("batch", "jobs", READ)}),
+    ("node", {"receivers": {"prometheus": {"monitors": {"enabled": True, "namespace_selector": {"match_labels": {"a": "b"}}}}}},
+     {("", "namespaces", READ)}),
+    ("k8scluster", {"receivers": {"k8s_cluster": {"distribution": "openshift"}}},
+     {("quota.openshift.io", "clusterresourcequotas", READ)}),
+    ("node", {"processors": {"resourcedetection": {"detectors": ["k8snode"]}}}, set()),
+    ("node", {"receivers": {"kubeletstats": {"auth_type": "serviceAccount"}}}, {("", "nodes/stats", "get")}),
+    ("node", {"receivers": {"kubeletstats": {"extra_metadata_labels": ["k8s.volume.type"]}}},
+     {("", r, "get") for r in ("nodes/stats", "nodes/pods", "persistentvolumeclaims", "persistentvolumes")}),
+    ("k8scluster", {"receivers": {"k8sobjects": {"objects": [{"name": "certificates", "group": "cert-manager.io"}]}}},
+     {("cert-manager.io", "certificates", READ)}),
+])
+def test_what_a_component_adds(role: str, values: dict[str, Any], more: set[tuple[str, str, str]], tmp_path: Path) -> None:
+    before = template().rules(role)
+    after = template(values={"collectors": {role: values}}, folder=tmp_path).rules(role)
+    got = after - before
+    assert got - {("", "nodes", "get")} == more
+    assert before <= after
+
+
+def test_jobs_at_the_kubelets_need_no_proxy(tmp_path: Path) -> None:
+    jobs = [{"job_name": "kubelet", "kubernetes_sd_configs": [{"role": "node"}], "scheme": "https"}]
+    receivers = {"prometheus": {"config": {"scrape_configs": jobs}}}
+    rules = template(values={"collectors": {"node": {"receivers": receivers}}}, folder=tmp_path).rules("node")
+    assert ("", "nodes/proxy", "get") not in rules
+    assert ("", "nodes/metrics", "get") in rules
+    assert ("", "endpoints", READ) not in rules
+
+
+def test_secrets_of_monitors_are_granted_by_name(tmp_path: Path) -> None:
+    values = {"kofagent": {"secretAccess": [{"namespace": "apps", "names": ["web-login"]}]}}
+    release = template(values=values, folder=tmp_path)
+    role = release.get("Role", "kof-kof-collectors-monitor-secrets-0")
+    assert role["metadata"]["namespace"] == "apps"
+    assert role["rules"] == [{"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["web-login"], "verbs": ["get", "list", "watch"]}]
+    binding = release.get("RoleBinding", "kof-kof-collectors-monitor-secrets-0")
+    assert {s["name"] for s in binding["subjects"]} == {NODE, CLUSTER}
+
+
+def test_accounts_of_one_role_have_only_its_rights() -> None:
+    release = template()
+    for role, name in ROLES.items():
+        binding = release.get("ClusterRoleBinding", f"kof-{name}")
+        assert binding["subjects"] == [{"kind": "ServiceAccount", "name": name, "namespace": "kof"}]
+        assert release.pod(role)["serviceAccountName"] == name
+    assert release.get("ServiceAccount", "kof-collectors-prometheus-node-exporter")["automountServiceAccountToken"] is False
