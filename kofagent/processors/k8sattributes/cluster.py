@@ -203,7 +203,7 @@ class Cluster:
     def _clear(self) -> None:
         for _, known, _ in self._remembered.values():
             if known is not None:
-                known.users.clear()
+                known.users = None
         self._remembered.clear()
         self._unknown.clear()
         self._bytes = 0
@@ -233,6 +233,8 @@ class Cluster:
             self._unknown[key] = entry
         else:
             self._remembered[key] = entry
+            if known.users is None:
+                known.users = set()
             known.users.add(key)
         self._bytes += len(resource) + len(entry[0])
         return entry

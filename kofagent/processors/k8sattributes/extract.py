@@ -6,7 +6,7 @@ Attributes and their precedence are upstream's: processor/k8sattributesprocessor
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from kofagent.config.filterset import compile_search
@@ -14,7 +14,7 @@ from kofagent.kubernetes.changes import unix_seconds
 from kofagent.kubernetes.image import split_image
 from kofagent.kubernetes.trim import Field
 from kofagent.processors.k8sattributes.images import repo_digest, service_version
-from kofagent.processors.k8sattributes.options import Config
+from kofagent.processors.k8sattributes.options import Config, ExtractRule
 from kofagent.processors.k8sattributes.rules import OTEL_ANNOTATIONS, compile_rules
 
 Object = Mapping[str, Any]
@@ -29,6 +29,19 @@ _OF_OWNERS = {f"k8s.{kind}.{what}" for kind in ("replicaset", "daemonset", "stat
 _CRONJOB = re.compile(r"(.*)-([0-9]{8})", re.ASCII)
 _REPLICASET = re.compile(r"(.*)-[0-9a-zA-Z]+", re.ASCII)
 CRONJOB_SKEW_MINUTES = 24 * 60
+
+
+_LABELS_USED = {
+    "service.name": ("app.kubernetes.io/name", "app.kubernetes.io/instance", "pod-template-hash"),
+    "service.version": ("app.kubernetes.io/version",), "k8s.deployment.name": ("pod-template-hash",)}
+
+
+def _keys_of(rules: Iterable[ExtractRule]) -> dict[str, set[str | None]]:
+    """The keys that rules read, by kind; None among them: any."""
+    out: dict[str, set[str | None]] = {}
+    for rule in rules:
+        out.setdefault(rule.from_, set()).add(rule.key or None)
+    return out
 
 
 class Extraction:
@@ -46,6 +59,8 @@ class Extraction:
         self.owners = bool(self.wanted & _OF_OWNERS)
         attributes = {s.attribute for a in config.pod_association for s in a.sources}
         self._container_ids = "container.id" in attributes
+        self._addresses = not attributes or bool(attributes & {"", "k8s.pod.ip", "host.name"})
+        self._keys = {"labels": _keys_of(extract.labels), "annotations": _keys_of(annotations)}
 
     def has_rules(self, kind: str) -> bool:
         """Whether labels or annotations of this kind are extracted."""
@@ -68,20 +83,25 @@ class Extraction:
         """The fields of objects of this kind that are used."""
         wanted = self.wanted
         out: list[Field] = []
-        if self._annotations[kind]:
-            out.append("metadata.annotations")
-        if self._labels[kind]:
-            out.append("metadata.labels")
+        for what, keys in self._keys.items():
+            if None in keys.get(kind, ()):
+                out.append(f"metadata.{what}")
+            out += [("metadata", what, key) for key in keys.get(kind, ()) if key is not None]
+        owner: list[Field] = [f"metadata.ownerReferences.{f}" for f in ("kind", "name", "uid", "controller")]
         if kind in ("replicaset", "job"):
-            out.append("metadata.ownerReferences")
+            out += owner
         if kind != "pod":
             return out
-        out += [("metadata", "annotations", IGNORE), ("metadata", "annotations", CONFIG_HASH), "spec.nodeName", "spec.hostNetwork",
-                "status.podIP", "status.podIPs", "status.startTime"]
-        if wanted & {"service.name", "service.version", "k8s.deployment.name"}:
-            out.append("metadata.labels")
+        out += [("metadata", "annotations", IGNORE), ("metadata", "annotations", CONFIG_HASH), "spec.nodeName"]
+        if self._addresses or "k8s.pod.ip" in wanted:
+            out.append("status.podIP")
+        if self._addresses:
+            out += ["spec.hostNetwork", "status.podIPs", "status.startTime"]
+        for name, labels in _LABELS_USED.items():
+            if name in wanted:
+                out += [("metadata", "labels", label) for label in labels]
         if self.owners or any(self.needs(k) for k in KINDS[3:]):
-            out.append("metadata.ownerReferences")
+            out += owner
         if wanted & {"k8s.pod.start_time", "k8s.cronjob.name", "service.name"}:
             out.append("metadata.creationTimestamp")
         if "k8s.pod.hostname" in wanted:

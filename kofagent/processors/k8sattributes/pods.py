@@ -26,17 +26,21 @@ MAX_GONE = 20_000
 class Known:
     """A pod and what depends on it."""
 
-    __slots__ = ("attributes", "gone", "ignored", "places", "pod", "users")
+    __slots__ = ("attributes", "gone", "ignored", "pod", "users")
 
     def __init__(self, pod: Object, ignored: bool) -> None:
         self.pod = pod
         self.ignored = ignored
         self.gone = False
-        self.places: list[Place] = []
         self.attributes: tuple[int, dict[str, str]] | None = None
         """What is added for it, once somebody asked, and for which generation of other objects."""
-        self.users: set[Any] = set()
+        self.users: set[Any] | None = None
         """Keys of remembered resources that were made from it."""
+
+    def take_users(self) -> set[Any]:
+        """Those keys, which are then no longer remembered here."""
+        users, self.users = self.users, None
+        return users or set()
 
 
 class Pods:
@@ -59,22 +63,22 @@ class Pods:
         uid = str(pod["metadata"].get("uid", ""))
         known = self._by_uid.get(uid)
         stale: set[Any] = set()
+        before: list[Place] = []
         if known is None:
             known = self._by_uid[uid] = Known(pod, self._extraction.ignored(pod))
         else:
-            stale, known.users = known.users, set()
+            stale, before = known.take_users(), self.places_of(known.pod)
             known.pod, known.ignored, known.attributes = pod, self._extraction.ignored(pod), None
         known.gone = False
-        before, known.places = known.places, self.places_of(pod)
-        for rule, key in known.places:
+        places = self.places_of(pod)
+        for rule, key in places:
             other = self._by_place[rule].get(key)
             if other is known or (other is not None and not other.gone and _started(pod) < _started(other.pod)):
                 continue
             if other is not None:
-                stale |= other.users
-                other.users = set()
+                stale |= other.take_users()
             self._by_place[rule][key] = known
-        lost = [place for place in before if place not in known.places]
+        lost = [place for place in before if place not in places]
         if lost:
             self._leaving.append((now + self._grace, known, lost))
         return stale
@@ -98,17 +102,17 @@ class Pods:
             if places is None:
                 if not known.gone:
                     continue
-                places = known.places
+                places = self.places_of(known.pod)
                 uid = str(known.pod["metadata"].get("uid", ""))
                 if self._by_uid.get(uid) is known:
                     del self._by_uid[uid]
             else:
-                places = [place for place in places if place not in known.places]
+                now_at = self.places_of(known.pod)
+                places = [place for place in places if place not in now_at]
             for rule, key in places:
                 if self._by_place[rule].get(key) is known:
                     del self._by_place[rule][key]
-            stale |= known.users
-            known.users = set()
+            stale |= known.take_users()
         return stale
 
     def find(self, place: Place) -> Known | None:

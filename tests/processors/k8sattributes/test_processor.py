@@ -406,7 +406,7 @@ def test_an_address_that_goes_from_pod_to_pod() -> None:
         return found.pod["metadata"]["name"] if found else None
 
     pods.put(old, 0)
-    pods.find((0, "10.0.0.1")).users.add("remembered")  # type: ignore[union-attr]
+    pods.find((0, "10.0.0.1")).users = {"remembered"}  # type: ignore[union-attr]
     assert pods.put(new, 1) == {"remembered"}
     assert who() == "new"
     pods.put({**old, "extra": 1}, 2)
