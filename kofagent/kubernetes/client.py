@@ -10,7 +10,7 @@ import asyncio
 import json
 import socket
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Hashable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -64,6 +64,8 @@ class ApiClient:
         self._agent = user_agent
         self._session: aiohttp.ClientSession | None = None
         self._started = 0
+        self.ended = False
+        """Whether the last user has stopped it; who comes later gets a new client, with credentials read anew."""
         self._under_way = asyncio.Semaphore(UNDER_WAY)
         self.informers: dict[Any, Any] = {}
         """Running informers by what they read; owned by `informer.py`."""
@@ -83,20 +85,21 @@ class ApiClient:
             return
         self._started -= 1
         if self._started == 0 and self._session is not None:
+            self.ended = True
             session, self._session = self._session, None
             await session.close()
 
     async def get(self, path: str, params: Params | None = None, *, resource: Resource | None = None, namespace: str = "",
-                  limit: int = BODY_LIMIT, timeout: float = REQUEST_TIMEOUT) -> Any:
-        """The JSON of a path; ApiError when the answer is not 2xx. `resource` and `namespace` make its message better."""
+                  name: str = "", limit: int = BODY_LIMIT, timeout: float = REQUEST_TIMEOUT) -> Any:
+        """The JSON of a path; ApiError when the answer is not 2xx. `resource`, `namespace` and `name` make its message better."""
         answer = await self.request("GET", path, params, limit=limit, timeout=timeout)
         if not 200 <= answer.status < 300:
-            raise _error(answer, "get", path, resource, namespace)
+            raise _error(answer, "get", path, resource, namespace, name)
         return _json(answer.body)
 
     async def get_object(self, resource: Resource, name: str, namespace: str = "") -> Any:
         """One object."""
-        return await self.get(resource.path(namespace, name), resource=resource, namespace=namespace)
+        return await self.get(resource.path(namespace, name), resource=resource, namespace=namespace, name=name)
 
     async def request(self, method: str, path: str, params: Params | None = None, *, body: Any = None,
                       headers: Mapping[str, str] | None = None, limit: int = BODY_LIMIT,
@@ -241,11 +244,11 @@ def shared(host: Host, options: ApiOptions) -> ApiClient:
     return shared_access(host, (options.auth_type, options.context), lambda: find(options))
 
 
-def shared_access(host: Host, key: Any, make: Any) -> ApiClient:
+def shared_access(host: Host, key: Hashable, make: Callable[[], Access]) -> ApiClient:
     """The same for an own way of access: `make()` returns the Access of `key` when it is first asked for."""
     clients = _shared.setdefault(host, {})
     client = clients.get(key)
-    if client is None:
+    if client is None or client.ended:
         client = clients[key] = ApiClient(make())
     return client
 
@@ -302,9 +305,9 @@ def _json(data: bytes) -> Any:
         raise Unreachable("the API server answered something that is not JSON") from None
 
 
-def _error(answer: Answer, verb: str, what: str, resource: Resource | None, namespace: str) -> ApiError:
+def _error(answer: Answer, verb: str, what: str, resource: Resource | None, namespace: str, name: str = "") -> ApiError:
     return errors.from_status(answer.status, answer.body[:65536], verb, what, resource, namespace,
-                              retry_after_seconds(answer.headers))
+                              retry_after_seconds(answer.headers), name)
 
 
 def _reason(error: BaseException) -> str:

@@ -57,19 +57,19 @@ _TYPES: dict[int, type[ApiError]] = {401: Unauthorized, 403: Forbidden, 404: Not
 
 
 def from_status(status: int, body: bytes, verb: str, what: str, resource: Resource | None = None, namespace: str = "",
-                retry_after: float | None = None) -> ApiError:
-    """The exception of an answer. `verb` and `what` ("list", "pods") say what was tried."""
+                retry_after: float | None = None, name: str = "") -> ApiError:
+    """The exception of an answer. `verb` and `what` ("list", "pods"), and `name` of one object, say what was tried."""
     said: dict[str, Any] = {}
     try:
         loaded = json.loads(body)
         said = loaded if isinstance(loaded, dict) else {}
     except ValueError:
         pass
-    return from_object(said, verb, what, resource, namespace, retry_after, status)
+    return from_object(said, verb, what, resource, namespace, retry_after, status, name)
 
 
 def from_object(said: dict[str, Any], verb: str, what: str, resource: Resource | None = None, namespace: str = "",
-                retry_after: float | None = None, status: int = 0) -> ApiError:
+                retry_after: float | None = None, status: int = 0, name: str = "") -> ApiError:
     """The exception of a `Status` object; `status` is the HTTP code where the object does not say one."""
     code = said.get("code") if isinstance(said.get("code"), int) else status
     code = code or status or 500
@@ -81,12 +81,15 @@ def from_object(said: dict[str, Any], verb: str, what: str, resource: Resource |
     where = f" in namespace {namespace}" if namespace else ""
     if reason in ("Expired", "Gone"):
         code = 410
+    if resource is not None and name:
+        what = f"{resource.plural} {name!r}"
     if code == 403:
         message = _forbidden(server, verb, what, resource, namespace)
     elif code == 401:
         message = f"the API server does not accept the agent's credentials (401) to {verb} {what}{where}"
     elif code == 404 and resource is not None:
-        message = f"the API server has no {resource.api_version} {resource.plural}{where} (404)"
+        missing = what if name else f"{resource.api_version} {resource.plural}"
+        message = f"the API server has no {missing}{where} (404)"
     else:
         message = f"the API server answered {code} to {verb} {what}{where}" + (f": {server}" if server else "")
     return _TYPES.get(code, ApiError)(code, reason, message, retry_after)
@@ -100,5 +103,5 @@ def _forbidden(server: str, verb: str, what: str, resource: Resource | None, nam
         return f"{who} may not {verb} {what} (403); give its role the rule for it"
     verbs = ["list", "watch"] if verb in ("list", "watch") else [verb]
     rule = json.dumps({"apiGroups": [resource.group], "resources": [resource.plural], "verbs": verbs})
-    return (f"{who} may not {verb} {resource.plural} {place} (403); add to its {'Role' if namespace else 'ClusterRole'} "
-            f"the rule {rule}")
+    which = what if " " in what else resource.plural
+    return (f"{who} may not {verb} {which} {place} (403); add to its {'Role' if namespace else 'ClusterRole'} the rule {rule}")

@@ -124,8 +124,10 @@ async def test_one_client_per_service_and_options(kube: FakeKube, tmp_path: Path
     await client.start()
     await client.stop()
     assert len(await client.list_all(PODS)) == 1
+    assert shared(one, ApiOptions()) is client
     await client.stop()
     await client.stop()
+    assert shared(one, ApiOptions()) is not client  # after a reload credentials are read anew
     with pytest.raises(Unreachable, match="stopped"):
         await client.list_all(PODS)
     monkeypatch.setattr(access_module, "_default_kubeconfig", None)
@@ -135,7 +137,7 @@ async def test_one_client_per_service_and_options(kube: FakeKube, tmp_path: Path
 
 
 async def test_errors_by_status(kube: FakeKube, client: ApiClient) -> None:
-    with pytest.raises(NotFound, match=r"no v1 pods in namespace default"):
+    with pytest.raises(NotFound, match=r"no pods 'absent' in namespace default"):
         await client.get_object(PODS, "absent", "default")
     kube.forbidden = {("get", "pods")}
     with pytest.raises(Forbidden, match=r'agent may not get pods in namespace default \(403\); add to its Role the rule .*"verbs": \["get"\]'):
