@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from kofagent.kubernetes.client import ApiClient
 from kofagent.kubernetes.informer import Subscription, key_of, subscribe
@@ -119,15 +120,15 @@ class KubernetesDiscovery:
         label, field = self._selectors(resource)
         failed = asyncio.Event()
         if primary:
-            on_change: Callable[[Object], None] = self._changed
+            on_change: Callable[[dict[str, Any]], None] = self._changed
         elif resource is SERVICES:
             on_change = self._service_changed
         else:
-            on_change = lambda obj: self._touch(self._dependents.of((resource, key_of(dict(obj)))))  # noqa: E731 - one line
+            on_change = lambda obj: self._touch(self._dependents.of((resource, key_of(obj))))  # noqa: E731 - one line
 
         def told(error: str | None) -> None:
-            if error is not None:
-                failed.set()
+            if error is not None and ("(403)" in error or "(404)" in error):
+                failed.set()  # It will not come soon. What is only slow or away is waited for: labels must not be half there.
             self._report(f"{resource}{f' in {namespace}' if namespace else ''}", error)
 
         subscription = subscribe(client, resource, namespace=namespace, label_selector=label, field_selector=field,
@@ -154,11 +155,11 @@ class KubernetesDiscovery:
                 fields.append(f"metadata.name={self._allocation.node}")
         return label, ",".join(fields)
 
-    def _changed(self, obj: Object) -> None:
-        self._touch((key_of(dict(obj)),))
+    def _changed(self, obj: dict[str, Any]) -> None:
+        self._touch((key_of(obj),))
 
-    def _service_changed(self, obj: Object) -> None:
-        self._services.add(key_of(dict(obj)))
+    def _service_changed(self, obj: dict[str, Any]) -> None:
+        self._services.add(key_of(obj))
         self._wake.set()
 
     def _touch(self, keys: Sequence[str] | frozenset[str]) -> None:
