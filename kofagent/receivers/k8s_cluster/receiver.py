@@ -69,7 +69,7 @@ class K8sCluster(Receiver):
         self._watcher.start()
         if metrics is not None:
             self._tasks.append(asyncio.create_task(self._rounds(), name=self.context.id))
-        if logs is not None and config.metadata_collection_interval:
+        if logs is not None:
             self._tasks.append(asyncio.create_task(self._tell_all(), name=f"{self.context.id} all entities"))
 
     async def stop(self) -> None:
@@ -119,10 +119,10 @@ class K8sCluster(Receiver):
                 self._account.accepted(count)
 
     async def _tell_all(self) -> None:
-        """All entities again, in parts, so that the event loop stays free."""
+        """All entities, once they are known and again every interval; in parts, so that the event loop stays free."""
         assert self._watcher is not None and self._queue is not None
+        await self._watcher.settle()
         while True:
-            await asyncio.sleep(self.config.metadata_collection_interval)
             told = 0
             for entities in self._watcher.all_entities():
                 for entity in entities:
@@ -131,3 +131,6 @@ class K8sCluster(Receiver):
                 if told >= BATCH:
                     told = 0
                     await asyncio.sleep(0)
+            if not self.config.metadata_collection_interval:
+                return
+            await asyncio.sleep(self.config.metadata_collection_interval)

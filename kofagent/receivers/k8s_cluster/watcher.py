@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
@@ -13,6 +14,9 @@ from kofagent.receivers.k8s_cluster import nodes, pods, quotas, services, worklo
 from kofagent.receivers.k8s_cluster.model import Described, Entity, Selection, Source
 from kofagent.receivers.k8s_cluster.options import Config
 from kofagent.receivers.k8s_cluster.snapshot import Snapshot
+
+PATIENCE = 40.0
+"""Seconds after the first kind of object was read that the others are waited for; longer than any wait of an informer."""
 
 
 class Entities(Protocol):
@@ -38,6 +42,7 @@ class Watcher:
         self._slices: list[Subscription] = []
         self._counts: dict[str, dict[str, services.Counts]] = {}
         self._services: dict[str, dict[str, Object]] = {}
+        self._telling = False
 
     def start(self) -> None:
         """Begins to follow; the client must be started."""
@@ -66,6 +71,20 @@ class Watcher:
         slices, self._slices = self._slices, []
         for subscription in [*(part.subscription for part in parts), *slices]:
             await subscription.stop()
+
+    async def settle(self) -> None:
+        """Returns when everything was read once, from when on changes are told. A pod's entity speaks of its owners and services,
+        so nothing is told while they are still being listed. A kind that may not be read is not waited for longer than PATIENCE.
+        """
+        loop = asyncio.get_running_loop()
+        deadline: float | None = None
+        while not all(part.subscription.synced.is_set() for part in self._parts):
+            if deadline is None and any(part.subscription.synced.is_set() for part in self._parts):
+                deadline = loop.time() + PATIENCE
+            if deadline is not None and loop.time() > deadline:
+                break
+            await asyncio.sleep(0.05)
+        self._telling = True
 
     @property
     def snapshots(self) -> list[Snapshot]:
@@ -170,8 +189,9 @@ class _Part:
         if watcher._entities is not None and self.source.entities is not None:
             if self.source is services.SOURCE:
                 watcher.keep_service(obj, True)
-            for entity in watcher.entities_of(self.source, obj):
-                watcher._entities.state(entity)
+            if watcher._telling:
+                for entity in watcher.entities_of(self.source, obj):
+                    watcher._entities.state(entity)
 
     def _update(self, old: Object, new: Object) -> None:
         watcher = self._watcher
@@ -182,6 +202,8 @@ class _Part:
         before = {(e.type, e.id): e for e in watcher.entities_of(self.source, old)}
         if self.source is services.SOURCE:
             watcher.keep_service(new, True)
+        if not watcher._telling:
+            return
         for entity in watcher.entities_of(self.source, new):
             if before.pop((entity.type, entity.id), None) != entity:
                 watcher._entities.state(entity)
@@ -193,7 +215,7 @@ class _Part:
         if self.snapshot is not None:
             self.snapshot.remove(key_of(obj))
         if watcher._entities is not None and self.source.entities is not None:
-            for entity in watcher.entities_of(self.source, obj):
+            for entity in watcher.entities_of(self.source, obj) if watcher._telling else ():
                 watcher._entities.delete(entity)
             if self.source is services.SOURCE:
                 watcher.keep_service(obj, False)

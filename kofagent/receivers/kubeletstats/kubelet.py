@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from urllib.parse import quote, urlsplit
 
 from kofagent.config.blocks import TlsClientBlock
-from kofagent.kubernetes.access import SERVICE_ACCOUNT, Access, default_kubeconfig, find
+from kofagent.kubernetes import access as accounts
+from kofagent.kubernetes.access import Access, default_kubeconfig, find
 from kofagent.kubernetes.client import ApiClient
 from kofagent.kubernetes.errors import ApiError
 from kofagent.kubernetes.options import ApiOptions
@@ -155,7 +156,7 @@ class _CertificateAccess(_FileAccess):
 
 class _TokenAccess(_FileAccess):
     def __init__(self, url: str, config: Config) -> None:
-        folder = os.environ.get("KOFAGENT_SERVICE_ACCOUNT_DIR", SERVICE_ACCOUNT)
+        folder = accounts.SERVICE_ACCOUNT
         self._token = WatchedFile(os.path.join(folder, "token"))
         self._sent = ""
         ca = os.path.join(folder, "ca.crt")

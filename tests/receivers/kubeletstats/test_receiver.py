@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from kofagent.kubernetes import access as access_module
 from kofagent.kubernetes.resources import NODES, PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES
 from kofagent.pipeline.component import StartError
 from kofagent.receivers.kubeletstats import COMPONENT
@@ -56,7 +57,7 @@ def account(tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatc
     folder.mkdir()
     (folder / "token").write_text("first")
     (folder / "ca.crt").write_bytes(Path(authority.cert).read_bytes())
-    monkeypatch.setenv("KOFAGENT_SERVICE_ACCOUNT_DIR", str(folder))
+    monkeypatch.setattr(access_module, "SERVICE_ACCOUNT", str(folder))
     return folder
 
 
@@ -163,7 +164,7 @@ async def test_a_wrong_endpoint(endpoint: str) -> None:
 
 
 async def test_without_a_service_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("KOFAGENT_SERVICE_ACCOUNT_DIR", str(tmp_path / "nowhere"))
+    monkeypatch.setattr(access_module, "SERVICE_ACCOUNT", str(tmp_path / "nowhere"))
     with pytest.raises(StartError, match="--kubeconfig"):
         async with running(Sink(), auth_type="serviceAccount"):
             pass
