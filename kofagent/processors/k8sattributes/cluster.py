@@ -38,6 +38,8 @@ _KINDS_OF_OWNERS = {"replicaset": "ReplicaSet", "statefulset": "StatefulSet", "d
 MAX_REMEMBERED = 8192
 MAX_BYTES = 8 << 20
 MAX_ASKED = 4096
+SHORTEST_WAIT = 0.05
+FORGET_IN_VAIN = 15.0
 FORGET_ASKED = 600.0
 
 Enriched = tuple[bytes, "Known | None", "Place | None"]
@@ -68,6 +70,11 @@ class Cluster:
         self._generation = 0
         """Counts changes of objects that are no pods."""
         self._asked: dict[Place, float] = {}
+        self._in_vain = 0
+        """Waits one after the other that brought nothing: each halves the next, so that log files of many pods that are long gone
+        do not hold the others up."""
+        self._last_in_vain = 0.0
+        self._was_synced = False
         self._changed = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop
@@ -304,8 +311,18 @@ class Cluster:
                 self._asked = {p: t for p, t in self._asked.items() if t > now - FORGET_ASKED}
                 if len(self._asked) >= MAX_ASKED:
                     return now
-            until = self._asked[place] = now + self._config.wait_for_pod
+            if not self._was_synced and all(s.synced.is_set() for s in self._subscriptions):
+                self._was_synced, self._in_vain = True, 0
+            elif now - self._last_in_vain > FORGET_IN_VAIN:
+                self._in_vain = 0
+            wait = self._config.wait_for_pod
+            until = self._asked[place] = now + max(wait / 2 ** self._in_vain, min(wait, SHORTEST_WAIT))
         return now if self._stopping else until
+
+    def waited(self, found: bool) -> None:
+        """Tells how a wait for pods ended."""
+        self._in_vain = 0 if found else min(self._in_vain + 1, 20)
+        self._last_in_vain = self._loop.time()
 
     async def wait(self, until: float) -> None:
         """Returns when something has become known, or at `until` (loop time)."""

@@ -97,11 +97,15 @@ class K8sAttributes(Processor):
     async def _wait_for(self, cluster: Cluster, resources: list[bytes], sender: str, found: list[Enriched]) -> list[Enriched]:
         """Asks again while a pod that is not known may still come."""
         loop = asyncio.get_running_loop()
+        waited = False
         while True:
             waits = [cluster.may_wait(place) for _, known, place in found if known is None and place is not None]
             until = max(waits, default=0.0)
             if until <= loop.time():
+                if waited:
+                    cluster.waited(not waits)
                 return found
+            waited = True
             await cluster.wait(until)
             found = [cluster.enrich(resource, sender) for resource in resources]
 

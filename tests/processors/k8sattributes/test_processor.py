@@ -173,6 +173,24 @@ async def test_the_wait_is_bounded_once_a_pod_and_counted(kube: FakeKube) -> Non
         assert (await running.send({"k8s.pod.uid": "nobody"}))["k8s.pod.name"] == "late"
 
 
+async def test_waits_in_vain_become_short(kube: FakeKube) -> None:
+    """Log files of a hundred pods that are long gone."""
+    async with Running({"pod_association": BY_UID, "wait_for_pod": "1s"}) as running:
+        async with asyncio.timeout(15):
+            for i in range(100):
+                await running.send({"k8s.pod.uid": f"gone-{i}"})
+        assert running.unknown() == 100
+        known = running.processor._cluster
+        sending = asyncio.create_task(running.send({"k8s.pod.uid": "u1"}))
+        await asyncio.sleep(0)
+        kube.put(PODS, pod("shop", "web-0", uid="u1"))
+        await sending
+        await eventually(lambda: len(known.pods) == 1)
+        loop = asyncio.get_running_loop()
+        known.waited(True)
+        assert known.may_wait((0, "next")) - loop.time() > 0.5, "full patience again after a wait that was worth it"
+
+
 async def test_stop_ends_the_wait(kube: FakeKube) -> None:
     running = Running({"pod_association": BY_UID, "wait_for_pod": "1h"})
     await running.processor.start()
