@@ -24,9 +24,13 @@ import aiohttp
 from isal import isal_zlib
 from yarl import URL
 
+from kofagent.kubernetes.client import ApiClient
+from kofagent.kubernetes.errors import ApiError, TooLarge
 from kofagent.prometheus.client_config import HttpClientOptions, OAuth2, ProxyOptions, TlsConfig
 
 MAX_REDIRECTS = 10
+API_NAMES = frozenset({"kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"})
+"""Names of the API server inside a cluster."""
 _REDIRECTS = (301, 302, 303, 307, 308)
 _PIECE = 1 << 18
 _DAMAGED: Any = isal_zlib.error
@@ -56,9 +60,11 @@ class Page:
 class Client:
     """Requests with the options of one job or one discovery. `start` and `stop` belong to the running event loop."""
 
-    def __init__(self, options: HttpClientOptions, user_agent: str) -> None:
+    def __init__(self, options: HttpClientOptions, user_agent: str, api: ApiClient | None = None) -> None:
+        """`api`: asked for what is at the API server's name in the cluster, with its own access; for agents outside the cluster."""
         self._options = options
         self._agent = user_agent
+        self._api = api
         self._session: aiohttp.ClientSession | None = None
         self._tls = TlsFiles(options.tls_config)
         self._oauth = OAuthToken(options.oauth2, user_agent) if options.oauth2 is not None else None
@@ -77,6 +83,8 @@ class Client:
 
     async def get(self, url: str, headers: Mapping[str, str], timeout: float, limit: int) -> Page:
         """GET `url` within `timeout` seconds, at most `limit` bytes of decompressed body. Raises FetchError."""
+        if self._api is not None and urlsplit(url).hostname in API_NAMES:
+            return await self._through_api(self._api, url, headers, timeout, limit)
         try:
             async with asyncio.timeout(timeout):
                 return await self._follow(url, headers, limit)
@@ -88,6 +96,18 @@ class Client:
             raise FetchError(f"the certificate of {urlsplit(url).netloc} is not trusted: {error.certificate_error}") from None
         except (aiohttp.ClientError, OSError, ValueError, asyncio.IncompleteReadError) as error:
             raise FetchError(_sentence(error)) from None
+
+    async def _through_api(self, api: ApiClient, url: str, headers: Mapping[str, str], timeout: float, limit: int) -> Page:
+        parts = urlsplit(url)
+        path = parts.path + (f"?{parts.query}" if parts.query else "")
+        try:
+            plain = {**headers, "Accept-Encoding": "identity"}
+            answer = await api.request("GET", path, headers=plain, limit=limit, timeout=timeout)
+        except TooLarge:
+            raise BodyTooLarge("body size limit exceeded") from None
+        except ApiError as error:
+            raise FetchError(str(error)) from None
+        return Page(answer.status, {name.lower(): value for name, value in answer.headers.items()}, answer.body)
 
     async def _follow(self, url: str, headers: Mapping[str, str], limit: int) -> Page:
         assert self._session is not None, "not started"

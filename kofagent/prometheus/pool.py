@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
+from kofagent.kubernetes.client import ApiClient
 from kofagent.prometheus.allocation import Allocation
 from kofagent.prometheus.client import Client
 from kofagent.prometheus.config import ScrapeConfig
@@ -32,7 +33,8 @@ class ScrapePool:
 
     def __init__(self, job: ScrapeConfig, external: Mapping[str, str], emit: Emit, log: logging.Logger, *, user_agent: str,
                  initial_delay: float = 0.0, trim_suffixes: bool = False,
-                 superseded: Callable[[Series], bool] | None = None, allocation: Allocation | None = None) -> None:
+                 superseded: Callable[[Series], bool] | None = None, allocation: Allocation | None = None,
+                 api: ApiClient | None = None) -> None:
         self.job = job
         self.name = job.job_name
         self._external = external
@@ -42,7 +44,7 @@ class ScrapePool:
         self._delay = initial_delay
         self._trim = trim_suffixes
         self._superseded = superseded or self.owns
-        self._client = Client(job, user_agent)
+        self._client = Client(job, user_agent, api)
         self._target_rules = target_rules(job)
         self._sample_rules = sample_rules(job)
         self._allocation = allocation or Allocation()

@@ -18,6 +18,7 @@ from kofagent.kubernetes.resources import (
     CONFIGMAPS,
     ENDPOINTSLICES,
     NAMESPACES,
+    NODES,
     PODMONITORS,
     PODS,
     PROBES,
@@ -277,6 +278,33 @@ async def test_without_a_cluster_the_status_says_so(monkeypatch: pytest.MonkeyPa
     host = FakeHost()
     async with agent(host):
         await eventually(lambda: "not in a Kubernetes cluster" in str(host.statuses.get("receivers/prometheus")))
+
+
+async def test_jobs_of_the_api_server_work_from_outside_the_cluster(kube: FakeKube) -> None:
+    """KOF's cAdvisor job, whose address, token and CA are those of a pod, on a laptop with a kubeconfig."""
+    pages: list[str] = []
+
+    async def cadvisor(request: web.Request) -> web.Response:
+        pages.append(request.headers["Authorization"])
+        return web.Response(text="container_memory_rss 1\n")
+
+    kube.routes["/api/v1/nodes/n1/proxy/metrics/cadvisor"] = cadvisor
+    kube.put(NODES, {"metadata": {"name": "n1"}, "status": {"addresses": [{"type": "InternalIP", "address": "10.9.0.1"}]}})
+    folder = "/var/run/secrets/kubernetes.io/serviceaccount"
+    jobs = {"scrape_configs": [{
+        "job_name": "cadvisor", "kubernetes_sd_configs": [{"role": "node"}], "scheme": "https", "bearer_token_file": f"{folder}/token",
+        "tls_config": {"ca_file": f"{folder}/ca.crt", "server_name": "kubernetes"}, "relabel_configs": [
+            {"target_label": "__address__", "replacement": "kubernetes.default.svc.cluster.local:443"},
+            {"source_labels": ["__meta_kubernetes_node_name"], "regex": "(.+)", "target_label": "__metrics_path__",
+             "replacement": "/api/v1/nodes/$${1}/proxy/metrics/cadvisor"}]}]}
+    async with agent(config=jobs, monitors={"enabled": False}) as (receiver, sink):
+        await sink.wait_for(up)
+        assert any(labels["__name__"] == "container_memory_rss" for labels, _, _ in samples(sink))
+        assert set(pages) == {"Bearer secret-token"}
+        kube.tokens = {"other"}
+        await sink.wait_for(lambda s: any(value == 0.0 for labels, value, _ in samples(s) if labels["__name__"] == "up"))
+        [target] = receiver.pools["cadvisor"].targets
+        assert "401" in target.last_error
 
 
 class Fleet:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kofagent import __version__
+from kofagent.kubernetes.access import default_kubeconfig
 from kofagent.kubernetes.client import shared
 from kofagent.kubernetes.options import ApiOptions
 from kofagent.pipeline.component import Context, StartError
@@ -33,8 +34,11 @@ class Pools:
         self._wanted: dict[str, Wanted] = {}
         self._running: dict[str, Wanted] = {}
         self._changed = asyncio.Event()
+        self._started = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._problems: dict[str, str] = {}
+        # Outside the cluster (--kubeconfig) its API server has another name and other credentials.
+        self._api = shared(context.host, ApiOptions()) if default_kubeconfig() is not None else None
         self.by_name: dict[str, ScrapePool] = {}
         for job in config.config.jobs():
             if config.report_extra_scrape_metrics:
@@ -44,6 +48,9 @@ class Pools:
     async def start(self) -> None:
         """Starts the jobs of the configuration, and to read monitors."""
         self._context.report(describe(self._problems))
+        if self._api is not None:
+            await self._api.start()
+            self._started = True
         for pool in list(self.by_name.values()):
             self._warn(pool.job)
             await pool.start(self._discoveries(pool.job))
@@ -61,6 +68,9 @@ class Pools:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for pool in list(self.by_name.values()):
             await pool.stop(last_scrape=self._config.scrape_on_shutdown)
+        if self._api is not None and self._started:
+            self._started = False
+            await self._api.stop()
 
     def owns(self, series: Series) -> bool:
         """Whether a target that is scraped now writes a series with these labels."""
@@ -80,7 +90,7 @@ class Pools:
         config = self._config
         return ScrapePool(job, config.config.global_.external_labels, self._emit, self._context.log, user_agent=AGENT,
                           initial_delay=config.initial_scrape_offset, trim_suffixes=config.trim_metric_suffixes,
-                          superseded=self.owns, allocation=self._allocation)
+                          superseded=self.owns, allocation=self._allocation, api=self._api)
 
     def _discoveries(self, job: ScrapeConfig, select: Select | None = None) -> list[Discovery]:
         # Jobs of monitors choose from watches of the whole cluster, so that a hundred of them cost one watch.
