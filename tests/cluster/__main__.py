@@ -49,7 +49,8 @@ def parser() -> argparse.ArgumentParser:
     restart = add("restart", "restart one program")
     restart.add_argument("name", help="kube-apiserver, etcd, kubelet, containerd, kwok, ...")
     add("expire", "make every older resourceVersion answer 410: compact etcd, restart the API server")
-    image = add("image", "build the agent's image from this checkout and import it into the real node")
+    image = add("image", "build the agent's image from this checkout, or one of a program, and import it into the real node")
+    image.add_argument("--program", metavar="NAME", help="of this program instead, as kube-state-metrics or prometheus-node-exporter")
     image.add_argument("--tag", default=images.AGENT, help="name of the image (default: %(default)s)")
     run = add("agent", "run `kofagent ARGUMENTS` as a DaemonSet pod from this checkout, in the namespace kof")
     run.add_argument("--config", type=Path, help="a file that the pod sees as /conf/<its name>")
@@ -118,10 +119,10 @@ def main() -> int:
         elif options.command == "expire":
             print(f"resourceVersions before {cluster.expire()} answer 410")
         elif options.command == "image":
-            archive = images.agent(cluster.folder, options.tag)
-            cluster.import_image(archive)
-            print(f"{options.tag}: {archive.stat().st_size / 1e6:.0f} MB")
-            archive.unlink()
+            if options.program:
+                cluster.import_program(options.program, options.tag)
+            else:
+                cluster.import_agent(options.tag)
         elif options.command == "agent":
             _agent(cluster, options)
         elif options.command == "kubectl":

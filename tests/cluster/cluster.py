@@ -151,8 +151,7 @@ class Cluster:
     def _start_node(self) -> None:
         self._wait("containerd", self.node.running)
         for archive in (*images.busybox(self.folder), images.hostroot(self.folder)):
-            self.node.import_image(archive)
-            archive.unlink()
+            self.import_image(archive)
         self.say("containerd ready, images imported")
         if self.options["services"]:
             host.add_local_range(self._record, SERVICE_CIDR)
@@ -375,8 +374,19 @@ class Cluster:
         return done
 
     def import_image(self, archive: Path) -> None:
-        """Makes a docker-archive (images.py) known to the real node."""
+        """Makes a docker-archive (images.py) known to the real node, and removes the file."""
         self.node.import_image(archive)
+        archive.unlink()
+
+    def import_agent(self, tag: str = images.AGENT) -> None:
+        """Builds the agent's image from this checkout under this name and makes it known to the real node: some seconds."""
+        self.import_image(images.agent(self.folder, tag))
+        self.say(f"image {tag} imported")
+
+    def import_program(self, name: str, tag: str) -> None:
+        """Makes an image with one program (of install.sh or of PATH) known to the real node under this name."""
+        self.import_image(images.of_program(self.folder, tag, Path(program(name))))
+        self.say(f"image {tag} imported")
 
     def status(self) -> list[str]:
         """Lines for people."""

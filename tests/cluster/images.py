@@ -3,6 +3,7 @@
 pause     the sandbox of every pod (busybox sleeping)
 busybox   Debian's static busybox with all its applets, for pods that crash, chat, eat memory
 hostroot  an empty root whose bin, lib, lib64, sbin lead into /usr: mount the host's /usr there and its programs run
+program   one program of this machine with its libraries, under any name
 agent     the agent with its Python and libraries, what the project's Dockerfile would make, for charts that name an image
 """
 
@@ -163,6 +164,24 @@ def hostroot(folder: Path) -> Path:
     layer.close()
     archive = folder / "hostroot.tar"
     write_archive(archive, HOSTROOT, layer.path)
+    return archive
+
+
+def of_program(folder: Path, tag: str, path: Path, *, entrypoint: Sequence[str] = (), user: str = "65534:65534") -> Path:
+    """The archive of an image with one program of this machine (at /bin/<its name>, the default entrypoint) and the libraries it
+    loads: what charts run beside the agent, as node-exporter or kube-state-metrics, under the image name they use."""
+    layer = Layer(folder / "layer.tar")
+    layer.copy(path, f"bin/{path.name}")
+    for library in sorted(_libraries([path])):
+        layer.copy(library, str(library))
+    layer.file("etc/passwd", _PASSWD)
+    layer.file("etc/group", _GROUP)
+    for name in ("proc", "sys", "dev", "run", "host"):
+        layer.folder(name)
+    layer.folder("tmp", 0o1777)
+    layer.close()
+    archive = folder / "program.tar"
+    write_archive(archive, tag, layer.path, entrypoint=entrypoint or [f"/bin/{path.name}"], user=user)
     return archive
 
 

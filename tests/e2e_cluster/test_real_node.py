@@ -163,9 +163,7 @@ def memory_limit(found: dict[str, Any]) -> int:
 
 
 def test_the_agents_image_runs(cluster: Cluster) -> None:
-    archive = images.agent(cluster.folder)
-    cluster.import_image(archive)
-    archive.unlink()
+    cluster.import_agent()
     cluster.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "image", "namespace": "test", "labels": {"app": "image"}},
                    "spec": {"restartPolicy": "Never", "containers": [{
                        "name": "c", "image": images.AGENT, "imagePullPolicy": "Never", "args": ["components"],
@@ -177,3 +175,15 @@ def test_the_agents_image_runs(cluster: Cluster) -> None:
     output = cluster.kubectl("-n", "test", "logs", "image")
     assert phase == "Succeeded", output
     assert "filelog" in output
+
+
+@pytest.mark.server("prometheus-node-exporter")
+def test_an_image_of_one_program_runs(cluster: Cluster) -> None:
+    tag = "registry.test/node-exporter:v1"
+    cluster.import_program("prometheus-node-exporter", tag)
+    cluster.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "exporter", "namespace": "test", "labels": {"app": "exporter"}},
+                   "spec": {"terminationGracePeriodSeconds": 1, "containers": [{
+                       "name": "c", "image": tag, "imagePullPolicy": "IfNotPresent", "args": ["--web.listen-address=:9100"]}]}})
+    found = cluster.wait_running("test", "app=exporter")[0]
+    page = cluster.wait_for("the exporter's page", lambda: get(f"http://{found['status']['podIP']}:9100/metrics")[1])
+    assert b"node_cpu_seconds_total" in page

@@ -139,7 +139,7 @@ install_containerd() {
   apt_install "${want[@]}"
 }
 
-case " $* " in *" -h "*|*" --help "*) sed -n '2,14p' "$0" | sed 's/^# \?//'; exit 0;; esac
+case " $* " in *" -h "*|*" --help "*) sed -n '2,12p' "$0" | sed 's/^# \?//'; exit 0;; esac
 [ $# -gt 0 ] || set -- apt vm vlogs telemetrygen jaeger
 for server in "$@"; do
   case $server in
