@@ -196,6 +196,42 @@ async def test_the_same_targets_as_prometheus(cluster: Cluster, tmp_path: Path) 
     assert len(urls["apiserver"]) == 1
 
 
+async def test_targets_stay_while_the_api_server_is_away_and_follow_afterwards(cluster: Cluster) -> None:
+    jobs = [{"job_name": role, "scrape_interval": "1h", "kubernetes_sd_configs": [{"role": role, "kubeconfig_file": str(cluster.kubeconfig)}]}
+            for role in ("node", "pod", "endpointslice")]
+    receiver = make(COMPONENT, {"config": {"scrape_configs": jobs}}, id="prometheus")
+    receiver.outputs = {Signal.METRICS: Sink()}
+    await receiver.start()
+
+    def shown() -> dict[str, list[str]]:
+        return {name: sorted(t.url for t in pool.targets) for name, pool in receiver.pools.items()}
+
+    async def appears(name: str, address: str) -> None:
+        await asyncio.to_thread(create, cluster, "/api/v1/namespaces/shop/pods", pod(name, address, "n1", [container("c", ("http", 80))]))
+        async with asyncio.timeout(60):
+            while f"http://{address}:80/metrics" not in shown()["pod"]:
+                await asyncio.sleep(0.1)
+
+    try:
+        async with asyncio.timeout(20):
+            while not all(shown().values()):
+                await asyncio.sleep(0.1)
+        before = shown()
+        await asyncio.to_thread(cluster.stop, "kube-apiserver")
+        await asyncio.sleep(3)
+        assert shown() == before
+        await asyncio.to_thread(cluster.resume, "kube-apiserver")
+        await appears("after-restart", "10.1.9.1")
+        await asyncio.to_thread(cluster.expire)
+        await appears("after-compaction", "10.1.9.2")
+        assert {name: set(urls) - {"http://10.1.9.1:80/metrics", "http://10.1.9.2:80/metrics"} for name, urls in shown().items()} == {
+            name: set(urls) for name, urls in before.items()}
+    finally:
+        await receiver.stop()
+        for name in ("after-restart", "after-compaction"):
+            cluster.api.call("DELETE", f"/api/v1/namespaces/shop/pods/{name}?gracePeriodSeconds=0")
+
+
 KINDS = (("v1", "ServiceMonitor"), ("v1", "PodMonitor"), ("v1", "Probe"), ("v1alpha1", "ScrapeConfig"))
 READS = [{"apiGroups": [""], "resources": ["pods", "services", "nodes"], "verbs": ["list", "watch"]},
          {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list", "watch"]},
