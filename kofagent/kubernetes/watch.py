@@ -184,12 +184,19 @@ class _Health:
         self._query = query
         self._report = report
         self._said = ""
-        self._failures = 0
+        self._failures = self._refusals = 0
+        self._worked = False
 
     def bad(self, error: ApiError) -> None:
-        self._failures += 1
-        if self._failures < 2 and not isinstance(error, Forbidden | Unauthorized | NotFound):
-            return
+        if isinstance(error, Forbidden | Unauthorized | NotFound):
+            # Refused from the start is refused; what worked before is refused for a moment by an API server that starts again.
+            self._refusals += 1
+            if self._worked and self._refusals < 3:
+                return
+        else:
+            self._failures += 1
+            if self._failures < 2:
+                return
         text = str(error)
         if text == self._said:
             return
@@ -199,7 +206,8 @@ class _Health:
             self._report(text)
 
     def well(self) -> None:
-        self._failures = 0
+        self._failures = self._refusals = 0
+        self._worked = True
         if self._said:
             self._said = ""
             log.info("%s: the API server answers again", self._query.resource)

@@ -217,6 +217,22 @@ async def test_forbidden_says_which_rule_to_add_and_recovers(kube: FakeKube, cli
     assert pods.errors == []
 
 
+async def test_a_starting_server_that_refuses_everybody_is_not_an_error(kube: FakeKube, client: ApiClient) -> None:
+    log = Log()
+    sub = log.join(client)
+    await sub.synced.wait()
+    await eventually(lambda: kube.watching)
+    kube.failures = [("watch=1", 403)] * 2
+    kube.drop_watches()
+    kube.put(PODS, pod("default", "a"))
+    await eventually(lambda: log.said == ["+a"])
+    assert log.errors == []
+    kube.failures = [("watch=1", 403)] * 3
+    kube.drop_watches()
+    await eventually(lambda: len(log.errors) == 2)
+    assert log.errors[0] is not None and log.errors[1] is None
+
+
 async def test_a_missing_crd_is_waited_for(kube: FakeKube, client: ApiClient) -> None:
     kube.absent = {"servicemonitors"}
     log = Log()
