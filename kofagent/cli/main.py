@@ -40,6 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
     run = command("run", "run the pipelines of a configuration until SIGTERM or SIGINT; SIGHUP reloads",
                   "kofagent run --values collectors-values.yaml --values configs/no-cluster.yaml --role node", SOURCES_HELP)
     _sources(run)
+    run.add_argument("--kubeconfig", metavar="FILE", help="reach the Kubernetes API with this kubeconfig (outside a cluster)")
     dev = command("dev", "collect this machine's metrics and logs and local OTLP into an embedded region, and show it live",
                   "kofagent dev --logs '/var/log/*.log'")
     dev.add_argument("--logs", action="append", default=[], metavar="GLOB", help="log files to tail (default: /var/log)")

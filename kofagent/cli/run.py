@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import gc
 import logging
+import os
 import signal
 import sys
 
@@ -26,6 +27,17 @@ def main(arguments: argparse.Namespace) -> int:
         print(errors, file=sys.stderr)
         return 1
     print_warnings(config)
+    if arguments.kubeconfig:
+        from kofagent.kubernetes.client import set_default_kubeconfig
+
+        path = os.path.expanduser(arguments.kubeconfig)
+        if not os.access(path, os.R_OK):
+            print(f"kofagent run: --kubeconfig {arguments.kubeconfig}: cannot be read; name a readable kubeconfig", file=sys.stderr)
+            return 1
+        set_default_kubeconfig(path)
+        if not os.path.isdir("/var/log/pods"):
+            print("note: this machine is no node of the cluster: receivers of container logs (/var/log/pods) find no files here",
+                  file=sys.stderr)
     return asyncio.run(_run(config, arguments))
 
 
