@@ -72,6 +72,7 @@ class Changes:
         self._timing = timing
         self._steps: asyncio.Queue[_Step] = asyncio.Queue()
         self._bytes = 0
+        self._unkept = False
         self._room = asyncio.Event()
         self._read = ""
         self._listed: _Listed | None = None
@@ -137,7 +138,11 @@ class Changes:
                 self._since = time.time()
             try:
                 await self._do.save(json.dumps({"version": version, "at": self._since}).encode())
+                if self._unkept:
+                    self._unkept = False
+                    self._do.report(None)
             except OSError as error:
+                self._unkept = True
                 self._do.report(f"the position in {self._query.resource} cannot be kept: {error.strerror or error}")
         for _ in range(taken):
             self._steps.task_done()
