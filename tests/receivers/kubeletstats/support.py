@@ -136,3 +136,56 @@ def network(metrics: dict[str, list[Any]]) -> dict[tuple[str, ...], float]:
     """(metric, interface, direction) to value."""
     return {(name, *(kv.value.string_value for kv in p.attributes)): number(p) for name, points in metrics.items()
             for p in points if p.attributes}
+
+
+def measured(prefix: str, stats: Object, files: Object) -> dict[str, float]:
+    """What the default metrics of a node, pod or container must be, straight from the kubelet's fields; what it does not say is left out."""
+    cpu, memory = stats.get("cpu", {}), stats.get("memory", {})
+    found = {f"{prefix}.{name}": source.get(field) for source, name, field in (
+        (memory, "memory.available", "availableBytes"), (memory, "memory.usage", "usageBytes"), (memory, "memory.rss", "rssBytes"),
+        (memory, "memory.working_set", "workingSetBytes"), (memory, "memory.page_faults", "pageFaults"),
+        (memory, "memory.major_page_faults", "majorPageFaults"), (files, "filesystem.available", "availableBytes"),
+        (files, "filesystem.capacity", "capacityBytes"), (files, "filesystem.usage", "usedBytes"))}
+    found |= {f"{prefix}.{name}": cpu[field] / 1_000_000_000 for name, field in (
+        ("cpu.usage", "usageNanoCores"), ("cpu.time", "usageCoreNanoSeconds")) if field in cpu}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def expected(source: Object) -> dict[tuple[str, ...], float]:
+    """All default metrics and those of volumes of a summary: (what it is of, metric, interface, direction) to value."""
+    out: dict[tuple[str, ...], float] = {}
+
+    def put(of: str, prefix: str, stats: Object, files: Object) -> None:
+        out.update({(of, name): value for name, value in measured(prefix, stats, files).items()})
+        net = stats.get("network") or {}
+        for metric, field, direction in (("io", "rxBytes", "receive"), ("io", "txBytes", "transmit"), ("errors", "rxErrors", "receive"),
+                                         ("errors", "txErrors", "transmit")):
+            if field in net:
+                out[of, f"{prefix}.network.{metric}", net["name"], direction] = net[field]
+
+    put(source["node"]["nodeName"], "k8s.node", source["node"], source["node"].get("fs", {}))
+    for pod in source["pods"]:
+        uid = pod["podRef"]["uid"]
+        put(uid, "k8s.pod", pod, pod.get("ephemeral-storage", {}))
+        for container in pod.get("containers") or ():
+            put(f"{uid}/{container['name']}", "container", container, container.get("rootfs", {}))
+        for volume in pod.get("volume") or ():
+            for metric, field in (("available", "availableBytes"), ("capacity", "capacityBytes"), ("inodes", "inodes"),
+                                  ("inodes.free", "inodesFree"), ("inodes.used", "inodesUsed")):
+                if field in volume:
+                    out[f"{uid}/{volume['name']}", f"k8s.volume.{metric}"] = volume[field]
+    return out
+
+
+def sent(payload: bytes) -> dict[tuple[str, ...], float]:
+    """What a payload has, in the same form."""
+    out: dict[tuple[str, ...], float] = {}
+    for resource, metrics, _ in read(payload):
+        below = resource.get("k8s.container.name") or resource.get("k8s.volume.name")
+        of = resource.get("k8s.node.name") or "/".join(filter(None, (resource["k8s.pod.uid"], below)))
+        for name, points in metrics.items():
+            for point in points:
+                key = (of, name, *(kv.value.string_value for kv in point.attributes))
+                assert key not in out
+                out[key] = number(point)
+    return out

@@ -19,9 +19,12 @@ from tests.receivers.kubeletstats.support import (
     NODE_START,
     POD_START,
     WEB,
+    expected,
+    measured,
     network,
     pods,
     read,
+    sent,
     summary,
     values,
 )
@@ -48,18 +51,6 @@ def seconds(text: str) -> int:
     return calendar.timegm(time.strptime(text, "%Y-%m-%dT%H:%M:%SZ"))
 
 
-def measured(prefix: str, stats: dict[str, Any], files: dict[str, Any]) -> dict[str, float]:
-    """What the default metrics of a node, pod or container must be, straight from the kubelet's fields."""
-    cpu, memory = stats["cpu"], stats["memory"]
-    return {
-        f"{prefix}.cpu.usage": cpu["usageNanoCores"] / NANO, f"{prefix}.cpu.time": cpu["usageCoreNanoSeconds"] / NANO,
-        f"{prefix}.memory.available": memory["availableBytes"], f"{prefix}.memory.usage": memory["usageBytes"],
-        f"{prefix}.memory.rss": memory["rssBytes"], f"{prefix}.memory.working_set": memory["workingSetBytes"],
-        f"{prefix}.memory.page_faults": memory["pageFaults"], f"{prefix}.memory.major_page_faults": memory["majorPageFaults"],
-        f"{prefix}.filesystem.available": files["availableBytes"], f"{prefix}.filesystem.capacity": files["capacityBytes"],
-        f"{prefix}.filesystem.usage": files["usedBytes"]}
-
-
 def test_the_default_metrics_are_the_kubelets_values() -> None:
     source = summary()
     outcome = convert()
@@ -84,6 +75,12 @@ def test_the_default_metrics_are_the_kubelets_values() -> None:
             assert {(p.start_time_unix_nano, p.time_unix_nano) for p in points} == {(seconds(start) * NANO, 1234)}
     assert node[2].scope_metrics[0].scope.name.endswith("/kubeletstatsreceiver")
     assert not node[2].schema_url
+
+
+def test_everything_the_kubelet_says_and_nothing_else() -> None:
+    outcome = convert(metric_groups=["node", "pod", "container", "volume"])
+    assert sent(outcome.payload) == expected(summary())
+    assert len(expected(summary())) == outcome.points
 
 
 def test_groups() -> None:
