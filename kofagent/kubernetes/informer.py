@@ -59,7 +59,7 @@ class Subscription:
 
     @property
     def store(self) -> Mapping[str, Object]:
-        """All objects by `key_of`, as they are now; each is unpacked when it is looked at (10 us)."""
+        """All objects by `key_of`, as they are now; each is unpacked when it is looked at."""
         return self.informer.store
 
     def get(self, namespace: str, name: str) -> Object | None:

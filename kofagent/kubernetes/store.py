@@ -1,6 +1,7 @@
 """Objects in little memory: each as a compressed piece of bytes, unpacked when it is asked for.
 
-Plain dicts of 5000 trimmed pods take 20 MiB and more; packed they take 3 to 5. Packing costs some 20 us, unpacking 10.
+Plain dicts of 5000 trimmed pods take 18 to 37 MiB, packed they take 2 to 3. Packing or unpacking one costs less than reading it
+from JSON did.
 """
 
 from __future__ import annotations
