@@ -222,6 +222,22 @@ async def test_at_most_ten_requests_wait_at_a_time(kube: FakeKube, client: ApiCl
     assert most == client_module.UNDER_WAY
 
 
+async def test_connections_are_used_again(kube: FakeKube, client: ApiClient) -> None:
+    kube.put(PODS, pod("default", "a"))
+    peers = set()
+
+    async def peer(request: web.Request) -> web.Response:
+        assert request.transport is not None
+        peers.add(request.transport.get_extra_info("peername"))
+        return web.json_response({"metadata": {}, "items": [], "pad": "x" * 200_000})
+
+    kube.routes["/peer"] = kube.routes["/api/v1/pods"] = peer
+    for _ in range(3):
+        await client.get("/peer")
+        await client.list_all(PODS)
+    assert len(peers) == 1
+
+
 async def test_open_watches_do_not_use_up_the_requests(kube: FakeKube, client: ApiClient) -> None:
     async def watch() -> None:
         async for _ in client.watch(PODS, version=str(kube.version)):
