@@ -14,9 +14,9 @@ prefix=$("$python" -c 'import sys; print(sys.base_prefix)')
 site=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 
-# what is only for installing, testing or another language
+# what is only for installing, testing or another language (botocore loads its `docs`)
 rm -rf "$site"/pip "$site"/pip-* "$site"/setuptools* "$site"/pkg_resources "$site"/_distutils_hack "$site"/distutils-precedence.pth
-find "$site" -depth -type d \( -name tests -o -name test -o -name testing -o -name docs -o -name examples \) \
+find "$site" -depth -type d \( -name tests -o -name test \) \
   ! -path '*/botocore/data/*' -exec rm -rf {} +
 find "$site" \( -name '*.pyi' -o -name '*.pxd' -o -name '*.pyx' -o -name '*.c' -o -name '*.h' -o -name '*.cc' \) -delete
 # botocore is here for credentials: it asks STS and SSO, and signs
