@@ -7,13 +7,15 @@ from typing import Any
 
 from kofagent import __version__
 from kofagent.kubernetes.changes import Record
-from kofagent.wire.attributes import encode_attributes, encode_value
+from kofagent.wire.attributes import encode_attributes
+from kofagent.wire.json_value import JsonEncoder
 from kofagent.wire.varint import length_delimited
 
 SCOPE = (length_delimited(1, b"github.com/open-telemetry/opentelemetry-collector-contrib/receiver/k8sobjectsreceiver")
          + length_delimited(2, __version__.encode()))
 """The InstrumentationScope message; the name is upstream's, which queries may select."""
 _FIXED64 = struct.Struct("<Q")
+_encode = JsonEncoder().value
 
 
 def pulled(obj: dict[str, Any], plural: str, observed: int) -> Record:
@@ -42,4 +44,4 @@ def _resource(obj: dict[str, Any]) -> bytes:
 
 
 def _record(body: dict[str, Any], attributes: dict[str, str], observed: int) -> bytes:
-    return length_delimited(5, encode_value(body)) + encode_attributes(attributes, 6) + b"\x59" + _FIXED64.pack(observed)
+    return length_delimited(5, _encode(body)) + encode_attributes(attributes, 6) + b"\x59" + _FIXED64.pack(observed)

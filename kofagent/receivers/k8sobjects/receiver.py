@@ -217,6 +217,8 @@ class K8sObjects(Receiver):
                 records.append(record)
                 keys.append(key)
                 size += len(record[1])
+                if len(keys) % 25 == 0:
+                    await asyncio.sleep(0)  # a page of big objects must not hold up everything else
                 if size > PULL_BYTES:
                     await self._delivery.offer(log_batch(records, SCOPE))
                     sent.update(keys)
