@@ -41,7 +41,7 @@ class KubeletStats(Receiver):
         self._needs_amounts = bool(on.intersection(OWN_RATIOS))
         self._needs_capacity = bool(on.intersection(NODE_RATIOS))
         self._needs_pods = bool(config.extra_metadata_labels) or self._needs_amounts
-        self._converter = Converter(config)
+        self._converter = Converter(config, time.time_ns())
         self._kubelet: Kubelet | None = None
         self._api: ApiClient | None = None
         self._node: Subscription | None = None

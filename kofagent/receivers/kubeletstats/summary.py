@@ -43,9 +43,13 @@ class Outcome(NamedTuple):
 
 
 class Converter:
-    """Turns summaries into payloads; the bytes of a resource are made once for as long as it is there."""
+    """Turns summaries into payloads; the bytes of a resource are made once for as long as it is there.
 
-    def __init__(self, config: Config) -> None:
+    `start_ns` is the start time of volumes' points: the kubelet does not say since when there is a volume.
+    """
+
+    def __init__(self, config: Config, start_ns: int = 0) -> None:
+        self._start_ns = start_ns
         self._on = {name: CATALOG[name].metric for name in config.on()}
         self._groups = frozenset(config.metric_groups)
         self._labels = frozenset(config.extra_metadata_labels)
@@ -157,7 +161,7 @@ class Converter:
         points: Points = []
         for metric_name, key in _VOLUME:
             self._add(points, metric_name, stats.get(key))
-        return resource, points, 0
+        return resource, points, self._start_ns
 
     def _measured(self, points: Points, prefix: str, ratios: str, stats: Stats, files: Stats | None, amounts: Amounts,
                   capacity: Capacity) -> None:

@@ -42,7 +42,7 @@ def facts(source: Any = None) -> PodFacts:
 
 def convert(source: Any = None, known: PodFacts | None = None, capacity: Capacity | None = None, claims: Claims | None = None,
             **options: Any) -> Outcome:
-    converter = Converter(Config.model_validate(options))
+    converter = Converter(Config.model_validate(options), 77)
     return converter.convert(summary() if source is None else source, known, capacity or Capacity(), claims, 1234)
 
 
@@ -114,6 +114,7 @@ def test_volumes() -> None:
     assert "k8s.volume.type" not in token[0]
     assert values(data[1]) == {"k8s.volume.available": 901, "k8s.volume.capacity": 902, "k8s.pod.volume.usage": 903,
                                "k8s.volume.inodes.free": 904, "k8s.volume.inodes": 905, "k8s.volume.inodes.used": 906}
+    assert {p.start_time_unix_nano for points in data[1].values() for p in points} == {77}
 
 
 def test_ids_of_containers() -> None:
