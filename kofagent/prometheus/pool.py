@@ -155,9 +155,7 @@ class ScrapePool:
             self._complaints = problems
             for problem in problems[:5]:
                 self._log.warning("job %s: %s", self.name, problem)
-        wanted: dict[int, Target] = {}
-        for target in targets:
-            wanted.setdefault(target.hash, target)
+        wanted = {target.hash: target for target in targets}
         for key in [key for key in self._loops if key not in wanted]:
             loop, task = self._loops.pop(key)
             task.cancel()

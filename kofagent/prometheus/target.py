@@ -138,7 +138,7 @@ def discovered_labels(job: ScrapeConfig, target: Mapping[str, str], group: Mappi
 
 
 def build_targets(job: ScrapeConfig, rules: Rules, groups: Iterable[Group]) -> tuple[list[Target], list[Dropped], list[str]]:
-    """Targets of a job, those left out, and what is wrong with others. Equal targets are one."""
+    """Targets of a job, those left out, and what is wrong with others. Equal targets are one, as the last was found."""
     targets: dict[int, Target] = {}
     dropped: list[Dropped] = []
     problems: list[str] = []
@@ -154,7 +154,7 @@ def build_targets(job: ScrapeConfig, rules: Rules, groups: Iterable[Group]) -> t
             except ValueError as error:
                 problems.append(f"{group.source}: {found.get('__address__', '')}: {error}")
                 continue
-            targets.setdefault(target.hash, target)
+            targets[target.hash] = target
     return list(targets.values()), dropped, problems
 
 
