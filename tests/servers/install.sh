@@ -4,6 +4,7 @@
 #   tests/servers/install.sh            # all of them
 #   tests/servers/install.sh apt vlogs  # some: apt vm vlogs telemetrygen jaeger
 #   tests/servers/install.sh kubernetes kwok containerd   # for tests/cluster; also: helm kube-state-metrics prometheus3
+#   tests/servers/install.sh otelcol-attributes           # a Go collector, for the test beside it
 #
 # The sets of the second group are not installed unless named: kubernetes builds for 10 to 15 minutes on 2 cores (1.34, with etcd
 # 3.6), kwok and helm 2.5 each; containerd is Debian packages. What is there already in the pinned version takes no time.
@@ -129,6 +130,33 @@ install_prometheus3() {
   (cd "$copy" && GOWORK=off CGO_ENABLED=0 go build -mod=mod -trimpath -ldflags '-s -w' -tags remove_all_sd,enable_kubernetes_sd \
     -o "$BIN/prometheus3" ./cmd/prometheus) >>"$ROOT/go.log" 2>&1 && echo "$v" > "$BIN/prometheus3.version"
 }
+# otelcol NAME GOMOD-KIND=MODULE...: a Go collector of version 0.149 with these components
+otelcol() {
+  local name=$1 v=0.149.0 work=$ROOT/src/$1 pair kind last=""
+  shift
+  versioned "$name" "$v $*" && return 0
+  say "build $name (collector $v)"
+  mkdir -p "$work"
+  { printf 'dist: {name: %s, output_path: %s/out, otelcol_version: %s, module: example.test/%s}\n' "$name" "$work" "$v" "$name"
+    for pair in "$@" providers=go.opentelemetry.io/collector/confmap/provider/fileprovider@v1.55.0; do
+      kind=${pair%%=*}
+      [ "$kind" = "$last" ] || echo "$kind:"
+      last=$kind pair=${pair#*=}
+      case $pair in *@*) ;; *) pair=$pair@v$v;; esac
+      echo "  - gomod: ${pair/@/ }"
+    done
+  } > "$work/manifest.yaml"
+  (set -e
+    GOBIN=$work go install "go.opentelemetry.io/collector/cmd/builder@v$v"
+    cd "$work" && GOFLAGS=-mod=mod ./builder --config manifest.yaml --skip-compilation --skip-strict-versioning
+    cd out && CGO_ENABLED=0 go build -mod=mod -trimpath -ldflags '-s -w' -o "$BIN/$name" .
+  ) >>"$ROOT/go.log" 2>&1 && echo "$v $*" > "$BIN/$name.version"
+}
+install_otelcol-attributes() {
+  local contrib=github.com/open-telemetry/opentelemetry-collector-contrib core=go.opentelemetry.io/collector
+  otelcol otelcol-attributes receivers=$core/receiver/otlpreceiver processors=$contrib/processor/k8sattributesprocessor \
+    exporters=$core/exporter/otlphttpexporter
+}
 install_containerd() {
   local want=() pair
   for pair in containerd:/usr/bin/containerd runc:/usr/sbin/runc containernetworking-plugins:/usr/lib/cni/bridge \
@@ -139,12 +167,12 @@ install_containerd() {
   apt_install "${want[@]}"
 }
 
-case " $* " in *" -h "*|*" --help "*) sed -n '2,12p' "$0" | sed 's/^# \?//'; exit 0;; esac
+case " $* " in *" -h "*|*" --help "*) sed -n '2,13p' "$0" | sed 's/^# \?//'; exit 0;; esac
 [ $# -gt 0 ] || set -- apt vm vlogs telemetrygen jaeger
 for server in "$@"; do
   case $server in
-    apt|vm|vlogs|telemetrygen|jaeger|kubernetes|kwok|helm|kube-state-metrics|containerd|prometheus3) "install_$server" || missing+=("$server");;
-    *) { echo "install.sh: unknown server '$server'; known: apt vm vlogs telemetrygen jaeger kubernetes kwok helm kube-state-metrics containerd prometheus3" >&2
+    apt|vm|vlogs|telemetrygen|jaeger|kubernetes|kwok|helm|kube-state-metrics|containerd|prometheus3|otelcol-attributes) "install_$server" || missing+=("$server");;
+    *) { echo "install.sh: unknown server '$server'; known: apt vm vlogs telemetrygen jaeger kubernetes kwok helm kube-state-metrics containerd prometheus3 otelcol-attributes" >&2
          exit 2; };;
   esac
 done
