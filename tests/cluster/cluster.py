@@ -198,6 +198,10 @@ class Cluster:
             if self._record.data["host"]:
                 host.kill_containers(self._record, self.node.socket)
                 host.unmount(str(self.folder), str(self.node.runtime))
+        if keep_logs and self._record.data["host"] and Path("/var/log/pods").is_dir():
+            known = self._record.data["host"]["entries"].get("/var/log/pods", [])
+            shutil.copytree("/var/log/pods", self.folder / "logs" / "pods", symlinks=True, dirs_exist_ok=True,
+                            ignore=lambda folder, names: known if folder == "/var/log/pods" else [])
         host.restore(self._record)
         if self._record.data["host"] and self.node.runtime.exists():
             host.remove_tree(self.node.runtime)
@@ -434,6 +438,8 @@ class Cluster:
             dead = self.processes.pid(name) is None
             if dead or time.monotonic() > deadline:
                 reason = f"{name} has ended" if dead else f"{what or name + ' ready'}: not within {seconds:.0f} s (last: {last!r:.300})"
+                if what and not dead:
+                    raise RuntimeError(reason)
                 raise RuntimeError(f"{reason}; {self.folder}/logs/{name}.log ends with:\n{log_tail(self.processes, name)}")
             time.sleep(0.1)
 
