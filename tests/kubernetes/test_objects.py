@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kofagent.kubernetes.lists import split_list
@@ -14,6 +14,8 @@ from kofagent.kubernetes.resources import DEPLOYMENTS, NODES, PODS
 from kofagent.kubernetes.store import PackedStore
 from kofagent.kubernetes.trim import ALL, Trimmer, covers, union
 from tests.support.fake_kube import pod
+
+UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 names = st.sampled_from(["a", "b", "c.d", "metadata", "items", "\u00e9\u4e2d"])
 values = st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
@@ -59,6 +61,7 @@ def plain_cut(source: Any, paths: list[tuple[str, ...]]) -> Any:
 
 
 @given(objects, st.lists(st.lists(names, min_size=1, max_size=3).map(tuple), max_size=4))
+@UNTIMED
 def test_trimming_equals_the_plain_twin(source: dict[str, Any], paths: list[tuple[str, ...]]) -> None:
     before = json.dumps(source)
     made = Trimmer(paths)
@@ -67,6 +70,7 @@ def test_trimming_equals_the_plain_twin(source: dict[str, Any], paths: list[tupl
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.none() | objects), max_size=30), st.integers(0, 60))
+@UNTIMED
 def test_the_store_is_a_dict(changes: list[tuple[int, dict[str, Any] | None]], filling: int) -> None:
     store, twin = PackedStore(), {}
     for i in range(filling):  # past the dictionary's size objects are compressed
@@ -89,6 +93,7 @@ def test_the_store_is_a_dict(changes: list[tuple[int, dict[str, Any] | None]], f
 
 
 @given(st.lists(objects, max_size=5), st.dictionaries(names, values, max_size=3), st.booleans(), st.sampled_from([None, 1]))
+@UNTIMED
 def test_lists_in_either_order(items: list[Any], metadata: Any, items_last: bool, indent: int | None) -> None:
     parts = {"kind": "PodList", "metadata": metadata, "items": items} if items_last else {"items": items, "metadata": metadata}
     found, said = split_list(json.dumps(parts, indent=indent, ensure_ascii=False))

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kofagent.kubernetes import errors
@@ -17,6 +17,8 @@ from kofagent.kubernetes.client import _lines
 from kofagent.kubernetes.errors import ApiError, Forbidden, Gone, NotFound, Unauthorized
 from kofagent.kubernetes.resources import PODS
 from kofagent.kubernetes.watch import Backoff
+
+UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 class Chunks:
@@ -35,6 +37,7 @@ async def read(pieces: list[bytes]) -> list[bytes]:
 
 @given(st.lists(st.sampled_from([b"a", b"{}", b"\n", b"\r"]), max_size=40).map(b"".join),
        st.lists(st.integers(0, 60), max_size=6))
+@UNTIMED
 def test_lines_do_not_depend_on_where_the_stream_is_cut(data: bytes, cuts: list[int]) -> None:
     at = sorted({0, len(data), *(c for c in cuts if c <= len(data))})
     pieces = [data[a:b] for a, b in itertools.pairwise(at)]
@@ -46,6 +49,7 @@ def test_lines_do_not_depend_on_where_the_stream_is_cut(data: bytes, cuts: list[
     st.sampled_from(["code", "reason", "message", "details", "status"]),
     st.none() | st.integers() | st.text(max_size=5) | st.dictionaries(st.just("retryAfterSeconds"), st.integers() | st.text())).map(
         lambda d: json.dumps(d).encode()), st.sampled_from([400, 401, 403, 404, 410, 429, 500]))
+@UNTIMED
 def test_any_body_makes_an_error(body: bytes, status: int) -> None:
     error = errors.from_status(status, body, "list", "pods", PODS)
     assert isinstance(error, ApiError) and str(error)

@@ -106,8 +106,14 @@ class FakeKube:
         app.router.add_route("*", "/{tail:.*}", self._handle)
         self._runner = web.AppRunner(app, shutdown_timeout=0.2, handler_cancellation=True)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=self._ssl, reuse_address=True)
-        await site.start()
+        for attempt in range(100):
+            try:
+                await web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=self._ssl, reuse_address=True).start()
+                break
+            except OSError:  # between stop and start somebody's outgoing connection may have been given the port
+                if attempt == 99:
+                    raise
+                await asyncio.sleep(0.1)
         self.port = self._runner.addresses[0][1]
 
     async def stop(self) -> None:
