@@ -4,7 +4,7 @@
 #   tests/servers/install.sh            # all of them
 #   tests/servers/install.sh apt vlogs  # some: apt vm vlogs telemetrygen jaeger
 #   tests/servers/install.sh kubernetes kwok containerd   # for tests/cluster; also: helm kube-state-metrics prometheus3
-#   tests/servers/install.sh otelcol-attributes           # a Go collector, for the test beside it
+#   tests/servers/install.sh otelcol-attributes otelcol-k8s   # Go collectors, for the tests beside them
 #
 # The sets of the second group are not installed unless named: kubernetes builds for 10 to 15 minutes on 2 cores (1.34, with etcd
 # 3.6), kwok and helm 2.5 each; containerd is Debian packages. What is there already in the pinned version takes no time.
@@ -157,6 +157,12 @@ install_otelcol-attributes() {
   otelcol otelcol-attributes receivers=$core/receiver/otlpreceiver processors=$contrib/processor/k8sattributesprocessor \
     exporters=$core/exporter/otlphttpexporter
 }
+# for tests/e2e_cluster/test_go_collector.py
+install_otelcol-k8s() {
+  local core=go.opentelemetry.io/collector contrib=github.com/open-telemetry/opentelemetry-collector-contrib
+  otelcol otelcol-k8s receivers=$contrib/receiver/k8sclusterreceiver receivers=$contrib/receiver/kubeletstatsreceiver \
+    exporters=$core/exporter/otlphttpexporter
+}
 install_containerd() {
   local want=() pair
   for pair in containerd:/usr/bin/containerd runc:/usr/sbin/runc containernetworking-plugins:/usr/lib/cni/bridge \
@@ -171,8 +177,8 @@ case " $* " in *" -h "*|*" --help "*) sed -n '2,13p' "$0" | sed 's/^# \?//'; exi
 [ $# -gt 0 ] || set -- apt vm vlogs telemetrygen jaeger
 for server in "$@"; do
   case $server in
-    apt|vm|vlogs|telemetrygen|jaeger|kubernetes|kwok|helm|kube-state-metrics|containerd|prometheus3|otelcol-attributes) "install_$server" || missing+=("$server");;
-    *) { echo "install.sh: unknown server '$server'; known: apt vm vlogs telemetrygen jaeger kubernetes kwok helm kube-state-metrics containerd prometheus3 otelcol-attributes" >&2
+    apt|vm|vlogs|telemetrygen|jaeger|kubernetes|kwok|helm|kube-state-metrics|containerd|prometheus3|otelcol-attributes|otelcol-k8s) "install_$server" || missing+=("$server");;
+    *) { echo "install.sh: unknown server '$server'; known: apt vm vlogs telemetrygen jaeger kubernetes kwok helm kube-state-metrics containerd prometheus3 otelcol-attributes otelcol-k8s" >&2
          exit 2; };;
   esac
 done
