@@ -67,7 +67,8 @@ class Kubelet:
         try:
             answer = await self._client.request("GET", self._prefix + path, limit=LIMIT, timeout=self._timeout)
         except ApiError as error:
-            raise KubeletError(f"{self.where}: {error}") from None
+            hint = "; name the CA of the kubelet's certificate with ca_file, or set insecure_skip_verify: true"
+            raise KubeletError(f"{self.where}: {error}{hint if 'TLS' in str(error) and not self._prefix else ''}") from None
         if answer.status != 200:
             raise KubeletError(f"{self.where} answered {answer.status} to {path}{_hint(answer.status)}")
         return answer.body

@@ -106,6 +106,7 @@ async def test_a_kubelet_with_a_certificate_of_another_authority(account: Path, 
         options: dict[str, Any] = {"auth_type": "serviceAccount", "endpoint": f"https://{kubelet.endpoint}"}
         async with running(sink, host, **options):
             await eventually(lambda: "TLS" in (host.statuses.get(STATUS) or ""))
+            assert "ca_file" in (host.statuses[STATUS] or "")
             assert not sink.batches
         async with running(sink, **options, insecure_skip_verify=True):
             await sink.wait_for(lambda s: bool(s.batches))
