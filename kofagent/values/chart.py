@@ -123,8 +123,18 @@ class Exporter(SubChart):
     prometheus: Monitored = Field(Monitored(), description="How it is scraped.")
 
 
+class HostRoot(SubChart):
+    """`hostRootFsMount`."""
+
+    enabled: bool = Field(True, description="Mount the node's root, read-only, for its file systems.")
+    mountPropagation: str | None = Field(
+        "HostToContainer", description="Also what is mounted later; empty where the node's root is not a shared mount.")
+
+
 class NodeExporter(Exporter):
     """`prometheus-node-exporter`."""
+
+    hostRootFsMount: HostRoot = Field(HostRoot(), description="The node's root.")
 
     hostNetwork: bool = Field(False, description="Run in the node's network.")
     hostPID: bool = Field(True, description="See the node's processes.")
