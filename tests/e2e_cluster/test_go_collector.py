@@ -144,6 +144,8 @@ async def both(cluster: Cluster, folder: Path, monkeypatch: pytest.MonkeyPatch, 
     log = (folder / "otelcol.log").open("wb")
     process = subprocess.Popen([program, "--config", str(config)], stdout=log, stderr=log,
                                env={**os.environ, "KUBECONFIG": str(cluster.kubeconfig), "TZ": "UTC"})
+    await eventually(lambda: process.poll() is not None or b"Everything is ready" in (folder / "otelcol.log").read_bytes(), 60)
+    assert process.poll() is None, (folder / "otelcol.log").read_text()[-2000:]
     sinks = {signal: Sink() for signal in signals}
     receiver = make(component, options, id=name)
     receiver.outputs = dict(sinks)

@@ -161,7 +161,7 @@ install_otelcol-attributes() {
 install_otelcol-k8s() {
   local core=go.opentelemetry.io/collector contrib=github.com/open-telemetry/opentelemetry-collector-contrib
   otelcol otelcol-k8s receivers=$contrib/receiver/k8sclusterreceiver receivers=$contrib/receiver/kubeletstatsreceiver \
-    exporters=$core/exporter/otlphttpexporter
+    exporters=$core/exporter/otlphttpexporter providers=$core/confmap/provider/envprovider@v1.55.0
 }
 install_containerd() {
   local want=() pair
