@@ -7,7 +7,6 @@ from typing import Literal
 from pydantic import Field
 
 from kofagent.config.base import ComponentConfig
-from kofagent.pipeline.component import StartError
 
 
 class ApiOptions(ComponentConfig):
@@ -24,9 +23,3 @@ class Toggle(ComponentConfig):
     """An entry of `metrics` or `resource_attributes`."""
 
     enabled: bool = Field(True, description="Whether it is sent.")
-
-
-def needs_cluster(component: str) -> StartError:
-    """Why a component that reads the Kubernetes API does not start, and what to do."""
-    return StartError(f"{component} reads the Kubernetes API, which this release does not do yet; outside a cluster switch it off "
-                      "by laying a second values file over the first: --values configs/no-cluster.yaml")
