@@ -26,14 +26,15 @@ class Keys:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o700)
         _openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30", "-subj",
-                 "/CN=kofagent-test-cluster", "-keyout", self.key("ca"), "-out", self.cert("ca"))
+                 "/CN=kofagent-test-cluster", "-addext", "keyUsage=critical,keyCertSign,cRLSign", "-keyout", self.key("ca"), "-out", self.cert("ca"))
         _openssl("genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out", self.key("sa"))
         _openssl("pkey", "-in", self.key("sa"), "-pubout", "-out", str(self.folder / "sa.pub"))
 
     def issue(self, name: str, subject: str, names: Sequence[str] = ()) -> None:
         """A certificate for server and client use; `subject` as /O=group/CN=user, `names` as IP:127.0.0.1 or DNS:localhost."""
         request, extensions = self.folder / f"{name}.csr", self.folder / f"{name}.ext"
-        lines = ["keyUsage=critical,digitalSignature,keyEncipherment", "extendedKeyUsage=serverAuth,clientAuth"]
+        # Python 3.13 verifies strictly by RFC 5280: a CA says what it is for, a certificate whose it is
+        lines = ["subjectKeyIdentifier=hash", "authorityKeyIdentifier=keyid", "keyUsage=critical,digitalSignature,keyEncipherment", "extendedKeyUsage=serverAuth,clientAuth"]
         if names:
             lines.append("subjectAltName=" + ",".join(names))
         extensions.write_text("\n".join(lines) + "\n")
