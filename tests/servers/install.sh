@@ -138,7 +138,7 @@ otelcol() {
   say "build $name (collector $v)"
   mkdir -p "$work"
   { printf 'dist: {name: %s, output_path: %s/out, otelcol_version: %s, module: example.test/%s}\n' "$name" "$work" "$v" "$name"
-    for pair in "$@" providers=go.opentelemetry.io/collector/confmap/provider/fileprovider@v1.55.0; do
+    for pair in "$@" providers=go.opentelemetry.io/collector/confmap/provider/{file,env}provider@v1.55.0; do
       kind=${pair%%=*}
       [ "$kind" = "$last" ] || echo "$kind:"
       last=$kind pair=${pair#*=}
