@@ -1,7 +1,8 @@
 """kof-collectors 0.1.1: pipelines fixed by the chart, only `kof.*` and `global.*` to set.
 
-Two deviations. `collectors.<role>` of later generations may be laid over the fixed configuration (upstream has no such keys), so
-that configs/no-cluster.yaml works here too. And upstream shows traces in the debug exporter only; here they also go to `kof.traces.endpoint` once it is set.
+Two deviations. `collectors.<role>` of later generations may be laid over the fixed configuration (upstream has no such
+keys), so that configs/no-cluster.yaml works here too. And upstream shows traces in the debug exporter only;
+here they also go to `kof.traces.endpoint` once it is set.
 """
 
 from __future__ import annotations

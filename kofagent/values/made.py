@@ -57,7 +57,8 @@ def _made(value: Any, origin: Origin) -> Node:
 def storage_exporter(values: Values, signal: str, url_key: str, *, always_insecure: bool = False) -> Node | None:
     """The exporter to KOF's storage of a signal; None when its endpoint is empty.
 
-    `http` gets `tls.insecure: true` (0.1.1 `https` too), `https` takes `kof.<signal>.tls_options`, and `kof.basic_auth` its authenticator.
+    `http` gets `tls.insecure: true` (0.1.1 `https` too), `https` takes `kof.<signal>.tls_options`,
+    and `kof.basic_auth` its authenticator.
     """
     at = ("kof", signal, "endpoint")
     endpoint = values.text(*at)

@@ -130,7 +130,7 @@ async def test_tls_is_verified_and_what_is_wrong_is_said(serve: Serve, tmp_path:
         if good:
             assert (await it.request("GET", url)).body == b"hi"
         else:
-            with pytest.raises(Refused, match="certificate|TLS"):
+            with pytest.raises(Refused, match=r"certificate|TLS"):
                 await it.request("GET", url)
         await it.stop()
     for bad, words in (({"ca_file": "/nonexistent.pem"}, "ca_file /nonexistent.pem"), ({"ca_file": str(key)}, "PEM"),
