@@ -67,6 +67,7 @@ class Cluster:
         self.control_plane = ControlPlane(self.folder, self.keys, self._record.data.get("ports", {}))
         self.node = Node(self.folder, Path(f"/run/kofagent-{self._record.id}"), self.keys)
         self._api: Api | None = None
+        self.leftovers: list[str] = []  # what `down` could not put back, for people and tests
 
     # -- starting and stopping ------------------------------------------------------------------------------------------------
 
@@ -211,7 +212,10 @@ class Cluster:
             host.remove_tree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
         if not keep_logs and self.folder.exists():
             self.folder.rmdir()
+        self.leftovers = host.differences(self._record)  # while nobody else may start a node
         self._record.remove()
+        for line in self.leftovers:
+            self.say(f"not as before: {line}")
         self.say("stopped and cleaned" + (f"; logs stay in {self.folder}/logs" if keep_logs else ""))
 
     @classmethod

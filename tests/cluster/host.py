@@ -43,6 +43,16 @@ def snapshot() -> dict[str, Any]:
     }
 
 
+def differences(record: Record) -> list[str]:
+    """What `snapshot` sees now that is not as it saw it before the node: nothing, when all was put back."""
+    before = record.data["host"]
+    if not before or not record.this_boot:
+        return []
+    now = snapshot()
+    return [f"{what}: {now[what]!r}, was {before[what]!r}" for what in ("sysctls", "folders", "entries", "links", "cgroups", "chains")
+            if now[what] != before[what]] + [f"mounted: {point}" for point in mounts_under(str(record.folder))]
+
+
 def _sysctl(name: str) -> Path:
     return Path("/proc/sys") / name
 

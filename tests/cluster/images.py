@@ -3,6 +3,7 @@
 pause     the sandbox of every pod (busybox sleeping)
 busybox   Debian's static busybox with all its applets, for pods that crash, chat, eat memory
 hostroot  an empty root whose bin, lib, lib64, sbin lead into /usr: mount the host's /usr there and its programs run
+folder    a root file system, as docker/rootfs.sh makes it
 program   one program of this machine with its libraries, under any name
 agent     the agent with its Python and libraries, what the project's Dockerfile would make, for charts that name an image
 """
@@ -182,6 +183,27 @@ def of_program(folder: Path, tag: str, path: Path, *, entrypoint: Sequence[str] 
     layer.close()
     archive = folder / "program.tar"
     write_archive(archive, tag, layer.path, entrypoint=entrypoint or [f"/bin/{path.name}"], user=user)
+    return archive
+
+
+def of_folder(folder: Path, tag: str, root: Path, *, entrypoint: Sequence[str] = (), command: Sequence[str] = (), user: str = "",
+              env: Mapping[str, str] | None = None) -> Path:
+    """The archive of an image with this root file system (modes and links kept, everything owned by root), as docker/rootfs.sh
+    makes it: what the Dockerfile's last stage would be."""
+    layer = Layer(folder / "layer.tar")
+    for place, folders, files in os.walk(root):
+        inside = os.path.relpath(place, root)
+        for name in sorted(folders + files):
+            path, target = Path(place) / name, os.path.normpath(os.path.join(inside, name))
+            if path.is_symlink():
+                layer.link(target, os.readlink(path))
+            elif path.is_dir():
+                layer.folder(target, path.stat().st_mode & 0o7777)
+            elif path.is_file():
+                layer.file(target, path.read_bytes(), path.stat().st_mode & 0o7777)
+    layer.close()
+    archive = folder / "folder.tar"
+    write_archive(archive, tag, layer.path, entrypoint=entrypoint, command=command, user=user, env=env)
     return archive
 
 

