@@ -234,7 +234,7 @@ async def test_entities_of_real_objects(cluster: Cluster, account: Path) -> None
         assert told_of["k8s.service.web"] == ""
         assert told_of["k8s.node.name"] == pod["spec"]["nodeName"]
         assert {t for t, _ in events()} >= {
-            "k8s.pod", "container", "k8s.node", "k8s.namespace", "k8s.deployment", "k8s.replicaset", "k8s.statefulset", "k8s.daemonset",
+            "k8s.pod", "k8s.node", "k8s.namespace", "k8s.deployment", "k8s.replicaset", "k8s.statefulset", "k8s.daemonset",
             "k8s.job", "k8s.cronjob", "k8s.hpa", "k8s.service", "k8s.replicationcontroller"}
         await asyncio.to_thread(cluster.kubectl, "-n", "shop", "delete", "pod", pod["metadata"]["name"], "--now")
         await eventually(lambda: events()["k8s.pod", pod["metadata"]["uid"]]["otel.entity.event.type"] == "entity_delete", 60)

@@ -159,6 +159,9 @@ def _workload(pod: Object, kind: str, above: str, owner: Object | None) -> dict[
 def _container_entities(pod: Object, name: str, namespace: str, uid: str, node: str) -> list[Entity]:
     out = []
     for status in at(pod, "status", "containerStatuses") or []:
+        identity = container_id(status)
+        if not identity:
+            continue  # it was not made yet; all such containers would be one entity
         told: dict[str, str] = {}
         image = split_image(status.get("image") or "")
         if image is not None:
@@ -173,7 +176,7 @@ def _container_entities(pod: Object, name: str, namespace: str, uid: str, node: 
                     told["container.status.reason"] = at(state, one, "reason") or ""
                 if one != "waiting" and at(state, one, "startedAt"):
                     told["container.creation_timestamp"] = at(state, one, "startedAt")
-        out.append(Entity("container", "container.id", container_id(status), told))
+        out.append(Entity("container", "container.id", identity, told))
     return out
 
 

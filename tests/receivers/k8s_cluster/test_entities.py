@@ -44,6 +44,12 @@ def test_a_pod_and_its_container() -> None:
         "container.status.reason": "Error", "container.creation_timestamp": "2024-05-01T10:00:05Z"})
 
 
+def test_a_container_that_was_not_made_yet_is_no_entity() -> None:
+    pod = a_pod()
+    pod["status"]["containerStatuses"][0] |= {"containerID": "", "state": {"waiting": {"reason": "ContainerCreating"}}}
+    assert [entity.type for entity in entities(pods.SOURCE, pod)] == ["k8s.pod"]
+
+
 @pytest.mark.parametrize("kind, resource, above, told", [
     ("ReplicaSet", REPLICASETS, "Deployment", {
         "k8s.replicaset.name": "own", "k8s.replicaset.uid": "uid-own", "k8s.deployment.name": "top", "k8s.deployment.uid": "uid-top",
