@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import tzinfo
 from typing import Any, Literal
-from zoneinfo import ZoneInfo
 
 from pydantic import Field as Option
 from pydantic import PrivateAttr, model_validator
@@ -98,7 +98,7 @@ class TimestampBlock(ComponentConfig):
     location: str = Option("", description="IANA name of the zone of times without one; empty: UTC after a Z, else local.")
     time_zone_locations: dict[str, str] = Option({}, description="Zone abbreviation -> IANA name.")
     _layout: Layout | None = PrivateAttr(default=None)
-    _zones: dict[str, ZoneInfo] = PrivateAttr(default_factory=dict)
+    _zones: dict[str, tzinfo | None] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="after")
     def _build(self) -> TimestampBlock:

@@ -65,7 +65,7 @@ class TimeError(ValueError):
 class Layout:
     """A layout ready to parse. `location` is the zone of times that name none; None is this machine's."""
 
-    def __init__(self, parts: list[tuple[str, str]], location: ZoneInfo | None, zones: dict[str, ZoneInfo | None]) -> None:
+    def __init__(self, parts: list[tuple[str, str]], location: tzinfo | None, zones: dict[str, tzinfo | None]) -> None:
         self.location = location
         self.zones = zones
         self.kinds: list[str] = []
@@ -171,7 +171,9 @@ class Layout:
 
 
 @lru_cache(maxsize=64)
-def _named(name: str) -> ZoneInfo | None:
+def _named(name: str) -> tzinfo | None:
+    if name == "UTC":
+        return UTC  # known also where there is no time zone database, as in small images
     try:
         return ZoneInfo(name)
     except (ValueError, OSError, KeyError):
@@ -199,10 +201,10 @@ def _this_year(when: datetime) -> datetime:
     return when.replace(year=now.year - 1) if when > now + timedelta(days=7) else when
 
 
-def location_of(name: str, layout: str) -> ZoneInfo | None:
+def location_of(name: str, layout: str) -> tzinfo | None:
     """The zone `name`; without one UTC where the layout ends in Z, else None: this machine's. ValueError for no zone."""
     if not name:
-        return ZoneInfo("UTC") if layout.endswith("Z") else None
+        return UTC if layout.endswith("Z") else None
     if name == "Local":
         return None
     zone = _named(name)
@@ -211,7 +213,7 @@ def location_of(name: str, layout: str) -> ZoneInfo | None:
     return zone
 
 
-def strptime_layout(layout: str, location: ZoneInfo | None, zones: dict[str, ZoneInfo | None]) -> Layout:
+def strptime_layout(layout: str, location: tzinfo | None, zones: dict[str, tzinfo | None]) -> Layout:
     """The layout of strptime directives; ValueError for a directive that is unknown or out of place."""
     parts: list[tuple[str, str]] = []
     at = 0
@@ -239,7 +241,7 @@ def strptime_layout(layout: str, location: ZoneInfo | None, zones: dict[str, Zon
     return Layout(parts, location, zones)
 
 
-def gotime_layout(layout: str, location: ZoneInfo | None, zones: dict[str, ZoneInfo | None]) -> Layout:
+def gotime_layout(layout: str, location: tzinfo | None, zones: dict[str, tzinfo | None]) -> Layout:
     """The layout written as Go's reference time; ValueError where a fraction of nines follows neither dot nor comma."""
     if re.search("[^.,9]9+", layout):
         raise ValueError(f"layout {layout!r}: a fraction of seconds must follow a dot or a comma")
