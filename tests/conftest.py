@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,9 +29,18 @@ def _no_unhandled_exceptions(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     assert not problems, f"unhandled in the event loop: {problems}"
 
 
+CLUSTER_TESTS = ("tests/e2e_cluster/", "tests/helm/test_cluster.py")
+CLUSTER = "KOFAGENT_CLUSTER"
+"""Tests that start a whole cluster change the machine (mounts, links, cgroups) for some minutes: they run when asked for."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     found: dict[str, str | None] = {}
     for item in items:
+        if item.nodeid.startswith(CLUSTER_TESTS) and not os.environ.get(CLUSTER):
+            _absent[f"a whole Kubernetes cluster (set {CLUSTER}=1)"] += 1
+            item.add_marker(pytest.mark.skip(reason=f"starts a whole cluster: set {CLUSTER}=1"))
+            continue
         for marker in item.iter_markers("server"):
             name = marker.args[0]
             if name not in found:
