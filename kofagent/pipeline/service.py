@@ -67,7 +67,6 @@ class Service:
     async def start(self) -> None:
         """Builds and starts everything; StartErrors says all that is wrong, and then nothing runs."""
         problems: list[tuple[tuple[str, ...], str]] = []
-        os.environ.update(self.plan.environment)
         own = OwnTelemetry(self.plan.telemetry, self.ledger, self.resource)
         try:
             await own.start()
@@ -87,6 +86,7 @@ class Service:
         log.info("everything is ready, running %d pipelines", len(self.plan.pipelines))
 
     async def _start_graph(self, plan: ServicePlan) -> None:
+        os.environ.update(plan.environment)
         graph = Graph(plan, self)
         self._status = {}
         self._graph = graph

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from typing import Any
 
@@ -112,12 +113,16 @@ def listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-async def test_reload_swaps_and_a_start_that_fails_brings_the_old_one_back() -> None:
+async def test_reload_swaps_and_a_start_that_fails_brings_the_old_one_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KOFAGENT_TEST_RELOAD", "old")
     first, second = free(), free()
     service = Service(config(PIPE.format(port=first)))
     await service.start()
     assert listens(first)
-    await service.reload(config(PIPE.format(port=second)))
+    plan = config(PIPE.format(port=second))
+    plan.environment = {"KOFAGENT_TEST_RELOAD": "new"}
+    await service.reload(plan)
+    assert os.environ["KOFAGENT_TEST_RELOAD"] == "new"
     assert listens(second)
     assert not listens(first)
     with socket.socket() as taken:
