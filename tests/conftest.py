@@ -29,7 +29,8 @@ def _no_unhandled_exceptions(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     assert not problems, f"unhandled in the event loop: {problems}"
 
 
-CLUSTER_TESTS = ("tests/e2e_cluster/", "tests/helm/test_cluster.py")
+CLUSTER_FOLDER = "tests/e2e_cluster/"
+CLUSTER_PROGRAMS = {"kubelet", "kwok"}
 CLUSTER = "KOFAGENT_CLUSTER"
 """Tests that start a whole cluster change the machine (mounts, links, cgroups) for some minutes: they run when asked for."""
 
@@ -37,12 +38,12 @@ CLUSTER = "KOFAGENT_CLUSTER"
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     found: dict[str, str | None] = {}
     for item in items:
-        if item.nodeid.startswith(CLUSTER_TESTS) and not os.environ.get(CLUSTER):
+        asked = {marker.args[0] for marker in item.iter_markers("server")}
+        if (item.nodeid.startswith(CLUSTER_FOLDER) or asked & CLUSTER_PROGRAMS) and not os.environ.get(CLUSTER):
             _absent[f"a whole Kubernetes cluster (set {CLUSTER}=1)"] += 1
             item.add_marker(pytest.mark.skip(reason=f"starts a whole cluster: set {CLUSTER}=1"))
             continue
-        for marker in item.iter_markers("server"):
-            name = marker.args[0]
+        for name in sorted(asked):
             if name not in found:
                 found[name] = servers.find(name)
             if found[name] is None:

@@ -4,6 +4,7 @@
 #   tests/servers/install.sh            # all of them
 #   tests/servers/install.sh apt vlogs  # some: apt vm vlogs telemetrygen jaeger
 #   tests/servers/install.sh kubernetes kwok containerd   # for tests/cluster; also: helm kube-state-metrics prometheus3
+#   tests/servers/install.sh kube-apiserver helm          # of kubernetes only what a dry run needs: etcd, API server, kubectl
 #   tests/servers/install.sh otelcol-attributes otelcol-k8s   # Go collectors, for the tests beside them
 #
 # The sets of the second group are not installed unless named: kubernetes builds for 10 to 15 minutes on 2 cores (1.34, with etcd
@@ -82,9 +83,11 @@ go_install() {
 
 # One empty module that requires k8s.io/kubernetes and maps each of its ./staging replaces to the published module, because
 # `go install` refuses replace directives. Without its version in -ldflags kubectl refuses to work.
-install_kubernetes() {
+install_kubernetes() { kubernetes_programs etcd kube-apiserver kubectl kube-controller-manager kube-scheduler kubelet; }
+install_kube-apiserver() { kubernetes_programs etcd kube-apiserver kubectl; }
+kubernetes_programs() {
   local v=1.34.4 etcd=3.6.4 work=$ROOT/src/k8sbin p=k8s.io/component-base/version name package mod m ld want=()
-  for name in etcd kube-apiserver kubectl kube-controller-manager kube-scheduler kubelet; do
+  for name in "$@"; do
     if [ "$name" = etcd ]; then versioned etcd "$etcd" || want+=(etcd); else versioned "$name" "v$v" || want+=("$name"); fi
   done
   [ ${#want[@]} -eq 0 ] && return 0
@@ -173,12 +176,12 @@ install_containerd() {
   apt_install "${want[@]}"
 }
 
-case " $* " in *" -h "*|*" --help "*) sed -n '2,13p' "$0" | sed 's/^# \?//'; exit 0;; esac
+case " $* " in *" -h "*|*" --help "*) sed -n '2,14p' "$0" | sed 's/^# \?//'; exit 0;; esac
 [ $# -gt 0 ] || set -- apt vm vlogs telemetrygen jaeger
 for server in "$@"; do
   case $server in
-    apt|vm|vlogs|telemetrygen|jaeger|kubernetes|kwok|helm|kube-state-metrics|containerd|prometheus3|otelcol-attributes|otelcol-k8s) "install_$server" || missing+=("$server");;
-    *) { echo "install.sh: unknown server '$server'; known: apt vm vlogs telemetrygen jaeger kubernetes kwok helm kube-state-metrics containerd prometheus3 otelcol-attributes otelcol-k8s" >&2
+    apt|vm|vlogs|telemetrygen|jaeger|kubernetes|kube-apiserver|kwok|helm|kube-state-metrics|containerd|prometheus3|otelcol-attributes|otelcol-k8s) "install_$server" || missing+=("$server");;
+    *) { echo "install.sh: unknown server '$server'; known: apt vm vlogs telemetrygen jaeger kubernetes kube-apiserver kwok helm kube-state-metrics containerd prometheus3 otelcol-attributes otelcol-k8s" >&2
          exit 2; };;
   esac
 done
