@@ -127,7 +127,7 @@ class ApiClient:
         headers = {"Accept": _METADATA_LIST} if only_metadata else None
         answer = await self.request("GET", resource.path(namespace), params, headers=headers)
         if not 200 <= answer.status < 300:
-            raise _error(answer, "list", str(resource), resource, namespace)
+            raise _error(answer, "list", str(resource), resource, namespace, _one_name(answer, namespace, field_selector))
         try:
             return Page(answer.body.decode())
         except ValueError:
@@ -181,7 +181,8 @@ class ApiClient:
             if not 200 <= response.status < 300:
                 async with asyncio.timeout(CONNECT_TIMEOUT):
                     body = await _body(response, 1 << 16)
-                raise _error(Answer(response.status, response.headers, body), "watch", str(resource), resource, namespace)
+                answer = Answer(response.status, response.headers, body)
+                raise _error(answer, "watch", str(resource), resource, namespace, _one_name(answer, namespace, field_selector))
             if opened is not None:
                 opened()
             async for line in _lines(response, seconds + margin, self.access.server):
@@ -308,6 +309,18 @@ def _json(data: bytes) -> Any:
 def _error(answer: Answer, verb: str, what: str, resource: Resource | None, namespace: str, name: str = "") -> ApiError:
     return errors.from_status(answer.status, answer.body[:65536], verb, what, resource, namespace,
                               retry_after_seconds(answer.headers), name)
+
+
+def one_object(field_selector: str) -> str:
+    """The name of the one object that a field selector leaves; empty when it may leave several."""
+    name = field_selector.removeprefix("metadata.name=")
+    return name if name != field_selector and "," not in name else ""
+
+
+def _one_name(answer: Answer, namespace: str, field_selector: str) -> str:
+    """The name of the one object that was refused, which the rule to add can be narrowed to. Not without a namespace: each agent
+    asks for its own node, and they share a role."""
+    return one_object(field_selector) if answer.status == 403 and namespace else ""
 
 
 def _reason(error: BaseException) -> str:

@@ -84,7 +84,7 @@ def from_object(said: dict[str, Any], verb: str, what: str, resource: Resource |
     if resource is not None and name:
         what = f"{resource.plural} {name!r}"
     if code == 403:
-        message = _forbidden(server, verb, what, resource, namespace)
+        message = _forbidden(server, verb, what, resource, namespace, name)
     elif code == 401:
         message = f"the API server does not accept the agent's credentials (401) to {verb} {what}{where}"
     elif code == 404 and resource is not None:
@@ -95,13 +95,14 @@ def from_object(said: dict[str, Any], verb: str, what: str, resource: Resource |
     return _TYPES.get(code, ApiError)(code, reason, message, retry_after)
 
 
-def _forbidden(server: str, verb: str, what: str, resource: Resource | None, namespace: str) -> str:
+def _forbidden(server: str, verb: str, what: str, resource: Resource | None, namespace: str, name: str) -> str:
     found = _USER.search(server)
     who = found.group(1) if found else "the agent"
     place = f"in namespace {namespace}" if namespace else "at cluster scope"
     if resource is None:
         return f"{who} may not {verb} {what} (403); give its role the rule for it"
     verbs = ["list", "watch"] if verb in ("list", "watch") else [verb]
-    rule = json.dumps({"apiGroups": [resource.group], "resources": [resource.plural], "verbs": verbs})
+    names = {"resourceNames": [name]} if name and verb != "get" else {}
+    rule = json.dumps({"apiGroups": [resource.group], "resources": [resource.plural], **names, "verbs": verbs})
     which = what if " " in what else resource.plural
     return (f"{who} may not {verb} {which} {place} (403); add to its {'Role' if namespace else 'ClusterRole'} the rule {rule}")

@@ -15,7 +15,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from kofagent.kubernetes.client import PAGE, ApiClient
+from kofagent.kubernetes.client import PAGE, ApiClient, one_object
 from kofagent.kubernetes.errors import ApiError, Forbidden, Gone, NotFound, TooLarge, Unauthorized, Unreachable
 from kofagent.kubernetes.resources import Resource
 
@@ -50,6 +50,10 @@ class Query:
     namespace: str = ""
     label_selector: str = ""
     field_selector: str = ""
+
+    def __str__(self) -> str:
+        name = one_object(self.field_selector)
+        return f"{self.resource} {self.namespace}/{name}" if name and self.namespace else str(self.resource)
 
 
 @dataclass(slots=True)
@@ -201,7 +205,7 @@ class _Health:
         if text == self._said:
             return
         self._said = text
-        log.error("%s: %s", self._query.resource, text)
+        log.error("%s: %s", self._query, text)
         if self._report is not None:
             self._report(text)
 
@@ -210,6 +214,6 @@ class _Health:
         self._worked = True
         if self._said:
             self._said = ""
-            log.info("%s: the API server answers again", self._query.resource)
+            log.info("%s: the API server answers again", self._query)
             if self._report is not None:
                 self._report(None)

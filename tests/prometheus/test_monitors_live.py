@@ -29,7 +29,7 @@ from kofagent.kubernetes.resources import (
     Resource,
 )
 from kofagent.prometheus.discovery.kubernetes import discovery
-from kofagent.prometheus.monitors import secrets, watch
+from kofagent.prometheus.monitors import watch
 from kofagent.receivers.prometheus import COMPONENT
 from kofagent.telemetry.signal import Signal
 from tests.prometheus.test_kubernetes_discovery import eventually, piece, pod, put, service
@@ -191,6 +191,12 @@ async def test_secrets_are_used_watched_and_never_shown(kube: FakeKube, caplog: 
         await eventually(lambda: not kube.watches("secrets"))
 
 
+def missing(verb: str) -> str:
+    """What is said of the Secret creds that may not be read."""
+    return (f"system:serviceaccount:kof:agent may not {verb} secrets 'creds' in namespace shop (403); add to its Role the rule "
+            '{"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["creds"], "verbs": ["list", "watch"]}')
+
+
 async def test_a_secret_that_may_not_be_read_is_one_clear_error(kube: FakeKube, caplog: pytest.LogCaptureFixture) -> None:
     host = FakeHost()
     kube.forbidden = {("list", "secrets")}
@@ -202,14 +208,31 @@ async def test_a_secret_that_may_not_be_read_is_one_clear_error(kube: FakeKube, 
         await sink.wait_for(up)
         await eventually(lambda: "creds" in str(host.statuses["receivers/prometheus"]))
         await asyncio.sleep(0.3)  # three more tries, which must not be told again
-        errors = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
-        assert len([e for e in errors if "rule" in e]) == 1
-        [error] = [e for e in errors if "rule" in e]
-        assert "Secret shop/creds cannot be read: 403" in error
-        assert '{"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["creds"], "verbs": ["list", "watch"]}' in error
+        [error] = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+        assert error == f"secrets shop/creds: {missing('list')}"
         assert list(receiver.pools) == ["podMonitor/shop/p/1"] and pages.authorizations.keys() == {"/open"}
         kube.forbidden = set()
         await eventually(lambda: pages.authorizations.get("/secret") == "Bearer t")
+        await eventually(lambda: host.statuses["receivers/prometheus"] is None)
+
+
+async def test_a_rule_that_is_taken_away_later_names_the_secret(kube: FakeKube, caplog: pytest.LogCaptureFixture) -> None:
+    host = FakeHost()
+    async with Pages() as pages, agent(host) as (_, sink):
+        web_pod(kube, pages.port)
+        put(kube, secret("creds", token="t"), monitor(PODMONITORS, "p", selector={}, podMetricsEndpoints=[
+            {"port": "http", "path": "/secret", "bearerTokenSecret": {"name": "creds", "key": "token"}}]))
+        await sink.wait_for(up)
+        await eventually(lambda: kube.watches("secrets"))
+        kube.forbidden = {("list", "secrets"), ("watch", "secrets")}
+        kube.end_watches()  # a rule is asked for when a watch begins, so this is when the agent learns of it
+        await eventually(lambda: host.statuses["receivers/prometheus"] is not None)
+        assert host.statuses["receivers/prometheus"] == f"Secret shop/creds: {missing('watch')}"
+        [error] = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+        assert error == f"secrets shop/creds: {missing('watch')}"
+        seen = len(up(sink))
+        await sink.wait_for(lambda s: len(up(s)) > seen + 2)  # with the value that was read before
+        kube.forbidden = set()
         await eventually(lambda: host.statuses["receivers/prometheus"] is None)
 
 
@@ -369,7 +392,3 @@ async def test_each_target_is_scraped_by_exactly_one_agent_while_agents_come_and
             assert all(len(agents) == 1 for agents in fleet.scraped().values())
         finally:
             await fleet.aclose()
-
-
-def test_the_retry_of_secrets_is_bounded() -> None:
-    assert secrets.RETRY_S <= 60

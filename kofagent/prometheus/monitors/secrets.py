@@ -1,7 +1,8 @@
 """Secrets and ConfigMaps that monitors name, each read and watched by its name alone.
 
-The role needs `list` and `watch` with `resourceNames`; nothing else of the namespace is read. What cannot be read is told once,
-with the rule that is missing; a value that was read stays while the API server does not answer or no longer allows it.
+The role needs `list` and `watch` with `resourceNames`; nothing else of the namespace is read. What cannot be read, from the start
+or later, is told once, with the rule that is missing for this one object; a value that was read stays while the API server does
+not answer or no longer allows it.
 """
 
 from __future__ import annotations
@@ -9,18 +10,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import json
-import logging
 from collections.abc import Callable, Iterable
 
 from kofagent.kubernetes.client import ApiClient
-from kofagent.kubernetes.errors import ApiError, Forbidden
 from kofagent.kubernetes.informer import Subscription, subscribe
 from kofagent.kubernetes.resources import CONFIGMAPS, SECRETS, Resource
 from kofagent.prometheus.discovery.kubernetes.discovery import Report
 from kofagent.prometheus.monitors.job import Unusable
 
-RETRY_S = 30.0
 Reference = tuple[str, str, str]
 """Kind (Secret, ConfigMap), namespace, name."""
 _RESOURCES: dict[str, Resource] = {"Secret": SECRETS, "ConfigMap": CONFIGMAPS}
@@ -37,13 +34,10 @@ class Unreadable(Unusable):
 class Secrets:
     """A `Resolve` over watched objects. `changed` is called when a value may be another one."""
 
-    def __init__(self, client: ApiClient, log: logging.Logger, report: Report, changed: Callable[[], None],
-                 retry: float = RETRY_S) -> None:
+    def __init__(self, client: ApiClient, report: Report, changed: Callable[[], None]) -> None:
         self._client = client
-        self._log = log
         self._report = report
         self._changed = changed
-        self._retry = retry
         self._known: dict[Reference, _Named] = {}
         self.asked: set[Reference] = set()
 
@@ -53,7 +47,7 @@ class Secrets:
         self.asked.add(reference)
         named = self._known.get(reference)
         if named is None:
-            named = self._known[reference] = _Named(reference, self._client, self._log, self._report, self._changed, self._retry)
+            named = self._known[reference] = _Named(reference, self._client, self._report, self._changed)
         return named.value(key)
 
     async def forget_but(self, wanted: Iterable[Reference]) -> None:
@@ -63,26 +57,24 @@ class Secrets:
 
 
 class _Named:
-    def __init__(self, reference: Reference, client: ApiClient, log: logging.Logger, report: Report, changed: Callable[[], None],
-                 retry: float) -> None:
+    def __init__(self, reference: Reference, client: ApiClient, report: Report, changed: Callable[[], None]) -> None:
         self._kind, self._namespace, self._name = reference
-        self._resource = _RESOURCES[self._kind]
-        self._client = client
-        self._log = log
         self._report = report
         self._changed = changed
-        self._retry = retry
-        self._subscription: Subscription | None = None
-        self._refused = ""
-        self._task = asyncio.ensure_future(self._run())
+        self._error: str | None = None
+        self._subscription: Subscription = subscribe(
+            client, _RESOURCES[self._kind], namespace=self._namespace, field_selector=f"metadata.name={self._name}",
+            fields=("data",), on_add=lambda _: changed(), on_update=lambda _, __: changed(), on_delete=lambda _: changed(),
+            report=self._told)
+        self._task = asyncio.ensure_future(self._first_read())
 
     @property
     def _what(self) -> str:
         return f"{self._kind} {self._namespace}/{self._name}"
 
     def value(self, key: str) -> str:
-        if self._subscription is None or not self._subscription.synced.is_set():
-            if self._refused:
+        if not self._subscription.synced.is_set():
+            if self._error:
                 raise Unreadable(f"{self._what} cannot be read")
             raise Pending(f"{self._what} is being read")
         obj = self._subscription.get(self._namespace, self._name)
@@ -101,40 +93,16 @@ class _Named:
     async def stop(self) -> None:
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
-        if self._subscription is not None:
-            await self._subscription.stop()
-        if self._refused:
+        await self._subscription.stop()
+        if self._error:
             self._report(self._what, None)
 
-    async def _run(self) -> None:
-        # The first look is by hand, so that a refusal names the object and the narrowest rule instead of "secrets".
-        field = f"metadata.name={self._name}"
-        while True:
-            try:
-                await self._client.list_page(self._resource, self._namespace, field_selector=field, limit=1)
-                break
-            except ApiError as error:
-                self._refuse(self._rule() if isinstance(error, Forbidden) else str(error))
-            await asyncio.sleep(self._retry)
-        if self._refused:
-            self._log.info("%s can be read now", self._what)
-            self._report(self._what, None)
-        changed = self._changed
-        self._subscription = subscribe(
-            self._client, self._resource, namespace=self._namespace, field_selector=field, fields=("data",),
-            on_add=lambda _: changed(), on_update=lambda _, __: changed(), on_delete=lambda _: changed(),
-            report=lambda error: self._report(self._what, error))
+    async def _first_read(self) -> None:
+        # An object that does not exist makes no event.
         await self._subscription.synced.wait()
-        self._refused = ""
-        changed()
+        self._changed()
 
-    def _rule(self) -> str:
-        rule = {"apiGroups": [""], "resources": [self._resource.plural], "resourceNames": [self._name], "verbs": ["list", "watch"]}
-        return f"403, add to a Role of the agent in namespace {self._namespace} the rule {json.dumps(rule)}"
-
-    def _refuse(self, why: str) -> None:
-        if why != self._refused:
-            self._refused = why
-            self._log.error("%s cannot be read: %s", self._what, why)
-            self._report(self._what, why)
-            self._changed()
+    def _told(self, error: str | None) -> None:
+        self._error = error
+        self._report(self._what, error)
+        self._changed()

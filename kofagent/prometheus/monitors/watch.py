@@ -74,7 +74,7 @@ class Monitors:
         """Until it is cancelled. Raises StartError when there is no API server to ask."""
         client = self._connect()
         await client.start()
-        secrets = Secrets(client, self._log, self._report, self._wake.set, self._retry / 2)
+        secrets = Secrets(client, self._report, self._wake.set)
         try:
             if self._block.namespace_selector.match_labels or self._block.namespace_selector.match_expressions:
                 self._namespaces = self._subscribe(client, NAMESPACES, "", ("metadata.labels",))
