@@ -7,21 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from tests.helm.chart import CHECKOUT, CLUSTER, NODE, RECIPES, ROLES, template
+from tests.helm.chart import CHECKOUT, CLUSTER, NODE, RECIPES, ROLES, Release, template
 
 pytestmark = pytest.mark.server("helm")
 READ = "get,list,watch"
 
 MONITORS = {("monitoring.coreos.com", r, READ) for r in ("servicemonitors", "podmonitors", "probes", "scrapeconfigs")} | {
-    ("", "pods", READ), ("", "services", READ), ("discovery.k8s.io", "endpointslices", READ),
-    ("networking.k8s.io", "ingresses", READ)}
-NODE_DEFAULT = MONITORS | {("", "endpoints", READ), ("", "nodes", READ), ("", "nodes/proxy", "get")}
+    ("", "pods", READ), ("", "services", READ), ("", "endpoints", READ), ("", "nodes", READ),
+    ("discovery.k8s.io", "endpointslices", READ), ("networking.k8s.io", "ingresses", READ)}
+NODE_DEFAULT = MONITORS | {("", "nodes/proxy", "get")}
 STATE = {("", r, READ) for r in ("namespaces", "nodes", "pods", "replicationcontrollers", "resourcequotas", "services")} | {
     ("apps", r, READ) for r in ("daemonsets", "deployments", "replicasets", "statefulsets")} | {
     ("batch", r, READ) for r in ("cronjobs", "jobs")} | {("autoscaling", "horizontalpodautoscalers", READ)}
 EVENTS = {("", "events", READ)}
-CLUSTER_DEFAULT = MONITORS | STATE | EVENTS | {("", "endpoints", READ), ("", "nodes/proxy", "get"), ("url", "/metrics", "get")}
+CLUSTER_DEFAULT = MONITORS | STATE | EVENTS | {("", "nodes/proxy", "get"), ("url", "/metrics", "get")}
 
 
 def test_the_rights_of_the_default_pipelines() -> None:
@@ -32,7 +33,7 @@ def test_the_rights_of_the_default_pipelines() -> None:
 
 def test_the_rights_of_0_1_1() -> None:
     release = template(CHECKOUT / "configs" / "child-to-regional.yaml", sets=["kofagent.generation=0.1.1"])
-    assert release.rules("node") == MONITORS | {("", "nodes", READ), ("", "nodes/proxy", "get")}
+    assert release.rules("node") == NODE_DEFAULT
     assert release.rules("k8scluster") == MONITORS | STATE | {("events.k8s.io", "events", READ)}
 
 
@@ -89,11 +90,53 @@ def test_what_a_component_adds(role: str, values: dict[str, Any], more: set[tupl
 
 def test_jobs_at_the_kubelets_need_no_proxy(tmp_path: Path) -> None:
     jobs = [{"job_name": "kubelet", "kubernetes_sd_configs": [{"role": "node"}], "scheme": "https"}]
-    receivers = {"prometheus": {"config": {"scrape_configs": jobs}}}
+    receivers = {"prometheus": {"config": {"scrape_configs": jobs}, "monitors": {"enabled": False}}}
     rules = template(values={"collectors": {"node": {"receivers": receivers}}}, folder=tmp_path).rules("node")
     assert ("", "nodes/proxy", "get") not in rules
     assert ("", "nodes/metrics", "get") in rules
     assert ("", "endpoints", READ) not in rules
+
+
+WITHOUT_CRDS = [{"job_name": "kubelet", "kubernetes_sd_configs": [{"role": "node"}], "relabel_configs": [
+    {"target_label": "__metrics_path__", "replacement": "/api/v1/nodes/n/proxy/metrics"}]}]
+
+
+def monitors(block: dict[str, Any] | None, folder: Path) -> tuple[set[tuple[str, str, str]], Release]:
+    """Rules of the node's agent beside those of one job at the kubelets, and the release."""
+    prometheus: dict[str, Any] = {"config": {"scrape_configs": WITHOUT_CRDS}, **({} if block is None else {"monitors": block})}
+    values = {"collectors": {"node": {"receivers": {"prometheus": prometheus}, "processors": {"k8sattributes": None}},
+                             "k8scluster": {"receivers": {"k8s_cluster": None}}}}
+    release = template(values=values, folder=folder)
+    return release.rules("node") - {("", "nodes/proxy", "get")}, release
+
+
+@pytest.mark.parametrize("kind, more", [
+    ("ServiceMonitor", {("", "services", READ), ("", "pods", READ), ("", "endpoints", READ), ("discovery.k8s.io", "endpointslices", READ)}),
+    ("PodMonitor", {("", "pods", READ)}), ("Probe", {("networking.k8s.io", "ingresses", READ)}),
+    ("ScrapeConfig", MONITORS - {rule for rule in MONITORS if rule[0] == "monitoring.coreos.com"})])
+def test_kinds_of_monitors_that_are_not_read_need_nothing(kind: str, more: set[tuple[str, str, str]], tmp_path: Path) -> None:
+    rules, release = monitors({"enabled": True, "kinds": [kind]}, tmp_path)
+    assert rules == {("", "nodes", READ), ("monitoring.coreos.com", kind.lower() + "s", READ)} | more
+    # the cluster's agent reads what the node's agent reads
+    own = {rule for rule in release.rules("k8scluster") if rule[0] == "monitoring.coreos.com"}
+    assert own == {("monitoring.coreos.com", kind.lower() + "s", READ)}
+    pod = yaml.safe_load(release.get("ConfigMap", CLUSTER)["data"]["pod.yaml"])
+    assert pod["receivers"]["prometheus/kofagent-nodeless"]["monitors"] == {"enabled": True, "kinds": [kind]}
+
+
+@pytest.mark.parametrize("block", [{"enabled": False}, {}])
+def test_without_monitors_nothing_is_needed_for_them(block: dict[str, Any], tmp_path: Path) -> None:
+    assert monitors(block, tmp_path)[0] == {("", "nodes", READ)}
+    assert monitors(None, tmp_path)[0] == MONITORS
+
+
+@pytest.mark.parametrize("what, more", [
+    ("node", {("", "nodes", READ)}), ("namespace", {("", "namespaces", READ)}), ("deployment", {("apps", "replicasets", READ)}),
+    ("job", set()), ("cronjob", {("batch", "jobs", READ)})])
+def test_attach_metadata(what: str, more: set[tuple[str, str, str]], tmp_path: Path) -> None:
+    jobs = [{"job_name": "a", "kubernetes_sd_configs": [{"role": "pod", "attach_metadata": {what: True, "node": what == "node"}}]}]
+    receivers = {"prometheus": {"config": {"scrape_configs": jobs}, "monitors": {"enabled": False}}}
+    assert template(values={"collectors": {"node": {"receivers": receivers}}}, folder=tmp_path).rules("node") == {("", "pods", READ)} | more
 
 
 def test_secrets_of_monitors_are_granted_by_name(tmp_path: Path) -> None:

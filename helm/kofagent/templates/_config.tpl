@@ -45,14 +45,14 @@ pod.yaml: |
 {{- $_ := set $scraper "allocation" (dict "strategy" "per-node") -}}
 {{- end -}}
 {{- if not (hasKey $user "monitors") -}}
-{{- $_ := set $scraper "monitors" (dict "enabled" true "scrape_interval" "10s") -}}
+{{- $_ := set $scraper "monitors" $facts.monitorsOf -}}
 {{- end -}}
 {{- else if $facts.monitors -}}
 {{- $without := list -}}
 {{- range $job := $facts.nodeless -}}
 {{- $without = append $without (fromJson $job) -}}
 {{- end -}}
-{{- $_ := set $receivers "prometheus/kofagent-nodeless" (dict "allocation" (dict "strategy" "without-node") "monitors" (dict "enabled" true "scrape_interval" "10s") "config" (dict "global" $defaults "scrape_configs" $without)) -}}
+{{- $_ := set $receivers "prometheus/kofagent-nodeless" (dict "allocation" (dict "strategy" "without-node") "monitors" ($facts.monitorsOf | default dict) "config" (dict "global" $defaults "scrape_configs" $without)) -}}
 {{- $added = append $added "prometheus/kofagent-nodeless" -}}
 {{- end -}}
 {{- with $scraper -}}

@@ -84,7 +84,8 @@ Everything the templates of a role must know, as JSON: (dict "root" . "role" "no
   secrets     what ${secret:...} needs: name, key, variable
   grpc, http  ports of OTLP, 0 without; api the port of the targets API; own whether :8888 is ours
   exporters   of the metrics pipeline, processorsOf likewise
-  monitors    whether ServiceMonitors and the like are read; nodeless the node's own jobs that may have targets without a node
+  monitors    whether targets are divided between the agents; nodeless the node's own jobs that may have targets without a node
+  monitorsOf  the prometheus receiver's `monitors` block; kinds the kinds of objects that are read by it
 */}}
 {{- define "kofagent.facts" -}}
 {{- $values := .root.Values -}}
@@ -155,15 +156,21 @@ Everything the templates of a role must know, as JSON: (dict "root" . "role" "no
 {{- $_ := set $facts "nodeless" list -}}
 {{- if eq .role "node" -}}
   {{- $_ := set $facts "monitors" (has "prometheus" $facts.receivers) -}}
+  {{- $_ := set $facts "monitorsOf" (ternary $own.monitors (dict "enabled" true "scrape_interval" "10s") (hasKey $own "monitors")) -}}
 {{- else -}}
   {{- $node := include "kofagent.facts" (dict "root" .root "role" "node") | fromJson -}}
   {{- $_ := set $facts "monitors" (and $node.monitors (gt (len $facts.exporters) 0)) -}}
+  {{- $_ := set $facts "monitorsOf" $node.monitorsOf -}}
   {{- range $job := ternary $node.ownJobs list $facts.monitors -}}
     {{- if regexMatch "static_configs|(http|dns|file)_sd_configs|\"role\":\"(service|endpoints|endpointslice|ingress)\"" $job -}}
       {{- $_ := set $facts "nodeless" (append $facts.nodeless $job) -}}
     {{- end -}}
   {{- end -}}
 {{- end -}}
+
+{{- $read := and $facts.monitors (eq (toString ($facts.monitorsOf).enabled) "true") -}}
+{{- $kinds := ($facts.monitorsOf).kinds | default (list "ServiceMonitor" "PodMonitor" "Probe" "ScrapeConfig") -}}
+{{- $_ := set $facts "kinds" (ternary $kinds list $read) -}}
 
 {{- $secrets := dict -}}
 {{- if ne (toString $kof.basic_auth) "false" -}}

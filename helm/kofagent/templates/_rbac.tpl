@@ -9,9 +9,19 @@ server. Whoever may list an object sees all of it, so get beside list and watch 
 "prometheus: role endpoints": {"": [endpoints, services, pods]}
 "prometheus: role endpointslice": {"": [services, pods], discovery.k8s.io: [endpointslices]}
 "prometheus: role ingress": {networking.k8s.io: [ingresses]}
-"prometheus: attach_metadata": {"": [nodes, namespaces]}
+"prometheus: attach_metadata.node": {"": [nodes]}
+"prometheus: attach_metadata.namespace": {"": [namespaces]}
+"prometheus: attach_metadata.deployment": {apps: [replicasets]}
+"prometheus: attach_metadata.cronjob": {batch: [jobs]}
 "prometheus: monitors by labels of their namespace": {"": [namespaces]}
-"prometheus: ServiceMonitor, PodMonitor, Probe, ScrapeConfig": {"": [pods, services], discovery.k8s.io: [endpointslices], networking.k8s.io: [ingresses], monitoring.coreos.com: [servicemonitors, podmonitors, probes, scrapeconfigs]}
+"prometheus: ServiceMonitor": {monitoring.coreos.com: [servicemonitors], "": [services, pods], discovery.k8s.io: [endpointslices]}
+"prometheus: ServiceMonitor with serviceDiscoveryRole Endpoints": {"": [endpoints]}
+"prometheus: PodMonitor": {monitoring.coreos.com: [podmonitors], "": [pods]}
+"prometheus: monitors with attachMetadata.node": {"": [nodes]}
+"prometheus: Probe": {monitoring.coreos.com: [probes]}
+"prometheus: Probe with targets.ingress": {networking.k8s.io: [ingresses]}
+"prometheus: ScrapeConfig": {monitoring.coreos.com: [scrapeconfigs]}
+"prometheus: ScrapeConfig with kubernetesSDConfigs": {"": [nodes, pods, services, endpoints], discovery.k8s.io: [endpointslices], networking.k8s.io: [ingresses]}
 "prometheus: jobs through /api/v1/nodes/NAME/proxy": {get: {"": [nodes/proxy]}}
 "prometheus: jobs at the kubelets themselves": {get: {"": [nodes/metrics]}}
 "prometheus: job of the API server": {urls: [/metrics]}
@@ -46,8 +56,10 @@ server. Whoever may list an object sees all of it, so get beside list and watch 
         {{- $needs = append $needs (printf "prometheus: role %s" $role) -}}
       {{- end -}}
     {{- end -}}
-    {{- if contains "\"attach_metadata\"" $job -}}
-      {{- $needs = append $needs "prometheus: attach_metadata" -}}
+    {{- range $what := list "node" "namespace" "deployment" "cronjob" -}}
+      {{- if regexMatch (printf "\"attach_metadata\":{[^}]*\"%s\":true" $what) $job -}}
+        {{- $needs = append $needs (printf "prometheus: attach_metadata.%s" $what) -}}
+      {{- end -}}
     {{- end -}}
     {{- if contains "/proxy/" $job -}}
       {{- $needs = append $needs "prometheus: jobs through /api/v1/nodes/NAME/proxy" -}}
@@ -59,11 +71,18 @@ server. Whoever may list an object sees all of it, so get beside list and watch 
     {{- end -}}
   {{- end -}}
 {{- end -}}
-{{- if $facts.monitors -}}
-  {{- $needs = append $needs "prometheus: ServiceMonitor, PodMonitor, Probe, ScrapeConfig" -}}
-  {{- if contains "namespace_selector" (index $facts.text "prometheus" | default "") -}}
-    {{- $needs = append $needs "prometheus: monitors by labels of their namespace" -}}
+{{- $more := dict
+  "ServiceMonitor" (list "ServiceMonitor with serviceDiscoveryRole Endpoints" "monitors with attachMetadata.node")
+  "PodMonitor" (list "monitors with attachMetadata.node")
+  "Probe" (list "Probe with targets.ingress")
+  "ScrapeConfig" (list "ScrapeConfig with kubernetesSDConfigs") -}}
+{{- range $kind := $facts.kinds -}}
+  {{- range $what := prepend (index $more $kind | default list) $kind -}}
+    {{- $needs = append $needs (printf "prometheus: %s" $what) -}}
   {{- end -}}
+{{- end -}}
+{{- if and $facts.kinds ($facts.monitorsOf).namespace_selector -}}
+  {{- $needs = append $needs "prometheus: monitors by labels of their namespace" -}}
 {{- end -}}
 {{- if has "k8sattributes" $facts.processors -}}
   {{- $text := index $facts.text "k8sattributes" | default "" -}}
