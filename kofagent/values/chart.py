@@ -48,6 +48,23 @@ class Workload(ComponentConfig):
     probes: dict[str, Any] = Field({}, description="startupProbe, readinessProbe, livenessProbe; null leaves one out.")
 
 
+class Persistence(ComponentConfig):
+    """`kofagent.k8scluster.persistence`: a PersistentVolumeClaim for what the agent keeps over restarts."""
+
+    enabled: bool = Field(False, description="Keep it over the pod's replacement, not only over a restart of its container.")
+    existingClaim: str = Field("", description="Name of a claim that is there already; empty: the chart makes one.")
+    storageClass: str = Field("", description="Storage class of the claim; empty: the cluster's default, \"-\": none.")
+    accessModes: list[str] = Field(["ReadWriteOnce"], min_length=1, description="Access modes of the claim.")
+    size: str = Field("1Gi", description="Size of the claim.")
+    annotations: dict[str, str] = Field({}, description="Annotations of the claim, such as helm.sh/resource-policy: keep.")
+
+
+class ClusterWorkload(Workload):
+    """`kofagent.k8scluster`."""
+
+    persistence: Persistence = Field(Persistence(), description="A volume that outlives the pod, instead of `state`.")
+
+
 class SecretAccess(ComponentConfig):
     """Secrets that ServiceMonitors, PodMonitors and the like name."""
 
@@ -67,7 +84,7 @@ class Agent(ComponentConfig):
         "jobs, objects where the cluster has the CRD (auto), or not at all.")
     secretAccess: list[SecretAccess] = Field([], description="Secrets the agents may read besides their own credentials.")
     node: Workload = Field(Workload(), description="The DaemonSet.")
-    k8scluster: Workload = Field(Workload(), description="The Deployment.")
+    k8scluster: ClusterWorkload = Field(ClusterWorkload(), description="The Deployment.")
 
 
 class HttpMonitor(SubChart):

@@ -65,7 +65,8 @@ def render_values(
     """Renders a role from values files. Raises `ConfigErrors` when they cannot be read at all, belong to a generation that is
     not supported or switch the collectors off; everything else that is wrong is in `errors`, beside the best rendering possible.
 
-    `over` are collector configurations laid over the result, as the collector lays one `--config` over another.
+    `over` are collector configurations laid over the result, as the collector lays one `--config` over another, except that
+    their `service.extensions` are started besides the others.
     """
     if role not in ROLES:
         raise ConfigErrors([ConfigError("--role", 0, (), f"the role {role!r} is unknown", suggest(role, ROLES))])
@@ -82,12 +83,24 @@ def render_values(
     missing, empty = _empty_endpoints(config, values, role)
     errors += empty
     if over:
-        config = merge_collector([config, read_config(over)])
+        config = _lay_over(config, read_config(over))
     suffix, mode = _SUFFIX[role]
     return Rendered(
         module.NAME, role, f"{release}-{suffix}", mode, config, merged.node.get("collectors", role, "env"),
         role == "node" and values.flag("collectors", role, "run_as_root"), merged.node,
         [*(d for d in merged.deleted if d.path[:2] == ("collectors", role)), *deleted], errors, missing)
+
+
+def _lay_over(config: Node, over: Node) -> Node:
+    """A configuration over what the values make. Whoever writes `over` does not know which logins those start: it adds to them."""
+    started, more = config.get("service", "extensions"), over.get("service", "extensions")
+    out = merge_collector([config, over])
+    if started is not None and started.is_list and more is not None and more.is_list:
+        known = started.plain()
+        both = started.copy()
+        both.value = [*both.value, *(item.copy() for item in more.value if item.plain() not in known)]
+        out.value["service"].value["extensions"] = both
+    return out
 
 
 def _read_user(files: Sequence[str]) -> Node:

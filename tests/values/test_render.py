@@ -102,6 +102,21 @@ def test_several_files_are_laid_over_each_other(tmp_path: Path) -> None:
     assert labels.get("cluster").origin.file == two and labels.get("cluster").origin.layer == "generated"
 
 
+def test_a_configuration_over_the_values_replaces_lists_but_adds_extensions(tmp_path: Path) -> None:
+    over = tmp_path / "over.yaml"
+    over.write_text("extensions: {zpages: {}}\nservice:\n  extensions: [zpages, basicauth/logs]\n"
+                    "  pipelines: {logs: {exporters: [debug]}}\n")
+
+    def service(values: dict[str, Any]) -> dict[str, Any]:
+        made: dict[str, Any] = render_values([write_values(tmp_path, values)], "node", over=[str(over)]).config.plain()["service"]
+        return made
+
+    assert service({})["extensions"] == ["basicauth/metrics", "basicauth/logs", "zpages"]
+    assert service({})["pipelines"]["logs"] == {"receivers": ["otlp", "filelog/kube"], "processors": ["k8sattributes", "batch"],
+                                                "exporters": ["debug"]}
+    assert service({"kof": {"basic_auth": False}})["extensions"] == ["zpages", "basicauth/logs"]
+
+
 def test_without_a_prometheus_receiver_there_is_no_label(tmp_path: Path) -> None:
     rendered = render(tmp_path, {"collectors": {"node": {"receivers": {"prometheus": None}}}})
     assert "prometheus" not in rendered.config.get("receivers").plain()

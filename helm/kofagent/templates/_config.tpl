@@ -2,7 +2,8 @@
 The ConfigMap of a role. `collectors-values.yaml` is what the user wrote, without what only Helm reads and without `env`, which
 the container has already. `pod.yaml` is laid over what the values make and holds only what being in a pod adds:
 listeners others can reach; for the node's agent its own node's targets and pods, for the cluster's agent the targets without a
-node; monitors; and jobs of the chart's exporters where monitors do not exist. What a user has set stays.
+node; monitors; jobs of the chart's exporters where monitors do not exist; and a place in the pod's volume for receivers that can
+keep one over a restart. What a user has set stays.
 */}}
 {{- define "kofagent.configMap" -}}
 {{- $values := .root.Values -}}
@@ -62,6 +63,9 @@ pod.yaml: |
 {{- $_ := set $receivers "prometheus/kofagent" (dict "config" (dict "global" $defaults "scrape_configs" $jobs)) -}}
 {{- $added = append $added "prometheus/kofagent" -}}
 {{- end -}}
+{{- range $id := $facts.places -}}
+{{- $_ := set $receivers $id (dict "storage" "file_storage/kofagent") -}}
+{{- end -}}
 {{- $processors := dict -}}
 {{- $attributes := index ($facts.config.processors | default dict) "k8sattributes" | default dict -}}
 {{- if and (eq .role "node") (has "k8sattributes" $facts.processors) (not (hasKey $attributes "filter")) -}}
@@ -70,6 +74,9 @@ pod.yaml: |
 {{- $service := dict -}}
 {{- if $facts.own -}}
 {{- $_ := set $service "telemetry" (dict "metrics" (dict "address" ":8888")) -}}
+{{- end -}}
+{{- if $facts.places -}}
+{{- $_ := set $service "extensions" (list "file_storage/kofagent") -}}
 {{- end -}}
 {{- if $added -}}
 {{- $pipeline := dict "receivers" $added "processors" ($facts.processorsOf | default list) "exporters" $facts.exporters -}}
@@ -82,6 +89,15 @@ receivers:
 {{- if $processors -}}
 processors:
   {{- toYaml $processors | nindent 2 }}
+{{ end -}}
+{{- if $facts.places -}}
+extensions:
+  file_storage/kofagent:
+    directory: /var/lib/otelcol/file_storage
+    # a pod that is being replaced may still have the files
+    timeout: 30s
+    # beginning anew is better than not beginning
+    recreate: true
 {{ end -}}
 service:
   {{- toYaml $service | nindent 2 }}

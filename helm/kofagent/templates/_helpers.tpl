@@ -86,6 +86,7 @@ Everything the templates of a role must know, as JSON: (dict "root" . "role" "no
   exporters   of the metrics pipeline, processorsOf likewise
   monitors    whether targets are divided between the agents; nodeless the node's own jobs that may have targets without a node
   monitorsOf  the prometheus receiver's `monitors` block; kinds the kinds of objects that are read by it
+  places      ids of receivers that can keep their place over a restart and have no `storage` of the user's
 */}}
 {{- define "kofagent.facts" -}}
 {{- $values := .root.Values -}}
@@ -120,8 +121,21 @@ Everything the templates of a role must know, as JSON: (dict "root" . "role" "no
   {{- $_ := set $facts $kind (uniq $types) -}}
 {{- end -}}
 
-{{- $_ := set $facts "ownJobs" $facts.jobs -}}
+{{- $places := list -}}
 {{- $receivers := $config.receivers | default dict -}}
+{{- range $id := concat (index $defaults "receivers") (keys $receivers | sortAlpha) | uniq -}}
+  {{- $options := index $receivers $id | default dict -}}
+  {{- $off := and (has $id (index $defaults "receivers")) (hasKey $receivers $id) (kindIs "invalid" (index $receivers $id)) -}}
+  {{- if and (has (regexReplaceAll "/.*$" $id "") (list "k8s_events" "k8sobjects" "k8s_objects")) (not $off) -}}
+    {{- /* resource_version says where to begin: it excludes storage */ -}}
+    {{- if not (or (hasKey $options "storage") (contains "\"resource_version\":" (toJson $options))) -}}
+      {{- $places = append $places $id -}}
+    {{- end -}}
+  {{- end -}}
+{{- end -}}
+{{- $_ := set $facts "places" $places -}}
+
+{{- $_ := set $facts "ownJobs" $facts.jobs -}}
 {{- $own := index $receivers "prometheus" | default dict -}}
 {{- if and (has "prometheus" $facts.receivers) (not (hasKey ($own.config | default dict) "scrape_configs")) -}}
   {{- $_ := set $facts "jobs" (concat $facts.jobs $defaults.jobs) -}}

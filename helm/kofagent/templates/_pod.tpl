@@ -136,7 +136,12 @@ spec:
     - name: values
       configMap: {name: {{ include "kofagent.name" . }}}
     - name: state
-      {{- toYaml ($own.state | default (dict "emptyDir" (dict "sizeLimit" "256Mi"))) | nindent 6 }}
+      {{- $claim := include "kofagent.claim" . }}
+      {{- if and $claim $own.state }}
+      {{- fail (printf "kofagent.%s: persistence and state are two volumes for the same place; give one of them" $role) }}
+      {{- end }}
+      {{- $empty := dict "emptyDir" (dict "sizeLimit" "256Mi") }}
+      {{- toYaml (ternary (dict "persistentVolumeClaim" (dict "claimName" $claim)) ($own.state | default $empty) (ne $claim "")) | nindent 6 }}
     - name: tmp
       emptyDir: {sizeLimit: 64Mi}
     {{- if $logs }}
@@ -150,6 +155,14 @@ spec:
     {{- with $own.volumes }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
+{{- end }}
+
+{{/* Name of the PersistentVolumeClaim of a role; empty without one. */}}
+{{- define "kofagent.claim" -}}
+{{- $persistence := (index .root.Values.kofagent .role).persistence | default dict -}}
+{{- if $persistence.enabled -}}
+{{- $persistence.existingClaim | default (include "kofagent.name" .) -}}
+{{- end -}}
 {{- end }}
 
 {{/* The container's environment: what configurations name, credentials from their Secrets, and collectors.<role>.env. */}}
