@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Mapping
 
 from kofagent.kubernetes.options import ApiOptions
+from kofagent.net.proxy import environment_proxy
 from kofagent.net.watched import WatchedFile
 from kofagent.pipeline.component import StartError
 
@@ -38,12 +39,16 @@ class Access:
         """Called after a 401: forgets what was remembered; True when asking again can help."""
         return False
 
+    async def close(self) -> None:
+        """Closes what was opened to get credentials; they can be asked for again."""
+
 
 class ServiceAccount(Access):
     """The pod's own account: the projected token and the CA are read again when the kubelet replaces them."""
 
     def __init__(self, folder: str, host: str, port: str) -> None:
-        super().__init__(f"https://{f'[{host}]' if ':' in host else host}:{port}")
+        server = f"https://{f'[{host}]' if ':' in host else host}:{port}"
+        super().__init__(server, proxy=proxy_of(server))
         self._token = WatchedFile(os.path.join(folder, "token"))
         self._ca = WatchedFile(os.path.join(folder, "ca.crt"))
         self._ca_version = -1
@@ -51,9 +56,9 @@ class ServiceAccount(Access):
         try:
             self._token.read()
             self._trust(self._ca.read())
-        except ssl.SSLError:
+        except (ssl.SSLError, ValueError):
             raise StartError(f"{self._ca.path} is not a usable PEM file") from None
-        except (OSError, ValueError) as error:
+        except OSError as error:
             raise StartError(f"no service account in this pod: {getattr(error, 'filename', folder)} cannot be read; "
                              "set automountServiceAccountToken: true for the pod, or auth_type: kubeConfig") from None
         try:
@@ -71,7 +76,7 @@ class ServiceAccount(Access):
         """Trusts the CA as it is in the file now."""
         pem = self._ca.read()
         if self._ca.version != self._ca_version:
-            with contextlib.suppress(ssl.SSLError):  # half a file: what was trusted before still is
+            with contextlib.suppress(ssl.SSLError, ValueError):  # half a file: what was trusted before still is
                 self._trust(pem)
         return self._context
 
@@ -91,17 +96,30 @@ class ServiceAccount(Access):
 
 
 _default_kubeconfig: str | None = None
+_default_context = ""
 
 
-def set_default_kubeconfig(path: str | None) -> None:
-    """What `--kubeconfig` names: used by every component whose auth_type is serviceAccount or kubeConfig. None undoes it."""
-    global _default_kubeconfig  # noqa: PLW0603 - one agent per process, one command line
+def set_default_kubeconfig(path: str | None, context: str = "") -> None:
+    """What `--kubeconfig` and `--context` name: used by every component whose auth_type is serviceAccount or kubeConfig.
+
+    An empty path is kubectl's own search: $KUBECONFIG, else ~/.kube/config. None undoes it.
+    """
+    global _default_kubeconfig, _default_context  # noqa: PLW0603 - one agent per process, one command line
     _default_kubeconfig = path
+    _default_context = context
 
 
 def default_kubeconfig() -> str | None:
-    """What `set_default_kubeconfig` was given."""
+    """The path that `set_default_kubeconfig` was given; None: none is to be used."""
     return _default_kubeconfig
+
+
+def proxy_of(server: str) -> str | None:
+    """The proxy that HTTPS_PROXY and NO_PROXY name for an API server; StartError when it is none that can be used."""
+    try:
+        return environment_proxy(server)
+    except ValueError as error:
+        raise StartError(str(error)) from None
 
 
 def in_cluster() -> bool:
@@ -118,14 +136,15 @@ def find(options: ApiOptions) -> Access:
     if kind == "kubeConfig" or (kind == "serviceAccount" and _default_kubeconfig is not None):
         from kofagent.kubernetes.kubeconfig import load
 
-        return load(_default_kubeconfig, options.context)
+        return load(_default_kubeconfig or None, options.context or _default_context)
     host, port = os.environ.get("KUBERNETES_SERVICE_HOST", ""), os.environ.get("KUBERNETES_SERVICE_PORT", "443")
     if not host:
         raise StartError("not in a Kubernetes cluster (KUBERNETES_SERVICE_HOST is not set); run with --kubeconfig ~/.kube/config, "
                          "set auth_type: kubeConfig, or switch the component off (--values configs/no-cluster.yaml)")
     if kind == "none":
+        server = f"https://{f'[{host}]' if ':' in host else host}:{port}"
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-        return Access(f"https://{f'[{host}]' if ':' in host else host}:{port}", context=context)
+        return Access(server, context=context, proxy=proxy_of(server))
     return ServiceAccount(SERVICE_ACCOUNT, host, port)

@@ -7,6 +7,7 @@ not count), every body has a limit, and a 401 is tried once more when the creden
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 import ssl
@@ -22,7 +23,7 @@ from yarl import URL
 from kofagent import __version__
 from kofagent.kubernetes import errors
 from kofagent.kubernetes.access import Access, find, set_default_kubeconfig
-from kofagent.kubernetes.errors import ApiError, Gone, TooLarge, Unreachable
+from kofagent.kubernetes.errors import ApiError, Gone, NoCredentials, TooLarge, Unreachable, Untrusted
 from kofagent.kubernetes.lists import split_list
 from kofagent.kubernetes.options import ApiOptions
 from kofagent.kubernetes.resources import Resource
@@ -32,12 +33,17 @@ from kofagent.pipeline.component import Host
 __all__ = ["ApiClient", "Page", "set_default_kubeconfig", "shared"]
 
 UNDER_WAY = 10
+_OPEN = contextlib.nullcontext()
 PAGE = 250
 """Objects asked for at a time: a page of pods is some 2 MB of JSON, held twice while it is read."""
 BODY_LIMIT = 64 << 20
+LIST_LIMIT = 16 << 20
+"""Largest page of a list; who lists asks for smaller pages then."""
 LINE_LIMIT = 16 << 20
 """Largest object in a watch stream; etcd holds at most 1.5 MiB of one."""
 REQUEST_TIMEOUT = 60.0
+LIST_TIMEOUT = 300.0
+"""For a whole page over a slow line; without a byte for `REQUEST_TIMEOUT` it is given up earlier."""
 CONNECT_TIMEOUT = 10.0
 _METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
 _METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
@@ -76,7 +82,7 @@ class ApiClient:
         if self._session is None:
             connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60, socket_factory=_socket)
             self._session = aiohttp.ClientSession(
-                connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False,
+                connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False, auto_decompress=False,
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT), max_line_size=16384, max_field_size=65536)
 
     async def stop(self) -> None:
@@ -88,6 +94,7 @@ class ApiClient:
             self.ended = True
             session, self._session = self._session, None
             await session.close()
+            await self.access.close()
 
     async def get(self, path: str, params: Params | None = None, *, resource: Resource | None = None, namespace: str = "",
                   name: str = "", limit: int = BODY_LIMIT, timeout: float = REQUEST_TIMEOUT) -> Any:
@@ -125,7 +132,8 @@ class ApiClient:
             if value:
                 params[name] = value
         headers = {"Accept": _METADATA_LIST} if only_metadata else None
-        answer = await self.request("GET", resource.path(namespace), params, headers=headers)
+        answer = await self.request("GET", resource.path(namespace), params, headers=headers, limit=LIST_LIMIT,
+                                    timeout=LIST_TIMEOUT)
         if not 200 <= answer.status < 300:
             raise _error(answer, "list", str(resource), resource, namespace, _one_name(answer, namespace, field_selector))
         try:
@@ -210,18 +218,19 @@ class ApiClient:
                 if data is not None:
                     send["Content-Type"] = "application/json"
                 send.update(headers)
-                send.extend(await access.headers())
+                own, tls = await self._credentials()
+                send.extend(own)
                 extra: dict[str, Any] = {"server_hostname": access.server_hostname} if access.server_hostname else {}
-                request = session.request(method, url, data=data, headers=send, ssl=await access.tls(), allow_redirects=False,
+                request = session.request(method, url, data=data, headers=send, ssl=tls, allow_redirects=False,
                                           proxy=access.proxy, **extra)
-                if gate is None:
+                async with gate or _OPEN, asyncio.timeout(REQUEST_TIMEOUT):
                     response = await request
-                else:
-                    async with gate, asyncio.timeout(REQUEST_TIMEOUT):
-                        response = await request
-                if response.status == 401 and attempt == 1 and access.rejected():
+                if response.status == 401 and attempt == 1 and await self._other_credentials(own):
                     response.close()
                     continue
+                if response.headers.get("Content-Encoding", "identity") != "identity":
+                    response.close()
+                    raise Unreachable(f"{access.server} compressed its answer, which was not asked for")
                 try:
                     yield response
                 finally:
@@ -229,9 +238,24 @@ class ApiClient:
                     response.close()
                 return
         except TimeoutError:
-            raise Unreachable(f"no answer from {access.server} in time") from None
+            raise Unreachable(f"no answer from {access.server} within {REQUEST_TIMEOUT:g} s") from None
         except (aiohttp.ClientError, ssl.SSLError, OSError) as error:
-            raise Unreachable(f"{access.server}: {_reason(error)}") from None
+            kind = Untrusted if isinstance(error, ssl.SSLError | aiohttp.ClientSSLError) else Unreachable
+            raise kind(f"{access.server}: {_reason(error)}") from None
+
+    async def _credentials(self) -> tuple[Mapping[str, str], ssl.SSLContext | bool]:
+        try:
+            return await self.access.headers(), await self.access.tls()
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            if isinstance(error, OSError) and error.filename:
+                reason = f"{error.filename}: {reason}"
+            raise NoCredentials(f"{self.access.server}: no credentials: {reason}") from None
+
+    async def _other_credentials(self, refused: Mapping[str, str]) -> bool:
+        """Whether there are others than those refused: somebody else's 401 may have brought them already."""
+        now, _ = await self._credentials()
+        return now.get("Authorization") != refused.get("Authorization") or self.access.rejected()
 
 
 _shared: WeakKeyDictionary[Host, dict[Any, ApiClient]] = WeakKeyDictionary()
@@ -267,12 +291,18 @@ def _socket(info: Any) -> socket.socket:
 
 
 async def _body(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    """The body; TooLarge when it has more bytes, TimeoutError when none comes for `REQUEST_TIMEOUT`."""
+    if (response.content_length or 0) > limit:
+        raise TooLarge(limit)
     out = bytearray()
-    async for chunk in response.content.iter_any():
+    while True:
+        async with asyncio.timeout(REQUEST_TIMEOUT):
+            chunk = await response.content.readany()
+        if not chunk:
+            return bytes(out)
         out += chunk
         if len(out) > limit:
             raise TooLarge(limit)
-    return bytes(out)
 
 
 async def _lines(response: aiohttp.ClientResponse, silence: float, server: str) -> AsyncIterator[bytes]:
@@ -327,6 +357,10 @@ def _reason(error: BaseException) -> str:
     inner = getattr(error, "certificate_error", None) or getattr(error, "os_error", None) or error
     if isinstance(inner, ssl.SSLError):
         return f"TLS handshake failed: {getattr(inner, 'verify_message', '') or inner.reason or 'unknown reason'}"
+    if isinstance(inner, aiohttp.ClientHttpProxyError):
+        return f"the proxy answered {inner.status}"
+    if isinstance(error, aiohttp.ClientProxyConnectionError) and isinstance(inner, OSError):
+        return f"cannot connect to the proxy: {inner.strerror or type(inner).__name__}"
     if isinstance(inner, OSError):
         return inner.strerror or type(inner).__name__
     return "the server closed the connection" if isinstance(inner, aiohttp.ServerDisconnectedError | aiohttp.ClientPayloadError) \

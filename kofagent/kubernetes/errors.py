@@ -30,6 +30,14 @@ class Unreachable(ApiError):
         super().__init__(0, "Unreachable", message)
 
 
+class Untrusted(Unreachable):
+    """TLS: its certificate is not trusted, or it does not take ours."""
+
+
+class NoCredentials(Unreachable):
+    """Nothing could be sent: a token or certificate file cannot be read, or an exec plugin gave nothing."""
+
+
 class TooLarge(ApiError):
     """The answer has more bytes than the caller takes."""
 

@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 from multidict import CIMultiDict
 
-from kofagent.kubernetes.access import Access
+from kofagent.kubernetes.access import Access, proxy_of
 from kofagent.net.watched import WatchedFile
 from kofagent.pipeline.component import StartError
 
@@ -90,7 +90,7 @@ class _Kubeconfig(Access):
         server = str(cluster.get("server") or "")
         if not server.startswith(("https://", "http://")):
             raise StartError(f"kubeconfig context {name!r}: the cluster's server is not an http(s) URL")
-        proxy = str(cluster.get("proxy-url") or "") or None
+        proxy = str(cluster.get("proxy-url") or "") or proxy_of(server)
         if proxy is not None and not proxy.startswith(("http://", "https://")):
             raise StartError(f"kubeconfig context {name!r}: proxy-url has a scheme that is not http or https")
         super().__init__(server, namespace=namespace, proxy=proxy,
@@ -168,16 +168,16 @@ class _Kubeconfig(Access):
             return
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         try:
-            if ca:
+            if ca or isinstance(self._ca, WatchedFile):
                 context.load_verify_locations(cadata=ca.decode("ascii", "ignore"))
             else:
                 context.load_default_certs(ssl.Purpose.SERVER_AUTH)
             if cert and key:
                 with _private_file(cert + b"\n" + key) as file:
                     context.load_cert_chain(file)
-        except ssl.SSLError as error:
+        except (ssl.SSLError, ValueError) as error:
             raise StartError(f"kubeconfig context {self._name!r}: a certificate or key in it is not usable "
-                             f"({error.reason or 'not PEM'})") from None
+                             f"({getattr(error, 'reason', None) or 'not PEM'})") from None
         if self._insecure:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
@@ -267,7 +267,8 @@ class _ExecPlugin:
                 process.kill()
                 await process.wait()
         if code != 0:
-            raise OSError(0, f"exec plugin {self._command[0]} ended with {code}")
+            raise OSError(0, f"exec plugin {self._command[0]} ended with {code}; "
+                             f"kubectl --context {self._name} get nodes shows what it says")
         return _read_credential(out, self._command[0], self._version)
 
 

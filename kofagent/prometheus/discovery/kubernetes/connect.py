@@ -57,6 +57,10 @@ class OwnAccess(Access):
         except FetchError as error:
             raise Unreachable(str(error)) from None
 
+    async def close(self) -> None:
+        """Closes the connection to the token server of oauth2."""
+        await self._client.stop()
+
 
 def _fingerprint(config: KubernetesSdConfig) -> str:
     """The same for entries with the same server and credentials."""
