@@ -1,9 +1,10 @@
 """Who scrapes what: every target by exactly one agent, decided by each agent alone from the target's own labels.
 
 - `per-node` (the agent of a node): targets on that node. The node of a target is that of its pod, else of its endpoint, else
-  the node that it is (`role: node`). A loopback address without a node is the agent's own host.
+  the node that it is (`role: node`). A loopback address without a node is the agent's own host, unless it is what a prober
+  asks for or the host of an ingress.
 - `without-node` (the agent of the cluster): what has no node: the API server, services, ingresses, static and external
-  addresses, probes. No loopback addresses.
+  addresses, probes. No loopback addresses of its own.
 - `all`: every target; for an agent that is alone.
 
 Nothing is handed over and nobody is asked, so an agent that stops leaves its targets alone until it is back: a node without
@@ -23,6 +24,7 @@ _NODE_LABELS = ("__meta_kubernetes_pod_node_name", "__meta_kubernetes_endpointsl
                 "__meta_kubernetes_endpoint_node_name", "__meta_kubernetes_node_name")
 _REFERENCES = (("__meta_kubernetes_endpointslice_address_target_kind", "__meta_kubernetes_endpointslice_address_target_name"),
                ("__meta_kubernetes_endpoint_address_target_kind", "__meta_kubernetes_endpoint_address_target_name"))
+_INGRESS = "__meta_kubernetes_ingress_host"
 
 
 def node_of(target: Labels, group: Labels | None = None) -> str:
@@ -49,22 +51,30 @@ def is_loopback(address: str) -> bool:
 
 
 class Allocation:
-    """The part of all targets that one agent scrapes. `node` is the agent's own, used with `per-node`."""
+    """The part of all targets that one agent scrapes. `node` is the agent's own, used with `per-node`.
 
-    __slots__ = ("node", "strategy")
+    `probes`: the addresses are what a prober asks for, so that a loopback address is not the agent's own host.
+    """
 
-    def __init__(self, strategy: Strategy = "all", node: str = "") -> None:
+    __slots__ = ("node", "probes", "strategy")
+
+    def __init__(self, strategy: Strategy = "all", node: str = "", *, probes: bool = False) -> None:
         if strategy == "per-node" and not node:
             raise ValueError("strategy per-node needs the name of the node")
         self.strategy = strategy
         self.node = node
+        self.probes = probes
+
+    def of_probes(self) -> Allocation:
+        """The same for targets that are what a prober asks for."""
+        return Allocation(self.strategy, self.node, probes=True)
 
     def mine(self, target: Labels, group: Labels | None = None) -> bool:
         """Whether this agent scrapes a target with these labels before relabelling."""
         if self.strategy == "all":
             return True
         node = node_of(target, group)
-        if not node and is_loopback(target.get("__address__", "")):
+        if not node and not self.probes and _INGRESS not in target and is_loopback(target.get("__address__", "")):
             return self.strategy == "per-node"
         return node == self.node if self.strategy == "per-node" else not node
 

@@ -53,6 +53,13 @@ def test_a_loopback_address_is_every_nodes_own() -> None:
     assert not Allocation("without-node").mine(target)
 
 
+@pytest.mark.parametrize(("probes", "labels"), [(True, {}), (False, {M + "ingress_host": "localhost"})])
+def test_what_a_prober_asks_for_is_nobodys_own(probes: bool, labels: dict[str, str]) -> None:
+    target = {"__address__": "localhost", **labels}
+    agents = [Allocation("per-node", "n1"), Allocation("per-node", "n2"), Allocation("without-node")]
+    assert [(a.of_probes() if probes else a).mine(target) for a in agents] == [False, False, True]
+
+
 def test_targets_of_a_node_without_an_agent_are_not_taken_over() -> None:
     target = {"__address__": "10.0.0.9:80", M + "pod_node_name": "gone"}
     assert not any(a.mine(target) for a in (Allocation("per-node", "n1"), Allocation("without-node")))

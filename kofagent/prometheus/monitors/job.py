@@ -27,10 +27,12 @@ class Resolve(Protocol):
 
 
 class Job(NamedTuple):
-    """One scrape job: the data of a `ScrapeConfig`, and what its discovery may leave out before labels are made."""
+    """One scrape job: the data of a `ScrapeConfig`, what its discovery may leave out before labels are made, and whether its
+    addresses are what a prober asks for."""
 
     data: Data
     select: Select | None
+    probes: bool = False
 
 
 class Settings:

@@ -66,13 +66,13 @@ def probe_job(probe: Object, resolve: Resolve, settings: Settings) -> Job:
         raise Unusable("targets needs staticConfig or ingress")
     data["relabel_configs"] = rules
     if here is None:
-        return Job(data, None)
+        return Job(data, None, probes=True)
     among, selector = in_namespaces(here), targets["ingress"].get("selector") or {}
 
     def select(obj: Object, lookup: Lookup) -> bool:
         return among(identity(obj)[0]) and matches(selector, metadata(obj).get("labels") or {})
 
-    return Job(data, select)
+    return Job(data, select, probes=True)
 
 
 def _params(spec: Spec) -> dict[str, list[str]]:

@@ -19,9 +19,9 @@ from kofagent.kubernetes.errors import ApiError, NotFound
 from kofagent.kubernetes.informer import Subscription, subscribe
 from kofagent.kubernetes.resources import NAMESPACES, PODMONITORS, PROBES, SCRAPECONFIGS, SERVICEMONITORS, Resource
 from kofagent.prometheus.config import GlobalConfig, ScrapeConfig
-from kofagent.prometheus.discovery.kubernetes.discovery import QUICK_S, SLOW_S, Report, Select
+from kofagent.prometheus.discovery.kubernetes.discovery import QUICK_S, SLOW_S, Report
 from kofagent.prometheus.discovery.kubernetes.labels import Object, identity, metadata
-from kofagent.prometheus.monitors.job import Data, Job, Resolve, Settings, Unusable, matches
+from kofagent.prometheus.monitors.job import Job, Resolve, Settings, Unusable, matches
 from kofagent.prometheus.monitors.options import Kind, MonitorsBlock
 from kofagent.prometheus.monitors.podmonitor import pod_monitor_jobs
 from kofagent.prometheus.monitors.probe import probe_job
@@ -39,12 +39,11 @@ Translate = Callable[[Resolve, Settings], Job]
 class Wanted:
     """A job that monitors ask for. Equal data are equal jobs."""
 
-    __slots__ = ("config", "data", "select")
+    __slots__ = ("config", "data", "probes", "select")
 
-    def __init__(self, config: ScrapeConfig, data: Data, select: Select | None) -> None:
+    def __init__(self, config: ScrapeConfig, job: Job) -> None:
         self.config = config
-        self.data = data
-        self.select = select
+        self.data, self.select, self.probes = job
 
 
 class Monitors:
@@ -149,8 +148,7 @@ class Monitors:
         told: set[str] = set()
         for name, translate in self._each():
             try:
-                data, select = translate(secrets, self._settings)
-                wanted[name] = self._wanted(name, data, select)
+                wanted[name] = self._wanted(name, translate(secrets, self._settings))
             except Pending:
                 # A value is on its way; what the job was stays until then.
                 if name in self._known:
@@ -168,18 +166,18 @@ class Monitors:
         self._complaints, self._known = complaints, wanted
         return wanted
 
-    def _wanted(self, name: str, data: Data, select: Select | None) -> Wanted:
+    def _wanted(self, name: str, job: Job) -> Wanted:
         known = self._known.get(name)
-        if known is not None and known.data == data:
+        if known is not None and known.data == job.data:
             return known
         try:
-            config = ScrapeConfig.model_validate(data)
+            config = ScrapeConfig.model_validate(job.data)
             config.inherit(self._defaults)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False, include_context=False)[0]
             place = ".".join(str(part) for part in first["loc"])
             raise Unusable(f"{place + ': ' if place else ''}{first['msg'].removeprefix('Value error, ')}") from None
-        return Wanted(config, data, select)
+        return Wanted(config, job)
 
     def _each(self) -> Iterator[tuple[str, Translate]]:
         """Every job that selected objects ask for: its name, and how it is made."""

@@ -86,11 +86,12 @@ class Pools:
         if before != self._problems:
             self._context.report(describe(self._problems))
 
-    def _pool(self, job: ScrapeConfig) -> ScrapePool:
+    def _pool(self, job: ScrapeConfig, *, probes: bool = False) -> ScrapePool:
         config = self._config
+        allocation = self._allocation.of_probes() if probes else self._allocation
         return ScrapePool(job, config.config.global_.external_labels, self._emit, self._context.log, user_agent=AGENT,
                           initial_delay=config.initial_scrape_offset, trim_suffixes=config.trim_metric_suffixes,
-                          superseded=self.owns, allocation=self._allocation, api=self._api)
+                          superseded=self.owns, allocation=allocation, api=self._api)
 
     def _discoveries(self, job: ScrapeConfig, select: Select | None = None) -> list[Discovery]:
         # Jobs of monitors choose from watches of the whole cluster, so that a hundred of them cost one watch.
@@ -138,7 +139,7 @@ class Pools:
                         self.report(f"job {name}", "a monitor has the name of a configured job and is left out")
                     continue
                 self._running[name] = wanted
-                pool = self.by_name[name] = self._pool(wanted.config)
+                pool = self.by_name[name] = self._pool(wanted.config, probes=wanted.probes)
                 await pool.start(self._discoveries(wanted.config, wanted.select))
 
     def _spawn(self, work: Any) -> None:

@@ -66,8 +66,9 @@ class KubernetesDiscovery:
     async def run(self, update: Update) -> None:
         """As `Discovery.run`."""
         role = self._config.role
-        if self._allocation.strategy == "without-node" and role in ("node", "pod"):
-            return  # Every target of these roles has a node, whose agent scrapes it.
+        others = {"without-node": ("node", "pod"), "per-node": ("service", "ingress")}
+        if role in others.get(self._allocation.strategy, ()):
+            return  # Every target of these roles has a node, whose agent scrapes it, or none has and the cluster's agent does.
         try:
             client = self._connect()
             await client.start()
