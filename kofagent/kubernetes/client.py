@@ -245,7 +245,10 @@ class ApiClient:
 
     async def _credentials(self) -> tuple[Mapping[str, str], ssl.SSLContext | bool]:
         try:
-            return await self.access.headers(), await self.access.tls()
+            async with asyncio.timeout(REQUEST_TIMEOUT):
+                return await self.access.headers(), await self.access.tls()
+        except TimeoutError:
+            raise NoCredentials(f"{self.access.server}: no credentials within {REQUEST_TIMEOUT:g} s") from None
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             if isinstance(error, OSError) and error.filename:

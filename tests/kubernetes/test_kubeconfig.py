@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
+import ssl
 import sys
 import time
 from datetime import UTC, datetime
@@ -15,7 +17,7 @@ import yaml
 
 from kofagent.config.blocks import TlsServerBlock
 from kofagent.kubernetes.client import ApiClient
-from kofagent.kubernetes.errors import Unauthorized, Unreachable
+from kofagent.kubernetes.errors import NoCredentials, Unauthorized, Unreachable, Untrusted
 from kofagent.kubernetes.kubeconfig import load
 from kofagent.kubernetes.resources import PODS
 from kofagent.net.tls import server_context
@@ -133,6 +135,19 @@ async def test_exec_plugin(kube: FakeKube, tmp_path: Path) -> None:
     await client.stop()
 
 
+async def test_exec_plugin_is_asked_once_for_all_that_were_refused(kube: FakeKube, tmp_path: Path) -> None:
+    user = exec_user(tmp_path, {"token": kube.token})
+    client = ApiClient(load(write(tmp_path / "k", {"server": kube.url}, user)))
+    await client.start()
+    await asyncio.gather(*(client.list_all(PODS) for _ in range(8)))
+    assert runs(tmp_path) == 1
+    kube.tokens = {"new"}
+    (tmp_path / "status").write_text(json.dumps({"token": "new"}))
+    await asyncio.gather(*(client.list_all(PODS) for _ in range(8)))
+    assert runs(tmp_path) == 2
+    await client.stop()
+
+
 async def test_exec_plugin_with_a_certificate(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     server, own = authority.issue("server"), authority.issue("client")
@@ -140,6 +155,62 @@ async def test_exec_plugin_with_a_certificate(tmp_path: Path) -> None:
     user = exec_user(tmp_path, {"clientCertificateData": Path(own.cert).read_text(), "clientKeyData": Path(own.key).read_text()})
     async with FakeKube(token="", ssl_context=context) as kube:
         assert await works(write(tmp_path / "k", {"server": kube.url, "certificate-authority": authority.cert}, user))
+
+
+async def test_client_certificate_and_ca_replaced_on_disk(tmp_path: Path) -> None:
+    (tmp_path / "made").mkdir()
+    first, second = Authority(tmp_path / "made", "one"), Authority(tmp_path / "made", "two")
+    files = {name: tmp_path / name for name in ("ca.crt", "client.crt", "client.key")}
+
+    def write_files(authority: Authority, *names: str) -> None:
+        own = authority.issue("client")
+        for name, source in (("ca.crt", authority.cert), ("client.crt", own.cert), ("client.key", own.key)):
+            if name in names:
+                files[name].write_bytes(Path(source).read_bytes())
+
+    def serving(authority: Authority) -> ssl.SSLContext:
+        pair = authority.issue("server")
+        return server_context(TlsServerBlock(cert_file=pair.cert, key_file=pair.key, client_ca_file=authority.cert))
+
+    write_files(first, *files)
+    async with FakeKube(token="", ssl_context=serving(first)) as kube:
+        path = write(tmp_path / "k", {"server": kube.url, "certificate-authority": "ca.crt"},
+                     {"client-certificate": "client.crt", "client-key": "client.key"})
+        client = ApiClient(load(path))
+        await client.start()
+        assert await client.list_all(PODS) == []
+        write_files(second, "client.crt")  # half of a pair changes nothing yet
+        await asyncio.sleep(1.1)
+        assert await client.list_all(PODS) == []
+        files["ca.crt"].write_bytes(b"")
+        await asyncio.sleep(1.1)
+        assert await client.list_all(PODS) == []
+        await kube.stop()
+        kube._ssl = serving(second)
+        await kube.start()
+        with pytest.raises(Untrusted):
+            await client.list_all(PODS)
+        write_files(second, *files)
+
+        async def works_again() -> bool:
+            try:
+                return await client.list_all(PODS) == []
+            except Unreachable:
+                return False
+
+        async with asyncio.timeout(10):
+            while not await works_again():
+                await asyncio.sleep(0.05)
+        await client.stop()
+
+
+async def test_credentials_that_go_away_are_named(kube: FakeKube, tmp_path: Path) -> None:
+    path = write(tmp_path / "k", {"server": kube.url}, {"tokenFile": "absent"})
+    client = ApiClient(load(path))
+    await client.start()
+    with pytest.raises(NoCredentials, match=r"no credentials: .*/absent: No such file"):
+        await client.list_all(PODS)
+    await client.stop()
 
 
 def test_files_are_merged_the_first_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
