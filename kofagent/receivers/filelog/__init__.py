@@ -5,6 +5,11 @@ within a file is kept. A file is read to its end also after it was renamed or de
 when somebody downstream owns its records; with `storage` a restart goes on exactly there (after a crash at most what was
 under way is sent again), without it a restart begins as `start_at` says.
 
+A file that was renamed, compressed with gzip or copied away from its path while nobody looked is found again beside that path, by
+inode or fingerprint, and read on where it was left, under its old name, before the path's present file; rotated files that came
+and went unseen are read whole. What is gone is counted (`kofagent_filelog_lost_files_total`, `kofagent_filelog_lost_bytes_total`,
+by reason) and named in the log.
+
 How it fails: a file that cannot be read is counted (`kofagent_filelog_unreadable_files_total`), logged once and tried again. A
 batch the pipeline refuses is offered again as `retry_on_failure` says (KOF's pipelines: for ever), else dropped and counted with
 its reason. While the pipeline takes nothing, reading stops: the files are the buffer.

@@ -8,8 +8,8 @@ import stat
 from kofagent.receivers.filelog.config import Config
 
 
-def file_attributes(config: Config, path: str, status: os.stat_result) -> dict[str, str]:
-    """The attributes these options ask for; OSError where a link cannot be resolved."""
+def file_attributes(config: Config, path: str, status: os.stat_result, *, strict: bool = True) -> dict[str, str]:
+    """The attributes these options ask for; OSError where a link cannot be resolved, unless not `strict` (the path may be gone)."""
     out: dict[str, str] = {}
     if config.include_file_name:
         out["log.file.name"] = os.path.basename(path)
@@ -22,7 +22,7 @@ def file_attributes(config: Config, path: str, status: os.stat_result) -> dict[s
     if config.include_file_permissions:
         out["log.file.permissions"] = f"{stat.S_IMODE(status.st_mode) & 0o777:03o}"
     if config.include_file_name_resolved or config.include_file_path_resolved:
-        resolved = os.path.realpath(path, strict=True)
+        resolved = os.path.realpath(path, strict=strict)
         if config.include_file_name_resolved:
             out["log.file.name_resolved"] = os.path.basename(resolved)
         if config.include_file_path_resolved:

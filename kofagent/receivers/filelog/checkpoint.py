@@ -37,7 +37,9 @@ def decode(uid: str, data: bytes) -> Identity:
             path=str(value["path"]).encode("latin-1").decode("utf-8", "surrogateescape"),
             head=base64.b64decode(value["head"]), guard=base64.b64decode(value["guard"]),
             offset=int(value["offset"]), base=int(value["base"]), number=int(value["number"]),
-            skipping=bool(value["skipping"]), header=value["header"], gzip=bool(value["gzip"]))
+            skipping=bool(value["skipping"]), header=value["header"], gzip=bool(value["gzip"]),
+            # one written before these were kept is nobody's loss
+            size=int(value.get("size", 0)), mtime=int(value.get("mtime", 0)), done=bool(value.get("done", True)))
     except (KeyError, TypeError, IndexError, UnicodeError, json.JSONDecodeError) as error:
         raise ValueError(f"checkpoint {uid}: {error!r}") from None
 

@@ -164,7 +164,7 @@ class FileLogReceiver(Receiver):
         ready = self._ready
         size_before = len(ready)
         for tail in tracker.tails.values():
-            if tail.source.raw < tail.size and tail.behind():
+            if tail.source.raw < tail.size and tail.behind() and not tail.waits():
                 ready[tail] = None
         if self._holding or size_before != len(ready) or tracker.finished or ready:
             self._wake.set()
@@ -217,12 +217,23 @@ class FileLogReceiver(Receiver):
                     await asyncio.sleep(0)
                     turn = time.monotonic()
             self._finish_ended()
+            self._release()
         self._flush_due()
         await self._submit()
 
+    def _release(self) -> None:
+        """Goes on with files that waited for those before them."""
+        assert self._tracker is not None
+        waiting = self._tracker.waiting
+        for tail in list(waiting):
+            if tail.ended or not tail.waits():
+                waiting.remove(tail)
+                if tail.behind():
+                    self._ready[tail] = None
+
     def _step(self, tail: Tail) -> bool:
         """Reads one chunk of a file; False when it has no more for now."""
-        if tail.fd < 0 or tail.twin is not None:
+        if tail.fd < 0 or tail.twin is not None or tail.waits():
             return False
         now_ns = time.time_ns()
         if tail.renamed:

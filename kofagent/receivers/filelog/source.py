@@ -7,6 +7,9 @@ import zlib
 from typing import Protocol
 
 CHUNK = 131072
+SKIP = 1 << 20
+"""Bytes that are decompressed and thrown away in one go, before others get a turn."""
+OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0)
 GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -28,6 +31,15 @@ class Source(Protocol):
         """True when no byte will ever be added (a complete gzip stream)."""
         ...
 
+    @property
+    def pending(self) -> bool:
+        """True when bytes were taken from the file that no `read` has given out yet."""
+        ...
+
+    def skip(self) -> bool:
+        """Goes some way towards the offset to start at; True when there is more to go. ValueError as `read`."""
+        ...
+
     def read(self, size: int) -> bytes:
         """Up to `size` bytes, empty at the end of what there is now. OSError; ValueError for a damaged gzip stream."""
         ...
@@ -36,7 +48,7 @@ class Source(Protocol):
 class PlainSource:
     """The file as it is."""
 
-    finished = False
+    finished = pending = False
 
     def __init__(self, fd: int, at: int) -> None:
         self.fd = fd
@@ -45,6 +57,9 @@ class PlainSource:
     @property
     def raw(self) -> int:
         return self.at
+
+    def skip(self) -> bool:
+        return False
 
     def read(self, size: int) -> bytes:
         data = os.pread(self.fd, size, self.at)
@@ -70,6 +85,21 @@ class GzipSource:
     @property
     def finished(self) -> bool:
         return self._decoder.eof and not self._pending
+
+    @property
+    def pending(self) -> bool:
+        return bool(self._pending)
+
+    def skip(self) -> bool:
+        done = 0
+        while self._skip and done < SKIP:
+            data = self._next(min(self._skip, CHUNK))
+            if not data:
+                return False
+            self._skip -= len(data)
+            self.at += len(data)
+            done += len(data)
+        return self._skip > 0
 
     def read(self, size: int) -> bytes:
         while True:

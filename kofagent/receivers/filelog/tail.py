@@ -44,6 +44,11 @@ class Identity(NamedTuple):
     skipping: bool
     header: Mapping[str, Any] | None
     gzip: bool
+    size: int = 0
+    """Bytes it had when it was last looked at."""
+    mtime: int = 0
+    done: bool = False
+    """Read to its end, and let go: nothing more was expected of it."""
 
 
 class Place(NamedTuple):
@@ -81,7 +86,8 @@ class Tail:
     """One file that is being read. `fd` is -1 while it is parked (too many files are open)."""
 
     def __init__(self, reading: Reading, uid: str, path: str, fd: int, status: os.stat_result, *,
-                 attributes: Mapping[str, Any]) -> None:
+                 attributes: Mapping[str, Any], gzip: bool | None = None) -> None:
+        """`gzip`: whether it is compressed; None: as the options say."""
         self.reading = reading
         self.uid = uid
         self.path = path
@@ -89,7 +95,7 @@ class Tail:
         self.key: Key = (status.st_dev, status.st_ino)
         self.size = status.st_size
         self.mtime = status.st_mtime_ns
-        self.gzip = bool(reading.config.compression) and is_gzip(fd)
+        self.gzip = bool(reading.config.compression) and is_gzip(fd) if gzip is None else gzip
         self.head = read_head(fd, reading.config.fingerprint_size, self.gzip)
         self.file_attributes = dict(attributes)
         self.header: dict[str, Any] | None = None if reading.header else {}
@@ -108,6 +114,14 @@ class Tail:
         self.grown_at = 0.0
         self.lost_at: float | None = None
         self.twin: Tail | None = None
+        self.after: Tail | None = None
+        """The file that was at this path before: what it holds comes first."""
+        self.rotated = ""
+        """Where a file was found that was renamed away from its path unseen."""
+        self.unread = 0
+        """Its size when there was no room to open it again."""
+        self.resumed = False
+        self.complete = False
         self.broken = ""
         self.ended = False
         self.renamed = False
@@ -132,6 +146,7 @@ class Tail:
 
     def resume(self, known: Identity, offset: int) -> None:
         """Goes on where this file was left, at `offset` of it."""
+        self.resumed = True
         self.base = known.base if known.gzip == self.gzip else 0
         self.start_at(offset)
         self.number = known.number if offset == known.offset else 0
@@ -180,13 +195,22 @@ class Tail:
 
     def behind(self) -> bool:
         """True when the file has bytes that were not read, as far as its size of the last look says."""
-        return not self.broken and self.fd >= 0 and self.twin is None and self.source.raw < self.size
+        return not self.broken and self.fd >= 0 and self.twin is None and (self.source.raw < self.size or self.source.pending)
+
+    def waits(self) -> bool:
+        """True while the file that was at this path before has more to read."""
+        while self.after is not None:
+            if self.after.behind():
+                return True
+            self.after = self.after.after
+        return False
 
     def identity(self, place: Place | None = None) -> Identity:
         """What to remember of it at this place, without one at the place where feeding is."""
         _, offset, number, guard, skipping = place or self.place(0)
         return Identity(self.uid, self.key, self.path, self.head, guard, offset, self.base, number, skipping,
-                        self.header if offset else None, self.gzip)
+                        self.header if offset else None, self.gzip, max(self.size, self.unread), max(self.mtime, 0),
+                        self.complete and offset == self.fed)
 
     def place(self, observed_ns: int) -> Place:
         """Where feeding is now."""
@@ -222,6 +246,8 @@ class Tail:
         if not self.gzip and self.fed and not (os.fstat(self.fd).st_size >= self.source.at and self.intact()):
             self.mtime = -1  # truncated since the last look: the next one sorts it out
             return False
+        if self.source.skip():
+            return True
         data = self.source.read(CHUNK)
         if not data:
             return False

@@ -12,16 +12,21 @@ from __future__ import annotations
 import os
 import secrets
 import stat
+import sys
 import time
 from collections import OrderedDict
 from collections.abc import Iterable
+from itertools import pairwise
 
 from kofagent.pipeline.component import Context
 from kofagent.receivers.filelog.attributes import file_attributes
 from kofagent.receivers.filelog.checkpoint import Checkpoints
 from kofagent.receivers.filelog.globs import Finder
+from kofagent.receivers.filelog.likeness import compatible, complete, is_copy, rank, same
 from kofagent.receivers.filelog.ordering import Ordering
-from kofagent.receivers.filelog.source import GzipSource
+from kofagent.receivers.filelog.recovery import Losses, Recovery
+from kofagent.receivers.filelog.rotated import Folders
+from kofagent.receivers.filelog.source import OPEN_FLAGS, GzipSource
 from kofagent.receivers.filelog.tail import Identity, Key, Reading, Tail
 
 _QUICK_POLLS = 4
@@ -30,7 +35,6 @@ LOST_KEEP_S = 10.0
 """A file that was renamed away or deleted is held open until it was quiet for this long: its writer may not know yet."""
 REMEMBERED = 1024
 """Closed files whose identity is kept."""
-_OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0)
 
 
 class Tracker:
@@ -47,6 +51,14 @@ class Tracker:
         self._context = context
         self._checkpoints = checkpoints
         self._finder = Finder(config.include, config.exclude)
+        self._recovery = Recovery(reading, lambda path: any(glob.matches(path) for glob in self._finder.include),
+                                  self._cannot_read)
+        self._losses = Losses(context)
+        self._unsettled: list[Identity] = []
+        self._newest = 0  # when an earlier run last saw a file change (ns)
+        self._now = 0.0
+        self.waiting: list[Tail] = []
+        """Tails that are not read before the files that were at their paths earlier are read to their ends."""
         self._ordering = Ordering(config.ordering_criteria)
         self._open_limit = open_limit
         self._fresh_limit = config.max_batches * max(1, config.max_concurrent_files // 2)
@@ -66,6 +78,7 @@ class Tracker:
         """Identities of an earlier run; with them `start_at` no longer applies."""
         for identity in known:
             self._closed[identity.uid] = identity
+            self._newest = max(self._newest, identity.mtime)
         self.from_beginning = self.from_beginning or bool(self._closed)
 
     @property
@@ -75,6 +88,7 @@ class Tracker:
 
     def poll(self, now: float) -> None:
         """One look at the disk. `now` is the event loop's clock, in seconds."""
+        self._now = now
         paths = self._ordering.choose(self._finder.find())
         if paths is self._last_paths and self._quick():
             return
@@ -109,9 +123,12 @@ class Tracker:
                     fresh.append((path, status))
             elif tail.path != path or tail.lost_at is not None:
                 tail.lost_at = None
+        gone: list[Tail] = []
         for tail in list(tails.values()):
             at = seen.get(tail.key)
             if at is None:
+                if tail.lost_at is None:
+                    gone.append(tail)
                 self._lost(tail, now)
             elif tail.path not in at:
                 self._renamed(tail, at[0])
@@ -125,7 +142,10 @@ class Tracker:
         if not self._polled:
             self._polled = True
             self.from_beginning = True
-            self._find_rotated_while_down()
+            self._recover_at_start()
+        elif gone or self._unsettled:
+            self._recover_gone(gone)
+        self._losses.report()
         followed = sum(map(len, seen.values())) == len(paths) and all(key in tails for key in seen)
         self._quick_left = _QUICK_POLLS if followed else 0
 
@@ -183,9 +203,11 @@ class Tracker:
             if not self._reopen(tail, path):
                 return False
             if tail.fd < 0:
+                tail.unread = status.st_size
                 return True  # no room now, or no permission: the next poll tries again
+        before = max(tail.size, tail.unread)
         tail.size, tail.mtime = status.st_size, status.st_mtime_ns
-        tail.broken = ""
+        tail.broken, tail.unread = "", 0
         if tail.gzip:
             if status.st_size >= tail.source.raw:
                 return True
@@ -195,10 +217,13 @@ class Tracker:
             tail.head = b""  # whatever it is now, it is no copy any more
             self._start(tail, path, status)
             return True
-        return self._truncated(tail, path, status)
+        return self._truncated(tail, path, status, before)
 
-    def _truncated(self, tail: Tail, path: str, status: os.stat_result) -> bool:
-        """The same inode with other bytes. It goes on as a new file; False when it is no longer open."""
+    def _truncated(self, tail: Tail, path: str, status: os.stat_result, before: int) -> bool:
+        """The same inode with other bytes. It goes on as a new file; False when it is no longer open.
+
+        What it held, `before` bytes at the last look, may be in a copy (copytruncate), which is then read on.
+        """
         choice = self._config.on_truncate
         if choice in ("ignore", "read_new") and not tail.gzip:
             head = os.pread(tail.fd, len(tail.head), 0)
@@ -217,6 +242,11 @@ class Tracker:
             self._cannot_read(path, error)
             return False
         self.tails[new.key] = new
+        if not tail.gzip:
+            copies, missing = self._recover(path, [tail.identity()], [], None, Folders())
+            self._in_order([*copies, new])
+            if missing and before > tail.source.at and not any(t.twin is tail for t in self.tails.values()):
+                self._losses.file(path, tail.source.at, before, "truncated")
         return True
 
     def end(self, tail: Tail) -> None:
@@ -234,8 +264,13 @@ class Tracker:
         if self.tails.get(tail.key) is tail:
             del self.tails[tail.key]
         if tail.uid in self._closed or (not any(t.uid == tail.uid for t in self.tails.values()) and tail.twin is None):
+            tail.complete = True
+            if tail.gzip and tail.rotated and not tail.source.finished:
+                self._losses.file(tail.rotated, tail.fed, tail.fed, "damaged gzip")
             self._closed[tail.uid] = tail.identity()
             self._closed.move_to_end(tail.uid)
+            if tail.acked == tail.fed:
+                self._keep(tail)
         tail.close()
         gone = []
         while len(self._closed) > self._remembered:
@@ -249,14 +284,14 @@ class Tracker:
         if tail.fd >= 0:
             status = os.fstat(tail.fd)
             if status.st_size != tail.size or status.st_mtime_ns != tail.mtime:
-                tail.size, tail.mtime = status.st_size, status.st_mtime_ns
+                before, tail.size, tail.mtime = tail.size, status.st_size, status.st_mtime_ns
                 if not tail.gzip and tail.twin is None and (status.st_size < tail.source.at or not tail.intact()) \
-                        and self._truncated(tail, tail.path, status):
+                        and self._truncated(tail, tail.path, status, before):
                     new = self.tails.get(tail.key)
                     if new is not None:
                         new.lost_at = tail.lost_at
                     return
-            if tail.behind() or now - max(tail.lost_at, tail.grown_at) < LOST_KEEP_S:
+            if tail.behind() or tail.waits() or now - max(tail.lost_at, tail.grown_at) < LOST_KEEP_S:
                 return
         self.end(tail)
 
@@ -277,7 +312,7 @@ class Tracker:
         if not self._make_room():
             return True
         try:
-            fd = os.open(path, _OPEN_FLAGS)
+            fd = os.open(path, OPEN_FLAGS)
         except OSError as error:
             self._cannot_read(path, error)
             return True
@@ -301,7 +336,7 @@ class Tracker:
         if self._config.compression and status.st_size == 0:
             return  # what it is going to be shows later
         try:
-            fd = os.open(path, _OPEN_FLAGS)
+            fd = os.open(path, OPEN_FLAGS)
         except FileNotFoundError:
             return
         except OSError as error:
@@ -318,7 +353,7 @@ class Tracker:
             os.close(fd)
             self._cannot_read(path, error)
             return
-        if tail.gzip and len(tail.head) < self._config.fingerprint_size and not _complete(fd):
+        if tail.gzip and len(tail.head) < self._config.fingerprint_size and not complete(fd):
             tail.close()  # still being written, and not enough of it yet to know it by
             return
         if path in self._unreadable:
@@ -346,11 +381,11 @@ class Tracker:
             return
         if tail.head:
             for other in self.tails.values():
-                if other is tail or other.twin is not None or other.fd < 0 or not _compatible(other.head, tail.head):
+                if other is tail or other.twin is not None or other.fd < 0 or not compatible(other.head, tail.head):
                     continue
                 if other.path == path and other.lost_at is not None:
                     continue  # it took the other's place: a new file, even if it starts the same
-                if _is_copy(tail, other):
+                if is_copy(tail, other):
                     tail.twin = other
                     return
         tail.start_at(0)
@@ -371,25 +406,11 @@ class Tracker:
                 self._closed.pop(identity.uid, None)
                 return identity
         for identity in reversed(self._closed.values()):
-            if identity.head and tail.head.startswith(identity.head[:self._config.fingerprint_size]) \
-                    and self._fits(tail, identity) and (best is None or _rank(identity, tail) > _rank(best, tail)):
+            if same(tail, identity) and (best is None or rank(identity, tail) > rank(best, tail)):
                 best = identity
         if best is not None:
             del self._closed[best.uid]
         return best
-
-    def _fits(self, tail: Tail, known: Identity) -> bool:
-        """Whether the rest of what is known of a file with this fingerprint is true of this one, too."""
-        if tail.gzip:
-            if known.gzip or len(known.head) >= self._config.fingerprint_size:
-                return True
-            return len(tail.head) >= known.offset or tail.head == known.head
-        if known.gzip:
-            return False
-        if tail.size >= known.offset:
-            return not known.guard or tail.bytes_before(known.offset) == known.guard
-        # It is shorter. The same inode was truncated; another file with a whole fingerprint in common is a piece of it.
-        return known.key == tail.key or (known.path != tail.path and len(known.head) >= self._config.fingerprint_size)
 
     def _resume(self, tail: Tail, known: Identity) -> None:
         offset = known.offset
@@ -411,7 +432,7 @@ class Tracker:
         twin = tail.twin
         assert twin is not None
         if not twin.ended:
-            if not _is_copy(tail, twin):
+            if not is_copy(tail, twin):
                 tail.twin = None
                 tail.head = tail.read_head()
                 tail.start_at(0)
@@ -430,43 +451,86 @@ class Tracker:
         if self._checkpoints.durable and tail.head:
             self._checkpoints.keep(tail.identity())
 
-    def _find_rotated_while_down(self) -> None:
-        """Files an earlier run did not finish, under a name that include does not match: looked for by inode, read to their end."""
-        wanted: dict[str, list[Identity]] = {}
-        for identity in self._closed.values():
-            if not identity.gzip and identity.key not in self.tails:
-                wanted.setdefault(os.path.dirname(identity.path) or ".", []).append(identity)
-        for directory, identities in wanted.items():
-            try:
-                with os.scandir(directory) as entries:
-                    inodes = {entry.inode(): entry.path for entry in entries if entry.is_file(follow_symlinks=False)}
-            except OSError:
-                continue
-            for identity in identities:
-                path = inodes.get(identity.key[1])
-                if path is not None and self._make_room():
-                    self._adopt_rotated(identity, path)
+    # Files that were rotated away unseen
 
-    def _adopt_rotated(self, identity: Identity, path: str) -> None:
-        try:
-            fd = os.open(path, _OPEN_FLAGS)
-        except OSError:
-            return
-        try:
-            status = os.fstat(fd)
-            tail = Tail(self.reading, identity.uid, identity.path, fd, status,
-                        attributes=file_attributes(self._config, identity.path, status))
-        except OSError:
-            os.close(fd)
-            return
-        if tail.key != identity.key or tail.key in self.tails or not identity.head or tail.size <= identity.offset \
-                or not tail.head.startswith(identity.head[:self._config.fingerprint_size]) or not self._fits(tail, identity):
-            tail.close()
-            return
+    def _recover_at_start(self) -> None:
+        """Files an earlier run did not finish, and files that came and went at their paths since."""
+        by_path: dict[str, list[Identity]] = {}
+        for identity in self._closed.values():
+            by_path.setdefault(identity.path, []).append(identity)
+        present = {tail.path: tail for tail in self.tails.values()}
+        if self._newest and self._config.start_at == "beginning":
+            for path, tail in present.items():
+                if not tail.resumed:  # at a new path, too, files may have come and gone
+                    by_path.setdefault(path, [])
+        folders = Folders()
+        for path, identities in by_path.items():
+            here = present.get(path)
+            newer_than = None
+            if here is None or not here.resumed:
+                newer_than = max((i.mtime for i in identities), default=self._newest) or sys.maxsize
+            chain, missing = self._recover(path, identities, identities, newer_than, folders)
+            self._in_order([*chain, here] if here is not None else chain)
+            for identity in missing:
+                self._lose(identity)
+
+    def _recover_gone(self, gone: list[Tail]) -> None:
+        """Files that are not at their paths any more; others may have come and gone since the last look, too."""
+        folders = Folders()
+        for identity in [self._unsettled.pop() for _ in range(len(self._unsettled))]:
+            _, missing = self._recover(identity.path, [identity], [], None, folders)
+            for lost in missing:
+                self._lose(lost)
+        for tail in gone:
+            if tail.twin is not None or _key_of(tail.path) == tail.key:
+                continue  # a copy; or left out by its age or the order, and still there
+            parked = [tail.identity()] if tail.fd < 0 and tail.unread else []
+            known = [i for i in self._closed.values() if i.path == tail.path]
+            chain, missing = self._recover(tail.path, parked, known, tail.mtime, folders)
+            here = [t for t in self.tails.values() if t.path == tail.path and t.lost_at is None]
+            self._in_order([tail, *chain, *here])
+            for identity in missing:
+                self._lose(identity)
+
+    def _recover(self, path: str, wanted: list[Identity], known: list[Identity], newer_than: int | None,
+                 folders: Folders) -> tuple[list[Tail], list[Identity]]:
+        """Takes up what there is still to read of a path, oldest first. Also returns what is nowhere to be found."""
+        if newer_than is not None:
+            known = known + [t.identity() for t in self.tails.values() if t.path == path and t.twin is None]
+        found = self._recovery.search(path, wanted, known, self.tails, newer_than, folders)
+        out = []
+        for tail, identity in found.tails:
+            if identity is None:
+                tail.start_at(0)
+                self._keep(tail)
+                identity = tail.identity()
+            else:
+                self._closed.pop(identity.uid, None)
+                self._resume(tail, identity)
+            if not self._make_room():
+                tail.close()
+                self._unsettled.append(identity)
+                continue
+            tail.lost_at = self._now
+            self.tails[tail.key] = tail
+            out.append(tail)
+            self._context.log.info("%s was rotated to %s unseen; it is read to its end", path, tail.rotated)
+        return out, found.missing
+
+    def _lose(self, identity: Identity) -> None:
+        """The rest of a file is nowhere."""
         self._closed.pop(identity.uid, None)
-        tail.resume(identity, identity.offset)
-        self.tails[tail.key] = tail
-        self._context.log.info("%s was rotated to %s while nobody read it; it is read to its end", identity.path, path)
+        self._checkpoints.forget([identity.uid])
+        other = self.tails.get(identity.key)
+        reason = "truncated" if other is not None and other.path == identity.path else "gone"
+        self._losses.file(identity.path, identity.offset, identity.size, reason)
+
+    def _in_order(self, chain: list[Tail]) -> None:
+        """Each of these files is read when the ones before it are read to their ends."""
+        for before, after in pairwise(chain):
+            if before.behind() or before.waits():
+                after.after = before
+                self.waiting.append(after)
 
     # Open files
 
@@ -493,36 +557,10 @@ class Tracker:
         self.finished.clear()
 
 
-def _rank(known: Identity, tail: Tail) -> tuple[bool, bool, int, int]:
-    return known.key == tail.key, known.path == tail.path, len(known.head), known.offset
-
-
-def _compatible(one: bytes, other: bytes) -> bool:
-    """One starts with the other, and neither is empty."""
-    size = min(len(one), len(other))
-    return size > 0 and one[:size] == other[:size]
-
-
-def _is_copy(tail: Tail, other: Tail) -> bool:
-    """Whether the bytes of the two are the same as far as both go."""
-    if other.fd < 0 or tail.fd < 0:
-        return False
-    one, two = tail.read_head(), other.head if other.gzip else other.read_head()
-    if not _compatible(one, two):
-        return False
-    if tail.gzip or other.gzip:
-        return True
-    size = min(os.fstat(tail.fd).st_size, os.fstat(other.fd).st_size)
-    start = max(0, size - 256)
-    return os.pread(tail.fd, size - start, start) == os.pread(other.fd, size - start, start)
-
-
-def _complete(fd: int) -> bool:
-    """Whether a small gzip file is whole."""
-    source = GzipSource(fd, 0, 0)
+def _key_of(path: str) -> Key | None:
+    """Which file is at the path now."""
     try:
-        while source.read(65536):
-            pass
-    except ValueError:
-        return True  # damaged: reading it says so
-    return source.finished
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

@@ -1,0 +1,159 @@
+"""What was rotated out of `include` while nobody looked: found again, in the order in which it was written, or counted as lost.
+
+A file whose position is on record and that is not at its path any more is looked for beside that path: by inode, then by its
+fingerprint, as it is or compressed with gzip. Rotated files of the path that are newer than all that is on record were never seen:
+they are read whole. Nothing here reads more than fingerprints.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Container, Mapping, Sequence
+from typing import NamedTuple
+
+from kofagent.pipeline.component import Context
+from kofagent.receivers.filelog.attributes import file_attributes
+from kofagent.receivers.filelog.likeness import same
+from kofagent.receivers.filelog.rotated import Folders, Rotated, oldest_first
+from kofagent.receivers.filelog.source import OPEN_FLAGS, is_gzip
+from kofagent.receivers.filelog.tail import Identity, Key, Reading, Tail
+
+_NAMED = 5
+"""So many losses are named in one line of the log."""
+
+
+class Found(NamedTuple):
+    """What is to be read of a path before its present file, oldest first; without an identity: from its beginning."""
+
+    tails: list[tuple[Tail, Identity | None]]
+    missing: list[Identity]
+    """Identities whose file is nowhere."""
+
+
+class Recovery:
+    """Looks for rotated files of one receiver. `included` says of a path that polls find it by themselves."""
+
+    def __init__(self, reading: Reading, included: Callable[[str], bool], unreadable: Callable[[str, OSError], None]) -> None:
+        self._reading = reading
+        self._included = included
+        self._unreadable = unreadable
+
+    def search(self, path: str, wanted: Sequence[Identity], known: Sequence[Identity], tails: Mapping[Key, Tail],
+               newer_than: int | None, folders: Folders) -> Found:
+        """Opens what there is to read of `path`: the rest of the files in `wanted`, and files that nobody saw.
+
+        `known`: identities of files that were at this path at some time. `newer_than`: None where no file can have come and gone
+        unseen; else the time (ns) after which an unknown file was written to, where no rotated file is a known one.
+        """
+        inodes = {identity.key[1] for identity in wanted}
+        files = folders.beside(path, inodes.__contains__)
+        found: dict[int, tuple[Tail, Identity | None]] = {}
+        missing = []
+        for identity in wanted:
+            tail, there = self._find(path, identity, files, tails, found)
+            if tail is not None:
+                found[tail.key[1]] = tail, identity
+            elif not there and not identity.done:
+                missing.append(identity)
+        if newer_than is not None:
+            for file, tail in self._unseen(path, files, known, tails, found, newer_than):
+                found[file.inode] = tail, None
+        order = oldest_first(file for file in files if file.inode in found)
+        return Found([found[file.inode] for file in order], missing)
+
+    def _find(self, path: str, identity: Identity, files: list[Rotated], tails: Mapping[Key, Tail],
+              found: Container[int]) -> tuple[Tail | None, bool]:
+        """The file, and whether it is there at all: it may be there and hold nothing new, or be a poll's business."""
+        by_inode = [f for f in files if f.inode == identity.key[1]]
+        by_head = [] if identity.done else [f for f in files if f.mark is not None and f not in by_inode]
+        for file in by_inode + by_head:
+            if file.key in tails or file.inode in found:
+                continue
+            tail = self._open(path, file)
+            if tail is None:
+                if file in by_inode:
+                    return None, True
+                continue
+            if same(tail, identity):
+                if file.path == path or self._included(file.path) \
+                        or (identity.done and (tail.gzip or tail.size <= identity.offset)):
+                    tail.close()
+                    return None, True
+                return tail, True
+            tail.close()
+        return None, False
+
+    def _unseen(self, path: str, files: list[Rotated], known: Sequence[Identity], tails: Mapping[Key, Tail],
+                found: Container[int], newer_than: int) -> list[tuple[Rotated, Tail]]:
+        """The rotated files that are newer than every known one."""
+        out: list[tuple[Rotated, Tail]] = []
+        for file in reversed(files):
+            if file.mark is None or file.path == path or self._included(file.path):
+                continue
+            if file.key in tails or file.inode in found:
+                return out
+            tail = self._open(path, file)
+            if tail is None:
+                continue
+            if any(same(tail, identity) for identity in known):
+                tail.close()
+                return out
+            out.append((file, tail))
+        newer = []
+        for file, tail in out:  # nothing known to go by: only what was written to since
+            if file.status.st_mtime_ns >= newer_than:
+                newer.append((file, tail))
+            else:
+                tail.close()
+        return newer
+
+    def _open(self, path: str, file: Rotated) -> Tail | None:
+        """The file as one of `path`, whose attributes its entries carry; None when it cannot be opened."""
+        try:
+            fd = os.open(file.path, OPEN_FLAGS)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            self._unreadable(file.path, error)
+            return None
+        try:
+            status = os.fstat(fd)
+            gzip = (bool(self._reading.config.compression) or file.path.endswith(".gz")) and is_gzip(fd)
+            tail = Tail(self._reading, secrets.token_hex(8), path, fd, status, gzip=gzip,
+                        attributes=file_attributes(self._reading.config, path, status, strict=False))
+        except OSError:
+            os.close(fd)
+            return None
+        tail.rotated = file.path
+        return tail
+
+
+class Losses:
+    """Counts what nobody can read any more, and says where and why."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._sentences: list[str] = []
+        self._more = 0
+
+    def file(self, path: str, offset: int, size: int, reason: str) -> None:
+        """The rest of a file is lost from `offset` on; `size`: what it had when it was last looked at."""
+        unread = max(0, size - offset)
+        if not unread:
+            reason += ", end unknown"
+        count, id = self._context.ledger.counter, self._context.id
+        count("kofagent_filelog_lost_files", "Files of which a rest is or may be lost, by reason.", receiver=id, reason=reason)(1)
+        count("kofagent_filelog_lost_bytes", "Bytes known to be lost, by reason.", receiver=id, reason=reason)(unread)
+        if len(self._sentences) < _NAMED:
+            much = f"at least {unread} bytes" if unread else "if anything"
+            self._sentences.append(f"{path} from byte {offset} on ({reason}; {much})")
+        else:
+            self._more += 1
+
+    def report(self) -> None:
+        """Logs what was counted since the last time, in one line."""
+        if self._sentences:
+            more = f"; and {self._more} more files" if self._more else ""
+            self._context.log.error("log lines are lost: %s%s", "; ".join(self._sentences), more)
+            self._sentences, self._more = [], 0

@@ -1,0 +1,114 @@
+"""The rotated files of a path: which files beside it are named after it, and in which order they were written.
+
+Names are those of the kubelet and lumberjack (a time) and logrotate (a number, the newest is 1; or a date), with `.gz` or without.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+_SEPARATORS = ".-_"
+_NUMBER_DIGITS = 3
+"""A mark of so many digits counts rotations, the newest is the smallest; a longer one is a time."""
+_DATE_DIGITS = 6
+_UNFINISHED = (".tmp", ".swp", ".part")
+
+
+class Rotated(NamedTuple):
+    """A regular file beside a path. `mark` is what rotation added to the name; None: it is not named after the path."""
+
+    path: str
+    status: os.stat_result
+    mark: str | None
+
+    @property
+    def inode(self) -> int:
+        return self.status.st_ino
+
+    @property
+    def key(self) -> tuple[int, int]:
+        return self.status.st_dev, self.status.st_ino
+
+
+def mark_of(base: str, name: str) -> str | None:
+    """What rotation added to the name `base` to make `name`: `3` of `a.log.3.gz`; None when it is no rotated file of it."""
+    plain = name.removesuffix(".gz")
+    if plain.endswith(_UNFINISHED):
+        return None
+    if plain.startswith(base) and plain[len(base):len(base) + 1] in _SEPARATORS and len(plain) > len(base):
+        mark = plain[len(base) + 1:]
+        return mark if any(map(str.isdecimal, mark)) else None
+    stem, dot, ending = base.rpartition(".")
+    if stem and plain.startswith(stem) and plain.endswith(dot + ending):  # name-TIME.log; a number may be another program's file
+        mark = plain[len(stem):-len(ending) - 1]
+        if mark[:1] in ("-", "_", ".") and sum(map(str.isdecimal, mark)) >= _DATE_DIGITS:
+            return mark[1:]
+    return None
+
+
+def oldest_first(files: Iterable[Rotated]) -> list[Rotated]:
+    """In the order in which they were written. What is not named after the path comes first, by the time of its last change."""
+    files = list(files)
+    others = sorted((f for f in files if f.mark is None), key=_changed)
+    named = [f for f in files if f.mark is not None]
+    numbers = [_is_number(f.mark or "") for f in named]
+    if all(numbers):
+        named.sort(key=lambda f: -int(f.mark or 0))
+    elif any(numbers):
+        named.sort(key=_changed)  # renaming and compressing change it, each time the oldest first
+    else:
+        named.sort(key=lambda f: f.mark or "")
+    return others + named
+
+
+def _is_number(mark: str) -> bool:
+    return mark.isdecimal() and len(mark) <= _NUMBER_DIGITS
+
+
+def _changed(file: Rotated) -> int:
+    return file.status.st_ctime_ns
+
+
+class Folders:
+    """Listings of directories, each read once."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, list[tuple[str, int]]] = {}
+
+    def beside(self, path: str, wanted: Callable[[int], bool]) -> list[Rotated]:
+        """The files in the directory of `path`, and of what it links to, that are named after it or whose inode is wanted.
+
+        Of a file and its compressed copy only the file: the copy may not be complete.
+        """
+        out: dict[int, Rotated] = {}
+        for place in dict.fromkeys((path, os.path.realpath(path))):
+            directory, base = os.path.split(place)
+            marks = {name: mark_of(base, name) for name, _ in self._list(directory or ".")}
+            for name, inode in self._list(directory or "."):
+                mark = marks[name]
+                if mark is None and not wanted(inode):
+                    continue
+                if mark is not None and name.endswith(".gz") and marks.get(name.removesuffix(".gz")) is not None:
+                    continue
+                file = os.path.join(directory, name)
+                try:
+                    status = os.stat(file, follow_symlinks=False)
+                except OSError:
+                    continue  # gone meanwhile
+                if stat.S_ISREG(status.st_mode):
+                    out.setdefault(status.st_ino, Rotated(file, status, mark))
+        return oldest_first(out.values())
+
+    def _list(self, directory: str) -> list[tuple[str, int]]:
+        entries = self._entries.get(directory)
+        if entries is None:
+            try:
+                with os.scandir(directory) as found:
+                    entries = [(e.name, e.inode()) for e in found if e.is_file(follow_symlinks=False)]
+            except OSError:
+                entries = []
+            self._entries[directory] = entries
+        return entries
