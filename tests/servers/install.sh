@@ -6,6 +6,7 @@
 #   tests/servers/install.sh kubernetes kwok containerd   # for tests/cluster; also: helm kube-state-metrics prometheus3
 #   tests/servers/install.sh kube-apiserver helm          # of kubernetes only what a dry run needs: etcd, API server, kubectl
 #   tests/servers/install.sh otelcol-attributes otelcol-k8s   # Go collectors, for the tests beside them
+#   tests/servers/install.sh monitoring-crds prometheus-operator   # kinds of monitors; the operator, for the test beside it
 #
 # The sets of the second group are not installed unless named: kubernetes builds for 10 to 15 minutes on 2 cores (1.34, with etcd
 # 3.6), kwok and helm 2.5 each; containerd is Debian packages. What is there already in the pinned version takes no time.
@@ -133,6 +134,27 @@ install_prometheus3() {
   (cd "$copy" && GOWORK=off CGO_ENABLED=0 go build -mod=mod -trimpath -ldflags '-s -w' -tags remove_all_sd,enable_kubernetes_sd \
     -o "$BIN/prometheus3" ./cmd/prometheus) >>"$ROOT/go.log" 2>&1 && echo "$v" > "$BIN/prometheus3.version"
 }
+OPERATOR=github.com/prometheus-operator/prometheus-operator@v0.85.0
+install_monitoring-crds() {
+  local dir out=$ROOT/monitoring-crds
+  [ "$(cat "$out/version" 2>/dev/null)" = "$OPERATOR" ] && return 0
+  dir=$(go mod download -json "$OPERATOR" 2>>"$ROOT/go.log" | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')
+  [ -n "$dir" ] || return 1
+  mkdir -p "$out" && cp -f "$dir"/example/prometheus-operator-crd/*.yaml "$out/" && chmod -R u+w "$out" && echo "$OPERATOR" > "$out/version"
+}
+# its go.mod replaces two of its own modules by folders that the published module does not have; the published ones are the same
+install_prometheus-operator() {
+  local dir copy=$ROOT/src/prometheus-operator m=${OPERATOR%@*}
+  install_monitoring-crds || return 1
+  versioned prometheus-operator "$OPERATOR" && return 0
+  say "build prometheus-operator from $OPERATOR"
+  dir=$(go mod download -json "$OPERATOR" 2>>"$ROOT/go.log" | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')
+  [ -n "$dir" ] || return 1
+  [ -d "$copy" ] || { cp -r "$dir" "$copy" && chmod -R u+w "$copy"; }
+  (cd "$copy" && go mod edit -dropreplace="$m/pkg/apis/monitoring" -dropreplace="$m/pkg/client" && GOWORK=off CGO_ENABLED=0 go build \
+    -mod=mod -trimpath -ldflags "-s -w -X github.com/prometheus/common/version.Version=${OPERATOR#*@v}" -o "$BIN/prometheus-operator" \
+    ./cmd/operator) >>"$ROOT/go.log" 2>&1 && echo "$OPERATOR" > "$BIN/prometheus-operator.version"
+}
 # otelcol NAME GOMOD-KIND=MODULE...: a Go collector of version 0.149 with these components
 otelcol() {
   local name=$1 v=0.149.0 work=$ROOT/src/$1 pair kind last=""
@@ -176,12 +198,12 @@ install_containerd() {
   apt_install "${want[@]}"
 }
 
-case " $* " in *" -h "*|*" --help "*) sed -n '2,14p' "$0" | sed 's/^# \?//'; exit 0;; esac
+case " $* " in *" -h "*|*" --help "*) sed -n '2,15p' "$0" | sed 's/^# \?//'; exit 0;; esac
 [ $# -gt 0 ] || set -- apt vm vlogs telemetrygen jaeger
 for server in "$@"; do
   case $server in
-    apt|vm|vlogs|telemetrygen|jaeger|kubernetes|kube-apiserver|kwok|helm|kube-state-metrics|containerd|prometheus3|otelcol-attributes|otelcol-k8s) "install_$server" || missing+=("$server");;
-    *) { echo "install.sh: unknown server '$server'; known: apt vm vlogs telemetrygen jaeger kubernetes kube-apiserver kwok helm kube-state-metrics containerd prometheus3 otelcol-attributes otelcol-k8s" >&2
+    apt|vm|vlogs|telemetrygen|jaeger|kubernetes|kube-apiserver|kwok|helm|kube-state-metrics|containerd|prometheus3|monitoring-crds|prometheus-operator|otelcol-attributes|otelcol-k8s) "install_$server" || missing+=("$server");;
+    *) { echo "install.sh: unknown server '$server'; known: apt vm vlogs telemetrygen jaeger kubernetes kube-apiserver kwok helm kube-state-metrics containerd prometheus3 monitoring-crds prometheus-operator otelcol-attributes otelcol-k8s" >&2
          exit 2; };;
   esac
 done
