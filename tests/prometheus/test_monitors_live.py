@@ -45,7 +45,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "QUICK_S", 0.02)
     monkeypatch.setattr(discovery.KubernetesDiscovery.__init__, "__kwdefaults__",
                         {**discovery.KubernetesDiscovery.__init__.__kwdefaults__, "slow": 0.05})
-    monkeypatch.setattr(watch.Monitors.__init__, "__kwdefaults__", {"slow": 0.05, "retry": 0.2})
+    monkeypatch.setattr(watch.Monitors.__init__, "__kwdefaults__", {**watch.Monitors.__init__.__kwdefaults__, "slow": 0.05, "retry": 0.2})
 
 
 @pytest.fixture
@@ -390,5 +390,7 @@ async def test_each_target_is_scraped_by_exactly_one_agent_while_agents_come_and
             expected |= {("web", "web-9"): {"n3"}, ("shop/p", "web-9"): {"n3"}}
             await eventually(lambda: expected.items() <= fleet.scraped().items())
             assert all(len(agents) == 1 for agents in fleet.scraped().values())
+            # one watch each: probes by the cluster's agent, pods' monitors by those of the nodes
+            await eventually(lambda: (kube.watches("probes"), kube.watches("podmonitors"), kube.watches("servicemonitors")) == (1, 2, 3))
         finally:
             await fleet.aclose()

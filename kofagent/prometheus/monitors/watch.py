@@ -18,6 +18,7 @@ from kofagent.kubernetes.client import ApiClient
 from kofagent.kubernetes.errors import ApiError, NotFound
 from kofagent.kubernetes.informer import Subscription, subscribe
 from kofagent.kubernetes.resources import NAMESPACES, PODMONITORS, PROBES, SCRAPECONFIGS, SERVICEMONITORS, Resource
+from kofagent.prometheus.allocation import Allocation, Strategy
 from kofagent.prometheus.config import GlobalConfig, ScrapeConfig
 from kofagent.prometheus.discovery.kubernetes.discovery import QUICK_S, SLOW_S, Report
 from kofagent.prometheus.discovery.kubernetes.labels import Object, identity, metadata
@@ -32,6 +33,8 @@ from kofagent.prometheus.monitors.servicemonitor import service_monitor_jobs
 CRD_S = 60.0
 RESOURCES: dict[Kind, Resource] = {"ServiceMonitor": SERVICEMONITORS, "PodMonitor": PODMONITORS, "Probe": PROBES,
                                    "ScrapeConfig": SCRAPECONFIGS}
+_NEVER: dict[Strategy, Kind] = {"per-node": "Probe", "without-node": "PodMonitor"}
+"""Kinds whose targets are all another agent's: they are not read, and the rights for them and their Secrets are not needed."""
 _FIELDS = ("spec", "metadata.labels")
 Translate = Callable[[Resolve, Settings], Job]
 
@@ -50,9 +53,11 @@ class Monitors:
     """Calls `update` with all jobs by name, first when everything was read once. `connect` gives a client or raises StartError."""
 
     def __init__(self, block: MonitorsBlock, defaults: GlobalConfig, connect: Callable[[], ApiClient], log: logging.Logger,
-                 report: Report, update: Callable[[Mapping[str, Wanted]], None], *, slow: float = SLOW_S,
-                 retry: float = CRD_S) -> None:
+                 report: Report, update: Callable[[Mapping[str, Wanted]], None], *, allocation: Allocation | None = None,
+                 slow: float = SLOW_S, retry: float = CRD_S) -> None:
         self._block = block
+        never = _NEVER.get(allocation.strategy if allocation is not None else "all")
+        self._kinds = [kind for kind in block.kinds if kind != never]
         self._settings = block.settings()
         interval = block.scrape_interval or defaults.scrape_interval
         self._defaults = defaults.model_copy(update={"scrape_interval": interval})
@@ -78,9 +83,9 @@ class Monitors:
             if self._block.namespace_selector.match_labels or self._block.namespace_selector.match_expressions:
                 self._namespaces = self._subscribe(client, NAMESPACES, "", ("metadata.labels",))
                 await self._namespaces.synced.wait()
-            ready = [asyncio.Event() for _ in self._block.kinds]
+            ready = [asyncio.Event() for _ in self._kinds]
             self._tasks = [asyncio.ensure_future(self._follow_kind(client, kind, done))
-                           for kind, done in zip(self._block.kinds, ready, strict=True)]
+                           for kind, done in zip(self._kinds, ready, strict=True)]
             for done in ready:
                 await done.wait()
             await self._follow(secrets)

@@ -57,7 +57,7 @@ class Pools:
         block = self._config.monitors
         if block.enabled:
             monitors = Monitors(block, self._config.config.global_, lambda: shared(self._context.host, ApiOptions()),
-                                self._context.log, self.report, self._want)
+                                self._context.log, self.report, self._want, allocation=self._allocation)
             self._spawn(self._read(monitors))
             self._spawn(self._follow())
 
