@@ -7,8 +7,6 @@ each event arrives once.
 from __future__ import annotations
 
 import asyncio
-import threading
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -28,7 +26,7 @@ from kofagent.telemetry.anyvalue import attributes, to_python
 from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.signal import Signal
 from tests.cluster import Cluster
-from tests.cluster.api import Api
+from tests.e2e_cluster.event_writer import Writer
 from tests.processors.support import logs
 from tests.support.components import FakeHost, Sink, eventually, make
 
@@ -51,47 +49,6 @@ def account(cluster: Cluster, monkeypatch: pytest.MonkeyPatch, name: str, *rules
 
 def may(group: str, *resources: str) -> dict[str, Any]:
     return {"apiGroups": [group], "resources": list(resources), "verbs": ["list", "watch"]}
-
-
-class Writer:
-    """Writes events as fast as the API takes them in a thread, whatever happens to the API server."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        self._api = Api(cluster.kubeconfig)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self.written: list[str] = []
-
-    def __enter__(self) -> Writer:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.stop()
-
-    def stop(self) -> None:
-        self._stop.set()
-        self._thread.join(60)
-        assert not self._thread.is_alive()
-
-    def _run(self) -> None:
-        number = 0
-        while not self._stop.is_set():
-            name = f"event-{id(self)}-{number}"
-            now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-            try:
-                status, _ = self._api.request("POST", "/api/v1/namespaces/default/events", {
-                    "metadata": {"name": name, "namespace": "default"}, "type": "Warning" if number % 3 else "Normal", "reason": "Test",
-                    "message": name, "firstTimestamp": now, "lastTimestamp": now, "count": 1, "source": {"host": "node-1"},
-                    "involvedObject": {"kind": "Pod", "namespace": "default", "name": "web-0", "uid": "u1"}})
-            except Exception:  # a stopped API server fails in many ways
-                status = 0
-            if status in (201, 409):  # 409: written, and the answer was lost
-                self.written.append(name)
-                number += 1
-                time.sleep(0.002)
-            else:
-                time.sleep(0.05)
 
 
 def records(sink: Sink) -> Iterator[tuple[dict[str, Any], Any]]:
