@@ -40,7 +40,10 @@ def build_parser() -> argparse.ArgumentParser:
     run = command("run", "run the pipelines of a configuration until SIGTERM or SIGINT; SIGHUP reloads",
                   "kofagent run --values collectors-values.yaml --values configs/no-cluster.yaml --role node", SOURCES_HELP)
     _sources(run)
-    run.add_argument("--kubeconfig", metavar="FILE", help="reach the Kubernetes API with this kubeconfig (outside a cluster)")
+    run.add_argument("--kubeconfig", metavar="FILE", nargs="?", const="",
+                     help="reach the Kubernetes API with this kubeconfig, from outside the cluster; without FILE: $KUBECONFIG or "
+                          "~/.kube/config")
+    run.add_argument("--context", metavar="NAME", default="", help="context of the kubeconfig (default: its current one)")
     dev = command("dev", "collect this machine's metrics and logs and local OTLP into an embedded region, and show it live",
                   "kofagent dev --logs '/var/log/*.log'")
     dev.add_argument("--logs", action="append", default=[], metavar="GLOB", help="log files to tail (default: /var/log)")
@@ -82,6 +85,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             parser.error(f"{arguments.command} needs --values FILE --role ROLE or --config FILE")
         if arguments.values and not arguments.role and arguments.command != "validate":
             parser.error("--values needs --role node or --role k8scluster")
+    if getattr(arguments, "context", "") and arguments.kubeconfig is None:
+        arguments.kubeconfig = ""
     module = importlib.import_module(f"kofagent.cli.{arguments.command}")
     try:
         code: int = module.main(arguments)

@@ -6,13 +6,13 @@ import argparse
 import asyncio
 import gc
 import logging
-import os
 import signal
 import sys
 
 from kofagent.cli.sources import explain, load, print_warnings
 from kofagent.config.errors import ConfigErrors
 from kofagent.config.load import LoadedConfig
+from kofagent.pipeline.component import StartError
 from kofagent.pipeline.graph import StartErrors
 from kofagent.pipeline.service import Service, run_until
 
@@ -27,18 +27,11 @@ def main(arguments: argparse.Namespace) -> int:
         print(errors, file=sys.stderr)
         return 1
     print_warnings(config)
-    if arguments.kubeconfig:
-        from kofagent.kubernetes.client import set_default_kubeconfig
-
-        path = os.path.expanduser(arguments.kubeconfig)
-        if not os.access(path, os.R_OK):
-            print(f"kofagent run: --kubeconfig {arguments.kubeconfig}: cannot be read; name a readable kubeconfig", file=sys.stderr)
-            return 1
-        set_default_kubeconfig(path)
-        if not os.path.isdir("/var/log/pods"):
-            print("note: this machine is no node of the cluster: receivers of container logs (/var/log/pods) find no files here",
-                  file=sys.stderr)
     return asyncio.run(_run(config, arguments))
+
+
+def _note(text: str) -> None:
+    print(f"note: {text}", file=sys.stderr)
 
 
 async def _run(config: LoadedConfig, arguments: argparse.Namespace) -> int:
@@ -47,6 +40,21 @@ async def _run(config: LoadedConfig, arguments: argparse.Namespace) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(signal.SIGHUP, reload.set)
+    place = None
+    if arguments.kubeconfig is not None:
+        from kofagent.cli import outside
+
+        looking = asyncio.create_task(outside.look(arguments.kubeconfig, arguments.context, _note))
+        await asyncio.wait([looking, asyncio.create_task(stop.wait())], return_when=asyncio.FIRST_COMPLETED)
+        if not looking.done():
+            looking.cancel()
+            return 0
+        try:
+            place = await looking
+        except StartError as error:
+            print(f"kofagent run: {error}", file=sys.stderr)
+            return 1
+        config = outside.adapt(config, place, _note)
     service = Service(config)
     try:
         await service.start()
@@ -63,7 +71,7 @@ async def _run(config: LoadedConfig, arguments: argparse.Namespace) -> int:
     def read_plan() -> LoadedConfig:
         nonlocal newest
         newest = load(arguments)
-        return newest
+        return newest if place is None else outside.adapt(newest, place, _note)
 
     await run_until(service, stop, reload, read_plan, lambda error: explain(error, newest))
     log.info("stopping")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import socket
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Hashable, Mapping
@@ -363,8 +364,14 @@ def _reason(error: BaseException) -> str:
     if isinstance(inner, aiohttp.ClientHttpProxyError):
         return f"the proxy answered {inner.status}"
     if isinstance(error, aiohttp.ClientProxyConnectionError) and isinstance(inner, OSError):
-        return f"cannot connect to the proxy: {inner.strerror or type(inner).__name__}"
+        return f"cannot connect to the proxy: {_text(inner)}"
     if isinstance(inner, OSError):
-        return inner.strerror or type(inner).__name__
+        return _text(inner)
     return "the server closed the connection" if isinstance(inner, aiohttp.ServerDisconnectedError | aiohttp.ClientPayloadError) \
         else type(inner).__name__
+
+
+def _text(error: OSError) -> str:
+    """`Connection refused` rather than asyncio's `Connect call failed ('127.0.0.1', 6443)`."""
+    number = error.errno or 0
+    return os.strerror(number) if number > 0 and not isinstance(error, socket.gaierror) else error.strerror or type(error).__name__

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
+from aiohttp import web
 
 from kofagent.config.blocks import TlsServerBlock
 from kofagent.kubernetes.client import ApiClient
@@ -23,6 +24,7 @@ from kofagent.kubernetes.resources import PODS
 from kofagent.net.tls import server_context
 from kofagent.pipeline.component import StartError
 from tests.support.certificates import Authority
+from tests.support.components import eventually
 from tests.support.fake_kube import FakeKube
 
 PLUGIN = """
@@ -145,6 +147,24 @@ async def test_exec_plugin_is_asked_once_for_all_that_were_refused(kube: FakeKub
     (tmp_path / "status").write_text(json.dumps({"token": "new"}))
     await asyncio.gather(*(client.list_all(PODS) for _ in range(8)))
     assert runs(tmp_path) == 2
+    refused = asyncio.Event()
+
+    async def late(request: web.Request) -> web.Response:
+        if request.headers["Authorization"] == "Bearer third":
+            return web.json_response({})
+        await refused.wait()
+        return web.json_response({}, status=401)
+
+    kube.routes["/late"] = late
+    (tmp_path / "status").write_text(json.dumps({"token": "third"}))
+    waiting = asyncio.create_task(client.get("/late"))
+    await eventually(lambda: any(path == "/late" for _, path, _ in kube.requests))
+    kube.tokens = {"third"}
+    await client.list_all(PODS)
+    assert runs(tmp_path) == 3
+    refused.set()  # the other's answer to the second token comes when there is a third already
+    await waiting
+    assert runs(tmp_path) == 3
     await client.stop()
 
 
@@ -182,7 +202,8 @@ async def test_client_certificate_and_ca_replaced_on_disk(tmp_path: Path) -> Non
         write_files(second, "client.crt")  # half of a pair changes nothing yet
         await asyncio.sleep(1.1)
         assert await client.list_all(PODS) == []
-        files["ca.crt"].write_bytes(b"")
+        write_files(first, "client.crt", "client.key")
+        files["ca.crt"].write_bytes(b"")  # and an empty file does not stand for the system's authorities
         await asyncio.sleep(1.1)
         assert await client.list_all(PODS) == []
         await kube.stop()
