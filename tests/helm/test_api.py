@@ -32,16 +32,17 @@ def is_served(cluster: Cluster, version: str) -> bool:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """An API server with the two CRDs, and the release's accounts and rights in it."""
+    """An API server with the three CRDs, and the release's accounts and rights in it."""
     with Cluster(Path(tmp_path_factory.mktemp("helm")) / "c", controllers=False, scheduler=False) as cluster:
         for name in ("kof", "kcm-system", "apps"):
             cluster.kubectl("create", "namespace", name)
-        cluster.apply(definition("monitoring.coreos.com", "v1", "ServiceMonitor"),
+        cluster.apply(definition("monitoring.coreos.com", "v1", "ServiceMonitor"), definition("monitoring.coreos.com", "v1", "PodMonitor"),
                       definition("opentelemetry.io", "v1alpha1", "Instrumentation"))
         for api in (MONITORS, INSTRUMENTATION):
             group, version, _ = api.split("/")
             wait_until(partial(is_served, cluster, f"{group}/{version}"), what=f"{api} served")
-        cluster.apply(*[o for o in template().objects if "Role" in o["kind"] or o["kind"] == "ServiceAccount"])
+        release = template(sets=["kcm.monitoring=true"], apis=[MONITORS])
+        cluster.apply(*[o for o in release.objects if "Role" in o["kind"] or o["kind"] == "ServiceAccount"])
         yield cluster
 
 
@@ -69,14 +70,29 @@ def test_the_api_server_takes_every_option(cluster: Cluster, tmp_path: Path) -> 
                 "podSecurityContext": {"seLinuxOptions": {"type": "spc_t"}}, "state": {"hostPath": {"path": "/var/lib/kofagent"}},
                 "volumes": [{"name": "more", "emptyDir": {}}], "volumeMounts": [{"name": "more", "mountPath": "/more"}],
                 "tolerations": [{"operator": "Exists"}], "probes": {"startupProbe": None}}
-    part = {"affinity": {"podAntiAffinity": {}}, "priorityClassName": "system-cluster-critical", "tolerations": [{"operator": "Exists"}],
-            "extraArgs": ["--log.level=debug"], "service": {"labels": {"a": "b"}, "annotations": {"a": "b"}}}
+    monitor = {"interval": "1m", "scrapeTimeout": "20s", "additionalLabels": {"a": "b"}, "jobLabel": "a", "sampleLimit": 9,
+               "relabelings": [{"action": "labeldrop", "regex": "x"}], "metricRelabelings": [{"action": "drop", "regex": "x"}]}
+    pods = {"priorityClassName": "system-cluster-critical", "podLabels": {"a": "b"}, "podAnnotations": {"a": "b"},
+            "imagePullSecrets": [{"name": "pull"}], "serviceAccount": {"annotations": {"a": "b"}},
+            "service": {"labels": {"a": "b"}, "annotations": {"a": "b"}}}
+    part = {**pods, "affinity": {"podAntiAffinity": {}}, "tolerations": [{"operator": "Exists"}], "extraArgs": ["--log.level=debug"],
+            "prometheus": {"monitor": monitor}}
+    exporter = {**part, "env": {"A": "1"}, "extraHostVolumeMounts": [{"name": "text", "hostPath": "/var/lib/text", "mountPath": "/text"}]}
+    state = {**part, "metricLabelsAllowlist": ["pods=[*]"], "metricDenylist": ["kube_x"], "namespaces": ["a", "b"],
+             "namespacesDenylist": "c", "releaseNamespace": True, "customResourceState": {"enabled": True, "config": {"spec": {}}},
+             "rbac": {"extraRules": [{"apiGroups": ["a.test"], "resources": ["b"], "verbs": ["list", "watch"]}]}}
+    cost = {**pods, "extraVolumes": [{"name": "more", "emptyDir": {}}], "opencost": {
+        "prometheus": {"external": {"enabled": False}, "internal": {"enabled": True, "serviceName": "a", "namespaceName": "b", "port": 80},
+                       "password_key": "", "bearer_token_key": "token"},
+        "exporter": {"env": [{"name": "EMIT_KSM_V1_METRICS", "value": "true"}], "extraArgs": ["log-format=json"],
+                     "extraVolumeMounts": [{"name": "more", "mountPath": "/more"}]},
+        "customPricing": {"enabled": True, "costModel": {"CPU": 1.25}}, "cloudIntegrationSecret": "cloud", "cloudCost": {"enabled": True}}}
     env = [{"name": "A", "value": "1"}, {"name": "B", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k", "optional": True}}}]
     role = {"env": env, "receivers": {"hostmetrics": {"root_path": "/hostfs", "scrapers": {"cpu": {}}}}, "run_as_root": True}
     values = {"kofagent": {"node": workload, "k8scluster": workload, "imagePullSecrets": [{"name": "x"}],
                            "secretAccess": [{"namespace": "apps", "names": ["a"], "configMaps": ["b"]}]},
               "collectors": {"node": role, "k8scluster": {"env": env}}, "kcm": {"monitoring": True},
-              "prometheus-node-exporter": part, "kube-state-metrics": {**part, "metricLabelsAllowlist": ["pods=[*]"], "namespaces": "a,b"},
+              "prometheus-node-exporter": exporter, "kube-state-metrics": state, "opencost": cost,
               "global": {"imageRegistry": "registry.test:5000"}}
     accepted(cluster, template(values=values, folder=tmp_path, apis=[MONITORS, INSTRUMENTATION]))
 
@@ -97,6 +113,9 @@ def test_a_typing_error_would_be_found(cluster: Cluster) -> None:
     (CLUSTER, "get", "secrets", False), (CLUSTER, "patch", "nodes", False), (CLUSTER, "get", "pods/log", False),
     ("kof-collectors-kube-state-metrics", "list", "secrets", False), ("kof-collectors-kube-state-metrics", "list", "configmaps", True),
     ("kof-collectors-prometheus-node-exporter", "list", "pods", False), ("kof-collectors-opencost", "list", "configmaps", False),
+    ("kof-collectors-kube-state-metrics", "get", "pods", False), ("kof-collectors-opencost", "watch", "nodes", True),
+    ("kof-collectors-opencost", "get", "secrets", False), ("kof-collectors-kcm-metrics", "get", "/metrics", True),
+    ("kof-collectors-kcm-metrics", "list", "pods", False), (NODE, "list", "secrets", False),
 ])
 def test_rights(cluster: Cluster, account: str, verb: str, resource: str, allowed: bool) -> None:
     # kubectl takes `pods/log` for a pod called log, but `/metrics` for a path

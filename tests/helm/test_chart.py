@@ -286,11 +286,13 @@ def test_exporters_are_scraped_with_the_labels_dashboards_select(tmp_path: Path)
     assert node["global"]["external_labels"] == {"clusterName": "mothership"}
     job, = node["scrape_configs"]
     assert job["job_name"] == "node-exporter"
-    assert job["honor_labels"] is True
+    assert job["honor_labels"] is False  # `nodename` of node_uname_info is the node's name too
     assert job["kubernetes_sd_configs"][0]["selectors"][0]["field"] == "spec.nodeName=${env:K8S_NODE_NAME}"
     assert {"action": "replace", "source_labels": ["__meta_kubernetes_pod_node_name"], "target_label": "nodename"} in job["relabel_configs"]
     jobs = loaded(template(), "k8scluster", tmp_path).effective["receivers"]["prometheus/kofagent"]["config"]["scrape_configs"]
-    assert [j["job_name"] for j in jobs] == ["kube-state-metrics", "kof-collectors-opencost"]
+    assert [(j["job_name"], j["honor_labels"]) for j in jobs] == [
+        ("kube-state-metrics", True), ("kube-state-metrics/metrics", False), ("kof-collectors-opencost", True)]
+    assert {"target_label": "job", "replacement": "kube-state-metrics"} in jobs[1]["relabel_configs"]
 
     objects = template(apis=[MONITORS])
     assert "prometheus/kofagent:" not in objects.text
@@ -383,7 +385,7 @@ def test_notes_say_what_has_no_effect(tmp_path: Path) -> None:
                 "--set=kube-state-metrics.rbac.create=false")
     assert done.returncode == 0, done.stderr
     notes = yaml.safe_load(done.stdout)["data"]
-    assert "kube-state-metrics.rbac has no effect" in notes
+    assert "kube-state-metrics.rbac.create has no effect" in notes
     assert f"get secret {SECRET}" in notes
     assert f"http://{NODE}.kof:4318" in notes
 
@@ -402,7 +404,8 @@ def test_the_helpers_know_the_default_pipelines() -> None:
             scraper = pipelines["receivers"].get("prometheus", {})
             assert told["api"] == scraper.get("api_server", {}).get("enabled", False)
             jobs = [json.dumps(job, separators=(",", ":")) for job in scraper.get("config", {}).get("scrape_configs", ())]
-            marks = ('"role":"node"', '"role":"pod"', '"role":"endpoints"', "kubernetes.default", "/proxy/", "attach_metadata")
+            marks = ('"role":"node"', '"role":"pod"', '"role":"endpoints"', "kubernetes.default", "/proxy/", "attach_metadata",
+                     "__meta_kubernetes_node_name")
             assert [[m in job for m in marks] for job in told["jobs"]] == [[m in job for m in marks] for job in jobs]
             objects = pipelines["receivers"].get("k8sobjects", {}).get("objects", ())
             assert told.get("objects", []) == [{k: o[k] for k in ("name", "group") if k in o} for o in objects]

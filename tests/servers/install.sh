@@ -3,7 +3,7 @@
 #
 #   tests/servers/install.sh            # all of them
 #   tests/servers/install.sh apt vlogs  # some: apt vm vlogs telemetrygen jaeger
-#   tests/servers/install.sh kubernetes kwok containerd   # for tests/cluster; also: helm kube-state-metrics prometheus3
+#   tests/servers/install.sh kubernetes kwok containerd   # for tests/cluster; also: helm kube-state-metrics opencost prometheus3
 #   tests/servers/install.sh kube-apiserver helm          # of kubernetes only what a dry run needs: etcd, API server, kubectl
 #   tests/servers/install.sh otelcol-attributes otelcol-k8s   # Go collectors, for the tests beside them
 #   tests/servers/install.sh monitoring-crds prometheus-operator   # kinds of monitors; the operator, for the test beside it
@@ -122,7 +122,10 @@ install_kwok() {
   done > "$BIN/kwok.stages.yaml.part" && mv "$BIN/kwok.stages.yaml.part" "$BIN/kwok.stages.yaml"
 }
 install_helm() { go_install helm helm.sh/helm/v3/cmd/helm@v3.22.0; }
-install_kube-state-metrics() { copy_and_build kube-state-metrics k8s.io/kube-state-metrics/v2@v2.15.0 .; }
+# as the chart's default
+install_kube-state-metrics() { copy_and_build kube-state-metrics k8s.io/kube-state-metrics/v2@v2.13.0 .; }
+# the newest that is one module: from 1.109 on it needs a second one that is not published. 5 to 12 minutes
+install_opencost() { copy_and_build opencost github.com/opencost/opencost@v1.108.1 ./cmd/costmodel; }
 # Debian's Prometheus is built without Kubernetes discovery; this one has no other
 install_prometheus3() {
   local v=github.com/prometheus/prometheus@v0.314.0 dir copy=$ROOT/src/prometheus3
@@ -202,8 +205,8 @@ case " $* " in *" -h "*|*" --help "*) sed -n '2,15p' "$0" | sed 's/^# \?//'; exi
 [ $# -gt 0 ] || set -- apt vm vlogs telemetrygen jaeger
 for server in "$@"; do
   case $server in
-    apt|vm|vlogs|telemetrygen|jaeger|kubernetes|kube-apiserver|kwok|helm|kube-state-metrics|containerd|prometheus3|monitoring-crds|prometheus-operator|otelcol-attributes|otelcol-k8s) "install_$server" || missing+=("$server");;
-    *) { echo "install.sh: unknown server '$server'; known: apt vm vlogs telemetrygen jaeger kubernetes kube-apiserver kwok helm kube-state-metrics containerd prometheus3 monitoring-crds prometheus-operator otelcol-attributes otelcol-k8s" >&2
+    apt|vm|vlogs|telemetrygen|jaeger|kubernetes|kube-apiserver|kwok|helm|kube-state-metrics|opencost|containerd|prometheus3|monitoring-crds|prometheus-operator|otelcol-attributes|otelcol-k8s) "install_$server" || missing+=("$server");;
+    *) { echo "install.sh: unknown server '$server'; known: apt vm vlogs telemetrygen jaeger kubernetes kube-apiserver kwok helm kube-state-metrics opencost containerd prometheus3 monitoring-crds prometheus-operator otelcol-attributes otelcol-k8s" >&2
          exit 2; };;
   esac
 done
