@@ -14,15 +14,17 @@ from tests.helm.chart import CHECKOUT, CLUSTER, NODE, RECIPES, ROLES, Release, t
 pytestmark = pytest.mark.server("helm")
 READ = "get,list,watch"
 
-MONITORS = {("monitoring.coreos.com", r, READ) for r in ("servicemonitors", "podmonitors", "probes", "scrapeconfigs")} | {
-    ("", "pods", READ), ("", "services", READ), ("", "endpoints", READ), ("", "nodes", READ),
-    ("discovery.k8s.io", "endpointslices", READ), ("networking.k8s.io", "ingresses", READ)}
-NODE_DEFAULT = MONITORS | {("", "nodes/proxy", "get")}
+OF_MONITORS = "monitoring.coreos.com"
+TARGETS = {("", r, READ) for r in ("pods", "services", "endpoints", "nodes")} | {("discovery.k8s.io", "endpointslices", READ)}
+INGRESSES = {("networking.k8s.io", "ingresses", READ)}
+NODE_MONITORS = TARGETS | {(OF_MONITORS, r, READ) for r in ("servicemonitors", "podmonitors", "scrapeconfigs")}
+CLUSTER_MONITORS = TARGETS | INGRESSES | {(OF_MONITORS, r, READ) for r in ("servicemonitors", "probes", "scrapeconfigs")}
+NODE_DEFAULT = NODE_MONITORS | {("", "nodes/proxy", "get")}
 STATE = {("", r, READ) for r in ("namespaces", "nodes", "pods", "replicationcontrollers", "resourcequotas", "services")} | {
     ("apps", r, READ) for r in ("daemonsets", "deployments", "replicasets", "statefulsets")} | {
     ("batch", r, READ) for r in ("cronjobs", "jobs")} | {("autoscaling", "horizontalpodautoscalers", READ)}
 EVENTS = {("", "events", READ)}
-CLUSTER_DEFAULT = MONITORS | STATE | EVENTS | {("", "nodes/proxy", "get"), ("url", "/metrics", "get")}
+CLUSTER_DEFAULT = CLUSTER_MONITORS | STATE | EVENTS | {("url", "/metrics", "get")}
 
 
 def test_the_rights_of_the_default_pipelines() -> None:
@@ -34,7 +36,7 @@ def test_the_rights_of_the_default_pipelines() -> None:
 def test_the_rights_of_0_1_1() -> None:
     release = template(CHECKOUT / "configs" / "child-to-regional.yaml", sets=["kofagent.generation=0.1.1"])
     assert release.rules("node") == NODE_DEFAULT
-    assert release.rules("k8scluster") == MONITORS | STATE | {("events.k8s.io", "events", READ)}
+    assert release.rules("k8scluster") == CLUSTER_MONITORS | STATE | {("events.k8s.io", "events", READ)}
 
 
 def test_without_a_cluster_there_are_no_rights() -> None:
@@ -110,24 +112,46 @@ def monitors(block: dict[str, Any] | None, folder: Path) -> tuple[set[tuple[str,
     return release.rules("node") - {("", "nodes/proxy", "get")}, release
 
 
-@pytest.mark.parametrize("kind, more", [
-    ("ServiceMonitor", {("", "services", READ), ("", "pods", READ), ("", "endpoints", READ), ("discovery.k8s.io", "endpointslices", READ)}),
-    ("PodMonitor", {("", "pods", READ)}), ("Probe", {("networking.k8s.io", "ingresses", READ)}),
-    ("ScrapeConfig", MONITORS - {rule for rule in MONITORS if rule[0] == "monitoring.coreos.com"})])
-def test_kinds_of_monitors_that_are_not_read_need_nothing(kind: str, more: set[tuple[str, str, str]], tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind, node, cluster", [
+    ("ServiceMonitor", TARGETS, TARGETS), ("PodMonitor", {("", "pods", READ)}, None), ("Probe", None, INGRESSES),
+    ("ScrapeConfig", TARGETS, TARGETS | INGRESSES)])
+def test_kinds_of_monitors_that_are_not_read_need_nothing(kind: str, node: set[tuple[str, str, str]] | None,
+                                                          cluster: set[tuple[str, str, str]] | None, tmp_path: Path) -> None:
     rules, release = monitors({"enabled": True, "kinds": [kind]}, tmp_path)
-    assert rules == {("", "nodes", READ), ("monitoring.coreos.com", kind.lower() + "s", READ)} | more
-    # the cluster's agent reads what the node's agent reads
-    own = {rule for rule in release.rules("k8scluster") if rule[0] == "monitoring.coreos.com"}
-    assert own == {("monitoring.coreos.com", kind.lower() + "s", READ)}
+    objects = (OF_MONITORS, kind.lower() + "s", READ)
+    assert rules == {("", "nodes", READ)} | (set() if node is None else node | {objects})
+    apiserver = {("", r, READ) for r in ("endpoints", "services", "pods")} | {("url", "/metrics", "get")}
+    events = {("", "events", READ)}
+    wanted = set() if cluster is None else cluster | {objects}
+    assert release.rules("k8scluster") == wanted | apiserver | events
     pod = yaml.safe_load(release.get("ConfigMap", CLUSTER)["data"]["pod.yaml"])
     assert pod["receivers"]["prometheus/kofagent-nodeless"]["monitors"] == {"enabled": True, "kinds": [kind]}
+
+
+def test_a_node_agent_that_scrapes_everything_may_read_everything(tmp_path: Path) -> None:
+    values = {"collectors": {"node": {"receivers": {"prometheus": {"allocation": {"strategy": "all"}}}}}}
+    release = template(values=values, folder=tmp_path)
+    assert release.rules("node") == NODE_MONITORS | CLUSTER_MONITORS | {("", "nodes/proxy", "get")}
+    assert "kofagent-nodeless" not in release.get("ConfigMap", CLUSTER)["data"]["pod.yaml"]
+    assert (OF_MONITORS, "servicemonitors", READ) not in release.rules("k8scluster")
+
+
+@pytest.mark.parametrize("job, needed", [
+    ({"kubernetes_sd_configs": [{"role": "endpoints"}]}, False),
+    ({"kubernetes_sd_configs": [{"role": "node"}]}, True),
+    ({"kubernetes_sd_configs": [{"role": "endpoints", "attach_metadata": {"node": True}}]}, True)])
+def test_a_path_of_a_nodes_name_needs_the_proxy_where_there_is_such_a_label(job: dict[str, Any], needed: bool, tmp_path: Path) -> None:
+    rules = [{"source_labels": ["__meta_kubernetes_node_name"], "regex": "(.+)", "target_label": "__metrics_path__",
+              "replacement": "/api/v1/nodes/$${1}/proxy/metrics"}]
+    receivers = {"prometheus": {"config": {"scrape_configs": [{"job_name": "a", "relabel_configs": rules, **job}]}}}
+    values = {"collectors": {"k8scluster": {"receivers": receivers}}}
+    assert (("", "nodes/proxy", "get") in template(values=values, folder=tmp_path).rules("k8scluster")) == needed
 
 
 @pytest.mark.parametrize("block", [{"enabled": False}, {}])
 def test_without_monitors_nothing_is_needed_for_them(block: dict[str, Any], tmp_path: Path) -> None:
     assert monitors(block, tmp_path)[0] == {("", "nodes", READ)}
-    assert monitors(None, tmp_path)[0] == MONITORS
+    assert monitors(None, tmp_path)[0] == NODE_MONITORS
 
 
 @pytest.mark.parametrize("what, more", [

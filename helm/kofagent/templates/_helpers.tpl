@@ -37,21 +37,21 @@ app.kubernetes.io/component: opentelemetry-collector
     jobs:
       - '"role":"endpoints"'
       - '"role":"pod"'
-      - '"role":"node" kubernetes.default /proxy/'
-      - '"role":"node" kubernetes.default /proxy/'
+      - '"role":"node" kubernetes.default /proxy/ __meta_kubernetes_node_name'
+      - '"role":"node" kubernetes.default /proxy/ __meta_kubernetes_node_name'
     api: true
   k8scluster:
     receivers: [k8s_cluster, k8s_events, prometheus]
     processors: [batch]
-    jobs: ['"role":"endpoints" kubernetes.default /proxy/']
+    jobs: ['"role":"endpoints" kubernetes.default /proxy/ __meta_kubernetes_node_name']
     api: false
 "0.1.1":
   node:
     receivers: [otlp, filelog, prometheus]
     processors: [k8sattributes, batch]
     jobs:
-      - '"role":"node" kubernetes.default /proxy/'
-      - '"role":"node" kubernetes.default /proxy/'
+      - '"role":"node" kubernetes.default /proxy/ __meta_kubernetes_node_name'
+      - '"role":"node" kubernetes.default /proxy/ __meta_kubernetes_node_name'
     api: false
   k8scluster:
     receivers: [k8s_cluster, k8sobjects]
@@ -85,7 +85,8 @@ Everything the templates of a role must know, as JSON: (dict "root" . "role" "no
   grpc, http  ports of OTLP, 0 without; api the port of the targets API; own whether :8888 is ours
   exporters   of the metrics pipeline, processorsOf likewise
   monitors    whether targets are divided between the agents; nodeless the node's own jobs that may have targets without a node
-  monitorsOf  the prometheus receiver's `monitors` block; kinds the kinds of objects that are read by it
+  strategy    the allocation of the prometheus receiver's targets, reads that of the receiver that reads monitors
+  monitorsOf  the block `monitors` of the node's prometheus receiver; kinds the kinds of objects this agent reads by it
   places      ids of receivers that can keep their place over a restart and have no `storage` of the user's
 */}}
 {{- define "kofagent.facts" -}}
@@ -173,7 +174,7 @@ Everything the templates of a role must know, as JSON: (dict "root" . "role" "no
   {{- $_ := set $facts "monitorsOf" (ternary $own.monitors (dict "enabled" true "scrape_interval" "10s") (hasKey $own "monitors")) -}}
 {{- else -}}
   {{- $node := include "kofagent.facts" (dict "root" .root "role" "node") | fromJson -}}
-  {{- $_ := set $facts "monitors" (and $node.monitors (gt (len $facts.exporters) 0)) -}}
+  {{- $_ := set $facts "monitors" (and $node.monitors (eq $node.strategy "per-node") (gt (len $facts.exporters) 0)) -}}
   {{- $_ := set $facts "monitorsOf" $node.monitorsOf -}}
   {{- range $job := ternary $node.ownJobs list $facts.monitors -}}
     {{- if regexMatch "static_configs|(http|dns|file)_sd_configs|\"role\":\"(service|endpoints|endpointslice|ingress)\"" $job -}}
@@ -182,9 +183,13 @@ Everything the templates of a role must know, as JSON: (dict "root" . "role" "no
   {{- end -}}
 {{- end -}}
 
+{{- $divided := and (eq .role "node") (not (hasKey $own "allocation")) -}}
+{{- $_ := set $facts "strategy" (ternary "per-node" (($own.allocation).strategy | default "all") $divided) -}}
+{{- $_ := set $facts "reads" (ternary $facts.strategy "without-node" (eq .role "node")) -}}
 {{- $read := and $facts.monitors (eq (toString ($facts.monitorsOf).enabled) "true") -}}
 {{- $kinds := ($facts.monitorsOf).kinds | default (list "ServiceMonitor" "PodMonitor" "Probe" "ScrapeConfig") -}}
-{{- $_ := set $facts "kinds" (ternary $kinds list $read) -}}
+{{- $never := index (dict "per-node" "Probe" "without-node" "PodMonitor") $facts.reads | default "" -}}
+{{- $_ := set $facts "kinds" (ternary (without $kinds $never) list $read) -}}
 
 {{- $secrets := dict -}}
 {{- if ne (toString $kof.basic_auth) "false" -}}

@@ -21,7 +21,8 @@ server. Whoever may list an object sees all of it, so get beside list and watch 
 "prometheus: Probe": {monitoring.coreos.com: [probes]}
 "prometheus: Probe with targets.ingress": {networking.k8s.io: [ingresses]}
 "prometheus: ScrapeConfig": {monitoring.coreos.com: [scrapeconfigs]}
-"prometheus: ScrapeConfig with kubernetesSDConfigs": {"": [nodes, pods, services, endpoints], discovery.k8s.io: [endpointslices], networking.k8s.io: [ingresses]}
+"prometheus: ScrapeConfig with kubernetesSDConfigs": {"": [nodes, pods, services, endpoints], discovery.k8s.io: [endpointslices]}
+"prometheus: ScrapeConfig with role Ingress": {networking.k8s.io: [ingresses]}
 "prometheus: jobs through /api/v1/nodes/NAME/proxy": {get: {"": [nodes/proxy]}}
 "prometheus: jobs at the kubelets themselves": {get: {"": [nodes/metrics]}}
 "prometheus: job of the API server": {urls: [/metrics]}
@@ -44,38 +45,56 @@ server. Whoever may list an object sees all of it, so get beside list and watch 
 "resourcedetection: k8snode": {get: {"": [nodes]}}
 {{- end }}
 
+{{/*
+Names of the needs of a scrape job, a JSON list: (dict "job" text "strategy" "per-node"). Where targets are divided, the node's
+agent asks for no Services and Ingresses, the cluster's for no Pods and Nodes: none of those targets would be its own.
+*/}}
+{{- define "kofagent.needsOfJob" -}}
+{{- $needs := list -}}
+{{- $job := .job -}}
+{{- $others := index (dict "per-node" (list "service" "ingress") "without-node" (list "node" "pod")) .strategy | default list -}}
+{{- range $role := without (list "node" "pod" "service" "endpoints" "endpointslice" "ingress") $others -}}
+  {{- if contains (printf "\"role\":\"%s\"" $role) $job -}}
+    {{- $needs = append $needs (printf "prometheus: role %s" $role) -}}
+  {{- end -}}
+{{- end -}}
+{{- range $what := list "node" "namespace" "deployment" "cronjob" -}}
+  {{- if regexMatch (printf "\"attach_metadata\":{[^}]*\"%s\":true" $what) $job -}}
+    {{- $needs = append $needs (printf "prometheus: attach_metadata.%s" $what) -}}
+  {{- end -}}
+{{- end -}}
+{{- $node := has "prometheus: role node" $needs -}}
+{{- $named := or $node (regexMatch "\"attach_metadata\":{[^}]*\"node\":true|(pod|endpoint)_node_name" $job) -}}
+{{- /* KOF's job of the API server makes such a path of a label that its targets never have */ -}}
+{{- if and (contains "/proxy/" $job) (or $named (not (contains "__meta_kubernetes_node_name" $job))) -}}
+  {{- $needs = append $needs "prometheus: jobs through /api/v1/nodes/NAME/proxy" -}}
+{{- else if $node -}}
+  {{- $needs = append $needs "prometheus: jobs at the kubelets themselves" -}}
+{{- end -}}
+{{- if and (contains "kubernetes.default" $job) (not (contains "\"role\":\"node\"" $job)) -}}
+  {{- $needs = append $needs "prometheus: job of the API server" -}}
+{{- end -}}
+{{- toJson $needs -}}
+{{- end }}
+
 {{/* Names of the needs of a role, a JSON list: (dict "facts" facts). */}}
 {{- define "kofagent.needsOf" -}}
 {{- $facts := .facts -}}
 {{- $needs := list -}}
 {{- $receivers := $facts.receivers -}}
-{{- if or (has "prometheus" $receivers) $facts.nodeless -}}
-  {{- range $job := concat $facts.jobs $facts.nodeless -}}
-    {{- range $role := list "node" "pod" "service" "endpoints" "endpointslice" "ingress" -}}
-      {{- if contains (printf "\"role\":\"%s\"" $role) $job -}}
-        {{- $needs = append $needs (printf "prometheus: role %s" $role) -}}
-      {{- end -}}
-    {{- end -}}
-    {{- range $what := list "node" "namespace" "deployment" "cronjob" -}}
-      {{- if regexMatch (printf "\"attach_metadata\":{[^}]*\"%s\":true" $what) $job -}}
-        {{- $needs = append $needs (printf "prometheus: attach_metadata.%s" $what) -}}
-      {{- end -}}
-    {{- end -}}
-    {{- if contains "/proxy/" $job -}}
-      {{- $needs = append $needs "prometheus: jobs through /api/v1/nodes/NAME/proxy" -}}
-    {{- else if contains "\"role\":\"node\"" $job -}}
-      {{- $needs = append $needs "prometheus: jobs at the kubelets themselves" -}}
-    {{- end -}}
-    {{- if and (contains "kubernetes.default" $job) (not (contains "\"role\":\"node\"" $job)) -}}
-      {{- $needs = append $needs "prometheus: job of the API server" -}}
-    {{- end -}}
+{{- if has "prometheus" $receivers -}}
+  {{- range $job := $facts.jobs -}}
+    {{- $needs = concat $needs (include "kofagent.needsOfJob" (dict "job" $job "strategy" $facts.strategy) | fromJsonArray) -}}
   {{- end -}}
+{{- end -}}
+{{- range $job := $facts.nodeless -}}
+  {{- $needs = concat $needs (include "kofagent.needsOfJob" (dict "job" $job "strategy" "without-node") | fromJsonArray) -}}
 {{- end -}}
 {{- $more := dict
   "ServiceMonitor" (list "ServiceMonitor with serviceDiscoveryRole Endpoints" "monitors with attachMetadata.node")
   "PodMonitor" (list "monitors with attachMetadata.node")
   "Probe" (list "Probe with targets.ingress")
-  "ScrapeConfig" (list "ScrapeConfig with kubernetesSDConfigs") -}}
+  "ScrapeConfig" (prepend (ternary list (list "ScrapeConfig with role Ingress") (eq $facts.reads "per-node")) "ScrapeConfig with kubernetesSDConfigs") -}}
 {{- range $kind := $facts.kinds -}}
   {{- range $what := prepend (index $more $kind | default list) $kind -}}
     {{- $needs = append $needs (printf "prometheus: %s" $what) -}}
