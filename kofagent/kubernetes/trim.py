@@ -42,7 +42,7 @@ class Trimmer:
     def __init__(self, fields: Iterable[Field]) -> None:
         self.fields = union(ALWAYS, fields)
         self._tree: Tree | None = {}
-        for path in self.fields:
+        for path in sorted(self.fields):  # one order for every set of fields, so that equal objects are equal bytes
             if path == ("*",):
                 self._tree = None
                 break

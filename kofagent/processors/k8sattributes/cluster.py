@@ -38,6 +38,8 @@ _KINDS_OF_OWNERS = {"replicaset": "ReplicaSet", "statefulset": "StatefulSet", "d
 MAX_REMEMBERED = 8192
 MAX_BYTES = 8 << 20
 MAX_ASKED = 4096
+MAX_PODS = 256
+"""Pods whose attributes are at hand for the next resource of the same pod (its other containers)."""
 SHORTEST_WAIT = 0.05
 FORGET_IN_VAIN = 15.0
 FORGET_ASKED = 600.0
@@ -67,8 +69,8 @@ class Cluster:
         self._unknown: dict[Any, Enriched] = {}
         self._bytes = 0
         """Size of what is remembered, of either kind."""
-        self._generation = 0
-        """Counts changes of objects that are no pods."""
+        self._of_pods: dict[Known, tuple[bytes, Object, dict[str, str]]] = {}
+        """The packed pod, the pod, and what is added for it."""
         self._asked: dict[Place, float] = {}
         self._in_vain = 0
         """Waits one after the other that brought nothing: each halves the next, so that log files of many pods that are long gone
@@ -197,7 +199,6 @@ class Cluster:
         return delete
 
     def _all_new(self) -> None:
-        self._generation += 1
         self._clear()
         self._news()
 
@@ -213,6 +214,7 @@ class Cluster:
                 known.users = None
         self._remembered.clear()
         self._unknown.clear()
+        self._of_pods.clear()
         self._bytes = 0
 
     def _news(self) -> None:
@@ -241,8 +243,8 @@ class Cluster:
         else:
             self._remembered[key] = entry
             if known.users is None:
-                known.users = set()
-            known.users.add(key)
+                known.users = []
+            known.users.append(key)
         self._bytes += len(resource) + len(entry[0])
         return entry
 
@@ -258,11 +260,10 @@ class Cluster:
         sender = self.pods.sender_of(place) if place is not None else ""
         if sender and "k8s.pod.ip" in extraction.wanted:
             add({"k8s.pod.ip": sender})
-        pod = known.pod if known is not None else None
-        if known is not None and pod is not None:
-            if known.attributes is None or known.attributes[0] != self._generation:
-                known.attributes = (self._generation, extraction.of_pod(pod, self._find))
-            add(known.attributes[1])
+        pod = None
+        if known is not None:
+            pod, of_pod = self._of_pod(known)
+            add(of_pod)
             add(extraction.of_container(pod, {**attributes, **new}))
         namespace = (pod["metadata"].get("namespace") if pod is not None else "") or _text(attributes, "k8s.namespace.name")
         node = ((pod.get("spec") or {}).get("nodeName") if pod is not None else "") or _text(attributes, "k8s.node.name")
@@ -284,6 +285,16 @@ class Cluster:
             return resource
         there = {name: value for name, value in new.items() if name in attributes}
         return edit.patch(resource, edit.RESOURCE, upsert=there, insert=new)
+
+    def _of_pod(self, known: Known) -> tuple[Object, dict[str, str]]:
+        """A pod, and the attributes all its resources get."""
+        found = self._of_pods.get(known)
+        if found is None or found[0] is not known.packed:
+            if len(self._of_pods) >= MAX_PODS:
+                self._of_pods.clear()
+            pod = self.pods.pod(known)
+            found = self._of_pods[known] = known.packed, pod, self._extraction.of_pod(pod, self._find)
+        return found[1], found[2]
 
     def _add_of(self, add: Callable[[dict[str, Any]], None], kind: str, obj: Object | None) -> None:
         if obj is not None:

@@ -2,7 +2,7 @@
 
 A pod is known by one key for each rule of `pod_association` (several where it has several addresses or containers). Where two
 pods have had the same address, the one started later has it. A pod that was deleted, and a key that a pod has lost, stay for
-the grace period.
+the grace period. Pods are kept packed: as dicts 5000 of them would take 5 to 20 MiB.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
+from kofagent.kubernetes.store import Packer
 from kofagent.processors.k8sattributes.extract import CONFIG_HASH, Extraction, Object, addresses, container_ids
 
 Key = str | tuple[str, ...]
@@ -26,21 +27,21 @@ MAX_GONE = 20_000
 class Known:
     """A pod and what depends on it."""
 
-    __slots__ = ("attributes", "gone", "ignored", "pod", "users")
+    __slots__ = ("gone", "ignored", "packed", "uid", "users")
 
-    def __init__(self, pod: Object, ignored: bool) -> None:
-        self.pod = pod
-        self.ignored = ignored
+    def __init__(self, uid: str) -> None:
+        self.uid = uid
+        self.packed = b""
+        """The pod; `Pods.pod` unpacks it."""
+        self.ignored = False
         self.gone = False
-        self.attributes: tuple[int, dict[str, str]] | None = None
-        """What is added for it, once somebody asked, and for which generation of other objects."""
-        self.users: set[Any] | None = None
+        self.users: list[Any] | None = None
         """Keys of remembered resources that were made from it."""
 
-    def take_users(self) -> set[Any]:
+    def take_users(self) -> list[Any]:
         """Those keys, which are then no longer remembered here."""
         users, self.users = self.users, None
-        return users or set()
+        return users or []
 
 
 class Pods:
@@ -51,6 +52,7 @@ class Pods:
         self._by_default = not rules
         self._extraction = extraction
         self._grace = grace
+        self._packer = Packer()
         self._by_place: list[dict[Key, Known]] = [{} for _ in self.rules]
         self._by_uid: dict[str, Known] = {}
         self._leaving: deque[tuple[float, Known, list[Place] | None]] = deque()
@@ -65,18 +67,18 @@ class Pods:
         stale: set[Any] = set()
         before: list[Place] = []
         if known is None:
-            known = self._by_uid[uid] = Known(pod, self._extraction.ignored(pod))
+            known = self._by_uid[uid] = Known(uid)
         else:
-            stale, before = known.take_users(), self.places_of(known.pod)
-            known.pod, known.ignored, known.attributes = pod, self._extraction.ignored(pod), None
+            stale, before = set(known.take_users()), self.places_of(self.pod(known))
+        known.packed, known.ignored = self._packer.pack(dict(pod)), self._extraction.ignored(pod)
         known.gone = False
         places = self.places_of(pod)
         for rule, key in places:
             other = self._by_place[rule].get(key)
-            if other is known or (other is not None and not other.gone and _started(pod) < _started(other.pod)):
+            if other is known or (other is not None and not other.gone and _started(pod) < _started(self.pod(other))):
                 continue
             if other is not None:
-                stale |= other.take_users()
+                stale.update(other.take_users())
             self._by_place[rule][key] = known
         lost = [place for place in before if place not in places]
         if lost:
@@ -102,18 +104,21 @@ class Pods:
             if places is None:
                 if not known.gone:
                     continue
-                places = self.places_of(known.pod)
-                uid = str(known.pod["metadata"].get("uid", ""))
-                if self._by_uid.get(uid) is known:
-                    del self._by_uid[uid]
+                places = self.places_of(self.pod(known))
+                if self._by_uid.get(known.uid) is known:
+                    del self._by_uid[known.uid]
             else:
-                now_at = self.places_of(known.pod)
+                now_at = self.places_of(self.pod(known))
                 places = [place for place in places if place not in now_at]
             for rule, key in places:
                 if self._by_place[rule].get(key) is known:
                     del self._by_place[rule][key]
-            stale |= known.take_users()
+            stale.update(known.take_users())
         return stale
+
+    def pod(self, known: Known) -> Object:
+        """The pod itself, unpacked: some microseconds."""
+        return self._packer.unpack(known.packed)
 
     def find(self, place: Place) -> Known | None:
         """The pod at a place; one that is to be left alone is not found."""

@@ -42,7 +42,7 @@ def test_any_history(history: list[tuple[str, int, int, int]]) -> None:
         pods.expire(now)
         for number, pod in live.items():
             found = pods.find((UID, f"u{number}"))
-            assert found is not None and found.pod == pod
+            assert found is not None and pods.pod(found) == pod
         for number, since in gone.items():
             assert (pods.find((UID, f"u{number}")) is not None) == (now < since + GRACE)
     for number in list(live):

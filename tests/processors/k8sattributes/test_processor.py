@@ -362,7 +362,7 @@ async def test_what_is_remembered_is_bounded(kube: FakeKube, monkeypatch: pytest
         assert len(found.users) <= 10
         assert known._bytes == sum(len(k[0]) + len(e[0]) for d in (known._remembered, known._unknown) for k, e in d.items())
         kube.put(PODS, pod("shop", "web-0", uid="u1", node="n9"))
-        await eventually(lambda: found.pod["spec"]["nodeName"] == "n9")
+        await eventually(lambda: known.pods.pod(found)["spec"]["nodeName"] == "n9")
         assert known._bytes == 0
 
 
@@ -421,10 +421,10 @@ def test_an_address_that_goes_from_pod_to_pod() -> None:
 
     def who() -> str | None:
         found = pods.find((0, "10.0.0.1"))
-        return found.pod["metadata"]["name"] if found else None
+        return str(pods.pod(found)["metadata"]["name"]) if found else None
 
     pods.put(old, 0)
-    pods.find((0, "10.0.0.1")).users = {"remembered"}  # type: ignore[union-attr]
+    pods.find((0, "10.0.0.1")).users = ["remembered"]  # type: ignore[union-attr]
     assert pods.put(new, 1) == {"remembered"}
     assert who() == "new"
     pods.put({**old, "extra": 1}, 2)
