@@ -8,11 +8,12 @@ was under way between agent and storage, at most one batch of `kofagent.kubernet
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -83,32 +84,46 @@ class World:
         cluster.apply(*[o for o in release.objects if o["kind"] in ("ServiceAccount", "ClusterRole", "ClusterRoleBinding")])
         self.tokens = Tokens(cluster, folder / "account")
         self.token = self.tokens.rotate()
-        self._start(folder, release)
+        self._start(folder, release, generation)
 
-    def _start(self, folder: Path, release: Release) -> None:
+    def _start(self, folder: Path, release: Release, generation: str) -> None:
         for name, text in release.get("ConfigMap", CLUSTER)["data"].items():
             (folder / name).write_text(text)
         state = folder / "state"
         state.mkdir()
+        self._places = state / ("receiver_k8sobjects_" if generation == "0.1.1" else "receiver_k8s_events_")
         arguments = [a.replace("/etc/kofagent/values", str(folder)) for a in release.container("k8scluster")["args"]]
         # the pod has these to itself
-        arguments += [f"--config=yaml:extensions::file_storage/kofagent::directory: {state}",
-                      f"--config=yaml:service::telemetry::metrics::address: 127.0.0.1:{free_port()}"]
+        arguments += [f"--config=yaml:extensions::file_storage/kofagent::directory: {state}", own_metrics()]
         host, port = self.cluster.url.removeprefix("https://").split(":")
-        environment = {"KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": port, "PYTHONPATH": str(CHECKOUT),
-                       **{e["name"]: "x" for e in release.container("k8scluster")["env"]}}
-        log = folder / "kofagent.log"
+        self._environment = {"KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": port, "PYTHONPATH": str(CHECKOUT),
+                             **{e["name"]: "x" for e in release.container("k8scluster")["env"]}}
+        self._folder = folder
         self._read = 0
+        self.agent = self._agent([sys.executable, "-c", MAIN, str(self.tokens.folder), *arguments], self._ready)
 
-        def ready() -> bool:
-            return b"everything is ready" in log.read_bytes()[self._read:]
+    def _agent(self, command: Sequence[str], ready: Callable[[], bool]) -> Server:
+        return Server("kofagent", command, self._folder, ready, env=self._environment)
 
-        self.agent = Server("kofagent", [sys.executable, "-c", MAIN, str(self.tokens.folder), *arguments], folder, ready, env=environment)
+    def _ready(self) -> bool:
+        return b"everything is ready" in (self._folder / "kofagent.log").read_bytes()[self._read:]
 
     def again(self) -> None:
         """Starts the agent that was stopped or killed."""
         self._read = len(self.agent.log.read_bytes())
         self.agent.restart()
+
+    def replace(self) -> None:
+        """Starts another agent on the same state; the old one is stopped when the new one wants its place."""
+        old, self._read = self.agent, len(self.agent.log.read_bytes())
+
+        def ready() -> bool:
+            if old.process.poll() is None and len(users(self._places)) > 1:
+                old.process.terminate()
+            return self._ready()
+
+        self.agent = self._agent([*old.command[:-1], own_metrics()], ready)
+        assert old.stop() == 0
 
     def close(self) -> None:
         for server in (self.agent, self._logs, self._metrics):
@@ -134,6 +149,21 @@ class World:
         wait_until(lambda: self.got(name), 120, f"{name} in storage")
 
 
+def own_metrics() -> str:
+    """The argument that gives the agent's own metrics a free port."""
+    return f"--config=yaml:service::telemetry::metrics::address: 127.0.0.1:{free_port()}"
+
+
+def users(path: Path) -> set[str]:
+    """Ids of the processes that have a file open."""
+    out = set()
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        with suppress(OSError):
+            if os.readlink(link) == str(path):
+                out.add(link.parts[2])
+    return out
+
+
 @pytest.fixture(params=["0.3.0", "0.1.1"])
 def world(request: pytest.FixtureRequest, cluster: Cluster, tmp_path: Path) -> Iterator[World]:
     with closing(World(cluster, tmp_path, request.param)) as running:
@@ -141,7 +171,7 @@ def world(request: pytest.FixtureRequest, cluster: Cluster, tmp_path: Path) -> I
 
 
 def test_every_event_arrives_once(world: World) -> None:
-    cluster, agent = world.cluster, world.agent
+    cluster = world.cluster
     with Writer(cluster, pause=0.01) as writer:
         wait_until(world.got, 60, "the first event in storage")
 
@@ -162,12 +192,14 @@ def test_every_event_arrives_once(world: World) -> None:
         world.token = world.tokens.rotate()
         world.flows(writer)
 
-        assert agent.stop() == 0
+        assert world.agent.stop() == 0
         missed = len(writer.written)
         wait_until(lambda: len(writer.written) > missed + ENOUGH, 60, "events while nobody looks")
         world.again()
         world.flows(writer)
-        assert agent.stop() == 0
+        world.replace()
+        world.flows(writer)
+        assert world.agent.stop() == 0
         missed = len(writer.written)
         wait_until(lambda: len(writer.written) > missed + ENOUGH, 60, "events while nobody looks")
         cluster.expire()
@@ -183,7 +215,7 @@ def test_every_event_arrives_once(world: World) -> None:
     with Writer(cluster, pause=0.002) as writer:
         for _ in range(3):
             world.flows(writer)
-            agent.kill()
+            world.agent.kill()
             world.again()
         world.flows(writer)
         writer.stop()
