@@ -88,10 +88,11 @@ class FileLogReceiver(Receiver):
         tracker = self._tracker = Tracker(self.reading, context, self._checkpoints, _open_limit(config.max_concurrent_files))
         tracker.load(known)
         if store is not None:
-            if await store.get("started") is not None:
-                tracker.from_beginning = True
+            started = await store.get("started")
+            if started is not None:
+                tracker.begun_before(int(started))
             else:
-                await store.set("started", b"1")
+                await store.set("started", str(time.time_ns()).encode())
         self._delivery = Delivery(self.outputs[Signal.LOGS], context, config.retry_on_failure, self._moved)
         gauge = context.ledger.gauge
         gauge("otelcol_fileconsumer_open_files_ratio", "Open files.", lambda: tracker.open_files, receiver=context.id)

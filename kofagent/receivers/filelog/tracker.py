@@ -33,6 +33,8 @@ _QUICK_POLLS = 4
 """So many polls in a row may go by sizes only; the next one sees also a file that was rewritten to the size it had."""
 LOST_KEEP_S = 10.0
 """A file that was renamed away or deleted is held open until it was quiet for this long: its writer may not know yet."""
+_COARSE_NS = 20_000_000
+"""Times of files are behind the clock by as much."""
 REMEMBERED = 1024
 """Closed files whose identity is kept."""
 
@@ -57,6 +59,7 @@ class Tracker:
         self._unsettled: list[Identity] = []
         self._newest = 0  # when an earlier run last saw a file change (ns)
         self._now = 0.0
+        self._looked = 0
         self.waiting: list[Tail] = []
         """Tails that are not read before the files that were at their paths earlier are read to their ends."""
         self._ordering = Ordering(config.ordering_criteria)
@@ -81,6 +84,12 @@ class Tracker:
             self._newest = max(self._newest, identity.mtime)
         self.from_beginning = self.from_beginning or bool(self._closed)
 
+    def begun_before(self, started_ns: int) -> None:
+        """There was an earlier run, the first one at this time (1: not known): `start_at` no longer applies."""
+        self.from_beginning = True
+        if started_ns > 1:
+            self._newest = max(self._newest, started_ns)
+
     @property
     def open_files(self) -> int:
         """Files that are open now."""
@@ -89,6 +98,7 @@ class Tracker:
     def poll(self, now: float) -> None:
         """One look at the disk. `now` is the event loop's clock, in seconds."""
         self._now = now
+        looked = time.time_ns() - _COARSE_NS
         paths = self._ordering.choose(self._finder.find())
         if paths is self._last_paths and self._quick():
             return
@@ -143,8 +153,9 @@ class Tracker:
             self._polled = True
             self.from_beginning = True
             self._recover_at_start()
-        elif gone or self._unsettled:
-            self._recover_gone(gone)
+        elif gone or fresh or self._unsettled:
+            self._recover_gone(gone, [path for path, _ in fresh])
+        self._looked = looked
         self._losses.report()
         followed = sum(map(len, seen.values())) == len(paths) and all(key in tails for key in seen)
         self._quick_left = _QUICK_POLLS if followed else 0
@@ -212,6 +223,8 @@ class Tracker:
             if status.st_size >= tail.source.raw:
                 return True
         elif status.st_size >= tail.source.at and tail.intact():
+            if not before:
+                self._keep(tail)
             return True
         if tail.twin is not None:
             tail.head = b""  # whatever it is now, it is no copy any more
@@ -389,6 +402,7 @@ class Tracker:
                     tail.twin = other
                     return
         tail.start_at(0)
+        self._keep(tail)
 
     def _known(self, tail: Tail) -> Identity | None:
         """The identity this file had when it was read before; it is forgotten, for the file has it again."""
@@ -474,8 +488,8 @@ class Tracker:
             for identity in missing:
                 self._lose(identity)
 
-    def _recover_gone(self, gone: list[Tail]) -> None:
-        """Files that are not at their paths any more; others may have come and gone since the last look, too."""
+    def _recover_gone(self, gone: list[Tail], fresh: list[str]) -> None:
+        """Files that are not at their paths any more, and files at new paths: others may have come and gone there meanwhile."""
         folders = Folders()
         for identity in [self._unsettled.pop() for _ in range(len(self._unsettled))]:
             _, missing = self._recover(identity.path, [identity], [], None, folders)
@@ -491,6 +505,12 @@ class Tracker:
             self._in_order([tail, *chain, *here])
             for identity in missing:
                 self._lose(identity)
+        for path in set(fresh).difference(tail.path for tail in gone):
+            new = next((t for t in self.tails.values() if t.path == path), None)
+            if new is not None and not new.resumed:
+                known = [i for i in self._closed.values() if i.path == path]
+                chain, _ = self._recover(path, [], known, self._looked, folders)
+                self._in_order([*chain, new])
 
     def _recover(self, path: str, wanted: list[Identity], known: list[Identity], newer_than: int | None,
                  folders: Folders) -> tuple[list[Tail], list[Identity]]:
