@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import yaml
@@ -20,6 +21,7 @@ from tests.e2e_cluster.monitored import (
     CLUSTER_AGENT,
     INTERVAL,
     NAMESPACE,
+    NODES,
     RULES,
     Agent,
     World,
@@ -303,3 +305,76 @@ def test_the_targets_are_those_of_prometheus_with_the_configuration_of_the_opera
         prometheus.stop()
     assert shape([t for agent in everyone.values() for t in agent.targets()]) == theirs
     assert set(theirs) == set(expected)
+
+
+# -- agents and nodes come and go ----------------------------------------------------------------------------------------------
+
+
+class Spacing:
+    """The time between scrapes of a page, in intervals."""
+
+    def __init__(self, scrapes: list[tuple[float, str, int]]) -> None:
+        ordered = sorted(scrapes)
+        self.gaps = [(b[0] - a[0]) / INTERVAL for a, b in zip(ordered, ordered[1:], strict=False)]
+        self.doubles = [(round(gap, 2), a[1], b[1]) for gap, a, b in zip(self.gaps, ordered, ordered[1:], strict=False) if gap < 0.5]
+
+    @property
+    def longest(self) -> float:
+        return max(self.gaps)
+
+
+def moved(world: World, page: str, since: float, to: str) -> bool:
+    """Whether a page is asked for by `to` now."""
+    found = seen(world, since).get(page, [])
+    return len([who for _, who, _ in found[-2:] if who == to]) == 2
+
+
+def test_a_target_that_moves_is_scraped_on_without_a_break(world: World, store: str, everyone: dict[str, Agent],
+                                                            expected: dict[str, dict[str, str]]) -> None:
+    settle(world, {page: agent for pages in expected.values() for page, agent in pages.items()})
+    world.service("moving", app="moving")
+    world.monitor("ServiceMonitor", "moving", {"selector": {"matchLabels": {"app": "moving"}}, "endpoints": [{"port": "http", "path": "/moving"}]})
+    numbers = range(50, 58)
+    began = time.monotonic()
+    for i in range(6):
+        # Every second one is a pod that is made again on another node, as those of a StatefulSet; the others have no pod.
+        nodes = {number: NODES[(number + i) % 3] for number in numbers}
+        for number, node in nodes.items():
+            if number % 2:
+                if i:
+                    world.delete(f"/api/v1/namespaces/{NAMESPACE}/pods/moving-{number}")
+                world.pod(f"moving-{number}", number, node, app="moving")
+        world.slice("moving", *((number, node, f"moving-{number}" if number % 2 else "") for number, node in nodes.items()))
+        for number, node in nodes.items():
+            wait_until(lambda n=number, to=node: moved(world, f"{address(n)}/moving", began, to), 30, f"{number} is scraped by {node}")
+        time.sleep(INTERVAL * i / 5)  # another moment of the interval each time
+    scrapes = seen(world, began)
+    spacings = {number: Spacing(scrapes[f"{address(number)}/moving"]) for number in numbers}
+    doubles = [double for spacing in spacings.values() for double in spacing.doubles]
+    print(f"{5 * len(numbers)} moves: at most {max(s.longest for s in spacings.values()):.2f} intervals between two scrapes, "
+          f"{len(doubles)} doubles: {doubles}")
+    assert max(spacing.longest for spacing in spacings.values()) < 2.5
+    assert all(len(spacing.doubles) <= 5 for spacing in spacings.values())
+    # What moves has the same labels and is scraped by everybody at the same moment of the interval.
+    assert not [double for double in doubles if double[0] > 0.3]
+    # Series that ended have a staleness marker, older than what another agent wrote at that moment.
+    series = export(store, 'up{job="moving"}')
+
+    def ended() -> bool:
+        return all(values[-1][1] is None for labels, values in export(store, 'up{job="moving"}')
+                   if labels["agent"] != nodes[int(labels["instance"].split(":")[0].rpartition(".")[2])])
+
+    wait_until(ended, 6 * INTERVAL, "staleness markers of what moved away")
+    series = export(store, 'up{job="moving"}')
+    markers = [(labels["instance"], moment) for labels, values in series for moment, value in values if value is None]
+    assert len(markers) == 5 * len(numbers)
+    for instance, moment in markers:
+        near = [at - moment for labels, values in series if labels["instance"] == instance for at, value in values
+                if value is not None and abs(at - moment) < INTERVAL * 300]
+        assert all(0 < after < INTERVAL * 300 for after in near), near
+
+
+def export(store: str, selector: str) -> list[tuple[dict[str, str], list[tuple[int, float | None]]]]:
+    """The samples of each series: milliseconds and value, None for a staleness marker."""
+    lines = map(json.loads, get(f"{store}/api/v1/export?match[]={quote(selector)}")[1].decode().splitlines())
+    return [(line["metric"], list(zip(line["timestamps"], line["values"], strict=True))) for line in lines]
