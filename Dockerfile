@@ -1,20 +1,26 @@
-# syntax=docker/dockerfile:1
 # The agent and nothing else: Python, its libraries, no shell, no package manager, no root.
 #
 #   docker build -t kofagent:0.1.0 .
 #   docker run --rm -v "$PWD/otel.yaml:/otel.yaml:ro" kofagent:0.1.0 run --config /otel.yaml
+#
+# Nothing in it is of one architecture or one engine: docker (with and without BuildKit), buildah and podman build it (these two with
+# --format docker, or the HEALTHCHECK is lost). PYTHON is any Debian image with Python 3.11 or later in /usr/local.
 ARG PYTHON=python:3.13-slim
 
 FROM ${PYTHON} AS build
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    PIP_NO_CACHE_DIR=1 \
+    PIP_ROOT_USER_ACTION=ignore
 WORKDIR /build
 # ca-certificates and time zones are copied from here; strip makes the libraries smaller
 RUN apt-get update -q && apt-get install -yq --no-install-recommends binutils ca-certificates tzdata && rm -rf /var/lib/apt/lists/*
 COPY requirements.lock .
-RUN python -m venv /venv && /venv/bin/pip install -q --no-cache-dir --require-hashes --only-binary=:all: -r requirements.lock
+RUN python -m venv /venv && /venv/bin/pip install -q --require-hashes --only-binary=:all: -r requirements.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY kofagent kofagent
 COPY pipelines pipelines
-RUN /venv/bin/pip install -q --no-cache-dir --no-deps .
+# built by the hatchling of the lock, which rootfs.sh removes again
+RUN /venv/bin/pip install -q --no-deps --no-build-isolation .
 COPY docker/rootfs.sh docker/rootfs.sh
 RUN docker/rootfs.sh /venv /rootfs && chroot /rootfs /usr/local/bin/kofagent --version
 
@@ -30,7 +36,8 @@ ENV PATH=/usr/local/bin \
 USER 65532:65532
 # OTLP/gRPC, OTLP/HTTP, the agent's own metrics, the targets API
 EXPOSE 4317 4318 8888 9090
+# For engines without probes: the page of the agent's own metrics, at its default address, asked past any proxy of the environment.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=20s \
-  CMD ["python3", "-I", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8888/metrics', timeout=4).read(1)"]
+  CMD ["python3", "-I", "-S", "-c", "import http.client as h; c = h.HTTPConnection('127.0.0.1', 8888, timeout=4); c.request('HEAD', '/metrics'); raise SystemExit(c.getresponse().status != 200)"]
 ENTRYPOINT ["kofagent"]
 CMD ["--help"]

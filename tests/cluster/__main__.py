@@ -51,6 +51,7 @@ def parser() -> argparse.ArgumentParser:
     add("expire", "make every older resourceVersion answer 410: compact etcd, restart the API server")
     image = add("image", "build the agent's image from this checkout, or one of a program, and import it into the real node")
     image.add_argument("--program", metavar="NAME", help="of this program instead, as kube-state-metrics or prometheus-node-exporter")
+    image.add_argument("--archive", type=Path, metavar="FILE", help="of this docker-archive instead (docker save, buildah push), plus busybox")
     image.add_argument("--tag", default=images.AGENT, help="name of the image (default: %(default)s)")
     run = add("agent", "run `kofagent ARGUMENTS` as a DaemonSet pod from this checkout, in the namespace kof")
     run.add_argument("--config", type=Path, help="a file that the pod sees as /conf/<its name>")
@@ -122,7 +123,7 @@ def main() -> int:
             if options.program:
                 cluster.import_program(options.program, options.tag)
             else:
-                cluster.import_agent(options.tag)
+                cluster.import_agent(options.tag, options.archive)
         elif options.command == "agent":
             _agent(cluster, options)
         elif options.command == "kubectl":

@@ -386,10 +386,14 @@ class Cluster:
         self.node.import_image(archive)
         archive.unlink()
 
-    def import_agent(self, tag: str = images.AGENT) -> None:
-        """Builds the agent's image from this checkout under this name and makes it known to the real node: some seconds."""
-        self.import_image(images.agent(self.folder, tag))
-        self.say(f"image {tag} imported")
+    def import_agent(self, tag: str = images.AGENT, archive: Path | None = None) -> None:
+        """Builds the agent's image from this checkout under this name and makes it known to the real node: some seconds.
+
+        With an archive (`docker save`, `buildah push`), or the path of one in KOFAGENT_CLUSTER_IMAGE, that image instead, plus busybox.
+        """
+        built = archive or (Path(path) if (path := os.environ.get(images.BUILT, "")) else None)
+        self.import_image(images.of_archive(self.folder, tag, built) if built else images.agent(self.folder, tag))
+        self.say(f"image {tag} imported" + (f" from {built}" if built else ""))
 
     def import_program(self, name: str, tag: str) -> None:
         """Makes an image with one program (of install.sh or of PATH) known to the real node under this name."""

@@ -5,7 +5,8 @@ busybox   Debian's static busybox with all its applets, for pods that crash, cha
 hostroot  an empty root whose bin, lib, lib64, sbin lead into /usr: mount the host's /usr there and its programs run
 folder    a root file system, as docker/rootfs.sh makes it
 program   one program of this machine with its libraries, under any name
-agent     the agent with its Python and libraries, what the project's Dockerfile would make, for charts that name an image
+agent     the agent with its Python and libraries from the Python that runs this, for charts that name an image
+archive   an image that an engine built and saved: the agent's from the Dockerfile, as users get it
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ PAUSE = "localhost/pause:1"
 BUSYBOX = "localhost/busybox:1"
 HOSTROOT = "localhost/hostroot:1"
 AGENT = "localhost/kofagent:test"
+BUILT = "KOFAGENT_CLUSTER_IMAGE"
+"""Environment variable: the docker-archive of an agent that an engine built, for the tests on a cluster to run instead of `agent`."""
 CHECKOUT = Path(__file__).parents[2]
 
 _PASSWD = b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"
@@ -101,26 +104,72 @@ class Layer:
 def write_archive(out: Path, tag: str, layer: Path, *, entrypoint: Sequence[str] = (), command: Sequence[str] = (),
                   env: Mapping[str, str] | None = None, user: str = "", workdir: str = "/") -> None:
     """Packs one layer as a docker-archive that `ctr images import` takes."""
-    digest = hashlib.sha256()
-    with layer.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
     config: dict[str, Any] = {
         "architecture": {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine], "os": "linux",
         "config": {"Env": [f"{k}={v}" for k, v in {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", **(env or {})}.items()],
                    "Entrypoint": list(entrypoint) or None, "Cmd": list(command) or None, "User": user, "WorkingDir": workdir},
-        "rootfs": {"type": "layers", "diff_ids": ["sha256:" + digest.hexdigest()]},
+        "rootfs": {"type": "layers", "diff_ids": [_digest(layer)]},
         "history": [{"created": "1970-01-01T00:00:00Z"}]}
-    data = json.dumps(config).encode()
-    name = hashlib.sha256(data).hexdigest() + ".json"
-    manifest = json.dumps([{"Config": name, "RepoTags": [tag], "Layers": ["layer.tar"]}]).encode()
     with tarfile.open(out, "w") as tar:
-        for member, content in ((name, data), ("manifest.json", manifest)):
-            info = tarfile.TarInfo(member)
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
+        _head(tar, tag, config, ["layer.tar"])
         tar.add(layer, "layer.tar")
     layer.unlink()
+
+
+def _digest(layer: Path) -> str:
+    with layer.open("rb") as file:
+        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _head(tar: tarfile.TarFile, tag: str, config: dict[str, Any], layers: Sequence[str]) -> None:
+    """The members of a docker-archive that name the image, its configuration and its layers."""
+    data = json.dumps(config).encode()
+    name = hashlib.sha256(data).hexdigest() + ".json"
+    manifest = json.dumps([{"Config": name, "RepoTags": [tag], "Layers": list(layers)}]).encode()
+    for member, content in ((name, data), ("manifest.json", manifest)):
+        info = tarfile.TarInfo(member)
+        info.size = len(content)
+        tar.addfile(info, io.BytesIO(content))
+
+
+def read_archive(path: Path) -> tuple[dict[str, Any], list[str]]:
+    """The configuration of the first image of a docker-archive (of `docker save`, `buildah push`, `podman save`), and the names of
+    its layers' members, lowest first."""
+    with tarfile.open(path) as tar:
+        def read(name: str) -> Any:
+            file = tar.extractfile(name)
+            if file is None:
+                raise ValueError(f"{path} is no docker-archive: {name} is not a file")
+            return json.load(file)
+
+        manifest = read("manifest.json")[0]
+        return read(manifest["Config"]), manifest["Layers"]
+
+
+def of_archive(folder: Path, tag: str, path: Path) -> Path:
+    """The archive of an image that an engine built and saved, under this name, with /bin/busybox in a layer on top: the Dockerfile's
+    has no program to look around with. Entrypoint, user and environment are the image's."""
+    config, layers = read_archive(path)
+    top = Layer(folder / "top.tar")
+    top.copy(_busybox(), "bin/busybox")
+    top.close()
+    config["rootfs"]["diff_ids"].append(_digest(top.path))
+    config["history"] = [*config.get("history", []), {"created": "1970-01-01T00:00:00Z", "created_by": "busybox for tests"}]
+    archive = folder / "archive.tar"
+    names = [f"{number}.tar" for number in range(len(layers) + 1)]
+    with tarfile.open(path) as source, tarfile.open(archive, "w") as tar:
+        _head(tar, tag, config, names)
+        for name, layer in zip(names, layers, strict=False):
+            file = source.extractfile(layer)  # follows links: engines write a layer that two images have once
+            info = tarfile.TarInfo(name)
+            if file is None:
+                raise ValueError(f"{path} is no docker-archive: {layer} is not a file")
+            info.size = file.seek(0, os.SEEK_END)
+            file.seek(0)
+            tar.addfile(info, file)
+        tar.add(top.path, names[-1])
+    top.path.unlink()
+    return archive
 
 
 def _busybox() -> Path:
