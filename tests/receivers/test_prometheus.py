@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from kofagent.pipeline.component import StartError
 from kofagent.receivers.prometheus import COMPONENT, OUTSTANDING
+from kofagent.receivers.prometheus.api import PIECE
 from kofagent.telemetry.batch import MetricBatch
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.series import STALE_BITS
@@ -397,6 +398,21 @@ async def ask(receiver: Any, path: str) -> Any:
     async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{receiver._api.port}{path}") as response:
         text = await response.text()
         return json.loads(text) if path.startswith("/api") else (response.status, text)
+
+
+@pytest.mark.parametrize("count", [1, PIECE - 1, PIECE, 3 * PIECE + 1])
+async def test_the_api_tells_of_every_target(count: int) -> None:
+    """They are written some at a time."""
+    addresses = [f"h{i:04}:1" for i in range(2 * count)]
+    job = {"scrape_interval": "1h", "relabel_configs": [{"action": "drop", "source_labels": ["__address__"], "regex": ".*[02468]:1"}]}
+    server = {"api_server": {"enabled": True, "server_config": {"endpoint": "127.0.0.1:0"}}}
+    async with running(static(*addresses) | job, FakeHost(), **server) as (receiver, _):
+        await eventually(lambda: len(receiver.pools["j"].targets) == count)
+        for state in ("any", "active", "dropped"):
+            data = (await ask(receiver, f"/api/v1/targets?state={state}"))["data"]
+            shown = [[t["discoveredLabels"]["__address__"] for t in data[kind]] for kind in ("activeTargets", "droppedTargets")]
+            assert shown == [addresses[1::2] if state != "dropped" else [], addresses[::2] if state != "active" else []]
+            assert data["droppedTargetCounts"] == (None if state == "active" else {"j": count})
 
 
 async def test_the_api() -> None:

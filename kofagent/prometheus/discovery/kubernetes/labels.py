@@ -196,10 +196,10 @@ class PodPorts:
             address = (pod.get("status") or {}).get("podIP")
             if not address:
                 continue
-            own = pod_labels(pod, self._lookup, self._attach)
-            for container, init in containers(pod):
-                for port in container.get("ports") or ():
-                    number = port.get("containerPort")
-                    if number not in covered:
-                        yield {"__address__": join_host_port(address, number or 0),
-                               **container_port_labels(container, init, port), **own}
+            left = [(container, init, port) for container, init in containers(pod) for port in container.get("ports") or ()
+                    if port.get("containerPort") not in covered]
+            if left:
+                own = pod_labels(pod, self._lookup, self._attach)
+                for container, init, port in left:
+                    yield {"__address__": join_host_port(address, port.get("containerPort") or 0),
+                           **container_port_labels(container, init, port), **own}

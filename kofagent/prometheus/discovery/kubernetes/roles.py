@@ -6,6 +6,7 @@ No I/O. A group without targets means that the object has none now; its `source`
 from __future__ import annotations
 
 from collections.abc import Callable
+from sys import intern
 
 from kofagent.prometheus.discovery.group import Group
 from kofagent.prometheus.discovery.kubernetes.labels import (
@@ -41,7 +42,12 @@ def source(role: str, namespace: str, name: str) -> str:
 
 
 def _group(role: str, obj: Object, targets: list[Labels], labels: Labels) -> Group:
-    return Group(source(role, *identity(obj)), targets, labels if targets else None)
+    return Group(source(role, *identity(obj)), [_shared(target) for target in targets], _shared(labels) if targets else None)
+
+
+def _shared(labels: Labels) -> Labels:
+    """Thousands of targets have the same names and mostly the same values: each is kept once."""
+    return {intern(name): intern(value) for name, value in labels.items()}
 
 
 def build_node(node: Object, lookup: Lookup, attach: Attach) -> Group:
