@@ -304,6 +304,8 @@ class Tracker:
                     if new is not None:
                         new.lost_at = tail.lost_at
                     return
+                if not before:
+                    self._keep(tail)
             if tail.behind() or tail.waits() or now - max(tail.lost_at, tail.grown_at) < LOST_KEEP_S:
                 return
         self.end(tail)

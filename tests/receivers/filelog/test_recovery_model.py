@@ -157,10 +157,10 @@ async def run(operations: list[Any]) -> None:
                 t.sink.gate.set()
                 t.sink.gate = None
                 await t.settle()
-            if kind == "kill":
+            if t is not None and kind == "kill":
                 kills += 1
                 await killed(t)
-            elif kind == "stop":
+            elif t is not None and kind == "stop":
                 await t.receiver.stop()
             if kind in ("kill", "stop") and t is not None:
                 losses += stopped(t)
