@@ -102,8 +102,8 @@ def test_stopping_without_a_backend_is_quick_and_the_lines_come_after_the_restar
 def test_kill_9_repeats_at_most_what_was_under_way(tmp_path: Path) -> None:
     store, vlogs = servers.victoria_logs(tmp_path)
     port = free_port()
-    # no rotation: a file renamed out of `include` while no agent runs is out of reach, here as for everybody
-    writer = PodWriter(tmp_path / "pods", "killed", 1500, rotate_every=10_000)
+    # rotated and compressed also while no agent runs: several times between a kill and the next start
+    writer = PodWriter(tmp_path / "pods", "killed", 5000, rotate_every=200)
     agent = servers.kofagent(tmp_path, "run", "--config", str(config(tmp_path, vlogs, port)))
     try:
         writer.start()
@@ -113,9 +113,10 @@ def test_kill_9_repeats_at_most_what_was_under_way(tmp_path: Path) -> None:
             agent.kill()
             agent = servers.kofagent(tmp_path, "run", "--config", str(config(tmp_path, vlogs, port)))
         writer.join(60)
-        found = wait_until(lambda: len(n := numbers(vlogs, "killed")) == 1500 and n, what="all lines")
-        assert set(found) == set(range(1500))
+        found = wait_until(lambda: len(n := numbers(vlogs, "killed")) == 5000 and n, what="all lines")
+        assert set(found) == set(range(5000))
         assert max(found.values()) <= 4
+        assert metric(port, "kofagent_filelog_lost_files_total") == 0
     finally:
         agent.stop()
         store.stop()

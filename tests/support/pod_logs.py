@@ -1,7 +1,9 @@
-"""A live writer of container logs in containerd's format that rotates as the kubelet does: rename, then a new file."""
+"""A live writer of container logs in containerd's format that rotates as the kubelet does: all rotated files but the newest are
+compressed, the present one is renamed, a new one is begun."""
 
 from __future__ import annotations
 
+import gzip
 import os
 import threading
 import time
@@ -23,6 +25,15 @@ class PodWriter(threading.Thread):
         self.path = self.folder / "0.log"
         self.path.touch()
 
+    def compress(self) -> None:
+        """Compresses the files that were rotated before; a compressed file has its name when it is whole."""
+        for rotated in self.folder.glob("0.log.*"):
+            if rotated.suffix != ".gz":
+                part = Path(f"{rotated}.gz.tmp")
+                part.write_bytes(gzip.compress(rotated.read_bytes()))
+                part.rename(f"{rotated}.gz")
+                rotated.unlink()
+
     def run(self) -> None:
         file = self.path.open("a")
         for n in range(self.lines):
@@ -33,6 +44,7 @@ class PodWriter(threading.Thread):
             time.sleep(self.pause)
             if n % self.rotate_every == self.rotate_every - 1:
                 file.close()
+                self.compress()
                 os.rename(self.path, self.folder / f"0.log.{n:06d}")
                 file = self.path.open("a")
         file.close()
