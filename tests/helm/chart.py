@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -92,3 +93,15 @@ def template(*files: Path | str, sets: Sequence[str] = (), apis: Sequence[str] =
     done = helm(*arguments)
     assert done.returncode == 0, done.stderr
     return Release(done.stdout)
+
+
+def notes(folder: Path, *arguments: str) -> str:
+    """What the chart tells after an install. `helm template` does not print it and `helm install` wants a cluster, so a copy of the
+    chart in `folder` has it as an object."""
+    chart = Path(shutil.copytree(CHART, folder / "chart"))
+    (chart / "templates" / "NOTES.txt").rename(chart / "NOTES.txt")
+    (chart / "templates" / "notes.yaml").write_text('kind: Notes\ndata: {{ tpl (.Files.Get "NOTES.txt") . | quote }}\n')
+    done = helm("template", "kof-collectors", str(chart), "--namespace=kof", "--show-only=templates/notes.yaml", *arguments)
+    assert done.returncode == 0, done.stderr
+    text: str = yaml.safe_load(done.stdout)["data"]
+    return text

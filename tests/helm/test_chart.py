@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,20 @@ from kofagent.pipeline import registry
 from kofagent.values import load_values
 from kofagent.values.schema import values_schema
 from tests.conftest import SHARED
-from tests.helm.chart import CHART, CHECKOUT, CLUSTER, INSTRUMENTATION, MONITORS, NODE, RECIPES, ROLES, Release, helm, template
+from tests.helm.chart import (
+    CHART,
+    CHECKOUT,
+    CLUSTER,
+    INSTRUMENTATION,
+    MONITORS,
+    NODE,
+    RECIPES,
+    ROLES,
+    Release,
+    helm,
+    notes,
+    template,
+)
 
 needs_helm = pytest.mark.server("helm")
 SECRET = "storage-vmuser-credentials"
@@ -377,17 +389,10 @@ def test_images_can_come_from_elsewhere() -> None:
 
 @needs_helm
 def test_notes_say_what_has_no_effect(tmp_path: Path) -> None:
-    # `helm template` does not print notes and `helm install` wants a cluster
-    chart = Path(shutil.copytree(CHART, tmp_path / "chart"))
-    (chart / "templates" / "NOTES.txt").rename(chart / "NOTES.txt")
-    (chart / "templates" / "notes.yaml").write_text('kind: Notes\ndata: {{ tpl (.Files.Get "NOTES.txt") . | quote }}\n')
-    done = helm("template", "kof-collectors", str(chart), "--namespace=kof", "--show-only=templates/notes.yaml",
-                "--set=kube-state-metrics.rbac.create=false")
-    assert done.returncode == 0, done.stderr
-    notes = yaml.safe_load(done.stdout)["data"]
-    assert "kube-state-metrics.rbac.create has no effect" in notes
-    assert f"get secret {SECRET}" in notes
-    assert f"http://{NODE}.kof:4318" in notes
+    said = notes(tmp_path, "--set=kube-state-metrics.rbac.create=false")
+    assert "kube-state-metrics.rbac.create has no effect" in said
+    assert f"get secret {SECRET}" in said
+    assert f"http://{NODE}.kof:4318" in said
 
 
 def test_the_helpers_know_the_default_pipelines() -> None:
