@@ -19,6 +19,7 @@ import yaml
 
 from tests.cluster import Cluster
 from tests.cluster.api import ApiError
+from tests.cluster.certificates import Keys
 from tests.e2e_cluster.pages import Pages, address
 from tests.support.servers import ROOT, free_port, get, get_json, wait_until
 
@@ -45,8 +46,9 @@ def meta(name: str, namespace: str = "", **more: Any) -> dict[str, Any]:
 class World:
     """The objects and how they are changed."""
 
-    def __init__(self, cluster: Cluster, pages: Pages) -> None:
+    def __init__(self, cluster: Cluster, pages: Pages, keys: Keys) -> None:
         self.cluster = cluster
+        self.keys = keys
         self.api = cluster.api
         self.pages = pages
 

@@ -80,8 +80,7 @@ class Pages:
         with suppress(TimeoutError):  # who keeps a connection open must not keep us
             asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result(10)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
-        self._loop.close()
+        self._thread.join(30)
         subprocess.run(["ip", "route", "del", "local", RANGE, "dev", "lo"], check=False, capture_output=True)
 
     def renew(self, name: str) -> None:
@@ -167,7 +166,7 @@ class Pages:
         return web.json_response({"access_token": self.oauth, "token_type": "Bearer", "expires_in": 3600})
 
     async def _slow(self, request: web.Request) -> web.Response:
-        await asyncio.sleep(30)
+        await asyncio.sleep(3)
         return _page("page 1\n")
 
     async def _large(self, request: web.Request) -> web.Response:

@@ -8,6 +8,8 @@ import json
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -23,7 +25,9 @@ from tests.e2e_cluster.monitored import (
     NAMESPACE,
     NODES,
     RULES,
+    SECRET_TEXTS,
     Agent,
+    ApiError,
     World,
     agents,
     crd_folder,
@@ -37,6 +41,7 @@ pytestmark = [pytest.mark.server("kube-apiserver"), pytest.mark.server("etcd"), 
               pytest.mark.skipif(bool(obstacle()), reason=obstacle()),
               pytest.mark.skipif(crd_folder() is None, reason="no CRDs: run tests/servers/install.sh monitoring-crds")]
 MONITOR_KINDS = ("servicemonitors", "podmonitors", "probes", "scrapeconfigs")
+PAGE_SERIES = '{__name__=~"page|probe_success|up",job!="moving"}'
 WEB = {10: "n1", 11: "n2", 12: "n3", 13: "n1", 14: "n2", 15: "n3"}
 """Pods of the service `web`: the number of their address, their node."""
 
@@ -52,7 +57,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     for client in ("client-one", "client-two"):
         keys.issue(client, f"/CN={client}")
     with Pages(keys) as pages, Cluster(folder / "c", controllers=False, scheduler=False) as cluster:
-        world = World(cluster, pages)
+        world = World(cluster, pages, keys)
         install_crds(cluster, crd_folder() or Path(), MONITOR_KINDS)
         for namespace in (NAMESPACE, "other"):
             cluster.namespace(namespace)
@@ -273,38 +278,93 @@ def monitors_jobs(world: World) -> Iterator[str]:
                 yield f"{kind}/{item['metadata']['name']}/{i}"
 
 
+def special(world: World) -> int:
+    """Writes monitors that use all the other options, most of them so that the scrape fails; how many targets they have."""
+    port = world.pages.port
+    pods = (48, 49)
+    world.service("special", app="special")
+    for number in pods:
+        world.pod(f"special-{number}", number, "n1", app="special")
+    world.slice("special", *((number, "n1", f"special-{number}") for number in pods))
+    options: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+        ("many", {"sampleLimit": 50}, {}), ("many", {"sampleLimit": 200, "scrapeProtocols": ["PrometheusText0.0.4"]}, {}),
+        ("labels", {"labelLimit": 20}, {}), ("names", {"labelNameLengthLimit": 50}, {}), ("values", {"labelValueLengthLimit": 50}, {}),
+        ("large", {"bodySizeLimit": "100KB"}, {}), ("large", {"bodySizeLimit": "1MB"}, {}), ("one", {"targetLimit": 1}, {}),
+        ("all", {"targetLimit": 10, "keepDroppedTargets": 1, "scrapeClassicHistograms": True, "nativeHistogramBucketLimit": 9}, {}),
+        ("slow", {}, {"scrapeTimeout": "500ms"}), ("honor", {}, {"honorLabels": True}), ("honor", {}, {"honorLabels": False}),
+        ("times", {}, {"honorTimestamps": True, "trackTimestampsStaleness": True}), ("times", {}, {"honorTimestamps": False}),
+        ("redirect", {}, {"followRedirects": False}), ("redirect", {}, {"followRedirects": True, "enableHttp2": False}),
+        ("basic", {}, {}), ("nothing", {}, {"filterRunning": False, "interval": "1s", "params": {"a": ["b", "c"]}}),
+        ("proxied", {}, {"proxyUrl": f"http://{address(46)}:{port}"}), ("rules", {}, {"metricRelabelings": [
+            {"sourceLabels": ["__name__"], "regex": "page", "targetLabel": "made", "replacement": "x$0"}]}),
+        ("dropped", {}, {"metricRelabelings": [{"sourceLabels": ["__name__"], "regex": "page", "action": "Drop"}]})]
+    for i, (path, spec, endpoint) in enumerate(options):
+        world.monitor("ServiceMonitor", f"special-{i}", {"selector": {"matchLabels": {"app": "special"}}, **spec, "endpoints": [
+            {"port": "http", "path": f"/{path}", **endpoint, "relabelings": [{"targetLabel": "page", "replacement": f"special-{i}"}]}]})
+    world.monitor("ScrapeConfig", "special", {
+        "staticConfigs": [{"targets": [f"{address(47)}:{port}"]}], "metricsPath": "/special", "jobName": "its-own", "scheme": "HTTP",
+        "scrapeInterval": "2s", "scrapeTimeout": "1s", "enableCompression": False, "nameValidationScheme": "Legacy",
+        "nameEscapingScheme": "Underscores", "params": {"x": ["1"]}, "honorLabels": True})
+    return len(options) * len(pods) + len(pods) + 1  # the ScrapeConfig `slices` finds the pods too
+
+
 @pytest.mark.server("prometheus-operator")
 @pytest.mark.server("prometheus3")
 def test_the_targets_are_those_of_prometheus_with_the_configuration_of_the_operator(
-        world: World, everyone: dict[str, Agent], expected: dict[str, dict[str, str]], tmp_path: Path) -> None:
+        world: World, store: str, everyone: dict[str, Agent], expected: dict[str, dict[str, str]], tmp_path: Path) -> None:
+    count = sum(map(len, expected.values())) + special(world)
     config = operator_config(world, tmp_path)
+    since = time.time()
     (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(config))
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     prometheus = Server("prometheus3", [find("prometheus3") or "", f"--config.file={tmp_path}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/data",
                                         f"--web.listen-address=127.0.0.1:{port}"], tmp_path, lambda: get(url + "/-/ready")[0] == 200)
-    count = sum(map(len, expected.values()))
+    shown = ("scrapeUrl", "labels", "health", "scrapeInterval", "scrapeTimeout")
 
-    def shape(targets: list[dict[str, Any]]) -> dict[str, list[str]]:
+    def active(server: str) -> dict[str, list[str]]:
+        """The targets of each job; none while one of them was not scraped yet."""
         out: dict[str, list[str]] = defaultdict(list)
-        for t in targets:
-            out[t["scrapePool"]].append(json.dumps([t["scrapeUrl"], t["labels"], t["health"], t["scrapeInterval"], t["scrapeTimeout"]], sort_keys=True))
-        return {pool: sorted(found) for pool, found in out.items()}
+        for target in get_json(server + "/api/v1/targets", state="active")["data"]["activeTargets"]:
+            if target["health"] == "unknown":
+                return {}
+            out[target["scrapePool"]].append(json.dumps({name: target[name] for name in shown}, sort_keys=True))
+        return out
 
-    def active() -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = get_json(url + "/api/v1/targets", state="active")["data"]["activeTargets"]
-        return found
+    def ours() -> dict[str, list[str]]:
+        out: dict[str, list[str]] = defaultdict(list)
+        for agent in everyone.values():
+            for job, found in active(f"http://127.0.0.1:{agent.port}").items():
+                out[job] += found
+        return out
+
+    def series(server: str) -> set[str]:
+        """The labels of all series of pages and of `up`."""
+        match = f'{server}/api/v1/series?match[]={quote(PAGE_SERIES)}&start={since:.0f}&end={time.time() + 5:.0f}'
+        return {json.dumps({k: v for k, v in labels.items() if k != "agent"}, sort_keys=True) for labels in get_json(match)["data"]}
 
     try:
         deadline = time.monotonic() + 60
-        while len(found := active()) < count or {t["health"] for t in found} != {"up"}:
-            assert time.monotonic() < deadline, f"{len(found)} of {count}: {[(t['scrapeUrl'], t['lastError']) for t in found if t['health'] != 'up']}"
-            time.sleep(0.5)
-        theirs = shape(found)
+        while (known := [sum(map(len, targets.values())) for targets in (active(url), ours())]) != [count, count]:
+            assert time.monotonic() < deadline, f"targets of Prometheus and ours: {known}, not {count}"
+            time.sleep(1)
+        time.sleep(INTERVAL)
+        theirs = {job: sorted(found) for job, found in active(url).items()}
+        assert {job: sorted(found) for job, found in ours().items()} == theirs
+        deadline = time.monotonic() + 60
+        while differences := series(store) ^ (known_there := series(url)):
+            assert time.monotonic() < deadline, f"ours: {sorted(differences - known_there)[:9]}; theirs: {sorted(differences & known_there)[:9]}"
+            time.sleep(1)
     finally:
         prometheus.stop()
-    assert shape([t for agent in everyone.values() for t in agent.targets()]) == theirs
-    assert set(theirs) == set(expected)
+    assert set(theirs) > set(expected)
+    health = Counter(json.loads(target)["health"] for found in theirs.values() for target in found)
+    print(f"{len(theirs)} jobs, targets: {dict(health)}")
+    assert health["down"] == 2 * 9
+    for name in [item["metadata"]["name"] for item in world.api.get("/apis/monitoring.coreos.com/v1/servicemonitors")["items"]]:
+        if name.startswith("special-"):
+            world.no_monitor("ServiceMonitor", name)
+    world.no_monitor("ScrapeConfig", "special")
 
 
 # -- agents and nodes come and go ----------------------------------------------------------------------------------------------
@@ -315,8 +375,8 @@ class Spacing:
 
     def __init__(self, scrapes: list[tuple[float, str, int]]) -> None:
         ordered = sorted(scrapes)
-        self.gaps = [(b[0] - a[0]) / INTERVAL for a, b in zip(ordered, ordered[1:], strict=False)]
-        self.doubles = [(round(gap, 2), a[1], b[1]) for gap, a, b in zip(self.gaps, ordered, ordered[1:], strict=False) if gap < 0.5]
+        self.gaps = [(b[0] - a[0]) / INTERVAL for a, b in pairwise(ordered)]
+        self.doubles = [(round((b[0] - a[0]) / INTERVAL, 2), a[1], b[1]) for a, b in pairwise(ordered) if b[0] - a[0] < INTERVAL / 2]
 
     @property
     def longest(self) -> float:
@@ -346,7 +406,7 @@ def test_a_target_that_moves_is_scraped_on_without_a_break(world: World, store: 
                 world.pod(f"moving-{number}", number, node, app="moving")
         world.slice("moving", *((number, node, f"moving-{number}" if number % 2 else "") for number, node in nodes.items()))
         for number, node in nodes.items():
-            wait_until(lambda n=number, to=node: moved(world, f"{address(n)}/moving", began, to), 30, f"{number} is scraped by {node}")
+            wait_until(partial(moved, world, f"{address(number)}/moving", began, node), 30, f"{number} is scraped by {node}")
         time.sleep(INTERVAL * i / 5)  # another moment of the interval each time
     scrapes = seen(world, began)
     spacings = {number: Spacing(scrapes[f"{address(number)}/moving"]) for number in numbers}
@@ -378,3 +438,216 @@ def export(store: str, selector: str) -> list[tuple[dict[str, str], list[tuple[i
     """The samples of each series: milliseconds and value, None for a staleness marker."""
     lines = map(json.loads, get(f"{store}/api/v1/export?match[]={quote(selector)}")[1].decode().splitlines())
     return [(line["metric"], list(zip(line["timestamps"], line["values"], strict=True))) for line in lines]
+
+
+def of_node(expected: dict[str, dict[str, str]], node: str) -> list[str]:
+    """The pages a node's agent asks for."""
+    return [page for pages in expected.values() for page, agent in pages.items() if agent == node]
+
+
+def test_agents_and_nodes_come_and_go(world: World, store: str, everyone: dict[str, Agent], expected: dict[str, dict[str, str]]) -> None:
+    settle(world, {page: agent for pages in expected.values() for page, agent in pages.items()})
+    own, others = of_node(expected, "n2"), [page for agent in ("n1", CLUSTER_AGENT) for page in of_node(expected, agent)]
+    began = time.monotonic()
+    everyone["n2"].stop()
+    stopped = time.monotonic()
+    time.sleep(2.5 * INTERVAL)
+    # Nobody takes over what is on a node whose agent is away; nobody else notices.
+    assert not [scrape for page in own for scrape in seen(world, stopped).get(page, [])]
+    everyone["n2"].start()
+    settle_again(world, own, "n2", time.monotonic())
+    everyone["n3"].stop(kill=True)
+    killed = time.monotonic()
+    everyone["n3"].start()
+    settle_again(world, of_node(expected, "n3"), "n3", killed)
+    back = time.monotonic()
+    time.sleep(INTERVAL)
+    scrapes = seen(world, began)
+    steady = [Spacing(scrapes[page]) for page in others]
+    after_kill = [Spacing(scrapes[page]) for page in of_node(expected, "n3")]
+    print(f"others: at most {max(s.longest for s in steady):.2f} intervals between two scrapes; kill -9 and start at once: at most "
+          f"{max(s.longest for s in after_kill):.2f}, {back - killed:.1f} s until everything was scraped again")
+    assert max(s.longest for s in steady) < 2 and not [s.doubles for s in steady if s.doubles]
+    assert not [s.doubles for s in after_kill if s.doubles]
+    # An agent that stops may be back at once: it ends no series, as Prometheus does not.
+    of_n2 = [values for labels, values in export(store, 'up{agent="n2",page="role"}')]
+    assert of_n2 and not [values for values in of_n2 if values[-1][1] is None]
+    # A node goes for good, and its agent with it: its pods come to life on another one, with the same names and addresses.
+    moving = {number: node for number, node in WEB.items() if node == "n3"}
+    everyone["n3"].stop(kill=True)
+    gone = time.monotonic()
+    world.delete("/api/v1/nodes/n3")
+    for number in moving:
+        world.delete(f"/api/v1/namespaces/{NAMESPACE}/pods/web-{number}")
+        world.pod(f"web-{number}", number, "n1", app="web", version="v1")
+    web_slice(world, **dict.fromkeys((f"w{number}" for number in moving), "n1"))
+    try:
+        pages = [f"{address(number)}{path}" for number in moving for path in ("/role", "/pod", "/slices", "/basic", "/tls")]
+        settle_again(world, pages, "n1", gone)
+        scrapes = seen(world, began)
+        longest = max(min(t for t, who, _ in scrapes[page] if who == "n1") - max(t for t, who, _ in scrapes[page] if who == "n3") for page in pages)
+        print(f"a node goes: at most {longest / INTERVAL:.2f} intervals from its agent's last scrape to the first of another")
+        assert longest / INTERVAL < 2.5
+        assert not {who for page in pages for t, who, _ in scrapes[page] if t > gone + INTERVAL} - {"n1"}
+    finally:
+        world.node(3)
+        for number, node in moving.items():
+            world.delete(f"/api/v1/namespaces/{NAMESPACE}/pods/web-{number}")
+            world.pod(f"web-{number}", number, node, app="web", version="v1")
+        web_slice(world)
+        everyone["n3"].start()
+        settle_again(world, of_node(expected, "n3"), "n3", time.monotonic())
+
+
+def settle_again(world: World, pages: list[str], agent: str, since: float) -> None:
+    """Waits until an agent asked for all these pages since a moment."""
+    wait_until(lambda: all(any(who == agent for _, who, _ in seen(world, since).get(page, ())) for page in pages), 60, f"the pages of {agent}")
+
+
+def answers(pages: Pages, host: str, path: str, since: float) -> bool:
+    """Whether the last scrape of a page was answered."""
+    return [scrape.status for scrape in pages.of(host, path, since)[-1:]] == [200]
+
+
+def says(agent: Agent, *texts: str) -> bool:
+    """Whether all of these are in an agent's log."""
+    return all(text in agent.log for text in texts)
+
+
+# -- Secrets -------------------------------------------------------------------------------------------------------------------
+
+
+def test_secrets_rotate_are_missing_and_are_never_shown(world: World, everyone: dict[str, Agent], expected: dict[str, dict[str, str]]) -> None:
+    pages, keys = world.pages, world.keys
+    settle(world, {page: agent for found in expected.values() for page, agent in found.items()})
+    others = of_node(expected, "n2")
+    began = time.monotonic()
+    for name in ("word-one", "bearer-one", "client-word-one"):
+        assert name in json.dumps([pages.basic, pages.bearer, pages.client])
+    # Rotation: the page takes only the new values from now on.
+    pages.basic, pages.bearer, pages.client, pages.oauth = ("user", "word-two"), "bearer-two", ("id", "client-word-two"), "oauth-token-two"
+    pages.clients.clear()
+    rotated = time.monotonic()
+    world.secret("login", user="user", password="word-two", token="bearer-two", client="client-word-two")
+    world.secret("tls", cert=Path(keys.cert("client-two")).read_text(), key=Path(keys.key("client-two")).read_text())
+    for path in ("/basic", "/bearer", "/oauth"):
+        for number in WEB:
+            wait_until(partial(answers, pages, address(number), path, rotated), 30, f"{path} answers")
+    refused = [s for s in list(pages.scrapes) if s.time > rotated and s.status == 401]
+    wait_until(lambda: pages.clients == {"client-two"}, 20, "the new certificate")
+    print(f"rotation: {len(refused)} scrapes were refused, the last {max((s.time for s in refused), default=rotated) - rotated:.1f} s after it")
+    assert len(refused) <= 2 * 4 * len(WEB)
+    # A new CA: the server has a certificate of another one.
+    spaced = seen(world, began)
+    assert max(Spacing(spaced[page]).longest for page in others if "secure" not in page) < 2.5
+    # What cannot be used is named once by each agent, with the monitor; the rest goes on.
+    world.secret("forbidden", token="forbidden-token")
+    world.allow(NAMESPACE, "login", "tls", "absent")
+    token = {"matchLabels": {"app": "web"}}
+    world.monitor("PodMonitor", "broken", {"selector": token, "podMetricsEndpoints": [
+        {"port": "http", "path": "/fine"},
+        {"port": "http", "path": "/never", "bearerTokenSecret": {"name": "absent", "key": "token"}},
+        {"port": "http", "path": "/never", "bearerTokenSecret": {"name": "login", "key": "nokey"}},
+        {"port": "http", "path": "/never", "bearerTokenSecret": {"name": "forbidden", "key": "token"}},
+        {"port": "http", "path": "/never", "authorization": {"credentials": {"name": "login"}}},
+        {"port": "https", "path": "/never", "scheme": "https", "tlsConfig": {"ca": {"configMap": {"name": "pki", "key": "id"}}}}]})
+    settle(world, {f"{address(number)}/fine": node for number, node in WEB.items()})
+    job = f"podMonitor/{NAMESPACE}/broken"
+    reasons = (f"{job}/1 is left out: Secret {NAMESPACE}/absent does not exist", f"{job}/2 is left out: Secret {NAMESPACE}/login has no key nokey",
+               f"Secret {NAMESPACE}/forbidden cannot be read: 403", f"{job}/3 is left out: Secret {NAMESPACE}/forbidden cannot be read",
+               f"{job}/4 is left out: authorization.credentials")
+    for agent in everyone.values():
+        for reason in reasons:
+            wait_until(partial(says, agent, reason), 30, f"{agent.name}: {reason}")
+    time.sleep(INTERVAL)
+    for agent in everyone.values():
+        assert [agent.log.count(reason) for reason in reasons] == [1] * len(reasons), agent.name
+    # A CA that is none is the target's trouble.
+    wait_until(lambda: [t for t in everyone["n1"].targets() if t["scrapePool"] == f"{job}/5" and t["health"] == "down" and "tls_config" in t["lastError"]],
+               20, "a clear error at the target")
+    assert not [s for s in list(pages.scrapes) if s.path == "/never"]
+    # Once it may be read, exists, has its key: without restart.
+    world.allow(NAMESPACE, "login", "tls", "absent", "forbidden")
+    world.secret("absent", token="absent-token")
+    wait_until(lambda: {s.authorization for s in list(pages.scrapes) if s.path == "/never"} == {"Bearer absent-token", "Bearer forbidden-token"}, 60,
+               "both are used")
+    texts = (*SECRET_TEXTS, "word-two", "bearer-two", "oauth-token-two", "forbidden-token", "absent-token", "BEGIN PRIVATE", "BEGIN EC PRIVATE")
+    for agent in everyone.values():
+        shown = agent.log + agent.shown()
+        assert f"podMonitor/{NAMESPACE}/broken/0" in shown
+        assert not [text for text in texts for form in (text, base64.b64encode(text.encode()).decode().rstrip("=")) if form in shown], agent.name
+    world.no_monitor("PodMonitor", "broken")
+
+
+# -- changes and mistakes ------------------------------------------------------------------------------------------------------
+
+
+def test_monitors_that_change_and_monitors_with_mistakes(world: World, everyone: dict[str, Agent], expected: dict[str, dict[str, str]]) -> None:
+    settle(world, {page: agent for found in expected.values() for page, agent in found.items()})
+    world.service("quiet", app="quiet", more="yes")
+    world.slice("quiet", (59, "n1", ""))
+    began = time.monotonic()
+    others = [*of_node(expected, "n1"), *of_node(expected, CLUSTER_AGENT)]
+    select, endpoint = {"matchLabels": {"app": "quiet"}}, {"port": "http", "path": "/changing"}
+
+    def write(**spec: Any) -> float:
+        world.monitor("ServiceMonitor", "changing", {"selector": select, "endpoints": [endpoint], **spec})
+        return time.monotonic()
+
+    def target() -> dict[str, Any]:
+        found = [t for t in everyone["n1"].targets() if t["scrapePool"].startswith(f"serviceMonitor/{NAMESPACE}/changing/")]
+        return found[0] if found else {}
+
+    write()
+    wait_until(lambda: target().get("health") == "up", 30, "the monitor is followed")
+    write(endpoints=[{**endpoint, "interval": "1s", "scrapeTimeout": "900ms"}])
+    wait_until(lambda: target().get("scrapeInterval") == "1s", 20, "another interval")
+    at = time.monotonic()
+    wait_until(lambda: len(world.pages.of(address(59), "/changing", at)) >= 4, 20, "it is scraped each second")
+    write(endpoints=[{**endpoint, "relabelings": [{"targetLabel": "more", "replacement": "label"}]}])
+    wait_until(lambda: target().get("labels", {}).get("more") == "label", 20, "other labels")
+    write(selector={"matchExpressions": [{"key": "more", "operator": "In", "values": ["no"]}]})
+    wait_until(lambda: not target(), 20, "selects nothing")
+    write(selector={"matchExpressions": [{"key": "more", "operator": "In", "values": ["yes"]}]})
+    wait_until(lambda: target().get("health") == "up", 20, "selects again")
+    write(namespaceSelector={"matchNames": ["other"]})
+    wait_until(lambda: not target(), 20, "another namespace")
+    write(namespaceSelector={"any": True})
+    wait_until(lambda: target().get("health") == "up", 20, "any namespace")
+    world.no_monitor("ServiceMonitor", "changing")
+    wait_until(lambda: not target(), 20, "it is gone")
+    after = time.monotonic() + 1
+    rules = {"bad-regex": [{"sourceLabels": ["a"], "regex": "(", "targetLabel": "x"}], "no-target": [{"sourceLabels": ["a"], "action": "replace"}],
+             "no-modulus": [{"sourceLabels": ["a"], "action": "hashmod", "targetLabel": "x"}],
+             "too-much": [{"action": "labeldrop", "regex": "a", "targetLabel": "b"}]}
+    for name, relabelings in rules.items():
+        world.monitor("PodMonitor", name, {"selector": {}, "podMetricsEndpoints": [{"relabelings": relabelings}]})
+        world.monitor("ServiceMonitor", name, {"selector": {}, "endpoints": [{"metricRelabelings": relabelings}]})
+    world.monitor("Probe", "bad-url", {"prober": {"url": "http://x/y"}, "targets": {"staticConfig": {"static": ["a"]}}})
+    world.monitor("Probe", "no-targets", {"prober": {"url": "x:1"}, "targets": {}})
+    world.monitor("ScrapeConfig", "other-discovery", {"consulSDConfigs": [{"server": "consul:8500"}]})
+    world.monitor("ServiceMonitor", "long-timeout", {"selector": {}, "endpoints": [{"interval": "1s", "scrapeTimeout": "2s"}]})
+    world.monitor("ServiceMonitor", "no-class", {"selector": {}, "scrapeClass": "none", "endpoints": [{}]})
+    wrong = [*(f"{kind}/{NAMESPACE}/{name}/0 is left out" for kind in ("podMonitor", "serviceMonitor") for name in rules),
+             *(f"{job} is left out" for job in (f"probe/{NAMESPACE}/bad-url", f"probe/{NAMESPACE}/no-targets", f"scrapeConfig/{NAMESPACE}/other-discovery",
+                                                f"serviceMonitor/{NAMESPACE}/long-timeout/0", f"serviceMonitor/{NAMESPACE}/no-class/0"))]
+    for agent in everyone.values():
+        wait_until(partial(says, agent, *wrong), 30, f"{agent.name} names every mistake")
+    # What the API server itself refuses never comes to an agent.
+    with pytest.raises(ApiError, match="action"):
+        world.monitor("PodMonitor", "bad-action", {"selector": {}, "podMetricsEndpoints": [{"relabelings": [{"action": "remove"}]}]})
+    time.sleep(2 * INTERVAL)
+    for agent in everyone.values():
+        assert {text: agent.log.count(text) for text in wrong} == dict.fromkeys(wrong, 1), agent.name
+    assert not world.pages.of(address(59), "/changing", after + INTERVAL)
+    # All the while everything else was scraped.
+    scrapes = seen(world, began)
+    spacings = [Spacing(scrapes[page]) for page in others]
+    print(f"others: at most {max(s.longest for s in spacings):.2f} intervals between two scrapes")
+    assert max(s.longest for s in spacings) < 2 and not [s.doubles for s in spacings if s.doubles]
+    for name in rules:
+        world.no_monitor("PodMonitor", name)
+        world.no_monitor("ServiceMonitor", name)
+    for kind, name in (("Probe", "bad-url"), ("Probe", "no-targets"), ("ScrapeConfig", "other-discovery"), ("ServiceMonitor", "long-timeout"),
+                       ("ServiceMonitor", "no-class")):
+        world.no_monitor(kind, name)
