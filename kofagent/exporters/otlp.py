@@ -18,6 +18,7 @@ from kofagent.config.blocks import GrpcClientBlock, QueueBlock, RetryBlock
 from kofagent.net.grpc_client import GrpcClient, target
 from kofagent.pipeline.component import Context, Exporter
 from kofagent.storage import parts
+from kofagent.storage.rejected import Rejections, shown
 from kofagent.storage.sending import Sender
 from kofagent.telemetry.batch import AnyBatch, Batch
 from kofagent.telemetry.refused import Refused
@@ -57,7 +58,7 @@ class OtlpExporter(Exporter):
         self._client = GrpcClient(config, context)
         self._sender = Sender(context, self._send, queue=config.sending_queue, retry=config.retry_on_failure,
                               merge_items=parts.merge_items(config.sending_queue))
-        self._warned = False
+        self._rejections = Rejections(context)
 
     async def start(self) -> None:
         """Reads certificates, finds the authenticator; StartError."""
@@ -88,14 +89,7 @@ class OtlpExporter(Exporter):
             rejected, message = decode_partial_success(answer)
         except ValueError:
             return None  # the status said that the data is taken
-        rejected = min(rejected, batch.count)
-        if rejected:
-            self.context.ledger.dropped(self.context.id, batch.signal, "partial success", rejected)
-        if (rejected or message) and not self._warned:
-            self._warned = True
-            self.context.log.warning("the backend rejected %d of %d %s: %s (further ones are only counted)",
-                                     rejected, batch.count, batch.signal.items, _short(message))
-        return batch.count - rejected
+        return self._rejections.taken(batch, rejected, message)
 
 
 def _refused(error: grpc.aio.AioRpcError) -> Refused:
@@ -108,11 +102,7 @@ def _refused(error: grpc.aio.AioRpcError) -> Refused:
             except ValueError:
                 pass
     permanent = code not in _RETRYABLE and not (code == "RESOURCE_EXHAUSTED" and retry_after is not None)
-    return Refused(f"grpc {code}", _short(error.details() or ""), permanent=permanent, retry_after=retry_after)
-
-
-def _short(text: str) -> str:
-    return "".join([c if c.isprintable() else " " for c in text[:300]]).strip()
+    return Refused(f"grpc {code}", shown(error.details() or ""), permanent=permanent, retry_after=retry_after)
 
 
 COMPONENT = OtlpExporter

@@ -18,6 +18,7 @@ from kofagent.config.blocks import HttpClientBlock, QueueBlock, RetryBlock
 from kofagent.net.client import Answer, HttpClient, retry_after_seconds
 from kofagent.pipeline.component import Context, Exporter
 from kofagent.storage import parts
+from kofagent.storage.rejected import Rejections, shown
 from kofagent.storage.sending import Sender
 from kofagent.telemetry.batch import AnyBatch, Batch
 from kofagent.telemetry.refused import Refused
@@ -86,7 +87,7 @@ class OtlpHttpExporter(Exporter):
         self._headers = {"Content-Type": "application/json" if self._json else "application/x-protobuf"}
         self._sender = Sender(context, self._send, queue=config.sending_queue, retry=config.retry_on_failure,
                               merge_items=parts.merge_items(config.sending_queue))
-        self._warned = False
+        self._rejections = Rejections(context)
 
     async def start(self) -> None:
         """Reads certificates, finds the authenticator; StartError."""
@@ -128,19 +129,12 @@ class OtlpHttpExporter(Exporter):
                 rejected, message = decode_partial_success(answer.body)
             elif kind == "application/json":
                 partial = json.loads(answer.body).get("partialSuccess") or {}
-                rejected, message = max(0, int(partial.get(_REJECTED[batch.signal], 0))), str(partial.get("errorMessage", ""))
+                rejected, message = int(partial.get(_REJECTED[batch.signal], 0)), str(partial.get("errorMessage", ""))
             else:
                 return None
         except (ValueError, AttributeError, TypeError, RecursionError):
             return None  # the status said that the data is taken
-        rejected = min(rejected, batch.count)
-        if rejected:
-            self.context.ledger.dropped(self.context.id, batch.signal, "partial success", rejected)
-        if (rejected or message) and not self._warned:
-            self._warned = True
-            self.context.log.warning("the backend rejected %d of %d %s: %s (further ones are only counted)",
-                                     rejected, batch.count, batch.signal.items, _short(message))
-        return batch.count - rejected
+        return self._rejections.taken(batch, rejected, message)
 
 
 def _content_type(headers: Mapping[str, str]) -> str:
@@ -152,17 +146,13 @@ def _message(answer: Answer) -> str:
     kind = _content_type(answer.headers)
     try:
         if kind == "application/x-protobuf":
-            return _short(decode_status(answer.body)[1])
+            return shown(decode_status(answer.body)[1])
         if kind == "application/json":
             document = json.loads(answer.body)
-            return _short(str(document.get("message", ""))) if isinstance(document, dict) else ""
+            return shown(str(document.get("message", ""))) if isinstance(document, dict) else ""
     except (ValueError, RecursionError):
         return ""
-    return _short(answer.body.decode("utf-8", "replace")) if kind == "text/plain" else ""
-
-
-def _short(text: str) -> str:
-    return "".join([c if c.isprintable() else " " for c in text[:300]]).strip()
+    return shown(answer.body.decode("utf-8", "replace")) if kind == "text/plain" else ""
 
 
 COMPONENT = OtlpHttpExporter

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping
+from typing import ClassVar
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from kofagent.config.base import ComponentConfig
 from kofagent.config.filterset import compile_filterset
@@ -42,7 +43,31 @@ class AttributeToggle(ComponentConfig):
     metrics_exclude: list[ValueFilter] = Field([], description="Metrics of resources with such a value are not sent.")
 
 
-def check_names(kind: str, names: Iterable[str], known: Iterable[str]) -> None:
+class CatalogueOptions(ComponentConfig):
+    """`metrics` and `resource_attributes` of a receiver with a catalogue of them, which its options class names."""
+
+    known_metrics: ClassVar[Mapping[str, bool]] = {}
+    """Whether a metric is on by default, by name."""
+    known_attributes: ClassVar[Mapping[str, bool]] = {}
+    """Whether a resource attribute is on by default, by name."""
+
+    metrics: dict[str, MetricToggle] = Field({}, description="Metrics switched on or off by name.")
+    resource_attributes: dict[str, AttributeToggle] = Field({}, description="Resource attributes switched on or off by name.")
+
+    @field_validator("metrics")
+    @classmethod
+    def _are_metrics(cls, value: dict[str, MetricToggle]) -> dict[str, MetricToggle]:
+        _check_names("metric", value, cls.known_metrics)
+        return value
+
+    @field_validator("resource_attributes")
+    @classmethod
+    def _are_attributes(cls, value: dict[str, AttributeToggle]) -> dict[str, AttributeToggle]:
+        _check_names("resource attribute", value, cls.known_attributes)
+        return value
+
+
+def _check_names(kind: str, names: Iterable[str], known: Iterable[str]) -> None:
     """ValueError when one of the names is not known; says which is near."""
     known = list(known)
     for name in names:

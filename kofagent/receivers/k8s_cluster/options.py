@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from kofagent.config.base import Duration
-from kofagent.kubernetes.metric_options import AttributeToggle, MetricToggle, check_names
+from kofagent.kubernetes.metric_options import CatalogueOptions
 from kofagent.kubernetes.options import ApiOptions
-from kofagent.receivers.k8s_cluster.catalog import CATALOG, RESOURCE_ATTRIBUTES
+from kofagent.receivers.k8s_cluster.catalog import DEFAULTS, RESOURCE_ATTRIBUTES
 
 
-class Config(ApiOptions):
+class Config(CatalogueOptions, ApiOptions):
     """Options of k8s_cluster."""
+
+    known_metrics = DEFAULTS
+    known_attributes = RESOURCE_ATTRIBUTES
 
     collection_interval: Duration = Field(10.0, gt=0, description="Time between two sets of metrics.")
     metadata_collection_interval: Duration = Field(300.0, ge=0, description="Time between two sets of entity events; 0: none.")
@@ -24,20 +27,6 @@ class Config(ApiOptions):
     namespace: str = Field("", description="Only objects of this namespace (old spelling of namespaces).")
     namespaces: list[str] = Field([], description="Only objects of these namespaces, no nodes and namespaces; empty: all.")
     k8s_leader_elector: str | None = Field(None, description="Leader elector extension; the chart runs one instance instead.")
-    metrics: dict[str, MetricToggle] = Field({}, description="Metrics switched on or off by name.")
-    resource_attributes: dict[str, AttributeToggle] = Field({}, description="Resource attributes switched on or off by name.")
-
-    @field_validator("metrics")
-    @classmethod
-    def _known_metrics(cls, value: dict[str, MetricToggle]) -> dict[str, MetricToggle]:
-        check_names("metric", value, CATALOG)
-        return value
-
-    @field_validator("resource_attributes")
-    @classmethod
-    def _known_attributes(cls, value: dict[str, AttributeToggle]) -> dict[str, AttributeToggle]:
-        check_names("resource attribute", value, RESOURCE_ATTRIBUTES)
-        return value
 
     def places(self) -> list[str]:
         """The namespaces that are read; [""] for the whole cluster."""

@@ -8,9 +8,9 @@ from pydantic import Field, field_validator, model_validator
 
 from kofagent.config.base import ComponentConfig, Duration
 from kofagent.config.blocks import TlsBlock
-from kofagent.kubernetes.metric_options import AttributeToggle, MetricToggle, check_names, switched_on
+from kofagent.kubernetes.metric_options import CatalogueOptions, switched_on
 from kofagent.kubernetes.options import ApiOptions
-from kofagent.receivers.kubeletstats.catalog import CATALOG, DEFAULTS, NODE_RATIOS, RESOURCE_ATTRIBUTES
+from kofagent.receivers.kubeletstats.catalog import DEFAULTS, NODE_RATIOS, RESOURCE_ATTRIBUTES
 
 Group = Literal["container", "pod", "node", "volume"]
 Label = Literal["container.id", "k8s.volume.type"]
@@ -29,8 +29,11 @@ class Dialer(ComponentConfig):
     timeout: Duration = Field(0.0, ge=0, description="Accepted for compatibility; a connection is waited for 10 s.")
 
 
-class Config(TlsBlock):
+class Config(CatalogueOptions, TlsBlock):
     """Options of kubeletstats. The TLS options of upstream's configtls stand beside the others."""
+
+    known_metrics = DEFAULTS
+    known_attributes = RESOURCE_ATTRIBUTES
 
     collection_interval: Duration = Field(10.0, gt=0, description="Time between two collections.")
     initial_delay: Duration = Field(1.0, ge=0, description="Wait before the first collection.")
@@ -49,20 +52,6 @@ class Config(TlsBlock):
         None, description="Access to the API server, for volumes of claims and the capacity of the node.")
     node: str = Field("", description="Name of the node, for metrics that compare with its capacity.")
     collect_all_network_interfaces: AllInterfaces = Field(AllInterfaces(), description="Which network interfaces are sent.")
-    metrics: dict[str, MetricToggle] = Field({}, description="Metrics switched on or off by name.")
-    resource_attributes: dict[str, AttributeToggle] = Field({}, description="Resource attributes switched on or off by name.")
-
-    @field_validator("metrics")
-    @classmethod
-    def _known_metrics(cls, value: dict[str, MetricToggle]) -> dict[str, MetricToggle]:
-        check_names("metric", value, CATALOG)
-        return value
-
-    @field_validator("resource_attributes")
-    @classmethod
-    def _known_attributes(cls, value: dict[str, AttributeToggle]) -> dict[str, AttributeToggle]:
-        check_names("resource attribute", value, RESOURCE_ATTRIBUTES)
-        return value
 
     @field_validator("extra_metadata_labels")
     @classmethod
