@@ -330,9 +330,29 @@ def test_targets_without_a_node_are_the_cluster_agents(tmp_path: Path) -> None:
     assert receiver["allocation"] == {"strategy": "without-node"}
     assert receiver["config"]["scrape_configs"] == jobs[1:]
     assert receiver["config"]["global"]["external_labels"] == {"clusterName": "mothership"}
+    assert receiver["api_server"]["server_config"]["endpoint"] == ":9090"
+    assert {p["name"]: p["containerPort"] for p in release.container("k8scluster")["ports"]} == {"metrics": 8888, "api-server": 9090}
+    pod = release.get("Deployment", CLUSTER)["spec"]["template"]["metadata"]
+    assert pod["labels"]["k0rdent.mirantis.com/kof-prometheus-receiver"] == "prometheus"
+    assert pod["annotations"]["kof.k0rdent.mirantis.com/prometheus-api-server-port"] == "9090"
     own = loaded(release, "node", tmp_path).effective["receivers"]["prometheus"]
     assert own["config"]["scrape_configs"] == jobs
     assert own["allocation"] == {"strategy": "per-node"}
+
+
+@needs_helm
+def test_the_targets_api_of_the_cluster_agent_leaves_the_users_alone(tmp_path: Path) -> None:
+    def endpoints(**receivers: Any) -> list[str]:
+        release = template(values={"collectors": {"k8scluster": {"receivers": receivers}}}, folder=tmp_path)
+        found = loaded(release, "k8scluster", tmp_path).effective["receivers"]
+        return [found[name].get("api_server", {}).get("server_config", {}).get("endpoint", "")
+                for name in ("prometheus", "prometheus/kofagent-nodeless")]
+
+    assert endpoints() == ["", ":9090"]
+    assert endpoints(prometheus={"api_server": {"enabled": True}}) == [":9090", ":9091"]
+    users = {"enabled": True, "server_config": {"endpoint": ":7000"}}
+    assert endpoints(prometheus={"api_server": users}) == [":7000", ":7001"]
+    assert endpoints(**{"prometheus/kofagent-nodeless": {"api_server": users}}) == ["", ":7000"]
 
 
 @needs_helm

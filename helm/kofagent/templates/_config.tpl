@@ -53,7 +53,11 @@ pod.yaml: |
 {{- range $job := $facts.nodeless -}}
 {{- $without = append $without (fromJson $job) -}}
 {{- end -}}
-{{- $_ := set $receivers "prometheus/kofagent-nodeless" (dict "allocation" (dict "strategy" "without-node") "monitors" ($facts.monitorsOf | default dict) "config" (dict "global" $defaults "scrape_configs" $without)) -}}
+{{- $nodeless := dict "allocation" (dict "strategy" "without-node") "monitors" ($facts.monitorsOf | default dict) "config" (dict "global" $defaults "scrape_configs" $without) -}}
+{{- if $facts.nodelessApi -}}
+{{- $_ := set $nodeless "api_server" (dict "enabled" true "server_config" (dict "endpoint" (printf ":%v" $facts.nodelessApi))) -}}
+{{- end -}}
+{{- $_ := set $receivers "prometheus/kofagent-nodeless" $nodeless -}}
 {{- $added = append $added "prometheus/kofagent-nodeless" -}}
 {{- end -}}
 {{- with $scraper -}}

@@ -82,7 +82,8 @@ Everything the templates of a role must know, as JSON: (dict "root" . "role" "no
   receivers   types that are defined, by default or by the user; processors likewise
   jobs        text of each scrape job, objects those of k8sobjects
   secrets     what ${secret:...} needs: name, key, variable
-  grpc, http  ports of OTLP, 0 without; api the port of the targets API; own whether :8888 is ours
+  grpc, http  ports of OTLP, 0 without; own whether :8888 is ours
+  api         port of the targets API; nodelessApi that of the cluster agent's targets without a node, 0 where the user has set it
   exporters   of the metrics pipeline, processorsOf likewise
   monitors    whether targets are divided between the agents; nodeless the node's own jobs that may have targets without a node
   strategy    the allocation of the prometheus receiver's targets, reads that of the receiver that reads monitors
@@ -169,6 +170,7 @@ Everything the templates of a role must know, as JSON: (dict "root" . "role" "no
 {{- $_ := set $facts "processorsOf" (ternary $metrics.processors (list "batch") (hasKey $metrics "processors")) -}}
 
 {{- $_ := set $facts "nodeless" list -}}
+{{- $_ := set $facts "nodelessApi" 0 -}}
 {{- if eq .role "node" -}}
   {{- $_ := set $facts "monitors" (has "prometheus" $facts.receivers) -}}
   {{- $_ := set $facts "monitorsOf" (ternary $own.monitors (dict "enabled" true "scrape_interval" "10s") (hasKey $own "monitors")) -}}
@@ -176,6 +178,10 @@ Everything the templates of a role must know, as JSON: (dict "root" . "role" "no
   {{- $node := include "kofagent.facts" (dict "root" .root "role" "node") | fromJson -}}
   {{- $_ := set $facts "monitors" (and $node.monitors (eq $node.strategy "per-node") (gt (len $facts.exporters) 0)) -}}
   {{- $_ := set $facts "monitorsOf" $node.monitorsOf -}}
+  {{- if and $facts.monitors (not (hasKey (index $receivers "prometheus/kofagent-nodeless" | default dict) "api_server")) -}}
+    {{- $_ := set $facts "nodelessApi" (ternary 9090 (add1 $facts.api) (eq (int $facts.api) 0)) -}}
+    {{- $_ := set $facts "api" ($facts.api | default $facts.nodelessApi) -}}
+  {{- end -}}
   {{- range $job := ternary $node.ownJobs list $facts.monitors -}}
     {{- if regexMatch "static_configs|(http|dns|file)_sd_configs|\"role\":\"(service|endpoints|endpointslice|ingress)\"" $job -}}
       {{- $_ := set $facts "nodeless" (append $facts.nodeless $job) -}}
