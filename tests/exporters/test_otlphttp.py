@@ -183,7 +183,7 @@ async def test_partial_success_is_counted_and_logged_once(caplog):
             await r.logs("a", "b", "c")
         assert r.dropped("partial success") == 3
         assert r.total("otelcol_exporter_sent_log_records_total") == 9
-        assert caplog.text.count("rejected") == 1
+        assert caplog.text.count("the backend rejected") == 1
         assert "two are too old" in caplog.text
 
 
