@@ -147,11 +147,12 @@ def read_archive(path: Path) -> tuple[dict[str, Any], list[str]]:
 
 
 def of_archive(folder: Path, tag: str, path: Path) -> Path:
-    """The archive of an image that an engine built and saved, under this name, with /bin/busybox in a layer on top: the Dockerfile's
-    has no program to look around with. Entrypoint, user and environment are the image's."""
+    """The archive of an image that an engine built and saved, under this name, with busybox in a layer on top, in the first folder of
+    its PATH: the Dockerfile's has no program to look around with. Entrypoint, user and environment are the image's."""
     config, layers = read_archive(path)
+    variables = dict(variable.split("=", 1) for variable in config["config"].get("Env") or [])
     top = Layer(folder / "top.tar")
-    top.copy(_busybox(), "bin/busybox")
+    top.copy(_busybox(), variables.get("PATH", "/bin").split(":")[0] + "/busybox")
     top.close()
     config["rootfs"]["diff_ids"].append(_digest(top.path))
     config["history"] = [*config.get("history", []), {"created": "1970-01-01T00:00:00Z", "created_by": "busybox for tests"}]
