@@ -6,24 +6,15 @@ import json
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.cluster import Cluster
 from tests.helm.chart import CLUSTER, INSTRUMENTATION, MONITORS, NODE, RECIPES, Release, template
+from tests.helm.monitored import definition, definitions
 from tests.support.servers import wait_until
 
 pytestmark = [pytest.mark.server(name) for name in ("helm", "etcd", "kube-apiserver", "kubectl")]
-
-
-def definition(group: str, version: str, kind: str) -> dict[str, Any]:
-    """A CRD with any content."""
-    plural = kind.lower() + "s"
-    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    return {"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": f"{plural}.{group}"},
-            "spec": {"group": group, "scope": "Namespaced", "names": {"kind": kind, "plural": plural, "singular": kind.lower()},
-                     "versions": [{"name": version, "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}]}}
 
 
 def is_served(cluster: Cluster, version: str) -> bool:
@@ -32,12 +23,11 @@ def is_served(cluster: Cluster, version: str) -> bool:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """An API server with the three CRDs, and the release's accounts and rights in it."""
+    """An API server with the CRDs, and the release's accounts and rights in it."""
     with Cluster(Path(tmp_path_factory.mktemp("helm")) / "c", controllers=False, scheduler=False) as cluster:
         for name in ("kof", "kcm-system", "apps"):
             cluster.kubectl("create", "namespace", name)
-        cluster.apply(definition("monitoring.coreos.com", "v1", "ServiceMonitor"), definition("monitoring.coreos.com", "v1", "PodMonitor"),
-                      definition("opentelemetry.io", "v1alpha1", "Instrumentation"))
+        cluster.apply(*definitions(), definition("opentelemetry.io", "v1alpha1", "Instrumentation"))
         for api in (MONITORS, INSTRUMENTATION):
             group, version, _ = api.split("/")
             wait_until(partial(is_served, cluster, f"{group}/{version}"), what=f"{api} served")
@@ -107,6 +97,9 @@ def test_a_typing_error_would_be_found(cluster: Cluster) -> None:
 @pytest.mark.parametrize("account, verb, resource, allowed", [
     (NODE, "list", "pods", True), (NODE, "watch", "nodes", True), (NODE, "get", "nodes/proxy", True),
     (NODE, "list", "servicemonitors.monitoring.coreos.com", True), (NODE, "list", "endpointslices.discovery.k8s.io", True),
+    (CLUSTER, "get", "nodes/proxy", False), (CLUSTER, "list", "podmonitors.monitoring.coreos.com", False),
+    (CLUSTER, "list", "probes.monitoring.coreos.com", True), (NODE, "list", "probes.monitoring.coreos.com", False),
+    (CLUSTER, "list", "ingresses.networking.k8s.io", True), (NODE, "list", "ingresses.networking.k8s.io", False),
     (NODE, "create", "nodes/proxy", False), (NODE, "list", "events", False), (NODE, "list", "deployments.apps", False),
     (NODE, "get", "secrets", False), (NODE, "list", "configmaps", False), (NODE, "delete", "pods", False),
     (CLUSTER, "watch", "events", True), (CLUSTER, "list", "deployments.apps", True), (CLUSTER, "get", "/metrics", True),
