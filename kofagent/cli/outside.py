@@ -116,8 +116,8 @@ def adapt(config: LoadedConfig, place: Place, say: Say) -> LoadedConfig:
             off.add(name)
             say(f"receivers.{name} stays off: {missing}: {place.why}")
         if kind == "prometheus" and _scrapes_pods(options):
-            say(f"receivers.{name}: targets with addresses of pods can be scraped only where the cluster's network can be reached; "
-                "others are down, with the reason in the log and in the targets API")
+            say(f"receivers.{name}: targets with addresses of pods and Services can be scraped only where this machine has a route "
+                "to them; others are down, with the reason in the log and in the targets API")
     pipelines = {}
     for name, pipeline in config.pipelines.items():
         stay = [r for r in pipeline.receivers if r not in off]
@@ -150,5 +150,7 @@ def _kubelet(options: Any) -> str:
 
 
 def _scrapes_pods(options: Any) -> bool:
-    return options.monitors.enabled or any(entry.role.lower() not in ("node", "service", "ingress")
-                                           for job in options.config.jobs() for entry in job.kubernetes_sd_configs)
+    """Whether there are jobs of pods, endpoints or Services, other than those that give all targets one other address."""
+    return options.monitors.enabled or any(
+        entry.role.lower() not in ("node", "ingress") for job in options.config.jobs() for entry in job.kubernetes_sd_configs
+        if not any(rule.target_label == "__address__" and "$" not in rule.replacement for rule in job.relabel_configs))

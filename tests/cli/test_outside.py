@@ -180,7 +180,7 @@ def test_kofs_values_on_a_laptop(generation: str, name: str, tmp_path: Path) -> 
     assert adapt(config, Place(True, ""), said.append) is config and said == []
     cluster = of_values(tmp_path, "k8scluster", generation)
     assert adapt(cluster, AWAY, said.append).pipelines == cluster.pipelines
-    assert not any("stays off" in s for s in said)
+    assert said == []  # what is scraped there is asked through the API server
 
 
 def test_what_else_needs_the_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,3 +252,18 @@ async def test_run_as_a_user_does_it(kube: FakeKube, tmp_path: Path) -> None:
     agent.terminate()
     assert await agent.wait() == 0
     assert "Traceback" not in log.read_text()
+
+
+@pytest.mark.parametrize("job, noted", [
+    ({"kubernetes_sd_configs": [{"role": "node"}]}, False), ({"kubernetes_sd_configs": [{"role": "service"}]}, True),
+    ({"static_configs": [{"targets": ["a:1"]}]}, False),
+    ({"kubernetes_sd_configs": [{"role": "endpoints"}], "relabel_configs": [{"target_label": "__address__", "replacement": "api:443"}]}, False),
+    ({"kubernetes_sd_configs": [{"role": "pod"}], "relabel_configs": [
+        {"source_labels": ["__meta_kubernetes_pod_ip"], "target_label": "__address__", "replacement": "$1:9090"}]}, True)])
+def test_jobs_of_pods_are_noted(job: dict[str, Any], noted: bool, tmp_path: Path) -> None:
+    (tmp_path / "otel.yaml").write_text(json.dumps({
+        "receivers": {"prometheus": {"config": {"scrape_configs": [{"job_name": "j", **job}]}}}, "exporters": {"nop": None},
+        "service": {"pipelines": {"metrics": {"receivers": ["prometheus"], "exporters": ["nop"]}}}}).replace("$1", "$$1"))
+    said: list[str] = []
+    adapt(load_config([str(tmp_path / "otel.yaml")], registry), AWAY, said.append)
+    assert bool(said) is noted
