@@ -130,13 +130,13 @@ def test_the_agent_takes_what_the_chart_gives_it(recipe: Path, role: str, tmp_pa
                 scraper["api_server"]["server_config"]["endpoint"] = "localhost:9090"
             assert scraper.pop("allocation") == {"strategy": "per-node"}
             assert scraper.pop("monitors") == {"enabled": True, "scrape_interval": "10s"}
-        for id in {"k8s_events", "k8sobjects"} & set(kept) if section == "receivers" else ():
+        for id in {"filelog", "filelog/kube", "k8s_events", "k8sobjects"} & set(kept) if section == "receivers" else ():
             assert kept[id].pop("storage") == "file_storage/kofagent"
         if section == "processors" and "k8sattributes" in kept:
             assert kept["k8sattributes"].pop("filter") == {"node_from_env_var": "K8S_NODE_NAME"}
         assert kept == {id: c for id, c in user.effective.get(section, {}).items() if id in kept}
     assert config.telemetry.metrics.address == ":8888"
-    keeps = {"k8s_events", "k8sobjects"} & set(user.effective["receivers"])
+    keeps = {"filelog", "filelog/kube", "k8s_events", "k8sobjects"} & set(user.effective["receivers"])
     assert config.extensions == [*user.extensions, *(["file_storage/kofagent"] if keeps else [])]
 
 

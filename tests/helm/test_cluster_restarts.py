@@ -1,7 +1,7 @@
-"""On a real cluster, with a real node: the container of the chart's cluster agent is killed and its pod is replaced.
+"""On a real cluster, with a real node: the containers of the chart's agents are killed, and the cluster agent's pod is replaced.
 
-The volume of the pod outlives the container, a PersistentVolumeClaim outlives the pod: no event of the cluster is lost, and only a
-kill -9 may bring the last batch again.
+The volume of a pod outlives the container, a PersistentVolumeClaim outlives the pod: no event of the cluster and no line of a pod is
+lost, and only a kill -9 may bring the last batch again.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import signal
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -19,17 +20,16 @@ from urllib.parse import urlencode
 import pytest
 
 from kofagent.kubernetes.changes import BATCH_RECORDS
-from tests.cluster import Cluster
+from tests.cluster import Cluster, images
 from tests.cluster.control_plane import NODE_ADDRESS
 from tests.cluster.node import obstacles
 from tests.e2e_cluster.event_writer import Writer
-from tests.helm.chart import CLUSTER, template
+from tests.helm.chart import CLUSTER, NODE, template
 from tests.support.servers import Server, find, free_port, get, wait_until
 
 pytestmark = [*(pytest.mark.server(name) for name in (
     "helm", "kubelet", "kube-apiserver", "etcd", "kubectl", "kube-scheduler", "kube-controller-manager", "containerd", "victoria-logs")),
     pytest.mark.skipif(bool(obstacles()), reason="; ".join(obstacles()))]
-SELECT = f"app.kubernetes.io/name={CLUSTER}"
 ENOUGH = 15
 
 
@@ -60,17 +60,26 @@ class World:
         """Waits until the new pod has taken the old one's place."""
         self.cluster.kubectl("-n", "kof", "rollout", "status", f"deployment/{CLUSTER}", "--timeout=120s")
 
-    def container(self) -> dict[str, Any]:
-        """The status of the agent's container, which runs."""
-        pod = self.cluster.wait_running("kof", SELECT, seconds=120)[0]
+    def container(self, agent: str = CLUSTER) -> dict[str, Any]:
+        """The status of an agent's container, which runs."""
+        pod = self.cluster.wait_running("kof", f"app.kubernetes.io/name={agent}", seconds=120)[0]
         status: dict[str, Any] = pod["status"]["containerStatuses"][0]
         return status
 
-    def signal(self, number: int) -> None:
-        """Sends a signal to the agent in its container, and waits until the kubelet has started another one."""
-        status = self.container()
+    def signal(self, number: int, agent: str = CLUSTER) -> None:
+        """Sends a signal to an agent in its container, and waits until the kubelet has started another one."""
+        status = self.container(agent)
         os.kill(process_of(status["containerID"].removeprefix("containerd://")), number)
-        wait_until(lambda: self.container()["restartCount"] > status["restartCount"], 90, "the container starts again")
+        wait_until(lambda: self.container(agent)["restartCount"] > status["restartCount"], 90, "the container starts again")
+
+    def lines(self, pod: str) -> Counter[str]:
+        """How often each line of a pod is in storage."""
+        query = urlencode({"query": f'k8s.pod.name:"{pod}" | fields _msg'})
+        return Counter([json.loads(line)["_msg"] for line in get(f"{self.logs}/select/logsql/query?{query}", timeout=60)[1].splitlines()])
+
+    def more_lines(self, pod: str, count: int) -> bool:
+        """Whether there are more lines of a pod than before."""
+        return len(self.lines(pod)) > count + ENOUGH
 
     def got(self, name: str = "*") -> Counter[str]:
         """How often each event (or this one) is in storage."""
@@ -128,6 +137,7 @@ def test_no_event_is_lost_when_the_container_restarts(world: World) -> None:
         world.flows(writer)
         writer.stop()
         twice = arrived(world, writer)
+    print(f"{len(writer.written)} events, {len(twice)} twice")
     assert len(twice) <= BATCH_RECORDS
     assert twice == list(range(twice[0], twice[-1] + 1)) if twice else True, "in one piece"
 
@@ -137,6 +147,31 @@ def test_no_event_is_lost_when_the_container_restarts(world: World) -> None:
         world.flows(writer)
         writer.stop()
         assert arrived(world, writer) == [], "twice"
+
+
+def test_no_line_is_lost_when_the_nodes_container_restarts(world: World) -> None:
+    world.container(NODE)
+    world.cluster.namespace("apps")
+    world.cluster.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "talker", "namespace": "apps"}, "spec": {
+        "terminationGracePeriodSeconds": 1, "containers": [{
+            "name": "c", "image": images.BUSYBOX, "imagePullPolicy": "Never", "command": [
+                "sh", "-c", "i=0; until [ -e /stop ]; do echo line-$i; i=$((i+1)); sleep 0.02; done; echo end-$i; sleep 600"]}]}})
+    wait_until(lambda: world.lines("talker"), 60, "lines in storage")
+    for number in (signal.SIGKILL, signal.SIGTERM):
+        world.signal(number, NODE)
+        wait_until(partial(world.more_lines, "talker", len(world.lines("talker"))), 60, "lines in storage")
+    world.cluster.kubectl("-n", "apps", "exec", "talker", "--", "touch", "/stop")
+
+    def last() -> int:
+        ends = [line for line in world.lines("talker") if line.startswith("end-")]
+        return int(ends[0].removeprefix("end-")) if ends else 0
+
+    count = wait_until(last, 60, "the last line in storage")
+    wait_until(lambda: {f"line-{i}" for i in range(count)} <= set(world.lines("talker")), 30, "all lines in storage")
+    got = world.lines("talker")
+    twice = [i for i in range(count) if got[f"line-{i}"] > 1]
+    print(f"{count} lines, {len(twice)} twice")
+    assert twice == list(range(twice[0], twice[-1] + 1)) if twice else True, "in one piece, at the kill -9"
 
 
 def test_no_event_is_lost_when_the_pod_is_replaced(world: World, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Where the cluster's agent keeps its places: which receivers, in which volume, and what a user's own storage changes."""
+"""Where the agents keep their places in files and events: which receivers, in which volume, and what a user's storage changes."""
 
 from __future__ import annotations
 
@@ -21,13 +21,15 @@ def cluster_config(folder: Path, receivers: dict[str, Any], generation: str = ""
     return loaded(template(values=values, folder=folder), "k8scluster", folder, generation)
 
 
-@pytest.mark.parametrize("generation, receiver", [("", "k8s_events"), ("0.1.1", "k8sobjects")])
-def test_a_place_is_kept_beside_the_generated_logins(tmp_path: Path, generation: str, receiver: str) -> None:
-    config = cluster_config(tmp_path, {}, generation)
+@pytest.mark.parametrize("generation, role, receiver", [
+    ("", "k8scluster", "k8s_events"), ("0.1.1", "k8scluster", "k8sobjects"), ("", "node", "filelog/kube"), ("0.1.1", "node", "filelog")])
+def test_a_place_is_kept_beside_the_generated_logins(tmp_path: Path, generation: str, role: str, receiver: str) -> None:
+    release = template(sets=[f"kofagent.generation={generation}"])
+    config = loaded(release, role, tmp_path, generation)
     assert config.extensions == ["basicauth/metrics", "basicauth/logs", OURS]
     assert config.effective["receivers"][receiver]["storage"] == OURS
     assert config.effective["extensions"][OURS] == {"directory": "/var/lib/otelcol/file_storage", "timeout": "30s", "recreate": True}
-    mounts = {m["name"]: m["mountPath"] for m in template().container("k8scluster")["volumeMounts"]}
+    mounts = {m["name"]: m["mountPath"] for m in release.container(role)["volumeMounts"]}
     assert mounts["state"] == "/var/lib/otelcol/file_storage"
 
 

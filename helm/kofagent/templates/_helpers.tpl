@@ -128,7 +128,7 @@ Everything the templates of a role must know, as JSON: (dict "root" . "role" "no
 {{- range $id := concat (index $defaults "receivers") (keys $receivers | sortAlpha) | uniq -}}
   {{- $options := index $receivers $id | default dict -}}
   {{- $off := and (has $id (index $defaults "receivers")) (hasKey $receivers $id) (kindIs "invalid" (index $receivers $id)) -}}
-  {{- if and (has (regexReplaceAll "/.*$" $id "") (list "k8s_events" "k8sobjects" "k8s_objects")) (not $off) -}}
+  {{- if and (has (regexReplaceAll "/.*$" $id "") (list "filelog" "file_log" "k8s_events" "k8sobjects" "k8s_objects")) (not $off) -}}
     {{- /* resource_version says where to begin: it excludes storage */ -}}
     {{- if not (or (hasKey $options "storage") (contains "\"resource_version\":" (toJson $options))) -}}
       {{- $places = append $places $id -}}
