@@ -15,10 +15,11 @@ as finished bytes (`Series.wire`): sorted, unique, none empty. Times are Unix mi
 from __future__ import annotations
 
 import struct
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate, repeat
 
+from kofagent.wire import walk
 from kofagent.wire.varint import length_delimited, varint
 
 METADATA_TYPES = {"unknown": 0, "counter": 1, "gauge": 2, "histogram": 3, "gaugehistogram": 4, "summary": 5, "info": 6,
@@ -176,6 +177,19 @@ def split(pieces: list[bytes], stride: int, limit: int) -> list[list[bytes]]:
     if start < len(ends):
         out.append(pieces[start:])
     return out
+
+
+def halves(body: bytes) -> tuple[list[bytes], list[bytes]] | None:
+    """The fields of an encoded request in two runs of about the same size, in order; None when it has but one field."""
+    fields = []
+    at = 0
+    for _, _, _, end in walk.fields(body):
+        fields.append(body[at:end])
+        at = end
+    if len(fields) < 2:
+        return None
+    middle = min(max(bisect_left(list(accumulate(map(len, fields))), len(body) // 2), 1), len(fields) - 1)
+    return fields[:middle], fields[middle:]
 
 
 def with_labels(labels: Sequence[tuple[str, str]], extra: Mapping[str, str]) -> list[tuple[str, str]]:

@@ -71,6 +71,8 @@ class Backend:
 
     def __init__(self, script: list[Any] | None = None) -> None:
         self.script = list(script or [])
+        self.largest = 1 << 30
+        """A body of more bytes, uncompressed, gets 413."""
         self.requests: list[Any] = []
         """Decoded requests that were answered 2xx (or cut), in order."""
         self.seen: list[web.BaseRequest] = []
@@ -101,6 +103,8 @@ class Backend:
         self.most_under_way = max(self.under_way, self.most_under_way)
         try:
             what = self.script.pop(0) if self.script else 204
+            if len(snappy.decompress(body)) > self.largest:
+                what = (413, {}, "too large")
             if what == "stall":
                 await self.release.wait()
                 what = 204

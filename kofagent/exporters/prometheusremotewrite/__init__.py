@@ -3,9 +3,10 @@
 Promises: the samples of a series arrive in the order they came, since one request is under way at a time; labels are sorted,
 unique and never empty; a batch is delivered when the backend answered 2xx to all its requests. 5xx, 429 and broken
 connections are tried again with backoff, not before a Retry-After; any other 4xx is final: these samples are dropped and
-counted with the reason `http <status>`, and what the backend said is logged once. Scraped samples keep their names and
-labels; OTLP metrics are translated by the OpenTelemetry specification for Prometheus. Points that remote write cannot carry
-(delta temporality, ...) are counted as dropped with their reason.
+counted with the reason `http <status>`, and what the backend said is logged once. Only a request that is too large for the
+backend (413) is sent again in halves, and later ones are made as small; a series too large by itself is dropped. Scraped samples
+keep their names and labels; OTLP metrics are translated by the OpenTelemetry specification for Prometheus. Points that remote
+write cannot carry (delta temporality, ...) are counted as dropped with their reason.
 """
 
 from __future__ import annotations
@@ -34,8 +35,11 @@ from kofagent.wire import remote_write
 
 HEADERS = {"Content-Encoding": "snappy", "Content-Type": "application/x-protobuf", "User-Agent": USER_AGENT,
            "X-Prometheus-Remote-Write-Version": "0.1.0"}
+SMALL = 16 << 10
+"""A request of fewer bytes (not compressed) is not halved: no backend takes less, a 413 means something else then."""
 MERGE_ITEMS = 20_000
 """Batches that wait are merged up to this many items: many small ones would cost a round trip each."""
+_TOO_LARGE = "http 413"
 
 
 class _Request:
@@ -55,6 +59,15 @@ class _Request:
             self._fields = ()
         return self._body
 
+    def halved(self) -> tuple[int, list[_Request]] | None:
+        """Bytes of the request that was `encoded`, and two of half its size in its place; None when it is not to be halved."""
+        body = snappy.uncompress(self.encoded())
+        runs = remote_write.halves(body) if len(body) >= SMALL else None
+        if runs is None:
+            return None
+        first = self.items * len(runs[0]) // (len(runs[0]) + len(runs[1]))
+        return len(body), [_Request(runs[0], first), _Request(runs[1], self.items - first)]
+
 
 class _Work:
     """A batch and what of it is not delivered yet: the request under way, those that are still to be made."""
@@ -62,6 +75,7 @@ class _Work:
     def __init__(self, batch: AnyBatch, requests: Iterator[_Request], dropped: dict[str, int]) -> None:
         self.batch = batch
         self._requests = requests
+        self._halves: list[_Request] = []
         self.current = next(requests, None)
         self.dropped = dropped
         self.delivered = 0
@@ -70,7 +84,16 @@ class _Work:
     def advance(self) -> None:
         """On to the next request."""
         self.current = None  # its bytes are given back before the next ones are made
-        self.current = next(self._requests, None)
+        self.current = self._halves.pop() if self._halves else next(self._requests, None)
+
+    def halve(self) -> int:
+        """The request under way becomes two, the first of which is the next; its size in bytes, 0 when it is not to be halved."""
+        halved = self.current.halved() if self.current is not None else None
+        if halved is None:
+            return 0
+        size, (self.current, second) = halved
+        self._halves.append(second)
+        return size
 
 
 class PrometheusRemoteWrite(Exporter):
@@ -107,7 +130,7 @@ class PrometheusRemoteWrite(Exporter):
             else QueueBlock(num_consumers=1, queue_size=1, block_on_overflow=True))
         self._work: _Work | None = None
         self._families_sent: dict[str, float] = {}
-        self._logged_statuses: set[int] = set()
+        self._logged_reasons: set[str] = set()
 
     async def start(self) -> None:
         """Connects lazily: only certificates and the authenticator must be there."""
@@ -155,6 +178,12 @@ class PrometheusRemoteWrite(Exporter):
             except Refused as refusal:
                 if not refusal.permanent:
                     raise
+                if refusal.reason == _TOO_LARGE and (size := work.halve()):
+                    self._smaller(size // 2)
+                    continue
+                if refusal.reason not in self._logged_reasons:
+                    self._logged_reasons.add(refusal.reason)
+                    self.context.log.error("the backend will not take these samples (%s): %s", refusal.reason, refusal.detail)
                 work.refusal = refusal
                 work.dropped[refusal.reason] = work.dropped.get(refusal.reason, 0) + request.items
             else:
@@ -166,6 +195,13 @@ class PrometheusRemoteWrite(Exporter):
         for reason, items in work.dropped.items():
             self.context.ledger.dropped(self.context.id, batch.signal, reason, items)
         return work.delivered
+
+    def _smaller(self, limit: int) -> None:
+        """From now on requests have at most so many bytes."""
+        if limit < self._limit:
+            self._limit = limit
+            self.context.log.warning("the backend takes no request of %d bytes (413); they are halved and now made of at most %d; "
+                                     "set max_batch_size_bytes to what it takes", 2 * limit, limit)
 
     async def _post(self, body: bytes, batch: AnyBatch) -> None:
         headers = HEADERS
@@ -181,9 +217,6 @@ class PrometheusRemoteWrite(Exporter):
         said = answer.body[:300].decode("utf-8", "replace").strip()
         if status == 429 or status >= 500:
             raise Refused(f"http {status}", said, retry_after=retry_after_seconds(answer.headers))
-        if status not in self._logged_statuses:
-            self._logged_statuses.add(status)
-            self.context.log.error("the backend answered %d and will not take these samples: %s", status, said)
         raise Refused(f"http {status}", said, permanent=True)
 
     # --- encoding

@@ -168,6 +168,33 @@ async def test_a_refused_part_does_not_take_the_rest_along() -> None:
         assert it.dropped("http 400") == 100 - arrived
 
 
+async def test_a_request_too_large_for_the_backend_is_halved_and_later_ones_are_smaller(caplog: pytest.LogCaptureFixture) -> None:
+    many = [Series((("__name__", "m"), ("i", f"{i:06d}"))) for i in range(5000)]
+    async with Backend([204]) as backend, Running(backend.url) as it:
+        backend.largest = 40_000
+        for turn in range(2):
+            await it.exporter.consume(MetricBatch([Samples(many, [float(i) for i in range(5000)], T0 + turn)]))
+            if turn == 0:
+                tries, taken = len(backend.seen), len(backend.requests)
+                backend.script = ["reset", 503]  # a half is tried again like a whole
+        assert it.sent == 10_000
+        assert it.host.ledger.sum("kofagent_dropped_items_total") == 0
+        assert len(backend.seen) - tries == len(backend.requests) - taken + 2, "no 413 any more"
+    assert list(backend.samples().values()) == [[(float(i), T0), (float(i), T0 + 1)] for i in range(5000)]
+    assert "max_batch_size_bytes" in caplog.text
+
+
+async def test_a_series_too_large_by_itself_is_dropped_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+    many = [Series((("__name__", "m"), ("i", str(i)), *([("long", "x" * 60_000)] if i == 70 else []))) for i in range(100)]
+    async with Backend() as backend, Running(backend.url) as it:
+        backend.largest = 40_000
+        await it.exporter.consume(MetricBatch([Samples(many, [1.0] * 100, T0)]))
+        assert it.sent == 99
+        assert it.dropped("http 413") == 1
+    assert [labels["i"] for r in backend.requests for labels, _ in series(r)] == [str(i) for i in range(100) if i != 70]
+    assert "too large" in caplog.text
+
+
 async def test_a_stalled_backend_is_a_timeout_and_tried_again() -> None:
     async with Backend(["stall"]) as backend, Running(backend.url, {"timeout": "100ms"}) as it:
         await it.exporter.consume(columns(1, T0))
