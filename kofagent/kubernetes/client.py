@@ -76,6 +76,8 @@ class ApiClient:
         self._under_way = asyncio.Semaphore(UNDER_WAY)
         self.informers: dict[Any, Any] = {}
         """Running informers by what they read; owned by `informer.py`."""
+        self.unreachable: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
+        """Who cannot reach the server now, and why; owned by `watch.py`, which says it once for all."""
 
     async def start(self) -> None:
         """Opens the pool of connections. Does not talk to the server."""

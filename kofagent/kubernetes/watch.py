@@ -97,7 +97,7 @@ async def follow(client: ApiClient, query: Query, *, version: str = "", report: 
     """
     timing = timing or Timing()
     backoff = Backoff(timing.first_wait, timing.longest_wait)
-    health = _Health(query, report)
+    health = _Health(client, query, report)
     now = asyncio.get_running_loop().time
     last_gone = -1e9
     while True:
@@ -182,9 +182,13 @@ async def _list(client: ApiClient, query: Query, only_metadata: bool, size: int)
 
 
 class _Health:
-    """Tells of trouble once, and of its end. One broken connection is no trouble yet: watches end all the time."""
+    """Tells of trouble once, and of its end. One broken connection is no trouble yet: watches end all the time.
 
-    def __init__(self, query: Query, report: Callable[[str | None], None] | None) -> None:
+    A server that is away is logged once for all that is read from it.
+    """
+
+    def __init__(self, client: ApiClient, query: Query, report: Callable[[str | None], None] | None) -> None:
+        self._client = client
         self._query = query
         self._report = report
         self._said = ""
@@ -205,7 +209,14 @@ class _Health:
         if text == self._said:
             return
         self._said = text
-        log.error("%s: %s", self._query, text)
+        away = self._client.unreachable
+        if not isinstance(error, Unreachable):
+            away.pop(self, None)
+            log.error(f"{self._query}: {text}")  # not a template: the log's sampling takes lines of one template for repetitions
+        else:
+            if text not in away.values():
+                log.error("%s: %s (said once for all that is read from there)", self._query, text)
+            away[self] = text
         if self._report is not None:
             self._report(text)
 
@@ -214,6 +225,9 @@ class _Health:
         self._worked = True
         if self._said:
             self._said = ""
-            log.info("%s: the API server answers again", self._query)
+            if self._client.unreachable.pop(self, None) is None:
+                log.info("%s: the API server gives it again", self._query)
+            elif not self._client.unreachable:
+                log.info("the API server answers again")
             if self._report is not None:
                 self._report(None)

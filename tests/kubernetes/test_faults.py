@@ -17,7 +17,8 @@ from aiohttp import web
 from kofagent.kubernetes import client as client_module
 from kofagent.kubernetes.client import ApiClient
 from kofagent.kubernetes.errors import TooLarge, Unreachable
-from kofagent.kubernetes.resources import CONFIGMAPS, PODS
+from kofagent.kubernetes.informer import subscribe
+from kofagent.kubernetes.resources import CONFIGMAPS, NAMESPACES, NODES, PODS
 from kofagent.kubernetes.watch import Event, Query, Timing, follow
 from tests.support.components import eventually
 from tests.support.fake_kube import FakeKube, TokenAccess, pod
@@ -273,3 +274,25 @@ async def test_a_large_body_costs_its_limit_and_no_more(kube: FakeKube, client: 
         await client.list_page(CONFIGMAPS)
     with pytest.raises(TooLarge):
         await _drain(client, "1")
+
+
+async def test_a_server_that_is_away_is_said_once_for_all(kube: FakeKube, client: ApiClient, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "kofagent.kubernetes")
+    told: dict[str, list[str | None]] = {}
+    resources = (PODS, NODES, CONFIGMAPS)
+    subs = [subscribe(client, r, timing=FAST, report=told.setdefault(r.plural, []).append) for r in resources]
+    for sub in subs:
+        await sub.synced.wait()
+    gone = subscribe(client, NAMESPACES, timing=FAST)
+    await gone.synced.wait()
+    for _ in range(2):
+        caplog.clear()
+        await kube.stop()
+        await eventually(lambda: all(len(texts) % 2 for texts in told.values()))
+        await gone.stop()  # who leaves in the meantime is not waited for
+        await kube.start()
+        await eventually(lambda: all(texts and texts[-1] is None for texts in told.values()))
+        errors = [r.message for r in caplog.records if r.levelname == "ERROR"]
+        reasons = [e.split(": ", 1)[1] for e in errors]
+        assert len(reasons) == len(set(reasons)) and all("said once for all" in r for r in reasons), errors
+        assert [r.message for r in caplog.records if r.levelname == "INFO"] == ["the API server answers again"]
