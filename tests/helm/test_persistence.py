@@ -46,7 +46,7 @@ def test_what_a_user_set_stays(tmp_path: Path) -> None:
             "k8sobjects/since": {"objects": [{"name": "jobs", "mode": "watch", "resource_version": "7"}]}}
     config = cluster_config(tmp_path, more, service={"pipelines": {"logs": {"receivers": ["k8s_events/apps"]}}})
     assert {id: r.get("storage") for id, r in config.effective["receivers"].items() if id.startswith("k8s") and id != "k8s_cluster"} == {
-        "k8s_events/apps": OURS, "k8s_objects": OURS, "k8sobjects/since": None}
+        "k8s_events/apps": OURS, "k8s_objects": OURS, "k8sobjects/since": OURS}
 
 
 def test_nothing_to_keep_needs_no_storage(tmp_path: Path) -> None:

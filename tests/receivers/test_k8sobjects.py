@@ -187,10 +187,29 @@ async def test_a_given_resource_version(kube: FakeKube) -> None:
         await running.has("ADDED two", "ADDED three")
 
 
-async def test_a_restart_with_storage(kube: FakeKube, tmp_path: Path) -> None:
+@pytest.fixture
+async def stored(tmp_path: Path) -> AsyncIterator[FakeHost]:
+    """A host with `file_storage`."""
     storage = make(FileStorage, {"directory": str(tmp_path / "state"), "create_directory": True}, kind="extension", id="file_storage")
     await storage.start()
-    host = FakeHost({"file_storage": storage})
+    yield FakeHost({"file_storage": storage})
+    await storage.stop()
+
+
+@pytest.mark.parametrize("kept", [True, False])
+async def test_what_was_kept_goes_before_a_given_resource_version(kube: FakeKube, stored: FakeHost, kept: bool) -> None:
+    for name in ("one", "two"):
+        kube.put(CONFIGMAPS, note(name))
+    watch = {"name": "configmaps", "mode": "watch", "resource_version": "101", "persist_resource_version": kept}
+    async with Running(watch, storage="file_storage", host=stored) as running:
+        await running.has("ADDED two")
+    kube.put(CONFIGMAPS, note("three"))
+    async with Running(watch, storage="file_storage", host=stored) as running:
+        await running.has(*(["ADDED three"] if kept else ["ADDED two", "ADDED three"]))
+
+
+async def test_a_restart_with_storage(kube: FakeKube, stored: FakeHost) -> None:
+    host = stored
     watch = {"name": "configmaps", "mode": "watch"}
     kube.put(CONFIGMAPS, note("before"))
     async with Running(watch, storage="file_storage", include_initial_state=True, host=host) as running:
@@ -206,7 +225,6 @@ async def test_a_restart_with_storage(kube: FakeKube, tmp_path: Path) -> None:
     async with Running(watch, storage="file_storage", include_initial_state=True, host=host) as running:
         await eventually(lambda: len(running.seen()) == 1)
         assert running.seen()[0].endswith("three")
-    await storage.stop()
 
 
 async def test_unknown_objects(kube: FakeKube) -> None:
@@ -267,7 +285,6 @@ async def test_objects_nested_without_end_are_counted(kube: FakeKube) -> None:
 
 @pytest.mark.parametrize("options, message", [
     ({"objects": [{"name": "pods", "exclude_watch_type": ["DELETED"]}]}, "exclude_watch_type can only be used with mode: watch"),
-    ({"objects": [{"name": "pods", "mode": "watch", "resource_version": "1"}], "storage": "s"}, "resource_version cannot be given"),
     ({"objects": [{"name": "pods"}], "include_initial_state": True}, "include_initial_state can only be used"),
     ({"objects": [{"name": "pods", "namespaces": ["a"], "exclude_namespaces": ["b"]}]}, "cannot both be given"),
     ({"objects": [{"name": "pods", "exclude_namespaces": [{"regexp": "("}]}]}, "not a regular expression"),

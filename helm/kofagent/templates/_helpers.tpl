@@ -129,8 +129,7 @@ Everything the templates of a role must know, as JSON: (dict "root" . "role" "no
   {{- $options := index $receivers $id | default dict -}}
   {{- $off := and (has $id (index $defaults "receivers")) (hasKey $receivers $id) (kindIs "invalid" (index $receivers $id)) -}}
   {{- if and (has (regexReplaceAll "/.*$" $id "") (list "filelog" "file_log" "k8s_events" "k8sobjects" "k8s_objects")) (not $off) -}}
-    {{- /* resource_version says where to begin: it excludes storage */ -}}
-    {{- if not (or (hasKey $options "storage") (contains "\"resource_version\":" (toJson $options))) -}}
+    {{- if not (hasKey $options "storage") -}}
       {{- $places = append $places $id -}}
     {{- end -}}
   {{- end -}}

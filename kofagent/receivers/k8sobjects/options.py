@@ -43,7 +43,8 @@ class ObjectsBlock(ComponentConfig):
     field_selector: str = Field("", description="Only objects with these field values.")
     interval: Duration = Field(0.0, ge=0, description="Time between two pulls; 0: the receiver's interval.")
     initial_delay: Duration = Field(0.0, ge=0, description="Time before the first pull.")
-    resource_version: str = Field("", description="Where a watch begins; empty: at the present.")
+    resource_version: str = Field("", description="Where the first watch begins; empty: at the present. What storage kept goes first.")
+    persist_resource_version: bool = Field(True, description="Keep this object's resource version, where storage is given.")
     namespaces: list[str] = Field([], description="Only these namespaces; empty: all.")
     exclude_namespaces: list[NamespaceFilter] = Field([], description="Not these namespaces.")
     exclude_watch_type: list[Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR"]] = Field(
@@ -73,8 +74,6 @@ class Config(ApiOptions):
     @model_validator(mode="after")
     def _check(self) -> Config:
         for i, block in enumerate(self.objects):
-            if self.storage is not None and block.resource_version:
-                raise ValueError(f"objects.{i}: resource_version cannot be given together with storage, which keeps it")
             if self.include_initial_state and block.mode == "pull":
                 raise ValueError(f"objects.{i}: include_initial_state can only be used with mode: watch")
             if block.initial_delay and block.initial_delay >= self.interval_of(block):

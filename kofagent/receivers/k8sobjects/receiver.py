@@ -143,10 +143,11 @@ class K8sObjects(Receiver):
             return self._safely(lambda: watched(kind, obj, query.resource.plural, time.time_ns()))
 
         async def load() -> bytes | None:
-            return await store.get(key)
+            return await store.get(key) if block.persist_resource_version else None
 
         async def save(value: bytes) -> None:
-            await store.set(key, value)
+            if block.persist_resource_version:
+                await store.set(key, value)
 
         def newer(obj: Object, since: float) -> bool:
             return (unix_seconds((obj.get("metadata") or {}).get("creationTimestamp")) or 0.0) >= int(since)
