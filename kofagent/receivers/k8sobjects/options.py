@@ -43,7 +43,7 @@ class ObjectsBlock(ComponentConfig):
     field_selector: str = Field("", description="Only objects with these field values.")
     interval: Duration = Field(0.0, ge=0, description="Time between two pulls; 0: the receiver's interval.")
     initial_delay: Duration = Field(0.0, ge=0, description="Time before the first pull.")
-    resource_version: str = Field("", description="Where the first watch begins; empty: at the present. What storage kept goes first.")
+    resource_version: str = Field("", description="Where the first watch begins; empty: the present. What storage kept goes first.")
     persist_resource_version: bool = Field(True, description="Keep this object's resource version, where storage is given.")
     namespaces: list[str] = Field([], description="Only these namespaces; empty: all.")
     exclude_namespaces: list[NamespaceFilter] = Field([], description="Not these namespaces.")
