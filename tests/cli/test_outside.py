@@ -139,6 +139,14 @@ async def test_a_server_that_has_just_started_may_refuse_for_a_moment(kube: Fake
     assert await look(write(tmp_path / "k", {"server": kube.url}, {"token": kube.token}), "", print) == AWAY
     assert len(asked) == 2
 
+    async def not_told(request: web.Request) -> web.Response:
+        return web.json_response({}, status=403)
+
+    kube.routes["/version"] = not_told  # the version is not for everybody; who may list nodes is well known to the server
+    said: list[str] = []
+    assert await look(write(tmp_path / "k", {"server": kube.url}, {"token": kube.token}), "", said.append) == AWAY
+    assert said == []
+
 
 async def test_the_context_and_kubectls_own_search(kube: FakeKube, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "one", {"server": kube.url}, {"token": kube.token})
