@@ -11,7 +11,6 @@ import email.utils
 import functools
 import ssl
 import time
-import urllib.request
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,7 @@ from kofagent import __version__
 from kofagent.config.blocks import HttpClientBlock
 from kofagent.net import tls
 from kofagent.net.compression import compress as compress_body
+from kofagent.net.proxy import environment_proxy
 from kofagent.pipeline.component import Context
 from kofagent.telemetry.batch import Metadata
 from kofagent.telemetry.refused import Refused
@@ -116,7 +116,7 @@ class HttpClient:
             extra: dict[str, Any] = {"server_hostname": override} if override and url.scheme == "https" else {}
             async with self._session.request(
                     method, url, data=body or None, headers=headers, allow_redirects=False,
-                    proxy=self._settings.proxy_url or environment_proxy(url.scheme, url.host or ""), **extra) as response:
+                    proxy=self._settings.proxy_url or _proxy_of(str(url.origin())), **extra) as response:
                 location = response.headers.get("Location")
                 follow = response.status in (307, 308) or (
                     response.status in (301, 302, 303) and method in ("GET", "HEAD"))
@@ -133,14 +133,15 @@ class HttpClient:
 
 
 @functools.lru_cache(maxsize=1000)
-def environment_proxy(scheme: str, host: str) -> str | None:
-    """The proxy that HTTP_PROXY, HTTPS_PROXY and NO_PROXY name for a host, as they were when it was first asked for.
+def _proxy_of(origin: str) -> str | None:
+    """The proxy that the environment named when a server was first asked. Refused for one that cannot be used.
 
     aiohttp's `trust_env` is not used: it asks a thread for each request, and sends logins out of ~/.netrc.
     """
-    if urllib.request.proxy_bypass(host):
-        return None
-    return urllib.request.getproxies().get(scheme)
+    try:
+        return environment_proxy(origin)
+    except ValueError as error:
+        raise Refused("connection", str(error)) from None
 
 
 async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:

@@ -18,7 +18,6 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from isal import isal_zlib
@@ -26,6 +25,7 @@ from yarl import URL
 
 from kofagent.kubernetes.client import ApiClient
 from kofagent.kubernetes.errors import ApiError, TooLarge
+from kofagent.net.proxy import environment_proxy
 from kofagent.prometheus.client_config import HttpClientOptions, OAuth2, ProxyOptions, TlsConfig
 
 MAX_REDIRECTS = 10
@@ -315,8 +315,7 @@ def proxy_for(options: ProxyOptions, target: URL) -> str | None:
     """URL of the proxy to use for a target, None for a direct connection."""
     host = target.host or ""
     if options.proxy_from_environment:
-        proxy = getproxies().get(target.scheme)
-        return None if not proxy or proxy_bypass(host) else proxy
+        return environment_proxy(str(target))
     if not options.proxy_url or _direct(options.no_proxy, host, target.port):
         return None
     return options.proxy_url

@@ -291,6 +291,18 @@ async def test_tls(tmp_path: Path) -> None:
             assert await down(receiver, sink)
 
 
+async def test_the_environments_proxy_is_used_when_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, direct = Page(), Page()
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    async with serve(seen) as proxy, serve(direct) as address:
+        monkeypatch.setenv("HTTP_PROXY", f"http://{proxy}")
+        for target in ("target.test:80", address):
+            async with running(static(target) | {"proxy_from_environment": True}) as (_, sink):
+                await sink.wait_for(lambda s: 1.0 in values(s, "up"))
+        assert seen.requests and direct.requests
+
+
 async def test_a_proxy_is_used_except_where_it_must_not() -> None:
     seen = Page()
     async with serve(seen) as proxy:
