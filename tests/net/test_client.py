@@ -47,6 +47,29 @@ async def client(options: dict[str, Any] | None = None, host: FakeHost | None = 
     return it
 
 
+async def test_the_environments_proxy(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def handler(request: web.Request) -> web.Response:
+        return web.Response(text=f"{request.headers['Host']}{request.raw_path}")
+
+    url = await serve(handler)
+    for name in ("http_proxy", "NO_PROXY", "no_proxy", "REQUEST_METHOD"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    it = await client()
+    assert (await it.request("GET", url + "/x")).body.endswith(b"/x")  # as Go: what is on this machine is asked directly
+    with pytest.raises(Refused, match="cannot connect"):
+        await it.request("GET", "http://far-one.test/x")
+    monkeypatch.setenv("HTTP_PROXY", url)
+    assert (await it.request("GET", "http://far-two.test/x")).body.startswith(b"far-two.test")
+    monkeypatch.setenv("NO_PROXY", ".test")
+    with pytest.raises(Refused, match="cannot connect to far-three"):
+        await it.request("GET", "http://far-three.test/x")
+    monkeypatch.setenv("HTTP_PROXY", "socks5://127.0.0.1:1")
+    with pytest.raises(Refused, match="HTTP_PROXY is not the URL of an http or https proxy"):
+        await it.request("GET", "http://far-four.example/x")
+    await it.stop()
+
+
 async def test_headers_compression_and_a_bounded_answer(serve: Serve) -> None:
     seen: list[tuple[dict[str, str], bytes]] = []
 
