@@ -242,8 +242,8 @@ class ScrapeLoop:
         """The target is gone: ends its series, but only after the time in which it would have been back under the same name.
 
         Waits for two scrapes that do not happen and a tenth, as Prometheus does, then marks what `superseded` does not know.
-        The markers' time is a hundredth of an interval before the first of them: an agent of another node that goes on with the same
-        labels scrapes at that very moment, and its sample must be the later one even where the clocks differ a little.
+        The markers' time is a hundredth of an interval before the first of them: an agent of another node that goes on with the
+        same labels scrapes at that very moment, and its sample must be the later one even where the clocks differ a little.
         """
         if not self._done:
             return

@@ -264,6 +264,32 @@ async def test_a_monitor_with_a_mistake_does_not_stop_the_others(kube: FakeKube,
         assert "podMonitor/shop/worst/0 is left out: its spec is not as its CRD says" in caplog.text
 
 
+async def test_fields_without_effect_are_named_once(kube: FakeKube, caplog: pytest.LogCaptureFixture) -> None:
+    async with Pages() as pages, agent() as (receiver, _):
+        web_pod(kube, pages.port)
+        endpoint = {"port": "http", "portNumber": 1, "shiny": 1, "tlsConfig": {"curves": "x", "insecureSkipVerify": True}}
+        for extra in ("1", "2"):
+            put(kube, monitor(PODMONITORS, "new", selector={}, newer={"a": 1}, scrapeClassicHistograms=True, podMetricsEndpoints=[
+                {**endpoint, "path": f"/{extra}"}, {"params": {"a": [extra]}}]))
+            await eventually(lambda extra=extra: {path for path, _ in pages.asked} >= {f"/{extra}"})
+        put(kube, monitor(PODMONITORS, "more", selector={}, convertClassicHistogramsToNHCB=True, podMetricsEndpoints=[{"port": "http"}]))
+        await eventually(lambda: "podMonitor/shop/more/0" in receiver.pools)
+    warnings = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING and "podMonitor" in r.getMessage() and ": http" not in r.getMessage()]
+    assert warnings == [
+        "podMonitor/shop/new/0: without effect, not known or beside another: spec.newer, spec.podMetricsEndpoints[0].portNumber, "
+        "spec.podMetricsEndpoints[0].shiny, spec.podMetricsEndpoints[0].tlsConfig.curves",
+        "job podMonitor/shop/more/0: native histograms are not scraped; classic histograms are"]
+
+
+async def test_many_mistakes_at_once_are_all_told(kube: FakeKube, caplog: pytest.LogCaptureFixture) -> None:
+    for i in range(15):
+        put(kube, monitor(PODMONITORS, f"bad-{i}", selector={}, podMetricsEndpoints=[{"relabelings": [{"regex": "%s(", "targetLabel": "x"}]}]))
+    async with agent():
+        await eventually(lambda: caplog.text.count("is left out") == 15)
+    # The log's sampling takes records of one template for repetitions of one message.
+    assert len({record.msg for record in caplog.records if "is left out" in record.getMessage()}) == 15
+
+
 async def test_which_monitors_are_read(kube: FakeKube) -> None:
     put(kube, (NAMESPACES, {"metadata": {"name": "shop", "labels": {"team": "x"}}}), (NAMESPACES, {"metadata": {"name": "other"}}))
     for namespace in ("shop", "other", "denied"):

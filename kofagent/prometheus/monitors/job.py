@@ -123,8 +123,9 @@ def tls(spec: Spec | None, chosen: Spec, namespace: str, resolve: Resolve, setti
     if not spec:
         spec, files = default, default
     else:
-        files = {**default, **{k: v for k, v in spec.items() if k in ("caFile", "certFile", "keyFile") and v}}
-        if settings.deny_files and any(spec.get(name) for name in ("caFile", "certFile", "keyFile")):
+        own = {name: spec[name] for name in ("caFile", "certFile", "keyFile") if spec.get(name)}
+        files = {**default, **own}
+        if settings.deny_files and own:
             raise Unusable("tlsConfig names files of the agent, which monitors.deny_files forbids; use Secrets")
     out: Data = {}
     copy(spec, out, insecureSkipVerify="insecure_skip_verify", minVersion="min_version", maxVersion="max_version")
@@ -156,14 +157,14 @@ def authentication(spec: Spec, chosen: Spec, namespace: str, resolve: Resolve, s
     token = spec.get("bearerTokenSecret")
     if token and token.get("name"):
         out["bearer_token"] = secret_key(resolve, namespace, token, "bearerTokenSecret")
-    own = spec.get("authorization") or {}
-    given = {**(chosen.get("authorization") or {}), **own}
-    if given:
-        out["authorization"] = {"type": str(own.get("type") or given.get("type") or "Bearer").strip()}
-        if given.get("credentials"):
-            out["authorization"]["credentials"] = secret_key(resolve, namespace, given["credentials"], "authorization.credentials")
-        elif given.get("credentialsFile"):
-            out["authorization"]["credentials_file"] = given["credentialsFile"]
+    own, default = spec.get("authorization") or {}, chosen.get("authorization") or {}
+    if own or default:
+        out["authorization"] = {"type": str(own.get("type") or default.get("type") or "Bearer").strip()}
+        credentials, file = (own.get(name, default.get(name)) for name in ("credentials", "credentialsFile"))
+        if credentials:
+            out["authorization"]["credentials"] = secret_key(resolve, namespace, credentials, "authorization.credentials")
+        elif file:
+            out["authorization"]["credentials_file"] = file
     if spec.get("oauth2"):
         out["oauth2"] = oauth2(spec["oauth2"], namespace, resolve, settings)
     return out

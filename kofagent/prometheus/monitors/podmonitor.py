@@ -48,8 +48,9 @@ def _rules(endpoint: Spec, spec: Spec, chosen: Spec, job: str, select: bool) -> 
         rules.append(RUNNING)
     if select:
         rules += selector_rules(spec.get("selector") or {}, "pod")
-    port, number, target_port = endpoint.get("port") or "", endpoint.get("portNumber"), endpoint.get("targetPort")
-    wanted = port or number or target_port
+    port = endpoint.get("port") or ""
+    target_port = None if port else endpoint.get("targetPort")
+    wanted = port or endpoint.get("portNumber") or target_port
     if wanted:
         kind = "number" if isinstance(wanted, int) else "name"
         rules.append({"action": "keep", "source_labels": [f"{META}pod_container_port_{kind}"], "regex": str(wanted)})

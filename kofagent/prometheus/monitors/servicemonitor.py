@@ -77,7 +77,8 @@ def _rules(endpoint: Spec, spec: Spec, chosen: Spec, prefix: str, select: bool) 
     rules = first_rules()
     if select:
         rules += selector_rules(spec.get("selector") or {}, "service")
-    port, target_port = endpoint.get("port") or "", endpoint.get("targetPort")
+    port = endpoint.get("port") or ""
+    target_port = None if port else endpoint.get("targetPort")
     if port:
         rules.append({"action": "keep", "source_labels": [f"{META}{prefix}_port_name"], "regex": port})
     elif target_port:

@@ -1,7 +1,8 @@
 """Follows the monitors of a cluster and tells which scrape jobs they come to, all of them each time something changed.
 
-A monitor, or an endpoint of one, that cannot be used is told once by name and left out; the others go on. Kinds whose CRD is
-not installed are looked for again every minute.
+A monitor, or an endpoint of one, that cannot be used is told once by name and left out; the others go on. A field that is not
+known here (of a newer CRD) or has no effect beside another is told once too. Kinds whose CRD is not installed are looked for again
+every minute.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from kofagent.prometheus.monitors.probe import probe_job
 from kofagent.prometheus.monitors.scrapeconfig import scrape_config_job
 from kofagent.prometheus.monitors.secrets import Pending, Secrets, Unreadable
 from kofagent.prometheus.monitors.servicemonitor import service_monitor_jobs
+from kofagent.prometheus.monitors.unread import Seen
 
 CRD_S = 60.0
 RESOURCES: dict[Kind, Resource] = {"ServiceMonitor": SERVICEMONITORS, "PodMonitor": PODMONITORS, "Probe": PROBES,
@@ -36,7 +38,7 @@ RESOURCES: dict[Kind, Resource] = {"ServiceMonitor": SERVICEMONITORS, "PodMonito
 _NEVER: dict[Strategy, Kind] = {"per-node": "Probe", "without-node": "PodMonitor"}
 """Kinds whose targets are all another agent's: they are not read, and the rights for them and their Secrets are not needed."""
 _FIELDS = ("spec", "metadata.labels")
-Translate = Callable[[Resolve, Settings], Job]
+Translate = Callable[[Object, Resolve, Settings], Job]
 
 
 class Wanted:
@@ -73,6 +75,7 @@ class Monitors:
         self._wake = asyncio.Event()
         self._complaints: dict[str, str] = {}
         self._known: dict[str, Wanted] = {}
+        self._unread: set[tuple[str, str]] = set()
 
     async def run(self) -> None:
         """Until it is cancelled. Raises StartError when there is no API server to ask."""
@@ -151,9 +154,12 @@ class Monitors:
         wanted: dict[str, Wanted] = {}
         complaints: dict[str, str] = {}
         told: set[str] = set()
-        for name, translate in self._each():
+        for name, monitor, translate in self._each():
             try:
-                wanted[name] = self._wanted(name, translate(secrets, self._settings))
+                job = translate(monitor, secrets, self._settings)
+                wanted[name] = self._wanted(name, job)
+                if wanted[name] is not self._known.get(name):
+                    self._tell_unread(name, monitor, translate, secrets)
             except Pending:
                 # A value is on its way; what the job was stays until then.
                 if name in self._known:
@@ -165,11 +171,21 @@ class Monitors:
                 complaints[name] = str(error) if isinstance(error, Unusable | ValueError) else "its spec is not as its CRD says"
         for name, why in complaints.items():
             if self._complaints.get(name) != why:
-                self._log.log(logging.INFO if name in told else logging.ERROR, "%s is left out: %s", name, why)
+                # The whole text, not a template: the log's sampling takes lines of one template for repetitions.
+                self._log.log(logging.INFO if name in told else logging.ERROR, f"{name} is left out: {why}")
         for name in set(self._complaints) | set(complaints):
             self._report(name, complaints.get(name))
         self._complaints, self._known = complaints, wanted
         return wanted
+
+    def _tell_unread(self, name: str, monitor: Object, translate: Translate, secrets: Resolve) -> None:
+        seen = Seen({"spec": monitor.get("spec") or {}})
+        translate({**monitor, "spec": seen["spec"]}, secrets, self._settings)
+        kind, namespace, own = name.split("/")[:3]
+        fields = [field for field in seen.unread() if (f"{kind}/{namespace}/{own}", field) not in self._unread]
+        self._unread.update((f"{kind}/{namespace}/{own}", field) for field in fields)
+        if fields:
+            self._log.warning(f"{name}: without effect, not known or beside another: {', '.join(fields)}")
 
     def _wanted(self, name: str, job: Job) -> Wanted:
         known = self._known.get(name)
@@ -184,15 +200,15 @@ class Monitors:
             raise Unusable(f"{place + ': ' if place else ''}{first['msg'].removeprefix('Value error, ')}") from None
         return Wanted(config, job)
 
-    def _each(self) -> Iterator[tuple[str, Translate]]:
-        """Every job that selected objects ask for: its name, and how it is made."""
+    def _each(self) -> Iterator[tuple[str, Object, Translate]]:
+        """Every job that selected objects ask for: its name, of what and how it is made."""
         for kind, subscription in self._objects:
             selectors = self._block.selectors(kind)
             for monitor in list(subscription.store.values()):
                 labels = metadata(monitor).get("labels") or {}
                 if not self._in_scope(identity(monitor)[0]) or not all(matches(selector, labels) for selector in selectors):
                     continue
-                yield from _jobs(kind, monitor)
+                yield from ((name, monitor, translate) for name, translate in _jobs(kind, monitor))
 
     def _in_scope(self, namespace: str) -> bool:
         if namespace in self._block.deny_namespaces:
@@ -208,11 +224,16 @@ def _jobs(kind: Kind, monitor: Object) -> Iterator[tuple[str, Translate]]:
     spec: Mapping[str, Any] = monitor.get("spec") or {}
     if kind == "ServiceMonitor":
         for i in range(len(spec.get("endpoints") or ())):
-            yield f"serviceMonitor/{namespace}/{name}/{i}", partial(service_monitor_jobs, monitor, i)
+            yield f"serviceMonitor/{namespace}/{name}/{i}", partial(_of_endpoint, service_monitor_jobs, i)
     elif kind == "PodMonitor":
         for i in range(len(spec.get("podMetricsEndpoints") or ())):
-            yield f"podMonitor/{namespace}/{name}/{i}", partial(pod_monitor_jobs, monitor, i)
+            yield f"podMonitor/{namespace}/{name}/{i}", partial(_of_endpoint, pod_monitor_jobs, i)
     elif kind == "Probe":
-        yield f"probe/{namespace}/{name}", partial(probe_job, monitor)
+        yield f"probe/{namespace}/{name}", probe_job
     else:
-        yield f"scrapeConfig/{namespace}/{name}", partial(scrape_config_job, monitor)
+        yield f"scrapeConfig/{namespace}/{name}", scrape_config_job
+
+
+def _of_endpoint(translate: Callable[[Object, int, Resolve, Settings], Job], index: int, monitor: Object, resolve: Resolve,
+                 settings: Settings) -> Job:
+    return translate(monitor, index, resolve, settings)

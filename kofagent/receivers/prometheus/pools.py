@@ -139,6 +139,7 @@ class Pools:
                         self.report(f"job {name}", "a monitor has the name of a configured job and is left out")
                     continue
                 self._running[name] = wanted
+                self._warn(wanted.config)
                 pool = self.by_name[name] = self._pool(wanted.config, probes=wanted.probes)
                 await pool.start(self._discoveries(wanted.config, wanted.select))
 
