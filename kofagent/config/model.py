@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, field_validator, model_validator
 
+from kofagent.config.address import split_endpoint
 from kofagent.config.base import ComponentConfig, Duration, Secret
 from kofagent.config.errors import ConfigError, Path
 from kofagent.config.merge import Deleted
@@ -116,6 +118,13 @@ class OtlpReader(ComponentConfig):
                                    validation_alias=AliasChoices("client_key", "client_key_file"))
     tls: dict[str, Any] | None = Field(None, description="TLS options in the newest spelling.")
 
+    @model_validator(mode="after")
+    def _has_a_host(self) -> OtlpReader:
+        url = urlsplit(self.endpoint)
+        if self.endpoint and self.protocol == "http/protobuf" and not (url.scheme in ("http", "https") and url.hostname):
+            raise ValueError("endpoint is not a URL with scheme and host; write for example http://localhost:4318")
+        return self
+
 
 class PeriodicExporter(ComponentConfig):
     """`periodic.exporter`."""
@@ -149,6 +158,13 @@ class TelemetryMetrics(ComponentConfig):
     address: str | None = Field(None, description="Old way to say where the Prometheus page listens, host:port.")
     readers: list[MetricReader] | None = Field(None, description="Ways out; absent: a Prometheus page on localhost:8888.")
     views: list[Any] | None = Field(None, description="Accepted for compatibility.")
+
+    @field_validator("address")
+    @classmethod
+    def _is_an_address(cls, address: str | None) -> str | None:
+        if address:
+            split_endpoint(address)
+        return address
 
 
 class TelemetryTraces(ComponentConfig):

@@ -13,9 +13,9 @@ import grpc
 import grpc.aio
 
 from kofagent import __version__
+from kofagent.config.address import split_endpoint
 from kofagent.config.blocks import GrpcClientBlock
 from kofagent.net import tls
-from kofagent.net.address import split_endpoint
 from kofagent.net.grpc_server import pem
 from kofagent.pipeline.component import ClientAuth, Context, StartError
 from kofagent.telemetry.batch import Metadata

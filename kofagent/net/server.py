@@ -20,9 +20,9 @@ from typing import Any
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
+from kofagent.config.address import join_endpoint, split_endpoint
 from kofagent.config.blocks import CorsBlock, HttpServerBlock, TlsServerBlock
 from kofagent.net import tls
-from kofagent.net.address import join_endpoint, split_endpoint
 from kofagent.net.compression import ENCODINGS, TooLarge, UnknownEncoding, decompress
 from kofagent.pipeline.component import Context, ServerAuth, StartError, Unauthorized
 from kofagent.telemetry.batch import Metadata

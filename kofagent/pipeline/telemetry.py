@@ -20,6 +20,7 @@ import aiohttp
 from aiohttp import web
 
 from kofagent import __version__
+from kofagent.config.address import join_endpoint, split_endpoint
 from kofagent.config.blocks import TlsClientBlock
 from kofagent.config.model import (
     ConstantLabels,
@@ -30,7 +31,6 @@ from kofagent.config.model import (
     TelemetryMetrics,
 )
 from kofagent.net import tls
-from kofagent.net.address import join_endpoint, split_endpoint
 from kofagent.pipeline.component import StartError
 from kofagent.pipeline.own_log import OwnLog
 from kofagent.pipeline.own_metrics import CONTENT_TYPE, ProcessCollector, otlp, page
@@ -124,10 +124,7 @@ def _readers(metrics: TelemetryMetrics) -> tuple[list[PrometheusReader], list[Pe
     if metrics.readers is None and not metrics.address:
         return [PrometheusReader(host="localhost", port=8888)], []
     if metrics.address:
-        try:
-            host, port = split_endpoint(metrics.address)
-        except ValueError as error:
-            raise StartError(f"telemetry.metrics.address: {error}") from None
+        host, port = split_endpoint(metrics.address)
         pages.append(PrometheusReader(host=host, port=port))
     readers = metrics.readers or []
     pages += [r.pull.exporter.prometheus for r in readers if r.pull and r.pull.exporter.prometheus]
@@ -175,9 +172,6 @@ class _Push:
         endpoint = options.endpoint or ("http://localhost:4318" if options.protocol == "http/protobuf" else "http://localhost:4317")
         url = urlsplit(endpoint)
         if options.protocol == "http/protobuf":
-            if url.scheme not in ("http", "https") or not url.hostname:
-                raise StartError("telemetry.metrics.readers: the endpoint of periodic otlp is not a URL with scheme and host; "
-                                 "write for example http://localhost:4318")
             self._url = endpoint if url.path.strip("/") else endpoint.rstrip("/") + "/v1/metrics"
         else:
             self._url = url.netloc if url.scheme in ("http", "https") and url.netloc else endpoint

@@ -14,7 +14,7 @@ from aiohttp import web
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from kofagent.net.address import join_endpoint, split_endpoint
+from kofagent.config.address import join_endpoint, split_endpoint
 from kofagent.net.compression import CorruptBody, TooLarge, UnknownEncoding, decompress
 from kofagent.region.stores import LogStore, SampleStore, SpanStore, is_stale
 from kofagent.wire.remote_write_reader import read_write_request

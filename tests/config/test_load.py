@@ -267,6 +267,18 @@ service:
     assert config.telemetry.resource == {"service.name": "me", "host.name": None}
 
 
+@pytest.mark.parametrize(("options", "want"), [
+    ("address: 'host:port'", "c1.yaml:4: service.telemetry.metrics.address: 'host:port': 'port' is not a port number"),
+    ("address: localhost", "c1.yaml:4: service.telemetry.metrics.address: 'localhost' is not host:port; write for example localhost:4317"),
+    ("readers: [{periodic: {exporter: {otlp: {endpoint: 'h:4318'}}}}]",
+     "c1.yaml:4: service.telemetry.metrics.readers[0].periodic.exporter.otlp: endpoint is not a URL with scheme and host; "
+     "write for example http://localhost:4318")])
+def test_where_own_metrics_cannot_go(tmp_path: Path, options: str, want: str) -> None:
+    with pytest.raises(ConfigErrors) as caught:
+        load(tmp_path, GOOD, f"service:\n  telemetry:\n    metrics:\n      {options}\n")
+    assert [str(e).replace(f"{tmp_path}/", "") for e in caught.value.errors] == [want]
+
+
 def test_the_effective_configuration_holds_references_only(tmp_path: Path) -> None:
     config = load(tmp_path, GOOD.replace("http://h:1", "${env:URL}"), URL="http://user:pass@h")
     assert config.effective["exporters"]["out"]["endpoint"] == "${env:URL}"

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from kofagent.config.address import join_endpoint, split_endpoint
 from kofagent.config.blocks import HttpClientBlock
-from kofagent.net.address import join_endpoint, split_endpoint
 from kofagent.net.client import HttpClient, retry_after_seconds
 from kofagent.pipeline.component import StartError
 from kofagent.telemetry.refused import Refused

@@ -220,12 +220,6 @@ async def test_periodic_otlp_over_grpc() -> None:
     assert ExportMetricsServiceRequest.FromString(got[0]).resource_metrics
 
 
-async def test_a_push_without_a_scheme_is_refused() -> None:
-    telemetry = own({"metrics": {"readers": [{"periodic": {"exporter": {"otlp": {"endpoint": "localhost:4318"}}}}]}})
-    with pytest.raises(StartError, match="scheme"):
-        await telemetry.start()
-
-
 # --- the log
 
 

@@ -21,8 +21,8 @@ from prometheus_client.exposition import choose_encoder
 from pydantic import BaseModel, SecretStr
 
 from kofagent import __version__
+from kofagent.config.address import split_endpoint
 from kofagent.config.blocks import HttpServerBlock
-from kofagent.net.address import split_endpoint
 from kofagent.net.tls import server_context
 from kofagent.pipeline.component import Context, ServerAuth, StartError, Unauthorized
 from kofagent.prometheus.config import PrometheusConfig, format_duration
