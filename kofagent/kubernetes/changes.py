@@ -59,16 +59,18 @@ class Changes:
     """One stream of one query.
 
     `initial`: "" for nothing of what exists at the very first start, "all", or "newer" for what changed since `since`.
+    `kept`: what is saved outlives the process, so what was read and not delivered comes again.
     """
 
     def __init__(self, client: ApiClient, query: Query, handlers: Handlers, *, initial: str = "", since: float | None = None,
-                 version: str = "", timing: Timing | None = None) -> None:
+                 version: str = "", kept: bool = False, timing: Timing | None = None) -> None:
         self._client = client
         self._query = query
         self._do = handlers
         self._initial = initial
         self._since = time.time() if since is None else since
         self._given = version
+        self._kept = kept
         self._timing = timing
         self._steps: asyncio.Queue[_Step] = asyncio.Queue()
         self._bytes = 0
@@ -86,12 +88,15 @@ class Changes:
         self._tasks = [asyncio.create_task(work, name=name) for work in (self._reading(), self._delivering())]
 
     async def stop(self, seconds: float = 0.0) -> None:
-        """Reads no more; what was read may still be delivered for so long."""
+        """Reads no more; the batch under way may still be delivered for so long, and what else was read unless it comes again."""
         tasks, self._tasks = self._tasks, []
         if not tasks:
             return
         tasks[0].cancel()
         await asyncio.gather(tasks[0], return_exceptions=True)
+        while self._kept and not self._steps.empty():
+            self._steps.get_nowait()
+            self._steps.task_done()
         if seconds > 0 and not tasks[1].done():
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):

@@ -158,6 +158,27 @@ async def test_a_slow_pipeline_holds_the_stream_back(kube: FakeKube, client: Api
     await receiver.stop()
 
 
+@pytest.mark.parametrize("kept", [True, False])
+async def test_a_stop_finishes_the_batch_under_way_and_leaves_the_rest_to_the_position(
+        kube: FakeKube, client: ApiClient, monkeypatch: pytest.MonkeyPatch, kept: bool) -> None:
+    monkeypatch.setattr(module, "BATCH_RECORDS", 5)
+    receiver = Receiver(client)
+    receiver.start(kept=kept)
+    await eventually(lambda: kube.watching == 1)
+    receiver.delay = 0.2
+    for i in range(20):
+        kube.put(CONFIGMAPS, note(f"n{i}"))
+    assert receiver.changes is not None
+    await eventually(lambda: receiver.changes is not None and receiver.changes._read == str(kube.version))
+    await receiver.stop()
+    assert 0 < len(receiver.got) < 20 if kept else len(receiver.got) == 20
+    receiver.delay = 0.0
+    receiver.start()
+    await eventually(lambda: len(receiver.got) >= 20)
+    await receiver.stop()
+    assert [name for _, name, _ in receiver.got] == [f"n{i}" for i in range(20)]
+
+
 async def test_a_position_that_cannot_be_read_or_kept(kube: FakeKube, client: ApiClient) -> None:
     kube.put(CONFIGMAPS, note("one"))
     receiver = Receiver(client)

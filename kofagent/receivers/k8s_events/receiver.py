@@ -75,7 +75,8 @@ class K8sEvents(Receiver):
         # The API server keeps times of events in whole seconds.
         handlers = Handlers(self._convert, self._deliver, lambda event, since: last_seen(event) >= int(since), load, save,
                             statuses.of(namespace))
-        return Changes(client, Query(CORE_EVENTS, namespace), handlers, initial="newer", since=began, timing=self.timing)
+        return Changes(client, Query(CORE_EVENTS, namespace), handlers, initial="newer", since=began,
+                       kept=self.config.storage is not None, timing=self.timing)
 
     async def stop(self) -> None:
         streams, self._streams = self._streams, ()

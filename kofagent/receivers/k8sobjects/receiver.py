@@ -157,7 +157,8 @@ class K8sObjects(Receiver):
 
         handlers = Handlers(convert, deliver, newer, load, save, self._statuses.of(_name(block, query.namespace)))
         return Changes(self._client, query, handlers, initial="all" if self.config.include_initial_state else "",
-                       version=block.resource_version, timing=self.timing)
+                       version=block.resource_version, timing=self.timing,
+                       kept=self.config.storage is not None and block.persist_resource_version)
 
     def _safely(self, make: Callable[[], Record]) -> Record | None:
         try:
