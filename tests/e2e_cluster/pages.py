@@ -62,7 +62,7 @@ class Pages:
         self.scrapes: list[Scrape] = []
         self.agents: dict[int, str] = {}
         self.basic, self.bearer, self.oauth = ("user", "word"), "bearer-1", "oauth-token"
-        self.clients: set[str] = set()
+        self.clients: dict[str, float] = {}
         self.client = ("id", "client-word")
         self.sd: list[dict[str, Any]] = []
         self._keys = keys
@@ -121,7 +121,7 @@ class Pages:
             who = self._who[transport] = self._owner(transport.get_extra_info("peername"))
         certificate = transport.get_extra_info("peercert")
         if certificate:
-            self.clients.add(dict(pair[0] for pair in certificate["subject"])["commonName"])
+            self.clients[dict(pair[0] for pair in certificate["subject"])["commonName"]] = moment
         try:
             answer = await handler(request)
         except web.HTTPException as error:
