@@ -1,7 +1,9 @@
 """Finished labels by the bytes that identify a series: resource, scope, metric, attributes.
 
-Four levels of dictionaries, each asked with bytes as they came. What was not asked for during two generations of ROTATE_SECONDS
-(or of MAX_ENTRIES new entries) is forgotten, so series that ended cost nothing for long.
+Four levels of dictionaries, each asked with bytes as they came. What was not asked for during two generations of ROTATE_SECONDS is
+forgotten, so series that ended cost nothing for long. MANY new entries make a generation shorter, but not shorter than
+SHORTEST_SECONDS: series that are sent every minute would be forgotten in between, and worked out anew each time. MOST new entries
+end it at once.
 """
 
 from __future__ import annotations
@@ -20,7 +22,11 @@ from kofagent.telemetry.series import encode_labels, sorted_labels
 from kofagent.wire import remote_write
 
 ROTATE_SECONDS = 600.0
-MAX_ENTRIES = 50_000
+SHORTEST_SECONDS = 60.0
+MANY, MOST = 20_000, 500_000
+MAX_NAMES = 4096
+_NOTHING: dict[Any, Any] = {}
+"""What a new node has from the generation before; shared, for there are several nodes to a series. Never changed."""
 
 
 class Node:
@@ -31,10 +37,10 @@ class Node:
     def __init__(self, generation: int) -> None:
         self.generation = generation
         self.new: dict[Any, Any] = {}
-        self.old: dict[Any, Any] = {}
+        self.old = _NOTHING
 
     def turn(self, generation: int) -> None:
-        self.old = self.new if generation == self.generation + 1 else {}
+        self.old = self.new if generation == self.generation + 1 else _NOTHING
         self.new = {}
         self.generation = generation
 
@@ -88,15 +94,18 @@ class Cache:
         self._clock = clock
         self.root = Node(0)
         self._entries = 0
-        self._rotate_at = clock() + ROTATE_SECONDS
+        self._since = clock()
+        self._names: dict[Any, tuple[Any, str, str]] = {}
+        """Of a metric the key, its name, and that for Prometheus: once for all resources that have it."""
+        self._scopes: dict[bytes, tuple[bytes, dict[str, str]]] = {}
 
     def rotate(self) -> bool:
         """Begins a new generation when it is time; True when it did."""
         now = self._clock()
-        if self._entries <= MAX_ENTRIES and now <= self._rotate_at:
+        if self._entries <= MOST and now <= self._since + (ROTATE_SECONDS if self._entries <= MANY else SHORTEST_SECONDS):
             return False
         self._entries = 0
-        self._rotate_at = now + ROTATE_SECONDS
+        self._since = now
         self.root.turn(self.root.generation + 1)
         return True
 
@@ -119,7 +128,12 @@ class Cache:
     def scope(self, resource: KnownResource, encoded: bytes) -> KnownScope:
         found: KnownScope | None = resource.find(encoded)
         if found is None:
-            labels = scope_labels(encoded) if self._options.scope_info else {}
+            shared = self._scopes.get(encoded)
+            if shared is None:
+                if len(self._scopes) >= MAX_NAMES:
+                    self._scopes.clear()
+                shared = self._scopes[encoded] = encoded, scope_labels(encoded) if self._options.scope_info else {}
+            encoded, labels = shared
             found = resource.new[encoded] = KnownScope(resource.generation, resource, labels)
             self._entries += 1
         elif found.generation != resource.generation:
@@ -130,10 +144,15 @@ class Cache:
         key = (metric.name, metric.unit, kind, counter)
         found: KnownMetric | None = scope.find(key)
         if found is None:
-            original, unit = metric.name.decode("utf-8", "replace"), metric.unit.decode("utf-8", "replace")
-            options = self._options
-            name = metric_name(original, unit, suffixes=options.suffixes, counter=counter, gauge=kind == "gauge",
-                               namespace=options.namespace)
+            options, unit = self._options, metric.unit.decode("utf-8", "replace")
+            shared = self._names.get(key)
+            if shared is None:
+                if len(self._names) >= MAX_NAMES:
+                    self._names.clear()
+                original = metric.name.decode("utf-8", "replace")
+                shared = self._names[key] = key, original, metric_name(
+                    original, unit, suffixes=options.suffixes, counter=counter, gauge=kind == "gauge", namespace=options.namespace)
+            key, original, name = shared
             owner = scope.resource.names.setdefault(name, original)
             if owner != original:
                 self._warn(f"collision {name}", f"metrics {owner!r} and {original!r} of one resource are both called "

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Exemplar, MetricsData, NumberDataPoint
 
+from kofagent.exporters.prometheusremotewrite import cache
 from kofagent.exporters.prometheusremotewrite.cache import ROTATE_SECONDS
 from kofagent.exporters.prometheusremotewrite.labels import decimal, double_text, text
 from kofagent.exporters.prometheusremotewrite.names import label_name, metric_name, unit_name
@@ -459,3 +460,40 @@ def test_series_that_are_gone_are_forgotten() -> None:
         translator.translate(data.SerializeToString())
         clock[0] += ROTATE_SECONDS + 1
     assert len(translator._cache.root.new) + len(translator._cache.root.old) <= 3
+
+
+def labels_of_many(translator: Translator, names: range) -> list[bytes]:
+    """The labels of one point for each of these services, in one payload."""
+    payload = b""
+    for i in names:
+        data, metric = one_metric("m", service_name=f"s{i}", host_name="h")
+        metric.gauge.data_points.add(time_unix_nano=T0, as_int=1)
+        payload += data.SerializeToString()
+    return list(translator.translate(payload).labels)
+
+
+def test_more_series_than_a_generation_takes_are_worked_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "MANY", 20)
+    clock = [0.0]
+    translator = Translator(Options(), clock=lambda: clock[0])
+    first: dict[int, bytes] = {}
+    for _ in range(20):
+        for part in range(10):  # a round comes in parts
+            for i, labels in enumerate(labels_of_many(translator, range(part * 10, part * 10 + 10))):
+                assert first.setdefault(part * 100 + i, labels) is labels or i >= 10, "worked out again"
+        clock[0] += 30
+
+
+def test_many_series_that_come_and_go_are_forgotten_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "MANY", 20)
+    clock = [0.0]
+    translator = Translator(Options(), clock=lambda: clock[0])
+    for turn in range(50):
+        labels_of_many(translator, range(turn * 10, turn * 10 + 10))
+        clock[0] += 30
+        root = translator._cache.root
+        assert len(root.new) + len(root.old) <= 80
+    monkeypatch.setattr(cache, "MOST", 100)
+    for turn in range(50):
+        labels_of_many(translator, range(turn * 1000, turn * 1000 + 10))
+        assert len(translator._cache.root.new) + len(translator._cache.root.old) <= 80, "a flood ends a generation at once"
