@@ -192,6 +192,7 @@ class _Health:
         self._query = query
         self._report = report
         self._said = ""
+        self._away = False
         self._failures = self._refusals = 0
         self._worked = False
 
@@ -210,7 +211,8 @@ class _Health:
             return
         self._said = text
         away = self._client.unreachable
-        if not isinstance(error, Unreachable):
+        self._away = isinstance(error, Unreachable)
+        if not self._away:
             away.pop(self, None)
             log.error(f"{self._query}: {text}")  # not a template: the log's sampling takes lines of one template for repetitions
         else:
@@ -225,9 +227,10 @@ class _Health:
         self._worked = True
         if self._said:
             self._said = ""
-            if self._client.unreachable.pop(self, None) is None:
+            if not self._away:
                 log.info("%s: the API server gives it again", self._query)
-            elif not self._client.unreachable:
+            elif self in self._client.unreachable:
+                self._client.unreachable.clear()
                 log.info("the API server answers again")
             if self._report is not None:
                 self._report(None)
