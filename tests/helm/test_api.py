@@ -116,3 +116,10 @@ def test_rights(cluster: Cluster, account: str, verb: str, resource: str, allowe
     said = cluster.kubectl("auth", "can-i", verb, what, *([f"--subresource={part}"] if part else []), "--all-namespaces", f"--as=system:serviceaccount:kof:{account}",
                            check=False)
     assert said.strip().splitlines()[-1] == ("yes" if allowed else "no")
+
+
+@pytest.mark.parametrize("account", [NODE, CLUSTER])
+def test_agents_read_the_token_for_kcm_and_no_other_secret(cluster: Cluster, account: str) -> None:
+    for name, allowed in (("kof-collectors-k8s-cluster-collector-token", "yes"), ("storage-vmuser-credentials", "no")):
+        said = cluster.kubectl("auth", "can-i", "get", f"secrets/{name}", "-n", "kof", f"--as=system:serviceaccount:kof:{account}", check=False)
+        assert said.strip().splitlines()[-1] == allowed, name
