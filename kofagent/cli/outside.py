@@ -80,8 +80,9 @@ async def _answers(client: ApiClient, say: Say) -> bool:
             await client.get("/version", timeout=PATIENCE)
             return True
         except Untrusted as error:
-            raise StartError(f"{error}; the kubeconfig's certificate-authority, tls-server-name or client certificate does not fit "
-                             "this server: fetch the kubeconfig again") from None
+            hint = "renew the API server's certificate" if "expired" in str(error) else \
+                "the kubeconfig's certificate-authority, tls-server-name or client certificate does not fit this server: fetch it again"
+            raise StartError(f"{error}; {hint}") from None
         except NoCredentials as error:
             raise StartError(str(error)) from None
         except Unauthorized:

@@ -123,7 +123,13 @@ async def test_a_kubeconfig_that_cannot_work_ends_it(kube: FakeKube, tmp_path: P
     pair = Authority(tmp_path, "theirs").issue("server")
     async with FakeKube(ssl_context=server_context(TlsServerBlock(cert_file=pair.cert, key_file=pair.key))) as secure:
         cluster = {"server": secure.url, "certificate-authority": Authority(tmp_path, "another").cert}
-        with pytest.raises(StartError, match=r"TLS handshake failed: .*fetch the kubeconfig again"):
+        with pytest.raises(StartError, match=r"TLS handshake failed: .*does not fit this server: fetch it again"):
+            await look(write(tmp_path / "k", cluster, {"token": secure.token}), "", said.append)
+    authority = Authority(tmp_path, "old")
+    pair = authority.issue("old-server", hours=-0.5)
+    async with FakeKube(ssl_context=server_context(TlsServerBlock(cert_file=pair.cert, key_file=pair.key))) as secure:
+        cluster = {"server": secure.url, "certificate-authority": authority.cert}
+        with pytest.raises(StartError, match=r"TLS handshake failed: certificate has expired; renew the API server's certificate"):
             await look(write(tmp_path / "k", cluster, {"token": secure.token}), "", said.append)
     assert said == []
 
