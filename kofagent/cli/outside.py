@@ -80,8 +80,8 @@ async def _answers(client: ApiClient, say: Say) -> bool:
             await client.get("/version", timeout=PATIENCE)
             return True
         except Untrusted as error:
-            hint = "renew the API server's certificate" if "expired" in str(error) else \
-                "the kubeconfig's certificate-authority, tls-server-name or client certificate does not fit this server: fetch it again"
+            hint = ("the kubeconfig's certificate-authority, tls-server-name or client certificate does not fit this server: "
+                    "fetch it again") if "expired" not in str(error) else "renew the API server's certificate"
             raise StartError(f"{error}; {hint}") from None
         except NoCredentials as error:
             raise StartError(str(error)) from None
