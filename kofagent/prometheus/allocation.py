@@ -7,9 +7,12 @@
   addresses, probes. No loopback addresses of its own.
 - `all`: every target; for an agent that is alone.
 
+`target_limit` counts the targets of a job that this agent scrapes, since no agent knows of all of them.
+
 Nothing is handed over and nobody is asked, so an agent that stops leaves its targets alone until it is back: a node without
-an agent is not scraped, as with the per-node strategy of the target allocator. A pod never changes its node, so a target that
-moves is a new target of another agent.
+an agent is not scraped, as with the per-node strategy of the target allocator. A target that moves (an endpoint without a pod, a
+pod that is made again elsewhere with its name and address) is scraped by the other agent at the same moment of every interval, for
+that follows from its labels: it misses one scrape at most, if the moment falls between the one agent's hearing of it and the other's.
 """
 
 from __future__ import annotations

@@ -106,12 +106,13 @@ class ScrapePool:
             self._sync_timer = None
         loops, endings = list(self._loops.values()), list(self._endings)
         self._loops.clear()
-        work = [*self._discoveries, *[task for _, task in loops]]
-        for task in work:
-            task.cancel()
-        await asyncio.gather(*work, return_exceptions=True)
+        for loop, task in loops:
+            loop.leave(task)
+        discoveries = list(self._discoveries)
+        for discovery in discoveries:
+            discovery.cancel()
         try:
-            await asyncio.gather(*endings, *[loop.end(self._superseded) for loop, _ in loops if loop.scraped_once],
+            await asyncio.gather(*discoveries, *endings, *[self._finish(loop, task) for loop, task in loops],
                                  return_exceptions=True)
         finally:
             for task in endings:
@@ -158,9 +159,8 @@ class ScrapePool:
         wanted = {target.hash: target for target in targets}
         for key in [key for key in self._loops if key not in wanted]:
             loop, task = self._loops.pop(key)
-            task.cancel()
-            if loop.scraped_once:
-                self._spawn(loop.end(self._superseded), self._endings)
+            loop.leave(task)
+            self._spawn(self._finish(loop, task), self._endings)
         limit = self.job.target_limit
         error = (f"target_limit exceeded (number of targets: {len(wanted)}, limit: {limit})" if limit and len(wanted) > limit
                  else "")
@@ -174,6 +174,12 @@ class ScrapePool:
                               log=self._log, trim_suffixes=self._trim)
             loop.forced_error = error
             self._loops[key] = loop, asyncio.ensure_future(self._keep(loop))
+
+    async def _finish(self, loop: ScrapeLoop, running: asyncio.Task[None]) -> None:
+        """Waits for the last scrape of a loop that leaves, then ends its series."""
+        await asyncio.gather(running, return_exceptions=True)
+        if loop.scraped_once:
+            await loop.end(self._superseded)
 
     def _build(self) -> list[Built]:
         """Targets of all groups; a group that did not change is not relabelled again."""
@@ -191,6 +197,7 @@ class ScrapePool:
         while True:
             try:
                 await loop.run(delay)
+                return
             except Exception:
                 self._log.exception("job %s: %s: the scrape loop failed and is started again", self.name, loop.target.url)
                 delay = 0.0

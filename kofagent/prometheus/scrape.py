@@ -98,6 +98,7 @@ class ScrapeLoop:
         self._limit = job.body_size_limit or DEFAULT_BODY_LIMIT
         self._complaint = ""
         self._done = 0
+        self._busy = self._leaving = False
 
     @property
     def scraped_once(self) -> bool:
@@ -105,7 +106,7 @@ class ScrapeLoop:
         return self._done > 0
 
     async def run(self, delay: float = 0.0) -> None:
-        """Scrapes at the target's own moment of every interval, the first time after `delay` seconds at the earliest."""
+        """Scrapes at the target's own moment of every interval, until `leave`; first after `delay` seconds at the earliest."""
         loop = asyncio.get_running_loop()
         await asyncio.sleep(delay + self.target.offset(time.time() + delay))
         interval = self.target.interval
@@ -115,12 +116,24 @@ class ScrapeLoop:
             # A timer fires a little late; the time of the samples stays on the grid.
             now = time.time()
             moment = wall if 0 <= now - wall <= tolerance else now
-            await self.scrape(round(moment * 1000))
+            self._busy = True
+            try:
+                await self.scrape(round(moment * 1000))
+            finally:
+                self._busy = False
+            if self._leaving:
+                return
             missed = int((loop.time() - due) // interval)
             due, wall = due + (missed + 1) * interval, wall + (missed + 1) * interval
             if abs(time.time() - wall) > 2 * interval:
                 wall = time.time() + due - loop.time()
             await asyncio.sleep(max(due - loop.time(), 0))
+
+    def leave(self, running: asyncio.Task[None]) -> None:
+        """Ends `run`, which runs in this task: at once, or with the scrape that is under way, so that none is lost to a change."""
+        self._leaving = True
+        if not self._busy:
+            running.cancel()
 
     async def scrape(self, now_ms: int) -> None:
         """One scrape, handed to `emit` with the time `now_ms`."""

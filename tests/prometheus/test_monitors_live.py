@@ -61,6 +61,7 @@ class Pages:
     def __init__(self) -> None:
         self.asked: list[tuple[str, str]] = []
         self.authorizations: dict[str, str] = {}
+        self.gate = asyncio.Event()
         self.port = 0
 
     async def __aenter__(self) -> Pages:
@@ -78,6 +79,8 @@ class Pages:
     async def _page(self, request: web.Request) -> web.Response:
         self.asked.append((request.path, request.headers.get("X-Prometheus-Scrape-Timeout-Seconds", "")))
         self.authorizations[request.path] = request.headers.get("Authorization", "")
+        if request.path == "/gate":
+            await self.gate.wait()
         return web.Response(text="a 1\n", content_type="text/plain")
 
 
@@ -152,6 +155,38 @@ async def test_a_change_that_keeps_the_labels_ends_nothing(kube: FakeKube) -> No
         seen = len(up(sink))
         await sink.wait_for(lambda s: len(up(s)) > seen + 6)
         assert not any(stale(v) for _, v, _ in samples(sink))
+
+
+@pytest.mark.parametrize("change", ["monitor", "target"])
+async def test_a_scrape_under_way_is_not_lost_to_a_change(kube: FakeKube, change: str) -> None:
+    async with Pages() as pages, agent() as (receiver, sink):
+        web_pod(kube, pages.port)
+        endpoint = {"port": "http", "path": "/gate", "interval": "3s", "scrapeTimeout": "3s"}
+        put(kube, monitor(PODMONITORS, "p", selector={}, podMetricsEndpoints=[endpoint]))
+        await eventually(lambda: pages.asked)
+        [before] = receiver.pools.values()
+        if change == "monitor":
+            put(kube, monitor(PODMONITORS, "p", selector={}, podMetricsEndpoints=[{**endpoint, "metricRelabelings": [{"action": "labeldrop", "regex": "x"}]}]))
+            await eventually(lambda: before not in receiver.pools.values() and receiver.pools)
+        else:
+            kube.delete(PODS, "web-1", "shop")
+            await eventually(lambda: not before.targets)
+        pages.gate.set()
+        await sink.wait_for(up)
+        assert len(pages.asked) == 1
+
+
+async def test_markers_are_older_than_what_another_agent_writes_at_that_moment(kube: FakeKube) -> None:
+    async with Pages() as pages, agent() as (receiver, sink):
+        web_pod(kube, pages.port)
+        put(kube, monitor(PODMONITORS, "p", selector={}, podMetricsEndpoints=[{"port": "http", "interval": "1s"}]))
+        await sink.wait_for(up)
+        [target] = receiver.pools["podMonitor/shop/p/0"].targets
+        kube.delete(PODS, "web-1", "shop")
+        await sink.wait_for(lambda s: any(stale(v) for _, v, _ in samples(s)))
+        [marker] = {moment for _, value, moment in samples(sink) if stale(value)}
+        # An agent of another node scrapes a target with the same labels at the same moment of the interval.
+        assert (marker - target.hash / 2**64 * 1000) % 1000 == pytest.approx(990, abs=2)
 
 
 async def test_probes_and_scrape_configs(kube: FakeKube) -> None:
