@@ -11,8 +11,9 @@
 
 Nothing is handed over and nobody is asked, so an agent that stops leaves its targets alone until it is back: a node without
 an agent is not scraped, as with the per-node strategy of the target allocator. A target that moves (an endpoint without a pod, a
-pod that is made again elsewhere with its name and address) is scraped by the other agent at the same moment of every interval, for
-that follows from its labels: it misses one scrape at most, if the moment falls between the one agent's hearing of it and the other's.
+pod that is made again elsewhere with its name and address) is scraped by the other agent at the same moment of every interval,
+for that follows from its labels: at most one scrape is missed or made twice, when the moment falls between the one agent's
+hearing of the change and the other's.
 """
 
 from __future__ import annotations

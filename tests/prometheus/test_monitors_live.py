@@ -295,7 +295,7 @@ async def test_a_monitor_with_a_mistake_does_not_stop_the_others(kube: FakeKube,
         await eventually(lambda: list(receiver.pools) == ["podMonitor/shop/good/0"])
         await eventually(lambda: "podMonitor/shop/bad/0 is left out" in caplog.text)
         assert "is greater than scrape_interval" in caplog.text
-        assert "podMonitor/shop/worse/0 is left out: relabel_configs" in caplog.text
+        assert 'podMonitor/shop/worse/0 is left out: relabel_configs, rule {"target_label": "x", "regex": "("}: ' in caplog.text
         assert "podMonitor/shop/worst/0 is left out: its spec is not as its CRD says" in caplog.text
 
 

@@ -8,6 +8,7 @@ every minute.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -197,6 +198,9 @@ class Monitors:
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False, include_context=False)[0]
             place = ".".join(str(part) for part in first["loc"])
+            if len(first["loc"]) > 1 and first["loc"][0] in ("relabel_configs", "metric_relabel_configs"):
+                # The place is that among the operator's own rules too; the rule itself says which of the user's it is.
+                place = f"{first['loc'][0]}, rule {json.dumps(job.data[first['loc'][0]][first['loc'][1]])}"
             raise Unusable(f"{place + ': ' if place else ''}{first['msg'].removeprefix('Value error, ')}") from None
         return Wanted(config, job)
 
