@@ -91,6 +91,7 @@ def test_upstreams_default_values_have_no_key_without_effect(version: str, tmp_p
 def test_notes_name_keys_at_any_depth(tmp_path: Path) -> None:
     said = notes(tmp_path, "--set=opencost.opencost.ui.enabled=true,opencost.opencost.ui.image.tag=1,opencost.fullnameOverride=x",
                  "--set=prometheus-node-exporter.prometheus.monitor.basicAuth.username.name=x,kube-state-metrics.autosharding.enabled=false")
+    assert "get secret storage-vmuser-credentials" in said
     named = {line.split()[0] for line in said.splitlines() if "has no effect" in line}
     assert named == {"opencost.opencost.ui.enabled", "opencost.opencost.ui.image", "opencost.fullnameOverride",
                      "prometheus-node-exporter.prometheus.monitor.basicAuth"}
@@ -164,3 +165,12 @@ def test_kcm_is_scraped_with_a_token_that_opens_nothing_else() -> None:
     role = release.get("Role", f"{account}-token")
     assert role["rules"][0]["resourceNames"] == [token["metadata"]["name"]]
     assert {s["name"] for s in release.get("RoleBinding", f"{account}-token")["subjects"]} == set(ROLES.values())
+
+
+def test_secrets_of_registries(tmp_path: Path) -> None:
+    values = {"global": {"imagePullSecrets": ["a", {"name": "b"}]}, "kofagent": {"imagePullSecrets": [{"name": "c"}]},
+              "opencost": {"imagePullSecrets": [{"name": "d"}]}}
+    release = template(values=values, folder=tmp_path)
+    for part, own in (("prometheus-node-exporter", []), ("kube-state-metrics", []), ("opencost", ["d"])):
+        workload, = (w for w in release.workloads() if w["metadata"]["name"] == f"kof-collectors-{part}")
+        assert [s["name"] for s in workload["spec"]["template"]["spec"]["imagePullSecrets"]] == ["c", "a", "b", *own]

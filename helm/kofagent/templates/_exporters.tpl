@@ -26,9 +26,11 @@ app.kubernetes.io/instance: {{ .root.Release.Name }}
   {{- if kindIs "string" . }} {{ . }}{{ else }}{{ toYaml . | nindent 2 }}{{ end }}
 {{- end }}
 {{- end }}
-{{- with concat (.root.Values.kofagent.imagePullSecrets | default list) (.pullSecrets | default list) }}
+{{- with concat (.root.Values.kofagent.imagePullSecrets | default list) (((.root.Values).global).imagePullSecrets | default list) (.pullSecrets | default list) }}
 imagePullSecrets:
-  {{- toYaml . | nindent 2 }}
+  {{- range . }}
+  - {name: {{ ternary . (get (kindIs "map" . | ternary . dict) "name") (kindIs "string" .) | quote }}}
+  {{- end }}
 {{- end }}
 {{- end }}
 
