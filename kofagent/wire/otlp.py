@@ -120,11 +120,19 @@ def count(signal: str, payload: bytes) -> int:
     return sum([len(scope.records) for entry in parse(_Request, payload).resources for scope in entry.scopes])
 
 
+_COUNTED = frozenset(("resource_logs", "resource_metrics", "resource_spans", "scope_logs", "scope_metrics", "scope_spans",
+                      "log_records", "metrics", "spans", "data_points"))
+
+
 @cache
-def checker(signal: str) -> Any:
+def checker(signal: str, merging: bool = False) -> Any:
     """The class of the whole request with every string declared as bytes.
 
     Upstream takes strings that are not UTF-8 (bodies of log files are), so a check that refuses them would lose data.
+
+    `merging`: messages that are repeated and not counted (attributes, events, exemplars, ...) are declared as single ones without
+    alternatives. Protobuf merges what comes again into the one that is there: all of it is checked, and it takes no more memory,
+    however many there are.
     """
     from importlib import import_module
 
@@ -150,6 +158,13 @@ def checker(signal: str) -> Any:
             for field in message.field:
                 if field.type == field.TYPE_STRING:
                     field.type = field.TYPE_BYTES
+                if merging and field.type == field.TYPE_MESSAGE and field.name not in _COUNTED:
+                    field.label = field.LABEL_OPTIONAL
+                if merging and message.name != "Metric":  # its alternatives say which kind of points there are
+                    field.ClearField("oneof_index")
+                    field.ClearField("proto3_optional")
+            if merging and message.name != "Metric":
+                del message.oneof_decl[:]
         pool.Add(copy)  # type: ignore[attr-defined]
 
     add(module.DESCRIPTOR, set())
@@ -164,6 +179,7 @@ def check(signal: str, payload: bytes) -> int:
     """
     # hot: otlp_http_span, 0.4 us a span of six attributes, one parse in C against a descriptor without strings
     if len(payload) > _BIG:
+        _refuse_empty(payload)
         outline = parse(_Request, payload)
         if sum([len(scope.records) for entry in outline.resources for scope in entry.scopes]) * _DENSE > len(payload):
             return _check_in_pieces(signal, outline)
@@ -175,6 +191,21 @@ def check(signal: str, payload: bytes) -> int:
 _BIG = 128 * 1024
 _DENSE = 32
 _PIECE = 1000
+_SMALLEST = 16
+
+
+def _refuse_empty(payload: bytes) -> None:
+    """ValueError for many resources or scopes with next to nothing in them: they would cost a hundred times their size."""
+    _refuse_empty_parts(payload, "resources")
+    for _, _, start, end in fields(payload):
+        if end - start > _BIG:
+            _refuse_empty_parts(payload[start:end], "scopes")
+
+
+def _refuse_empty_parts(message: bytes, what: str) -> None:
+    for n, (_, _, _, end) in enumerate(fields(message)):
+        if n > _PIECE and end < n * _SMALLEST:
+            raise ValueError(f"more than {_PIECE} {what} with nothing in them")
 
 
 def _check_in_pieces(signal: str, outline: RequestView) -> int:
@@ -188,7 +219,7 @@ def _check_in_pieces(signal: str, outline: RequestView) -> int:
 
 
 def _check_whole(signal: str, payload: bytes) -> int:
-    request = parse(checker(signal), payload)
+    request = parse(checker(signal, merging=True), payload)
     if signal == "traces":
         return sum([len(scope.spans) for entry in request.resource_spans for scope in entry.scope_spans])
     if signal == "logs":

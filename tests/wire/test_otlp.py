@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -173,3 +176,58 @@ def test_unknown_fields_survive_an_edit():
     request.resources[0].resource = b"\x10\x01"
     out = request.SerializeToString()
     assert length_delimited(77, b"x") in out and length_delimited(99, b"y") in out and length_delimited(1, b"\x10\x01") in out
+
+
+@given(cases, st.data())
+def test_the_check_keeps_little_and_finds_what_a_whole_parse_finds(case, data):
+    signal, request = case
+    payload = bytearray(request.SerializeToString())
+    for _ in range(data.draw(st.integers(0, 3))):
+        if payload:
+            payload[data.draw(st.integers(0, len(payload) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        otlp.parse(otlp.checker(signal), bytes(payload))
+        want = True
+    except ValueError:
+        want = False
+    try:
+        otlp.check(signal, bytes(payload))
+        got = True
+    except ValueError:
+        got = False
+    assert got == want
+
+
+EMPTY_MANY = {
+    "attributes of a resource": "length_delimited(1, length_delimited(1, b'\\x0a\\x00' * n))",
+    "attributes of a record": "length_delimited(1, length_delimited(2, length_delimited(2, b'\\x32\\x00' * n)))",
+    "values of a body": "length_delimited(1, length_delimited(2, length_delimited(2, length_delimited(5, length_delimited(5, b'\\x0a\\x00' * n)))))",
+    "resources": "b'\\x0a\\x00' * n",
+    "scopes": "length_delimited(1, b'\\x12\\x00' * n)",
+}
+
+
+@pytest.mark.parametrize("what", EMPTY_MANY)
+def test_two_million_empty_messages_take_no_memory(what):
+    program = f"""
+from kofagent.wire import otlp
+from kofagent.wire.varint import length_delimited
+def peak():
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
+n = 2_000_000
+payload = {EMPTY_MANY[what]}
+otlp.check("logs", b"")
+before = peak()
+try:
+    otlp.check("logs", payload)
+except ValueError:
+    pass
+print(peak() - before)
+"""
+    grown = int(subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout)
+    assert grown < 10_000, f"{grown} KiB"
+
+
+def test_many_small_resources_are_taken():
+    payload = otlp.build_resource([otlp.build_scope([b"\x2a\x03\x0a\x01x"])], b"\x0a\x03\x0a\x01k") * 20_000
+    assert otlp.check("logs", payload) == 20_000
