@@ -77,6 +77,7 @@ async def _answers(client: ApiClient, say: Say) -> bool:
     """Whether the API server answers now. StartError for what time does not heal."""
     for last in (False, False, True):
         try:
+            await client.credentials()  # a plugin may ask its user something, which takes longer than an answer
             await client.get("/version", timeout=PATIENCE)
             return True
         except Untrusted as error:

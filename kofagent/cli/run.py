@@ -45,7 +45,9 @@ async def _run(config: LoadedConfig, arguments: argparse.Namespace) -> int:
         from kofagent.cli import outside
 
         looking = asyncio.create_task(outside.look(arguments.kubeconfig, arguments.context, _note))
-        await asyncio.wait([looking, asyncio.create_task(stop.wait())], return_when=asyncio.FIRST_COMPLETED)
+        stopped = asyncio.create_task(stop.wait())
+        await asyncio.wait([looking, stopped], return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
         if not looking.done():
             looking.cancel()
             return 0

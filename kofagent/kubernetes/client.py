@@ -221,7 +221,7 @@ class ApiClient:
                 if data is not None:
                     send["Content-Type"] = "application/json"
                 send.update(headers)
-                own, tls = await self._credentials()
+                own, tls = await self.credentials()
                 send.extend(own)
                 extra: dict[str, Any] = {"server_hostname": access.server_hostname} if access.server_hostname else {}
                 request = session.request(method, url, data=data, headers=send, ssl=tls, allow_redirects=False,
@@ -246,7 +246,8 @@ class ApiClient:
             kind = Untrusted if isinstance(error, ssl.SSLError | aiohttp.ClientSSLError) else Unreachable
             raise kind(f"{access.server}: {_reason(error)}") from None
 
-    async def _credentials(self) -> tuple[Mapping[str, str], ssl.SSLContext | bool]:
+    async def credentials(self) -> tuple[Mapping[str, str], ssl.SSLContext | bool]:
+        """Headers and TLS context of a request now; NoCredentials when there are none, also when a plugin takes too long."""
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT):
                 return await self.access.headers(), await self.access.tls()
@@ -260,7 +261,7 @@ class ApiClient:
 
     async def _other_credentials(self, refused: Mapping[str, str]) -> bool:
         """Whether there are others than those refused: somebody else's 401 may have brought them already."""
-        now, _ = await self._credentials()
+        now, _ = await self.credentials()
         return now.get("Authorization") != refused.get("Authorization") or self.access.rejected()
 
 

@@ -154,6 +154,17 @@ async def test_a_server_that_has_just_started_may_refuse_for_a_moment(kube: Fake
     assert said == []
 
 
+async def test_a_plugin_that_asks_its_user_something_has_the_time(kube: FakeKube, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outside, "PATIENCE", 0.3)
+    credential = json.dumps({"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {"token": kube.token}})
+    (tmp_path / "slow").write_text(f"#!{sys.executable}\nimport time\ntime.sleep(1)\nprint({credential!r})\n")
+    (tmp_path / "slow").chmod(0o755)
+    user = {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "./slow"}}
+    said: list[str] = []
+    assert await look(write(tmp_path / "k", {"server": kube.url}, user), "", said.append) == AWAY
+    assert said == []
+
+
 async def test_the_context_and_kubectls_own_search(kube: FakeKube, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "one", {"server": kube.url}, {"token": kube.token})
     (tmp_path / "two").write_text(json.dumps({
