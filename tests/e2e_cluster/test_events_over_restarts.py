@@ -12,12 +12,13 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
+import yaml
 
 from kofagent.kubernetes.changes import BATCH_RECORDS
 from tests.cluster import Cluster
@@ -94,16 +95,21 @@ class World:
         self._places = state / ("receiver_k8sobjects_" if generation == "0.1.1" else "receiver_k8s_events_")
         arguments = [a.replace("/etc/kofagent/values", str(folder)) for a in release.container("k8scluster")["args"]]
         # the pod has these to itself
-        arguments += [f"--config=yaml:extensions::file_storage/kofagent::directory: {state}", own_metrics()]
+        arguments.append(f"--config=yaml:extensions::file_storage/kofagent::directory: {state}")
+        self._command = [sys.executable, "-c", MAIN, str(self.tokens.folder), *arguments]
+        receivers = yaml.safe_load((folder / "pod.yaml").read_text())["receivers"]
+        self._listen = ["service::telemetry::metrics::address",
+                        *(f"receivers::{id}::api_server::server_config::endpoint" for id, each in receivers.items() if "api_server" in each)]
         host, port = self.cluster.url.removeprefix("https://").split(":")
         self._environment = {"KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": port, "PYTHONPATH": str(CHECKOUT),
                              **{e["name"]: "x" for e in release.container("k8scluster")["env"]}}
         self._folder = folder
         self._read = 0
-        self.agent = self._agent([sys.executable, "-c", MAIN, str(self.tokens.folder), *arguments], self._ready)
+        self.agent = self._agent(self._ready)
 
-    def _agent(self, command: Sequence[str], ready: Callable[[], bool]) -> Server:
-        return Server("kofagent", command, self._folder, ready, env=self._environment)
+    def _agent(self, ready: Callable[[], bool]) -> Server:
+        ports = [f"--config=yaml:{option}: 127.0.0.1:{free_port()}" for option in self._listen]
+        return Server("kofagent", [*self._command, *ports], self._folder, ready, env=self._environment)
 
     def _ready(self) -> bool:
         return b"everything is ready" in (self._folder / "kofagent.log").read_bytes()[self._read:]
@@ -122,7 +128,7 @@ class World:
                 old.process.terminate()
             return self._ready()
 
-        self.agent = self._agent([*old.command[:-1], own_metrics()], ready)
+        self.agent = self._agent(ready)
         assert old.stop() == 0
 
     def close(self) -> None:
@@ -147,11 +153,6 @@ class World:
         wait_until(lambda: len(writer.written) > written + ENOUGH, 120, "the stream of events")
         name = writer.written[written + 1]
         wait_until(lambda: self.got(name), 120, f"{name} in storage")
-
-
-def own_metrics() -> str:
-    """The argument that gives the agent's own metrics a free port."""
-    return f"--config=yaml:service::telemetry::metrics::address: 127.0.0.1:{free_port()}"
 
 
 def users(path: Path) -> set[str]:
