@@ -113,10 +113,10 @@ def kill_containers(record: Record, socket: str) -> None:
 def _members(groups: list[Path]) -> set[int]:
     found: set[int] = set()
     for group in groups:
-        for file in group.rglob("cgroup.procs"):
+        for folder, _, _ in os.walk(group):  # which, other than rglob, passes over what is removed meanwhile
             try:
-                found.update(int(line) for line in file.read_text().split())
-            except OSError:  # removed meanwhile
+                found.update(int(line) for line in (Path(folder) / "cgroup.procs").read_text().split())
+            except OSError:
                 continue
     return found
 
@@ -217,10 +217,10 @@ def _restore_kernel(before: dict[str, Any]) -> None:
         if _sysctl(name).read_text().strip() != value:
             _sysctl(name).write_text(value)
     for group in _new_cgroups(before):
-        for folder in sorted((path for path in (group, *group.rglob("*")) if path.is_dir()), key=lambda path: -len(path.parts)):
+        for folder, _, _ in os.walk(group, topdown=False):
             for _ in range(20):
                 try:
-                    folder.rmdir()
+                    os.rmdir(folder)
                     break
                 except FileNotFoundError:
                     break
