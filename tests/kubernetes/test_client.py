@@ -275,12 +275,19 @@ async def test_resources_are_found_by_name(kube: FakeKube, client: ApiClient) ->
 
 
 async def test_credentials_do_not_follow_a_redirect(kube: FakeKube) -> None:
-    async def away(request: web.Request) -> web.Response:
-        raise web.HTTPFound("http://127.0.0.1:1/")
+    async with FakeKube(token="") as other:
+        async def away(request: web.Request) -> web.Response:
+            raise web.HTTPTemporaryRedirect(f"{other.url}/elsewhere")
 
-    kube.routes["/away"] = away
-    client = ApiClient(TokenAccess(kube.url, kube.token))
-    await client.start()
-    with pytest.raises(ApiError, match="302"):
-        await client.get("/away")
-    await client.stop()
+        kube.routes["/away"] = kube.routes["/api/v1/pods"] = away
+        client = ApiClient(TokenAccess(kube.url, kube.token))
+        await client.start()
+        with pytest.raises(ApiError, match="307"):
+            await client.get("/away")
+        with pytest.raises(ApiError, match="307"):
+            await client.list_page(PODS)
+        with pytest.raises(ApiError, match="307"):
+            async for _ in client.watch(PODS, version="1"):
+                pass
+        await client.stop()
+        assert other.requests == []
