@@ -146,11 +146,20 @@ class ApiClient:
 
     async def list_pages(self, resource: Resource, namespace: str = "", *, label_selector: str = "", field_selector: str = "",
                          limit: int = PAGE) -> AsyncIterator[Page]:
-        """All pages of one consistent list. Raises Gone when the list expired on the way: begin again."""
+        """All pages of one consistent list, smaller ones where their objects are large.
+
+        Raises Gone when the list expired on the way: begin again.
+        """
         go_on = ""
         while True:
-            page = await self.list_page(resource, namespace, label_selector=label_selector, field_selector=field_selector,
-                                        limit=limit, go_on=go_on)
+            try:
+                page = await self.list_page(resource, namespace, label_selector=label_selector, field_selector=field_selector,
+                                            limit=limit, go_on=go_on)
+            except TooLarge:
+                if limit == 1:
+                    raise
+                limit = max(1, limit // 4)
+                continue
             yield page
             go_on = page.go_on
             if not go_on:

@@ -223,6 +223,7 @@ async def test_a_page_of_large_objects_is_asked_for_in_smaller_pages(kube: FakeK
         kube.put(PODS, pod("default", f"large{i}", annotations={"blob": str(i) * (3 << 20)}))
     with pytest.raises(TooLarge):
         await client.list_page(PODS, limit=508)
+    assert len(await client.list_all(PODS, limit=508)) == 508
     async with Followed(client, page=508) as followed:
         await eventually(lambda: followed.count("LISTED") == 1, 60)
         begun = max(i for i, e in enumerate(followed.events) if e.type == "LISTING")
