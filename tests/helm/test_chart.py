@@ -413,6 +413,7 @@ def test_notes_say_what_has_no_effect(tmp_path: Path) -> None:
     assert "kube-state-metrics.rbac.create has no effect" in said
     assert f"get secret {SECRET}" in said
     assert f"http://{NODE}.kof:4318" in said
+    assert f"port-forward ds/{NODE} 9090 " in said and f"port-forward deploy/{CLUSTER} 9090 " in said
 
 
 def test_the_helpers_know_the_default_pipelines() -> None:
