@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
@@ -53,32 +53,41 @@ class Node:
         return child
 
 
+class Origin(NamedTuple):
+    """What resource and scope give to each of their series. Nodes know this and not their parents: what is forgotten must go at
+    once, not when the garbage collector looks for cycles."""
+
+    identity: dict[str, str]
+    copied: dict[str, str]
+    scope: dict[str, str]
+
+
 class KnownResource(Node):
     __slots__ = ("copied", "identity", "names", "target_info")
 
     def __init__(self, generation: int, labels: ResourceLabels, target_info: bytes) -> None:
         super().__init__(generation)
-        self.identity = labels.identity
-        self.copied = labels.copied
+        self.identity = labels.identity or _NOTHING
+        self.copied = labels.copied or _NOTHING
         self.target_info = target_info
         self.names: dict[str, str] = {}
 
 
 class KnownScope(Node):
-    __slots__ = ("labels", "resource")
+    __slots__ = ("names", "origin")
 
     def __init__(self, generation: int, resource: KnownResource, labels: dict[str, str]) -> None:
         super().__init__(generation)
-        self.resource = resource
-        self.labels = labels
+        self.names = resource.names
+        self.origin = Origin(resource.identity, resource.copied, labels)
 
 
 class KnownMetric(Node):
-    __slots__ = ("collides", "metadata", "name", "scope", "special")
+    __slots__ = ("collides", "metadata", "name", "origin", "special")
 
-    def __init__(self, generation: int, scope: KnownScope, name: str, collides: bool, metadata: bytes) -> None:
+    def __init__(self, generation: int, origin: Origin, name: str, collides: bool, metadata: bytes) -> None:
         super().__init__(generation)
-        self.scope = scope
+        self.origin = origin
         self.name = name
         self.collides = collides
         self.metadata = metadata
@@ -153,12 +162,12 @@ class Cache:
                 shared = self._names[key] = key, original, metric_name(
                     original, unit, suffixes=options.suffixes, counter=counter, gauge=kind == "gauge", namespace=options.namespace)
             key, original, name = shared
-            owner = scope.resource.names.setdefault(name, original)
+            owner = scope.names.setdefault(name, original)
             if owner != original:
                 self._warn(f"collision {name}", f"metrics {owner!r} and {original!r} of one resource are both called "
                                 f"{name!r} for Prometheus; rename one of them")
             encoded = self._metadata(metric, name, unit, kind, counter) if options.metadata and name else b""
-            found = scope.new[key] = KnownMetric(scope.generation, scope, name, owner != original, encoded)
+            found = scope.new[key] = KnownMetric(scope.generation, scope.origin, name, owner != original, encoded)
             self._entries += 1
         elif found.generation != scope.generation:
             found.turn(scope.generation)
@@ -176,17 +185,16 @@ class Cache:
 
     def _base(self, metric: KnownMetric, encoded: Iterable[bytes]) -> dict[str, str] | None:
         """The labels of a point without its name; None when its attributes cannot be decoded."""
-        scope = metric.scope
-        resource = scope.resource
+        origin = metric.origin
         try:
             values = attributes(_pairs(encoded))
         except DecodeError:
             return None
-        values.update(resource.copied)
+        values.update(origin.copied)
         out = dict(self._options.external_labels)
         out.update(to_labels(values))
-        out.update(resource.identity)
-        out.update(scope.labels)
+        out.update(origin.identity)
+        out.update(origin.scope)
         return out
 
     def _encode(self, labels: dict[str, str]) -> bytes:

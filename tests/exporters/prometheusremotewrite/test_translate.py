@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import struct
 from typing import Any
@@ -497,3 +498,18 @@ def test_many_series_that_come_and_go_are_forgotten_soon(monkeypatch: pytest.Mon
     for turn in range(50):
         labels_of_many(translator, range(turn * 1000, turn * 1000 + 10))
         assert len(translator._cache.root.new) + len(translator._cache.root.old) <= 80, "a flood ends a generation at once"
+
+
+def test_what_is_forgotten_goes_at_once() -> None:
+    """Without the garbage collector, which an agent runs rarely."""
+    clock = [0.0]
+    translator = Translator(Options(), clock=lambda: clock[0])
+    gc.collect()
+    gc.disable()
+    try:
+        for turn in range(10):
+            labels_of_many(translator, range(turn * 10, turn * 10 + 10))
+            clock[0] += ROTATE_SECONDS + 1
+        assert sum(isinstance(o, cache.KnownMetric) for o in gc.get_objects()) <= 30
+    finally:
+        gc.enable()
