@@ -81,22 +81,21 @@ def run(case: Case, agent: str, program: list[str], scale: float) -> str:
     else:
         config.write_text(dump(case.config(ports, folder)))
     with (folder / "agent.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
+        process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **case.env})
     try:
         if not answers(f"http://127.0.0.1:{ports.metrics}/metrics") or not answers(f"http://127.0.0.1:{ports.sink}/"):
             raise SystemExit(f"bench: {agent} did not start:\n{(folder / 'agent.log').read_text()[-2000:]}")
         time.sleep(1)
         before = cpu_seconds(process.pid)
-        if case.name == "scrape":
-            time.sleep(3)
+        if case.warm_up is not None:
+            time.sleep(case.warm_up)
             before = cpu_seconds(process.pid)
             items = case.load(ports, folder, scale)
             used = cpu_seconds(process.pid) - before
-            items = int(items)
         else:
             items = case.load(ports, folder, scale)
             deadline = time.monotonic() + 120
-            while (sent := sent_items(ports.metrics)) < items:
+            while (sent := sent_items(ports.metrics)) < items * case.kept:
                 if time.monotonic() > deadline:
                     raise SystemExit(f"bench: {agent} sent {sent:.0f} of {items} items in two minutes")
                 time.sleep(0.1)

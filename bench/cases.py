@@ -8,7 +8,7 @@ import socket
 import time
 import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +26,26 @@ class Ports:
     metrics: int
 
 
+Config = Callable[[Ports, Path], dict[str, Any]]
+
+
 @dataclass
 class Case:
-    """One benchmark; `goal` is microseconds per item of the design's prototype, times 1.5."""
+    """One benchmark; `goal` is 1.5 times the microseconds per item of the design's prototype, or of the first run without one."""
 
     name: str
     item: str
     goal: float
-    config: Callable[[Ports, Path], dict[str, Any]]
+    config: Config
     load: Callable[[Ports, Path, float], int]
     """Drives the load for about the given scale and returns the number of items."""
     peers: tuple[str, ...] = ("otelcol",)
+    kept: float = 1.0
+    """The share of the items that is sent on."""
+    warm_up: float | None = None
+    """Seconds before the load, which is a span of time then: nothing is waited for behind it."""
+    env: dict[str, str] = field(default_factory=dict)
+    """Environment of the agent."""
 
 
 def _service(ports: Ports, pipelines: dict[str, Any]) -> dict[str, Any]:
@@ -224,12 +233,113 @@ def points_request() -> bytes:
     return request.SerializeToString()
 
 
+def log_idle_config(ports: Ports, folder: Path) -> dict[str, Any]:
+    """`log_line`'s agent on a node of 200 containers that write nothing."""
+    for pod in range(200):
+        target = folder / "pods" / f"default_web-{pod}_{UID}" / "app"
+        target.mkdir(parents=True)
+        (target / "0.log").write_text(f"2026-11-21T10:00:00.{pod:09d}Z stdout F started\n")
+    return log_config(ports, folder)
+
+
+def log_idle_load(ports: Ports, folder: Path, scale: float) -> int:
+    """Waits; items are the polls in that time."""
+    time.sleep(10 * scale)
+    return int(10 * scale / 0.2)
+
+
+def logs_request(records: int = 100) -> bytes:
+    """An export request of log records with six attributes each; a fifth of them is of severity DEBUG."""
+    from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+
+    request = ExportLogsServiceRequest()
+    resource = request.resource_logs.add()
+    for key, value in (("service.name", "checkout"), ("service.namespace", "shop"), ("k8s.pod.name", "web-0")):
+        resource.resource.attributes.add(key=key).value.string_value = value
+    scope = resource.scope_logs.add()
+    for i in range(records):
+        record = scope.log_records.add(time_unix_nano=time.time_ns(), severity_number=5 if i % 5 == 0 else 9)
+        record.body.string_value = f"GET /items/{i} took {i % 17} ms"
+        for key, value in (("http.method", "GET"), ("http.route", "/items/{id}"), ("net.peer.name", "10.0.0.1"), ("user", f"u{i}"),
+                           ("component", "proxy"), ("stream", "stdout")):
+            record.attributes.add(key=key).value.string_value = value
+    return request.SerializeToString()
+
+
+def logs_config(ports: Ports, folder: Path) -> dict[str, Any]:
+    """OTLP logs in, batch, OTLP/HTTP out."""
+    config = spans_config(ports, folder)
+    config["service"]["pipelines"] = {"logs": config["service"]["pipelines"].pop("traces")}
+    return config
+
+
+def through(config: Config, processor: str, options: dict[str, Any]) -> Config:
+    """The same with a processor before the batch."""
+
+    def changed(ports: Ports, folder: Path) -> dict[str, Any]:
+        out = config(ports, folder)
+        out["processors"][processor] = options
+        for pipeline in out["service"]["pipelines"].values():
+            pipeline["processors"].insert(0, processor)
+        return out
+
+    return changed
+
+
+def routing_config(ports: Ports, folder: Path) -> dict[str, Any]:
+    """Spans through the routing connector, by a resource attribute."""
+    config = spans_config(ports, folder)
+    config["connectors"] = {"routing": {"default_pipelines": ["traces/others"], "table": [
+        {"context": "resource", "condition": 'attributes["service.name"] == "checkout"', "pipelines": ["traces/checkout"]}]}}
+    out = config["service"]["pipelines"].pop("traces")
+    config["service"]["pipelines"] = {"traces": {"receivers": out["receivers"], "exporters": ["routing"]},
+                                      "traces/checkout": {**out, "receivers": ["routing"]},
+                                      "traces/others": {**out, "receivers": ["routing"]}}
+    return config
+
+
+def cloudwatch_config(ports: Ports, folder: Path) -> dict[str, Any]:
+    """OTLP logs to CloudWatch Logs."""
+    config = logs_config(ports, folder)
+    config["exporters"] = {"awscloudwatchlogs": {"region": "us-east-1", "log_group_name": "bench", "log_stream_name": "bench",
+                                                 "endpoint": f"http://127.0.0.1:{ports.sink}"}}
+    config["service"]["pipelines"]["logs"]["exporters"] = ["awscloudwatchlogs"]
+    return config
+
+
+def host_config(ports: Ports, folder: Path) -> dict[str, Any]:
+    """hostmetrics with the scraper of processes each second."""
+    config = spans_config(ports, folder)
+    config["receivers"] = {"hostmetrics": {"collection_interval": "1s", "scrapers": {"process": {
+        "mute_process_all_errors": True}}}}
+    config["service"]["pipelines"] = {"metrics": {**config["service"]["pipelines"]["traces"], "receivers": ["hostmetrics"]}}
+    return config
+
+
+def host_load(ports: Ports, folder: Path, scale: float) -> int:
+    """Waits; items are the processes there are, once a second."""
+    time.sleep(10 * scale)
+    return int(10 * scale) * sum(name.isdecimal() for name in os.listdir("/proc"))
+
+
 CASES = {case.name: case for case in (
     Case("log_line", "line", 6.0, log_config, log_load),
-    Case("scrape", "sample", 1.5, scrape_config, scrape_load, ("otelcol", "vmagent")),
+    Case("log_idle", "poll", 4000, log_idle_config, log_idle_load, warm_up=5),
+    Case("scrape", "sample", 1.5, scrape_config, scrape_load, ("otelcol", "vmagent"), warm_up=3),
     Case("otlp_http_span", "span", 2.7, spans_config, http_load("/v1/traces", spans_request, 100, 8000)),
     Case("otlp_grpc_span", "span", 6.5, spans_config, grpc_load),
     Case("otlp_point", "point", 3.9, points_config, http_load("/v1/metrics", points_request, 100, 4000)),
+    Case("otlp_attributes", "span", 12.0, through(spans_config, "attributes", {"actions": [
+        {"key": "environment", "value": "production", "action": "upsert"}]}), http_load("/v1/traces", spans_request, 100, 3000)),
+    Case("otlp_resource", "span", 3.0, through(spans_config, "resource", {"attributes": [
+        {"key": "k8s.cluster.name", "value": "bench", "action": "upsert"}]}), http_load("/v1/traces", spans_request, 100, 8000)),
+    Case("otlp_filter", "record", 14.0, through(logs_config, "filter", {"logs": {"log_record": [
+        "severity_number < SEVERITY_NUMBER_INFO", 'attributes["component"] == "none"']}}),
+        http_load("/v1/logs", logs_request, 100, 3000), kept=0.8),
+    Case("otlp_routing", "span", 3.0, routing_config, http_load("/v1/traces", spans_request, 100, 8000)),
+    Case("otlp_cloudwatch", "record", 18.0, cloudwatch_config, http_load("/v1/logs", logs_request, 100, 1000), (),
+         env={"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench"}),
+    Case("host_process", "process", 250.0, host_config, host_load, warm_up=3),
 )}
 
 

@@ -27,7 +27,7 @@ _PLAIN = ("", "none", "identity")
 
 def compress(name: str, data: bytes, level: int | None = None) -> bytes:
     """`data` compressed. `level` is of the algorithm; igzip knows 0 to 3, more means 3. `snappy` is the block format."""
-    # hot: otlp, log lines: igzip is 4 times zlib's speed at a better ratio than its level 1
+    # hot: log_line, igzip is 4 times zlib's speed at a better ratio than its level 1
     if name == "gzip":
         return igzip.compress(data, 1 if level is None or level < 0 else min(level, 3), mtime=0)
     if name in _PLAIN:

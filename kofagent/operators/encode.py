@@ -167,7 +167,7 @@ class Encoder:
             else:
                 data = key_values({key: value}, b"\x32")
             parts.append(data)
-        # hot: the fields that are mostly there, written here; the others as log_record does
+        # the fields that are mostly there, written here; the others as log_record does
         text = entry.severity_text or SEVERITY_TEXT[entry.severity]
         if entry.severity:
             parts.append(b"\x10" + varint(entry.severity))

@@ -31,7 +31,7 @@ class Shape:
 
 def outcomes_source(shape: Shape, lifts: list[Lift], engine: str, bound: Bound) -> str:
     """The source of the first shape."""
-    # hot: log line, 1.3 to 1.7 us a line of 120 bytes: no entry, no dict, no encoding; one lookup for all that repeats
+    # hot: log_line, 1.3 to 1.7 us a line of 120 bytes: no entry, no dict, no encoding; one lookup for all that repeats
     words = [f"w{i}" for i in range(len(lifts))]
     word = words[0] if len(words) == 1 else f"({', '.join(words)})" if words else "None"
     times = "times(9, base + int(frac), 89, observed)" if shape.container else "when"

@@ -211,7 +211,7 @@ class PageReader:
             return self._new_shape(entries, values, keys, plain)
         return self._irregular(entries, values, keys, stamps, exemplars, now_ms=now_ms)
 
-    # hot: scrape of cadvisor, where every line has a time of its own: the same passes as `_known` with one more column.
+    # hot: scrape, but of cadvisor, where every line has a time of its own: the same passes as `_known` with one more column.
     # Plain twin: tests/reference/page.py.
     def _timed_again(self, samples: list[bytes], now_ms: int) -> Scraped | None:
         """A page with the lines of the page before, all with times; None for any other."""

@@ -15,7 +15,7 @@ _known: dict[bytes, bytes] = {}
 
 def keys_of(pairs: Sequence[bytes]) -> list[bytes]:
     """The key of each message. ValueError where one is malformed."""
-    # hot: otlp_attributes, 0.06 us a known attribute, 0.4 us an unknown one: one look-up in C instead of a walk in Python
+    # hot: otlp_attributes, 0.06 us a known attribute, 0.45 us an unknown one: one look-up in C instead of a walk in Python
     get = _known.get
     return [get(pair) or _learn(pair) for pair in pairs]
 

@@ -149,7 +149,7 @@ def compile_attributes(match_type: str, wanted: Sequence[AttributeBlock]) -> _At
 
 def _attribute_test(key: str, test: Callable[[Any], bool]) -> _AttributesTest:
     """Whether the first attribute called `key` passes; what a KeyValue message means is remembered by its bytes."""
-    # hot: otlp_filter, 0.06 us an attribute that was seen before: the answer for its bytes is one look-up
+    # hot: otlp_filter, 0.05 us an attribute that was seen before: the answer for its bytes is one look-up
     raw = encode_text(key)
     known: dict[bytes, bool | None] = {}
 

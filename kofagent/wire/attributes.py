@@ -114,7 +114,7 @@ def decode_attributes(pairs: Iterable[bytes]) -> dict[str, Value]:
 
 def attribute_key(data: bytes) -> bytes:
     """The key of a KeyValue message as bytes. ValueError if malformed."""
-    # hot: attributes and filter processors, 0.3 us a key: every known writer puts the key first, then the value,
+    # hot: otlp_attributes, 0.4 us a key: every known writer puts the key first, then the value,
     # and most of both are shorter than 128 bytes
     size = len(data)
     if size > 1 and data[0] == 0x0A:

@@ -27,7 +27,7 @@ class JsonEncoder:
 
     def value(self, value: Any, depth: int = 0) -> bytes:
         """The AnyValue of a JSON value. ValueError where it is nested deeper than `MAX_DEPTH`."""
-        # hot: k8sobjects, 0.2 ms a pod of 2.7 KB; types are compared exactly, short strings are looked up with their keys
+        # 0.2 ms a pod of 2.7 KB: types are compared exactly, short strings are looked up with their keys
         kind = type(value)
         if kind is dict:
             body = self._members(value, depth + 1)

@@ -66,7 +66,7 @@ def encode_samples(labels: Sequence[bytes], values: Iterable[float], timestamp_m
 
     `timestamp_ms` is the time of all, or a sequence parallel to `labels`.
     """
-    # hot: bench/scrape, 0.2 us a sample: every loop runs in C, the label bytes are shared and copied once, by the join
+    # hot: scrape, 0.2 us a sample: every loop runs in C, the label bytes are shared and copied once, by the join
     if isinstance(timestamp_ms, int):
         field = timestamp_field(timestamp_ms)
         size = len(field)

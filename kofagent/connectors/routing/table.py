@@ -46,7 +46,7 @@ class Splitter:
         return self._by_record(payload, partial(condition.matches, metadata=metadata))
 
     def _by_resource(self, payload: bytes, matches: Callable[..., bool]) -> tuple[bytes, bytes]:
-        # hot: routing, 4 us a resource of 50 records seen before: its bytes are the key, entries are sliced, not encoded
+        # hot: otlp_routing, 1.8 us a span end to end: its resource's bytes are the key, entries are sliced, not encoded
         entries = [payload[start:end] for number, kind, start, end in fields(payload) if number == 1 and kind == 2]
         yes: list[bytes] = []
         no: list[bytes] = []

@@ -194,7 +194,7 @@ def build(payload: bytes, stream: tuple[str, str], raw: bool, now_ms: int, limit
     """
     events: list[Event] = []
     truncated = empty = 0
-    # hot: cloudwatch, 9 us a record, one parse in C, attributes as JSON remembered by their bytes, resource and scope once
+    # hot: otlp_cloudwatch, 11 us a record end to end, one parse in C, attributes as JSON remembered by their bytes
     for entry in parse(_Request, payload).resources:
         for scope in entry.scopes:
             identity = "" if raw else _identity(scope.scope, entry.resource)

@@ -256,7 +256,7 @@ class PrometheusRemoteWrite(Exporter):
                 given = upto
 
     def _columns(self, batch: MetricBatch) -> Iterator[_Request]:
-        # hot: bench/scrape, 0.45 us a sample with snappy: a group is joined while its pieces are in the processor's cache
+        # hot: scrape, 0.45 us a sample with snappy: a group is joined while its pieces are in the processor's cache
         self._targets.rotate()
         fields = self._families(batch) if self.config.send_metadata else []
         fields += self._targets.infos(batch)

@@ -134,7 +134,7 @@ class Translator:
     # --- points
 
     def _numbers(self, metric: KnownMetric, points: Any, out: Translated, exemplars: bool) -> None:
-        # hot: bench/otlp_metrics, 0.7 us a point: nothing is decoded but time and value, a series is one lookup by the bytes
+        # hot: otlp_point, 0.7 us a point: nothing is decoded but time and value, a series is one lookup by the bytes
         # of all its attributes together
         known = metric.new.get
         layout_of = LAYOUTS.get

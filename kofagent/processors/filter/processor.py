@@ -75,7 +75,7 @@ class FilterProcessor(Processor):
 
     def _filter(self, batch: Batch) -> tuple[bytes, Counter[str]]:
         """The payload without what the rules leave out, and how many items each rule left out. ValueError, _Failed."""
-        # hot: otlp_filter, 1.5 us a record by severity, 3 us by body, attribute or condition; records stay bytes, copied in C
+        # hot: otlp_filter, 8 us a record end to end by two conditions; records stay bytes, copied in C
         rules, removed = self._rules, Counter[str]()
         request = otlp.parse_request(batch.payload)
         touched = False

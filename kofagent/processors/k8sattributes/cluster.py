@@ -227,7 +227,7 @@ class Cluster:
 
     def enrich(self, resource: bytes, sender: str) -> Enriched:
         """The resource with all that is known added. ValueError where it is malformed."""
-        # hot: k8sattributes, one dict look-up a resource; a resource is worked on when it is new or its pod has changed
+        # one dict look-up a resource: a resource is worked on when it is new or its pod has changed
         key = (resource, sender)
         entry = self._remembered.get(key) or self._unknown.get(key)
         if entry is not None:

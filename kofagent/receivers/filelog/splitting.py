@@ -213,7 +213,7 @@ class Clean:
 
     def chunk(self, text: bytes) -> bytes:
         """The same lines; the same object when nothing had to be done."""
-        # hot: log line, 0.15 us, most of it the split: no Python code per line unless something is to be trimmed
+        # hot: log_line, 0.15 us, most of it the split: no Python code per line unless something is to be trimmed
         lines = text.split(b"\n")
         leading, trailing = self._keeps
         if trailing:

@@ -176,7 +176,7 @@ class _Linux:
             out.failed(points, problem, detail)
 
     def _identity(self, out: Recorder, path: str, pid: int, stat: Stat, before: dict[tuple[object, ...], _Identity]) -> _Identity:
-        # hot: hostmetrics, 0.1 ms a process, most of it in the kernel; a program that execs or changes its title has another
+        # hot: host_process, 0.15 ms a process, most of it in the kernel; a program that execs or changes its title has another
         # command line, so the rest of the identity (status, exe, passwd) is only read when that changes
         with open(path + "/cmdline", "rb", buffering=0) as file:
             cmdline = file.read() or b""
