@@ -12,7 +12,7 @@ import yaml
 from kofagent.pipeline import registry
 from kofagent.values import load_values
 from tests.conftest import SHARED
-from tests.helm.chart import MONITORS, ROLES, Release, notes, template
+from tests.helm.chart import INSTRUMENTATION, MONITORS, ROLES, Release, notes, template
 
 pytestmark = pytest.mark.server("helm")
 
@@ -174,3 +174,23 @@ def test_secrets_of_registries(tmp_path: Path) -> None:
     for part, own in (("prometheus-node-exporter", []), ("kube-state-metrics", []), ("opencost", ["d"])):
         workload, = (w for w in release.workloads() if w["metadata"]["name"] == f"kof-collectors-{part}")
         assert [s["name"] for s in workload["spec"]["template"]["spec"]["imagePullSecrets"]] == ["c", "a", "b", *own]
+
+
+def test_the_instrumentation_is_kofs() -> None:
+    memory = {"memory": "128Mi"}
+    made = template(apis=[INSTRUMENTATION]).get("Instrumentation", "kof-instrumentation")
+    assert made["apiVersion"] == "opentelemetry.io/v1alpha1"
+    assert made["metadata"]["namespace"] == "kof"
+    assert made["spec"] == {
+        "exporter": {"endpoint": "http://kof-collectors-node-exporter-collector:4318"}, "propagators": ["tracecontext", "baggage"],
+        "sampler": {"type": "parentbased_traceidratio", "argument": "1"},
+        "go": {"image": "ghcr.io/open-telemetry/opentelemetry-go-instrumentation/autoinstrumentation-go:v0.19.0-alpha",
+               "resourceRequirements": {"requests": memory, "limits": memory}}}
+
+
+def test_images_are_those_of_kof_0_3_0() -> None:
+    images = {part: container(template(), part)["image"] for part in ("prometheus-node-exporter", "kube-state-metrics", "opencost")}
+    assert images == {
+        "prometheus-node-exporter": "quay.io/prometheus/node-exporter:v1.8.2",
+        "kube-state-metrics": "registry.k8s.io/kube-state-metrics/kube-state-metrics:v2.13.0",
+        "opencost": "ghcr.io/opencost/opencost:1.113.0@sha256:b313d6d320058bbd3841a948fb636182f49b46df2368d91e2ae046ed03c0f83c"}
