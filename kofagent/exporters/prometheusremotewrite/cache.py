@@ -47,9 +47,16 @@ class Node:
     def find(self, key: Any) -> Any:
         child = self.new.get(key)
         if child is None and self.old:
-            child = self.old.pop(key, None)
+            child = self.take(key)
             if child is not None:
                 self.new[key] = child
+        return child
+
+    def take(self, key: Any) -> Any:
+        """What the generation before has for a key, taken from it. An emptied dict keeps its size, so it is let go."""
+        child = self.old.pop(key, None) if self.old else None
+        if not self.old:
+            self.old = _NOTHING
         return child
 
 
@@ -202,7 +209,7 @@ class Cache:
 
     def learn(self, metric: KnownMetric, key: Any, encoded: Iterable[bytes]) -> bytes | None:
         """The labels of a new series of a gauge, sum or native histogram."""
-        labels: bytes | None = metric.old.pop(key, None) if metric.old else None
+        labels: bytes | None = metric.take(key)
         if labels is None:
             base = self._base(metric, encoded)
             if base is None:
@@ -219,7 +226,7 @@ class Cache:
 
         `key` begins with the attributes.
         """
-        found: list[bytes] | None = metric.old.pop(key, None) if metric.old else None
+        found: list[bytes] | None = metric.take(key)
         if found is None:
             base = self._base(metric, key[0])
             if base is None:
