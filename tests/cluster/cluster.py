@@ -410,8 +410,11 @@ class Cluster:
             lines.append(f"  {name:24} {f'running, pid {pid}' if pid else 'not running'}   {self.folder}/logs/{name}.log")
         if self.running:
             lines.append(f"  API {self.url}   KUBECONFIG={self.kubeconfig}")
-            nodes = self.api.get("/api/v1/nodes?resourceVersion=0")["items"]
-            pods = self.api.get("/api/v1/pods?resourceVersion=0")["items"]
+            try:
+                nodes = self.api.get("/api/v1/nodes?resourceVersion=0")["items"]
+                pods = self.api.get("/api/v1/pods?resourceVersion=0")["items"]
+            except (OSError, ApiError) as error:  # starting or stopping
+                return [*lines, f"  it does not answer now: {error}"]
             lines.append(f"  {sum(map(_is_ready, nodes))} of {len(nodes)} nodes Ready, "
                          f"{sum(pod['status'].get('phase') == 'Running' for pod in pods)} of {len(pods)} pods Running")
         return lines
