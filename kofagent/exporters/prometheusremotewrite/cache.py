@@ -114,6 +114,8 @@ class Cache:
         self._names: dict[Any, tuple[Any, str, str]] = {}
         """Of a metric the key, its name, and that for Prometheus: once for all resources that have it."""
         self._scopes: dict[bytes, tuple[bytes, dict[str, str]]] = {}
+        self._same: dict[bytes, bytes] = {}
+        """Labels that series of several resources have in common, as all do whose resources give no labels."""
 
     def rotate(self) -> bool:
         """Begins a new generation when it is time; True when it did."""
@@ -217,6 +219,9 @@ class Cache:
             base["__name__"] = metric.name
             labels = self._encode(base)
             self._entries += 1
+            if len(self._same) >= MAX_NAMES:
+                self._same.clear()
+            labels = self._same.setdefault(labels, labels)
         metric.new[key] = labels
         return labels
 
