@@ -16,10 +16,9 @@ from pydantic import Field, field_validator
 from kofagent.config.base import Duration
 from kofagent.config.blocks import GrpcClientBlock, QueueBlock, RetryBlock
 from kofagent.net.grpc_client import GrpcClient, target
-from kofagent.pipeline.component import Context, Exporter
-from kofagent.storage import parts
-from kofagent.storage.rejected import Rejections, shown
-from kofagent.storage.sending import Sender
+from kofagent.pipeline.component import Context
+from kofagent.storage.exporting import SendingExporter
+from kofagent.storage.rejected import shown
 from kofagent.telemetry.batch import AnyBatch, Batch
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal
@@ -48,33 +47,16 @@ class Config(GrpcClientBlock):
         return endpoint
 
 
-class OtlpExporter(Exporter):
+class OtlpExporter(SendingExporter):
     """One channel for all signals."""
 
     Config = Config
 
     def __init__(self, config: Any, context: Context) -> None:
-        super().__init__(config, context)
         self._client = GrpcClient(config, context)
-        self._sender = Sender(context, self._send, queue=config.sending_queue, retry=config.retry_on_failure,
-                              merge_items=parts.merge_items(config.sending_queue))
-        self._rejections = Rejections(context)
+        super().__init__(config, context, self._client)
 
-    async def start(self) -> None:
-        """Reads certificates, finds the authenticator; StartError."""
-        await self._client.start()
-        await self._sender.start()
-
-    async def stop(self) -> None:
-        """Sends what waits, closes the connections."""
-        await self._sender.stop()
-        await self._client.stop()
-
-    async def consume(self, batch: AnyBatch) -> None:
-        """As `Consumer.consume`."""
-        await parts.consume(self._sender, self.config.sending_queue, batch)
-
-    async def _send(self, batch: AnyBatch) -> int | None:
+    async def send(self, batch: AnyBatch) -> int | None:
         """One call; the number of items the backend took, None for all. Refused."""
         assert isinstance(batch, Batch)
         try:
@@ -89,7 +71,7 @@ class OtlpExporter(Exporter):
             rejected, message = decode_partial_success(answer)
         except ValueError:
             return None  # the status said that the data is taken
-        return self._rejections.taken(batch, rejected, message)
+        return self.rejections.taken(batch, rejected, message)
 
 
 def _refused(error: grpc.aio.AioRpcError) -> Refused:

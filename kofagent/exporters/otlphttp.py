@@ -16,10 +16,9 @@ from pydantic import Field, field_validator, model_validator
 
 from kofagent.config.blocks import HttpClientBlock, QueueBlock, RetryBlock
 from kofagent.net.client import Answer, HttpClient, retry_after_seconds
-from kofagent.pipeline.component import Context, Exporter
-from kofagent.storage import parts
-from kofagent.storage.rejected import Rejections, shown
-from kofagent.storage.sending import Sender
+from kofagent.pipeline.component import Context
+from kofagent.storage.exporting import SendingExporter
+from kofagent.storage.rejected import shown
 from kofagent.telemetry.batch import AnyBatch, Batch
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal
@@ -74,36 +73,19 @@ class Config(HttpClientBlock):
         return self.endpoint.removesuffix("/") + f"/v1/{signal.value}"
 
 
-class OtlpHttpExporter(Exporter):
+class OtlpHttpExporter(SendingExporter):
     """One client for all signals."""
 
     Config = Config
 
     def __init__(self, config: Any, context: Context) -> None:
-        super().__init__(config, context)
-        self._urls = {signal: config.url(signal) for signal in Signal}
         self._client = HttpClient(config, context)
+        super().__init__(config, context, self._client)
+        self._urls = {signal: config.url(signal) for signal in Signal}
         self._json = config.encoding == "json"
         self._headers = {"Content-Type": "application/json" if self._json else "application/x-protobuf"}
-        self._sender = Sender(context, self._send, queue=config.sending_queue, retry=config.retry_on_failure,
-                              merge_items=parts.merge_items(config.sending_queue))
-        self._rejections = Rejections(context)
 
-    async def start(self) -> None:
-        """Reads certificates, finds the authenticator; StartError."""
-        await self._client.start()
-        await self._sender.start()
-
-    async def stop(self) -> None:
-        """Sends what waits, closes the connections."""
-        await self._sender.stop()
-        await self._client.stop()
-
-    async def consume(self, batch: AnyBatch) -> None:
-        """As `Consumer.consume`."""
-        await parts.consume(self._sender, self.config.sending_queue, batch)
-
-    async def _send(self, batch: AnyBatch) -> int | None:
+    async def send(self, batch: AnyBatch) -> int | None:
         """One request; the number of items the backend took, None for all. Refused."""
         assert isinstance(batch, Batch)
         url = self._urls[batch.signal]
@@ -134,7 +116,7 @@ class OtlpHttpExporter(Exporter):
                 return None
         except (ValueError, AttributeError, TypeError, RecursionError):
             return None  # the status said that the data is taken
-        return self._rejections.taken(batch, rejected, message)
+        return self.rejections.taken(batch, rejected, message)
 
 
 def _content_type(headers: Mapping[str, str]) -> str:
