@@ -159,7 +159,7 @@ class Agent:
         self.config = self._folder / "config.yaml"
         self.config.write_text(yaml.safe_dump({
             "receivers": {"prometheus": {
-                "config": {"global": {"scrape_interval": f"{INTERVAL}s", "scrape_timeout": "2s", "external_labels": {"agent": self.name}}},
+                "config": {"global": {"scrape_interval": f"{INTERVAL}s", "scrape_timeout": f"{INTERVAL}s", "external_labels": {"agent": self.name}}},
                 "monitors": {"enabled": True}, "allocation": strategy, "api_server": server}},
             "exporters": {"prometheusremotewrite": {"endpoint": f"{store}/api/v1/write", "tls": {"insecure": True}}},
             "service": {"telemetry": {"metrics": {"level": "none"}, "logs": {"level": "debug"}},

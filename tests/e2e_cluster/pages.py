@@ -60,6 +60,7 @@ class Pages:
     def __init__(self, keys: Keys) -> None:
         self.port, self.tls_port = free_port(), free_port()
         self.scrapes: list[Scrape] = []
+        self.by_page: dict[str, list[Scrape]] = {}
         self.agents: dict[int, str] = {}
         self.basic, self.bearer, self.oauth = ("user", "word"), "bearer-1", "oauth-token"
         self.clients: dict[str, float] = {}
@@ -89,7 +90,11 @@ class Pages:
 
     def of(self, host: str, path: str = "/metrics", since: float = 0.0) -> list[Scrape]:
         """The scrapes of a page, oldest first."""
-        return [scrape for scrape in list(self.scrapes) if (scrape.address, scrape.path) == (host, path) and scrape.time >= since]
+        return self.at(f"{host}{path}", since)
+
+    def at(self, page: str, since: float = 0.0) -> list[Scrape]:
+        """The scrapes of `address/path?query`, oldest first."""
+        return [scrape for scrape in list(self.by_page.get(page, ())) if scrape.time >= since]
 
     async def _start(self) -> None:
         app = web.Application(middlewares=[self._record])
@@ -126,8 +131,10 @@ class Pages:
             answer = await handler(request)
         except web.HTTPException as error:
             answer = error
-        self.scrapes.append(Scrape(moment, who, name[0], request.path, answer.status, request.headers.get("Authorization", ""),
-                                   request.rel_url.raw_query_string))
+        scrape = Scrape(moment, who, name[0], request.path, answer.status, request.headers.get("Authorization", ""),
+                        request.rel_url.raw_query_string)
+        self.scrapes.append(scrape)
+        self.by_page.setdefault(f"{scrape.address}{scrape.path}{'?' + scrape.query if scrape.query else ''}", []).append(scrape)
         return answer if not isinstance(answer, web.HTTPException) else web.Response(status=answer.status, headers=answer.headers)
 
     def _owner(self, peer: tuple[str, int]) -> str:
