@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import socket
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Hashable, Mapping
@@ -29,6 +28,7 @@ from kofagent.kubernetes.lists import split_list
 from kofagent.kubernetes.options import ApiOptions
 from kofagent.kubernetes.resources import Resource
 from kofagent.net.client import Answer, retry_after_seconds
+from kofagent.net.reasons import os_reason
 from kofagent.pipeline.component import Host
 
 __all__ = ["ApiClient", "Page", "set_default_kubeconfig", "shared"]
@@ -376,14 +376,8 @@ def _reason(error: BaseException) -> str:
     if isinstance(inner, aiohttp.ClientHttpProxyError):
         return f"the proxy answered {inner.status}"
     if isinstance(error, aiohttp.ClientProxyConnectionError) and isinstance(inner, OSError):
-        return f"cannot connect to the proxy: {_text(inner)}"
+        return f"cannot connect to the proxy: {os_reason(inner)}"
     if isinstance(inner, OSError):
-        return _text(inner)
+        return os_reason(inner)
     return "the server closed the connection" if isinstance(inner, aiohttp.ServerDisconnectedError | aiohttp.ClientPayloadError) \
         else type(inner).__name__
-
-
-def _text(error: OSError) -> str:
-    """`Connection refused` rather than asyncio's `Connect call failed ('127.0.0.1', 6443)`."""
-    number = error.errno or 0
-    return os.strerror(number) if number > 0 and not isinstance(error, socket.gaierror) else error.strerror or type(error).__name__

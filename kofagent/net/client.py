@@ -22,6 +22,7 @@ from kofagent.config.blocks import HttpClientBlock
 from kofagent.net import tls
 from kofagent.net.compression import compress as compress_body
 from kofagent.net.proxy import environment_proxy
+from kofagent.net.reasons import os_reason
 from kofagent.pipeline.component import Context
 from kofagent.telemetry.batch import Metadata
 from kofagent.telemetry.refused import Refused
@@ -163,7 +164,7 @@ def _tls_reason(error: BaseException) -> str:
 
 def _connection_reason(error: BaseException) -> str:
     if isinstance(error, aiohttp.ClientConnectorError):
-        return f"cannot connect to {error.host}:{error.port}: {error.os_error.strerror or type(error.os_error).__name__}"
+        return f"cannot connect to {error.host}:{error.port}: {os_reason(error.os_error)}"
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return "the server closed the connection"
     return f"{type(error).__name__}: {error}" if isinstance(error, OSError) else type(error).__name__

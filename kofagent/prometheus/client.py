@@ -26,6 +26,7 @@ from yarl import URL
 from kofagent.kubernetes.client import ApiClient
 from kofagent.kubernetes.errors import ApiError, TooLarge
 from kofagent.net.proxy import environment_proxy
+from kofagent.net.reasons import os_reason
 from kofagent.prometheus.client_config import HttpClientOptions, OAuth2, ProxyOptions, TlsConfig
 
 MAX_REDIRECTS = 10
@@ -406,8 +407,7 @@ async def _plain(response: aiohttp.ClientResponse, limit: int) -> bytes:
 
 def _sentence(error: BaseException) -> str:
     if isinstance(error, aiohttp.ClientConnectorError):
-        reason = error.os_error.strerror or str(error.os_error)
-        return f"cannot connect to {error.host}:{error.port}: {reason}"
+        return f"cannot connect to {error.host}:{error.port}: {os_reason(error.os_error)}"
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return "the connection was closed before an answer"
     if isinstance(error, aiohttp.ClientPayloadError):
