@@ -7,6 +7,8 @@ First without ServiceMonitors, where the agents have jobs of their own, and then
 from __future__ import annotations
 
 import json
+import re
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,12 +17,12 @@ from typing import Any
 
 import pytest
 
-from tests.cluster import Cluster, images
+from tests.cluster import Cluster, agent, images
 from tests.cluster.control_plane import NODE_ADDRESS
 from tests.cluster.node import NODE as NODE_NAME
 from tests.cluster.node import obstacles
 from tests.helm.chart import MONITORS, Release, template
-from tests.support.servers import Server, find, free_port, get, get_json, victoria_metrics, wait_until
+from tests.support.servers import Server, certificate, find, free_port, get, get_json, victoria_metrics, wait_until
 
 PROGRAMS = {"prometheus-node-exporter": "prometheus-node-exporter", "kube-state-metrics": "kube-state-metrics", "opencost": "opencost"}
 """Workloads of the release by the program that stands in their image."""
@@ -277,6 +279,7 @@ def test_the_machine_arrives(world: World) -> None:
     uname, = world.query("node_uname_info")
     assert {"instance", "namespace", "service", "pod", "endpoint", "exported_nodename"} <= set(uname)
     assert uname["container"] == "node-exporter"
+    assert {r["device"] for r in world.query("node_network_receive_bytes_total")} == {"lo", "eth0"}  # without hostNetwork, as KOF has it
 
 
 def test_costs_arrive(world: World) -> None:
@@ -291,7 +294,7 @@ def test_opencost_reads_the_storage_with_its_own_login(world: World) -> None:
     before = wait_until(reads, 120, "OpenCost's queries")
     assert wait_until(lambda: reads() > before, 180, "more of them")
     said = world.said("opencost")
-    assert "401" not in said and "s3cret" not in said
+    assert not re.search(r"\b401\b|nauthorized|s3cret", said)
 
 
 @pytest.mark.parametrize("part", PROGRAMS)
@@ -319,7 +322,9 @@ def test_service_monitors_give_the_same_labels(world: World, tmp_path: Path) -> 
             "group": "monitoring.coreos.com", "scope": "Namespaced", "names": {"kind": kind, "plural": plural, "singular": kind.lower()},
             "versions": [{"name": "v1", "served": True, "storage": True, "schema": schema}]}})
     wait_until(lambda: world.cluster.api.request("GET", "/apis/monitoring.coreos.com/v1/servicemonitors")[0] == 200, 30, "monitors served")
-    release = template(values=values(world.door), folder=tmp_path, apis=[MONITORS])
+    world.cluster.namespace("kcm-system")
+    world.cluster.apply(*kcm(tmp_path))
+    release = template(values=values(world.door), folder=tmp_path, apis=[MONITORS], sets=["kcm.monitoring=true"])
     assert "prometheus/kofagent:" not in release.text
     world.cluster.kubectl("apply", "-f", "-", text=release.text)
     for workload in (w for w in release.workloads() if w["metadata"]["name"].endswith("-collector")):
@@ -330,3 +335,57 @@ def test_service_monitors_give_the_same_labels(world: World, tmp_path: Path) -> 
     assert {tuple(sorted(labels.items())) for labels in world.query(fresh)} == {
         tuple((name, value) for name, value in labels if name != "__name__") for labels in before}
     assert "orbidden" not in world.cluster.kubectl("-n", "kof", "logs", "-l", AGENTS, "--tail=-1")
+
+
+def test_kcm_is_scraped_with_the_token_of_its_own_account(world: World) -> None:
+    """After the test above, which installs with kcm.monitoring."""
+    controller, = wait_until(lambda: world.query("kcm_caller"), 120, "the controllers' page")
+    assert controller["subject"] == "system:serviceaccount:kof:kof-collectors-kcm-metrics"
+    assert (controller["job"], controller["namespace"]) == ("kof/control-plane-metrics-monitor", "kcm-system")
+    manager, = wait_until(lambda: world.query("kcm_up"), 60, "the controller manager's page")
+    assert (manager["job"], manager["service"], manager["endpoint"]) == ("kcm-metrics", "kcm-metrics", "http")
+    assert not world.query("projectsveltos_objects")
+
+
+# Two pages: 8080 for everybody; 8443 by TLS for bearers, telling whose token it was.
+KCM = """
+import base64, http.server, json, ssl, threading
+
+class Page(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        kind, _, token = self.headers.get("Authorization", "").partition(" ")
+        if self.server.server_port == 8080:
+            body = "kcm_up 1\\nprojectsveltos_objects 1\\n"
+        elif kind == "Bearer" and token.count(".") == 2:
+            claims = json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "=="))
+            body = 'kcm_caller{subject="%s"} 1\\n' % claims["sub"]
+        else:
+            return self.send_error(401)
+        self.send_response(200)
+        self.send_header("Content-Type", "text/plain; version=0.0.4")
+        self.end_headers()
+        self.wfile.write(body.encode())
+
+secure = http.server.ThreadingHTTPServer(("", 8443), Page)
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain("/conf/tls.crt", "/conf/tls.key")
+secure.socket = context.wrap_socket(secure.socket, server_side=True)
+threading.Thread(target=secure.serve_forever).start()
+http.server.ThreadingHTTPServer(("", 8080), Page).serve_forever()
+"""
+
+
+def kcm(folder: Path) -> list[dict[str, Any]]:
+    """KCM's controllers, as far as their metrics go."""
+    cert, key = certificate(folder)
+    place: dict[str, Any] = {"namespace": "kcm-system"}
+    labels = {"control-plane": "kcm-controller-manager"}
+    pod = agent.pod_spec([], files="kcm", host_network=False)
+    pod["containers"][0] |= {"command": [sys.executable, "/conf/kcm.py"], "ports": [
+        {"name": "http", "containerPort": 8080}, {"name": "metrics", "containerPort": 8443}]}
+    return [
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kcm", **place},
+         "data": {"kcm.py": KCM, "tls.crt": cert.read_text(), "tls.key": key.read_text()}},
+        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "kcm-metrics", **place, "labels": labels},
+         "spec": {"selector": labels, "ports": [{"name": "http", "port": 8080}]}},
+        {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "kcm", **place, "labels": labels}, "spec": pod}]
