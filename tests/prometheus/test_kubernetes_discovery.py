@@ -128,6 +128,18 @@ async def test_pods_come_change_and_go() -> None:
             assert not any("pod/shop/b" in update for update in found.updates[:2])
 
 
+async def test_a_change_is_not_kept_waiting_by_those_of_other_nodes() -> None:
+    async with FakeKube() as kube:
+        kube.put(ENDPOINTSLICES, piece("mine", ("a", "10.0.0.1", "n1")))
+        async with discovering(kube, {"role": "endpointslice"}, allocation=Allocation("per-node", "n1"), slow=60.0) as found:
+            await eventually(lambda: found.addresses == ["10.0.0.1:80"])
+            for i in range(40):
+                kube.put(ENDPOINTSLICES, piece("others", ("b", f"10.0.1.{i}", "n2")))
+                await asyncio.sleep(0.1)  # so that each is a change of its own: reports after 0.1, 0.3, 0.7, 1.5, 3.1, 6.3 s
+            kube.put(ENDPOINTSLICES, piece("mine", ("a", "10.0.0.2", "n1")))
+            await eventually(lambda: found.addresses == ["10.0.0.2:80"], 1.5)
+
+
 async def test_what_happened_while_the_watch_was_away_is_found() -> None:
     async with FakeKube() as kube:
         put(kube, (PODS, pod("a", "10.0.0.1")), (PODS, pod("b", "10.0.0.2")))

@@ -1,7 +1,7 @@
 """One entry of `kubernetes_sd_configs`: watches what its role needs and reports the target groups that changed.
 
 Nothing is reported before everything was listed once. Then changes are gathered: a single one is reported at once, a stream of
-them at most every five seconds. What cannot be read is told once by name, with the rule that is missing; what was found stays.
+reports at most every five seconds. What cannot be read is told once by name, with the rule that is missing; what was found stays.
 """
 
 from __future__ import annotations
@@ -90,13 +90,17 @@ class KubernetesDiscovery:
 
     async def _follow(self, update: Update) -> None:
         loop = asyncio.get_running_loop()
-        wait = QUICK_S
+        wait, told_at = QUICK_S, 0.0
         while True:
             self._wake.clear()
-            self._flush(update)
-            flushed = loop.time()
+            told = self._flush(update)
+            if told:
+                told_at = loop.time()
             await self._wake.wait()
-            wait = QUICK_S if loop.time() - flushed > self._slow else min(wait * 2, self._slow)
+            if loop.time() - told_at > self._slow:
+                wait = QUICK_S
+            elif told:
+                wait = min(wait * 2, self._slow)
             await asyncio.sleep(wait)
 
     def _subscribe(self, client: ApiClient) -> None:
@@ -168,7 +172,8 @@ class KubernetesDiscovery:
             self._dirty.update(keys)
             self._wake.set()
 
-    def _flush(self, update: Update) -> None:
+    def _flush(self, update: Update) -> bool:
+        """Reports what changed; whether there was anything. Most changes in a big cluster are of targets of other agents."""
         if self._services:
             self._dirty |= self._of_services(self._services)
             self._services = set()
@@ -176,6 +181,7 @@ class KubernetesDiscovery:
         groups = [group for group in map(self._build, sorted(dirty)) if group is not None]
         if groups:
             update(groups)
+        return bool(groups)
 
     def _of_services(self, services: set[str]) -> set[str]:
         if self._config.role == "endpoints":
