@@ -19,6 +19,8 @@ from kofagent.receivers.filelog.rotated import Folders, Rotated, oldest_first
 from kofagent.receivers.filelog.source import OPEN_FLAGS, is_gzip
 from kofagent.receivers.filelog.tail import Identity, Key, Reading, Tail
 
+_TRIES = 5
+"""So many times a path is looked at anew because its files were renamed or compressed meanwhile."""
 _NAMED = 5
 """So many losses are named in one line of the log."""
 
@@ -46,31 +48,44 @@ class Recovery:
         `known`: identities of files that were at this path at some time. `newer_than`: None where no file can have come and gone
         unseen; else the time (ns) after which an unknown file was written to, where no rotated file is a known one.
         """
+        for _ in range(_TRIES):
+            found = self._search(path, wanted, known, tails, newer_than, folders)
+            if not folders.stale:
+                break
+            for tail, _identity in found.tails:
+                tail.close()
+            folders.renew()
+        else:
+            found = self._search(path, wanted, known, tails, newer_than, folders)
+        return found
+
+    def _search(self, path: str, wanted: Sequence[Identity], known: Sequence[Identity], tails: Mapping[Key, Tail],
+                newer_than: int | None, folders: Folders) -> Found:
         inodes = {identity.key[1] for identity in wanted}
         files = folders.beside(path, inodes.__contains__)
         found: dict[int, tuple[Tail, Identity | None]] = {}
         missing = []
         for identity in wanted:
-            tail, there = self._find(path, identity, files, tails, found)
+            tail, there = self._find(path, identity, files, tails, found, folders)
             if tail is not None:
                 found[tail.key[1]] = tail, identity
             elif not there and not identity.done:
                 missing.append(identity)
         if newer_than is not None:
-            for file, tail in self._unseen(path, files, known, tails, found, newer_than):
+            for file, tail in self._unseen(path, files, known, tails, found, newer_than, folders):
                 found[file.inode] = tail, None
         order = oldest_first(file for file in files if file.inode in found)
         return Found([found[file.inode] for file in order], missing)
 
     def _find(self, path: str, identity: Identity, files: list[Rotated], tails: Mapping[Key, Tail],
-              found: Container[int]) -> tuple[Tail | None, bool]:
+              found: Container[int], folders: Folders) -> tuple[Tail | None, bool]:
         """The file, and whether it is there at all: it may be there and hold nothing new, or be a poll's business."""
         by_inode = [f for f in files if f.inode == identity.key[1]]
         by_head = [] if identity.done else [f for f in files if f.mark is not None and f not in by_inode]
         for file in by_inode + by_head:
             if file.key in tails or file.inode in found:
                 continue
-            tail = self._open(path, file)
+            tail = self._open(path, file, folders)
             if tail is None:
                 if file in by_inode:
                     return None, True
@@ -85,7 +100,7 @@ class Recovery:
         return None, False
 
     def _unseen(self, path: str, files: list[Rotated], known: Sequence[Identity], tails: Mapping[Key, Tail],
-                found: Container[int], newer_than: int) -> list[tuple[Rotated, Tail]]:
+                found: Container[int], newer_than: int, folders: Folders) -> list[tuple[Rotated, Tail]]:
         """The rotated files that are newer than every known one."""
         out: list[tuple[Rotated, Tail]] = []
         for file in reversed(files):
@@ -93,7 +108,7 @@ class Recovery:
                 continue
             if file.key in tails or file.inode in found:
                 return out
-            tail = self._open(path, file)
+            tail = self._open(path, file, folders)
             if tail is None:
                 continue
             if any(same(tail, identity) for identity in known):
@@ -108,11 +123,12 @@ class Recovery:
                 tail.close()
         return newer
 
-    def _open(self, path: str, file: Rotated) -> Tail | None:
+    def _open(self, path: str, file: Rotated, folders: Folders) -> Tail | None:
         """The file as one of `path`, whose attributes its entries carry; None when it cannot be opened."""
         try:
             fd = os.open(file.path, OPEN_FLAGS)
         except FileNotFoundError:
+            folders.stale = True
             return None
         except OSError as error:
             self._unreadable(file.path, error)
@@ -134,8 +150,7 @@ class Losses:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._sentences: list[str] = []
-        self._more = 0
+        self._sentences: dict[bool, list[str]] = {True: [], False: []}
 
     def file(self, path: str, offset: int, size: int, reason: str) -> None:
         """The rest of a file is lost from `offset` on; `size`: what it had when it was last looked at."""
@@ -145,15 +160,17 @@ class Losses:
         count, id = self._context.ledger.counter, self._context.id
         count("kofagent_filelog_lost_files", "Files of which a rest is or may be lost, by reason.", receiver=id, reason=reason)(1)
         count("kofagent_filelog_lost_bytes", "Bytes known to be lost, by reason.", receiver=id, reason=reason)(unread)
-        if len(self._sentences) < _NAMED:
-            much = f"at least {unread} bytes" if unread else "if anything"
-            self._sentences.append(f"{path} from byte {offset} on ({reason}; {much})")
-        else:
-            self._more += 1
+        much = f", at least {unread} bytes" if unread else ""
+        self._sentences[unread > 0].append(f"{path} from byte {offset} on ({reason}{much})")
 
     def report(self) -> None:
-        """Logs what was counted since the last time, in one line."""
-        if self._sentences:
-            more = f"; and {self._more} more files" if self._more else ""
-            self._context.log.error("log lines are lost: %s%s", "; ".join(self._sentences), more)
-            self._sentences, self._more = [], 0
+        """Logs what was counted since the last time, in a line each for what is lost and for what may be."""
+        for sure, sentences in self._sentences.items():
+            if not sentences:
+                continue
+            named = "; ".join(sentences[:_NAMED]) + (f"; and {len(sentences) - _NAMED} more" if len(sentences) > _NAMED else "")
+            if sure:
+                self._context.log.error("log lines are lost: %s", named)
+            else:
+                self._context.log.warning("files are gone; what was written to them last may be lost: %s", named)
+            sentences.clear()

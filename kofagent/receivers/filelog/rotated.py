@@ -73,10 +73,16 @@ def _changed(file: Rotated) -> int:
 
 
 class Folders:
-    """Listings of directories, each read once."""
+    """Listings of directories, each read once. `stale`: a file that is listed was gone when it was looked at."""
 
     def __init__(self) -> None:
         self._entries: dict[str, list[tuple[str, int]]] = {}
+        self.stale = False
+
+    def renew(self) -> None:
+        """Directories are read again."""
+        self._entries.clear()
+        self.stale = False
 
     def beside(self, path: str, wanted: Callable[[int], bool]) -> list[Rotated]:
         """The files in the directory of `path`, and of what it links to, that are named after it or whose inode is wanted.
@@ -97,7 +103,8 @@ class Folders:
                 try:
                     status = os.stat(file, follow_symlinks=False)
                 except OSError:
-                    continue  # gone meanwhile
+                    self.stale = True
+                    continue
                 if stat.S_ISREG(status.st_mode):
                     out.setdefault(status.st_ino, Rotated(file, status, mark))
         return oldest_first(out.values())

@@ -102,13 +102,13 @@ async def test_every_line_of_a_live_writer_arrives_once_and_in_order(
         assert mine == [f"{i} {n} {'x' * (n % 200)};" for n in range(writer.lines)]
 
 
-async def test_a_reader_that_is_killed_again_and_again_loses_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("include", "rotate"), [("*", rename), ("*.log", rename), ("*.log", compress)])
+async def test_a_reader_that_is_killed_again_and_again_loses_nothing(
+        tmp_path: Path, include: str, rotate: Callable[[Path, int], None]) -> None:
     logs, output = tmp_path / "logs", tmp_path / "output"
     logs.mkdir()
-    writer = LiveWriter(logs, rename, lines=4000)
-    # rotated files match, too: one that came and went under its first name while nobody read is found
-    arguments = [sys.executable, "-m", "tests.receivers.filelog.reader_process", f"{logs}/*", str(output), str(tmp_path / "store")]
-    writer.start()
+    writer = LiveWriter(logs, rotate, lines=12_000)
+    arguments = [sys.executable, "-m", "tests.receivers.filelog.reader_process", f"{logs}/{include}", str(output), str(tmp_path / "store")]
     want = {f"{i} {n} {'x' * (n % 200)};" for i in range(writer.files) for n in range(writer.lines)}
     kills = 0
     got: Counter[str] = Counter()
@@ -116,6 +116,8 @@ async def test_a_reader_that_is_killed_again_and_again_loses_nothing(tmp_path: P
         process = await asyncio.create_subprocess_exec(*arguments, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE)
         assert process.stdout is not None
         assert await process.stdout.readline() == b"started\n"
+        if not writer.ident:  # what was rotated away before the first run is nobody's business
+            writer.start()
         if kills < 4:
             await asyncio.sleep(0.25)
             process.kill()

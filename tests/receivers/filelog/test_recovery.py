@@ -203,7 +203,7 @@ async def test_what_is_gone_is_counted(tmp_path: Path, caplog: pytest.LogCapture
         assert await t.poll() == lines(9000)
         assert lost(t, "files", "gone") == 1
         assert lost(t, "bytes", "gone") == rest
-        assert f"{path} from byte {owned} on (gone; at least {rest} bytes)" in caplog.text
+        assert f"{path} from byte {owned} on (gone, at least {rest} bytes)" in caplog.text
     async with tailing(path, store) as t:
         await t.poll()
         assert t.host.ledger.sum("kofagent_filelog_lost_files_total") == 0
@@ -219,6 +219,26 @@ async def test_what_may_have_come_to_a_file_that_is_gone_is_counted_as_unknown(t
         assert await t.poll() == []
         assert lost(t, "files", "gone, end unknown") == 1
         assert lost(t, "bytes", "gone, end unknown") == 0
+
+
+async def test_a_file_that_is_compressed_while_it_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, path = Store(), container(tmp_path)
+    path.write_text(text(1))
+    async with tailing(path, store) as t:
+        assert await t.poll() == lines(1)
+    append(path, text(2))
+    rotated = path.rename(f"{path}.20261121-100000")
+    opened = os.open
+
+    def pack_first(file: Any, *arguments: Any, **more: Any) -> int:
+        if str(file) == str(rotated) and rotated.exists():
+            pack(rotated)
+        return opened(file, *arguments, **more)
+
+    monkeypatch.setattr(os, "open", pack_first)
+    async with tailing(path, store) as t:
+        assert await t.poll() == lines(2)
+        assert t.host.ledger.sum("kofagent_filelog_lost_files_total") == 0
 
 
 async def test_a_file_let_go_and_then_deleted_is_no_loss(tmp_path: Path) -> None:
