@@ -21,6 +21,8 @@ from kofagent.receivers.filelog.tail import Identity, Key, Reading, Tail
 
 _TRIES = 5
 """So many times a path is looked at anew because its files were renamed or compressed meanwhile."""
+_PLENTY = 16
+"""More unknown rotated files of a path than this are only opened as long as they were written to since."""
 _NAMED = 5
 """So many losses are named in one line of the log."""
 
@@ -108,6 +110,8 @@ class Recovery:
                 continue
             if file.key in tails or file.inode in found:
                 return out
+            if len(out) >= _PLENTY and file.status.st_mtime_ns < newer_than:
+                break
             tail = self._open(path, file, folders)
             if tail is None:
                 continue

@@ -507,8 +507,9 @@ class Tracker:
             self._in_order([tail, *chain, *here])
             for identity in missing:
                 self._lose(identity)
+        present = {t.path: t for t in self.tails.values()} if fresh else {}
         for path in set(fresh).difference(tail.path for tail in gone):
-            new = next((t for t in self.tails.values() if t.path == path), None)
+            new = present.get(path)
             if new is not None and not new.resumed:
                 known = [i for i in self._closed.values() if i.path == path]
                 chain, _ = self._recover(path, [], known, self._looked, folders)

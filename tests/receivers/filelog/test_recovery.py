@@ -131,6 +131,31 @@ async def test_files_of_before_the_first_run_are_nobody_s_business(tmp_path: Pat
         assert await t.poll() == []
 
 
+async def test_many_old_files_of_a_new_path_are_not_all_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, path = Store(), container(tmp_path)
+    path.write_text(text(1))
+    async with tailing(path, store) as t:
+        assert await t.poll() == lines(1)
+    new = path.parents[1] / "other" / "0.log"
+    new.parent.mkdir()
+    for n in range(100):
+        old = Path(f"{new}.20251121-{n:06d}")
+        old.write_text(text(n))
+        os.utime(old, (n + 1, n + 1))
+    new.write_text(text(200))
+    opened: list[str] = []
+    real = os.open
+
+    def counted(file: Any, *arguments: Any, **more: Any) -> int:
+        opened.append(str(file))
+        return real(file, *arguments, **more)
+
+    monkeypatch.setattr(os, "open", counted)
+    async with tailing(path, store) as t:
+        assert await t.poll() == lines(200)
+    assert len(opened) < 25
+
+
 async def test_a_pod_that_came_and_rotated_while_nobody_read(tmp_path: Path) -> None:
     store, path = Store(), container(tmp_path)
     path.write_text(text(1))
