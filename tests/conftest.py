@@ -10,8 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from tests.support import servers
+
+# A busy machine is slow, not wrong: no example of a property has a time limit.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 _absent: Counter[str] = Counter()
 SHARED = Path(__file__).parents[2] / "shared" / "kof"
