@@ -149,7 +149,6 @@ class Agent:
 
     def __init__(self, world: World, folder: Path, node: str, store: str) -> None:
         self.name = node or CLUSTER_AGENT
-        self._world = world
         self._node = node
         self._folder = folder / self.name
         self._folder.mkdir()
@@ -174,9 +173,10 @@ class Agent:
         if self._node:
             environment["K8S_NODE_NAME"] = self._node
         with (self._folder / "log").open("ab") as log:
-            self.process = subprocess.Popen([sys.executable, "-m", "kofagent", "run", "--config", str(self.config), "--kubeconfig",
+            # The agent as it is, but for its version, which tells the pages who asks.
+            program = f"import kofagent; kofagent.__version__ += '+{self.name}'; from kofagent.cli.main import main; raise SystemExit(main())"
+            self.process = subprocess.Popen([sys.executable, "-c", program, "run", "--config", str(self.config), "--kubeconfig",
                                              str(self._kubeconfig)], stdout=log, stderr=log, env=environment)
-        self._world.pages.agents[self.process.pid] = self.name
         return self
 
     def stop(self, *, kill: bool = False) -> None:
@@ -184,7 +184,6 @@ class Agent:
         if self.process is not None:
             self.process.kill() if kill else self.process.terminate()
             self.process.wait(30)
-            self._world.pages.agents.pop(self.process.pid, None)
             self.process = None
 
     @property

@@ -1,4 +1,4 @@
-"""Pages to scrape on many addresses of this machine, with a record of every scrape: when, which page, by which process.
+"""Pages to scrape on many addresses of this machine, with a record of every scrape: when, which page, by whom.
 
 EndpointSlices take no loopback addresses, so a range of its own is made local for as long as the pages are served (needs root).
 """
@@ -14,9 +14,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
 
 from aiohttp import web
 
@@ -39,7 +37,7 @@ def obstacle() -> str:
 
 
 class Scrape(NamedTuple):
-    """One request that asked for a page. `time` is the monotonic clock when it came, `agent` the name of the process."""
+    """One request that asked for a page. `time` is the monotonic clock when it came, `agent` what its User-Agent has after a +."""
 
     time: float
     agent: str
@@ -61,13 +59,11 @@ class Pages:
         self.port, self.tls_port = free_port(), free_port()
         self.scrapes: list[Scrape] = []
         self.by_page: dict[str, list[Scrape]] = {}
-        self.agents: dict[int, str] = {}
         self.basic, self.bearer, self.oauth = ("user", "word"), "bearer-1", "oauth-token"
         self.clients: dict[str, float] = {}
         self.client = ("id", "client-word")
         self.sd: list[dict[str, Any]] = []
         self._keys = keys
-        self._who: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="pages", daemon=True)
 
@@ -121,9 +117,7 @@ class Pages:
             return web.Response(status=503)  # who asked has gone
         if request.path in ("/token", "/sd"):
             return await handler(request)
-        who = self._who.get(transport)
-        if who is None:
-            who = self._who[transport] = self._owner(transport.get_extra_info("peername"))
+        who = request.headers.get("User-Agent", "").partition("+")[2]
         certificate = transport.get_extra_info("peercert")
         if certificate:
             self.clients[dict(pair[0] for pair in certificate["subject"])["commonName"]] = moment
@@ -136,18 +130,6 @@ class Pages:
         self.scrapes.append(scrape)
         self.by_page.setdefault(f"{scrape.address}{scrape.path}{'?' + scrape.query if scrape.query else ''}", []).append(scrape)
         return answer if not isinstance(answer, web.HTTPException) else web.Response(status=answer.status, headers=answer.headers)
-
-    def _owner(self, peer: tuple[str, int]) -> str:
-        """The agent whose socket this is, by the kernel's table of sockets and the agents' open files."""
-        local = f"{int.from_bytes(bytes(map(int, peer[0].split('.'))), 'little'):08X}:{peer[1]:04X}"
-        lines = Path("/proc/net/tcp").read_text().splitlines()
-        inodes = {f"socket:[{fields[9]}]" for fields in map(str.split, lines) if fields[1] == local}
-        for pid, name in list(self.agents.items()):
-            for file in Path(f"/proc/{pid}/fd").glob("*"):
-                with suppress(OSError):
-                    if os.readlink(file) in inodes:
-                        return name
-        return "?"
 
     async def _plain(self, request: web.Request) -> web.Response:
         return _page("page 1\n")

@@ -306,14 +306,14 @@ async def test_monitors_with_exactly_the_rules_they_need(cluster: Cluster, monke
                     break
                 except ApiError:
                     await asyncio.sleep(0.2)  # the API server does not serve the new kind yet
-            while seen.get("/allowed") != "Bearer allowed" or "Secret other/denied" not in caplog.text:
+            while seen.get("/allowed") != "Bearer allowed" or "secrets other/denied" not in caplog.text:
                 await asyncio.sleep(0.05)
             api.call("PATCH", "/api/v1/namespaces/other/secrets/allowed", {"data": {"token": base64.b64encode(b"new").decode()}},
                      content="application/merge-patch+json")
             while seen.get("/allowed") != "Bearer new":
                 await asyncio.sleep(0.05)
         assert "/denied" not in seen
-        [error] = {r.getMessage() for r in caplog.records if r.levelno >= logging.ERROR and "cannot be read" in r.getMessage()}
+        [error] = {r.getMessage() for r in caplog.records if r.levelno >= logging.ERROR and "secrets" in r.getMessage()}
         assert '"resourceNames": ["denied"]' in error
         role = api.get("/apis/rbac.authorization.k8s.io/v1/namespaces/other/roles/secret")
         role["rules"][0]["resourceNames"].append("denied")
