@@ -33,6 +33,10 @@ class KeyValueStore(Protocol):
         """All keys that start with `prefix`, with their values."""
         ...
 
+    async def keys(self, prefix: str = "") -> list[str]:
+        """All keys that start with `prefix`, sorted."""
+        ...
+
     async def apply(self, changes: Mapping[str, bytes | None]) -> None:
         """Sets many keys (None deletes) as one transaction: all of it is kept or nothing."""
         ...
@@ -67,6 +71,9 @@ class MemoryStore:
 
     async def items(self, prefix: str = "") -> dict[str, bytes]:
         return {k: v for k, v in self.values.items() if k.startswith(prefix)}
+
+    async def keys(self, prefix: str = "") -> list[str]:
+        return sorted(k for k in self.values if k.startswith(prefix))
 
     async def apply(self, changes: Mapping[str, bytes | None]) -> None:
         for key, value in changes.items():

@@ -7,8 +7,8 @@ from typing import Any, Protocol
 
 from kofagent.pipeline.component import Context, Exporter
 from kofagent.storage import parts
+from kofagent.storage.durable import make_sender
 from kofagent.storage.rejected import Rejections
-from kofagent.storage.sending import Sender
 from kofagent.telemetry.batch import AnyBatch
 
 
@@ -31,8 +31,8 @@ class SendingExporter(Exporter):
         super().__init__(config, context)
         self.rejections = Rejections(context)
         self._started = client
-        self._sender = Sender(context, self.send, queue=config.sending_queue, retry=config.retry_on_failure,
-                              merge_items=parts.merge_items(config.sending_queue))
+        self._sender = make_sender(context, self.send, queue=config.sending_queue, retry=config.retry_on_failure,
+                                   merge_items=parts.merge_items(config.sending_queue))
 
     async def start(self) -> None:
         """Reads certificates, finds the authenticator; StartError."""

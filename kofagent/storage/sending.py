@@ -2,7 +2,8 @@
 
 `consume` returns when the backend took the batch. A queue in memory is no owner: it lets batches wait and bounds how much
 waits, in batches and in bytes of the process' budget, and refuses what does not fit. What the backend will never take is
-dropped, counted with its reason; what it did not take in time goes back to the caller.
+dropped, counted with its reason; what it did not take in time goes back to the caller. `durable.DurableSender` is the one whose
+queue is on disk and owns what it holds.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from typing import NoReturn
 
 from kofagent.config.blocks import QueueBlock, RetryBlock
 from kofagent.pipeline.component import Context
@@ -146,7 +148,7 @@ class Sender:
             if self._stopping.is_set():
                 raise Refused("shutdown", "the agent is stopping", retry_after=5)
             full = self._size + cost > self._queue.queue_size and self._size > 0
-            if not full and self._context.host.reserve(batch.size):
+            if not full and self._reserve(batch):
                 self._size += cost
                 return
             if not (full and self._queue.block_on_overflow):
@@ -158,8 +160,14 @@ class Sender:
             await self._room.wait()
 
     def _cost(self, batch: AnyBatch) -> int:
+        return self._cost_of(batch.count, batch.size)
+
+    def _cost_of(self, items: int, size: int) -> int:
         assert self._queue is not None
-        return {"requests": 1, "items": batch.count, "bytes": batch.size}[self._queue.sizer]
+        return {"requests": 1, "items": items, "bytes": size}[self._queue.sizer]
+
+    def _reserve(self, batch: AnyBatch) -> bool:
+        return self._context.host.reserve(batch.size)
 
     def _give_back(self, batch: AnyBatch) -> None:
         self._size -= self._cost(batch)
@@ -245,11 +253,15 @@ class Sender:
                 backoff = Backoff(self._retry, self._context.host.keep_retrying)
             wait = backoff.wait(refusal.retry_after) if self._retry.enabled else None
             if wait is None or self._stopping.is_set():
-                account.send_failed(batch.count)
-                self._complain(refusal, f"giving {batch.count} {batch.signal.items} back, out of retries")
-                raise Refused(refusal.reason, refusal.detail, retry_after=refusal.retry_after)
+                self._give_up(batch, refusal)
             self._complain(refusal, "sending failed, will try again")
             await self._sleep(wait)
+
+    def _give_up(self, batch: AnyBatch, refusal: Refused) -> NoReturn:
+        """After the last try of what the backend may take later."""
+        self.account(batch.signal).send_failed(batch.count)
+        self._complain(refusal, f"giving {batch.count} {batch.signal.items} back, out of retries")
+        raise Refused(refusal.reason, refusal.detail, retry_after=refusal.retry_after)
 
     async def _sleep(self, seconds: float) -> None:
         """Waits, but not through a shutdown."""

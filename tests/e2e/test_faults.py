@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.support import servers
+from tests.support.otlp import log_request
 from tests.support.pod_logs import PodWriter
 from tests.support.servers import free_port, get, wait_until
 
@@ -117,6 +118,42 @@ def test_kill_9_repeats_at_most_what_was_under_way(tmp_path: Path) -> None:
         assert set(found) == set(range(5000))
         assert max(found.values()) <= 4
         assert metric(port, "kofagent_filelog_lost_files_total") == 0
+    finally:
+        agent.stop()
+        store.stop()
+
+
+def test_a_queue_on_disk_owns_what_it_answered_for(tmp_path: Path) -> None:
+    """`sending_queue.storage`: clients are told ok while the backend is away, and neither a kill nor a stop loses their lines."""
+    store, vlogs = servers.victoria_logs(tmp_path)
+    store.stop()
+    http, port = free_port(), free_port()
+    path = config(tmp_path, vlogs, port, sending_queue={"storage": "file_storage"})
+    options = json.loads(path.read_text())
+    options["receivers"] = {"otlp": {"protocols": {"http": {"endpoint": f"127.0.0.1:{http}"}}}}
+    options["service"]["pipelines"]["logs"]["receivers"] = ["otlp"]
+    path.write_text(json.dumps(options))
+
+    def send(first: int) -> None:
+        body = log_request(*(f"durable line {number:06}" for number in range(first, first + 100)))
+        request = urllib.request.Request(f"http://127.0.0.1:{http}/v1/logs", body, {"Content-Type": "application/x-protobuf"})
+        assert urllib.request.urlopen(request, timeout=10).status == 200
+
+    agent = servers.kofagent(tmp_path, "run", "--config", str(path))
+    try:
+        send(0)
+        send(100)
+        agent.kill()
+        agent = servers.kofagent(tmp_path, "run", "--config", str(path))
+        assert metric(port, "otelcol_exporter_queue_size{") == 2
+        send(200)
+        assert agent.stop() == 0, agent.output()
+        store.restart()
+        agent = servers.kofagent(tmp_path, "run", "--config", str(path))
+        found = wait_until(lambda: len(n := numbers(vlogs, "durable")) == 300 and n, what="all lines after the restarts")
+        assert sum(found.values()) == 300
+        wait_until(lambda: metric(port, "otelcol_exporter_queue_size{") == 0, what="an empty queue")
+        assert metric(port, "kofagent_dropped_items_total") == 0
     finally:
         agent.stop()
         store.stop()

@@ -74,6 +74,7 @@ async def test_it_is_the_store_in_memory_on_disk(tmp_path_factory: pytest.TempPa
         await store.apply(step)
         await model.apply(step)
     assert await store.items(prefix) == await model.items(prefix)
+    assert await store.keys(prefix) == await model.keys(prefix) == sorted(await model.items(prefix))
     await made.stop()
 
 

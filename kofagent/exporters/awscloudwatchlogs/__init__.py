@@ -31,7 +31,7 @@ from kofagent.exporters.awscloudwatchlogs.api import LogsApi
 from kofagent.exporters.awscloudwatchlogs.credentials import Credentials
 from kofagent.net.client import HttpClient
 from kofagent.pipeline.component import Context, Exporter
-from kofagent.storage.sending import Sender
+from kofagent.storage.durable import make_sender
 from kofagent.telemetry.batch import AnyBatch, Batch
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal
@@ -120,8 +120,8 @@ class CloudWatchLogsExporter(Exporter):
             timeout=float(config.request_timeout_seconds), compression="none", max_conns_per_host=config.num_workers,
             proxy_url=config.proxy_address.get_secret_value(),
             tls=TlsClientBlock(ca_file=config.certificate_file_path, insecure_skip_verify=config.no_verify_ssl)), context)
-        self._sender = Sender(context, self._send, queue=config.sending_queue, retry=config.retry_on_failure,
-                              merge_items=events.MAX_CALL_EVENTS)
+        self._sender = make_sender(context, self._send, queue=config.sending_queue, retry=config.retry_on_failure,
+                                   merge_items=events.MAX_CALL_EVENTS)
         self._api: LogsApi | None = None
         # Keyed by the identity of the batch, which the entry keeps alive; the oldest go when callers never come back.
         self._half: OrderedDict[int, _Progress] = OrderedDict()

@@ -90,6 +90,19 @@ class SqliteStore:
             return out
         return await self._run(self._guarded, work)
 
+    async def keys(self, prefix: str = "") -> list[str]:
+        """As `KeyValueStore.keys`."""
+        start = _bytes(prefix)
+
+        def work(db: sqlite3.Connection) -> list[str]:
+            out = []
+            for (key,) in db.execute("SELECT key FROM kv WHERE key >= ? ORDER BY key", (start,)):
+                if not key.startswith(start):
+                    break
+                out.append(key.decode("utf-8", "surrogateescape"))
+            return out
+        return await self._run(self._guarded, work)
+
     async def apply(self, changes: Mapping[str, bytes | None]) -> None:
         """As `KeyValueStore.apply`."""
         rows = [(_bytes(k), None if v is None else bytes(v)) for k, v in changes.items()]

@@ -1,0 +1,327 @@
+"""`sending_queue.storage`: the disk is an owner. What it took is delivered once, over outages, stops and starts, or counted."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import random
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kofagent.config.blocks import QueueBlock, RetryBlock
+from kofagent.extensions.file_storage import COMPONENT as FILE_STORAGE
+from kofagent.storage.checkpoints import MemoryStore
+from kofagent.storage.durable import AT_HAND_BYTES, DurableSender, Entry, make_sender
+from kofagent.storage.sending import Sender
+from kofagent.telemetry.batch import AnyBatch, Batch
+from kofagent.telemetry.refused import Refused
+from kofagent.telemetry.signal import Signal
+from tests.support.components import FakeHost, eventually, make_context
+
+
+class Disk(MemoryStore):
+    """A store that outlives its closing; `full` makes writing fail, `gate` makes it wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.full = False
+        self.gate: asyncio.Event | None = None
+        self.opened = ""
+
+    async def open_store(self, kind: str, id: str, name: str = "") -> Disk:
+        self.opened = f"{kind} {id} {name}"
+        return self
+
+    async def set(self, key: str, value: bytes) -> None:
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        await super().set(key, value)
+
+    async def apply(self, changes: Mapping[str, bytes | None]) -> None:
+        if self.full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        await super().apply(changes)
+
+
+class Backend:
+    """Takes payloads while `up`; answers with `answer` when that is set; `gate` makes it wait."""
+
+    def __init__(self, up: bool = True) -> None:
+        self.up = up
+        self.answer: Exception | None = None
+        self.gate: asyncio.Event | None = None
+        self.taken: list[Batch] = []
+        self.tries = 0
+
+    async def send(self, batch: AnyBatch) -> None:
+        assert isinstance(batch, Batch)
+        self.tries += 1
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.answer is not None:
+            raise self.answer
+        if not self.up:
+            raise Refused("http 503")
+        self.taken.append(batch)
+
+    @property
+    def payloads(self) -> list[bytes]:
+        return [batch.payload for batch in self.taken]
+
+
+def logs(payload: bytes, metadata: dict[str, tuple[str, ...]] | None = None) -> Batch:
+    return Batch(Signal.LOGS, payload, len(payload), metadata)
+
+
+def make(backend: Backend, disk: Any, host: FakeHost, merge: int = 0, retry: dict[str, Any] | None = None, **queue: Any) -> Sender:
+    host.extensions["file_storage"] = disk
+    options = {"initial_interval": "1ms", "max_interval": "2ms", "max_elapsed_time": 0, **(retry or {})}
+    return make_sender(make_context("exporters", "otlphttp", host), backend.send, merge_items=merge,
+                       queue=QueueBlock.model_validate({"storage": "file_storage", **queue}), retry=RetryBlock.model_validate(options))
+
+
+def queued(host: FakeHost) -> float:
+    return host.ledger.total("otelcol_exporter_queue_size", exporter="otlphttp")
+
+
+def test_which_sender_it_is() -> None:
+    host, disk = FakeHost(), Disk()
+    assert type(make(Backend(), disk, host)) is DurableSender
+    assert type(make(Backend(), disk, host, enabled=False)) is Sender
+    assert type(make(Backend(), disk, host, storage=None)) is Sender
+
+
+async def test_the_answer_comes_when_it_is_on_disk_and_a_restart_goes_on() -> None:
+    backend, disk, host = Backend(up=False), Disk(), FakeHost()
+    it = make(backend, disk, host)
+    await it.start()
+    assert disk.opened == "exporters otlphttp "
+    for payload in (b"a", b"bb", b"ccc"):
+        await it.consume(logs(payload, {"tenant": ("x", "y")} if payload == b"bb" else None))
+    assert queued(host) == 3
+    await eventually(lambda: backend.tries > 3)
+    await it.stop()
+    assert not backend.taken and len(disk.values) == 3 and host.reserved == 0
+    assert host.ledger.total("otelcol_exporter_send_failed_log_records_total", exporter="otlphttp") == 0
+
+    host = FakeHost()
+    backend.up = True
+    it = make(backend, disk, host, num_consumers=1)
+    await it.start()
+    await eventually(lambda: len(backend.taken) == 3)
+    await it.consume(logs(b"dddd"))
+    await eventually(lambda: len(backend.taken) == 4 and not disk.values)
+    assert backend.payloads == [b"a", b"bb", b"ccc", b"dddd"]
+    assert [batch.metadata for batch in backend.taken] == [None, {"tenant": ("x", "y")}, None, None]
+    assert host.ledger.total("otelcol_exporter_sent_log_records_total", exporter="otlphttp") == 10
+    assert queued(host) == 0 and host.reserved == 0
+    await it.stop()
+
+
+async def test_what_the_backend_never_takes_is_dropped_and_counted() -> None:
+    backend, disk, host = Backend(), Disk(), FakeHost()
+    backend.answer = Refused("http 400", permanent=True)
+    it = make(backend, disk, host)
+    await it.start()
+    await it.consume(logs(b"abc"))
+    await eventually(lambda: not disk.values)
+    assert host.ledger.total("kofagent_dropped_items_total", component="otlphttp", signal="logs", reason="http 400") == 3
+    assert queued(host) == 0
+    await it.stop()
+
+
+async def test_out_of_retries_is_a_counted_drop_for_nobody_else_has_it() -> None:
+    backend, disk, host = Backend(up=False), Disk(), FakeHost()
+    it = make(backend, disk, host, retry={"max_elapsed_time": "20ms"})
+    await it.start()
+    await it.consume(logs(b"abc"))
+    await eventually(lambda: not disk.values)
+    assert host.ledger.total("kofagent_dropped_items_total", component="otlphttp", signal="logs", reason="http 503") == 3
+    assert host.ledger.total("otelcol_exporter_send_failed_log_records_total", exporter="otlphttp") == 3
+    await it.stop()
+
+
+async def test_a_full_disk_refuses_and_then_goes_on() -> None:
+    backend, disk, host = Backend(), Disk(), FakeHost()
+    it = make(backend, disk, host)
+    await it.start()
+    disk.full = True
+    with pytest.raises(Refused) as refused:
+        await it.consume(logs(b"abc"))
+    assert not refused.value.permanent and "No space left" in str(refused.value)
+    assert host.ledger.total("otelcol_exporter_enqueue_failed_log_records_total", exporter="otlphttp") == 3
+    assert queued(host) == 0
+    disk.full = False
+    await it.consume(logs(b"abc"))
+    await eventually(lambda: backend.payloads == [b"abc"])
+    await it.stop()
+
+
+async def test_a_full_queue_refuses_and_what_an_earlier_run_left_counts() -> None:
+    backend, disk, host = Backend(up=False), Disk(), FakeHost()
+    it = make(backend, disk, host, sizer="items", queue_size=5)
+    await it.start()
+    await it.consume(logs(b"abc"))
+    await it.stop()
+    it = make(backend, disk, host, sizer="items", queue_size=5)
+    await it.start()
+    assert queued(host) == 3
+    with pytest.raises(Refused, match="sending queue full"):
+        await it.consume(logs(b"def"))
+    await it.consume(logs(b"de"))
+    await it.stop()
+
+
+@pytest.mark.parametrize("change, kept", [
+    (lambda value: value[:-1], b""), (lambda value: b"\xff" * len(value), b""), (lambda value: b"", b""), (lambda value: value, b"abc")])
+async def test_a_damaged_entry_is_counted_and_the_others_go_on(change: Any, kept: bytes) -> None:
+    backend, disk, host = Backend(up=False), Disk(), FakeHost()
+    it = make(backend, disk, host)
+    await it.start()
+    await it.consume(logs(b"abc", {"a": ("b",)}))
+    await it.consume(logs(b"z"))
+    await it.stop()
+    first = min(disk.values)
+    disk.values[first] = change(disk.values[first])
+    disk.values["queue/of another version"] = b""
+    backend.up = True
+    it = make(backend, disk, host)
+    await it.start()
+    await eventually(lambda: b"z" in backend.payloads and list(disk.values) == ["queue/of another version"])
+    assert sorted(backend.payloads) == sorted(p for p in (kept, b"z") if p)
+    assert host.ledger.sum("kofagent_dropped_items_total") == (0 if kept else 3)
+    assert queued(host) == 0
+    await it.stop()
+
+
+async def test_what_waits_goes_together_but_not_with_metadata_or_another_signal() -> None:
+    backend, disk, host = Backend(), Disk(), FakeHost()
+    backend.gate = asyncio.Event()
+    it = make(backend, disk, host, merge=6, num_consumers=1)
+    await it.start()
+    await it.consume(logs(b"first"))
+    await eventually(lambda: backend.tries == 1)
+    for batch in (logs(b"ab"), logs(b"cd"), logs(b"ef"), logs(b"g"), logs(b"h", {"t": ("1",)}), logs(b"i"),
+                  Batch(Signal.TRACES, b"t", 1)):
+        await it.consume(batch)
+    backend.gate.set()
+    await eventually(lambda: not disk.values)
+    assert backend.payloads == [b"first", b"abcdef", b"g", b"h", b"i", b"t"]
+    await it.stop()
+
+
+async def test_a_large_backlog_is_on_disk_and_not_in_memory() -> None:
+    backend, disk, host = Backend(up=False), Disk(), FakeHost()
+    it = make(backend, disk, host, num_consumers=1)
+    await it.start()
+    payloads = [bytes([65 + i]) * (AT_HAND_BYTES // 4) for i in range(8)]
+    for payload in payloads:
+        await it.consume(logs(payload))
+    assert 0 < host.reserved <= AT_HAND_BYTES
+    backend.up = True
+    await eventually(lambda: not disk.values)
+    assert backend.payloads == payloads
+    assert host.reserved == 0
+    backend.up = False
+    for payload in payloads:
+        await it.consume(logs(payload))
+    assert host.reserved > 0, "there is room in memory again"
+    await it.stop()
+
+
+async def test_without_memory_to_spare_it_takes_data_all_the_same() -> None:
+    backend, disk, host = Backend(up=False), Disk(), FakeHost(budget=0)
+    it = make(backend, disk, host)
+    await it.start()
+    await it.consume(logs(b"abc"))
+    backend.up = True
+    await eventually(lambda: backend.payloads == [b"abc"])
+    await it.stop()
+
+
+async def test_who_gives_up_waiting_for_the_disk_was_promised_nothing() -> None:
+    backend, disk, host = Backend(), Disk(), FakeHost()
+    it = make(backend, disk, host)
+    await it.start()
+    disk.gate = asyncio.Event()
+    call = asyncio.create_task(it.consume(logs(b"abc")))
+    await eventually(lambda: queued(host) == 1)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    disk.gate.set()
+    await eventually(lambda: queued(host) == 0)
+    await it.stop()
+    assert not disk.values and not backend.taken
+
+
+async def test_a_stop_does_not_wait_for_a_backend_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kofagent.storage.durable.SHUTDOWN_SECONDS", 0.05)
+    backend, disk, host = Backend(), Disk(), FakeHost()
+    backend.gate = asyncio.Event()
+    it = make(backend, disk, host)
+    await it.start()
+    await it.consume(logs(b"abc"))
+    await eventually(lambda: backend.tries == 1)
+    await it.stop()
+    assert len(disk.values) == 1
+    backend.gate = None
+    it = make(backend, disk, host)
+    await it.start()
+    await eventually(lambda: backend.payloads == [b"abc"])
+    await it.stop()
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_each_batch_once_over_outages_and_restarts(tmp_path: Path, seed: int) -> None:
+    """A model: real files, random outages, stops and starts; what was promised arrives once."""
+    choose = random.Random(seed)
+    backend, host = Backend(), FakeHost(budget=choose.choice([0, 1 << 20]))
+    promised: Counter[bytes] = Counter()
+    reasons: set[str] = set()
+    number = 0
+
+    async def run(steps: int) -> None:
+        nonlocal number
+        storage = FILE_STORAGE(FILE_STORAGE.Config.model_validate({"directory": str(tmp_path)}), make_context("extensions", "file_storage", host))
+        await storage.start()
+        it = make(backend, storage, host, num_consumers=choose.randint(1, 4), queue_size=choose.choice([3, 1000]),
+                  merge=choose.choice([0, 50]))
+        await it.start()
+        for _ in range(steps):
+            if choose.random() < 0.3:
+                backend.up = not backend.up
+            number += 1
+            payload = b"<%d>" % number
+            try:
+                await it.consume(logs(payload))
+            except Refused as refused:
+                reasons.add(refused.reason)
+            else:
+                promised[payload] += 1
+            if choose.random() < 0.3:
+                await asyncio.sleep(0)
+        if not steps:
+            await eventually(lambda: queued(host) == 0)
+        await it.stop()
+        await storage.stop()
+
+    for _ in range(4):
+        await run(choose.randint(1, 12))
+    backend.up = True
+    await run(0)
+    assert reasons <= {"sending queue full"}
+    assert Counter(b"<" + p for batch in backend.taken for p in batch.payload.split(b"<")[1:]) == promised
+    assert host.reserved == 0
+
+
+def test_keys_sort_as_the_batches_came() -> None:
+    keys = [Entry.of(number, logs(b"x")).key for number in (0, 9, 10, 255, 256, 1 << 40)]
+    assert keys == sorted(keys)
+    assert [Entry.parse(key).number for key in keys] == [0, 9, 10, 255, 256, 1 << 40]
