@@ -205,7 +205,8 @@ class QueueBlock(ComponentConfig):
     wait_for_result: bool = Field(True, description="Accepted for compatibility: the answer always waits for an owner.")
     block_on_overflow: bool = Field(False, description="Wait for room instead of refusing.")
     blocking: bool = Field(False, description="Old name of block_on_overflow.")
-    storage: str | None = Field(None, description="Storage extension that the queue is kept in: what is in it is owned, and sent after a restart.")
+    storage: str | None = Field(None, description="Storage extension that the queue is kept in: what it holds is owned, and sent "
+                                                  "after a restart.")
     batch: QueueBatchBlock | None = Field(None, description="Batch in the queue instead of by a processor.")
 
     @model_validator(mode="after")
