@@ -185,12 +185,18 @@ def test_nothing_was_restarted_and_no_secret_was_told(here: World) -> None:
             assert not any(word in text for word in told), place
 
 
+def refused_by_the_storage(here: World, role: str) -> bool:
+    """Whether the agent's metrics and logs both got a 401."""
+    lines = [line for line in here.said(role) if "401" in line]
+    return all(any(f"exporter.{name}" in line for line in lines) for name in ("prometheusremotewrite", "otlphttp"))
+
+
 def test_a_wrong_password_delivers_nothing_and_the_right_one_does_after_a_rollout(here: World) -> None:
     here.credentials("wrong")
     here.restart()
     before = here.region.taken()
     for role in SELECT:
-        wait_until(lambda role=role: any("401" in line for line in here.said(role)), 90, f"{role} refused")
+        wait_until(partial(refused_by_the_storage, here, role), 90, f"{role} refused")
     assert here.region.taken() == before
     here.credentials(PASSWORD)
     here.restart()

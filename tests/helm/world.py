@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,10 @@ class World:
         for workload in (f"daemonset/{NODE}", f"deployment/{CLUSTER}"):
             self.cluster.kubectl("-n", "kof", "rollout", "status", workload, "--timeout=120s")
         for select in SELECT.values():
-            wait_until(lambda select=select: len(self.cluster.pods("kof", select)) == 1, 60, "the old pod gone")
+            wait_until(partial(self._alone, select), 60, "the old pod gone")
+
+    def _alone(self, select: str) -> bool:
+        return len(self.cluster.pods("kof", select)) == 1
 
 
 def values(region: Region) -> dict[str, Any]:
@@ -116,12 +120,16 @@ def world(folder: Path) -> Iterator[World]:
             cluster.apply(*monitored.definitions(), *monitored.website(), talker())
             for version, kind in monitored.KINDS:
                 path = f"/apis/monitoring.coreos.com/{version}/{kind.lower()}s"
-                wait_until(lambda path=path: cluster.api.request("GET", path)[0] == 200, 30, f"{kind} served")
+                wait_until(partial(_served, cluster, path), 30, f"{kind} served")
             cluster.apply(*monitored.monitors())
             cluster.kubectl("apply", "-f", "-", text=here.release.text)
             yield here
         finally:
             region.stop()
+
+
+def _served(cluster: Cluster, path: str) -> bool:
+    return cluster.api.request("GET", path)[0] == 200
 
 
 def talker() -> dict[str, Any]:
