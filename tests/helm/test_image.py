@@ -3,7 +3,8 @@
 KOFAGENT_IMAGE=1 asks for it: minutes, and downloads. The engine is docker, where its daemon answers, else buildah or podman;
 KOFAGENT_IMAGE_ENGINE gives another command ("buildah --storage-driver vfs"), KOFAGENT_IMAGE_PYTHON another base image.
 Seen built, with these tests green: Docker 20.10 with BuildKit and without, buildah 1.28 (isolation chroot); amd64, on a base image of
-Debian 13 and CPython 3.13 with the layout of python:3.13-slim. Not seen: arm64, for which every wheel of the lock was found.
+Debian 13 and CPython 3.13 with the layout of python:3.13-slim. Not by an engine: arm64, where docker/rootfs.sh was seen to
+work under emulation, all but the compiling of bytecode, with the lock's wheels.
 
 Where there is no engine, or KOFAGENT_IMAGE is the path of a Python, the same steps run on this machine: the locked dependencies in a
 clean environment, docker/rootfs.sh, and the agent in a chroot. Then the base image, layers and the HEALTHCHECK are not tested.
