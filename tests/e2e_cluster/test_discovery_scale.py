@@ -31,8 +31,8 @@ NODE_LIMIT, CLUSTER_LIMIT = 128, 256
 """MiB that the chart gives the agents."""
 PODS_LIMIT = 15
 """MiB that 5000 pods may cost."""
-GROWTH = 6
-"""MiB by which memory may differ between two looks at the same state: what the allocator keeps."""
+GROWTH = 10
+"""MiB by which memory may differ between looks at the same state: what the allocator and caches of what has gone keep for a while."""
 Options = dict[str, Any]
 
 
