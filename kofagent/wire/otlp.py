@@ -384,7 +384,7 @@ class _Parts:
     def record(self, record: bytes, items: int) -> None:
         """Puts a record into the current part, or the next one where it would pass a limit."""
         size = len(record) + 6
-        if self._items and (self._items + items > self._max_items or self._bytes + self._cost() + size > self._max_bytes):
+        if self._bytes and (self._items + items > self._max_items or self._bytes + self._cost() + size > self._max_bytes):
             self._close()
         cost = self._cost()
         if self._entry is None:
@@ -414,7 +414,7 @@ class _Parts:
 
     def done(self) -> list[tuple[bytes, int]]:
         """The parts."""
-        if self._items or self._request.resources:
+        if self._bytes:
             self._close()
         return self._parts
 

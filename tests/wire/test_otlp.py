@@ -4,6 +4,7 @@ import sys
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 from kofagent.wire import otlp
 from kofagent.wire.varint import length_delimited
@@ -136,6 +137,21 @@ def test_split_fills_the_parts():
     parts = otlp.split("traces", payload, max_bytes=5000)
     assert len(parts) <= len(payload) // 5000 + 2
     assert otlp.split("traces", payload, 100)[0][0] is payload
+
+
+def test_metrics_without_points_take_room_in_a_part_too():
+    request = ExportMetricsServiceRequest()
+    entry = request.resource_metrics.add()
+    entry.resource.attributes.add(key="k" * 36)
+    metrics = entry.scope_metrics.add().metrics
+    for _ in range(3):
+        metrics.add()
+    points = request.resource_metrics.add().scope_metrics.add().metrics.add().gauge.data_points
+    for _ in range(2):
+        points.add().as_int = 0
+    parts = otlp.split("metrics", request.SerializeToString(), max_bytes=80)
+    assert sum(items for _, items in parts) == 2
+    assert all(len(part) <= 80 or items <= 1 for part, items in parts), [(len(part), items) for part, items in parts]
 
 
 @given(cases)
