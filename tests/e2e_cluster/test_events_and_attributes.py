@@ -201,10 +201,7 @@ async def test_attributes_of_pods(cluster: Cluster, monkeypatch: pytest.MonkeyPa
         wanted = {"k8s.pod.name": "web-here", "k8s.node.name": "n1", "k8s.deployment.name": "web", "k8s.deployment.uid": "d-uid",
                   "container.image.tag": "1.2", "app": "web", "k8s.pod.uid": here,
                   "k8s.cluster.uid": api.get("/api/v1/namespaces/kube-system")["metadata"]["uid"]}
-        early = await ask(here)  # the pod is known, its owners perhaps not yet
-        assert early["k8s.pod.name"] == "web-here" and early.items() <= wanted.items()
-        await eventually(lambda: all(s.synced.is_set() for s in processor._cluster._subscriptions))
-        assert await ask(here) == wanted
+        assert await ask(here) == wanted, "waits for the pod, and for what it belongs to"
         new = await asyncio.to_thread(create, "web-new", "n1")
         assert (await ask(new))["k8s.pod.name"] == "web-new", "waits for what the watch brings"
         await asyncio.to_thread(cluster.expire)

@@ -7,9 +7,10 @@ pipelines with equal options share them.
 
 Telemetry that comes before its pod is known waits at most `wait_for_pod` from the first time that pod is asked for; then it goes
 on as it is, counted as `kofagent_k8sattributes_unknown_items`. Each wait in vain halves the next one, until one was not in vain
-or some seconds have passed. Deleted pods stay known for `pod_delete_grace_period`. Static pods are also found by the uid their
-log files carry (the annotation kubernetes.io/config.hash). An API server that cannot be reached is the component's status and
-tried again; data goes on. A payload that is not well formed is refused and counted as dropped (`malformed`).
+or some seconds have passed. After the start telemetry of known pods waits as long for the first lists of namespaces, nodes and
+owners. Deleted pods stay known for `pod_delete_grace_period`. Static pods are also found by the uid their log files carry (the
+annotation kubernetes.io/config.hash). An API server that cannot be reached is the component's status and tried again; data goes on.
+A payload that is not well formed is refused and counted as dropped (`malformed`).
 """
 
 from kofagent.processors.k8sattributes.options import Config

@@ -77,6 +77,8 @@ class Cluster:
         do not hold the others up."""
         self._last_in_vain = 0.0
         self._was_synced = False
+        self._listing: asyncio.Task[None] | None = None
+        self._listed_by = 0.0
         self._changed = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop
@@ -117,7 +119,14 @@ class Cluster:
             client, PODS, namespace=filters.namespace, label_selector=filters.label_selector(),
             field_selector=filters.field_selector(), fields=self._extraction.fields("pod"), on_add=self._put,
             on_update=lambda old, new: self._put(new), on_delete=self._remove, report=statuses.of("pod"), timing=self.timing))
+        self._listed_by = self._loop.time() + self._config.wait_for_pod
+        self._listing = asyncio.create_task(self._list(), name="k8sattributes: first lists")
         await self._synced()
+
+    async def _list(self) -> None:
+        for subscription in self._subscriptions:
+            await subscription.synced.wait()
+        self._news()  # of a kind that has no object, nobody else says that its list is there
 
     async def _synced(self) -> None:
         if not self._config.wait_for_metadata:
@@ -138,6 +147,9 @@ class Cluster:
             return
         self._stopping = True
         self._changed.set()
+        if self._listing is not None:
+            self._listing.cancel()
+            self._listing = None
         made = _clusters.get(self._context.host, {})
         for key in [k for k, cluster in made.items() if cluster is self]:
             del made[key]  # a later start begins with nothing, as its informers do
@@ -329,6 +341,11 @@ class Cluster:
             wait = self._config.wait_for_pod
             until = self._asked[place] = now + max(wait / 2 ** self._in_vain, min(wait, SHORTEST_WAIT))
         return now if self._stopping else until
+
+    def may_wait_for_others(self) -> float:
+        """As `may_wait`, for what a known pod belongs to, whose lists may come after that of the pods."""
+        listed = self._listing is None or self._listing.done()
+        return 0.0 if listed or self._stopping else self._listed_by
 
     def waited(self, found: bool) -> None:
         """Tells how a wait for pods ended."""

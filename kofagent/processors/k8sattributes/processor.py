@@ -79,7 +79,8 @@ class K8sAttributes(Processor):
         request = otlp.parse_request(batch.payload)
         entries = list(request.resources)
         found = [self._cluster.enrich(entry.resource, sender) for entry in entries]
-        if self.config.wait_for_pod and any(known is None and place is not None for _, known, place in found):
+        if self.config.wait_for_pod and (self._cluster.may_wait_for_others() or any(
+                known is None and place is not None for _, known, place in found)):
             found = await self._wait_for(self._cluster, [entry.resource for entry in entries], sender, found)
         touched = False
         seen: Counter[tuple[str, str]] = Counter()
@@ -95,12 +96,13 @@ class K8sAttributes(Processor):
         return Batch(batch.signal, request.SerializeToString(), batch.count, batch.metadata) if touched else batch
 
     async def _wait_for(self, cluster: Cluster, resources: list[bytes], sender: str, found: list[Enriched]) -> list[Enriched]:
-        """Asks again while a pod that is not known may still come."""
+        """Asks again while a pod that is not known may still come, or the first lists of what pods belong to."""
         loop = asyncio.get_running_loop()
         waited = False
         while True:
             waits = [cluster.may_wait(place) for _, known, place in found if known is None and place is not None]
-            until = max(waits, default=0.0)
+            others = cluster.may_wait_for_others() if any(known is not None for _, known, _ in found) else 0.0
+            until = max([others, *waits])
             if until <= loop.time():
                 if waited:
                     cluster.waited(not waits)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 from kofagent.kubernetes import access
@@ -189,6 +190,43 @@ async def test_waits_in_vain_become_short(kube: FakeKube) -> None:
         loop = asyncio.get_running_loop()
         known.waited(True)
         assert known.may_wait((0, "next")) - loop.time() > 0.5, "full patience again after a wait that was worth it"
+
+
+@pytest.mark.parametrize("namespaces", [True, False])
+async def test_telemetry_of_a_known_pod_waits_for_the_first_lists_of_what_it_belongs_to(kube: FakeKube, namespaces: bool) -> None:
+    path, gate = "/api/v1/namespaces", asyncio.Event()
+
+    async def late(request: web.Request) -> web.StreamResponse:
+        await gate.wait()
+        kube.routes.pop(path, None)
+        return await kube._handle(request)
+
+    kube.routes[path] = late
+    kube.put(PODS, pod("shop", "web-0", uid="u1"))
+    if namespaces:
+        kube.put(NAMESPACES, {"metadata": {"name": "kube-system", "uid": "of-the-cluster"}})
+    options = {"pod_association": BY_UID, "extract": {"metadata": ["k8s.pod.name", "k8s.cluster.uid"]}, "wait_for_pod": "1h"}
+    async with Running(options) as running:
+        await running.known(1)
+        sending = asyncio.create_task(running.send({"k8s.pod.uid": "u1"}))
+        await eventually(lambda: any(asked == path for _, asked, _ in kube.requests))
+        kube.put(PODS, pod("shop", "other", uid="u0"))
+        await running.known(2)
+        assert not sending.done() and not running.sink.batches
+        gate.set()
+        async with asyncio.timeout(10):
+            out = await sending
+        assert out["k8s.pod.name"] == "web-0" and out.get("k8s.cluster.uid") == ("of-the-cluster" if namespaces else None)
+
+
+async def test_the_wait_for_first_lists_is_bounded(kube: FakeKube) -> None:
+    kube.forbidden.add(("list", "namespaces"))
+    kube.put(PODS, pod("shop", "web-0", uid="u1"))
+    options = {"pod_association": BY_UID, "extract": {"metadata": ["k8s.pod.name", "k8s.cluster.uid"]}, "wait_for_pod": "300ms"}
+    async with Running(options) as running:
+        async with asyncio.timeout(10):
+            assert (await running.send({"k8s.pod.uid": "u1"}))["k8s.pod.name"] == "web-0"
+        assert running.unknown() == 0
 
 
 async def test_stop_ends_the_wait(kube: FakeKube) -> None:
