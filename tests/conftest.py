@@ -40,6 +40,10 @@ CLUSTER = "KOFAGENT_CLUSTER"
 """Tests that start a whole cluster change the machine (mounts, links, cgroups) for some minutes: they run when asked for."""
 
 
+MARKED = ("starts a whole cluster", "no server: ")
+"""Beginnings of the reasons that are counted by server in the summary."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     found: dict[str, str | None] = {}
     for item in items:
@@ -53,7 +57,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 found[name] = servers.find(name)
             if found[name] is None:
                 _absent[name] += 1
-                item.add_marker(pytest.mark.skip(reason=f"{name} is not installed: run tests/servers/install.sh"))
+                item.add_marker(pytest.mark.skip(reason=f"no server: {name}, run tests/servers/install.sh"))
+
+
+def _reason(skipped: Any) -> str:
+    text = skipped.longrepr[2] if isinstance(skipped.longrepr, tuple) else str(skipped.longrepr)
+    return str(text).removeprefix("Skipped: ")
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
@@ -65,5 +74,9 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         report.write_line("tests/servers/install.sh installs them")
     else:
         report.write_line("real servers: all that the selected tests ask for were found")
+    others = Counter(_reason(skipped) for skipped in report.stats.get("skipped", []))
+    for reason, count in sorted(others.items()):
+        if not reason.startswith(MARKED):
+            report.write_line(f"not run, {count} tests: {reason}")
     if not SHARED.exists():
         report.write_line("upstream's values and rendered configurations were not found: comparisons with them were not run")
