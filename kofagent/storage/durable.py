@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, NoReturn, cast
 from kofagent.config.blocks import QueueBlock, RetryBlock
 from kofagent.pipeline.component import Context
 from kofagent.storage.checkpoints import KeyValueStore, StorageExtension
-from kofagent.storage.sending import SHUTDOWN_SECONDS, Send, Sender
+from kofagent.storage.sending import Send, Sender
 from kofagent.telemetry.batch import AnyBatch, Batch
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal
@@ -103,16 +103,7 @@ class DurableSender(Sender):
 
     async def stop(self) -> None:
         """Finishes what is under way within SHUTDOWN_SECONDS; the rest stays on disk for the next start."""
-        self._stopping.set()
-        self._room.set()
-        async with self._ready:
-            self._ready.notify_all()
-        if self._workers:
-            _done, late = await asyncio.wait(self._workers, timeout=SHUTDOWN_SECONDS)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*self._workers, return_exceptions=True)
-            self._workers = []
+        await self._end_workers()
         await asyncio.gather(*self._withdrawals)
         if self._entries:
             self._context.log.info("%d batches stay in the queue on disk", len(self._entries))

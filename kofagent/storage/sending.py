@@ -98,6 +98,16 @@ class Sender:
 
     async def stop(self) -> None:
         """Sends what waits, each batch once, for at most SHUTDOWN_SECONDS; the rest goes back to its callers."""
+        await self._end_workers()
+        while self._waiting:
+            item = self._waiting.popleft()
+            self._finish(item, Refused("shutdown", "the agent stopped before the backend took the data"))
+        if self._queue is not None:
+            self._context.ledger.forget("otelcol_exporter_queue_size", exporter=self._context.id)
+            self._context.ledger.forget("otelcol_exporter_queue_capacity", exporter=self._context.id)
+
+    async def _end_workers(self) -> None:
+        """Nothing is taken any more; consumers have SHUTDOWN_SECONDS to finish."""
         self._stopping.set()
         self._room.set()
         async with self._ready:
@@ -108,12 +118,6 @@ class Sender:
                 task.cancel()
             await asyncio.gather(*self._workers, return_exceptions=True)
             self._workers = []
-        while self._waiting:
-            item = self._waiting.popleft()
-            self._finish(item, Refused("shutdown", "the agent stopped before the backend took the data"))
-        if self._queue is not None:
-            self._context.ledger.forget("otelcol_exporter_queue_size", exporter=self._context.id)
-            self._context.ledger.forget("otelcol_exporter_queue_capacity", exporter=self._context.id)
 
     def account(self, signal: Signal) -> ExporterAccount:
         """The exporter's account for a signal."""

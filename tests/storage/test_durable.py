@@ -262,7 +262,7 @@ async def test_who_gives_up_waiting_for_the_disk_was_promised_nothing() -> None:
 
 
 async def test_a_stop_does_not_wait_for_a_backend_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kofagent.storage.durable.SHUTDOWN_SECONDS", 0.05)
+    monkeypatch.setattr("kofagent.storage.sending.SHUTDOWN_SECONDS", 0.05)
     backend, disk, host = Backend(), Disk(), FakeHost()
     backend.gate = asyncio.Event()
     it = make(backend, disk, host)
