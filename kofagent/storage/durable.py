@@ -78,6 +78,7 @@ class DurableSender(Sender):
         super().__init__(context, send, queue=queue, retry=retry, timeout=timeout, merge_items=merge_items)
         self._extension = str(queue.storage)
         self._store: KeyValueStore | None = None
+        self._disk: _Disk | None = None
         self._entries: deque[Entry] = deque()
         self._at_hand: dict[str, Batch] = {}
         self._held = 0
@@ -88,6 +89,7 @@ class DurableSender(Sender):
         """Opens the queue and goes on with what is in it. StartError."""
         extension = cast(StorageExtension, self._context.host.extension(self._extension))
         self._store = await extension.open_store(self._context.kind, self._context.id)
+        self._disk = _Disk(self._store)
         for key in await self._store.keys(PREFIX):
             try:
                 entry = Entry.parse(key)
@@ -111,19 +113,19 @@ class DurableSender(Sender):
             self._context.host.release(batch.size)
         self._at_hand.clear()
         await super().stop()
-        if self._store is not None:
-            await self._store.close()
-            self._store = None
+        if self._disk is not None:
+            await self._disk.close()
+            self._disk = self._store = None
 
     async def consume(self, batch: AnyBatch) -> None:
         """Returns when the batch is on disk; Refused when it is not."""
         if not isinstance(batch, Batch):
             raise TypeError("a queue on disk holds OTLP")  # no exporter with `columns` has one
         await self._make_room(batch)
-        assert self._store is not None
+        assert self._disk is not None
         entry = Entry.of(self._number, batch)
         self._number += 1
-        written = asyncio.ensure_future(self._store.set(entry.key, encode(batch)))
+        written = self._disk.write({entry.key: encode(batch)})
         try:
             await asyncio.shield(written)
         except OSError as error:
@@ -189,7 +191,6 @@ class DurableSender(Sender):
 
     async def _forward(self, entries: list[Entry]) -> None:
         """Delivers entries and takes them off the disk; _Kept when they are to stay there."""
-        assert self._store is not None
         batches = []
         for entry in entries:
             batch = await self._read(entry)
@@ -209,9 +210,9 @@ class DurableSender(Sender):
             self._free(entry)
 
     async def _remove(self, entries: list[Entry]) -> None:
-        assert self._store is not None
+        assert self._disk is not None
         try:
-            await self._store.apply({entry.key: None for entry in entries})
+            await asyncio.shield(self._disk.write({entry.key: None for entry in entries}))
         except OSError as error:
             self._context.log.error("%d batches stay on disk and may be sent again after a restart: %s", len(entries), error)
 
@@ -239,6 +240,46 @@ class DurableSender(Sender):
         self._context.ledger.dropped(self._context.id, batch.signal, refusal.reason, batch.count)
         self._complain(refusal, f"dropped {batch.count} {batch.signal.items}, out of retries")
         raise Refused(refusal.reason, refusal.detail, permanent=True)
+
+
+class _Disk:
+    """Writes to a store. What comes while a write is under way goes together in the next one.
+
+    A transaction costs more than its rows: with ten requests of 100 spans at a time the queue takes 1.8 us of CPU a span, with one
+    transaction for each request 3.8.
+    """
+
+    def __init__(self, store: KeyValueStore) -> None:
+        self._store = store
+        self._waiting: list[tuple[dict[str, bytes | None], asyncio.Future[None]]] = []
+        self._task: asyncio.Task[None] | None = None
+
+    def write(self, changes: dict[str, bytes | None]) -> asyncio.Future[None]:
+        """Done when the changes are on disk; OSError when they are not."""
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.append((changes, future))
+        if self._task is None:
+            self._task = asyncio.create_task(self._run())
+        return future
+
+    async def close(self) -> None:
+        """Returns when everything was written and the store is closed."""
+        if self._task is not None:
+            await self._task
+        await self._store.close()
+
+    async def _run(self) -> None:
+        while self._waiting:
+            together, self._waiting = self._waiting, []
+            try:
+                await self._store.apply({key: value for changes, _ in together for key, value in changes.items()})
+            except Exception as error:
+                for _, future in together:
+                    future.set_exception(error)
+            else:
+                for _, future in together:
+                    future.set_result(None)
+        self._task = None
 
 
 class _Kept(Exception):

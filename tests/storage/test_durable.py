@@ -31,19 +31,16 @@ class Disk(MemoryStore):
         self.full = False
         self.gate: asyncio.Event | None = None
         self.opened = ""
+        self.writes = 0
 
     async def open_store(self, kind: str, id: str, name: str = "") -> Disk:
         self.opened = f"{kind} {id} {name}"
         return self
 
-    async def set(self, key: str, value: bytes) -> None:
+    async def apply(self, changes: Mapping[str, bytes | None]) -> None:
+        self.writes += 1
         if self.gate is not None:
             await self.gate.wait()
-        if self.full:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        await super().set(key, value)
-
-    async def apply(self, changes: Mapping[str, bytes | None]) -> None:
         if self.full:
             raise OSError(errno.ENOSPC, "No space left on device")
         await super().apply(changes)
@@ -160,6 +157,28 @@ async def test_a_full_disk_refuses_and_then_goes_on() -> None:
     disk.full = False
     await it.consume(logs(b"abc"))
     await eventually(lambda: backend.payloads == [b"abc"])
+    await it.stop()
+
+
+async def test_batches_that_come_at_once_are_written_together_and_each_has_its_answer() -> None:
+    backend, disk, host = Backend(up=False), Disk(), FakeHost()
+    it = make(backend, disk, host)
+    await it.start()
+    disk.gate = asyncio.Event()
+    calls = [asyncio.create_task(it.consume(logs(b"x" * n))) for n in range(1, 21)]
+    await eventually(lambda: queued(host) == 20)
+    disk.full = True
+    disk.gate.set()
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    assert all(isinstance(answer, Refused) for answer in answers)
+    assert disk.writes <= 2
+    assert queued(host) == 0 and not disk.values
+    disk.full = False
+    await asyncio.gather(*(it.consume(logs(b"x" * n)) for n in range(1, 21)))
+    assert disk.writes <= 5 and len(disk.values) == 20
+    backend.up = True
+    await eventually(lambda: not disk.values)
+    assert sorted(backend.payloads) == [b"x" * n for n in range(1, 21)]
     await it.stop()
 
 
