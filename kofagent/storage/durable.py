@@ -222,12 +222,20 @@ class DurableSender(Sender):
         batch = self._at_hand.get(entry.key)
         if batch is not None:
             return batch
+        while True:
+            try:
+                value = await self._store.get(entry.key)
+                break
+            except OSError as error:  # it may be readable later, and nobody else has it
+                self._complain(Refused("queue on disk", error.strerror or str(error)), "a batch cannot be read, will try again")
+                if self._stopping.is_set():
+                    raise _Kept from None
+                await self._sleep(self._retry.initial_interval)
         try:
-            value = await self._store.get(entry.key)
             if value is None:
                 raise ValueError(f"{entry.key} is gone")
             return decode(entry, value)
-        except (OSError, ValueError, TypeError, AttributeError) as error:
+        except (ValueError, TypeError, AttributeError) as error:
             self.account(entry.signal).send_failed(entry.items)
             self._context.ledger.dropped(self._context.id, entry.signal, "queue on disk damaged", entry.items)
             self._context.log.error("%d %s in the queue on disk are lost: %s", entry.items, entry.signal.items, error)
@@ -274,11 +282,16 @@ class _Disk:
             try:
                 await self._store.apply({key: value for changes, _ in together for key, value in changes.items()})
             except Exception as error:
-                for _, future in together:
-                    future.set_exception(error)
+                failure: Exception | None = error
             else:
-                for _, future in together:
+                failure = None
+            for _, future in together:
+                if future.done():  # whoever asked was cancelled
+                    continue
+                if failure is None:
                     future.set_result(None)
+                else:
+                    future.set_exception(failure)
         self._task = None
 
 

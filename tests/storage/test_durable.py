@@ -29,6 +29,7 @@ class Disk(MemoryStore):
     def __init__(self) -> None:
         super().__init__()
         self.full = False
+        self.unreadable = False
         self.gate: asyncio.Event | None = None
         self.opened = ""
         self.writes = 0
@@ -36,6 +37,11 @@ class Disk(MemoryStore):
     async def open_store(self, kind: str, id: str, name: str = "") -> Disk:
         self.opened = f"{kind} {id} {name}"
         return self
+
+    async def get(self, key: str) -> bytes | None:
+        if self.unreadable:
+            raise OSError(errno.EIO, "Input/output error")
+        return await super().get(key)
 
     async def apply(self, changes: Mapping[str, bytes | None]) -> None:
         self.writes += 1
@@ -216,6 +222,25 @@ async def test_a_damaged_entry_is_counted_and_the_others_go_on(change: Any, kept
     assert sorted(backend.payloads) == sorted(p for p in (kept, b"z") if p)
     assert host.ledger.sum("kofagent_dropped_items_total") == (0 if kept else 3)
     assert queued(host) == 0
+    await it.stop()
+
+
+async def test_a_disk_that_cannot_be_read_for_a_while_loses_nothing() -> None:
+    backend, disk, host = Backend(up=False), Disk(), FakeHost(budget=0)
+    it = make(backend, disk, host)
+    await it.start()
+    disk.unreadable = True
+    await it.consume(logs(b"abc"))
+    await eventually(lambda: "Input/output error" in (host.statuses.get("exporters/otlphttp") or ""))
+    await it.stop()
+    assert len(disk.values) == 1
+    backend.up = True
+    it = make(backend, disk, host)
+    await it.start()
+    await eventually(lambda: "Input/output error" in (host.statuses.get("exporters/otlphttp") or ""))
+    disk.unreadable = False
+    await eventually(lambda: backend.payloads == [b"abc"])
+    assert host.ledger.sum("kofagent_dropped_items_total") == 0
     await it.stop()
 
 
