@@ -37,6 +37,7 @@ async def test_what_is_kept(tmp_path: Path) -> None:
     await store.delete("c")
     assert await store.get("a") == b"2" and await store.get("c") is None
     assert await store.items("b/") == {"b/1": b"x", "b/2": b""}
+    assert {f.stat().st_mode & 0o777 for f in tmp_path.iterdir()} == {0o600}, "nobody else may read them"
     await made.stop()
     with pytest.raises(OSError, match="closed"):
         await store.get("a")
