@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -18,20 +18,6 @@ from tests.support.components import eventually
 from tests.support.fake_kube import FakeKube
 
 FAST = Timing(first_wait=0.005, longest_wait=0.02, watch_seconds=(30, 30), margin=5)
-
-
-@pytest.fixture
-async def kube() -> AsyncIterator[FakeKube]:
-    async with FakeKube() as server:
-        yield server
-
-
-@pytest.fixture
-async def client(kube: FakeKube) -> AsyncIterator[ApiClient]:
-    made = kube.client()
-    await made.start()
-    yield made
-    await made.stop()
 
 
 class Receiver:
