@@ -61,23 +61,35 @@ def answers(url: str, seconds: float = 30) -> bool:
 def sent_items(port: int) -> float:
     """What the agent says its exporters have sent, all signals."""
     page = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").read().decode()
-    return sum(float(line.rsplit(" ", 1)[1]) for line in page.splitlines()
-               if line.startswith(("otelcol_exporter_sent_log_records", "otelcol_exporter_sent_spans",
-                                   "otelcol_exporter_sent_metric_points")) and "_created" not in line)
+    return sum(
+        float(line.rsplit(" ", 1)[1])
+        for line in page.splitlines()
+        if line.startswith(
+            ("otelcol_exporter_sent_log_records", "otelcol_exporter_sent_spans", "otelcol_exporter_sent_metric_points")
+        )
+        and "_created" not in line
+    )
 
 
 def run(case: Case, agent: str, program: list[str], scale: float) -> str:
     """One case with one agent; the line to print."""
     folder = Path(tempfile.mkdtemp(prefix="kofagent-bench-"))
     ports = Ports(*free_ports(5))
-    helpers = [subprocess.Popen([sys.executable, "-m", "bench.sink", str(ports.sink)]),
-               subprocess.Popen([sys.executable, "-m", "bench.pages", str(ports.pages), "1200"])]
+    helpers = [
+        subprocess.Popen([sys.executable, "-m", "bench.sink", str(ports.sink)]),
+        subprocess.Popen([sys.executable, "-m", "bench.pages", str(ports.pages), "1200"]),
+    ]
     config = folder / "config.yaml"
     command = [*program, "--config", str(config)]
     if agent == "vmagent":
         config.write_text(dump(scrape_jobs(ports)))
-        command = [*program, f"-promscrape.config={config}", f"-httpListenAddr=127.0.0.1:{ports.metrics}",
-                   f"-remoteWrite.url=http://127.0.0.1:{ports.sink}/api/v1/write", f"-remoteWrite.tmpDataPath={folder}/buffer"]
+        command = [
+            *program,
+            f"-promscrape.config={config}",
+            f"-httpListenAddr=127.0.0.1:{ports.metrics}",
+            f"-remoteWrite.url=http://127.0.0.1:{ports.sink}/api/v1/write",
+            f"-remoteWrite.tmpDataPath={folder}/buffer",
+        ]
     else:
         config.write_text(dump(case.config(ports, folder)))
     with (folder / "agent.log").open("wb") as log:
@@ -101,9 +113,11 @@ def run(case: Case, agent: str, program: list[str], scale: float) -> str:
                 time.sleep(0.1)
             used = cpu_seconds(process.pid) - before
         wire = int(urllib.request.urlopen(f"http://127.0.0.1:{ports.sink}/").read().split()[1])
-        return (f"{case.name:<16} {agent:<9} {1e6 * used / items:7.2f} us CPU a {case.item:<7} "
-                f"{peak_mib(process.pid):6.0f} MiB peak   {items:>9} items   {wire / items:6.1f} B/item out"
-                + (f"   goal {case.goal:g} us" if agent == "kofagent" else ""))
+        return (
+            f"{case.name:<16} {agent:<9} {1e6 * used / items:7.2f} us CPU a {case.item:<7} "
+            f"{peak_mib(process.pid):6.0f} MiB peak   {items:>9} items   {wire / items:6.1f} B/item out"
+            + (f"   goal {case.goal:g} us" if agent == "kofagent" else "")
+        )
     finally:
         process.terminate()
         process.wait(20)
@@ -114,8 +128,9 @@ def run(case: Case, agent: str, program: list[str], scale: float) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("case", nargs="*", choices=[*CASES, []], help="cases (default: all)")
     parser.add_argument("--scale", type=float, default=1.0, help="how much load (default: 1)")
     parser.add_argument("--repeat", type=int, default=1, help="runs of each, in turn")

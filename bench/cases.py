@@ -67,11 +67,19 @@ def kof_operators() -> list[dict[str, Any]]:
 def log_config(ports: Ports, folder: Path) -> dict[str, Any]:
     """Container logs through kof 0.3.0's operators to OTLP/HTTP."""
     return {
-        "receivers": {"filelog/kube": {"include": [f"{folder}/pods/*/*/*.log"], "include_file_name": False,
-                                       "include_file_path": True, "start_at": "beginning", "operators": kof_operators()}},
+        "receivers": {
+            "filelog/kube": {
+                "include": [f"{folder}/pods/*/*/*.log"],
+                "include_file_name": False,
+                "include_file_path": True,
+                "start_at": "beginning",
+                "operators": kof_operators(),
+            }
+        },
         "processors": {"batch": {}},
-        "exporters": {"otlphttp": {"logs_endpoint": f"http://127.0.0.1:{ports.sink}/insert/opentelemetry/v1/logs",
-                                   "tls": {"insecure": True}}},
+        "exporters": {
+            "otlphttp": {"logs_endpoint": f"http://127.0.0.1:{ports.sink}/insert/opentelemetry/v1/logs", "tls": {"insecure": True}}
+        },
         "service": _service(ports, {"logs": {"receivers": ["filelog/kube"], "processors": ["batch"], "exporters": ["otlphttp"]}}),
     }
 
@@ -81,9 +89,9 @@ def log_load(ports: Ports, folder: Path, scale: float) -> int:
     lines = int(100_000 * scale)
     bodies = [
         'level=info ts=2026-11-21T10:44:28.1Z caller=main.go:{i} msg="request served" path=/api/v1/items/{i} status=200',
-        "I1121 10:44:28.000001       1 controller.go:{i}] \"Reconciling\" namespace=\"default\" name=\"web-{i}\"",
+        'I1121 10:44:28.000001       1 controller.go:{i}] "Reconciling" namespace="default" name="web-{i}"',
         '{{"level":"warn","ts":1795257868.5,"msg":"slow request","id":{i},"duration":1.25}}',
-        "10.244.0.{i} - - [21/Nov/2026:10:44:28 +0000] \"GET /-/ready HTTP/1.1\" 200 12 \"-\" \"kube-probe/1.34\"",
+        '10.244.0.{i} - - [21/Nov/2026:10:44:28 +0000] "GET /-/ready HTTP/1.1" 200 12 "-" "kube-probe/1.34"',
         "E1121 10:44:28.000001       1 main.go:{i}] failed to sync: connection refused",
     ]
     total = 0
@@ -109,19 +117,28 @@ def scrape_config(ports: Ports, folder: Path) -> dict[str, Any]:
     return {
         "receivers": {"prometheus": {"config": scrape_jobs(ports)}},
         "processors": {"batch": {}},
-        "exporters": {"prometheusremotewrite": {"endpoint": f"http://127.0.0.1:{ports.sink}/api/v1/write",
-                                                "tls": {"insecure": True}}},
-        "service": _service(ports, {"metrics": {"receivers": ["prometheus"], "processors": ["batch"],
-                                                "exporters": ["prometheusremotewrite"]}}),
+        "exporters": {
+            "prometheusremotewrite": {"endpoint": f"http://127.0.0.1:{ports.sink}/api/v1/write", "tls": {"insecure": True}}
+        },
+        "service": _service(
+            ports, {"metrics": {"receivers": ["prometheus"], "processors": ["batch"], "exporters": ["prometheusremotewrite"]}}
+        ),
     }
 
 
 def scrape_jobs(ports: Ports) -> dict[str, Any]:
     """The scrape configuration, also vmagent's."""
-    return {"global": {"scrape_interval": "1s", "scrape_timeout": "1s", "external_labels": {"clusterName": "bench"}},
-            "scrape_configs": [{"job_name": f"job{j}", "metrics_path": f"/t{j}/metrics",
-                                "static_configs": [{"targets": [f"127.0.0.1:{ports.pages}"], "labels": {"node": f"n{j}"}}]}
-                               for j in range(30)]}
+    return {
+        "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "external_labels": {"clusterName": "bench"}},
+        "scrape_configs": [
+            {
+                "job_name": f"job{j}",
+                "metrics_path": f"/t{j}/metrics",
+                "static_configs": [{"targets": [f"127.0.0.1:{ports.pages}"], "labels": {"node": f"n{j}"}}],
+            }
+            for j in range(30)
+        ],
+    }
 
 
 def scrape_load(ports: Ports, folder: Path, scale: float) -> int:
@@ -154,10 +171,21 @@ def spans_request(spans: int = 100) -> bytes:
     scope = resource.scope_spans.add()
     scope.scope.name = "bench"
     for i in range(spans):
-        span = scope.spans.add(trace_id=os.urandom(16), span_id=os.urandom(8), name=f"GET /items/{i}", kind=2,
-                               start_time_unix_nano=time.time_ns(), end_time_unix_nano=time.time_ns() + 1000)
-        for key, value in (("http.method", "GET"), ("http.route", "/items/{id}"), ("net.peer.name", "10.0.0.1"), ("user", f"u{i}"),
-                           ("component", "proxy")):
+        span = scope.spans.add(
+            trace_id=os.urandom(16),
+            span_id=os.urandom(8),
+            name=f"GET /items/{i}",
+            kind=2,
+            start_time_unix_nano=time.time_ns(),
+            end_time_unix_nano=time.time_ns() + 1000,
+        )
+        for key, value in (
+            ("http.method", "GET"),
+            ("http.route", "/items/{id}"),
+            ("net.peer.name", "10.0.0.1"),
+            ("user", f"u{i}"),
+            ("component", "proxy"),
+        ):
             span.attributes.add(key=key).value.string_value = value
         span.attributes.add(key="http.status_code").value.int_value = 200
     return request.SerializeToString()
@@ -168,8 +196,9 @@ def http_load(path: str, body: Callable[[], bytes], items: int, requests: int) -
 
     def load(ports: Ports, folder: Path, scale: float) -> int:
         data = body()
-        message = (f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-protobuf\r\n"
-                   f"Content-Length: {len(data)}\r\n\r\n").encode() + data
+        message = (
+            f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-protobuf\r\nContent-Length: {len(data)}\r\n\r\n"
+        ).encode() + data
         total = int(requests * scale)
         connections = [socket.create_connection(("127.0.0.1", ports.http)) for _ in range(64)]
         sent = 0
@@ -260,8 +289,14 @@ def logs_request(records: int = 100) -> bytes:
     for i in range(records):
         record = scope.log_records.add(time_unix_nano=time.time_ns(), severity_number=5 if i % 5 == 0 else 9)
         record.body.string_value = f"GET /items/{i} took {i % 17} ms"
-        for key, value in (("http.method", "GET"), ("http.route", "/items/{id}"), ("net.peer.name", "10.0.0.1"), ("user", f"u{i}"),
-                           ("component", "proxy"), ("stream", "stdout")):
+        for key, value in (
+            ("http.method", "GET"),
+            ("http.route", "/items/{id}"),
+            ("net.peer.name", "10.0.0.1"),
+            ("user", f"u{i}"),
+            ("component", "proxy"),
+            ("stream", "stdout"),
+        ):
             record.attributes.add(key=key).value.string_value = value
     return request.SerializeToString()
 
@@ -289,20 +324,34 @@ def through(config: Config, processor: str, options: dict[str, Any]) -> Config:
 def routing_config(ports: Ports, folder: Path) -> dict[str, Any]:
     """Spans through the routing connector, by a resource attribute."""
     config = spans_config(ports, folder)
-    config["connectors"] = {"routing": {"default_pipelines": ["traces/others"], "table": [
-        {"context": "resource", "condition": 'attributes["service.name"] == "checkout"', "pipelines": ["traces/checkout"]}]}}
+    config["connectors"] = {
+        "routing": {
+            "default_pipelines": ["traces/others"],
+            "table": [
+                {"context": "resource", "condition": 'attributes["service.name"] == "checkout"', "pipelines": ["traces/checkout"]}
+            ],
+        }
+    }
     out = config["service"]["pipelines"].pop("traces")
-    config["service"]["pipelines"] = {"traces": {"receivers": out["receivers"], "exporters": ["routing"]},
-                                      "traces/checkout": {**out, "receivers": ["routing"]},
-                                      "traces/others": {**out, "receivers": ["routing"]}}
+    config["service"]["pipelines"] = {
+        "traces": {"receivers": out["receivers"], "exporters": ["routing"]},
+        "traces/checkout": {**out, "receivers": ["routing"]},
+        "traces/others": {**out, "receivers": ["routing"]},
+    }
     return config
 
 
 def cloudwatch_config(ports: Ports, folder: Path) -> dict[str, Any]:
     """OTLP logs to CloudWatch Logs."""
     config = logs_config(ports, folder)
-    config["exporters"] = {"awscloudwatchlogs": {"region": "us-east-1", "log_group_name": "bench", "log_stream_name": "bench",
-                                                 "endpoint": f"http://127.0.0.1:{ports.sink}"}}
+    config["exporters"] = {
+        "awscloudwatchlogs": {
+            "region": "us-east-1",
+            "log_group_name": "bench",
+            "log_stream_name": "bench",
+            "endpoint": f"http://127.0.0.1:{ports.sink}",
+        }
+    }
     config["service"]["pipelines"]["logs"]["exporters"] = ["awscloudwatchlogs"]
     return config
 
@@ -310,8 +359,7 @@ def cloudwatch_config(ports: Ports, folder: Path) -> dict[str, Any]:
 def host_config(ports: Ports, folder: Path) -> dict[str, Any]:
     """hostmetrics with the scraper of processes each second."""
     config = spans_config(ports, folder)
-    config["receivers"] = {"hostmetrics": {"collection_interval": "1s", "scrapers": {"process": {
-        "mute_process_all_errors": True}}}}
+    config["receivers"] = {"hostmetrics": {"collection_interval": "1s", "scrapers": {"process": {"mute_process_all_errors": True}}}}
     config["service"]["pipelines"] = {"metrics": {**config["service"]["pipelines"]["traces"], "receivers": ["hostmetrics"]}}
     return config
 
@@ -322,25 +370,54 @@ def host_load(ports: Ports, folder: Path, scale: float) -> int:
     return int(10 * scale) * sum(name.isdecimal() for name in os.listdir("/proc"))
 
 
-CASES = {case.name: case for case in (
-    Case("log_line", "line", 6.0, log_config, log_load),
-    Case("log_idle", "poll", 4000, log_idle_config, log_idle_load, warm_up=5),
-    Case("scrape", "sample", 1.5, scrape_config, scrape_load, ("otelcol", "vmagent"), warm_up=3),
-    Case("otlp_http_span", "span", 2.7, spans_config, http_load("/v1/traces", spans_request, 100, 8000)),
-    Case("otlp_grpc_span", "span", 6.5, spans_config, grpc_load),
-    Case("otlp_point", "point", 3.9, points_config, http_load("/v1/metrics", points_request, 100, 4000)),
-    Case("otlp_attributes", "span", 12.0, through(spans_config, "attributes", {"actions": [
-        {"key": "environment", "value": "production", "action": "upsert"}]}), http_load("/v1/traces", spans_request, 100, 3000)),
-    Case("otlp_resource", "span", 3.0, through(spans_config, "resource", {"attributes": [
-        {"key": "k8s.cluster.name", "value": "bench", "action": "upsert"}]}), http_load("/v1/traces", spans_request, 100, 8000)),
-    Case("otlp_filter", "record", 14.0, through(logs_config, "filter", {"logs": {"log_record": [
-        "severity_number < SEVERITY_NUMBER_INFO", 'attributes["component"] == "none"']}}),
-        http_load("/v1/logs", logs_request, 100, 3000), kept=0.8),
-    Case("otlp_routing", "span", 3.0, routing_config, http_load("/v1/traces", spans_request, 100, 8000)),
-    Case("otlp_cloudwatch", "record", 18.0, cloudwatch_config, http_load("/v1/logs", logs_request, 100, 1000), (),
-         env={"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench"}),
-    Case("host_process", "process", 250.0, host_config, host_load, warm_up=3),
-)}
+CASES = {
+    case.name: case
+    for case in (
+        Case("log_line", "line", 6.0, log_config, log_load),
+        Case("log_idle", "poll", 4000, log_idle_config, log_idle_load, warm_up=5),
+        Case("scrape", "sample", 1.5, scrape_config, scrape_load, ("otelcol", "vmagent"), warm_up=3),
+        Case("otlp_http_span", "span", 2.7, spans_config, http_load("/v1/traces", spans_request, 100, 8000)),
+        Case("otlp_grpc_span", "span", 6.5, spans_config, grpc_load),
+        Case("otlp_point", "point", 3.9, points_config, http_load("/v1/metrics", points_request, 100, 4000)),
+        Case(
+            "otlp_attributes",
+            "span",
+            12.0,
+            through(spans_config, "attributes", {"actions": [{"key": "environment", "value": "production", "action": "upsert"}]}),
+            http_load("/v1/traces", spans_request, 100, 3000),
+        ),
+        Case(
+            "otlp_resource",
+            "span",
+            3.0,
+            through(spans_config, "resource", {"attributes": [{"key": "k8s.cluster.name", "value": "bench", "action": "upsert"}]}),
+            http_load("/v1/traces", spans_request, 100, 8000),
+        ),
+        Case(
+            "otlp_filter",
+            "record",
+            14.0,
+            through(
+                logs_config,
+                "filter",
+                {"logs": {"log_record": ["severity_number < SEVERITY_NUMBER_INFO", 'attributes["component"] == "none"']}},
+            ),
+            http_load("/v1/logs", logs_request, 100, 3000),
+            kept=0.8,
+        ),
+        Case("otlp_routing", "span", 3.0, routing_config, http_load("/v1/traces", spans_request, 100, 8000)),
+        Case(
+            "otlp_cloudwatch",
+            "record",
+            18.0,
+            cloudwatch_config,
+            http_load("/v1/logs", logs_request, 100, 1000),
+            (),
+            env={"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench"},
+        ),
+        Case("host_process", "process", 250.0, host_config, host_load, warm_up=3),
+    )
+}
 
 
 def dump(config: dict[str, Any]) -> str:

@@ -28,7 +28,7 @@ class Pages(asyncio.Protocol):
                 body = Pages.bodies[Pages.served % len(Pages.bodies)]
             head = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\nContent-Length: %d\r\n\r\n"
             self.transport.write(head % len(body) + body)
-            del self.buffer[:end + 4]
+            del self.buffer[: end + 4]
 
 
 def page(series: int, turn: int) -> bytes:

@@ -32,7 +32,7 @@ class Sink(asyncio.Protocol):
                 size, body = last + 7, last - end
             else:
                 at = head.find(b"content-length:")
-                body = int(head[at + 15:head.find(b"\r\n", at) if head.find(b"\r\n", at) > 0 else None]) if at >= 0 else 0
+                body = int(head[at + 15 : head.find(b"\r\n", at) if head.find(b"\r\n", at) > 0 else None]) if at >= 0 else 0
                 size = end + 4 + body
                 if len(self.buffer) < size:
                     return

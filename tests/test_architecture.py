@@ -10,17 +10,36 @@ ROOT = Path(__file__).parents[1] / "kofagent"
 # Lower numbers import nothing of higher ones. Rooms of one number do not import each other, except where SIDEWAYS says so.
 LAYERS = {
     "wire": 0,
-    "telemetry": 1, "config": 1,
-    "pipeline.component": 2, "pipeline.registry": 2,
-    "operators": 3, "ottl": 3, "prometheus": 3, "kubernetes": 3, "storage": 3, "net": 3,
-    "receivers": 4, "processors": 4, "exporters": 4, "connectors": 4, "extensions": 4,
+    "telemetry": 1,
+    "config": 1,
+    "pipeline.component": 2,
+    "pipeline.registry": 2,
+    "operators": 3,
+    "ottl": 3,
+    "prometheus": 3,
+    "kubernetes": 3,
+    "storage": 3,
+    "net": 3,
+    "receivers": 4,
+    "processors": 4,
+    "exporters": 4,
+    "connectors": 4,
+    "extensions": 4,
     "pipeline": 5,
-    "values": 6, "region": 6,
-    "cli": 7, "web": 7,
+    "values": 6,
+    "region": 6,
+    "cli": 7,
+    "web": 7,
 }
-SIDEWAYS = {("pipeline.registry", "pipeline.component"),
-            ("telemetry", "config"), ("prometheus", "net"), ("kubernetes", "net"), ("prometheus", "storage"),
-            ("prometheus", "kubernetes"), ("net", "storage")}
+SIDEWAYS = {
+    ("pipeline.registry", "pipeline.component"),
+    ("telemetry", "config"),
+    ("prometheus", "net"),
+    ("kubernetes", "net"),
+    ("prometheus", "storage"),
+    ("prometheus", "kubernetes"),
+    ("net", "storage"),
+}
 COMPONENT_ROOMS = ("receivers", "processors", "exporters", "connectors", "extensions")
 
 
@@ -39,8 +58,11 @@ def imports(path: Path) -> list[tuple[str, int]]:
             found += [(alias.name, node.lineno) for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             found.append((node.module, node.lineno))
-            found += [(f"{node.module}.{alias.name}", node.lineno) for alias in node.names
-                      if (ROOT.parent / node.module.replace(".", "/") / f"{alias.name}.py").exists()]
+            found += [
+                (f"{node.module}.{alias.name}", node.lineno)
+                for alias in node.names
+                if (ROOT.parent / node.module.replace(".", "/") / f"{alias.name}.py").exists()
+            ]
     return [(name, line) for name, line in found if name.startswith("kofagent.")]
 
 

@@ -26,7 +26,8 @@ OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
     ("receivers", "otlp"): {"protocols": {"grpc": {"endpoint": "127.0.0.1:0"}, "http": {"endpoint": "127.0.0.1:0"}}},
     ("receivers", "filelog"): {"include": ["/nonexistent/*.log"]},
     ("receivers", "prometheus"): {
-        "config": {"scrape_configs": [{"job_name": "a", "static_configs": [{"targets": ["127.0.0.1:1"]}]}]}},
+        "config": {"scrape_configs": [{"job_name": "a", "static_configs": [{"targets": ["127.0.0.1:1"]}]}]}
+    },
     ("receivers", "hostmetrics"): {"scrapers": {"load": {}}},
     ("processors", "memory_limiter"): {"check_interval": "1s", "limit_mib": 1 << 20},
     ("processors", "resource"): {"attributes": [{"key": "a", "value": "b", "action": "upsert"}]},
@@ -37,11 +38,17 @@ OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
     ("exporters", "prometheusremotewrite"): {"endpoint": "http://127.0.0.1:1/api/v1/write"},
     ("exporters", "otlphttp"): {"endpoint": "http://127.0.0.1:1"},
     ("exporters", "otlp"): {"endpoint": "127.0.0.1:1", "tls": {"insecure": True}},
-    ("exporters", "awscloudwatchlogs"): {"log_group_name": "g", "log_stream_name": "s", "region": "eu-west-1",
-                                         "endpoint": "http://127.0.0.1:1"},
+    ("exporters", "awscloudwatchlogs"): {
+        "log_group_name": "g",
+        "log_stream_name": "s",
+        "region": "eu-west-1",
+        "endpoint": "http://127.0.0.1:1",
+    },
     ("exporters", "file"): {"path": "TMP/out.json"},
-    ("connectors", "routing"): {"default_pipelines": ["logs"],
-                                "table": [{"condition": 'attributes["a"] == "b"', "pipelines": ["logs"]}]},
+    ("connectors", "routing"): {
+        "default_pipelines": ["logs"],
+        "table": [{"condition": 'attributes["a"] == "b"', "pipelines": ["logs"]}],
+    },
     ("receivers", "k8s_cluster"): {"auth_type": "none"},
     ("receivers", "k8s_events"): {"auth_type": "none"},
     ("receivers", "k8sobjects"): {"auth_type": "none", "objects": [{"name": "pods"}, {"name": "events", "mode": "watch"}]},
@@ -195,7 +202,9 @@ def test_nothing_heavy_is_imported_before_a_configuration_names_it() -> None:
     import subprocess
     import sys
 
-    code = ("import sys; import kofagent.cli.main, kofagent.pipeline.registry; "
-            "print(sorted(m for m in ('grpc', 'botocore', 'psutil', 'kubernetes', 'bcrypt') if m in sys.modules))")
+    code = (
+        "import sys; import kofagent.cli.main, kofagent.pipeline.registry; "
+        "print(sorted(m for m in ('grpc', 'botocore', 'psutil', 'kubernetes', 'bcrypt') if m in sys.modules))"
+    )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "[]"

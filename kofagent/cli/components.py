@@ -47,8 +47,11 @@ def component_list() -> str:
 def _one(name: str) -> int:
     """The reference of every component of this type (`otlp` is a receiver and an exporter), or of `kind/type`."""
     kind, slash, type = name.rpartition("/")
-    pages = [component_page(registry, each, type) for each in registry.KINDS
-             if (not slash or kind == each) and registry.resolve(each, type) is not None]
+    pages = [
+        component_page(registry, each, type)
+        for each in registry.KINDS
+        if (not slash or kind == each) and registry.resolve(each, type) is not None
+    ]
     if type in OPERATORS and (not slash or kind == "operators"):
         pages.append(options_page(type, "operator", OPERATORS[type]))
     if not pages:

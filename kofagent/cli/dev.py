@@ -48,9 +48,17 @@ async def _dev(arguments: argparse.Namespace) -> int:
         return 1
     config: LoadedConfig | None = None
     try:
-        config = load_config([os.path.join(pipelines_directory(), "dev.yaml"), *arguments.config], registry, environ={
-            **os.environ, "KOFAGENT_DEV_REGION": region.endpoint, "KOFAGENT_DEV_GRPC": arguments.otlp_grpc,
-            "KOFAGENT_DEV_HTTP": arguments.otlp_http, "KOFAGENT_DEV_LOGS": json.dumps(arguments.logs or DEFAULT_LOGS)})
+        config = load_config(
+            [os.path.join(pipelines_directory(), "dev.yaml"), *arguments.config],
+            registry,
+            environ={
+                **os.environ,
+                "KOFAGENT_DEV_REGION": region.endpoint,
+                "KOFAGENT_DEV_GRPC": arguments.otlp_grpc,
+                "KOFAGENT_DEV_HTTP": arguments.otlp_http,
+                "KOFAGENT_DEV_LOGS": json.dumps(arguments.logs or DEFAULT_LOGS),
+            },
+        )
         print_warnings(config)
         service = Service(config)
         await service.start()
@@ -107,16 +115,21 @@ def _lines(service: Service, region: Region, before: dict[str, float], seconds: 
                 dropped[sample.labels["signal"]] += sample.value
                 reasons.add(f"{sample.labels['component']}: {sample.labels['reason']}")
     taken = _taken(region)
-    held = {"metrics": f"{len(region.samples)} series", "logs": f"{len(region.logs)} records",
-            "traces": f"{len(region.spans)} traces"}
+    held = {
+        "metrics": f"{len(region.samples)} series",
+        "logs": f"{len(region.logs)} records",
+        "traces": f"{len(region.spans)} traces",
+    }
     out = []
     for each in Signal:
         name = each.value
         accepted = ledger.sum(f"otelcol_receiver_accepted_{each.items}_total")
         refused = ledger.sum(f"otelcol_receiver_refused_{each.items}_total")
         rate = (taken[name] - before.get(name, 0)) / seconds if before and seconds else 0.0
-        out.append(f"{name:<8} accepted {accepted:>9.0f}   stored {taken[name]:>9.0f} ({held[name]})   {rate:>8.1f}/s   "
-                   f"refused {refused:.0f}   dropped {dropped[name]:.0f}")
+        out.append(
+            f"{name:<8} accepted {accepted:>9.0f}   stored {taken[name]:>9.0f} ({held[name]})   {rate:>8.1f}/s   "
+            f"refused {refused:.0f}   dropped {dropped[name]:.0f}"
+        )
     if reasons:
         out.append("dropped because of " + "; ".join(sorted(reasons)))
     errors = [f"{component}: {error}" for component, error in service.status().items() if error]

@@ -27,48 +27,84 @@ def _sources(parser: argparse.ArgumentParser) -> None:
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
     parser = argparse.ArgumentParser(
-        prog="kofagent", description="OpenTelemetry-compatible telemetry collector agent for k0rdent's KOF.",
+        prog="kofagent",
+        description="OpenTelemetry-compatible telemetry collector agent for k0rdent's KOF.",
         epilog="example: kofagent run --values collectors-values.yaml --role node",
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=f"kofagent {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
     def command(name: str, help: str, example: str, more: str = "") -> argparse.ArgumentParser:
-        return commands.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".",
-                                   epilog=f"{more}example: {example}", formatter_class=argparse.RawDescriptionHelpFormatter)
+        return commands.add_parser(
+            name,
+            help=help,
+            description=help[0].upper() + help[1:] + ".",
+            epilog=f"{more}example: {example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
 
-    run = command("run", "run the pipelines of a configuration until SIGTERM or SIGINT; SIGHUP reloads",
-                  "kofagent run --values collectors-values.yaml --values configs/no-cluster.yaml --role node", SOURCES_HELP)
+    run = command(
+        "run",
+        "run the pipelines of a configuration until SIGTERM or SIGINT; SIGHUP reloads",
+        "kofagent run --values collectors-values.yaml --values configs/no-cluster.yaml --role node",
+        SOURCES_HELP,
+    )
     _sources(run)
-    run.add_argument("--kubeconfig", metavar="FILE", nargs="?", const="",
-                     help="reach the Kubernetes API with this kubeconfig, from outside the cluster; without FILE: $KUBECONFIG or "
-                          "~/.kube/config")
+    run.add_argument(
+        "--kubeconfig",
+        metavar="FILE",
+        nargs="?",
+        const="",
+        help="reach the Kubernetes API with this kubeconfig, from outside the cluster; without FILE: $KUBECONFIG or ~/.kube/config",
+    )
     run.add_argument("--context", metavar="NAME", default="", help="context of the kubeconfig (default: its current one)")
-    dev = command("dev", "collect this machine's metrics and logs and local OTLP into an embedded region, and show it live",
-                  "kofagent dev --logs '/var/log/*.log'")
+    dev = command(
+        "dev",
+        "collect this machine's metrics and logs and local OTLP into an embedded region, and show it live",
+        "kofagent dev --logs '/var/log/*.log'",
+    )
     dev.add_argument("--logs", action="append", default=[], metavar="GLOB", help="log files to tail (default: /var/log)")
     dev.add_argument("--config", action="append", default=[], metavar="FILE", help="configuration merged over the built-in one")
     dev.add_argument("--seconds", type=float, default=0, help="stop by itself after this many seconds (default: never)")
-    dev.add_argument("--otlp-grpc", default="127.0.0.1:4317", metavar="HOST:PORT",
-                     help="where OTLP/gRPC is taken (default: %(default)s)")
-    dev.add_argument("--otlp-http", default="127.0.0.1:4318", metavar="HOST:PORT",
-                     help="where OTLP/HTTP is taken (default: %(default)s)")
-    dev.add_argument("--region", default="127.0.0.1:18480", metavar="HOST:PORT",
-                     help="where the embedded region listens (default: %(default)s)")
-    validate = command("validate", "check a configuration and name everything that is wrong with it",
-                       "kofagent validate --config otel.yaml", SOURCES_HELP)
+    dev.add_argument(
+        "--otlp-grpc", default="127.0.0.1:4317", metavar="HOST:PORT", help="where OTLP/gRPC is taken (default: %(default)s)"
+    )
+    dev.add_argument(
+        "--otlp-http", default="127.0.0.1:4318", metavar="HOST:PORT", help="where OTLP/HTTP is taken (default: %(default)s)"
+    )
+    dev.add_argument(
+        "--region", default="127.0.0.1:18480", metavar="HOST:PORT", help="where the embedded region listens (default: %(default)s)"
+    )
+    validate = command(
+        "validate",
+        "check a configuration and name everything that is wrong with it",
+        "kofagent validate --config otel.yaml",
+        SOURCES_HELP,
+    )
     _sources(validate)
     validate.add_argument("--without-secrets", action="store_true", help="do not look for the Secrets that the configuration names")
-    render = command("render", "print the effective configuration as YAML",
-                     "kofagent render --values collectors-values.yaml --role node --explain", SOURCES_HELP)
+    render = command(
+        "render",
+        "print the effective configuration as YAML",
+        "kofagent render --values collectors-values.yaml --role node --explain",
+        SOURCES_HELP,
+    )
     _sources(render)
     render.add_argument("--explain", action="store_true", help="say for every key which layer and line set it")
-    explain = command("explain", "print what a pipeline was compiled to",
-                      "kofagent explain logs --values collectors-values.yaml --role node", SOURCES_HELP)
+    explain = command(
+        "explain",
+        "print what a pipeline was compiled to",
+        "kofagent explain logs --values collectors-values.yaml --role node",
+        SOURCES_HELP,
+    )
     explain.add_argument("pipeline", metavar="PIPELINE", help="name of a pipeline, such as logs or metrics/node")
     _sources(explain)
-    components = command("components", "list the components, or print their reference or the configuration's JSON Schema",
-                         "kofagent components --docs docs/components")
+    components = command(
+        "components",
+        "list the components, or print their reference or the configuration's JSON Schema",
+        "kofagent components --docs docs/components",
+    )
     components.add_argument("component", nargs="?", metavar="TYPE", help="print the reference of one component type")
     components.add_argument("--schema", action="store_true", help="print the JSON Schema of the configuration")
     components.add_argument("--values-schema", action="store_true", help="print the JSON Schema of the chart's values")

@@ -69,8 +69,9 @@ def _unknown(why: str) -> Place:
     name = os.environ.get("K8S_NODE_NAME", "")
     if name:
         return Place(True, f"K8S_NODE_NAME says that this machine is the node {name}")
-    return Place(False, f"whether this machine is a node of the cluster is not known ({why}); if it is one, set K8S_NODE_NAME to "
-                 "its name")
+    return Place(
+        False, f"whether this machine is a node of the cluster is not known ({why}); if it is one, set K8S_NODE_NAME to its name"
+    )
 
 
 async def _answers(client: ApiClient, say: Say) -> bool:
@@ -81,16 +82,24 @@ async def _answers(client: ApiClient, say: Say) -> bool:
             await client.get("/version", timeout=PATIENCE)
             return True
         except Untrusted as error:
-            hint = ("the kubeconfig's certificate-authority, tls-server-name or client certificate does not fit this server: "
-                    "fetch it again") if "expired" not in str(error) else "renew the API server's certificate"
+            hint = (
+                (
+                    "the kubeconfig's certificate-authority, tls-server-name or client certificate does not fit this server: "
+                    "fetch it again"
+                )
+                if "expired" not in str(error)
+                else "renew the API server's certificate"
+            )
             raise StartError(f"{error}; {hint}") from None
         except NoCredentials as error:
             raise StartError(str(error)) from None
         except Unauthorized:
             # an API server that has just started may refuse everybody for a moment
             if last:
-                raise StartError(f"{client.access.server} does not accept the kubeconfig's credentials (401): they have expired or "
-                                 "are another cluster's; log in again, and try kubectl get nodes") from None
+                raise StartError(
+                    f"{client.access.server} does not accept the kubeconfig's credentials (401): they have expired or "
+                    "are another cluster's; log in again, and try kubectl get nodes"
+                ) from None
             await asyncio.sleep(1)
         except ApiError as error:
             if error.status == 403:
@@ -118,8 +127,10 @@ def adapt(config: LoadedConfig, place: Place, say: Say) -> LoadedConfig:
             off.add(name)
             say(f"receivers.{name} stays off: {missing}: {place.why}")
         if kind == "prometheus" and _scrapes_pods(options):
-            say(f"receivers.{name}: targets with addresses of pods and Services can be scraped only where this machine has a route "
-                "to them; others are down, with the reason in the log and in the targets API")
+            say(
+                f"receivers.{name}: targets with addresses of pods and Services can be scraped only where this machine has a route "
+                "to them; others are down, with the reason in the log and in the targets API"
+            )
     pipelines = {}
     for name, pipeline in config.pipelines.items():
         stay = [r for r in pipeline.receivers if r not in off]
@@ -127,8 +138,11 @@ def adapt(config: LoadedConfig, place: Place, say: Say) -> LoadedConfig:
             stay = ["nop"]
             receivers.setdefault("nop", registry.load("receivers", "nop").Config())
         pipelines[name] = pipeline.model_copy(update={"receivers": stay})
-    return replace(config, components={**config.components, "receivers": receivers},
-                   service=config.service.model_copy(update={"pipelines": pipelines}))
+    return replace(
+        config,
+        components={**config.components, "receivers": receivers},
+        service=config.service.model_copy(update={"pipelines": pipelines}),
+    )
 
 
 def _needs(kind: str | None, options: Any, of_values: bool) -> tuple[str, ComponentConfig | None]:
@@ -154,5 +168,8 @@ def _kubelet(options: Any) -> str:
 def _scrapes_pods(options: Any) -> bool:
     """Whether there are jobs of pods, endpoints or Services, other than those that give all targets one other address."""
     return options.monitors.enabled or any(
-        entry.role.lower() not in ("node", "ingress") for job in options.config.jobs() for entry in job.kubernetes_sd_configs
-        if not any(rule.target_label == "__address__" and "$" not in rule.replacement for rule in job.relabel_configs))
+        entry.role.lower() not in ("node", "ingress")
+        for job in options.config.jobs()
+        for entry in job.kubernetes_sd_configs
+        if not any(rule.target_label == "__address__" and "$" not in rule.replacement for rule in job.relabel_configs)
+    )

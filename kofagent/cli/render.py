@@ -27,8 +27,9 @@ def main(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def render_yaml(files: Sequence[str], role: str, explain: bool = False, generation: str | None = None,
-                over: Sequence[str] = ()) -> str:
+def render_yaml(
+    files: Sequence[str], role: str, explain: bool = False, generation: str | None = None, over: Sequence[str] = ()
+) -> str:
     """YAML text that `kofagent run --config` takes as it is; name, mode and environment of the workload are comments on top.
 
     Credentials are references. `explain` says at every key which layer, file and line set it. `over` as in

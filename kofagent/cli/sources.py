@@ -17,8 +17,9 @@ def load(arguments: argparse.Namespace) -> LoadedConfig:
     if arguments.values:
         from kofagent.values import load_values
 
-        return load_values(arguments.values, arguments.role, registry, generation=arguments.generation, environ=os.environ,
-                           over=arguments.config)
+        return load_values(
+            arguments.values, arguments.role, registry, generation=arguments.generation, environ=os.environ, over=arguments.config
+        )
     return load_config(arguments.config, registry, environ=os.environ)
 
 

@@ -18,8 +18,14 @@ from kofagent.values.model import ROLES
 
 def main(arguments: argparse.Namespace) -> int:
     """0 for a configuration that could run, 1 with everything that is wrong on standard error."""
-    good, text = validate_text(components, config=arguments.config, values=arguments.values, role=arguments.role,
-                               generation=arguments.generation, need_secrets=not getattr(arguments, "without_secrets", False))
+    good, text = validate_text(
+        components,
+        config=arguments.config,
+        values=arguments.values,
+        role=arguments.role,
+        generation=arguments.generation,
+        need_secrets=not getattr(arguments, "without_secrets", False),
+    )
     print(text, file=sys.stdout if good else sys.stderr)
     return 0 if good else 1
 

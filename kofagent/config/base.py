@@ -17,11 +17,38 @@ from pydantic.fields import FieldInfo
 
 __all__ = ["ByteSize", "ComponentConfig", "Duration", "Secret", "parse_duration"]
 
-_UNITS = {"ns": 1e-9, "us": 1e-6, "\u00b5s": 1e-6, "\u03bcs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0,
-          "w": 604800.0, "y": 31536000.0}
+_UNITS = {
+    "ns": 1e-9,
+    "us": 1e-6,
+    "\u00b5s": 1e-6,
+    "\u03bcs": 1e-6,
+    "ms": 1e-3,
+    "s": 1.0,
+    "m": 60.0,
+    "h": 3600.0,
+    "d": 86400.0,
+    "w": 604800.0,
+    "y": 31536000.0,
+}
 _DURATION = re.compile(r"([0-9]*\.?[0-9]+)(ns|us|\u00b5s|\u03bcs|ms|s|m|h|d|w|y)")
-_SIZE_UNITS = {"": 1, "b": 1, "kb": 10**3, "k": 10**3, "mb": 10**6, "m": 10**6, "gb": 10**9, "g": 10**9, "tb": 10**12,
-               "kib": 2**10, "ki": 2**10, "mib": 2**20, "mi": 2**20, "gib": 2**30, "gi": 2**30, "tib": 2**40}
+_SIZE_UNITS = {
+    "": 1,
+    "b": 1,
+    "kb": 10**3,
+    "k": 10**3,
+    "mb": 10**6,
+    "m": 10**6,
+    "gb": 10**9,
+    "g": 10**9,
+    "tb": 10**12,
+    "kib": 2**10,
+    "ki": 2**10,
+    "mib": 2**20,
+    "mi": 2**20,
+    "gib": 2**30,
+    "gi": 2**30,
+    "tib": 2**40,
+}
 
 
 class ComponentConfig(BaseModel):

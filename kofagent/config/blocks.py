@@ -43,8 +43,10 @@ class TlsClientBlock(TlsBlock):
     insecure: bool = Field(False, description="No TLS at all (gRPC, or an endpoint without a scheme).")
     insecure_skip_verify: bool = Field(False, description="TLS without checking the server's certificate.")
     server_name_override: str = Field(
-        "", description="Name expected in the server's certificate.",
-        validation_alias=AliasChoices("server_name_override", "server_name"))
+        "",
+        description="Name expected in the server's certificate.",
+        validation_alias=AliasChoices("server_name_override", "server_name"),
+    )
 
 
 class TlsServerBlock(TlsBlock):
@@ -100,7 +102,8 @@ class HttpServerBlock(ComponentConfig):
     include_metadata: bool = Field(False, description="Keep the request's headers with the data.")
     response_headers: dict[str, Secret] = Field({}, description="Headers of every answer.")
     compression_algorithms: list[Literal["", "gzip", "zstd", "zlib", "snappy", "deflate", "lz4", "x-snappy-framed"]] | None = Field(
-        None, description="Compressions that are accepted; absent: all.")
+        None, description="Compressions that are accepted; absent: all."
+    )
     read_timeout: Duration = Field(0.0, description="Time to read a whole request; 0: none.")
     read_header_timeout: Duration = Field(60.0, description="Time to read a request's headers.")
     write_timeout: Duration = Field(30.0, description="Time to write an answer.")
@@ -205,8 +208,9 @@ class QueueBlock(ComponentConfig):
     wait_for_result: bool = Field(True, description="Accepted for compatibility: the answer always waits for an owner.")
     block_on_overflow: bool = Field(False, description="Wait for room instead of refusing.")
     blocking: bool = Field(False, description="Old name of block_on_overflow.")
-    storage: str | None = Field(None, description="Storage extension that the queue is kept in: what it holds is owned, and sent "
-                                                  "after a restart.")
+    storage: str | None = Field(
+        None, description="Storage extension that the queue is kept in: what it holds is owned, and sent after a restart."
+    )
     batch: QueueBatchBlock | None = Field(None, description="Batch in the queue instead of by a processor.")
 
     @model_validator(mode="after")

@@ -66,7 +66,7 @@ def place_of(sentence: str, base: Node, at: Path = ()) -> tuple[Path, str]:
     path: list[str | int] = [int(p[1:-1]) if p[0] == "[" else p for p in re.findall(r"\[\d+\]|[^.\[\]]+", match[1])]
     for start in (at, at[:-1]):
         if base.get(*start, path[0]) is not None:
-            return (*start, *path), sentence[match.end():]
+            return (*start, *path), sentence[match.end() :]
     return at, sentence
 
 
@@ -76,7 +76,7 @@ def _line(base: Node, at: Path, root: Node, path: Path) -> Any:
 
 def _shadowed(at: Path, found: Sequence[tuple[Any, Any]], all_paths: Iterable[Path]) -> bool:
     """True for a `wrong type` of a union branch when another branch complains about something inside."""
-    deeper = any(len(other) > len(at) and other[:len(at)] == at for other in all_paths)
+    deeper = any(len(other) > len(at) and other[: len(at)] == at for other in all_paths)
     return deeper and all(each["type"].endswith(("_type", "_instance_of")) for each, _ in found)
 
 
@@ -133,8 +133,12 @@ def _step(annotation: Any, part: Any) -> list[Any]:
 
 def known_keys(types_at: Iterable[Any]) -> list[str]:
     """Keys of the blocks among these types."""
-    return [spellings(name, field)[0] for t in types_at if isinstance(t, type) and issubclass(t, BaseModel)
-            for name, field in t.model_fields.items()]
+    return [
+        spellings(name, field)[0]
+        for t in types_at
+        if isinstance(t, type) and issubclass(t, BaseModel)
+        for name, field in t.model_fields.items()
+    ]
 
 
 def _sentence(error: Any, types_at: list[Any], parents: list[Any], node: Node, at: Path) -> tuple[str, str]:
@@ -168,24 +172,55 @@ def in_words(message: str) -> str:
     return f"must be {_VALID.get(found[1], found[1]) if found[1] else found[2]}"
 
 
-_VALID = {"string": "a text", "integer": "a whole number", "number": "a number", "boolean": "true or false", "dictionary": "a map",
-          "list": "a list", "set": "a list", "tuple": "a list"}
+_VALID = {
+    "string": "a text",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "dictionary": "a map",
+    "list": "a list",
+    "set": "a list",
+    "tuple": "a list",
+}
 
 
 _WANTED = {
-    "int_type": "a whole number", "int_parsing": "a whole number", "int_from_float": "a whole number",
-    "float_type": "a number", "float_parsing": "a number", "bool_type": "true or false", "bool_parsing": "true or false",
-    "string_type": "a text", "list_type": "a list", "set_type": "a list", "tuple_type": "a list", "dict_type": "a map",
-    "mapping_type": "a map", "model_type": "a map", "model_attributes_type": "a map", "dataclass_type": "a map",
-    "none_required": "null", "finite_number": "a finite number",
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "string_type": "a text",
+    "list_type": "a list",
+    "set_type": "a list",
+    "tuple_type": "a list",
+    "dict_type": "a map",
+    "mapping_type": "a map",
+    "model_type": "a map",
+    "model_attributes_type": "a map",
+    "dataclass_type": "a map",
+    "none_required": "null",
+    "finite_number": "a finite number",
 }
-_HINTS = {"string_type": "put it in quotes", "list_type": "write each entry on a line of its own after '- '",
-          "dict_type": "write 'key: value' lines below it", "model_type": "write 'key: value' lines below it",
-          "model_attributes_type": "write 'key: value' lines below it"}
-_LIMITS = {"greater_than": ("greater than", "gt"), "greater_than_equal": ("at least", "ge"), "less_than": ("less than", "lt"),
-           "less_than_equal": ("at most", "le"), "too_short": ("a list of at least", "min_length"),
-           "too_long": ("a list of at most", "max_length"), "string_too_short": ("a text of at least", "min_length"),
-           "string_too_long": ("a text of at most", "max_length")}
+_HINTS = {
+    "string_type": "put it in quotes",
+    "list_type": "write each entry on a line of its own after '- '",
+    "dict_type": "write 'key: value' lines below it",
+    "model_type": "write 'key: value' lines below it",
+    "model_attributes_type": "write 'key: value' lines below it",
+}
+_LIMITS = {
+    "greater_than": ("greater than", "gt"),
+    "greater_than_equal": ("at least", "ge"),
+    "less_than": ("less than", "lt"),
+    "less_than_equal": ("at most", "le"),
+    "too_short": ("a list of at least", "min_length"),
+    "too_long": ("a list of at most", "max_length"),
+    "string_too_short": ("a text of at least", "min_length"),
+    "string_too_long": ("a text of at most", "max_length"),
+}
 
 
 def _shown(node: Node, types_at: list[Any]) -> str:

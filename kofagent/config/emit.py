@@ -11,9 +11,21 @@ from kofagent.config.errors import show_path, without_login
 from kofagent.config.merge import Deleted
 from kofagent.config.tree import Node, Origin
 
-_SECRET_KEYS = frozenset((
-    "password", "bearer_token", "token", "credentials", "secret_key", "secret_access_key", "access_key", "client_secret",
-    "api_key", "key_pem", "inline"))
+_SECRET_KEYS = frozenset(
+    (
+        "password",
+        "bearer_token",
+        "token",
+        "credentials",
+        "secret_key",
+        "secret_access_key",
+        "access_key",
+        "client_secret",
+        "api_key",
+        "key_pem",
+        "inline",
+    )
+)
 _SECRET_BLOCKS = frozenset(("headers", "response_headers"))
 _HIDDEN = "***"
 _COMMENT_COLUMN = 72
@@ -70,7 +82,7 @@ class _Writer:
                 start = len(self.lines)
                 self.list(item, indent + 2, key)
                 text, comment = self.lines[start]
-                self.lines[start] = (lead + text[indent + 2:], comment)
+                self.lines[start] = (lead + text[indent + 2 :], comment)
             else:
                 comment = describe(item) if self.explain and item.origin != node.origin else ""
                 self.lines.append((lead + _leaf(item, "", key), comment))

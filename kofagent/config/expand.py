@@ -130,7 +130,7 @@ class _Expander:
                 return Node(_finish(text, exact), node.origin, hidden=hidden)
             start, end = found
             whole = start == 0 and end == len(text)
-            value, is_exact, from_file = self.resolve(text[start + 2:end - 1], node, path)
+            value, is_exact, from_file = self.resolve(text[start + 2 : end - 1], node, path)
             if is_exact:
                 exact.append(value or "")
                 text = f"{text[:start]}\0{len(exact) - 1}\0{text[end:]}"
@@ -218,17 +218,27 @@ class _Expander:
     def variable(self, rest: str, node: Node, path: Path) -> str | None:
         name, has_default, default = rest.partition(":-")
         if not _VARIABLE.match(name):
-            self.fail(node, path, f"{name!r} is not the name of an environment variable",
-                      "use letters, digits and '_'; a '$' is written '$$'")
+            self.fail(
+                node,
+                path,
+                f"{name!r} is not the name of an environment variable",
+                "use letters, digits and '_'; a '$' is written '$$'",
+            )
             raise _Failed
         value = self.environ.get(name)
         if value is not None:
             return value
         if has_default:
             return default
-        self.warnings.append(ConfigError(node.origin.file, node.origin.line, path,
-                                         f"the environment variable {name} is not set and counts as empty",
-                                         f"set it, or write ${{env:{name}:-default}}"))
+        self.warnings.append(
+            ConfigError(
+                node.origin.file,
+                node.origin.line,
+                path,
+                f"the environment variable {name} is not set and counts as empty",
+                f"set it, or write ${{env:{name}:-default}}",
+            )
+        )
         return None
 
     def fail(self, node: Node, path: Path, message: str, hint: str) -> None:
@@ -240,8 +250,13 @@ def missing_secret(missing: MissingSecret, node: Node, path: Path) -> ConfigErro
     why = f" ({missing.reason})" if missing.reason else ""
     places = " and ".join(missing.looked)
     message = f"the Secret {missing.name!r} with key {missing.key!r} was not found: looked for {places}{why}"
-    return ConfigError(node.origin.file, node.origin.line, path, message,
-                       "mount the Secret there (KOFAGENT_SECRETS_DIR moves the directory), or set the variable")
+    return ConfigError(
+        node.origin.file,
+        node.origin.line,
+        path,
+        message,
+        "mount the Secret there (KOFAGENT_SECRETS_DIR moves the directory), or set the variable",
+    )
 
 
 def find_reference(text: str) -> tuple[int, int] | None:
@@ -250,7 +265,7 @@ def find_reference(text: str) -> tuple[int, int] | None:
     while close >= 0:
         start = text.rfind("${", 0, close)
         # Everything before an earlier "}" was looked at already.
-        if start >= 0 and text.find("}", start) == close and not text[start + 2:close].isdigit() and close > start + 2:
+        if start >= 0 and text.find("}", start) == close and not text[start + 2 : close].isdigit() and close > start + 2:
             dollars = 0
             while start - dollars > 0 and text[start - dollars - 1] == "$":
                 dollars += 1

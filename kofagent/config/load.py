@@ -86,8 +86,11 @@ def finish(
     # A value that could not be resolved was reported; what validation makes of its absence adds nothing.
     unresolved = {e.path for e in expansion.errors}
     known = {(e.file, e.line, e.message) for e in earlier}
-    errors = [*earlier, *expansion.errors,
-              *(e for e in checked.errors if e.path not in unresolved and (e.file, e.line, e.message) not in known)]
+    errors = [
+        *earlier,
+        *expansion.errors,
+        *(e for e in checked.errors if e.path not in unresolved and (e.file, e.line, e.message) not in known),
+    ]
     if errors:
         raise ConfigErrors(errors)
     seen: dict[str, ConfigError] = {}

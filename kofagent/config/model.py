@@ -39,9 +39,9 @@ class LogSampling(ComponentConfig):
 class TelemetryLogs(ComponentConfig):
     """`service.telemetry.logs`: kofagent's own log."""
 
-    level: Literal["debug", "info", "warn", "error", "dpanic", "panic", "fatal",
-                   "DEBUG", "INFO", "WARN", "ERROR", "DPANIC", "PANIC", "FATAL"] = Field(
-                       "info", description="Lowest level written.")
+    level: Literal[
+        "debug", "info", "warn", "error", "dpanic", "panic", "fatal", "DEBUG", "INFO", "WARN", "ERROR", "DPANIC", "PANIC", "FATAL"
+    ] = Field("info", description="Lowest level written.")
     development: bool = Field(False, description="Write the place in the code too.")
     encoding: Literal["console", "json"] = Field("console", description="Form of a line.")
     disable_caller: bool = Field(False, description="Leave out the name of the component's code.")
@@ -71,15 +71,18 @@ class PrometheusReader(ComponentConfig):
     without_target_info: bool | None = Field(None, description="Accepted for compatibility.")
     with_resource_constant_labels: ConstantLabels | None = Field(None, description="Resource attributes as labels.")
     translation_strategy: str | None = Field(
-        None, description="Accepted for compatibility.",
-        validation_alias=AliasChoices("translation_strategy", "translation_strategy/development"))
+        None,
+        description="Accepted for compatibility.",
+        validation_alias=AliasChoices("translation_strategy", "translation_strategy/development"),
+    )
 
 
 class PullExporter(ComponentConfig):
     """`pull.exporter`."""
 
     prometheus: PrometheusReader | None = Field(
-        None, description="Prometheus page.", validation_alias=AliasChoices("prometheus", "prometheus/development"))
+        None, description="Prometheus page.", validation_alias=AliasChoices("prometheus", "prometheus/development")
+    )
 
 
 class PullReader(ComponentConfig):
@@ -107,15 +110,21 @@ class OtlpReader(ComponentConfig):
     compression: Literal["gzip", "none"] | None = Field(None, description="Compression of the body.")
     timeout: int = Field(10000, ge=0, description="Time for one request, milliseconds.")
     temporality_preference: Literal["cumulative", "delta", "lowmemory", "low_memory"] = Field(
-        "cumulative", description="Only cumulative is sent; the others are accepted for compatibility.")
+        "cumulative", description="Only cumulative is sent; the others are accepted for compatibility."
+    )
     default_histogram_aggregation: str | None = Field(None, description="Accepted for compatibility.")
     insecure: bool | None = Field(None, description="gRPC without TLS.")
-    certificate: str | None = Field(None, description="PEM file of the CAs that are trusted.",
-                                    validation_alias=AliasChoices("certificate", "certificate_file"))
-    client_certificate: str | None = Field(None, description="PEM file of the own certificate.",
-                                           validation_alias=AliasChoices("client_certificate", "client_certificate_file"))
-    client_key: str | None = Field(None, description="PEM file of the own key.",
-                                   validation_alias=AliasChoices("client_key", "client_key_file"))
+    certificate: str | None = Field(
+        None, description="PEM file of the CAs that are trusted.", validation_alias=AliasChoices("certificate", "certificate_file")
+    )
+    client_certificate: str | None = Field(
+        None,
+        description="PEM file of the own certificate.",
+        validation_alias=AliasChoices("client_certificate", "client_certificate_file"),
+    )
+    client_key: str | None = Field(
+        None, description="PEM file of the own key.", validation_alias=AliasChoices("client_key", "client_key_file")
+    )
     tls: dict[str, Any] | None = Field(None, description="TLS options in the newest spelling.")
 
     @model_validator(mode="after")
@@ -154,7 +163,8 @@ class TelemetryMetrics(ComponentConfig):
     """`service.telemetry.metrics`: kofagent's own metrics."""
 
     level: Literal["none", "basic", "normal", "detailed", "None", "Basic", "Normal", "Detailed"] = Field(
-        "normal", description="none switches them off.")
+        "normal", description="none switches them off."
+    )
     address: str | None = Field(None, description="Old way to say where the Prometheus page listens, host:port.")
     readers: list[MetricReader] | None = Field(None, description="Ways out; absent: a Prometheus page on localhost:8888.")
     views: list[Any] | None = Field(None, description="Accepted for compatibility.")

@@ -21,9 +21,18 @@ from kofagent.config.model import SECTIONS
 from kofagent.config.schema import duration_text
 from kofagent.config.validate import Registry
 
-_WORDS = {"Any": "anything", "Expression": "expression", "Field": "field",
-          "object": "anything", "str": "text", "int": "whole number", "float": "number",
-          "bool": "true or false", "dict": "map", "list": "list"}
+_WORDS = {
+    "Any": "anything",
+    "Expression": "expression",
+    "Field": "field",
+    "object": "anything",
+    "str": "text",
+    "int": "whole number",
+    "float": "number",
+    "bool": "true or false",
+    "dict": "map",
+    "list": "list",
+}
 _MARKERS = {id(get_args(Duration)[1]): "duration", id(get_args(ByteSize)[1]): "size"}
 
 
@@ -33,8 +42,11 @@ def write_reference(registry: Registry, directory: str, operators: Mapping[str, 
     `operators` are the stanza operators by type, which get a page of their own each.
     """
     os.makedirs(directory, exist_ok=True)
-    pages = {f"{kind}/{type}.md": component_page(registry, kind, type)
-             for kind in SECTIONS for type in sorted(registry.TYPES.get(kind, ()))}
+    pages = {
+        f"{kind}/{type}.md": component_page(registry, kind, type)
+        for kind in SECTIONS
+        for type in sorted(registry.TYPES.get(kind, ()))
+    }
     pages |= {f"operators/{type}.md": options_page(type, "operator", operator) for type, operator in (operators or {}).items()}
     pages["README.md"] = index_page(registry, operators)
     for name, text in pages.items():

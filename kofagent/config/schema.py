@@ -34,9 +34,13 @@ def json_schema(registry: Registry) -> dict[str, Any]:
     pipelines = definitions["service"]["properties"]["pipelines"]
     pipelines["propertyNames"] = {"pattern": f"^({'|'.join(SIGNALS)})(/.+)?$"}
     return {
-        "$schema": DIALECT, "title": "kofagent configuration", "type": "object",
+        "$schema": DIALECT,
+        "title": "kofagent configuration",
+        "type": "object",
         "description": "OpenTelemetry Collector configuration as kofagent takes it.",
-        "properties": {**sections, "service": service}, "required": ["service"], "additionalProperties": False,
+        "properties": {**sections, "service": service},
+        "required": ["service"],
+        "additionalProperties": False,
         "$defs": definitions,
     }
 
@@ -58,8 +62,10 @@ def _options(name: str, model: Any, definitions: dict[str, Any]) -> dict[str, An
 
 def _renamed(schema: Any, name: str) -> Any:
     if isinstance(schema, dict):
-        return {k: v.replace("#/$defs/", f"#/$defs/{name}.") if k == "$ref" and isinstance(v, str) else _renamed(v, name)
-                for k, v in schema.items()}
+        return {
+            k: v.replace("#/$defs/", f"#/$defs/{name}.") if k == "$ref" and isinstance(v, str) else _renamed(v, name)
+            for k, v in schema.items()
+        }
     return [_renamed(v, name) for v in schema] if isinstance(schema, list) else schema
 
 

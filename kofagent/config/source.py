@@ -22,11 +22,36 @@ _BASED = re.compile(r"([-+]?)(0[xX][0-9a-fA-F_]+|0o[0-7_]+|0b[01_]+)\Z")
 _OCTAL = re.compile(r"([-+]?)0([0-7_]+)\Z")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9]+)?\Z")
 _INF = re.compile(r"([-+]?)\.(inf|Inf|INF)\Z")
-_WORDS: dict[str, Any] = {"": None, "~": None, "null": None, "Null": None, "NULL": None, "true": True, "True": True, "TRUE": True,
-                          "false": False, "False": False, "FALSE": False, ".nan": float("nan"), ".NaN": float("nan"),
-                          ".NAN": float("nan")}
-_WORDS11 = {"yes": True, "Yes": True, "YES": True, "on": True, "On": True, "ON": True,
-            "no": False, "No": False, "NO": False, "off": False, "Off": False, "OFF": False}
+_WORDS: dict[str, Any] = {
+    "": None,
+    "~": None,
+    "null": None,
+    "Null": None,
+    "NULL": None,
+    "true": True,
+    "True": True,
+    "TRUE": True,
+    "false": False,
+    "False": False,
+    "FALSE": False,
+    ".nan": float("nan"),
+    ".NaN": float("nan"),
+    ".NAN": float("nan"),
+}
+_WORDS11 = {
+    "yes": True,
+    "Yes": True,
+    "YES": True,
+    "on": True,
+    "On": True,
+    "ON": True,
+    "no": False,
+    "No": False,
+    "NO": False,
+    "off": False,
+    "Off": False,
+    "OFF": False,
+}
 _QUOTED = ("'", '"', "|", ">")  # the C loader gives plain scalars an empty style, the Python one None
 MAX_BYTES = 16 * 1024 * 1024
 MAX_NODES = 500_000
@@ -71,7 +96,8 @@ def parse(
             if depth > MAX_DEPTH:
                 line = (event.start_mark.line if event.start_mark else 0) + first_line
                 return Node(None, Origin(file, line, layer)), [
-                    ConfigError(file, line, (), f"is nested more than {MAX_DEPTH} levels deep", "flatten it")]
+                    ConfigError(file, line, (), f"is nested more than {MAX_DEPTH} levels deep", "flatten it")
+                ]
         loader = _Loader(text)
         try:
             composed = loader.get_single_node()
@@ -90,7 +116,8 @@ def parse(
     except (yaml.YAMLError, ValueError) as error:
         what = " ".join(str(error).split()) or type(error).__name__
         return Node(None, Origin(file, first_line, layer)), [
-            ConfigError(file, first_line, (), f"not valid YAML: {what}", "save the file as UTF-8 text")]
+            ConfigError(file, first_line, (), f"not valid YAML: {what}", "save the file as UTF-8 text")
+        ]
     builder = _Builder(file, layer, yaml11, first_line)
     if composed is None:
         return Node(None, Origin(file, first_line, layer)), []
@@ -98,7 +125,8 @@ def parse(
         node = builder.build(composed, ())
     except _TooLarge:
         return Node(None, Origin(file, first_line, layer)), [
-            ConfigError(file, first_line, (), f"grows past {MAX_NODES} values through its aliases", "write it out")]
+            ConfigError(file, first_line, (), f"grows past {MAX_NODES} values through its aliases", "write it out")
+        ]
     return node, builder.errors
 
 
@@ -184,8 +212,11 @@ def read_text(file: str, problems: list[ConfigError], origin: Origin | None = No
         with open(file, "rb") as handle:
             data = handle.read(MAX_BYTES + 1)
     except OSError as error:
-        hint = {FileNotFoundError: "check the path", PermissionError: "make it readable for the user kofagent runs as",
-                IsADirectoryError: "name a file in it"}.get(type(error), "check the path and its permissions")
+        hint = {
+            FileNotFoundError: "check the path",
+            PermissionError: "make it readable for the user kofagent runs as",
+            IsADirectoryError: "name a file in it",
+        }.get(type(error), "check the path and its permissions")
         problems.append(ConfigError(at_file, at_line, path, f"{name} cannot be read: {os.strerror(error.errno or 0)}", hint))
         return None
     if len(data) > MAX_BYTES:

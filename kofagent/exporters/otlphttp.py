@@ -53,8 +53,11 @@ class Config(HttpClientBlock):
             raise ValueError("not a URL; write for example http://localhost:4318") from None
         if parts.scheme not in ("http", "https"):
             shown = url.rpartition("@")[2]
-            raise ValueError(f"{shown!r} has no scheme; write http://{shown} or https://{shown}" if "://" not in url
-                             else f"scheme {parts.scheme!r} is not http or https")
+            raise ValueError(
+                f"{shown!r} has no scheme; write http://{shown} or https://{shown}"
+                if "://" not in url
+                else f"scheme {parts.scheme!r} is not http or https"
+            )
         if not host:
             raise ValueError("no host in the URL; write for example http://localhost:4318")
         return url
@@ -101,8 +104,9 @@ class OtlpHttpExporter(SendingExporter):
         status = answer.status
         if 200 <= status <= 299:
             return self._taken(batch, answer) if answer.body else None
-        raise Refused(f"http {status}", _message(answer), permanent=status not in _RETRYABLE,
-                      retry_after=retry_after_seconds(answer.headers))
+        raise Refused(
+            f"http {status}", _message(answer), permanent=status not in _RETRYABLE, retry_after=retry_after_seconds(answer.headers)
+        )
 
     def _taken(self, batch: Batch, answer: Answer) -> int | None:
         kind = _content_type(answer.headers)

@@ -65,8 +65,11 @@ class BearerTokenAuth(Extension):
         self._values: list[str] = []
         self._digests: list[bytes] = []
         if self._file is None:
-            self._set([config.token.get_secret_value()] if config.token.get_secret_value()
-                      else [t.get_secret_value() for t in config.tokens])
+            self._set(
+                [config.token.get_secret_value()]
+                if config.token.get_secret_value()
+                else [t.get_secret_value() for t in config.tokens]
+            )
 
     def _set(self, tokens: list[str]) -> None:
         scheme = self.config.scheme

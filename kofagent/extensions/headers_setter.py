@@ -27,7 +27,8 @@ class Header(ComponentConfig):
     """One header."""
 
     action: Literal["insert", "update", "upsert", "delete"] = Field(
-        "upsert", description="insert: if absent; update: if present; upsert: always; delete.")
+        "upsert", description="insert: if absent; update: if present; upsert: always; delete."
+    )
     key: str = Field(min_length=1, description="Name of the header.")
     value: Secret | None = Field(None, description="The value itself.")
     value_file: str | None = Field(None, description="File with the value, read again when it changes.")

@@ -121,11 +121,14 @@ class HealthCheck(Extension):
             body = self.config.response_body.healthy if healthy else self.config.response_body.unhealthy
             return web.Response(status=status, text=body)
         since = self._since if healthy and self._since is not None else None
-        body = json.dumps({
-            "status": "Server available" if healthy else "Server not available",
-            "upSince": "0001-01-01T00:00:00Z" if since is None else datetime.fromtimestamp(since, UTC).isoformat(),
-            "uptime": "" if since is None else _go_duration(time.time() - since),
-        }, separators=(",", ":"))
+        body = json.dumps(
+            {
+                "status": "Server available" if healthy else "Server not available",
+                "upSince": "0001-01-01T00:00:00Z" if since is None else datetime.fromtimestamp(since, UTC).isoformat(),
+                "uptime": "" if since is None else _go_duration(time.time() - since),
+            },
+            separators=(",", ":"),
+        )
         return web.Response(status=status, text=body, content_type="application/json")
 
 

@@ -26,10 +26,17 @@ from kofagent.net.server import HttpServer
 from kofagent.pipeline.component import Context, Extension
 from kofagent.telemetry.batch import Metadata
 
-_STYLE = ("body{font-family:sans-serif;margin:2em}table{border-collapse:collapse;margin-bottom:2em}"
-          "td,th{border:1px solid #bbb;padding:.3em .6em;text-align:left}.bad{color:#b00}")
-_PAGES = {"/debug/servicez": "Service", "/debug/pipelinez": "Pipelines", "/debug/extensionz": "Extensions",
-          "/debug/featurez": "Features", "/debug/tracez": "Traces"}
+_STYLE = (
+    "body{font-family:sans-serif;margin:2em}table{border-collapse:collapse;margin-bottom:2em}"
+    "td,th{border:1px solid #bbb;padding:.3em .6em;text-align:left}.bad{color:#b00}"
+)
+_PAGES = {
+    "/debug/servicez": "Service",
+    "/debug/pipelinez": "Pipelines",
+    "/debug/extensionz": "Extensions",
+    "/debug/featurez": "Features",
+    "/debug/tracez": "Traces",
+}
 
 
 class Expvar(ComponentConfig):
@@ -79,22 +86,39 @@ class ZPages(Extension):
             return web.Response(status=404, text="404 page not found\n")
         if request.method not in ("GET", "HEAD"):
             return web.Response(status=405, headers={"Allow": "GET, HEAD"}, text="405 Method Not Allowed\n")
-        body = {"/debug/servicez": self._service, "/debug/pipelinez": self._pipelines, "/debug/extensionz": self._extensions,
-                "/debug/featurez": self._features, "/debug/tracez": self._traces}[path]()
+        body = {
+            "/debug/servicez": self._service,
+            "/debug/pipelinez": self._pipelines,
+            "/debug/extensionz": self._extensions,
+            "/debug/featurez": self._features,
+            "/debug/tracez": self._traces,
+        }[path]()
         return self._page(_PAGES[path], body)
 
     def _page(self, title: str, body: str) -> web.Response:
         links = " ".join(f'<a href="{path}">{name}</a>' for path, name in _PAGES.items())
-        html = (f"<!doctype html><html><head><meta charset=utf-8><title>{escape(title)}</title><style>{_STYLE}</style></head>"
-                f"<body><h1>{escape(title)}</h1><p>{links}</p>{body}</body></html>\n")
-        return web.Response(text=html, content_type="text/html", headers={
-            "Cache-Control": "no-store", "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
-            "X-Content-Type-Options": "nosniff"})
+        html = (
+            f"<!doctype html><html><head><meta charset=utf-8><title>{escape(title)}</title><style>{_STYLE}</style></head>"
+            f"<body><h1>{escape(title)}</h1><p>{links}</p>{body}</body></html>\n"
+        )
+        return web.Response(
+            text=html,
+            content_type="text/html",
+            headers={
+                "Cache-Control": "no-store",
+                "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
+                "X-Content-Type-Options": "nosniff",
+            },
+        )
 
     def _service(self) -> str:
-        rows = [*sorted(self.context.host.resource.items()),
-                ("started", time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(self._started))),
-                ("uptime", f"{time.time() - self._started:.0f} s"), ("python", sys.version.split()[0]), ("os", platform.platform())]
+        rows = [
+            *sorted(self.context.host.resource.items()),
+            ("started", time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(self._started))),
+            ("uptime", f"{time.time() - self._started:.0f} s"),
+            ("python", sys.version.split()[0]),
+            ("os", platform.platform()),
+        ]
         return _table(("", ""), rows)
 
     def _pipelines(self) -> str:
@@ -121,8 +145,9 @@ class ZPages(Extension):
     def _extensions(self) -> str:
         status = self.context.host.status()
         names = [str(n) for n in self.context.host.describe().get("extensions", ())]
-        return _table(("extension", "status"), [(n, status.get(f"extension/{n}") or status.get(f"extensions/{n}") or "well")
-                                                for n in names])
+        return _table(
+            ("extension", "status"), [(n, status.get(f"extension/{n}") or status.get(f"extensions/{n}") or "well") for n in names]
+        )
 
     def _features(self) -> str:
         return "<p>This agent has no feature gates.</p>"

@@ -19,8 +19,15 @@ SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 class Access:
     """How one API server is reached. Subclasses add what changes while the agent runs; this one sends no credentials."""
 
-    def __init__(self, server: str, *, namespace: str = "default", server_hostname: str | None = None,
-                 proxy: str | None = None, context: ssl.SSLContext | bool = True) -> None:
+    def __init__(
+        self,
+        server: str,
+        *,
+        namespace: str = "default",
+        server_hostname: str | None = None,
+        proxy: str | None = None,
+        context: ssl.SSLContext | bool = True,
+    ) -> None:
         self.server = server.rstrip("/")
         self.namespace = namespace
         self.server_hostname = server_hostname
@@ -59,8 +66,10 @@ class ServiceAccount(Access):
         except (ssl.SSLError, ValueError):
             raise StartError(f"{self._ca.path} is not a usable PEM file") from None
         except OSError as error:
-            raise StartError(f"no service account in this pod: {getattr(error, 'filename', folder)} cannot be read; "
-                             "set automountServiceAccountToken: true for the pod, or auth_type: kubeConfig") from None
+            raise StartError(
+                f"no service account in this pod: {getattr(error, 'filename', folder)} cannot be read; "
+                "set automountServiceAccountToken: true for the pod, or auth_type: kubeConfig"
+            ) from None
         try:
             with open(os.path.join(folder, "namespace"), encoding="utf-8") as file:
                 self.namespace = file.read().strip() or "default"
@@ -131,16 +140,20 @@ def find(options: ApiOptions) -> Access:
     """The access that options ask for; StartError says what is missing and what to do."""
     kind = options.auth_type
     if kind == "tls":
-        raise StartError("auth_type tls has no options that name a certificate; use auth_type: kubeConfig with a kubeconfig that "
-                         "has client-certificate and client-key")
+        raise StartError(
+            "auth_type tls has no options that name a certificate; use auth_type: kubeConfig with a kubeconfig that "
+            "has client-certificate and client-key"
+        )
     if kind == "kubeConfig" or (kind == "serviceAccount" and _default_kubeconfig is not None):
         from kofagent.kubernetes.kubeconfig import load
 
         return load(_default_kubeconfig or None, options.context or _default_context)
     host, port = os.environ.get("KUBERNETES_SERVICE_HOST", ""), os.environ.get("KUBERNETES_SERVICE_PORT", "443")
     if not host:
-        raise StartError("not in a Kubernetes cluster (KUBERNETES_SERVICE_HOST is not set); run with --kubeconfig ~/.kube/config, "
-                         "set auth_type: kubeConfig, or switch the component off (--values configs/no-cluster.yaml)")
+        raise StartError(
+            "not in a Kubernetes cluster (KUBERNETES_SERVICE_HOST is not set); run with --kubeconfig ~/.kube/config, "
+            "set auth_type: kubeConfig, or switch the component off (--values configs/no-cluster.yaml)"
+        )
     if kind == "none":
         server = f"https://{f'[{host}]' if ':' in host else host}:{port}"
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -62,8 +62,18 @@ class Changes:
     `kept`: what is saved outlives the process, so what was read and not delivered comes again.
     """
 
-    def __init__(self, client: ApiClient, query: Query, handlers: Handlers, *, initial: str = "", since: float | None = None,
-                 version: str = "", kept: bool = False, timing: Timing | None = None) -> None:
+    def __init__(
+        self,
+        client: ApiClient,
+        query: Query,
+        handlers: Handlers,
+        *,
+        initial: str = "",
+        since: float | None = None,
+        version: str = "",
+        kept: bool = False,
+        timing: Timing | None = None,
+    ) -> None:
         self._client = client
         self._query = query
         self._do = handlers
@@ -174,8 +184,13 @@ class Changes:
         query = self._query
         if not self._read and not self._initial:
             with contextlib.suppress(ApiError):  # follow lists then, and says what is wrong
-                page = await self._client.list_page(query.resource, query.namespace, label_selector=query.label_selector,
-                                                    field_selector=query.field_selector, limit=1)
+                page = await self._client.list_page(
+                    query.resource,
+                    query.namespace,
+                    label_selector=query.label_selector,
+                    field_selector=query.field_selector,
+                    limit=1,
+                )
                 self._read = page.version
                 await self._put(None, page.version)
         events = follow(self._client, query, version=self._read, report=self._do.report, timing=self._timing)
@@ -232,8 +247,12 @@ class Changes:
         assert listed is not None
         reset = bool(self._read) and _before(version, self._read)
         if reset:
-            log.warning("%s: the API server's resource version %s is before %s, its history began anew",
-                        self._query.resource, version, self._read)
+            log.warning(
+                "%s: the API server's resource version %s is before %s, its history began anew",
+                self._query.resource,
+                version,
+                self._read,
+            )
             for obj in listed.doubtful:
                 record = self._do.convert("ADDED", obj)
                 if record is not None:

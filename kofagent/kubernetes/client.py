@@ -85,8 +85,14 @@ class ApiClient:
         if self._session is None:
             connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60, socket_factory=_socket)
             self._session = aiohttp.ClientSession(
-                connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False, auto_decompress=False,
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT), max_line_size=16384, max_field_size=65536)
+                connector=connector,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=False,
+                auto_decompress=False,
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT),
+                max_line_size=16384,
+                max_field_size=65536,
+            )
 
     async def stop(self) -> None:
         """Undoes one `start`."""
@@ -99,8 +105,17 @@ class ApiClient:
             await session.close()
             await self.access.close()
 
-    async def get(self, path: str, params: Params | None = None, *, resource: Resource | None = None, namespace: str = "",
-                  name: str = "", limit: int = BODY_LIMIT, timeout: float = REQUEST_TIMEOUT) -> Any:
+    async def get(
+        self,
+        path: str,
+        params: Params | None = None,
+        *,
+        resource: Resource | None = None,
+        namespace: str = "",
+        name: str = "",
+        limit: int = BODY_LIMIT,
+        timeout: float = REQUEST_TIMEOUT,
+    ) -> Any:
         """The JSON of a path; ApiError when the answer is not 2xx. `resource`, `namespace` and `name` make its message better."""
         answer = await self.request("GET", path, params, limit=limit, timeout=timeout)
         if not 200 <= answer.status < 300:
@@ -111,32 +126,54 @@ class ApiClient:
         """One object."""
         return await self.get(resource.path(namespace, name), resource=resource, namespace=namespace, name=name)
 
-    async def request(self, method: str, path: str, params: Params | None = None, *, body: Any = None,
-                      headers: Mapping[str, str] | None = None, limit: int = BODY_LIMIT,
-                      timeout: float = REQUEST_TIMEOUT) -> Answer:
+    async def request(
+        self,
+        method: str,
+        path: str,
+        params: Params | None = None,
+        *,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+        limit: int = BODY_LIMIT,
+        timeout: float = REQUEST_TIMEOUT,
+    ) -> Answer:
         """Any request, also through the API server's proxy (`/api/v1/nodes/x/proxy/metrics`): the answer whatever its status.
 
         `body` is sent as JSON. Raises Unreachable and TooLarge.
         """
         data = None if body is None else json.dumps(body).encode()
         try:
-            async with (self._under_way, asyncio.timeout(timeout),
-                        self._open(method, path, params, headers or {}, data) as response):
+            async with self._under_way, asyncio.timeout(timeout), self._open(method, path, params, headers or {}, data) as response:
                 return Answer(response.status, response.headers, await _body(response, limit))
         except TimeoutError:
             raise Unreachable(f"no answer from {self.access.server} within {timeout:g} s") from None
 
-    async def list_page(self, resource: Resource, namespace: str = "", *, label_selector: str = "", field_selector: str = "",
-                        limit: int = PAGE, go_on: str = "", version: str = "", only_metadata: bool = False) -> Page:
+    async def list_page(
+        self,
+        resource: Resource,
+        namespace: str = "",
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+        limit: int = PAGE,
+        go_on: str = "",
+        version: str = "",
+        only_metadata: bool = False,
+    ) -> Page:
         """One page of a list. Raises Gone when the `continue` token `go_on` has expired."""
         params: dict[str, str | int] = {"limit": limit}
-        for name, value in (("labelSelector", label_selector), ("fieldSelector", field_selector), ("continue", go_on),
-                            ("resourceVersion", version)):
+        for name, value in (
+            ("labelSelector", label_selector),
+            ("fieldSelector", field_selector),
+            ("continue", go_on),
+            ("resourceVersion", version),
+        ):
             if value:
                 params[name] = value
         headers = {"Accept": _METADATA_LIST} if only_metadata else None
-        answer = await self.request("GET", resource.path(namespace), params, headers=headers, limit=LIST_LIMIT,
-                                    timeout=LIST_TIMEOUT)
+        answer = await self.request(
+            "GET", resource.path(namespace), params, headers=headers, limit=LIST_LIMIT, timeout=LIST_TIMEOUT
+        )
         if not 200 <= answer.status < 300:
             raise _error(answer, "list", str(resource), resource, namespace, _one_name(answer, namespace, field_selector))
         try:
@@ -144,8 +181,9 @@ class ApiClient:
         except ValueError:
             raise Unreachable(f"{self.access.server} answered something that is not a list of {resource.plural}") from None
 
-    async def list_pages(self, resource: Resource, namespace: str = "", *, label_selector: str = "", field_selector: str = "",
-                         limit: int = PAGE) -> AsyncIterator[Page]:
+    async def list_pages(
+        self, resource: Resource, namespace: str = "", *, label_selector: str = "", field_selector: str = "", limit: int = PAGE
+    ) -> AsyncIterator[Page]:
         """All pages of one consistent list, smaller ones where their objects are large.
 
         Raises Gone when the list expired on the way: begin again.
@@ -153,8 +191,9 @@ class ApiClient:
         go_on = ""
         while True:
             try:
-                page = await self.list_page(resource, namespace, label_selector=label_selector, field_selector=field_selector,
-                                            limit=limit, go_on=go_on)
+                page = await self.list_page(
+                    resource, namespace, label_selector=label_selector, field_selector=field_selector, limit=limit, go_on=go_on
+                )
             except TooLarge:
                 if limit == 1:
                     raise
@@ -165,14 +204,16 @@ class ApiClient:
             if not go_on:
                 return
 
-    async def list_all(self, resource: Resource, namespace: str = "", *, label_selector: str = "", field_selector: str = "",
-                       limit: int = PAGE) -> list[dict[str, Any]]:
+    async def list_all(
+        self, resource: Resource, namespace: str = "", *, label_selector: str = "", field_selector: str = "", limit: int = PAGE
+    ) -> list[dict[str, Any]]:
         """All objects at once; begins again when the list expires on the way. For small lists."""
         for last in (False, False, True):
             found: list[dict[str, Any]] = []
             try:
-                async for page in self.list_pages(resource, namespace, label_selector=label_selector,
-                                                  field_selector=field_selector, limit=limit):
+                async for page in self.list_pages(
+                    resource, namespace, label_selector=label_selector, field_selector=field_selector, limit=limit
+                ):
                     found += page.items
                 return found
             except Gone:
@@ -180,18 +221,31 @@ class ApiClient:
                     raise
         raise AssertionError
 
-    async def watch(self, resource: Resource, namespace: str = "", *, version: str, label_selector: str = "",
-                    field_selector: str = "", seconds: float = 240, margin: float = 15,
-                    only_metadata: bool = False,
-                    opened: Callable[[], None] | None = None) -> AsyncGenerator[dict[str, Any], None]:
+    async def watch(
+        self,
+        resource: Resource,
+        namespace: str = "",
+        *,
+        version: str,
+        label_selector: str = "",
+        field_selector: str = "",
+        seconds: float = 240,
+        margin: float = 15,
+        only_metadata: bool = False,
+        opened: Callable[[], None] | None = None,
+    ) -> AsyncGenerator[dict[str, Any], None]:
         """The events of a watch from resource version `version` on: {"type": ..., "object": ...}, bookmarks among them.
         `opened` is called once the server has agreed to it.
 
         Ends when the server ends it, which it does after `seconds`. Raises Gone (by status or in the stream), another ApiError,
         or Unreachable when the connection breaks or says nothing for `seconds` + `margin`.
         """
-        params: dict[str, str | int] = {"watch": "1", "allowWatchBookmarks": "true", "resourceVersion": version,
-                                        "timeoutSeconds": max(1, int(seconds))}
+        params: dict[str, str | int] = {
+            "watch": "1",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": version,
+            "timeoutSeconds": max(1, int(seconds)),
+        }
         if label_selector:
             params["labelSelector"] = label_selector
         if field_selector:
@@ -214,8 +268,15 @@ class ApiClient:
                 yield event
 
     @asynccontextmanager
-    async def _open(self, method: str, path: str, params: Params | None, headers: Mapping[str, str], data: bytes | None,
-                    gate: asyncio.Semaphore | None = None) -> AsyncIterator[aiohttp.ClientResponse]:
+    async def _open(
+        self,
+        method: str,
+        path: str,
+        params: Params | None,
+        headers: Mapping[str, str],
+        data: bytes | None,
+        gate: asyncio.Semaphore | None = None,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Sends a request and gives its answer with the body unread; a broken connection at any time is Unreachable."""
         session = self._session
         if session is None:
@@ -233,8 +294,9 @@ class ApiClient:
                 own, tls = await self.credentials()
                 send.extend(own)
                 extra: dict[str, Any] = {"server_hostname": access.server_hostname} if access.server_hostname else {}
-                request = session.request(method, url, data=data, headers=send, ssl=tls, allow_redirects=False,
-                                          proxy=access.proxy, **extra)
+                request = session.request(
+                    method, url, data=data, headers=send, ssl=tls, allow_redirects=False, proxy=access.proxy, **extra
+                )
                 async with gate or _OPEN, asyncio.timeout(REQUEST_TIMEOUT):
                     response = await request
                 if response.status == 401 and attempt == 1 and await self._other_credentials(own):
@@ -353,8 +415,9 @@ def _json(data: bytes) -> Any:
 
 
 def _error(answer: Answer, verb: str, what: str, resource: Resource | None, namespace: str, name: str = "") -> ApiError:
-    return errors.from_status(answer.status, answer.body[:65536], verb, what, resource, namespace,
-                              retry_after_seconds(answer.headers), name)
+    return errors.from_status(
+        answer.status, answer.body[:65536], verb, what, resource, namespace, retry_after_seconds(answer.headers), name
+    )
 
 
 def one_object(field_selector: str) -> str:
@@ -379,5 +442,8 @@ def _reason(error: BaseException) -> str:
         return f"cannot connect to the proxy: {os_reason(inner)}"
     if isinstance(inner, OSError):
         return os_reason(inner)
-    return "the server closed the connection" if isinstance(inner, aiohttp.ServerDisconnectedError | aiohttp.ClientPayloadError) \
+    return (
+        "the server closed the connection"
+        if isinstance(inner, aiohttp.ServerDisconnectedError | aiohttp.ClientPayloadError)
         else type(inner).__name__
+    )

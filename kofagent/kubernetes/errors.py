@@ -64,8 +64,16 @@ class Forbidden(ApiError):
 _TYPES: dict[int, type[ApiError]] = {401: Unauthorized, 403: Forbidden, 404: NotFound, 410: Gone}
 
 
-def from_status(status: int, body: bytes, verb: str, what: str, resource: Resource | None = None, namespace: str = "",
-                retry_after: float | None = None, name: str = "") -> ApiError:
+def from_status(
+    status: int,
+    body: bytes,
+    verb: str,
+    what: str,
+    resource: Resource | None = None,
+    namespace: str = "",
+    retry_after: float | None = None,
+    name: str = "",
+) -> ApiError:
     """The exception of an answer. `verb` and `what` ("list", "pods"), and `name` of one object, say what was tried."""
     said: dict[str, Any] = {}
     try:
@@ -76,8 +84,16 @@ def from_status(status: int, body: bytes, verb: str, what: str, resource: Resour
     return from_object(said, verb, what, resource, namespace, retry_after, status, name)
 
 
-def from_object(said: dict[str, Any], verb: str, what: str, resource: Resource | None = None, namespace: str = "",
-                retry_after: float | None = None, status: int = 0, name: str = "") -> ApiError:
+def from_object(
+    said: dict[str, Any],
+    verb: str,
+    what: str,
+    resource: Resource | None = None,
+    namespace: str = "",
+    retry_after: float | None = None,
+    status: int = 0,
+    name: str = "",
+) -> ApiError:
     """The exception of a `Status` object; `status` is the HTTP code where the object does not say one."""
     code = said.get("code") if isinstance(said.get("code"), int) else status
     code = code or status or 500
@@ -113,4 +129,4 @@ def _forbidden(server: str, verb: str, what: str, resource: Resource | None, nam
     names = {"resourceNames": [name]} if name and verb != "get" else {}
     rule = json.dumps({"apiGroups": [resource.group], "resources": [resource.plural], **names, "verbs": verbs})
     which = what if " " in what else resource.plural
-    return (f"{who} may not {verb} {which} {place} (403); add to its {'Role' if namespace else 'ClusterRole'} the rule {rule}")
+    return f"{who} may not {verb} {which} {place} (403); add to its {'Role' if namespace else 'ClusterRole'} the rule {rule}"

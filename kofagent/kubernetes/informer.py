@@ -44,8 +44,15 @@ def key_of(obj: Object) -> str:
 class Subscription:
     """One reader of an informer."""
 
-    def __init__(self, informer: Informer, fields: frozenset[tuple[str, ...]], on_add: OnOne | None, on_update: OnTwo | None,
-                 on_delete: OnOne | None, report: Callable[[str | None], None] | None) -> None:
+    def __init__(
+        self,
+        informer: Informer,
+        fields: frozenset[tuple[str, ...]],
+        on_add: OnOne | None,
+        on_update: OnTwo | None,
+        on_delete: OnOne | None,
+        report: Callable[[str | None], None] | None,
+    ) -> None:
         self.informer = informer
         self.fields = fields
         self.synced = asyncio.Event()
@@ -152,8 +159,14 @@ class Informer:
                 await asyncio.sleep(LONGEST_WAIT)
 
     async def _follow(self) -> None:
-        events = follow(self.client, self.query, report=self._report, only_metadata=self._trim.only_metadata, timing=self._timing,
-                        page=self._page)
+        events = follow(
+            self.client,
+            self.query,
+            report=self._report,
+            only_metadata=self._trim.only_metadata,
+            timing=self._timing,
+            page=self._page,
+        )
         async with aclosing(events):
             async for event in events:
                 try:
@@ -220,10 +233,21 @@ class Informer:
                 subscription.report(error)
 
 
-def subscribe(client: ApiClient, resource: Resource, *, namespace: str = "", label_selector: str = "", field_selector: str = "",
-              fields: Iterable[Field] = (), on_add: OnOne | None = None, on_update: OnTwo | None = None,
-              on_delete: OnOne | None = None, report: Callable[[str | None], None] | None = None,
-              timing: Timing | None = None, page: int = PAGE) -> Subscription:
+def subscribe(
+    client: ApiClient,
+    resource: Resource,
+    *,
+    namespace: str = "",
+    label_selector: str = "",
+    field_selector: str = "",
+    fields: Iterable[Field] = (),
+    on_add: OnOne | None = None,
+    on_update: OnTwo | None = None,
+    on_delete: OnOne | None = None,
+    report: Callable[[str | None], None] | None = None,
+    timing: Timing | None = None,
+    page: int = PAGE,
+) -> Subscription:
     """Reads a resource through the informer that everybody with the same query shares; begins at once, in the running loop.
 
     `fields` are the paths needed beside name, namespace and uid (`trim.py`); updates that change none of the cached fields are

@@ -93,8 +93,9 @@ class _Kubeconfig(Access):
         proxy = str(cluster.get("proxy-url") or "") or proxy_of(server)
         if proxy is not None and not proxy.startswith(("http://", "https://")):
             raise StartError(f"kubeconfig context {name!r}: proxy-url has a scheme that is not http or https")
-        super().__init__(server, namespace=namespace, proxy=proxy,
-                         server_hostname=str(cluster.get("tls-server-name") or "") or None)
+        super().__init__(
+            server, namespace=namespace, proxy=proxy, server_hostname=str(cluster.get("tls-server-name") or "") or None
+        )
         if user.get("auth-provider"):
             raise StartError(f"kubeconfig context {name!r} uses auth-provider, which kubectl dropped; use an exec plugin")
         self._name = name
@@ -159,8 +160,9 @@ class _Kubeconfig(Access):
                 pems.append(source.read() if isinstance(source, WatchedFile) else source)
             except (OSError, ValueError) as error:
                 assert isinstance(source, WatchedFile)
-                raise StartError(f"kubeconfig context {self._name!r}: {source.path} cannot be read: "
-                                 f"{getattr(error, 'strerror', None) or error}") from None
+                raise StartError(
+                    f"kubeconfig context {self._name!r}: {source.path} cannot be read: {getattr(error, 'strerror', None) or error}"
+                ) from None
         ca, cert, key = pems
         if credential is not None and credential.certificate:
             cert, key = credential.certificate.encode(), credential.key.encode()
@@ -176,8 +178,10 @@ class _Kubeconfig(Access):
                 with _private_file(cert + b"\n" + key) as file:
                     context.load_cert_chain(file)
         except (ssl.SSLError, ValueError) as error:
-            raise StartError(f"kubeconfig context {self._name!r}: a certificate or key in it is not usable "
-                             f"({getattr(error, 'reason', None) or 'not PEM'})") from None
+            raise StartError(
+                f"kubeconfig context {self._name!r}: a certificate or key in it is not usable "
+                f"({getattr(error, 'reason', None) or 'not PEM'})"
+            ) from None
         if self._insecure:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
@@ -203,8 +207,9 @@ class _ExecPlugin:
             raise StartError(f"kubeconfig context {name!r}: exec has no command")
         self._version = str(spec.get("apiVersion") or "")
         if self._version not in _EXEC_VERSIONS:
-            raise StartError(f"kubeconfig context {name!r}: exec apiVersion {self._version!r} is not one of "
-                             f"{', '.join(_EXEC_VERSIONS)}")
+            raise StartError(
+                f"kubeconfig context {name!r}: exec apiVersion {self._version!r} is not one of {', '.join(_EXEC_VERSIONS)}"
+            )
         if spec.get("interactiveMode") == "Always":
             raise StartError(f"kubeconfig context {name!r}: its exec plugin wants a terminal (interactiveMode: Always)")
         command = str(spec["command"])
@@ -214,12 +219,16 @@ class _ExecPlugin:
             hint = str(spec.get("installHint") or "")[:500]
             raise StartError(f"kubeconfig context {name!r}: exec command {command} is not found" + (f". {hint}" if hint else ""))
         self._command = [command, *(str(a) for a in spec.get("args") or [])]
-        self._env = {str(e["name"]): str(e.get("value") or "") for e in spec.get("env") or []
-                     if isinstance(e, dict) and e.get("name")}
+        self._env = {
+            str(e["name"]): str(e.get("value") or "") for e in spec.get("env") or [] if isinstance(e, dict) and e.get("name")
+        }
         self._info: dict[str, Any] = {"interactive": False}
         if spec.get("provideClusterInfo"):
-            told = {k: cluster[k] for k in ("server", "tls-server-name", "insecure-skip-tls-verify", "certificate-authority-data",
-                                            "proxy-url") if cluster.get(k)}
+            told = {
+                k: cluster[k]
+                for k in ("server", "tls-server-name", "insecure-skip-tls-verify", "certificate-authority-data", "proxy-url")
+                if cluster.get(k)
+            }
             if not told.get("certificate-authority-data") and cluster.get("certificate-authority"):
                 with contextlib.suppress(OSError), open(_path(cluster, "certificate-authority"), "rb") as file:
                     told["certificate-authority-data"] = base64.b64encode(file.read()).decode()
@@ -247,8 +256,12 @@ class _ExecPlugin:
         info = json.dumps({"apiVersion": self._version, "kind": "ExecCredential", "spec": self._info})
         try:
             process = await asyncio.create_subprocess_exec(
-                *self._command, env={**os.environ, **self._env, "KUBERNETES_EXEC_INFO": info}, stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL)
+                *self._command,
+                env={**os.environ, **self._env, "KUBERNETES_EXEC_INFO": info},
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.DEVNULL,
+            )
         except OSError as error:
             raise OSError(0, f"exec plugin {self._command[0]}: {error.strerror}") from None
         try:
@@ -267,8 +280,9 @@ class _ExecPlugin:
                 process.kill()
                 await process.wait()
         if code != 0:
-            raise OSError(0, f"exec plugin {self._command[0]} ended with {code}; "
-                             f"kubectl --context {self._name} get nodes shows what it says")
+            raise OSError(
+                0, f"exec plugin {self._command[0]} ended with {code}; kubectl --context {self._name} get nodes shows what it says"
+            )
         return _read_credential(out, self._command[0], self._version)
 
 
@@ -281,8 +295,12 @@ def _read_credential(out: bytes, command: str, version: str) -> _Credential:
         expires = None
         if status.get("expirationTimestamp"):
             expires = datetime.datetime.fromisoformat(status["expirationTimestamp"].replace("Z", "+00:00")).timestamp()
-        credential = _Credential(str(status.get("token") or ""), str(status.get("clientCertificateData") or ""),
-                                 str(status.get("clientKeyData") or ""), expires)
+        credential = _Credential(
+            str(status.get("token") or ""),
+            str(status.get("clientCertificateData") or ""),
+            str(status.get("clientKeyData") or ""),
+            expires,
+        )
     except (ValueError, KeyError, TypeError, AttributeError):
         raise OSError(0, f"exec plugin {command} did not print an ExecCredential of {version}") from None
     if not credential.token and not (credential.certificate and credential.key):

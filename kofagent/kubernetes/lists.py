@@ -21,13 +21,13 @@ def split_list(text: str) -> tuple[Iterator[dict[str, Any]], dict[str, Any]]:
     items: Any = None
     at = _expect(text, 0, "{")
     at = _skip(text, at)
-    if text[at:at + 1] == "}":
+    if text[at : at + 1] == "}":
         return iter(()), {}
     while True:
         at = _expect(text, at, '"')
         key, at = scanstring(text, at, True)
         at = _skip(text, _expect(text, at, ":"))
-        if key == "items" and text[at:at + 1] == "[":
+        if key == "items" and text[at : at + 1] == "[":
             if metadata is not None:
                 return _items(text, at + 1), metadata
             items, at = _decode(text, at)
@@ -36,7 +36,7 @@ def split_list(text: str) -> tuple[Iterator[dict[str, Any]], dict[str, Any]]:
             if key == "metadata":
                 metadata = value if isinstance(value, dict) else {}
         at = _skip(text, at)
-        if text[at:at + 1] == "}":
+        if text[at : at + 1] == "}":
             break
         at = _expect(text, at, ",")
     if metadata is None:
@@ -46,25 +46,25 @@ def split_list(text: str) -> tuple[Iterator[dict[str, Any]], dict[str, Any]]:
 
 def _items(text: str, at: int) -> Iterator[dict[str, Any]]:
     at = _skip(text, at)
-    if text[at:at + 1] == "]":
+    if text[at : at + 1] == "]":
         return
     while True:
         value, at = _decode(text, at)
         yield value
         at = _skip(text, at)
-        if text[at:at + 1] == "]":
+        if text[at : at + 1] == "]":
             return
         at = _skip(text, _expect(text, at, ","))
 
 
 def _skip(text: str, at: int) -> int:
-    while text[at:at + 1] in _BLANK and at < len(text):
+    while text[at : at + 1] in _BLANK and at < len(text):
         at += 1
     return at
 
 
 def _expect(text: str, at: int, character: str) -> int:
     at = _skip(text, at)
-    if text[at:at + 1] != character:
+    if text[at : at + 1] != character:
         raise ValueError(f"expected {character!r} at {at}")
     return at + 1

@@ -98,8 +98,9 @@ class ResourceFilter:
 
     def __call__(self, attributes: Mapping[str, object]) -> bool:
         """Whether the metrics of a resource with these attributes are wanted. A filter on an attribute it lacks is not asked."""
-        return (all(match(_text(attributes[name])) for name, match in self._include.items() if name in attributes)
-                and not any(match(_text(attributes[name])) for name, match in self._exclude.items() if name in attributes))
+        return all(match(_text(attributes[name])) for name, match in self._include.items() if name in attributes) and not any(
+            match(_text(attributes[name])) for name, match in self._exclude.items() if name in attributes
+        )
 
 
 def _any_of(filters: list[ValueFilter]) -> Wanted:

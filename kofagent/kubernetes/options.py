@@ -13,7 +13,8 @@ class ApiOptions(ComponentConfig):
     """How the API server is reached."""
 
     auth_type: Literal["serviceAccount", "kubeConfig", "none", "tls"] = Field(
-        "serviceAccount", description="Credentials: the pod's service account, a kubeconfig, or none; tls is not possible.")
+        "serviceAccount", description="Credentials: the pod's service account, a kubeconfig, or none; tls is not possible."
+    )
     context: str = Field("", description="Context of the kubeconfig; empty: its current one.")
     kube_api_qps: float = Field(0.0, ge=0, description="Accepted for compatibility; at most 10 requests are under way.")
     kube_api_burst: int = Field(0, ge=0, description="Accepted for compatibility, as kube_api_qps.")

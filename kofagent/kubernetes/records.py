@@ -77,6 +77,7 @@ class Statuses:
 
     def of(self, name: str) -> Callable[[str | None], None]:
         """The function that reports for the stream `name`."""
+
         def report(error: str | None) -> None:
             if error is None:
                 self._errors.pop(name, None)

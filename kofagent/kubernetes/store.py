@@ -61,7 +61,8 @@ class Packer:
         sample, self._first = b"".join(self._first)[-DICTIONARY:], []
         dictionary = zstandard.ZstdCompressionDict(sample, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
         parameters = zstandard.ZstdCompressionParameters.from_level(
-            3, source_size=4096, dict_size=len(sample), write_content_size=True, write_checksum=False, write_dict_id=False)
+            3, source_size=4096, dict_size=len(sample), write_content_size=True, write_checksum=False, write_dict_id=False
+        )
         self._compress = zstandard.ZstdCompressor(dict_data=dictionary, compression_params=parameters)
         self._decompress = zstandard.ZstdDecompressor(dict_data=dictionary)
 

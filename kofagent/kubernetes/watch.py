@@ -87,8 +87,16 @@ class Backoff:
         return max(wait, min(at_least, 120.0))
 
 
-async def follow(client: ApiClient, query: Query, *, version: str = "", report: Callable[[str | None], None] | None = None,
-                 only_metadata: bool = False, timing: Timing | None = None, page: int = PAGE) -> AsyncGenerator[Event, None]:
+async def follow(
+    client: ApiClient,
+    query: Query,
+    *,
+    version: str = "",
+    report: Callable[[str | None], None] | None = None,
+    only_metadata: bool = False,
+    timing: Timing | None = None,
+    page: int = PAGE,
+) -> AsyncGenerator[Event, None]:
     """Everything that happens to the objects of `query`, for ever; close it with `aclosing`.
 
     With `version` it goes on from there without a list first (what a receiver kept over a restart); where the API no longer
@@ -108,17 +116,29 @@ async def follow(client: ApiClient, query: Query, *, version: str = "", report: 
                         yield event
                         version = event.version
             began, got = now(), 0
-            watch = client.watch(query.resource, query.namespace, version=version, label_selector=query.label_selector,
-                                 field_selector=query.field_selector, seconds=random.uniform(*timing.watch_seconds),
-                                 margin=timing.margin, only_metadata=only_metadata, opened=health.well)
+            watch = client.watch(
+                query.resource,
+                query.namespace,
+                version=version,
+                label_selector=query.label_selector,
+                field_selector=query.field_selector,
+                seconds=random.uniform(*timing.watch_seconds),
+                margin=timing.margin,
+                only_metadata=only_metadata,
+                opened=health.well,
+            )
             async with aclosing(watch) as events:
                 async for raw in events:
                     reached = str((raw["object"].get("metadata") or {}).get("resourceVersion") or "")
                     if not reached or raw.get("type") not in ("ADDED", "MODIFIED", "DELETED", "BOOKMARK"):
                         continue
                     if _before(reached, version):
-                        log.warning("%s: resource version %s after %s: the API server's history began anew, listing again",
-                                    query.resource, reached, version)
+                        log.warning(
+                            "%s: resource version %s after %s: the API server's history began anew, listing again",
+                            query.resource,
+                            reached,
+                            version,
+                        )
                         version = ""
                         break
                     if not got:
@@ -136,8 +156,9 @@ async def follow(client: ApiClient, query: Query, *, version: str = "", report: 
                 # API servers send bookmarks about every minute; one that waits for a version of before a restore sends nothing.
                 version = ""
         except Gone as error:
-            log.info("%s: the API server has forgotten resource version %s, listing again", query.resource,
-                     version or "of the list")
+            log.info(
+                "%s: the API server has forgotten resource version %s, listing again", query.resource, version or "of the list"
+            )
             if not version:
                 page = min(page * 4, LARGEST_PAGE)  # the list took longer than versions are kept
             version = ""
@@ -168,8 +189,15 @@ async def _list(client: ApiClient, query: Query, only_metadata: bool, size: int)
     kind = {"apiVersion": resource.api_version, "kind": resource.kind} if resource.kind else {}
     go_on = ""
     while True:
-        page = await client.list_page(resource, query.namespace, label_selector=query.label_selector,
-                                      field_selector=query.field_selector, limit=size, go_on=go_on, only_metadata=only_metadata)
+        page = await client.list_page(
+            resource,
+            query.namespace,
+            label_selector=query.label_selector,
+            field_selector=query.field_selector,
+            limit=size,
+            go_on=go_on,
+            only_metadata=only_metadata,
+        )
         try:
             for item in page.items:
                 yield Event("ITEM", {**kind, **item}, "")

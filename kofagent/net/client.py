@@ -68,12 +68,21 @@ class HttpClient:
             self._auth = self._context.host.extension(settings.auth.authenticator)
         self._level = settings.compression_params.get("level")
         connector = aiohttp.TCPConnector(
-            limit=settings.max_conns_per_host or 0, ssl=self._ssl, keepalive_timeout=None if settings.disable_keep_alives
-            else settings.idle_conn_timeout or 90.0, force_close=settings.disable_keep_alives)
+            limit=settings.max_conns_per_host or 0,
+            ssl=self._ssl,
+            keepalive_timeout=None if settings.disable_keep_alives else settings.idle_conn_timeout or 90.0,
+            force_close=settings.disable_keep_alives,
+        )
         jar = None if settings.cookies.get("enabled") else aiohttp.DummyCookieJar()
         self._session = aiohttp.ClientSession(
-            connector=connector, cookie_jar=jar, auto_decompress=True, trust_env=False,
-            timeout=aiohttp.ClientTimeout(total=None), max_line_size=16384, max_field_size=65536)
+            connector=connector,
+            cookie_jar=jar,
+            auto_decompress=True,
+            trust_env=False,
+            timeout=aiohttp.ClientTimeout(total=None),
+            max_line_size=16384,
+            max_field_size=65536,
+        )
 
     async def stop(self) -> None:
         """Closes all connections."""
@@ -81,9 +90,18 @@ class HttpClient:
             await self._session.close()
             self._session = None
 
-    async def request(self, method: str, url: str, body: bytes = b"", headers: Mapping[str, str] | None = None,
-                      metadata: Metadata | None = None, *, compress: bool = False, limit: int = 65536,
-                      timeout: float | None = None) -> Answer:
+    async def request(
+        self,
+        method: str,
+        url: str,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        metadata: Metadata | None = None,
+        *,
+        compress: bool = False,
+        limit: int = 65536,
+        timeout: float | None = None,
+    ) -> Answer:
         """One request, redirects followed. Any status is an answer; a broken connection is a retryable `Refused`."""
         if self._session is None:
             raise Refused("stopped", "the exporter is stopped")
@@ -116,11 +134,16 @@ class HttpClient:
         for _ in range(MAX_REDIRECTS + 1):
             extra: dict[str, Any] = {"server_hostname": override} if override and url.scheme == "https" else {}
             async with self._session.request(
-                    method, url, data=body or None, headers=headers, allow_redirects=False,
-                    proxy=self._settings.proxy_url or _proxy_of(str(url.origin())), **extra) as response:
+                method,
+                url,
+                data=body or None,
+                headers=headers,
+                allow_redirects=False,
+                proxy=self._settings.proxy_url or _proxy_of(str(url.origin())),
+                **extra,
+            ) as response:
                 location = response.headers.get("Location")
-                follow = response.status in (307, 308) or (
-                    response.status in (301, 302, 303) and method in ("GET", "HEAD"))
+                follow = response.status in (307, 308) or (response.status in (301, 302, 303) and method in ("GET", "HEAD"))
                 if not follow or not location:
                     return Answer(response.status, response.headers, await _read(response, limit))
                 await _read(response, 0)
@@ -149,7 +172,7 @@ async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
     """At most `limit` bytes of the body; a longer one costs the connection, not memory."""
     out = bytearray()
     async for chunk in response.content.iter_any():
-        out += chunk[:max(0, limit - len(out))]
+        out += chunk[: max(0, limit - len(out))]
         if len(out) >= limit and not response.content.at_eof():
             response.close()
             break

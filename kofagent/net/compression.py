@@ -143,7 +143,7 @@ def _snappy_framed(data: bytes, limit: int) -> bytes:
     stream = snappy.StreamDecompressor()
     out, size = [], 0
     for start in range(0, len(data), 65536):
-        part = bytes(stream.decompress(data[start:start + 65536]))
+        part = bytes(stream.decompress(data[start : start + 65536]))
         size += len(part)
         if size > limit:
             raise TooLarge

@@ -27,7 +27,7 @@ def target(endpoint: str) -> str:
     """The C core's name of an endpoint: `host:port`, `dns:///host:port` or `unix:path`. ValueError with a sentence."""
     match = _SCHEME.match(endpoint)
     scheme = match[1].lower() if match else ""
-    rest = endpoint[match.end():] if match else endpoint
+    rest = endpoint[match.end() :] if match else endpoint
     if scheme == "unix":
         if not rest:
             raise ValueError("the path of the unix socket is missing")
@@ -53,17 +53,23 @@ def is_plain(settings: GrpcClientBlock) -> bool:
 def channel_options(settings: GrpcClientBlock) -> list[tuple[str, Any]]:
     """Channel arguments of the C core for the options."""
     options: list[tuple[str, Any]] = [
-        ("grpc.primary_user_agent", f"kofagent/{__version__}"), ("grpc.lb_policy_name", settings.balancer_name),
-        ("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0),
-        ("grpc.initial_reconnect_backoff_ms", 1000), ("grpc.max_reconnect_backoff_ms", 10000)]
+        ("grpc.primary_user_agent", f"kofagent/{__version__}"),
+        ("grpc.lb_policy_name", settings.balancer_name),
+        ("grpc.use_local_subchannel_pool", 1),
+        ("grpc.enable_retries", 0),
+        ("grpc.initial_reconnect_backoff_ms", 1000),
+        ("grpc.max_reconnect_backoff_ms", 10000),
+    ]
     if settings.authority:
         options.append(("grpc.default_authority", settings.authority))
     keepalive = settings.keepalive
     if keepalive is not None:
-        options += [("grpc.keepalive_time_ms", int(keepalive.time * 1000)),
-                    ("grpc.keepalive_timeout_ms", int(keepalive.timeout * 1000)),
-                    ("grpc.keepalive_permit_without_calls", int(keepalive.permit_without_stream)),
-                    ("grpc.http2.max_pings_without_data", 0)]
+        options += [
+            ("grpc.keepalive_time_ms", int(keepalive.time * 1000)),
+            ("grpc.keepalive_timeout_ms", int(keepalive.timeout * 1000)),
+            ("grpc.keepalive_permit_without_calls", int(keepalive.permit_without_stream)),
+            ("grpc.http2.max_pings_without_data", 0),
+        ]
     return options
 
 
@@ -87,8 +93,10 @@ class GrpcClient:
         if not is_plain(settings):
             block = settings.tls
             if block.min_version in ("1.0", "1.1", "1.3") or block.max_version or block.cipher_suites:
-                raise StartError(f"{self._context.id}: tls of a gRPC client is TLS 1.2 and 1.3 with the library's cipher "
-                                 "suites; remove min_version, max_version and cipher_suites")
+                raise StartError(
+                    f"{self._context.id}: tls of a gRPC client is TLS 1.2 and 1.3 with the library's cipher "
+                    "suites; remove min_version, max_version and cipher_suites"
+                )
             tls.client_context(block)  # checks the files, with clear errors
         if is_plain(settings) or not settings.tls.insecure_skip_verify:
             self._open(None)
@@ -137,8 +145,9 @@ class GrpcClient:
             names = {name.lower() for name in added}
             send = [pair for pair in send if pair[0] not in names] + [(name.lower(), value) for name, value in added.items()]
         try:
-            answer: bytes = await stub(message, timeout=timeout or None, metadata=send or None,
-                                       wait_for_ready=self._settings.wait_for_ready or None)
+            answer: bytes = await stub(
+                message, timeout=timeout or None, metadata=send or None, wait_for_ready=self._settings.wait_for_ready or None
+            )
             return answer
         except grpc.aio.AioRpcError as error:
             settings = self._settings

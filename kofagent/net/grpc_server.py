@@ -48,17 +48,22 @@ def _ms(seconds: float) -> int:
 def server_options(settings: GrpcServerBlock) -> list[tuple[str, Any]]:
     """Channel arguments of the C core for the options."""
     options: list[tuple[str, Any]] = [
-        ("grpc.so_reuseport", 0), ("grpc.per_message_decompression", 0),
-        ("grpc.max_receive_message_length", message_limit(settings))]
+        ("grpc.so_reuseport", 0),
+        ("grpc.per_message_decompression", 0),
+        ("grpc.max_receive_message_length", message_limit(settings)),
+    ]
     if settings.max_concurrent_streams > 0:
         options.append(("grpc.max_concurrent_streams", settings.max_concurrent_streams))
     keepalive = settings.keepalive
     if keepalive is not None and keepalive.server_parameters is not None:
         parameters = keepalive.server_parameters
-        for name, seconds in (("grpc.max_connection_idle_ms", parameters.max_connection_idle),
-                              ("grpc.max_connection_age_ms", parameters.max_connection_age),
-                              ("grpc.max_connection_age_grace_ms", parameters.max_connection_age_grace),
-                              ("grpc.keepalive_time_ms", parameters.time), ("grpc.keepalive_timeout_ms", parameters.timeout)):
+        for name, seconds in (
+            ("grpc.max_connection_idle_ms", parameters.max_connection_idle),
+            ("grpc.max_connection_age_ms", parameters.max_connection_age),
+            ("grpc.max_connection_age_grace_ms", parameters.max_connection_age_grace),
+            ("grpc.keepalive_time_ms", parameters.time),
+            ("grpc.keepalive_timeout_ms", parameters.timeout),
+        ):
             if seconds > 0:
                 options.append((name, _ms(seconds)))
     if keepalive is not None and keepalive.enforcement_policy is not None:
@@ -83,8 +88,13 @@ class GrpcServer:
         settings = self._settings
         server = grpc.aio.server(options=server_options(settings))
         for service, methods in self._services.items():
-            server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(
-                service, {name: grpc.unary_unary_rpc_method_handler(method) for name, method in methods.items()}),))
+            server.add_generic_rpc_handlers(
+                (
+                    grpc.method_handlers_generic_handler(
+                        service, {name: grpc.unary_unary_rpc_method_handler(method) for name, method in methods.items()}
+                    ),
+                )
+            )
         if settings.transport == "unix":
             address = "unix:" + settings.endpoint
             remove_stale_socket(settings.endpoint)
@@ -126,13 +136,18 @@ def _probe(id: str, host: str, port: int) -> None:
 def server_credentials(id: str, block: TlsServerBlock) -> grpc.ServerCredentials:
     """Certificate, key and the CA of client certificates; StartError when a file is unusable or an option cannot be kept."""
     if block.min_version in ("1.0", "1.1", "1.3") or block.max_version or block.cipher_suites:
-        raise StartError(f"{id}: tls of a gRPC server is TLS 1.2 and 1.3 with the library's cipher suites; "
-                         "remove min_version, max_version and cipher_suites")
+        raise StartError(
+            f"{id}: tls of a gRPC server is TLS 1.2 and 1.3 with the library's cipher suites; "
+            "remove min_version, max_version and cipher_suites"
+        )
     tls.server_context(block)  # checks the files, with clear errors
 
     def load() -> tuple[bytes, bytes, bytes | None]:
-        return (pem(block.key_file, block.key_pem), pem(block.cert_file, block.cert_pem),
-                pem(block.client_ca_file, None) if block.client_ca_file else None)
+        return (
+            pem(block.key_file, block.key_pem),
+            pem(block.cert_file, block.cert_pem),
+            pem(block.client_ca_file, None) if block.client_ca_file else None,
+        )
 
     key, certificate, ca = load()
     if block.reload_interval <= 0:

@@ -110,9 +110,15 @@ class HttpServer:
             self._auth = self._context.host.extension(settings.auth.authenticator)  # type: ignore[assignment]
         context = tls.server_context(settings.tls) if settings.tls is not None else None
         server = _Server(
-            self._handle, header_seconds=settings.read_header_timeout, handler_cancellation=True, auto_decompress=False,
-            access_log=None, keepalive_timeout=settings.idle_timeout if settings.keep_alives_enabled else 0.0,
-            max_line_size=16384, max_field_size=65536)
+            self._handle,
+            header_seconds=settings.read_header_timeout,
+            handler_cancellation=True,
+            auto_decompress=False,
+            access_log=None,
+            keepalive_timeout=settings.idle_timeout if settings.keep_alives_enabled else 0.0,
+            max_line_size=16384,
+            max_field_size=65536,
+        )
         runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=STOP_SECONDS)
         await runner.setup()
         self._runner = runner

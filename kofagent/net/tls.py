@@ -11,8 +11,12 @@ from contextlib import contextmanager
 from kofagent.config.blocks import TlsBlock, TlsClientBlock, TlsServerBlock
 from kofagent.pipeline.component import StartError
 
-_VERSIONS = {"1.0": ssl.TLSVersion.TLSv1, "1.1": ssl.TLSVersion.TLSv1_1, "1.2": ssl.TLSVersion.TLSv1_2,
-             "1.3": ssl.TLSVersion.TLSv1_3}
+_VERSIONS = {
+    "1.0": ssl.TLSVersion.TLSv1,
+    "1.1": ssl.TLSVersion.TLSv1_1,
+    "1.2": ssl.TLSVersion.TLSv1_2,
+    "1.3": ssl.TLSVersion.TLSv1_3,
+}
 
 
 def client_context(tls: TlsClientBlock) -> ssl.SSLContext:
@@ -90,8 +94,9 @@ def _load_own(context: ssl.SSLContext, tls: TlsBlock) -> None:
         try:
             context.load_cert_chain(cert, key)
         except (OSError, ssl.SSLError) as error:
-            raise StartError(f"tls.cert_file {tls.cert_file or '(cert_pem)'}, key_file {tls.key_file or '(key_pem)'}: "
-                             f"{_why(error)}") from None
+            raise StartError(
+                f"tls.cert_file {tls.cert_file or '(cert_pem)'}, key_file {tls.key_file or '(key_pem)'}: {_why(error)}"
+            ) from None
 
 
 @contextmanager

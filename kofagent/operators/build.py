@@ -120,7 +120,7 @@ def _connect(built: list[Operator], problems: list[str]) -> None:
 
     def visit(operator: Operator, path: list[Operator]) -> None:
         if operator in path:
-            problems.append(f"operators: {' -> '.join([o.id for o in [*path[path.index(operator):], operator]])} is a circle")
+            problems.append(f"operators: {' -> '.join([o.id for o in [*path[path.index(operator) :], operator]])} is a circle")
             return
         if operator in done:
             return

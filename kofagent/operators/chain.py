@@ -34,9 +34,17 @@ class Chain:
     `dropped(reason, n)` and `filtered(rule, n)` count what does not come out, both named `operator/<id>`.
     """
 
-    def __init__(self, operators: Sequence[Mapping[str, Any]], *, attributes: Mapping[str, str] | None = None,
-                 resource: Mapping[str, str] | None = None, dropped: Callable[[str, int], None],
-                 filtered: Callable[[str, int], None], log: logging.Logger, compiled: bool = True) -> None:
+    def __init__(
+        self,
+        operators: Sequence[Mapping[str, Any]],
+        *,
+        attributes: Mapping[str, str] | None = None,
+        resource: Mapping[str, str] | None = None,
+        dropped: Callable[[str, int], None],
+        filtered: Callable[[str, int], None],
+        log: logging.Logger,
+        compiled: bool = True,
+    ) -> None:
         self.log = log
         ahead: list[Mapping[str, Any]] = []
         self.attributes = _constants("attributes", attributes or {}, ahead)
@@ -61,8 +69,15 @@ class Chain:
         if lifts is None:
             return "\n".join(["# An entry is made of each line; the operators, in line:", *listing, self.plan.source()])
         ahead = [f"#   w{i}: {describe(lift)}" for i, lift in enumerate(lifts)] or ["#   (nothing)"]
-        return "\n".join(["# Computed for each line:", *ahead,
-                          "# Operators, run once for each distinct set of these and the stream:", *listing, self.plan.source()])
+        return "\n".join(
+            [
+                "# Computed for each line:",
+                *ahead,
+                "# Operators, run once for each distinct set of these and the stream:",
+                *listing,
+                self.plan.source(),
+            ]
+        )
 
     def failed(self, operator: Operator, error: Exception, action: str) -> None:
         """Logs an operator's error, the same one at most once a minute."""
@@ -92,8 +107,9 @@ def _constants(root: str, mapping: Mapping[str, Any], ahead: list[Mapping[str, A
             if any(e.root.names() or not e.repeatable for e in expressions):
                 quote = "'" if '"' in key else '"'
                 text = " + ".join([f"({p.text})" if isinstance(p, Expression) else json.dumps(p) for p in parts])
-                ahead.append({"type": "add", "id": f"{root}.{key}", "field": f"{root}[{quote}{key}{quote}]",
-                              "value": f"EXPR({text})"})
+                ahead.append(
+                    {"type": "add", "id": f"{root}.{key}", "field": f"{root}[{quote}{key}{quote}]", "value": f"EXPR({text})"}
+                )
                 continue
             texts = [p.evaluate(Entry(None, {}, {}, 0)) if isinstance(p, Expression) else p for p in parts]
         except ExpressionError as error:

@@ -83,15 +83,24 @@ class Plan:
     def source(self, engine: str = "re") -> str:
         """The source for a file, to be read."""
         shape = Shape(self.kind)
-        return outcomes_source(shape, self.lifts, engine, _names()) if self.lifts is not None else (
-            entries_source(shape, self.rest, _names()))
+        return (
+            outcomes_source(shape, self.lifts, engine, _names())
+            if self.lifts is not None
+            else (entries_source(shape, self.rest, _names()))
+        )
 
 
 def _is_plain(operator: Container, operators: list[Operator]) -> bool:
     config = operator.config
     following = operators[1] if len(operators) > 1 else None
-    return (config.if_ is None and config.parse_from == BODY and config.parse_to == ATTRIBUTES and config.body is None
-            and not operator.blocks and operator.outputs == [following])
+    return (
+        config.if_ is None
+        and config.parse_from == BODY
+        and config.parse_to == ATTRIBUTES
+        and config.body is None
+        and not operator.blocks
+        and operator.outputs == [following]
+    )
 
 
 class _Heads(dict[int, bytes]):
@@ -192,8 +201,9 @@ class Stream(PlainStream):
         if self.lines > ADAPT_AFTER:
             self._adapt()
 
-    def feed_entries(self, entries: Sequence[bytes | str], observed_ns: int,
-                     extra: Sequence[Mapping[str, Any]] | None = None) -> None:
+    def feed_entries(
+        self, entries: Sequence[bytes | str], observed_ns: int, extra: Sequence[Mapping[str, Any]] | None = None
+    ) -> None:
         if self._fast is not None and extra is None and entries:
             chunk = b"\n".join([e if isinstance(e, bytes) else encode.utf8(e) for e in entries]) + b"\n"
             if chunk.count(b"\n") == len(entries):
@@ -259,10 +269,25 @@ class Stream(PlainStream):
     def _compile(self) -> None:
         shape = Shape(self._kind)
         bound = _names()
-        bound.update(findall=_FIND.get(self._kind), loads=DOUBLES.decode, fraction=_FRACTION, streams=_STREAMS, Unusual=_UNUSUAL,
-                     times=_TIMES, U=re2._Anchor.UNANCHORED, slow=self.slow,
-                     second=second, out=self.out, dropped=self.dropped, failed=self.failed, Outcome=Outcome, Entry=Entry,
-                     resolve=self.resolve, other=self.other, memos=self._memos)
+        bound.update(
+            findall=_FIND.get(self._kind),
+            loads=DOUBLES.decode,
+            fraction=_FRACTION,
+            streams=_STREAMS,
+            Unusual=_UNUSUAL,
+            times=_TIMES,
+            U=re2._Anchor.UNANCHORED,
+            slow=self.slow,
+            second=second,
+            out=self.out,
+            dropped=self.dropped,
+            failed=self.failed,
+            Outcome=Outcome,
+            Entry=Entry,
+            resolve=self.resolve,
+            other=self.other,
+            memos=self._memos,
+        )
         if self._lifts is not None:
             source = outcomes_source(shape, self._lifts, self._engine, bound)
         elif self._constants(bound):
@@ -341,8 +366,30 @@ class Stream(PlainStream):
 
 def _names() -> Bound:
     """Every name a function may use, for a source that is only read."""
-    return dict.fromkeys(("findall", "times", "U", "slow", "second", "out", "dropped", "failed", "Outcome", "Entry", "resolve",
-                          "other", "memos", "attributes", "resource", "copy", "loads", "fraction", "streams", "Unusual"))
+    return dict.fromkeys(
+        (
+            "findall",
+            "times",
+            "U",
+            "slow",
+            "second",
+            "out",
+            "dropped",
+            "failed",
+            "Outcome",
+            "Entry",
+            "resolve",
+            "other",
+            "memos",
+            "attributes",
+            "resource",
+            "copy",
+            "loads",
+            "fraction",
+            "streams",
+            "Unusual",
+        )
+    )
 
 
 _made: dict[str, Any] = {}

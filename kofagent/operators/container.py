@@ -26,9 +26,15 @@ _CRIO = re.compile(r"(?P<time>[^ Z]+) (?P<stream>stdout|stderr) (?P<logtag>[^ ]*
 _CONTAINERD = re.compile(r"(?P<time>[^ ^Z]+Z) (?P<stream>stdout|stderr) (?P<logtag>[^ ]*) ?(?P<log>[^\n]*)")
 _PATH = re.compile(
     r".*[/\\](?P<namespace>[^_]+)_(?P<pod_name>[^_]+)_(?P<uid>[a-f0-9-]+)[/\\](?P<container_name>[^._]+)[/\\]"
-    r"(?P<restart_count>[0-9]+)\.log(\.[0-9]{8}-[0-9]{6})?")
-_RESOURCE = {"container_name": "k8s.container.name", "namespace": "k8s.namespace.name", "pod_name": "k8s.pod.name",
-             "restart_count": "k8s.container.restart_count", "uid": "k8s.pod.uid"}
+    r"(?P<restart_count>[0-9]+)\.log(\.[0-9]{8}-[0-9]{6})?"
+)
+_RESOURCE = {
+    "container_name": "k8s.container.name",
+    "namespace": "k8s.namespace.name",
+    "pod_name": "k8s.pod.name",
+    "restart_count": "k8s.container.restart_count",
+    "uid": "k8s.pod.uid",
+}
 _UTC_LAYOUT = gotime_layout("2006-01-02T15:04:05.999Z", location_of("UTC", ""), {})
 _CRIO_LAYOUT = gotime_layout("2006-01-02T15:04:05.999999999Z07:00", location_of("UTC", ""), {})
 
@@ -37,7 +43,7 @@ class Config(ParserConfig):
     """Options of container."""
 
     format: Literal["docker", "crio", "containerd", ""] = Option("", description="Format of the lines; empty: found for each.")
-    add_metadata_from_filepath: bool = Option(True, description="Resource attributes from attributes[\"log.file.path\"].")
+    add_metadata_from_filepath: bool = Option(True, description='Resource attributes from attributes["log.file.path"].')
     max_log_size: ByteSize = Option(1024 * 1024, ge=0, description="Most bytes of a message joined of partial lines; 0: no limit.")
 
 
@@ -68,8 +74,7 @@ class Container(Parser):
                 return
             raw = self.config.parse_from.get(entry)
             super().transform(entry)
-            docker = self.config.format == "docker" or (
-                not self.config.format and isinstance(raw, str) and raw.startswith("{"))
+            docker = self.config.format == "docker" or (not self.config.format and isinstance(raw, str) and raw.startswith("{"))
             self._finish(entry, raw if isinstance(raw, str) else "", docker)
         except (OperatorError, FieldError) as error:
             self.handle(entry, error, run)
@@ -109,8 +114,9 @@ class Container(Parser):
         """Resource attributes from the file's path; OperatorError without one that fits."""
         path = entry.attributes.get("log.file.path")
         if not isinstance(path, str):
-            raise OperatorError("attributes[\"log.file.path\"] is missing; set include_file_path, or turn "
-                                "add_metadata_from_filepath off")
+            raise OperatorError(
+                'attributes["log.file.path"] is missing; set include_file_path, or turn add_metadata_from_filepath off'
+            )
         match = _PATH.fullmatch(path)
         if match is None:
             raise OperatorError("the file's path is none of a pod's log")

@@ -1,12 +1,12 @@
 """OTLP bytes of entries: `ResourceLogs` of opentelemetry/proto/logs/v1/logs.proto.
 
-    message ResourceLogs { Resource resource = 1; repeated ScopeLogs scope_logs = 2; }
-    message ScopeLogs { InstrumentationScope scope = 1; repeated LogRecord log_records = 2; }
-    message LogRecord { fixed64 time_unix_nano = 1; SeverityNumber severity_number = 2; string severity_text = 3;
-      AnyValue body = 5; repeated KeyValue attributes = 6; fixed32 flags = 8; bytes trace_id = 9; bytes span_id = 10;
-      fixed64 observed_time_unix_nano = 11; }
-    message AnyValue { oneof { string_value = 1; bool_value = 2; int64 int_value = 3; double double_value = 4;
-      ArrayValue array_value = 5; KeyValueList kvlist_value = 6; bytes bytes_value = 7; } }
+message ResourceLogs { Resource resource = 1; repeated ScopeLogs scope_logs = 2; }
+message ScopeLogs { InstrumentationScope scope = 1; repeated LogRecord log_records = 2; }
+message LogRecord { fixed64 time_unix_nano = 1; SeverityNumber severity_number = 2; string severity_text = 3;
+  AnyValue body = 5; repeated KeyValue attributes = 6; fixed32 flags = 8; bytes trace_id = 9; bytes span_id = 10;
+  fixed64 observed_time_unix_nano = 11; }
+message AnyValue { oneof { string_value = 1; bool_value = 2; int64 int_value = 3; double double_value = 4;
+  ArrayValue array_value = 5; KeyValueList kvlist_value = 6; bytes bytes_value = 7; } }
 """
 
 from __future__ import annotations
@@ -105,8 +105,11 @@ def trace_fields(entry: Entry) -> bytes:
 def log_record(entry: Entry) -> bytes:
     """The entry as `ScopeLogs.log_records`, tag and length included."""
     body = b"" if entry.body is None else any_value(entry.body)
-    parts = [b"" if entry.timestamp is None else b"\x09" + _fixed64(entry.timestamp & _U64),
-             b"\x59" + _fixed64(entry.observed & _U64), record_rest(entry)]
+    parts = [
+        b"" if entry.timestamp is None else b"\x09" + _fixed64(entry.timestamp & _U64),
+        b"\x59" + _fixed64(entry.observed & _U64),
+        record_rest(entry),
+    ]
     if entry.body is not None:
         parts.append(b"\x2a" + varint(len(body)) + body)
     data = b"".join(parts)

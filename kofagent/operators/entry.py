@@ -4,9 +4,33 @@ from __future__ import annotations
 
 from typing import Any
 
-SEVERITY_TEXT = ("", "TRACE", "TRACE2", "TRACE3", "TRACE4", "DEBUG", "DEBUG2", "DEBUG3", "DEBUG4", "INFO", "INFO2", "INFO3",
-                 "INFO4", "WARN", "WARN2", "WARN3", "WARN4", "ERROR", "ERROR2", "ERROR3", "ERROR4", "FATAL", "FATAL2",
-                 "FATAL3", "FATAL4")
+SEVERITY_TEXT = (
+    "",
+    "TRACE",
+    "TRACE2",
+    "TRACE3",
+    "TRACE4",
+    "DEBUG",
+    "DEBUG2",
+    "DEBUG3",
+    "DEBUG4",
+    "INFO",
+    "INFO2",
+    "INFO3",
+    "INFO4",
+    "WARN",
+    "WARN2",
+    "WARN3",
+    "WARN4",
+    "ERROR",
+    "ERROR2",
+    "ERROR3",
+    "ERROR4",
+    "FATAL",
+    "FATAL2",
+    "FATAL3",
+    "FATAL4",
+)
 """The text of each severity number of OTLP's log data model, 0 to 24."""
 
 
@@ -18,8 +42,20 @@ class Entry:
     `severity` is OTLP's number, 0 to 24. `lifted` is set by the compiler only: results of work on the body that was done ahead.
     """
 
-    __slots__ = ("attributes", "body", "flags", "lifted", "observed", "resource", "scope", "severity", "severity_text",
-                 "span_id", "timestamp", "trace_id")
+    __slots__ = (
+        "attributes",
+        "body",
+        "flags",
+        "lifted",
+        "observed",
+        "resource",
+        "scope",
+        "severity",
+        "severity_text",
+        "span_id",
+        "timestamp",
+        "trace_id",
+    )
 
     def __init__(self, body: Any, attributes: dict[str, Any], resource: dict[str, Any], observed: int) -> None:
         self.body = body

@@ -24,11 +24,35 @@ _TOKEN = re.compile(
     |(?P<string>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|`[^`]*`)
     |(?P<name>[A-Za-z_$][A-Za-z0-9_$]*)
     |(?P<op>\?\?|\?\.|&&|\|\||==|!=|<=|>=|\*\*|\.\.|[-+*/%^<>!?:.,()\[\]{}|\#;=])
-    )""", re.VERBOSE | re.DOTALL)
+    )""",
+    re.VERBOSE | re.DOTALL,
+)
 _BINARY: Final = {
-    "or": 10, "||": 10, "and": 15, "&&": 15, "==": 20, "!=": 20, "<": 20, ">": 20, ">=": 20, "<=": 20, "in": 20,
-    "matches": 20, "contains": 20, "startsWith": 20, "endsWith": 20, "..": 25, "+": 30, "-": 30, "*": 60, "/": 60, "%": 60,
-    "**": 100, "^": 100, "??": 500}
+    "or": 10,
+    "||": 10,
+    "and": 15,
+    "&&": 15,
+    "==": 20,
+    "!=": 20,
+    "<": 20,
+    ">": 20,
+    ">=": 20,
+    "<=": 20,
+    "in": 20,
+    "matches": 20,
+    "contains": 20,
+    "startsWith": 20,
+    "endsWith": 20,
+    "..": 25,
+    "+": 30,
+    "-": 30,
+    "*": 60,
+    "/": 60,
+    "%": 60,
+    "**": 100,
+    "^": 100,
+    "??": 500,
+}
 _COMPARISONS: Final = ("==", "!=", "<", ">", ">=", "<=", "in", "matches", "contains", "startsWith", "endsWith")
 _NEGATABLE: Final = ("in", "matches", "contains", "startsWith", "endsWith")
 _ESCAPES: Final = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v"}
@@ -77,8 +101,11 @@ class Node:
             return False
         nodes = list(self.walk())
         return self.names() == {"body"} and all(
-            n.kind in ("const", "unary", "binary", "member", "list") or (n.kind == "name" and n.value in ("body", "$"))
-            or (n.kind == "call" and n.value in ("len", "lower", "upper", "trim")) for n in nodes)
+            n.kind in ("const", "unary", "binary", "member", "list")
+            or (n.kind == "name" and n.value in ("body", "$"))
+            or (n.kind == "call" and n.value in ("len", "lower", "upper", "trim"))
+            for n in nodes
+        )
 
 
 def as_expression_error(error: Exception) -> ExpressionError:
@@ -145,7 +172,7 @@ class _Parser:
     def advance(self) -> None:
         match = _TOKEN.match(self.text, self.at)
         if match is None:
-            rest = self.text[self.at:].lstrip()
+            rest = self.text[self.at :].lstrip()
             self.start = len(self.text) - len(rest)
             if rest:
                 raise self.error(f"{rest[0]!r} is unexpected")
@@ -414,7 +441,7 @@ def _closure(node: Node) -> Evaluate:
         of, low, high = parts
         return lambda entry, scope: values.sliced(of(entry, scope), low(entry, scope), high(entry, scope))
     if kind == "unary":
-        operand, = parts
+        (operand,) = parts
         apply = values.UNARY[value]
         return lambda entry, scope: apply(operand(entry, scope))
     if kind == "binary":
@@ -462,8 +489,12 @@ def _name(name: str) -> Evaluate:
     if name == "timestamp":
         return lambda entry, scope: entry.timestamp
     if name == "$env":
-        return lambda entry, scope: {"body": entry.body, "attributes": entry.attributes, "resource": entry.resource,
-                                     "timestamp": entry.timestamp}
+        return lambda entry, scope: {
+            "body": entry.body,
+            "attributes": entry.attributes,
+            "resource": entry.resource,
+            "timestamp": entry.timestamp,
+        }
     return lambda entry, scope: scope.get(name)
 
 
@@ -474,9 +505,11 @@ def _binary(op: str, parts: list[Evaluate]) -> Evaluate:
     if op == "or":
         return lambda entry, scope: values.boolean(left(entry, scope)) or values.boolean(right(entry, scope))
     if op in ("??", "or_else"):
+
         def otherwise(entry: Entry, scope: dict[str, Any]) -> Any:
             found = left(entry, scope)
             return right(entry, scope) if found is None else found
+
         return otherwise
     apply = values.BINARY[op]
     return lambda entry, scope: apply(left(entry, scope), right(entry, scope))

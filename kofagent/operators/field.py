@@ -101,13 +101,13 @@ def parse_field(text: Any, *, rootable: bool = False) -> Field:
     if isinstance(text, Field):
         return text
     if not isinstance(text, str) or not text:
-        raise FieldError(f"{text!r} is not a field; write one such as body, attributes.name or resource[\"k8s.pod.name\"]")
+        raise FieldError(f'{text!r} is not a field; write one such as body, attributes.name or resource["k8s.pod.name"]')
     keys: list[str] = []
     at = 0
     while at < len(text):
         match = _PART.match(text, at)
         if text[at] == "[" and (match is None or match["quoted"] is None):
-            raise FieldError(f"{text!r}: a name in brackets needs quotes and a closing bracket, as in attributes[\"a.b\"]")
+            raise FieldError(f'{text!r}: a name in brackets needs quotes and a closing bracket, as in attributes["a.b"]')
         if match is None:
             raise FieldError(f"{text!r} is not a field")
         if match["quoted"] is None:
@@ -120,8 +120,9 @@ def parse_field(text: Any, *, rootable: bool = False) -> Field:
             keys.append(match["quoted"])
         at = match.end()
     if keys[0] not in ROOTS:
-        raise FieldError(f"{text!r}: a field begins with body, attributes or resource; did you mean body.{text} or "
-                         f"attributes.{text}?")
+        raise FieldError(
+            f"{text!r}: a field begins with body, attributes or resource; did you mean body.{text} or attributes.{text}?"
+        )
     if len(keys) == 1 and keys[0] != "body" and not rootable:
         raise FieldError(f"{text!r} as a whole cannot be used here; name a field of it, such as {text}.name")
     return Field(keys[0], tuple(keys[1:]))

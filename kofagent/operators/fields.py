@@ -38,7 +38,7 @@ class AddConfig(TransformerConfig):
         if self.value is None:
             raise ValueError("value is missing")
         if isinstance(self.value, str) and self.value.startswith(EXPRESSION_START) and self.value.endswith(")"):
-            self._expression = compile_expression(self.value[len(EXPRESSION_START):-1])
+            self._expression = compile_expression(self.value[len(EXPRESSION_START) : -1])
         return self
 
     @property
@@ -136,8 +136,12 @@ class Retain(Transformer):
 
     def transform(self, entry: Entry) -> None:
         roots = {field.root for field in self.config.fields}
-        kept = Entry(None if "body" in roots else entry.body, {} if "attributes" in roots else entry.attributes,
-                     {} if "resource" in roots else entry.resource, 0)
+        kept = Entry(
+            None if "body" in roots else entry.body,
+            {} if "attributes" in roots else entry.attributes,
+            {} if "resource" in roots else entry.resource,
+            0,
+        )
         for field in self.config.fields:
             value = field.get(entry)
             if value is not MISSING:

@@ -89,6 +89,7 @@ def _extreme(apply: Callable[[Any], Any]) -> Callable[..., Any]:
     def run(*args: Any) -> Any:
         found = args[0] if len(args) == 1 and isinstance(args[0], list) else list(args)
         return apply([number(v) for v in found]) if found else None
+
     return run
 
 
@@ -152,32 +153,54 @@ def _mean(*args: Any) -> float:
 
 
 FUNCTIONS: Final[dict[str, tuple[int, int, Callable[..., Any]]]] = {
-    "len": (1, 1, _length), "env": (1, 1, lambda name: os.environ.get(text(name), "")),
-    "trim": (1, 2, _trim), "upper": (1, 1, lambda v: text(v).upper()), "lower": (1, 1, lambda v: text(v).lower()),
+    "len": (1, 1, _length),
+    "env": (1, 1, lambda name: os.environ.get(text(name), "")),
+    "trim": (1, 2, _trim),
+    "upper": (1, 1, lambda v: text(v).upper()),
+    "lower": (1, 1, lambda v: text(v).lower()),
     "trimPrefix": (2, 2, lambda v, p: text(v).removeprefix(text(p))),
     "trimSuffix": (2, 2, lambda v, p: text(v).removesuffix(text(p))),
-    "split": (2, 3, _split), "splitAfter": (2, 2, _split_after),
+    "split": (2, 3, _split),
+    "splitAfter": (2, 2, _split_after),
     "replace": (3, 4, lambda v, a, b, n=-1: text(v).replace(text(a), text(b), int(number(n)))),
     "repeat": (2, 2, lambda v, n: text(v) * min(int(number(n)), 1_000_000 // max(1, len(v)))),
-    "indexOf": (2, 2, lambda v, s: text(v).find(text(s))), "lastIndexOf": (2, 2, lambda v, s: text(v).rfind(text(s))),
-    "hasPrefix": (2, 2, lambda v, s: text(v).startswith(text(s))), "hasSuffix": (2, 2, lambda v, s: text(v).endswith(text(s))),
+    "indexOf": (2, 2, lambda v, s: text(v).find(text(s))),
+    "lastIndexOf": (2, 2, lambda v, s: text(v).rfind(text(s))),
+    "hasPrefix": (2, 2, lambda v, s: text(v).startswith(text(s))),
+    "hasSuffix": (2, 2, lambda v, s: text(v).endswith(text(s))),
     "join": (1, 2, lambda v, by="": text(by).join([text(i) for i in items(v)])),
-    "int": (1, 1, _int), "float": (1, 1, _float), "string": (1, 1, _string), "type": (1, 1, _kind),
-    "abs": (1, 1, lambda v: abs(number(v))), "ceil": (1, 1, lambda v: float(math.ceil(number(v)))),
-    "floor": (1, 1, lambda v: float(math.floor(number(v)))), "round": (1, 1, _round),
-    "max": (1, 99, _extreme(max)), "min": (1, 99, _extreme(min)), "mean": (1, 99, _mean),
-    "toJSON": (1, 1, _to_json), "fromJSON": (1, 1, _from_json),
-    "toBase64": (1, 1, lambda v: base64.b64encode(text(v).encode()).decode()), "fromBase64": (1, 1, _base64),
-    "keys": (1, 1, lambda v: list(_map(v))), "values": (1, 1, lambda v: list(_map(v).values())),
+    "int": (1, 1, _int),
+    "float": (1, 1, _float),
+    "string": (1, 1, _string),
+    "type": (1, 1, _kind),
+    "abs": (1, 1, lambda v: abs(number(v))),
+    "ceil": (1, 1, lambda v: float(math.ceil(number(v)))),
+    "floor": (1, 1, lambda v: float(math.floor(number(v)))),
+    "round": (1, 1, _round),
+    "max": (1, 99, _extreme(max)),
+    "min": (1, 99, _extreme(min)),
+    "mean": (1, 99, _mean),
+    "toJSON": (1, 1, _to_json),
+    "fromJSON": (1, 1, _from_json),
+    "toBase64": (1, 1, lambda v: base64.b64encode(text(v).encode()).decode()),
+    "fromBase64": (1, 1, _base64),
+    "keys": (1, 1, lambda v: list(_map(v))),
+    "values": (1, 1, lambda v: list(_map(v).values())),
     "toPairs": (1, 1, lambda v: [[k, i] for k, i in _map(v).items()]),
     "fromPairs": (1, 1, lambda v: {text(_list(p)[0]): p[1] for p in _list(v) if len(_list(p)) == 2}),
-    "first": (1, 1, lambda v: v[0] if items(v) else None), "last": (1, 1, lambda v: v[-1] if items(v) else None),
-    "take": (2, 2, lambda v, n: _list(v)[:max(0, int(number(n)))]), "get": (2, 2, _get),
+    "first": (1, 1, lambda v: v[0] if items(v) else None),
+    "last": (1, 1, lambda v: v[-1] if items(v) else None),
+    "take": (2, 2, lambda v, n: _list(v)[: max(0, int(number(n)))]),
+    "get": (2, 2, _get),
     "reverse": (1, 1, lambda v: _list(v)[::-1]),
-    "sort": (1, 2, _sorted), "uniq": (1, 1, _unique), "flatten": (1, 1, _flatten),
+    "sort": (1, 2, _sorted),
+    "uniq": (1, 1, _unique),
+    "flatten": (1, 1, _flatten),
     "concat": (1, 99, lambda *v: [i for part in v for i in _list(part)]),
-    "bitand": (2, 2, lambda a, b: _int(a) & _int(b)), "bitor": (2, 2, lambda a, b: _int(a) | _int(b)),
-    "bitxor": (2, 2, lambda a, b: _int(a) ^ _int(b)), "bitnot": (1, 1, lambda a: ~_int(a)),
+    "bitand": (2, 2, lambda a, b: _int(a) & _int(b)),
+    "bitor": (2, 2, lambda a, b: _int(a) | _int(b)),
+    "bitxor": (2, 2, lambda a, b: _int(a) ^ _int(b)),
+    "bitnot": (1, 1, lambda a: ~_int(a)),
     "now": (0, 0, time.time_ns),
 }
 """Name -> least and most arguments, function."""
@@ -221,12 +244,15 @@ PREDICATES: Final[dict[str, Callable[..., Any]]] = {
     "filter": lambda found, each: [v for i, v in enumerate(found) if boolean(each(v, i))],
     "map": lambda found, each: [each(v, i) for i, v in enumerate(found)],
     "count": _count,
-    "find": _find, "findIndex": lambda found, each: _find(found, each, index=True),
+    "find": _find,
+    "findIndex": lambda found, each: _find(found, each, index=True),
     "findLast": lambda found, each: _find(found, each, last=True),
     "findLastIndex": lambda found, each: _find(found, each, last=True, index=True),
-    "groupBy": _group, "reduce": _reduce,
+    "groupBy": _group,
+    "reduce": _reduce,
     "sum": lambda found, each: sum(number(each(v, i)) for i, v in enumerate(found)),
-    "sortBy": lambda found, each: [v for _, v in sorted(
-        ((each(v, i), v) for i, v in enumerate(found)), key=lambda pair: (isinstance(pair[0], str), pair[0]))],
+    "sortBy": lambda found, each: [
+        v for _, v in sorted(((each(v, i), v) for i, v in enumerate(found)), key=lambda pair: (isinstance(pair[0], str), pair[0]))
+    ],
 }
 """Functions that take a list and an expression over its elements (`#`, `.field`, `#index`, `#acc`)."""

@@ -60,8 +60,9 @@ def outcomes_source(shape: Shape, lifts: list[Lift], engine: str, bound: Bound) 
     before = ["n = misses = 0"]
     if not shape.container:
         before += ["memo = memos[b'o']", "when = b'\\x59' + observed.to_bytes(8, 'little')"]
-    return _function(shape, "body", bound, before=before, inner=inner,
-                     after=["stream.lines += n", "stream.misses += misses", "return n"])
+    return _function(
+        shape, "body", bound, before=before, inner=inner, after=["stream.lines += n", "stream.misses += misses", "return n"]
+    )
 
 
 def entries_source(shape: Shape, operators: list[Operator], bound: Bound) -> str:
@@ -69,8 +70,7 @@ def entries_source(shape: Shape, operators: list[Operator], bound: Bound) -> str
     bound.update(MISSING=MISSING, Errors=(OperatorError, FieldError, ExpressionError))
     if shape.container:
         text = "text" if shape.docker else "body.decode()"
-        inner = [f"entry = Entry({text}, copy(attributes[io]), copy(resource), observed)",
-                 "entry.timestamp = base + int(frac)"]
+        inner = [f"entry = Entry({text}, copy(attributes[io]), copy(resource), observed)", "entry.timestamp = base + int(frac)"]
     else:
         inner = ["entry = Entry(body, copy(attributes), copy(resource), observed)"]
     end = "out(entry)"
@@ -122,8 +122,13 @@ def _function(shape: Shape, lines: str, bound: Bound, *, before: list[str], inne
         ]
     elif shape.container:
         seconds, groups = ("sec + zone", "sec, frac, zone, io, body") if shape.crio else ("sec", "sec, frac, io, body")
-        before = [*before, "raw = last = None", "waiting = stream.held > 0", "lines = iter(findall(chunk))",
-                  "remaining = lines.__length_hint__"]
+        before = [
+            *before,
+            "raw = last = None",
+            "waiting = stream.held > 0",
+            "lines = iter(findall(chunk))",
+            "remaining = lines.__length_hint__",
+        ]
         loop = [
             f"for {groups} in lines:",
             f"    if {'last is None or ' if shape.crio else ''}{seconds} != last:",
@@ -190,8 +195,14 @@ def _work(i: int, operator: Operator, bound: Bound) -> list[str]:
             write = f"{target} = v" if target == "entry.body" else f"{target}[t{i}] = v"
             remove = [f"    del {source}[k{i}]"] if type(operator) is Move else []
             # Only text here: maps are merged and have to be copied.
-            return [f"v = {source}.get(k{i})", "if v.__class__ is str:", *remove, f"    {write}",
-                    "else:", f"    transform{i}(entry)"]
+            return [
+                f"v = {source}.get(k{i})",
+                "if v.__class__ is str:",
+                *remove,
+                f"    {write}",
+                "else:",
+                f"    transform{i}(entry)",
+            ]
     return plain
 
 
@@ -220,8 +231,13 @@ def _condition(name: str, node: Node, bound: Bound) -> str | None:
     if node.value == "in" and isinstance(parts[0].value, str) and parts[0].kind == "const" and _root(parts[1]):
         bound[name] = parts[0].value
         return f"({name} in entry.{parts[1].value})"
-    if (node.value in ("==", "!=") and parts[1].kind == "const" and isinstance(parts[1].value, str)
-            and parts[0].kind == "member" and _root(parts[0].children[0])):
+    if (
+        node.value in ("==", "!=")
+        and parts[1].kind == "const"
+        and isinstance(parts[1].value, str)
+        and parts[0].kind == "member"
+        and _root(parts[0].children[0])
+    ):
         key = parts[0].children[1]
         if key.kind == "const" and isinstance(key.value, str):
             bound[name], bound[name + "k"] = parts[1].value, key.value

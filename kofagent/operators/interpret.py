@@ -62,8 +62,9 @@ class PlainStream:
             lines.pop()
         self.feed_entries(lines, observed_ns)
 
-    def feed_entries(self, entries: Sequence[bytes | str], observed_ns: int,
-                     extra: Sequence[Mapping[str, Any]] | None = None) -> None:
+    def feed_entries(
+        self, entries: Sequence[bytes | str], observed_ns: int, extra: Sequence[Mapping[str, Any]] | None = None
+    ) -> None:
         """Entries already split; `extra` are attributes of each one's own. Bodies of bytes (memoryview) need `extra`."""
         for i, line in enumerate(entries):
             self.feed(line, observed_ns, extra[i] if extra is not None else None)
@@ -94,8 +95,9 @@ class PlainStream:
     @property
     def held_since(self) -> int:
         """`observed_ns` of the oldest entry held back; 0 without one. What was fed before that time needs no second reading."""
-        return min([s.first_observed for state in self._states.values() for s in state.values() if isinstance(s, Series)],
-                   default=0)
+        return min(
+            [s.first_observed for state in self._states.values() for s in state.values() if isinstance(s, Series)], default=0
+        )
 
     def take(self) -> tuple[bytes, int]:
         """OTLP bytes (field 1 of an export request) and the number of records since the last take."""

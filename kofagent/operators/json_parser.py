@@ -18,6 +18,7 @@ class Config(ParserConfig):
 
     parse_ints: bool = Option(False, description="Keep whole numbers as integers instead of doubles.")
 
+
 MAX_NESTING = 200
 """Deepest JSON that is taken: what goes through the operators is copied and encoded level by level."""
 

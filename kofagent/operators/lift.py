@@ -60,8 +60,7 @@ def _lift_operator(operator: Operator, lifts: list[Lift]) -> bool:
             return False
     if isinstance(operator, Parser):
         for _, block in operator.blocks:
-            if any(f.root == "body" for f, _ in _fields(block)) or any(
-                    f.root == "body" for f in getattr(block, "fields", list)()):
+            if any(f.root == "body" for f, _ in _fields(block)) or any(f.root == "body" for f in getattr(block, "fields", list)()):
                 return False
     fields = getattr(operator.config, "fields", None)
     if callable(fields) and any(f.root == "body" for f in fields()):
@@ -116,8 +115,14 @@ def lift_code(i: int, lift: Lift, engine: str, bound: dict[str, Any]) -> list[st
     search = lift.search
     if lift.kind in ("contains", "starts", "ends", "equals"):
         bound[name] = lift.bound
-        return [{"contains": f"w{i} = {name} in body", "starts": f"w{i} = body.startswith({name})",
-                 "ends": f"w{i} = body.endswith({name})", "equals": f"w{i} = body == {name}"}[lift.kind]]
+        return [
+            {
+                "contains": f"w{i} = {name} in body",
+                "starts": f"w{i} = body.startswith({name})",
+                "ends": f"w{i} = body.endswith({name})",
+                "equals": f"w{i} = body == {name}",
+            }[lift.kind]
+        ]
     if lift.kind == "call":
         bound[name] = _guarded(lift.bound)
         return [f"w{i} = {name}(body)"]
@@ -136,13 +141,25 @@ def lift_code(i: int, lift: Lift, engine: str, bound: dict[str, Any]) -> list[st
         return [f"w{i} = {name}(U, body, 0, len(body))[0][0] >= 0"]
     if search is not None and search.whole:
         bound[name] = Pattern(search.re2_source)._match
-        return [f"(s, e), = {name}(U, body, 0, len(body))", "if s < 0:", f"    w{i} = None", "    misses += 1", "else:",
-                f"    w{i} = body[s:e]"]
+        return [
+            f"(s, e), = {name}(U, body, 0, len(body))",
+            "if s < 0:",
+            f"    w{i} = None",
+            "    misses += 1",
+            "else:",
+            f"    w{i} = body[s:e]",
+        ]
     bound[name] = lift.bound._match
     numbers = [number for _, number in lift.bound.names]
     parts = ", ".join([f"body[m[{g}][0]:m[{g}][1]] if m[{g}][0] >= 0 else b''" for g in numbers])
-    return [f"m = {name}(U, body, 0, len(body))", "if m[0][0] < 0:", f"    w{i} = None", "    misses += 1", "else:",
-            f"    w{i} = ({parts})"]
+    return [
+        f"m = {name}(U, body, 0, len(body))",
+        "if m[0][0] < 0:",
+        f"    w{i} = None",
+        "    misses += 1",
+        "else:",
+        f"    w{i} = ({parts})",
+    ]
 
 
 def _guarded(evaluate: Callable[[Entry, dict[str, Any]], Any]) -> Callable[[bytes], Any]:

@@ -107,10 +107,14 @@ class TransformerConfig(WriterConfig):
     """Options of operators that change entries."""
 
     on_error: Literal["send", "send_quiet", "drop", "drop_quiet"] = Option(
-        "send", description="What becomes of an entry this operator fails on.")
+        "send", description="What becomes of an entry this operator fails on."
+    )
     if_: ExpressionText | None = Option(
-        None, alias="if", validation_alias=AliasChoices("if", "if_"),
-        description="Expression; an entry it is false for passes unchanged.")
+        None,
+        alias="if",
+        validation_alias=AliasChoices("if", "if_"),
+        description="Expression; an entry it is false for passes unchanged.",
+    )
 
 
 class Operator:
@@ -205,5 +209,13 @@ class Transformer(Operator):
 
 def type_name(value: Any) -> str:
     """The kind of a value, for messages."""
-    return {type(None): "nothing", dict: "a map", list: "a list", bool: "a boolean", int: "an integer", float: "a number",
-            str: "text", bytes: "bytes"}.get(type(value), type(value).__name__)
+    return {
+        type(None): "nothing",
+        dict: "a map",
+        list: "a list",
+        bool: "a boolean",
+        int: "an integer",
+        float: "a number",
+        str: "text",
+        bytes: "bytes",
+    }.get(type(value), type(value).__name__)

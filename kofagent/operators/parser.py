@@ -41,9 +41,16 @@ class Parser(Transformer):
         super().__init__(config, id)
         if config.body is not None and config.parse_to == BODY:
             raise ValueError("body cannot be set when parse_to is body")
-        self.blocks = [(name, block) for name, block in (
-            ("timestamp", config.timestamp), ("severity", config.severity), ("trace", config.trace),
-            ("scope_name", config.scope_name)) if block is not None]
+        self.blocks = [
+            (name, block)
+            for name, block in (
+                ("timestamp", config.timestamp),
+                ("severity", config.severity),
+                ("trace", config.trace),
+                ("scope_name", config.scope_name),
+            )
+            if block is not None
+        ]
 
     def parse(self, value: Any, entry: Entry) -> Any:
         """The parsed value; OperatorError when it cannot be."""

@@ -25,7 +25,8 @@ class Config(TransformerConfig):
     overwrite_with: Literal["oldest", "newest", ""] = Option("oldest", description="Entry whose other fields are kept.")
     force_flush_period: Duration = Option(5.0, description="Longest wait for the end of a series.")
     source_identifier: AnyField = Option(
-        'attributes["log.file.path"]', validate_default=True, description="Field that tells sources apart.")
+        'attributes["log.file.path"]', validate_default=True, description="Field that tells sources apart."
+    )
     max_sources: int = Option(1000, ge=1, description="Most sources at once; at more all are handed out.")
     max_log_size: ByteSize = Option(0, ge=0, description="Most bytes of joined text; 0: no limit.")
 
@@ -102,9 +103,11 @@ class Recombine(Transformer):
             series.size += len(config.combine_with.encode())
         series.parts.append(text)
         series.size += len(text.encode("utf-8", "replace"))
-        if ((config.max_log_size and series.size > config.max_log_size)
-                or (config.max_batch_size and series.count >= config.max_batch_size)
-                or (not series.matched and config.max_unmatched_batch_size and series.count >= config.max_unmatched_batch_size)):
+        if (
+            (config.max_log_size and series.size > config.max_log_size)
+            or (config.max_batch_size and series.count >= config.max_batch_size)
+            or (not series.matched and config.max_unmatched_batch_size and series.count >= config.max_unmatched_batch_size)
+        ):
             self._hand_out(source, run)
 
     def _hand_out(self, source: str, run: Run) -> None:

@@ -33,7 +33,8 @@ class Pattern:
         self._match = regexp.Match
         self.names = sorted(
             ((name.decode() if isinstance(name, bytes) else name, number) for name, number in regexp.NamedCapturingGroups()),
-            key=lambda pair: pair[1])
+            key=lambda pair: pair[1],
+        )
 
     def spans(self, data: bytes) -> list[tuple[int, int]] | None:
         """Offsets of the leftmost match and its groups, (-1, -1) for a group that took no part; None without a match."""
@@ -52,7 +53,7 @@ class Pattern:
             return None
         if len(data) == len(text):
             # ASCII: offsets in bytes are offsets in the text.
-            return {name: text[max(spans[number][0], 0):max(spans[number][1], 0)] for name, number in self.names}
+            return {name: text[max(spans[number][0], 0) : max(spans[number][1], 0)] for name, number in self.names}
         out = {}
         for name, number in self.names:
             start, end = spans[number]
@@ -82,7 +83,7 @@ class Pattern:
                     number = int(name) if name.isdigit() else numbers.get(name, -1)
                     if not 0 <= number < len(spans) or spans[number][0] < 0:
                         return ""
-                    return data[spans[number][0]:spans[number][1]].decode("utf-8", "replace")
+                    return data[spans[number][0] : spans[number][1]].decode("utf-8", "replace")
 
                 out += _TEMPLATE.sub(expand, template).encode("utf-8", "replace")
                 done = last = end

@@ -87,7 +87,7 @@ def parse_template(text: str) -> list[str | Expression]:
             out.append(text[at:])
             return out
         out.append(text[at:start])
-        out.append(compile_expression(text[start + len(EXPRESSION_START):end]))
+        out.append(compile_expression(text[start + len(EXPRESSION_START) : end]))
         at = end + 1
 
 

@@ -68,8 +68,9 @@ def simple_search(pattern: Pattern) -> SimpleSearch | None:
 def _is_whole(tree: Any, pattern: Pattern) -> bool:
     """Whether the only named group is all of the pattern."""
     items = list(tree)
-    return (len(pattern.names) == 1 and len(items) == 1 and str(items[0][0]) == "SUBPATTERN"
-            and items[0][1][0] == pattern.names[0][1])
+    return (
+        len(pattern.names) == 1 and len(items) == 1 and str(items[0][0]) == "SUBPATTERN" and items[0][1][0] == pattern.names[0][1]
+    )
 
 
 class _Writer:

@@ -18,23 +18,57 @@ from kofagent.operators.operator import OperatorError, Run
 from kofagent.operators.parser import Parser, ParserConfig, text_of
 from kofagent.operators.timelayout import Layout, TimeError, gotime_layout, location_of
 
-_FACILITIES: Final = ("kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp",
-                      "ntp", "security", "console", "cron2", "local0", "local1", "local2", "local3", "local4", "local5",
-                      "local6", "local7")
-_SEVERITIES: Final = ((21, "emerg"), (19, "alert"), (18, "crit"), (17, "err"), (13, "warning"), (10, "notice"), (9, "info"),
-                      (5, "debug"))
+_FACILITIES: Final = (
+    "kern",
+    "user",
+    "mail",
+    "daemon",
+    "auth",
+    "syslog",
+    "lpr",
+    "news",
+    "uucp",
+    "cron",
+    "authpriv",
+    "ftp",
+    "ntp",
+    "security",
+    "console",
+    "cron2",
+    "local0",
+    "local1",
+    "local2",
+    "local3",
+    "local4",
+    "local5",
+    "local6",
+    "local7",
+)
+_SEVERITIES: Final = (
+    (21, "emerg"),
+    (19, "alert"),
+    (18, "crit"),
+    (17, "err"),
+    (13, "warning"),
+    (10, "notice"),
+    (9, "info"),
+    (5, "debug"),
+)
 _PRIORITY = re.compile(r"<(0|[1-9][0-9]?|1[0-8][0-9]|19[01])>")
 _ANY_PRIORITY = re.compile(r"<[0-9]{1,3}>")
 _RFC5424 = re.compile(
     r"(?P<version>[1-9][0-9]{0,2}) "
     r"(?P<timestamp>-|[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?(?:Z|[+-][0-9]{2}:[0-9]{2})) "
-    r"(?P<hostname>[!-~]{1,255}) (?P<appname>[!-~]{1,48}) (?P<proc_id>[!-~]{1,128}) (?P<msg_id>[!-~]{1,32}) ")
+    r"(?P<hostname>[!-~]{1,255}) (?P<appname>[!-~]{1,48}) (?P<proc_id>[!-~]{1,128}) (?P<msg_id>[!-~]{1,32}) "
+)
 _ELEMENT = re.compile(r'\[(?P<id>[!#-<>-\\^-~]{1,32})(?P<params>(?: [!#-<>-\\^-~]{1,32}="(?:[^"\\\]]|\\.)*")*)\]', re.DOTALL)
 _PARAMETER = re.compile(r' (?P<name>[!#-<>-\\^-~]{1,32})="(?P<value>(?:[^"\\\]]|\\.)*)"', re.DOTALL)
 _RFC3164 = re.compile(
     r"(?P<timestamp>(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) (?: [1-9]|0[1-9]|[12][0-9]|3[01]) "
     r"[0-9]{2}:[0-9]{2}:[0-9]{2}) (?P<hostname>[!-9;-~]{1,255}) "
-    r"(?:(?P<appname>[!-9;-Z\\-~]{1,32})(?:\[(?P<proc_id>[!-\\^-~]*)\])?: ?)?(?P<message>.*)", re.DOTALL)
+    r"(?:(?P<appname>[!-9;-Z\\-~]{1,32})(?:\[(?P<proc_id>[!-\\^-~]*)\])?: ?)?(?P<message>.*)",
+    re.DOTALL,
+)
 _COUNT = re.compile(r"([1-9][0-9]{0,9})\s")
 _RFC3339: Final = gotime_layout("2006-01-02T15:04:05Z07:00", location_of("UTC", ""), {})
 
@@ -82,8 +116,11 @@ class SyslogParser(Parser):
     def process(self, entry: Entry, run: Run) -> None:
         try:
             if not self.skipped(entry):
-                bare = self.config.protocol != "none" and self._bare(text_of(entry.body)) if (
-                    self.config.allow_skip_pri_header and not self.config.enable_octet_counting) else False
+                bare = (
+                    self.config.protocol != "none" and self._bare(text_of(entry.body))
+                    if (self.config.allow_skip_pri_header and not self.config.enable_octet_counting)
+                    else False
+                )
                 self.transform(entry)
                 self._finish(entry, bare)
         except (OperatorError, FieldError) as error:
@@ -102,15 +139,14 @@ class SyslogParser(Parser):
             if not self.config.allow_skip_pri_header or _ANY_PRIORITY.search(text):
                 raise OperatorError("the message has no <priority>")
         else:
-            text = text[priority.end():]
+            text = text[priority.end() :]
             if not bare:
                 out = self._priority(int(priority[1]))
         out.update(self._rfc5424(text) if self.config.protocol == "rfc5424" else self._rfc3164(text))
         return out
 
     def _bare(self, text: str) -> bool:
-        return (self.config.allow_skip_pri_header and not self.config.enable_octet_counting
-                and len(text) > 1 and text[0] != "<")
+        return self.config.allow_skip_pri_header and not self.config.enable_octet_counting and len(text) > 1 and text[0] != "<"
 
     def _unframed(self, text: str) -> str:
         if self.config.enable_octet_counting:
@@ -119,9 +155,9 @@ class SyslogParser(Parser):
                 if self.config.protocol == "none":
                     return text
                 raise OperatorError("the message does not begin with its length")
-            data = text[match.end():].encode("utf-8", "replace")
+            data = text[match.end() :].encode("utf-8", "replace")
             if self.config.protocol == "none":
-                return text[match.end():]
+                return text[match.end() :]
             length = int(match[1])
             if length > (self.config.max_octets or 8192):
                 raise OperatorError("the message is longer than max_octets")
@@ -164,7 +200,8 @@ class SyslogParser(Parser):
                 if element["id"] in data:
                     raise OperatorError("structured data names an element twice")
                 data[element["id"]] = {
-                    p["name"]: re.sub(r'\\(["\\\]])', r"\1", p["value"]) for p in _PARAMETER.finditer(element["params"])}
+                    p["name"]: re.sub(r'\\(["\\\]])', r"\1", p["value"]) for p in _PARAMETER.finditer(element["params"])
+                }
                 at = element.end()
             if not data:
                 raise OperatorError("the message has no structured data")
@@ -172,7 +209,7 @@ class SyslogParser(Parser):
         if at < len(text):
             if text[at] != " ":
                 raise OperatorError("the structured data is not valid")
-            message = text[at + 1:].removeprefix("\ufeff")
+            message = text[at + 1 :].removeprefix("\ufeff")
             if message:
                 out["message"] = message
         return out

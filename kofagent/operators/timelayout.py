@@ -13,8 +13,20 @@ from functools import lru_cache
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-_MONTHS: Final = ("january", "february", "march", "april", "may", "june", "july", "august", "september", "october",
-                  "november", "december")
+_MONTHS: Final = (
+    "january",
+    "february",
+    "march",
+    "april",
+    "may",
+    "june",
+    "july",
+    "august",
+    "september",
+    "october",
+    "november",
+    "december",
+)
 _DAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _LONG_MONTH = "(" + "|".join(_MONTHS) + ")"
 _SHORT_MONTH = "(" + "|".join([m[:3] for m in _MONTHS]) + ")"
@@ -23,39 +35,111 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 # kind -> regular expression with one group (or none)
 _PARTS: Final = {
-    "year": "([0-9]{4})", "year2": "([0-9]{2})", "month": "([0-9]{1,2})", "month02": "([0-9]{2})",
-    "month_name": _LONG_MONTH, "month_short": _SHORT_MONTH,
-    "day": "([0-9]{1,2})", "day02": "([0-9]{2})", "day_space": " *([0-9]{1,2})", "yearday": "([0-9]{3})",
-    "weekday": "(?:" + "|".join(_DAYS) + ")", "weekday_short": "(?:" + "|".join([d[:3] for d in _DAYS]) + ")",
-    "hour": "([0-9]{1,2})", "hour12": "([0-9]{1,2})", "hour12_02": "([0-9]{2})",
-    "minute": "([0-9]{1,2})", "minute02": "([0-9]{2})",
-    "second": "([0-9]{1,2})", "second02": "([0-9]{2})", "ampm": "(am|pm)",
-    "zone": _ZONE, "fraction_any": "(?:[.,]([0-9]+))?",
-    "offset": "([+-][0-9]{2}[0-9]{2})", "offset_colon": "([+-][0-9]{2}:[0-9]{2})", "offset_hour": "([+-][0-9]{2})",
-    "offset_seconds": "([+-][0-9]{6})", "offset_colons": "([+-][0-9]{2}:[0-9]{2}:[0-9]{2})",
+    "year": "([0-9]{4})",
+    "year2": "([0-9]{2})",
+    "month": "([0-9]{1,2})",
+    "month02": "([0-9]{2})",
+    "month_name": _LONG_MONTH,
+    "month_short": _SHORT_MONTH,
+    "day": "([0-9]{1,2})",
+    "day02": "([0-9]{2})",
+    "day_space": " *([0-9]{1,2})",
+    "yearday": "([0-9]{3})",
+    "weekday": "(?:" + "|".join(_DAYS) + ")",
+    "weekday_short": "(?:" + "|".join([d[:3] for d in _DAYS]) + ")",
+    "hour": "([0-9]{1,2})",
+    "hour12": "([0-9]{1,2})",
+    "hour12_02": "([0-9]{2})",
+    "minute": "([0-9]{1,2})",
+    "minute02": "([0-9]{2})",
+    "second": "([0-9]{1,2})",
+    "second02": "([0-9]{2})",
+    "ampm": "(am|pm)",
+    "zone": _ZONE,
+    "fraction_any": "(?:[.,]([0-9]+))?",
+    "offset": "([+-][0-9]{2}[0-9]{2})",
+    "offset_colon": "([+-][0-9]{2}:[0-9]{2})",
+    "offset_hour": "([+-][0-9]{2})",
+    "offset_seconds": "([+-][0-9]{6})",
+    "offset_colons": "([+-][0-9]{2}:[0-9]{2}:[0-9]{2})",
     "offset_loose": "(Z|[+-][0-9]{2}(?::?[0-9]{2}(?::?[0-9]{2})?)?)",
 }
 _STRPTIME: Final = {
-    "Y": ("year",), "y": ("year2",), "m": ("month",), "o": ("month",), "q": ("month",), "b": ("month_short",),
-    "h": ("month_short",), "B": ("month_name",), "d": ("day",), "e": ("day",), "g": ("day",), "a": ("weekday_short",),
-    "A": ("weekday",), "H": ("hour",), "l": ("hour12",), "I": ("hour12",), "p": ("ampm",), "P": ("ampm",), "M": ("minute",),
-    "S": ("second",), "L": ("digits",), "f": ("digits",), "s": ("digits",), "Z": ("zone",), "z": ("offset_loose",),
-    "w": ("offset_seconds",), "i": ("offset_hour",), "j": ("offset_colon",), "k": ("offset_colons",),
-    "D": ("month", "/", "day", "/", "year_any"), "x": ("month", "/", "day", "/", "year_any"),
-    "F": ("year", "-", "month", "-", "day"), "T": ("hour", ":", "minute", ":", "second"),
-    "X": ("hour", ":", "minute", ":", "second"), "r": ("hour12", ":", "minute", ":", "second", " ", "ampm"),
-    "R": ("hour", ":", "minute"), "n": ("\n",), "t": ("\t",), "%": ("%",),
+    "Y": ("year",),
+    "y": ("year2",),
+    "m": ("month",),
+    "o": ("month",),
+    "q": ("month",),
+    "b": ("month_short",),
+    "h": ("month_short",),
+    "B": ("month_name",),
+    "d": ("day",),
+    "e": ("day",),
+    "g": ("day",),
+    "a": ("weekday_short",),
+    "A": ("weekday",),
+    "H": ("hour",),
+    "l": ("hour12",),
+    "I": ("hour12",),
+    "p": ("ampm",),
+    "P": ("ampm",),
+    "M": ("minute",),
+    "S": ("second",),
+    "L": ("digits",),
+    "f": ("digits",),
+    "s": ("digits",),
+    "Z": ("zone",),
+    "z": ("offset_loose",),
+    "w": ("offset_seconds",),
+    "i": ("offset_hour",),
+    "j": ("offset_colon",),
+    "k": ("offset_colons",),
+    "D": ("month", "/", "day", "/", "year_any"),
+    "x": ("month", "/", "day", "/", "year_any"),
+    "F": ("year", "-", "month", "-", "day"),
+    "T": ("hour", ":", "minute", ":", "second"),
+    "X": ("hour", ":", "minute", ":", "second"),
+    "r": ("hour12", ":", "minute", ":", "second", " ", "ampm"),
+    "R": ("hour", ":", "minute"),
+    "n": ("\n",),
+    "t": ("\t",),
+    "%": ("%",),
     "c": ("weekday_short", " ", "month_short", " ", "day", " ", "hour", ":", "minute", ":", "second", " ", "year"),
 }
 _GO = re.compile(
     r"January|Jan|Monday|Mon|MST|2006|Z070000|Z07:00:00|Z0700|Z07:00|Z07|-070000|-07:00:00|-0700|-07:00|-07"
-    r"|01|002|02|03|04|05|06|__2|_2006|_2|15|1|2|3|4|5|PM|pm|[.,]0+(?![0-9])|[.,]9+(?![0-9])")
+    r"|01|002|02|03|04|05|06|__2|_2006|_2|15|1|2|3|4|5|PM|pm|[.,]0+(?![0-9])|[.,]9+(?![0-9])"
+)
 _GO_KINDS: Final = {
-    "January": "month_name", "Jan": "month_short", "Monday": "weekday", "Mon": "weekday_short", "MST": "zone", "2006": "year",
-    "-070000": "offset_seconds", "-07:00:00": "offset_colons", "-0700": "offset", "-07:00": "offset_colon",
-    "-07": "offset_hour", "01": "month02", "002": "yearday", "02": "day02", "03": "hour12_02", "04": "minute02",
-    "05": "second02", "06": "year2", "__2": "yearday", "_2": "day_space", "15": "hour", "1": "month", "2": "day",
-    "3": "hour12", "4": "minute", "5": "second", "PM": "ampm", "pm": "ampm"}
+    "January": "month_name",
+    "Jan": "month_short",
+    "Monday": "weekday",
+    "Mon": "weekday_short",
+    "MST": "zone",
+    "2006": "year",
+    "-070000": "offset_seconds",
+    "-07:00:00": "offset_colons",
+    "-0700": "offset",
+    "-07:00": "offset_colon",
+    "-07": "offset_hour",
+    "01": "month02",
+    "002": "yearday",
+    "02": "day02",
+    "03": "hour12_02",
+    "04": "minute02",
+    "05": "second02",
+    "06": "year2",
+    "__2": "yearday",
+    "_2": "day_space",
+    "15": "hour",
+    "1": "month",
+    "2": "day",
+    "3": "hour12",
+    "4": "minute",
+    "5": "second",
+    "PM": "ampm",
+    "pm": "ampm",
+}
 
 
 class TimeError(ValueError):
@@ -80,7 +164,8 @@ class Layout:
             following = parts[i + 1][0] if i + 1 < len(parts) else ""
             lead = parts[i + 1][1] if following == "literal" else ""
             has_fraction = following.startswith("fraction") or (
-                lead in (".", ",") and i + 2 < len(parts) and parts[i + 2][0] == "fraction")
+                lead in (".", ",") and i + 2 < len(parts) and parts[i + 2][0] == "fraction"
+            )
             if kind.startswith("second") and not has_fraction:
                 # Go takes a fraction behind the seconds whether the layout has one or not.
                 out.append(_PARTS["fraction_any"])
@@ -161,8 +246,7 @@ class Layout:
             return _offset(name)
         if upper.startswith("GMT"):
             return timezone(timedelta(hours=int(name[3:])))
-        if self.location is not None and name in {
-                datetime(2025, month, 1, tzinfo=self.location).tzname() for month in (1, 7)}:
+        if self.location is not None and name in {datetime(2025, month, 1, tzinfo=self.location).tzname() for month in (1, 7)}:
             return self.location
         zone = _named(name)
         if zone is None:
@@ -219,12 +303,12 @@ def strptime_layout(layout: str, location: tzinfo | None, zones: dict[str, tzinf
     at = 0
     for match in re.finditer("%(.)", layout, re.DOTALL):
         if match.start() > at:
-            parts.append(("literal", layout[at:match.start()]))
+            parts.append(("literal", layout[at : match.start()]))
         at = match.end()
         directive = match[1]
         if directive not in _STRPTIME:
             raise ValueError(f"layout {layout!r}: %{directive} is not a directive")
-        if directive in "Lfs" and not layout[:match.start()].endswith((".", ",")):
+        if directive in "Lfs" and not layout[: match.start()].endswith((".", ",")):
             raise ValueError(f"layout {layout!r}: %{directive} must follow a dot or a comma")
         for item in _STRPTIME[directive]:
             if item == "digits":
@@ -249,10 +333,10 @@ def gotime_layout(layout: str, location: tzinfo | None, zones: dict[str, tzinfo 
     at = 0
     for match in _GO.finditer(layout):
         item = match[0]
-        if item == "Jan" and layout[match.end():match.end() + 1].islower():
+        if item == "Jan" and layout[match.end() : match.end() + 1].islower():
             continue
         if match.start() > at:
-            parts.append(("literal", layout[at:match.start()]))
+            parts.append(("literal", layout[at : match.start()]))
         at = match.end()
         if item[0] in ".,":
             if item[1] == "0":

@@ -45,14 +45,19 @@ class UriParser(Parser):
             raise OperatorError("the value is not a URI") from None
         if _BAD_ESCAPE.search(parts.netloc + parts.path) or (port and not port.isdigit()):
             raise OperatorError("the value is not a URI")
-        if scheme is not None and not text[scheme.end():].startswith("/"):
+        if scheme is not None and not text[scheme.end() :].startswith("/"):
             # mailto:someone is opaque: nothing but its scheme and query is a part.
             return {"scheme": parts.scheme} | _query(parts.query, strict=False)
         netloc = parts.netloc.rpartition("@")[2]
         if netloc and not netloc.startswith("["):
             host = netloc.partition(":")[0]
-        found = {"scheme": parts.scheme, "user": unquote(parts.username or ""), "host": host, "port": port,
-                 "path": quote(parts.path, safe="/%:@!$&'()*+,;=~-._")}
+        found = {
+            "scheme": parts.scheme,
+            "user": unquote(parts.username or ""),
+            "host": host,
+            "port": port,
+            "path": quote(parts.path, safe="/%:@!$&'()*+,;=~-._"),
+        }
         return {k: v for k, v in found.items() if v} | _query(parts.query, strict=False)
 
 

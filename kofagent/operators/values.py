@@ -18,7 +18,8 @@ def kind(value: Any) -> str:
     if value is None:
         return "nil"
     return {bool: "a boolean", int: "an integer", float: "a number", str: "text", list: "a list", dict: "a map"}.get(
-        type(value), type(value).__name__)
+        type(value), type(value).__name__
+    )
 
 
 def number(value: Any) -> Any:
@@ -84,7 +85,7 @@ def sliced(value: Any, low: Any, high: Any) -> Any:
     """`value[low:high]` of text or a list."""
     if not isinstance(value, list | str):
         raise ExpressionError(f"{kind(value)} cannot be sliced")
-    return value[None if low is None else int(number(low)):None if high is None else int(number(high))]
+    return value[None if low is None else int(number(low)) : None if high is None else int(number(high))]
 
 
 def contained(a: Any, b: Any) -> bool:
@@ -113,6 +114,7 @@ def _on_text(apply: Callable[[str, str], bool]) -> Callable[[Any, Any], bool]:
         if a is None or b is None:
             return False
         return apply(text(a), text(b))
+
     return run
 
 
@@ -122,6 +124,7 @@ def _compare(apply: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
             # Go compares the bytes, which for UTF-8 is the order of the code points.
             return apply(a, b)
         return apply(number(a), number(b))
+
     return run
 
 
@@ -159,12 +162,24 @@ def _range(a: Any, b: Any) -> list[int]:
     return list(range(low, high + 1))
 
 
-UNARY: Final[dict[str, Callable[[Any], Any]]] = {
-    "not": lambda v: not boolean(v), "-": lambda v: -number(v), "+": number}
+UNARY: Final[dict[str, Callable[[Any], Any]]] = {"not": lambda v: not boolean(v), "-": lambda v: -number(v), "+": number}
 BINARY: Final[dict[str, Callable[[Any, Any], Any]]] = {
-    "==": equal, "!=": lambda a, b: not equal(a, b), "in": contained, "matches": matches,
-    "<": _compare(lambda a, b: a < b), ">": _compare(lambda a, b: a > b),
-    "<=": _compare(lambda a, b: a <= b), ">=": _compare(lambda a, b: a >= b),
-    "contains": _on_text(lambda a, b: b in a), "startsWith": _on_text(str.startswith), "endsWith": _on_text(str.endswith),
-    "+": _add, "-": lambda a, b: number(a) - number(b), "*": lambda a, b: number(a) * number(b), "/": _divide, "%": _modulo,
-    "**": _power, "..": _range}
+    "==": equal,
+    "!=": lambda a, b: not equal(a, b),
+    "in": contained,
+    "matches": matches,
+    "<": _compare(lambda a, b: a < b),
+    ">": _compare(lambda a, b: a > b),
+    "<=": _compare(lambda a, b: a <= b),
+    ">=": _compare(lambda a, b: a >= b),
+    "contains": _on_text(lambda a, b: b in a),
+    "startsWith": _on_text(str.startswith),
+    "endsWith": _on_text(str.endswith),
+    "+": _add,
+    "-": lambda a, b: number(a) - number(b),
+    "*": lambda a, b: number(a) * number(b),
+    "/": _divide,
+    "%": _modulo,
+    "**": _power,
+    "..": _range,
+}

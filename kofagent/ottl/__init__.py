@@ -10,5 +10,13 @@ in `paths` and the converters in `functions`. Editors and whole transform statem
 from kofagent.ottl.condition import Condition, Value, infer_context, parse_condition, parse_statement, parse_value
 from kofagent.ottl.errors import EvaluationError, OttlError
 
-__all__ = ["Condition", "EvaluationError", "OttlError", "Value", "infer_context", "parse_condition", "parse_statement",
-           "parse_value"]
+__all__ = [
+    "Condition",
+    "EvaluationError",
+    "OttlError",
+    "Value",
+    "infer_context",
+    "parse_condition",
+    "parse_statement",
+    "parse_value",
+]

@@ -23,8 +23,16 @@ class Condition:
         self.context = context
         self._truth = truth
 
-    def matches(self, resource: Any, scope: Any = None, record: Any = None, metric: Any = None,
-                metadata: Metadata | None = None, *, span: Any = None) -> bool:
+    def matches(
+        self,
+        resource: Any,
+        scope: Any = None,
+        record: Any = None,
+        metric: Any = None,
+        metadata: Metadata | None = None,
+        *,
+        span: Any = None,
+    ) -> bool:
         """Whether it is true of these messages (Google's protobuf).
 
         `record` is the item of the context: LogRecord, Span, Span.Event, Metric or a data point (then with its `metric`;
@@ -46,8 +54,16 @@ class Value:
         self.context = context
         self._read = read
 
-    def get(self, resource: Any, scope: Any = None, record: Any = None, metric: Any = None,
-            metadata: Metadata | None = None, *, span: Any = None) -> Any:
+    def get(
+        self,
+        resource: Any,
+        scope: Any = None,
+        record: Any = None,
+        metric: Any = None,
+        metadata: Metadata | None = None,
+        *,
+        span: Any = None,
+    ) -> Any:
         """Its value for these messages, as `Condition.matches`."""
         return self._read(Env(resource, scope, record, metric, span=span, metadata=metadata))
 

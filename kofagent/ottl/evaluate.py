@@ -38,6 +38,7 @@ class Builder:
                     if not part(env):
                         return False
                 return True
+
             return all_of
         if isinstance(node, ast.Or):
             options = [self.condition(n) for n in node.operands]
@@ -47,6 +48,7 @@ class Builder:
                     if option(env):
                         return True
                 return False
+
             return any_of
         if isinstance(node, ast.Not):
             operand = self.condition(node.operand)
@@ -61,6 +63,7 @@ class Builder:
             if value is True or value is False:
                 return value
             raise EvaluationError(f"{name} gave {kind(value)} where a bool is needed")
+
         return truth
 
     def _comparison(self, node: ast.Comparison) -> Callable[[Env], bool]:
@@ -125,8 +128,9 @@ class Builder:
         converter = CONVERTERS.get(node.name)
         if converter is None or (converter.contexts and self.context not in converter.contexts):
             where = f" in the {self.context} context" if converter else ""
-            raise OttlError(f"unknown converter {node.name}{where}{did_you_mean(node.name, CONVERTERS) if not converter else ''}",
-                            node.column)
+            raise OttlError(
+                f"unknown converter {node.name}{where}{did_you_mean(node.name, CONVERTERS) if not converter else ''}", node.column
+            )
         names = [p.removesuffix("?") for p in converter.parameters]
         required = [p for p in converter.parameters if not p.endswith("?")]
         given: dict[str, Read] = {}
@@ -178,6 +182,7 @@ class Builder:
         def read(env: Env) -> Any:
             message = pick(env)
             return paths.missing(env) if message is None else read_message(message)
+
         return self._indexed(read, keys)
 
     def _request(self, node: ast.Path) -> Read:
@@ -212,6 +217,11 @@ class Builder:
 
 
 _BUILDERS: dict[type, Callable[[Builder, Any], Read]] = {
-    ast.Literal: Builder._literal, ast.Enum: Builder._enum, ast.ListNode: Builder._list, ast.MapNode: Builder._map,
-    ast.Arithmetic: Builder._arithmetic, ast.Call: Builder._call, ast.Path: Builder._path,
+    ast.Literal: Builder._literal,
+    ast.Enum: Builder._enum,
+    ast.ListNode: Builder._list,
+    ast.MapNode: Builder._map,
+    ast.Arithmetic: Builder._arithmetic,
+    ast.Call: Builder._call,
+    ast.Path: Builder._path,
 }

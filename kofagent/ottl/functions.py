@@ -83,6 +83,7 @@ def _is_match(target: Read, pattern: Read) -> Read:
             if not isinstance(value, str):
                 value = string_like(value)
             return value is not None and found(value)
+
         return fixed
 
     def dynamic(env: Env) -> bool:
@@ -92,6 +93,7 @@ def _is_match(target: Read, pattern: Read) -> Read:
             raise EvaluationError(f"IsMatch: {error}") from None
         value = string_like(target(env))
         return value is not None and expression.search(value) is not None
+
     return dynamic
 
 
@@ -99,7 +101,9 @@ def _is(*types: type) -> Callable[..., Read]:
     def build(value: Read) -> Read:
         def read(env: Env) -> bool:
             return type(value(env)) in types
+
         return read
+
     return build
 
 
@@ -111,6 +115,7 @@ def _len(target: Read) -> Read:
         if isinstance(value, list | dict | bytes):
             return len(value)
         raise EvaluationError(f"Len wants a string, list or map, not {kind(value)}")
+
     return read
 
 
@@ -122,6 +127,7 @@ def _concat(values: Read, delimiter: Read) -> Read:
         # Lists, maps and bytes have no place in the text, nil shows as in Go.
         parts = ["<nil>" if v is None else string_like(v) or "" for v in items]
         return _text(delimiter(env), "Concat").join(parts)
+
     return read
 
 
@@ -138,6 +144,7 @@ def _to_int(value: Read) -> Read:
             number = int(got)
             return number if INT_MIN <= number <= INT_MAX else None
         return None
+
     return read
 
 
@@ -152,12 +159,25 @@ def _to_double(value: Read) -> Read:
             except ValueError:
                 return None
         return None
+
     return read
 
 
 def _to_bool(value: Read) -> Read:
-    words = {"1": True, "t": True, "T": True, "true": True, "TRUE": True, "True": True,
-             "0": False, "f": False, "F": False, "false": False, "FALSE": False, "False": False}
+    words = {
+        "1": True,
+        "t": True,
+        "T": True,
+        "true": True,
+        "TRUE": True,
+        "True": True,
+        "0": False,
+        "f": False,
+        "F": False,
+        "false": False,
+        "FALSE": False,
+        "False": False,
+    }
 
     def read(env: Env) -> bool | None:
         got = value(env)
@@ -166,12 +186,14 @@ def _to_bool(value: Read) -> Read:
         if isinstance(got, int | float):
             return got != 0
         return words.get(got) if isinstance(got, str) else None
+
     return read
 
 
 def _to_string(value: Read) -> Read:
     def read(env: Env) -> str | None:
         return string_like(value(env))
+
     return read
 
 
@@ -179,7 +201,9 @@ def _of_text(name: str, convert: Callable[[str], Any]) -> Callable[..., Read]:
     def build(target: Read) -> Read:
         def read(env: Env) -> Any:
             return convert(_text(target(env), name))
+
         return read
+
     return build
 
 
@@ -208,11 +232,12 @@ def _substring(target: Read, start: Read, length: Read, utf8: Read | None) -> Re
         if type(at) is not int or type(size) is not int or at < 0 or size <= 0:
             raise EvaluationError("Substring wants a start of at least 0 and a length of at least 1")
         if utf8 is not None and utf8(env) is True:
-            return text[at:at + size]
+            return text[at : at + size]
         data = text.encode("utf-8", "surrogatepass")
         if at + size > len(data):
             raise EvaluationError(f"Substring reaches past the end of {len(data)} bytes")
-        return data[at:at + size].decode("utf-8", "replace")
+        return data[at : at + size].decode("utf-8", "replace")
+
     return read
 
 
@@ -220,13 +245,16 @@ def _two_texts(name: str, what: Callable[[str, str], Any]) -> Callable[..., Read
     def build(target: Read, other: Read) -> Read:
         def read(env: Env) -> Any:
             return what(_text(target(env), name), _text(other(env), name))
+
         return read
+
     return build
 
 
 def _trim(target: Read, replacement: Read | None) -> Read:
     def read(env: Env) -> str:
         return _text(target(env), "Trim").strip(_text(replacement(env), "Trim") if replacement else " ")
+
     return read
 
 
@@ -237,12 +265,14 @@ def _contains_value(target: Read, item: Read) -> Read:
             raise EvaluationError(f"ContainsValue wants a list, not {kind(values)}")
         wanted = item(env)
         return any(equal(v, wanted) for v in values)
+
     return read
 
 
 def _is_root_span() -> Read:
     def read(env: Env) -> bool:
         return not (env.span if env.span is not None else env.record).parent_span_id.strip(b"\0")
+
     return read
 
 
@@ -254,6 +284,7 @@ def _has_key(key: Read) -> Read:
     def read(env: Env) -> bool:
         wanted = key(env)
         return any(a.key == wanted for p in points(_metric_of(env)) for a in p.attributes)
+
     return read
 
 
@@ -261,6 +292,7 @@ def _has_attribute(key: Read, expected: Read) -> Read:
     def read(env: Env) -> bool:
         wanted, value = key(env), expected(env)
         return any(a.key == wanted and a.value.string_value == value for p in points(_metric_of(env)) for a in p.attributes)
+
     return read
 
 
@@ -276,13 +308,16 @@ def _bytes_of(size: int, name: str) -> Callable[..., Read]:
             if not isinstance(value, bytes) or len(value) != size:
                 raise EvaluationError(f"{name} wants {size} bytes")
             return value
+
         return read
+
     return build
 
 
 def _duration(text: Read) -> Read:
     def parse(value: Any) -> Duration:
         return Duration(round(parse_duration(_text(value, "Duration")) * 1e9))
+
     if isinstance(text, Constant):
         return Constant(parse(text.value))
 
@@ -291,6 +326,7 @@ def _duration(text: Read) -> Read:
             return parse(text(env))
         except ValueError as error:
             raise EvaluationError(f"Duration: {error}") from None
+
     return read
 
 
@@ -301,7 +337,9 @@ def _unix(divisor: int) -> Callable[..., Read]:
             if not isinstance(value, Time):
                 raise EvaluationError(f"a time is needed, not {kind(value)}")
             return value.ns // divisor
+
         return read
+
     return build
 
 
@@ -315,6 +353,7 @@ def _hex(value: Read) -> Read:
         if isinstance(got, bytes):
             return got.hex()
         return (string_like(got) or "").encode("utf-8", "surrogatepass").hex()
+
     return read
 
 
@@ -326,6 +365,7 @@ def _index(target: Read, item: Read) -> Read:
         if isinstance(where, list):
             return next((i for i, v in enumerate(where) if equal(v, what)), -1)
         raise EvaluationError(f"Index wants a string or a list, not {kind(where)}")
+
     return read
 
 

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from kofagent.ottl.errors import OttlError
 
-_TOKENS = re.compile(r"""
+_TOKENS = re.compile(
+    r"""
     (?P<space>\s+)
   | (?P<bytes>0x[0-9a-fA-F]+)
   | (?P<float>\d*\.\d+(?:[eE][-+]?\d+)?|\d+[eE][-+]?\d+)
@@ -16,8 +17,10 @@ _TOKENS = re.compile(r"""
   | (?P<compare>==|!=|>=|<=|>|<)
   | (?P<word>[A-Za-z][A-Za-z0-9_]*)
   | (?P<punct>[-+*/=(){}:,.\[\]])
-""", re.VERBOSE | re.DOTALL)
-_ESCAPE = re.compile(r'\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|[0-7]{3}|.)', re.DOTALL)
+""",
+    re.VERBOSE | re.DOTALL,
+)
+_ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|[0-7]{3}|.)", re.DOTALL)
 _SIMPLE = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v", "\\": "\\", '"': '"', "'": "'"}
 
 
@@ -52,6 +55,7 @@ def tokens(text: str) -> list[Token]:
 
 def unquote(token: Token) -> str:
     """The value of a string token; the escapes are Go's."""
+
     def one(match: re.Match[str]) -> str:
         body = match[1]
         if body[0] in "xuU" and len(body) > 1:
@@ -62,8 +66,9 @@ def unquote(token: Token) -> str:
         if len(body) == 3:
             return chr(int(body, 8) & 0xFF)
         if body not in _SIMPLE:
-            raise OttlError(f"unknown escape \\{body}; write \\\\{body} for a backslash before {body}",
-                            token.column + match.start() + 1)
+            raise OttlError(
+                f"unknown escape \\{body}; write \\\\{body} for a backslash before {body}", token.column + match.start() + 1
+            )
         return _SIMPLE[body]
 
     return _ESCAPE.sub(one, token.text[1:-1])

@@ -156,8 +156,9 @@ class Parser:
             raise OttlError(f"expected a value, found {token.text!r}", token.column)
         if self._peek.text == "(":
             if token.text[0].islower():
-                raise OttlError(f"converters begin with a capital letter; {token.text}() is an editor and has no value",
-                                token.column)
+                raise OttlError(
+                    f"converters begin with a capital letter; {token.text}() is an editor and has no value", token.column
+                )
             return self._call(token)
         if token.text.isupper():
             return ast.Enum(token.text, token.column)

@@ -18,8 +18,16 @@ class Env:
 
     __slots__ = ("cache", "metadata", "metric", "record", "resource", "scope", "span")
 
-    def __init__(self, resource: Any = None, scope: Any = None, record: Any = None, metric: Any = None, *, span: Any = None,
-                 metadata: Metadata | None = None) -> None:
+    def __init__(
+        self,
+        resource: Any = None,
+        scope: Any = None,
+        record: Any = None,
+        metric: Any = None,
+        *,
+        span: Any = None,
+        metadata: Metadata | None = None,
+    ) -> None:
         self.resource = resource
         self.scope = scope
         self.record = record
@@ -60,12 +68,14 @@ def points(metric: Any) -> Any:
 def _plain(name: str) -> Callable[[Any], Any]:
     def read(message: Any) -> Any:
         return getattr(message, name, None)
+
     return read
 
 
 def _time(name: str) -> Callable[[Any], Any]:
     def read(message: Any) -> Any:
         return Time(getattr(message, name))
+
     return read
 
 
@@ -74,12 +84,14 @@ def _id(name: str, size: int) -> Callable[[Any], Any]:
 
     def read(message: Any) -> Any:
         return getattr(message, name) or zero
+
     return read
 
 
 def _hex(name: str) -> Callable[[Any], Any]:
     def read(message: Any) -> Any:
         return getattr(message, name).hex()
+
     return read
 
 
@@ -87,16 +99,19 @@ def _list(name: str) -> Callable[[Any], Any]:
     def read(message: Any) -> Any:
         value = getattr(message, name, None)
         return None if value is None else list(value)
+
     return read
 
 
 def _optional(name: str) -> Callable[[Any], Any]:
     """A number of a data point that only some types have."""
+
     def read(message: Any) -> Any:
         if name not in message.DESCRIPTOR.fields_by_name:
             return None
         field = message.DESCRIPTOR.fields_by_name[name]
         return getattr(message, name) if not field.has_presence or message.HasField(name) else None
+
     return read
 
 
@@ -107,6 +122,7 @@ def _value(name: str) -> Callable[[Any], Any]:
         if "as_int" not in message.DESCRIPTOR.fields_by_name:
             return None
         return getattr(message, name) if message.HasField(name) else zero
+
     return read
 
 
@@ -118,6 +134,7 @@ def _buckets(side: str, name: str | None) -> Callable[[Any], Any]:
         if name == "offset":
             return buckets.offset
         return list(buckets.bucket_counts) if name else {"offset": buckets.offset, "bucket_counts": list(buckets.bucket_counts)}
+
     return read
 
 
@@ -134,6 +151,7 @@ def _of_data(name: str) -> Callable[[Any], Any]:
         kind = metric.WhichOneof("data")
         data = getattr(metric, kind) if kind else None
         return getattr(data, name, None) if data is not None else None
+
     return read
 
 
@@ -153,45 +171,91 @@ def _body_string(record: Any) -> Any:
 Table = Mapping[str, Callable[[Any], Any]]
 _RESOURCE: Table = {"attributes": _attributes, "dropped_attributes_count": _plain("dropped_attributes_count")}
 _SCOPE: Table = {**_RESOURCE, "name": _plain("name"), "version": _plain("version")}
-_IDS: Table = {"trace_id": _id("trace_id", 16), "trace_id.string": _hex("trace_id"), "span_id": _id("span_id", 8),
-               "span_id.string": _hex("span_id")}
+_IDS: Table = {
+    "trace_id": _id("trace_id", 16),
+    "trace_id.string": _hex("trace_id"),
+    "span_id": _id("span_id", 8),
+    "span_id.string": _hex("span_id"),
+}
 _LOG: Table = {
-    "attributes": _attributes, "body": _body, "body.string": _body_string, "severity_number": _plain("severity_number"),
-    "severity_text": _plain("severity_text"), "event_name": _plain("event_name"), **_IDS,
-    "time_unix_nano": _plain("time_unix_nano"), "observed_time_unix_nano": _plain("observed_time_unix_nano"),
-    "time": _time("time_unix_nano"), "observed_time": _time("observed_time_unix_nano"),
-    "dropped_attributes_count": _plain("dropped_attributes_count"), "flags": _plain("flags"),
+    "attributes": _attributes,
+    "body": _body,
+    "body.string": _body_string,
+    "severity_number": _plain("severity_number"),
+    "severity_text": _plain("severity_text"),
+    "event_name": _plain("event_name"),
+    **_IDS,
+    "time_unix_nano": _plain("time_unix_nano"),
+    "observed_time_unix_nano": _plain("observed_time_unix_nano"),
+    "time": _time("time_unix_nano"),
+    "observed_time": _time("observed_time_unix_nano"),
+    "dropped_attributes_count": _plain("dropped_attributes_count"),
+    "flags": _plain("flags"),
 }
 _SPAN: Table = {
-    "attributes": _attributes, "name": _plain("name"), "kind": _plain("kind"), "kind.string": _kind_string,
-    "kind.deprecated_string": lambda s: f"SPAN_KIND_{_kind_string(s).upper()}" if _kind_string(s) else "", **_IDS,
-    "parent_span_id": _id("parent_span_id", 8), "parent_span_id.string": _hex("parent_span_id"),
-    "trace_state": _trace_state, "status.code": lambda s: s.status.code, "status.message": lambda s: s.status.message,
+    "attributes": _attributes,
+    "name": _plain("name"),
+    "kind": _plain("kind"),
+    "kind.string": _kind_string,
+    "kind.deprecated_string": lambda s: f"SPAN_KIND_{_kind_string(s).upper()}" if _kind_string(s) else "",
+    **_IDS,
+    "parent_span_id": _id("parent_span_id", 8),
+    "parent_span_id.string": _hex("parent_span_id"),
+    "trace_state": _trace_state,
+    "status.code": lambda s: s.status.code,
+    "status.message": lambda s: s.status.message,
     "status": lambda s: {"code": s.status.code, "message": s.status.message},
-    "start_time_unix_nano": _plain("start_time_unix_nano"), "end_time_unix_nano": _plain("end_time_unix_nano"),
-    "start_time": _time("start_time_unix_nano"), "end_time": _time("end_time_unix_nano"),
-    "dropped_attributes_count": _plain("dropped_attributes_count"), "dropped_events_count": _plain("dropped_events_count"),
-    "dropped_links_count": _plain("dropped_links_count"), "events": _list("events"), "links": _list("links"),
+    "start_time_unix_nano": _plain("start_time_unix_nano"),
+    "end_time_unix_nano": _plain("end_time_unix_nano"),
+    "start_time": _time("start_time_unix_nano"),
+    "end_time": _time("end_time_unix_nano"),
+    "dropped_attributes_count": _plain("dropped_attributes_count"),
+    "dropped_events_count": _plain("dropped_events_count"),
+    "dropped_links_count": _plain("dropped_links_count"),
+    "events": _list("events"),
+    "links": _list("links"),
     "flags": _plain("flags"),
 }
 _EVENT: Table = {
-    "attributes": _attributes, "name": _plain("name"), "time_unix_nano": _plain("time_unix_nano"),
-    "time": _time("time_unix_nano"), "dropped_attributes_count": _plain("dropped_attributes_count"),
+    "attributes": _attributes,
+    "name": _plain("name"),
+    "time_unix_nano": _plain("time_unix_nano"),
+    "time": _time("time_unix_nano"),
+    "dropped_attributes_count": _plain("dropped_attributes_count"),
 }
 _METRIC: Table = {
-    "name": _plain("name"), "description": _plain("description"), "unit": _plain("unit"),
-    "type": lambda m: _METRIC_TYPES[m.WhichOneof("data")], "aggregation_temporality": _of_data("aggregation_temporality"),
-    "is_monotonic": _of_data("is_monotonic"), "metadata": lambda m: to_dict(m.metadata), "data_points": lambda m: list(points(m)),
+    "name": _plain("name"),
+    "description": _plain("description"),
+    "unit": _plain("unit"),
+    "type": lambda m: _METRIC_TYPES[m.WhichOneof("data")],
+    "aggregation_temporality": _of_data("aggregation_temporality"),
+    "is_monotonic": _of_data("is_monotonic"),
+    "metadata": lambda m: to_dict(m.metadata),
+    "data_points": lambda m: list(points(m)),
 }
 _POINT: Table = {
-    "attributes": _attributes, "time_unix_nano": _plain("time_unix_nano"), "start_time_unix_nano": _plain("start_time_unix_nano"),
-    "time": _time("time_unix_nano"), "start_time": _time("start_time_unix_nano"), "value_double": _value("as_double"),
-    "value_int": _value("as_int"), "flags": _plain("flags"), "count": _optional("count"), "sum": _optional("sum"),
-    "scale": _optional("scale"), "zero_count": _optional("zero_count"), "bucket_counts": _list("bucket_counts"),
-    "explicit_bounds": _list("explicit_bounds"), "exemplars": _list("exemplars"), "quantile_values": _list("quantile_values"),
-    "positive": _buckets("positive", None), "positive.offset": _buckets("positive", "offset"),
-    "positive.bucket_counts": _buckets("positive", "bucket_counts"), "negative": _buckets("negative", None),
-    "negative.offset": _buckets("negative", "offset"), "negative.bucket_counts": _buckets("negative", "bucket_counts"),
+    "attributes": _attributes,
+    "time_unix_nano": _plain("time_unix_nano"),
+    "start_time_unix_nano": _plain("start_time_unix_nano"),
+    "time": _time("time_unix_nano"),
+    "start_time": _time("start_time_unix_nano"),
+    "value_double": _value("as_double"),
+    "value_int": _value("as_int"),
+    "flags": _plain("flags"),
+    "count": _optional("count"),
+    "sum": _optional("sum"),
+    "scale": _optional("scale"),
+    "zero_count": _optional("zero_count"),
+    "bucket_counts": _list("bucket_counts"),
+    "explicit_bounds": _list("explicit_bounds"),
+    "exemplars": _list("exemplars"),
+    "quantile_values": _list("quantile_values"),
+    "positive": _buckets("positive", None),
+    "positive.offset": _buckets("positive", "offset"),
+    "positive.bucket_counts": _buckets("positive", "bucket_counts"),
+    "negative": _buckets("negative", None),
+    "negative.offset": _buckets("negative", "offset"),
+    "negative.bucket_counts": _buckets("negative", "bucket_counts"),
 }
 
 TABLES: dict[str, tuple[Table, Pick]] = {
@@ -239,6 +303,7 @@ class Attribute:
                     value = item.value
                     return bool(value.string_value == text) and (text != "" or value.WhichOneof("value") == "string_value")
             return False
+
         return read
 
 
@@ -249,6 +314,7 @@ def header(key: str) -> Read:
     def read(env: Env) -> Any:
         values = (env.metadata or {}).get(name)
         return values[0] if values else None
+
     return read
 
 

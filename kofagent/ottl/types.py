@@ -123,8 +123,17 @@ def kind(value: Any) -> str:
     """The word for a value's type in messages."""
     if value is None:
         return "nil"
-    names = {bool: "bool", int: "int", float: "double", str: "string", bytes: "bytes", list: "list", dict: "map",
-             Time: "time", Duration: "duration"}
+    names = {
+        bool: "bool",
+        int: "int",
+        float: "double",
+        str: "string",
+        bytes: "bytes",
+        list: "list",
+        dict: "map",
+        Time: "time",
+        Duration: "duration",
+    }
     return names.get(type(value), type(value).__name__)
 
 

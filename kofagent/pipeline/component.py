@@ -43,6 +43,7 @@ class Host(Protocol):
     ledger: Ledger
     keep_retrying: bool
     """True for KOF's own pipelines: a `max_elapsed_time` the user did not set means 0, retry for ever."""
+
     @property
     def resource(self) -> Mapping[str, str]:
         """`service.name`, `service.version`, `service.instance.id` of this agent."""

@@ -233,8 +233,10 @@ class Graph:
     def describe(self) -> dict[str, Any]:
         """Pipelines and components as plain data."""
         return {
-            "pipelines": {name: {"receivers": list(p.receivers), "processors": list(p.processors), "exporters": list(p.exporters)}
-                          for name, p in self._plan.pipelines.items()},
+            "pipelines": {
+                name: {"receivers": list(p.receivers), "processors": list(p.processors), "exporters": list(p.exporters)}
+                for name, p in self._plan.pipelines.items()
+            },
             "extensions": list(self._plan.extensions),
         }
 

@@ -13,10 +13,16 @@ from typing import Any, TextIO
 from kofagent.config.model import LogSampling, TelemetryLogs
 from kofagent.pipeline.component import StartError
 
-LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR,
-          "dpanic": logging.CRITICAL, "panic": logging.CRITICAL, "fatal": logging.CRITICAL}
-_WORDS = {logging.DEBUG: "debug", logging.INFO: "info", logging.WARNING: "warn", logging.ERROR: "error",
-          logging.CRITICAL: "fatal"}
+LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warn": logging.WARNING,
+    "error": logging.ERROR,
+    "dpanic": logging.CRITICAL,
+    "panic": logging.CRITICAL,
+    "fatal": logging.CRITICAL,
+}
+_WORDS = {logging.DEBUG: "debug", logging.INFO: "info", logging.WARNING: "warn", logging.ERROR: "error", logging.CRITICAL: "fatal"}
 MAX_SAMPLED_MESSAGES = 4096
 
 
@@ -100,8 +106,10 @@ class OwnLog:
                 self._handlers.append(_handler(path))
         except OSError as error:
             self._close()
-            raise StartError(f"telemetry.logs.output_paths: cannot write {path}: {error.strerror or error}; name a file in a "
-                             "folder that exists and is writable, stderr or stdout") from None
+            raise StartError(
+                f"telemetry.logs.output_paths: cannot write {path}: {error.strerror or error}; name a file in a "
+                "folder that exists and is writable, stderr or stdout"
+            ) from None
         formatter = LineFormatter(options)
         for handler in self._handlers:
             handler.setFormatter(formatter)

@@ -27,20 +27,25 @@ class ProcessCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """As `prometheus_client` asks for."""
-        yield CounterMetricFamily("otelcol_process_uptime_seconds", "Uptime of the process.",
-                                  value=time.monotonic() - self._start)
-        yield CounterMetricFamily("otelcol_process_cpu_seconds", "Total CPU user and system time in seconds.",
-                                  value=time.process_time())
-        yield GaugeMetricFamily("otelcol_process_memory_rss_bytes", "Total physical memory (resident set size).",
-                                value=memory.process_rss())
+        yield CounterMetricFamily("otelcol_process_uptime_seconds", "Uptime of the process.", value=time.monotonic() - self._start)
+        yield CounterMetricFamily(
+            "otelcol_process_cpu_seconds", "Total CPU user and system time in seconds.", value=time.process_time()
+        )
+        yield GaugeMetricFamily(
+            "otelcol_process_memory_rss_bytes", "Total physical memory (resident set size).", value=memory.process_rss()
+        )
         heap = _status_bytes("RssAnon")
         if heap is not None:
-            yield GaugeMetricFamily("otelcol_process_runtime_heap_alloc_bytes",
-                                    "Resident anonymous memory: heap, stacks and arenas of the interpreter.", value=heap)
+            yield GaugeMetricFamily(
+                "otelcol_process_runtime_heap_alloc_bytes",
+                "Resident anonymous memory: heap, stacks and arenas of the interpreter.",
+                value=heap,
+            )
         data = _status_bytes("VmData")
         if data is not None:
-            yield GaugeMetricFamily("otelcol_process_runtime_total_sys_memory_bytes",
-                                    "Private memory obtained from the operating system.", value=data)
+            yield GaugeMetricFamily(
+                "otelcol_process_runtime_total_sys_memory_bytes", "Private memory obtained from the operating system.", value=data
+            )
 
 
 def _status_bytes(key: str) -> int | None:

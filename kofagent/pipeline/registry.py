@@ -10,8 +10,7 @@ ComponentClass = type[Component]
 KINDS = ("receivers", "processors", "exporters", "connectors", "extensions")
 
 TYPES: dict[str, tuple[str, ...]] = {
-    "receivers": ("otlp", "filelog", "prometheus", "hostmetrics", "nop", "k8s_cluster", "k8s_events", "k8sobjects",
-                  "kubeletstats"),
+    "receivers": ("otlp", "filelog", "prometheus", "hostmetrics", "nop", "k8s_cluster", "k8s_events", "k8sobjects", "kubeletstats"),
     "processors": ("batch", "memory_limiter", "resource", "attributes", "filter", "resourcedetection", "k8sattributes"),
     "exporters": ("prometheusremotewrite", "otlphttp", "otlp", "awscloudwatchlogs", "file", "debug", "nop"),
     "connectors": ("routing", "forward"),
@@ -20,15 +19,27 @@ TYPES: dict[str, tuple[str, ...]] = {
 """The type as upstream spells it in KOF's configurations, which is also the name of the module."""
 
 ALIASES: dict[str, dict[str, str]] = {
-    "receivers": {"file_log": "filelog", "host_metrics": "hostmetrics", "k8s_objects": "k8sobjects",
-                  "kubelet_stats": "kubeletstats"},
-    "processors": {"memorylimiter": "memory_limiter", "resource_detection": "resourcedetection",
-                   "k8s_attributes": "k8sattributes"},
-    "exporters": {"otlp_http": "otlphttp", "otlp_grpc": "otlp", "prometheus_remote_write": "prometheusremotewrite",
-                  "aws_cloudwatch_logs": "awscloudwatchlogs"},
+    "receivers": {
+        "file_log": "filelog",
+        "host_metrics": "hostmetrics",
+        "k8s_objects": "k8sobjects",
+        "kubelet_stats": "kubeletstats",
+    },
+    "processors": {"memorylimiter": "memory_limiter", "resource_detection": "resourcedetection", "k8s_attributes": "k8sattributes"},
+    "exporters": {
+        "otlp_http": "otlphttp",
+        "otlp_grpc": "otlp",
+        "prometheus_remote_write": "prometheusremotewrite",
+        "aws_cloudwatch_logs": "awscloudwatchlogs",
+    },
     "connectors": {},
-    "extensions": {"basic_auth": "basicauth", "bearer_token_auth": "bearertokenauth", "headerssetter": "headers_setter",
-                   "healthcheck": "health_check", "filestorage": "file_storage"},
+    "extensions": {
+        "basic_auth": "basicauth",
+        "bearer_token_auth": "bearertokenauth",
+        "headerssetter": "headers_setter",
+        "healthcheck": "health_check",
+        "filestorage": "file_storage",
+    },
 }
 """Other spellings of the same types, old and new."""
 

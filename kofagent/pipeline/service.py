@@ -43,7 +43,9 @@ class Service:
         self.plan = plan
         self.keep_retrying = bool(plan.keep_retrying)
         self.resource: dict[str, str] = {
-            "service.name": "kofagent", "service.version": __version__, "service.instance.id": str(uuid.uuid4()),
+            "service.name": "kofagent",
+            "service.version": __version__,
+            "service.instance.id": str(uuid.uuid4()),
             "host.name": socket.gethostname(),
         }
         resource = getattr(plan.telemetry, "resource", None)
@@ -157,8 +159,13 @@ class Service:
         return self._graph.describe() if self._graph is not None else {"pipelines": {}, "extensions": []}
 
 
-async def run_until(service: Service, stop: asyncio.Event, reload: asyncio.Event, read_plan: Callable[[], ServicePlan],
-                    explain: Callable[[Exception], str]) -> None:
+async def run_until(
+    service: Service,
+    stop: asyncio.Event,
+    reload: asyncio.Event,
+    read_plan: Callable[[], ServicePlan],
+    explain: Callable[[Exception], str],
+) -> None:
     """Runs a started service until `stop`; `reload` reads the configuration again and keeps the old one when it is bad."""
     while not stop.is_set():
         waits = [asyncio.create_task(stop.wait()), asyncio.create_task(reload.wait())]

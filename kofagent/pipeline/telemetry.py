@@ -113,9 +113,10 @@ class OwnTelemetry:
         try:
             await web.TCPSite(runner, reader.host or None, reader.port).start()
         except OSError as error:
-            raise StartError(f"the own metrics cannot listen on {join_endpoint(reader.host, reader.port)}: "
-                             f"{error.strerror or error}; set another port under telemetry.metrics.readers, or level: none"
-                             ) from None
+            raise StartError(
+                f"the own metrics cannot listen on {join_endpoint(reader.host, reader.port)}: "
+                f"{error.strerror or error}; set another port under telemetry.metrics.readers, or level: none"
+            ) from None
         self.addresses += [(a[0], a[1]) for a in runner.addresses]
 
 
@@ -139,7 +140,8 @@ def _chosen(key: str, labels: ConstantLabels | None) -> bool:
     if labels is None:
         return False
     return any(fnmatch.fnmatchcase(key, p) for p in labels.included) and not any(
-        fnmatch.fnmatchcase(key, p) for p in labels.excluded)
+        fnmatch.fnmatchcase(key, p) for p in labels.excluded
+    )
 
 
 def _takes_gzip(accepted: str) -> bool:
@@ -254,9 +256,6 @@ class _Push:
             raise OSError(f"{error.code().name}: {error.details()}") from None
 
 
-
-
-
 def _read(path: str | None) -> bytes | None:
     if not path:
         return None
@@ -268,8 +267,9 @@ def _tls(options: OtlpReader) -> TlsClientBlock:
     if options.tls:
         known = {k: v for k, v in options.tls.items() if k in ("ca_file", "cert_file", "key_file", "insecure")}
         return TlsClientBlock.model_validate(known)
-    return TlsClientBlock(ca_file=options.certificate or "", cert_file=options.client_certificate or "",
-                          key_file=options.client_key or "")
+    return TlsClientBlock(
+        ca_file=options.certificate or "", cert_file=options.client_certificate or "", key_file=options.client_key or ""
+    )
 
 
 def _headers(options: OtlpReader) -> dict[str, str]:

@@ -42,8 +42,11 @@ class AttributesProcessor(Processor):
 
     def explain(self) -> str:
         """The actions, and which records they are for."""
-        lists = [f"{name} {block.model_dump(exclude_defaults=True)}\n" for name in ("include", "exclude")
-                 if (block := getattr(self.config, name)) is not None]
+        lists = [
+            f"{name} {block.model_dump(exclude_defaults=True)}\n"
+            for name in ("include", "exclude")
+            if (block := getattr(self.config, name)) is not None
+        ]
         return "".join(lists) + self._actions.explain()
 
     async def start(self) -> None:
@@ -51,8 +54,10 @@ class AttributesProcessor(Processor):
             block = getattr(self.config, name)
             wrong = unfit(block, self.signal) if block is not None else []
             if wrong:
-                raise StartError(f"{name} has {', '.join(wrong)}, which {self.signal.value} do not have; "
-                                 f"use another attributes processor in the {self.signal.value} pipeline")
+                raise StartError(
+                    f"{name} has {', '.join(wrong)}, which {self.signal.value} do not have; "
+                    f"use another attributes processor in the {self.signal.value} pipeline"
+                )
         self._include = RecordMatch(self.config.include, self.signal) if self.config.include else None
         self._exclude = RecordMatch(self.config.exclude, self.signal) if self.config.exclude else None
         self._account = self.context.ledger.processor(self.context.id, self.signal)
@@ -72,6 +77,7 @@ class AttributesProcessor(Processor):
         apply, metadata = self._actions.apply, batch.metadata
         wanted = self._wanted if self._include or self._exclude else None
         if batch.signal is Signal.METRICS:
+
             def change(record: bytes, scope: Any, entry: Any) -> bytes:
                 return record if wanted and not wanted(record, scope, entry) else self._metric(record, metadata)
         else:
@@ -79,6 +85,7 @@ class AttributesProcessor(Processor):
 
             def change(record: bytes, scope: Any, entry: Any) -> bytes:
                 return record if wanted and not wanted(record, scope, entry) else apply(record, field, metadata)
+
         return otlp.map_records(batch.payload, change)
 
     def _wanted(self, record: bytes, scope: Any, entry: Any) -> bool:

@@ -77,12 +77,18 @@ class BatchProcessor(Processor):
         ledger, id = self.context.ledger, self.context.id
         self._account = ledger.processor(id, self.signal)
         self._size = ledger.histogram("otelcol_processor_batch_batch_send_size", "Items of the batches sent.", processor=id)
-        self._by_size = ledger.counter("otelcol_processor_batch_batch_size_trigger_send", "Batches sent because of their size.",
-                                       processor=id)
-        self._by_time = ledger.counter("otelcol_processor_batch_timeout_trigger_send", "Batches sent because of their age.",
-                                       processor=id)
-        ledger.gauge("otelcol_processor_batch_metadata_cardinality", "Combinations of metadata values being batched.",
-                     lambda: len(self._groups), processor=id)
+        self._by_size = ledger.counter(
+            "otelcol_processor_batch_batch_size_trigger_send", "Batches sent because of their size.", processor=id
+        )
+        self._by_time = ledger.counter(
+            "otelcol_processor_batch_timeout_trigger_send", "Batches sent because of their age.", processor=id
+        )
+        ledger.gauge(
+            "otelcol_processor_batch_metadata_cardinality",
+            "Combinations of metadata values being batched.",
+            lambda: len(self._groups),
+            processor=id,
+        )
 
     async def stop(self) -> None:
         """Sends what waits and waits for its answer."""
@@ -191,8 +197,15 @@ def split_columns(batch: MetricBatch, most: int) -> list[MetricBatch]:
             end = min(len(group.series), at + room)
             stamp = group.timestamp_ms
             exemplars = {i - at: e for i, e in group.exemplars.items() if at <= i < end} if group.exemplars else None
-            groups.append(Samples(group.series[at:end], group.values[at:end],
-                                  stamp if isinstance(stamp, int) else stamp[at:end], group.resource, exemplars))
+            groups.append(
+                Samples(
+                    group.series[at:end],
+                    group.values[at:end],
+                    stamp if isinstance(stamp, int) else stamp[at:end],
+                    group.resource,
+                    exemplars,
+                )
+            )
             room -= end - at
             at = end
             if room == 0:

@@ -87,8 +87,11 @@ class MemoryLimiter(Processor):
         """Refuses while over the soft limit."""
         self._account.incoming(batch.count)
         if self._over:
-            raise Refused("memory limit", f"{self._over // _MIB} MiB in use, data is refused above {self._soft // _MIB} MiB",
-                          retry_after=self.config.check_interval)
+            raise Refused(
+                "memory limit",
+                f"{self._over // _MIB} MiB in use, data is refused above {self._soft // _MIB} MiB",
+                retry_after=self.config.check_interval,
+            )
         await self.next.consume(batch)
         self._account.outgoing(batch.count)
 
@@ -101,8 +104,11 @@ class MemoryLimiter(Processor):
         used = memory.in_use()
         if used > self._soft:
             now = asyncio.get_running_loop().time()
-            pause = (self.config.min_gc_interval_when_hard_limited if used > self._hard
-                     else self.config.min_gc_interval_when_soft_limited)
+            pause = (
+                self.config.min_gc_interval_when_hard_limited
+                if used > self._hard
+                else self.config.min_gc_interval_when_soft_limited
+            )
             if now - self._collected >= pause:
                 self._collected = now
                 gc.collect()
@@ -110,8 +116,9 @@ class MemoryLimiter(Processor):
         over = used if used > self._soft else 0
         if bool(over) != bool(self._over):
             if over:
-                self.context.log.warning("memory limit: %d MiB in use, refusing data above %d MiB",
-                                         over // _MIB, self._soft // _MIB)
+                self.context.log.warning(
+                    "memory limit: %d MiB in use, refusing data above %d MiB", over // _MIB, self._soft // _MIB
+                )
             else:
                 self.context.log.info("memory is below the limit again, taking data")
             self.context.report(f"memory limit: {over // _MIB} MiB in use" if over else None)

@@ -24,10 +24,16 @@ from typing import Literal
 
 Strategy = Literal["all", "per-node", "without-node"]
 Labels = Mapping[str, str]
-_NODE_LABELS = ("__meta_kubernetes_pod_node_name", "__meta_kubernetes_endpointslice_endpoint_node_name",
-                "__meta_kubernetes_endpoint_node_name", "__meta_kubernetes_node_name")
-_REFERENCES = (("__meta_kubernetes_endpointslice_address_target_kind", "__meta_kubernetes_endpointslice_address_target_name"),
-               ("__meta_kubernetes_endpoint_address_target_kind", "__meta_kubernetes_endpoint_address_target_name"))
+_NODE_LABELS = (
+    "__meta_kubernetes_pod_node_name",
+    "__meta_kubernetes_endpointslice_endpoint_node_name",
+    "__meta_kubernetes_endpoint_node_name",
+    "__meta_kubernetes_node_name",
+)
+_REFERENCES = (
+    ("__meta_kubernetes_endpointslice_address_target_kind", "__meta_kubernetes_endpointslice_address_target_name"),
+    ("__meta_kubernetes_endpoint_address_target_kind", "__meta_kubernetes_endpoint_address_target_name"),
+)
 _INGRESS = "__meta_kubernetes_ingress_host"
 
 

@@ -35,8 +35,12 @@ API_NAMES = frozenset({"kubernetes.default", "kubernetes.default.svc", "kubernet
 _REDIRECTS = (301, 302, 303, 307, 308)
 _PIECE = 1 << 18
 _DAMAGED: Any = isal_zlib.error
-_VERSIONS = {"TLS10": ssl.TLSVersion.TLSv1, "TLS11": ssl.TLSVersion.TLSv1_1, "TLS12": ssl.TLSVersion.TLSv1_2,
-             "TLS13": ssl.TLSVersion.TLSv1_3}
+_VERSIONS = {
+    "TLS10": ssl.TLSVersion.TLSv1,
+    "TLS11": ssl.TLSVersion.TLSv1_1,
+    "TLS12": ssl.TLSVersion.TLSv1_2,
+    "TLS13": ssl.TLSVersion.TLSv1_3,
+}
 
 
 class FetchError(Exception):
@@ -142,8 +146,9 @@ class Client:
         proxy = proxy_for(self._options, target)
         if proxy:
             out["proxy"] = proxy
-            out["proxy_headers"] = {name: ", ".join(v.get_secret_value() for v in values)
-                                    for name, values in self._options.proxy_connect_header.items()} or None
+            out["proxy_headers"] = {
+                name: ", ".join(v.get_secret_value() for v in values) for name, values in self._options.proxy_connect_header.items()
+            } or None
         return out
 
     async def credentials(self) -> dict[str, str]:
@@ -155,18 +160,25 @@ class Client:
         options = self._options
         out: dict[str, list[str]] = {}
         for name, header in options.http_headers.items():
-            out[name] = [*header.values, *[s.get_secret_value() for s in header.secrets],
-                         *[read_secret(path, f"http_headers {name}") for path in header.files]]
+            out[name] = [
+                *header.values,
+                *[s.get_secret_value() for s in header.secrets],
+                *[read_secret(path, f"http_headers {name}") for path in header.files],
+            ]
         if options.basic_auth is not None:
             basic = options.basic_auth
             user = read_secret(basic.username_file, "username_file") if basic.username_file else basic.username
-            password = (read_secret(basic.password_file, "password_file") if basic.password_file
-                        else basic.password.get_secret_value())
+            password = (
+                read_secret(basic.password_file, "password_file") if basic.password_file else basic.password.get_secret_value()
+            )
             out["Authorization"] = ["Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()]
         elif options.authorization is not None:
             way = options.authorization
-            credentials = (read_secret(way.credentials_file, "credentials_file") if way.credentials_file
-                           else way.credentials.get_secret_value())
+            credentials = (
+                read_secret(way.credentials_file, "credentials_file")
+                if way.credentials_file
+                else way.credentials.get_secret_value()
+            )
             out["Authorization"] = [f"{way.type} {credentials}".strip()]
         elif self._oauth is not None:
             out["Authorization"] = [await self._oauth.header()]
@@ -200,8 +212,11 @@ class OAuthToken:
 
     async def _fetch(self) -> None:
         options = self._options
-        secret = (read_secret(options.client_secret_file, "client_secret_file") if options.client_secret_file
-                  else options.client_secret.get_secret_value())
+        secret = (
+            read_secret(options.client_secret_file, "client_secret_file")
+            if options.client_secret_file
+            else options.client_secret.get_secret_value()
+        )
         form = {"grant_type": "client_credentials", **options.endpoint_params}
         if options.scopes:
             form["scope"] = " ".join(options.scopes)
@@ -290,8 +305,9 @@ def _ssl_context(options: TlsConfig) -> ssl.SSLContext:
             try:
                 context.load_cert_chain(cert, key)
             except (OSError, ssl.SSLError) as error:
-                raise FetchError(f"tls_config: cert_file {options.cert_file}, key_file {options.key_file}: "
-                                 f"{_sentence(error)}") from None
+                raise FetchError(
+                    f"tls_config: cert_file {options.cert_file}, key_file {options.key_file}: {_sentence(error)}"
+                ) from None
     return context
 
 
@@ -347,9 +363,14 @@ def _direct(no_proxy: str, host: str, port: int | None) -> bool:
 
 
 def _session() -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, enable_cleanup_closed=False, ttl_dns_cache=30),
-                                 auto_decompress=False, trust_env=False, cookie_jar=aiohttp.DummyCookieJar(),
-                                 timeout=aiohttp.ClientTimeout(total=None), skip_auto_headers=("Accept", "Accept-Encoding"))
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, enable_cleanup_closed=False, ttl_dns_cache=30),
+        auto_decompress=False,
+        trust_env=False,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=None),
+        skip_auto_headers=("Accept", "Accept-Encoding"),
+    )
 
 
 async def _body(response: aiohttp.ClientResponse, limit: int) -> bytes:

@@ -148,9 +148,23 @@ class HttpHeader(ComponentConfig):
     files: list[str] = Field([], description="Files with values, read for every request.")
 
 
-_RESERVED = {"authorization", "host", "content-encoding", "content-length", "content-type", "user-agent", "connection",
-             "keep-alive", "proxy-authenticate", "proxy-authorization", "www-authenticate", "accept-encoding",
-             "x-prometheus-remote-write-version", "x-prometheus-remote-read-version", "x-prometheus-scrape-timeout-seconds"}
+_RESERVED = {
+    "authorization",
+    "host",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "user-agent",
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "www-authenticate",
+    "accept-encoding",
+    "x-prometheus-remote-write-version",
+    "x-prometheus-remote-read-version",
+    "x-prometheus-scrape-timeout-seconds",
+}
 
 
 class HttpClientOptions(ProxyOptions):
@@ -171,9 +185,17 @@ class HttpClientOptions(ProxyOptions):
         bearer = bool(self.bearer_token.get_secret_value())
         if bearer and self.bearer_token_file:
             raise ValueError("bearer_token and bearer_token_file are both set; keep one")
-        ways = [name for name, given in (("basic_auth", self.basic_auth), ("authorization", self.authorization),
-                                         ("oauth2", self.oauth2), ("bearer_token", bearer),
-                                         ("bearer_token_file", self.bearer_token_file)) if given]
+        ways = [
+            name
+            for name, given in (
+                ("basic_auth", self.basic_auth),
+                ("authorization", self.authorization),
+                ("oauth2", self.oauth2),
+                ("bearer_token", bearer),
+                ("bearer_token_file", self.bearer_token_file),
+            )
+            if given
+        ]
         if len(ways) > 1:
             raise ValueError(f"{' and '.join(ways)} are set; keep one")
         if bearer:

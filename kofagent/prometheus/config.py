@@ -19,10 +19,13 @@ from kofagent.prometheus.client_config import Base2Size, HttpClientOptions
 from kofagent.prometheus.discovery.config import DiscoveryOptions
 from kofagent.prometheus.relabel import RelabelConfig, Text
 
-Protocol = Literal["PrometheusProto", "PrometheusText0.0.4", "PrometheusText1.0.0", "OpenMetricsText0.0.1",
-                   "OpenMetricsText1.0.0"]
-DEFAULT_PROTOCOLS: tuple[Protocol, ...] = ("OpenMetricsText1.0.0", "OpenMetricsText0.0.1", "PrometheusText1.0.0",
-                                           "PrometheusText0.0.4")
+Protocol = Literal["PrometheusProto", "PrometheusText0.0.4", "PrometheusText1.0.0", "OpenMetricsText0.0.1", "OpenMetricsText1.0.0"]
+DEFAULT_PROTOCOLS: tuple[Protocol, ...] = (
+    "OpenMetricsText1.0.0",
+    "OpenMetricsText0.0.1",
+    "PrometheusText1.0.0",
+    "PrometheusText0.0.4",
+)
 Validation = Literal["", "utf8", "legacy"]
 Escaping = Literal["", "allow-utf-8", "underscores", "dots", "values"]
 _FILES = re.compile(r"[^*]*(\*[^/]*)?\Z")
@@ -51,8 +54,10 @@ class GlobalConfig(ComponentConfig):
     scrape_native_histograms: bool | None = Field(None, description="Accepted; classic histograms are scraped.")
     convert_classic_histograms_to_nhcb: bool = Field(False, description="Accepted; classic histograms stay classic.")
     always_scrape_classic_histograms: bool = Field(
-        False, description="Accepted: classic histograms are always scraped.",
-        validation_alias=AliasChoices("always_scrape_classic_histograms", "scrape_classic_histograms"))
+        False,
+        description="Accepted: classic histograms are always scraped.",
+        validation_alias=AliasChoices("always_scrape_classic_histograms", "scrape_classic_histograms"),
+    )
     extra_scrape_metrics: bool | None = Field(None, description="Add scrape_timeout_seconds and the like.")
 
 
@@ -64,14 +69,17 @@ class ScrapeConfig(HttpClientOptions, DiscoveryOptions):
     scrape_timeout: Duration = Field(0.0, ge=0, description="Time for one scrape; at most the interval.")
     scrape_protocols: list[Protocol] | None = Field(None, description="Formats asked for, best first.")
     fallback_scrape_protocol: Protocol | Literal[""] = Field(
-        "", description="Format of a page without a usable Content-Type; empty: PrometheusText0.0.4.")
+        "", description="Format of a page without a usable Content-Type; empty: PrometheusText0.0.4."
+    )
     honor_labels: bool = Field(False, description="Labels of the page win over labels of the target.")
     honor_timestamps: bool = Field(True, description="Use the times on the page.")
     track_timestamps_staleness: bool = Field(False, description="Staleness markers also for samples with a time.")
     scrape_native_histograms: bool | None = Field(None, description="Accepted; classic histograms are scraped.")
     always_scrape_classic_histograms: bool | None = Field(
-        None, description="Accepted: classic histograms are always scraped.",
-        validation_alias=AliasChoices("always_scrape_classic_histograms", "scrape_classic_histograms"))
+        None,
+        description="Accepted: classic histograms are always scraped.",
+        validation_alias=AliasChoices("always_scrape_classic_histograms", "scrape_classic_histograms"),
+    )
     convert_classic_histograms_to_nhcb: bool | None = Field(None, description="Accepted; classic histograms stay classic.")
     scrape_failure_log_file: str = Field("", description="File that failed scrapes are written to.")
     metrics_path: str = Field("/metrics", description="Path of the page.")
@@ -102,23 +110,39 @@ class ScrapeConfig(HttpClientOptions, DiscoveryOptions):
             for group in self.static_configs:
                 for target in group.targets:
                     if "/" in target:
-                        raise ValueError(f"target {target!r} is not host or host:port; scheme and path have their own keys "
-                                         "(scheme, metrics_path)")
+                        raise ValueError(
+                            f"target {target!r} is not host or host:port; scheme and path have their own keys "
+                            "(scheme, metrics_path)"
+                        )
         return self
 
     def inherit(self, defaults: GlobalConfig) -> None:
         """Fills what is not set from `global`; ValueError where the two do not fit."""
         self.scrape_interval = self.scrape_interval or defaults.scrape_interval
         if self.scrape_timeout > self.scrape_interval:
-            raise ValueError(f"job {self.job_name!r}: scrape_timeout ({format_duration(self.scrape_timeout)}) is greater than "
-                             f"scrape_interval ({format_duration(self.scrape_interval)}); make it smaller")
+            raise ValueError(
+                f"job {self.job_name!r}: scrape_timeout ({format_duration(self.scrape_timeout)}) is greater than "
+                f"scrape_interval ({format_duration(self.scrape_interval)}); make it smaller"
+            )
         self.scrape_timeout = self.scrape_timeout or min(defaults.scrape_timeout, self.scrape_interval)
-        for name in ("body_size_limit", "sample_limit", "target_limit", "label_limit", "label_name_length_limit",
-                     "label_value_length_limit", "keep_dropped_targets", "scrape_failure_log_file"):
+        for name in (
+            "body_size_limit",
+            "sample_limit",
+            "target_limit",
+            "label_limit",
+            "label_name_length_limit",
+            "label_value_length_limit",
+            "keep_dropped_targets",
+            "scrape_failure_log_file",
+        ):
             if not getattr(self, name):
                 setattr(self, name, getattr(defaults, name))
-        for name in ("scrape_native_histograms", "extra_scrape_metrics", "convert_classic_histograms_to_nhcb",
-                     "always_scrape_classic_histograms"):
+        for name in (
+            "scrape_native_histograms",
+            "extra_scrape_metrics",
+            "convert_classic_histograms_to_nhcb",
+            "always_scrape_classic_histograms",
+        ):
             if getattr(self, name) is None:
                 setattr(self, name, bool(getattr(defaults, name)))
         if self.scrape_protocols is None:
@@ -130,8 +154,9 @@ class ScrapeConfig(HttpClientOptions, DiscoveryOptions):
             inherited = "" if own else defaults.metric_name_escaping_scheme
             self.metric_name_escaping_scheme = inherited or ("underscores" if legacy else "allow-utf-8")
         if self.metric_name_escaping_scheme == "allow-utf-8" and self.metric_name_validation_scheme == "legacy":
-            raise ValueError(f"job {self.job_name!r}: metric_name_escaping_scheme allow-utf-8 needs "
-                             "metric_name_validation_scheme utf8")
+            raise ValueError(
+                f"job {self.job_name!r}: metric_name_escaping_scheme allow-utf-8 needs metric_name_validation_scheme utf8"
+            )
         for rule in (*self.relabel_configs, *self.metric_relabel_configs):
             rule.check_names(self.metric_name_validation_scheme)
 
@@ -142,8 +167,15 @@ def format_duration(seconds: float) -> str:
     if left == 0:
         return "0s"
     out = []
-    for unit, size, exact in (("y", 31536000000, True), ("w", 604800000, True), ("d", 86400000, False), ("h", 3600000, False),
-                              ("m", 60000, False), ("s", 1000, False), ("ms", 1, False)):
+    for unit, size, exact in (
+        ("y", 31536000000, True),
+        ("w", 604800000, True),
+        ("d", 86400000, False),
+        ("h", 3600000, False),
+        ("m", 60000, False),
+        ("s", 1000, False),
+        ("ms", 1, False),
+    ):
         if left >= size and not (exact and left % size):
             out.append(f"{left // size}{unit}")
             left %= size
@@ -182,8 +214,10 @@ class PrometheusConfig(ComponentConfig):
     def _whole(self) -> PrometheusConfig:
         refused = [name for name in ("rule_files", "alerting", "remote_write", "remote_read") if getattr(self, name)]
         if refused:
-            raise ValueError(f"{', '.join(refused)}: not supported here; a scraper has no rules, alerts or storage. Remove the "
-                             "keys (remote_write is the exporter prometheusremotewrite)")
+            raise ValueError(
+                f"{', '.join(refused)}: not supported here; a scraper has no rules, alerts or storage. Remove the "
+                "keys (remote_write is the exporter prometheusremotewrite)"
+            )
         _check_protocols(self.global_.scrape_protocols)
         for pattern in self.scrape_config_files:
             if not _FILES.match(pattern):

@@ -31,10 +31,32 @@ _SCOPE_PREFIX = "otel_scope_"
 _DOUBLE = struct.Struct("<d")
 _FIXED = struct.Struct("<Q")
 _UCUM = {
-    "days": "d", "hours": "h", "minutes": "min", "seconds": "s", "milliseconds": "ms", "microseconds": "us", "nanoseconds": "ns",
-    "bytes": "By", "kibibytes": "KiBy", "mebibytes": "MiBy", "gibibytes": "GiBy", "tibibytes": "TiBy", "kilobytes": "KBy",
-    "megabytes": "MBy", "gigabytes": "GBy", "terabytes": "TBy", "meters": "m", "volts": "V", "amperes": "A", "joules": "J",
-    "watts": "W", "grams": "g", "celsius": "Cel", "hertz": "Hz", "ratio": "1", "percent": "%",
+    "days": "d",
+    "hours": "h",
+    "minutes": "min",
+    "seconds": "s",
+    "milliseconds": "ms",
+    "microseconds": "us",
+    "nanoseconds": "ns",
+    "bytes": "By",
+    "kibibytes": "KiBy",
+    "mebibytes": "MiBy",
+    "gibibytes": "GiBy",
+    "tibibytes": "TiBy",
+    "kilobytes": "KBy",
+    "megabytes": "MBy",
+    "gigabytes": "GBy",
+    "terabytes": "TBy",
+    "meters": "m",
+    "volts": "V",
+    "amperes": "A",
+    "joules": "J",
+    "watts": "W",
+    "grams": "g",
+    "celsius": "Cel",
+    "hertz": "Hz",
+    "ratio": "1",
+    "percent": "%",
 }
 _PER = {"second": "s", "minute": "m", "hour": "h", "day": "d", "week": "w", "month": "mo", "year": "y"}
 
@@ -226,8 +248,9 @@ def _make_plans(samples: Samples) -> list[_Plan]:
             scope = tuple([(k, v) for k, v in series.labels if k.startswith(_SCOPE_PREFIX)])
             if name == "otel_scope_info":
                 identity = tuple([(k, v) for k, v in scope if k in ("otel_scope_name", "otel_scope_version")])
-                scopes.setdefault(identity, {}).update({
-                    k: v for k, v in labels.items() if k not in _HIDDEN and (k, v) not in scope})
+                scopes.setdefault(identity, {}).update(
+                    {k: v for k, v in labels.items() if k not in _HIDDEN and (k, v) not in scope}
+                )
                 continue
             by_scope.setdefault(scope, []).append((i, series, labels))
         plan = _Plan(b"".join([_attribute(1, k, v) for k, v in attributes.items()]))
@@ -247,8 +270,11 @@ def _resource(job: str, instance: str, about: Mapping[str, str]) -> dict[str, st
 
 def _scope(labels: Mapping[str, str], more: Mapping[str, str]) -> tuple[bytes, str]:
     name, version = labels.get("otel_scope_name", ""), labels.get("otel_scope_version", "")
-    attributes = {k[len(_SCOPE_PREFIX):]: v for k, v in labels.items()
-                  if k not in ("otel_scope_name", "otel_scope_version", "otel_scope_schema_url")}
+    attributes = {
+        k[len(_SCOPE_PREFIX) :]: v
+        for k, v in labels.items()
+        if k not in ("otel_scope_name", "otel_scope_version", "otel_scope_schema_url")
+    }
     if not labels:
         name = SCRAPE_SCOPE
     encoded = length_delimited(1, name.encode()) + (length_delimited(2, version.encode()) if version else b"")
@@ -264,7 +290,7 @@ def _metrics(items: Sequence[tuple[int, Series, dict[str, str]]], trim: bool) ->
         name, family = labels.get("__name__", ""), series.family
         kind = family.type if family is not None else "unknown"
         if family is not None and kind in ("histogram", "summary"):
-            part = name[len(family.name):] if name.startswith(family.name) else "?"
+            part = name[len(family.name) :] if name.startswith(family.name) else "?"
             field, bound_label, bound_part = (9, "le", "_bucket") if kind == "histogram" else (7, "quantile", "")
             bound = _bound(labels.get(bound_label, ""))
             if part in ("_count", "_sum", "_created") or (part == bound_part and bound is not None):
@@ -315,8 +341,12 @@ def _labels_at(items: Sequence[tuple[int, Series, dict[str, str]]], at: int) -> 
     return next(labels for i, _, labels in items if i == at)
 
 
-def _numbers(out: dict[tuple[str, str], _Metric], families: dict[tuple[str, str], tuple[str, Family | None]], key: tuple[str, str],
-             family: Family | None) -> _Numbers:
+def _numbers(
+    out: dict[tuple[str, str], _Metric],
+    families: dict[tuple[str, str], tuple[str, Family | None]],
+    key: tuple[str, str],
+    family: Family | None,
+) -> _Numbers:
     metric = out.get(key)
     if metric is None:
         if key[1] in ("counter", "info", "stateset"):
@@ -358,8 +388,13 @@ def _bound(text: str) -> float | None:
 
 
 def _attributes(field: int, labels: Mapping[str, str], without: str = "") -> bytes:
-    return b"".join([_attribute(field, k, v) for k, v in labels.items()
-                     if k not in _HIDDEN and k != without and not k.startswith(_SCOPE_PREFIX)])
+    return b"".join(
+        [
+            _attribute(field, k, v)
+            for k, v in labels.items()
+            if k not in _HIDDEN and k != without and not k.startswith(_SCOPE_PREFIX)
+        ]
+    )
 
 
 def _attribute(field: int, key: str, value: str) -> bytes:
@@ -386,7 +421,7 @@ def _exemplar(exemplar: Exemplar, stamp: bytes) -> bytes:
 
 def _identifier(text: str, size: int) -> bytes | None:
     try:
-        return bytes.fromhex(text[:2 * size]).rjust(size, b"\0") if text.strip() == text else None
+        return bytes.fromhex(text[: 2 * size]).rjust(size, b"\0") if text.strip() == text else None
     except ValueError:
         return None
 

@@ -22,8 +22,11 @@ AHEAD_MS = 600_000
 """A sample whose own time is further in the future is left out, as Prometheus does."""
 _PLAIN = b"0123456789.+-eEINFanfi"
 _SUFFIXES = {
-    "counter": ("_total", "_created"), "histogram": ("_bucket", "_sum", "_count", "_created"),
-    "summary": ("_sum", "_count", "_created"), "gaugehistogram": ("_bucket", "_gsum", "_gcount"), "info": ("_info",),
+    "counter": ("_total", "_created"),
+    "histogram": ("_bucket", "_sum", "_count", "_created"),
+    "summary": ("_sum", "_count", "_created"),
+    "gaugehistogram": ("_bucket", "_gsum", "_gcount"),
+    "info": ("_info",),
 }
 
 
@@ -77,8 +80,14 @@ class PageReader:
     fails the page (a label limit, an invalid name).
     """
 
-    def __init__(self, finish: Callable[[Labels], Labels | None], *, honor_timestamps: bool = True,
-                 track_timestamps: bool = False, sample_limit: int = 0) -> None:
+    def __init__(
+        self,
+        finish: Callable[[Labels], Labels | None],
+        *,
+        honor_timestamps: bool = True,
+        track_timestamps: bool = False,
+        sample_limit: int = 0,
+    ) -> None:
         self._finish = finish
         self._honor = honor_timestamps
         self._track = track_timestamps
@@ -264,8 +273,9 @@ class PageReader:
             values = [number(text) for text in texts]
         return found, values, stamps, exemplars, keys  # type: ignore[return-value]
 
-    def _timed(self, found: list[Entry | None], keys: list[bytes], texts: list[bytes],
-               missing: list[int]) -> list[int | None] | None:
+    def _timed(
+        self, found: list[Entry | None], keys: list[bytes], texts: list[bytes], missing: list[int]
+    ) -> list[int | None] | None:
         """Recognises lines of known series that carry a time of their own, as all of cadvisor's do.
 
         Fills in their entry, key and value, and returns the times.
@@ -296,8 +306,13 @@ class PageReader:
             self._raw[sample.raw] = entry
         stamps = [s.timestamp_ms for s in samples]
         exemplars = {i: s.exemplar for i, s in enumerate(samples) if s.exemplar is not None}
-        return entries, [s.value for s in samples], stamps if any(t is not None for t in stamps) else None, exemplars, [
-            s.raw for s in samples]
+        return (
+            entries,
+            [s.value for s in samples],
+            stamps if any(t is not None for t in stamps) else None,
+            exemplars,
+            [s.raw for s in samples],
+        )
 
     def _entry(self, sample: Sample) -> Entry:
         entry = self._raw.get(sample.raw)
@@ -327,7 +342,7 @@ class PageReader:
             if key == "le" or key == "quantile":  # noqa: PLR1714 - asked for every label of every new line
                 family = self.family_of(labels[0][1])
                 if family is not None and (family.type, key) in (("histogram", "le"), ("summary", "quantile")):
-                    return (*labels[:i], (key, canonical_bound(value)), *labels[i + 1:])
+                    return (*labels[:i], (key, canonical_bound(value)), *labels[i + 1 :])
         return labels
 
     def family_of(self, name: str) -> Family | None:
@@ -389,8 +404,16 @@ class PageReader:
             self._slots = slots
         return scraped
 
-    def _irregular(self, entries: list[Entry], values: list[float], keys: list[bytes], stamps: list[int | None] | None,
-                   exemplars: dict[int, ExemplarText], *, now_ms: int) -> Scraped:
+    def _irregular(
+        self,
+        entries: list[Entry],
+        values: list[float],
+        keys: list[bytes],
+        stamps: list[int | None] | None,
+        exemplars: dict[int, ExemplarText],
+        *,
+        now_ms: int,
+    ) -> Scraped:
         """A page with times of its own, exemplars or duplicates: sample by sample."""
         scraped = Scraped([], [], len(entries), 0)
         series: list[Series] = []
@@ -427,8 +450,14 @@ class PageReader:
             self._settle(scraped, list(tracked), keys, entries)
         self._lines = self._entries = self._last = None
         # Next time, the same series in the same order with nothing but times and values changed needs none of the above.
-        regular = (stamps is not None and None not in stamps and not exemplars and len(series) == scraped.kept
-                   and not self._tracked and not self._format)
+        regular = (
+            stamps is not None
+            and None not in stamps
+            and not exemplars
+            and len(series) == scraped.kept
+            and not self._tracked
+            and not self._format
+        )
         self._timed_entries = entries if regular else None
         self._timed_mask = [entry is not DROPPED for entry in entries] if regular else []
         return scraped
@@ -456,8 +485,7 @@ def _name(labels: Labels) -> str:
 def _openmetrics_frame(lines: list[bytes], comments: list[bytes]) -> bool:
     """Whether blank lines and `# EOF` are only where OpenMetrics has them."""
     last = len(lines) - 1 if lines[-1] else len(lines) - 2
-    return (last >= 0 and lines[last] == b"# EOF" and comments.count(b"# EOF") == 1
-            and lines.count(b"") == len(lines) - 1 - last)
+    return last >= 0 and lines[last] == b"# EOF" and comments.count(b"# EOF") == 1 and lines.count(b"") == len(lines) - 1 - last
 
 
 def _floats(texts: Sequence[bytes]) -> list[float] | None:

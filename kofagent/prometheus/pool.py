@@ -31,10 +31,20 @@ Built = tuple[Group, list[Target], list[Dropped], list[str]]
 class ScrapePool:
     """One job. `superseded` is asked before a series of a gone target is ended; `allocation` says which targets are ours."""
 
-    def __init__(self, job: ScrapeConfig, external: Mapping[str, str], emit: Emit, log: logging.Logger, *, user_agent: str,
-                 initial_delay: float = 0.0, trim_suffixes: bool = False,
-                 superseded: Callable[[Series], bool] | None = None, allocation: Allocation | None = None,
-                 api: ApiClient | None = None) -> None:
+    def __init__(
+        self,
+        job: ScrapeConfig,
+        external: Mapping[str, str],
+        emit: Emit,
+        log: logging.Logger,
+        *,
+        user_agent: str,
+        initial_delay: float = 0.0,
+        trim_suffixes: bool = False,
+        superseded: Callable[[Series], bool] | None = None,
+        allocation: Allocation | None = None,
+        api: ApiClient | None = None,
+    ) -> None:
         self.job = job
         self.name = job.job_name
         self._external = external
@@ -112,8 +122,9 @@ class ScrapePool:
         for discovery in discoveries:
             discovery.cancel()
         try:
-            await asyncio.gather(*discoveries, *endings, *[self._finish(loop, task) for loop, task in loops],
-                                 return_exceptions=True)
+            await asyncio.gather(
+                *discoveries, *endings, *[self._finish(loop, task) for loop, task in loops], return_exceptions=True
+            )
         finally:
             for task in endings:
                 task.cancel()
@@ -151,7 +162,7 @@ class ScrapePool:
         problems = [problem for _, _, _, wrong in built for problem in wrong]
         self.dropped_count = len(self.dropped)
         if self.job.keep_dropped_targets:
-            del self.dropped[self.job.keep_dropped_targets:]
+            del self.dropped[self.job.keep_dropped_targets :]
         if problems != self._complaints:
             self._complaints = problems
             for problem in problems[:5]:
@@ -162,16 +173,23 @@ class ScrapePool:
             loop.leave(task)
             self._spawn(self._finish(loop, task), self._endings)
         limit = self.job.target_limit
-        error = (f"target_limit exceeded (number of targets: {len(wanted)}, limit: {limit})" if limit and len(wanted) > limit
-                 else "")
+        error = f"target_limit exceeded (number of targets: {len(wanted)}, limit: {limit})" if limit and len(wanted) > limit else ""
         for key, target in wanted.items():
             known = self._loops.get(key)
             if known is not None:
                 known[0].target.discovered = target.discovered
                 known[0].forced_error = error
                 continue
-            loop = ScrapeLoop(target, self.job, self._client, rules=self._sample_rules, external=self._external, emit=self._emit,
-                              log=self._log, trim_suffixes=self._trim)
+            loop = ScrapeLoop(
+                target,
+                self.job,
+                self._client,
+                rules=self._sample_rules,
+                external=self._external,
+                emit=self._emit,
+                log=self._log,
+                trim_suffixes=self._trim,
+            )
             loop.forced_error = error
             self._loops[key] = loop, asyncio.ensure_future(self._keep(loop))
 
@@ -186,8 +204,9 @@ class ScrapePool:
         built = {}
         for key, group in self._groups.items():
             known = self._built.get(key)
-            built[key] = known if known is not None and known[0] is group else (
-                group, *build_targets(self.job, self._target_rules, [group]))
+            built[key] = (
+                known if known is not None and known[0] is group else (group, *build_targets(self.job, self._target_rules, [group]))
+            )
         self._built = built
         return list(built.values())
 

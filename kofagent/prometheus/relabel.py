@@ -21,8 +21,9 @@ from kofagent.config.base import ComponentConfig
 
 Labels = dict[str, str]
 Rules = Callable[[Labels], bool]
-Action = Literal["replace", "lowercase", "uppercase", "hashmod", "keep", "drop", "keepequal", "dropequal", "labelmap",
-                 "labeldrop", "labelkeep"]
+Action = Literal[
+    "replace", "lowercase", "uppercase", "hashmod", "keep", "drop", "keepequal", "dropequal", "labelmap", "labeldrop", "labelkeep"
+]
 _NEEDS_TARGET = ("replace", "hashmod", "lowercase", "uppercase", "keepequal", "dropequal")
 _DEFAULT_REGEX = "(.*)"
 _LEGACY_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*\Z")
@@ -72,7 +73,7 @@ def template_parts(template: str) -> list[str | int | tuple[str]]:
     parts: list[str | int | tuple[str]] = []
     at = 0
     for match in _REFERENCE.finditer(template):
-        parts.append(template[at:match.start()])
+        parts.append(template[at : match.start()])
         at = match.end()
         name = match[1] or match[2]
         if name is None:
@@ -122,7 +123,8 @@ class RelabelConfig(ComponentConfig):
         if self.action in ("keepequal", "dropequal") and (self.regex != _DEFAULT_REGEX or self.modulus or self.separator != ";"):
             raise ValueError(f"action {self.action} takes source_labels and target_label only")
         if self.action in ("labeldrop", "labelkeep") and (
-                self.source_labels or self.target_label or self.modulus or self.separator != ";" or not plain):
+            self.source_labels or self.target_label or self.modulus or self.separator != ";" or not plain
+        ):
             raise ValueError(f"action {self.action} takes a regex only")
         return self
 
@@ -209,8 +211,13 @@ def _equal(rule: RelabelConfig, i: int, bound: dict[str, Any]) -> list[str]:
 
 
 def _write(i: int, value: str, indent: str = "    ") -> list[str]:
-    return [f"{indent}v = {value}", f"{indent}if v:", f"{indent}    labels[t{i}] = v", f"{indent}else:",
-            f"{indent}    labels.pop(t{i}, None)"]
+    return [
+        f"{indent}v = {value}",
+        f"{indent}if v:",
+        f"{indent}    labels[t{i}] = v",
+        f"{indent}else:",
+        f"{indent}    labels.pop(t{i}, None)",
+    ]
 
 
 def _replace(rule: RelabelConfig, i: int, bound: dict[str, Any]) -> list[str]:
@@ -227,8 +234,16 @@ def _replace(rule: RelabelConfig, i: int, bound: dict[str, Any]) -> list[str]:
     if fixed:
         return lines + _write(i, f"_expand(r{i}, m)", "        ")
     bound[f"tt{i}"] = target
-    return [*lines, f"        t = _expand(tt{i}, m)", "        if _valid(t):", f"            v = _expand(r{i}, m)",
-            "            if v:", "                labels[t] = v", "            else:", "                labels.pop(t, None)"]
+    return [
+        *lines,
+        f"        t = _expand(tt{i}, m)",
+        "        if _valid(t):",
+        f"            v = _expand(r{i}, m)",
+        "            if v:",
+        "                labels[t] = v",
+        "            else:",
+        "                labels.pop(t, None)",
+    ]
 
 
 def _case(rule: RelabelConfig, i: int, bound: dict[str, Any]) -> list[str]:
@@ -244,8 +259,13 @@ def _hashmod(rule: RelabelConfig, i: int, bound: dict[str, Any]) -> list[str]:
 
 def _labelmap(rule: RelabelConfig, i: int, bound: dict[str, Any]) -> list[str]:
     bound[f"m{i}"], bound[f"r{i}"] = compile_regex(rule.regex).fullmatch, template_parts(rule.replacement)
-    return ["    for name, value in sorted(labels.items()):", f"        m = m{i}(name)", "        if m is not None and value:",
-            f"            labels[_expand(r{i}, m)] = value", "    labels.pop('', None)"]
+    return [
+        "    for name, value in sorted(labels.items()):",
+        f"        m = m{i}(name)",
+        "        if m is not None and value:",
+        f"            labels[_expand(r{i}, m)] = value",
+        "    labels.pop('', None)",
+    ]
 
 
 def _labels(rule: RelabelConfig, i: int, bound: dict[str, Any]) -> list[str]:
@@ -255,6 +275,15 @@ def _labels(rule: RelabelConfig, i: int, bound: dict[str, Any]) -> list[str]:
 
 
 _RULE: dict[str, Callable[[RelabelConfig, int, dict[str, Any]], list[str]]] = {
-    "replace": _replace, "lowercase": _case, "uppercase": _case, "hashmod": _hashmod, "keep": _keep, "drop": _keep,
-    "keepequal": _equal, "dropequal": _equal, "labelmap": _labelmap, "labeldrop": _labels, "labelkeep": _labels,
+    "replace": _replace,
+    "lowercase": _case,
+    "uppercase": _case,
+    "hashmod": _hashmod,
+    "keep": _keep,
+    "drop": _keep,
+    "keepequal": _equal,
+    "dropequal": _equal,
+    "labelmap": _labelmap,
+    "labeldrop": _labels,
+    "labelkeep": _labels,
 }

@@ -27,9 +27,12 @@ from kofagent.telemetry.series import STALE_BITS, Family, Series
 STALE: float = struct.unpack("<d", struct.pack("<Q", STALE_BITS))[0]
 DEFAULT_BODY_LIMIT = 64 * 1024 * 1024
 """Largest page after decompression where `body_size_limit` is not set."""
-_MEDIA = {"PrometheusText0.0.4": "text/plain;version=0.0.4", "PrometheusText1.0.0": "text/plain;version=1.0.0",
-          "OpenMetricsText0.0.1": "application/openmetrics-text;version=0.0.1",
-          "OpenMetricsText1.0.0": "application/openmetrics-text;version=1.0.0"}
+_MEDIA = {
+    "PrometheusText0.0.4": "text/plain;version=0.0.4",
+    "PrometheusText1.0.0": "text/plain;version=1.0.0",
+    "OpenMetricsText0.0.1": "application/openmetrics-text;version=0.0.1",
+    "OpenMetricsText1.0.0": "application/openmetrics-text;version=1.0.0",
+}
 _REPORT = (
     ("up", "gauge", "The scraping was successful", ""),
     ("scrape_duration_seconds", "gauge", "Duration of the scrape", "seconds"),
@@ -78,23 +81,44 @@ def is_openmetrics(content_type: str, fallback: str) -> bool:
 class ScrapeLoop:
     """Scrapes one target until `run` is cancelled."""
 
-    def __init__(self, target: Target, job: ScrapeConfig, client: Client, *, rules: Rules, external: Mapping[str, str],
-                 emit: Emit, log: logging.Logger, trim_suffixes: bool = False) -> None:
+    def __init__(
+        self,
+        target: Target,
+        job: ScrapeConfig,
+        client: Client,
+        *,
+        rules: Rules,
+        external: Mapping[str, str],
+        emit: Emit,
+        log: logging.Logger,
+        trim_suffixes: bool = False,
+    ) -> None:
         self.target = target
         self._job = job
         self._client = client
         self._emit = emit
         self._log = log
         self.forced_error = ""
-        self.reader = PageReader(finisher(job, rules, target.labels, external), honor_timestamps=job.honor_timestamps,
-                                 track_timestamps=job.track_timestamps_staleness, sample_limit=job.sample_limit)
+        self.reader = PageReader(
+            finisher(job, rules, target.labels, external),
+            honor_timestamps=job.honor_timestamps,
+            track_timestamps=job.track_timestamps_staleness,
+            sample_limit=job.sample_limit,
+        )
         reported = _REPORT + (_EXTRA if job.extra_scrape_metrics else ())
-        self._report = Columns([Series(report_labels(name, target.labels, external), Family(name, kind, text, unit))
-                                for name, kind, text, unit in reported])
+        self._report = Columns(
+            [
+                Series(report_labels(name, target.labels, external), Family(name, kind, text, unit))
+                for name, kind, text, unit in reported
+            ]
+        )
         self._resource = _resource(target.resource(), trim_suffixes)
         self._split: tuple[Sequence[Series], list[tuple[TargetResource, Columns, list[int]]]] = ((), [])
-        self._headers = {"Accept": accept_header(job), "Accept-Encoding": "gzip" if job.enable_compression else "identity",
-                         "X-Prometheus-Scrape-Timeout-Seconds": f"{target.timeout:g}"}
+        self._headers = {
+            "Accept": accept_header(job),
+            "Accept-Encoding": "gzip" if job.enable_compression else "identity",
+            "X-Prometheus-Scrape-Timeout-Seconds": f"{target.timeout:g}",
+        }
         self._limit = job.body_size_limit or DEFAULT_BODY_LIMIT
         self._complaint = ""
         self._done = 0

@@ -15,13 +15,21 @@ from kofagent.telemetry.series import sorted_labels
 
 Pairs = tuple[tuple[str, str], ...]
 _KUBERNETES = {
-    "__meta_kubernetes_pod_name": "k8s.pod.name", "__meta_kubernetes_pod_uid": "k8s.pod.uid",
-    "__meta_kubernetes_pod_container_name": "k8s.container.name", "__meta_kubernetes_namespace": "k8s.namespace.name",
-    "__meta_kubernetes_pod_node_name": "k8s.node.name", "__meta_kubernetes_node_name": "k8s.node.name",
+    "__meta_kubernetes_pod_name": "k8s.pod.name",
+    "__meta_kubernetes_pod_uid": "k8s.pod.uid",
+    "__meta_kubernetes_pod_container_name": "k8s.container.name",
+    "__meta_kubernetes_namespace": "k8s.namespace.name",
+    "__meta_kubernetes_pod_node_name": "k8s.node.name",
+    "__meta_kubernetes_node_name": "k8s.node.name",
     "__meta_kubernetes_endpoint_node_name": "k8s.node.name",
 }
-_CONTROLLERS = {"ReplicaSet": "k8s.replicaset.name", "DaemonSet": "k8s.daemonset.name", "StatefulSet": "k8s.statefulset.name",
-                "Job": "k8s.job.name", "CronJob": "k8s.cronjob.name"}
+_CONTROLLERS = {
+    "ReplicaSet": "k8s.replicaset.name",
+    "DaemonSet": "k8s.daemonset.name",
+    "StatefulSet": "k8s.statefulset.name",
+    "Job": "k8s.job.name",
+    "CronJob": "k8s.cronjob.name",
+}
 
 
 class Target:
@@ -30,8 +38,20 @@ class Target:
     `health` is `unknown`, `up` or `down`; `last_error` a sentence or empty; times are Unix seconds, 0 before the first scrape.
     """
 
-    __slots__ = ("discovered", "hash", "health", "interval", "job", "labels", "last_duration", "last_error", "last_scrape",
-                 "private", "timeout", "url")
+    __slots__ = (
+        "discovered",
+        "hash",
+        "health",
+        "interval",
+        "job",
+        "labels",
+        "last_duration",
+        "last_error",
+        "last_scrape",
+        "private",
+        "timeout",
+        "url",
+    )
 
     def __init__(self, job: ScrapeConfig, labels: Labels, discovered: Labels) -> None:
         self.job = job
@@ -62,8 +82,12 @@ class Target:
 def resource_attributes(job: str, instance: str, discovered: Mapping[str, str]) -> dict[str, str]:
     """`service.*`, `server.*`, `url.scheme` and what Kubernetes discovery knows; empty values left out."""
     host, port = _host_port(instance)
-    out = {"service.name": job, "service.instance.id": instance, "server.port": port,
-           "url.scheme": discovered.get("__scheme__", "")}
+    out = {
+        "service.name": job,
+        "service.instance.id": instance,
+        "server.port": port,
+        "url.scheme": discovered.get("__scheme__", ""),
+    }
     if _discernible(host):
         out["server.address"] = host
     for meta, attribute in _KUBERNETES.items():
@@ -97,7 +121,7 @@ def _url(job: ScrapeConfig, labels: Labels) -> str:
     params: dict[str, list[str]] = {key: list(values) for key, values in job.params.items()}
     for name, value in labels.items():
         if name.startswith("__param_"):
-            key = name[len("__param_"):]
+            key = name[len("__param_") :]
             params[key] = [value, *params.get(key, [""])[1:]]
     path = labels.get("__metrics_path__", "")
     if path and not path.startswith("/"):
@@ -127,8 +151,11 @@ def discovered_labels(job: ScrapeConfig, target: Mapping[str, str], group: Mappi
     """The labels relabelling starts from: of the target, of its group, and the job's settings where they lack one."""
     labels = {**group, **target}
     defaults = {
-        "job": job.job_name, "__scrape_interval__": format_duration(job.scrape_interval),
-        "__scrape_timeout__": format_duration(job.scrape_timeout), "__metrics_path__": job.metrics_path, "__scheme__": job.scheme,
+        "job": job.job_name,
+        "__scrape_interval__": format_duration(job.scrape_interval),
+        "__scrape_timeout__": format_duration(job.scrape_timeout),
+        "__metrics_path__": job.metrics_path,
+        "__scheme__": job.scheme,
         **{f"__param_{key}": values[0] for key, values in job.params.items() if values},
     }
     for name, value in defaults.items():
@@ -196,8 +223,9 @@ def sample_rules(job: ScrapeConfig) -> Rules:
     return compile_rules(job.metric_relabel_configs, f"{job.job_name} samples", job.metric_name_validation_scheme)
 
 
-def finisher(job: ScrapeConfig, rules: Rules, target: Mapping[str, str],
-             external: Mapping[str, str]) -> Callable[[Pairs], Pairs | None]:
+def finisher(
+    job: ScrapeConfig, rules: Rules, target: Mapping[str, str], external: Mapping[str, str]
+) -> Callable[[Pairs], Pairs | None]:
     """A function from the labels on a page to the final ones: target labels, `metric_relabel_configs`, limits, external labels.
 
     None where relabelling drops the series; ValueError fails the scrape, with the reason.
@@ -250,8 +278,9 @@ def _check(labels: Labels, scheme: str) -> None:
     name = labels.get("__name__")
     if not name:
         raise ValueError("a series has no name after metric_relabel_configs")
-    if scheme == "legacy" and not (valid_label_name(name.replace(":", "_"), scheme)
-                                   and all(valid_label_name(key, scheme) for key in labels)):
+    if scheme == "legacy" and not (
+        valid_label_name(name.replace(":", "_"), scheme) and all(valid_label_name(key, scheme) for key in labels)
+    ):
         raise ValueError(f"invalid metric name or label names: {name[:50]}")
 
 
@@ -262,12 +291,16 @@ def _check_limits(job: ScrapeConfig, labels: Labels) -> None:
     for key, value in labels.items():
         length = len(key.encode())
         if job.label_name_length_limit and length > job.label_name_length_limit:
-            raise ValueError(f"label_name_length_limit exceeded (metric: {name}, label name: {key[:50]}, length: {length}, "
-                             f"limit: {job.label_name_length_limit})")
+            raise ValueError(
+                f"label_name_length_limit exceeded (metric: {name}, label name: {key[:50]}, length: {length}, "
+                f"limit: {job.label_name_length_limit})"
+            )
         length = len(value.encode())
         if job.label_value_length_limit and length > job.label_value_length_limit:
-            raise ValueError(f"label_value_length_limit exceeded (metric: {name}, label name: {key[:50]}, length: {length}, "
-                             f"limit: {job.label_value_length_limit})")
+            raise ValueError(
+                f"label_value_length_limit exceeded (metric: {name}, label name: {key[:50]}, length: {length}, "
+                f"limit: {job.label_value_length_limit})"
+            )
 
 
 def report_labels(name: str, target: Mapping[str, str], external: Mapping[str, str]) -> Pairs:
@@ -278,5 +311,14 @@ def report_labels(name: str, target: Mapping[str, str], external: Mapping[str, s
     return sorted_labels(labels)
 
 
-__all__: Sequence[str] = ["Dropped", "Target", "build_targets", "discovered_labels", "finisher", "report_labels",
-                          "resource_attributes", "sample_rules", "target_rules"]
+__all__: Sequence[str] = [
+    "Dropped",
+    "Target",
+    "build_targets",
+    "discovered_labels",
+    "finisher",
+    "report_labels",
+    "resource_attributes",
+    "sample_rules",
+    "target_rules",
+]

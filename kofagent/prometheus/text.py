@@ -13,8 +13,16 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 TYPES_TEXT = {b"counter": "counter", b"gauge": "gauge", b"histogram": "histogram", b"summary": "summary", b"untyped": "unknown"}
-TYPES_OPENMETRICS = {b"counter": "counter", b"gauge": "gauge", b"histogram": "histogram", b"gaugehistogram": "gaugehistogram",
-                     b"summary": "summary", b"info": "info", b"stateset": "stateset", b"unknown": "unknown"}
+TYPES_OPENMETRICS = {
+    b"counter": "counter",
+    b"gauge": "gauge",
+    b"histogram": "histogram",
+    b"gaugehistogram": "gaugehistogram",
+    b"summary": "summary",
+    b"info": "info",
+    b"stateset": "stateset",
+    b"unknown": "unknown",
+}
 
 
 class ParseError(ValueError):
@@ -60,8 +68,10 @@ _TEXT_META = re.compile(rb"#[ \t]+(HELP|TYPE)[ \t]+")
 _TOKEN = re.compile(rb"[^ \n]+")
 _DIGITS = re.compile(rb"[0-9]+")
 _NUMBER = re.compile(rb"(?i:[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?|inf(?:inity)?)|nan)\Z")
-_SIMPLE = re.compile(rb'([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{((?:[a-zA-Z_][a-zA-Z0-9_]*="[^"\\\n]*"(?:,|(?=\})))*)\})?'
-                     rb' ([^ \t{\n]+)\Z')
+_SIMPLE = re.compile(
+    rb'([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{((?:[a-zA-Z_][a-zA-Z0-9_]*="[^"\\\n]*"(?:,|(?=\})))*)\})?'
+    rb" ([^ \t{\n]+)\Z"
+)
 _PAIR = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="([^"]*)"')
 _ESCAPE = re.compile(r'\\(["\\n])')
 _HELP_ESCAPE = re.compile(r"\\([\\n])")
@@ -128,7 +138,7 @@ class _Reader:
         return at
 
     def byte(self, at: int) -> bytes:
-        return self.data[at:at + 1]
+        return self.data[at : at + 1]
 
     def series(self, at: int) -> tuple[bytes, tuple[tuple[str, str], ...], int]:
         """Name and labels at `at`: raw text, pairs, and the offset behind."""
@@ -236,7 +246,7 @@ class _Text(_Reader):
             raise ValueError(f"expected a metric name after {match[1].decode()}")
         end = self.data.find(b"\n", name.end())
         family = name[1].decode() if name[1] is not None else _decode(name[2], "a name")
-        text = self.data[name.end() + 1:end]
+        text = self.data[name.end() + 1 : end]
         if match[1] == b"TYPE":
             kind = TYPES_TEXT.get(text)
             if kind is None:
@@ -281,10 +291,10 @@ class _OpenMetrics(_Reader):
         amount = number(value)
         timestamp: int | None = None
         exemplar = None
-        if data[at:at + 4] != b" # {" and self.byte(at) == b" ":
+        if data[at : at + 4] != b" # {" and self.byte(at) == b" ":
             text, at = self.token(at, "a timestamp")
             timestamp = _milliseconds(text)
-        if data[at:at + 4] == b" # {":
+        if data[at : at + 4] == b" # {":
             exemplar, at = self.exemplar(at + 4)
         if self.byte(at) != b"\n":
             raise ValueError("expected the end of the line" if at < len(data) else "data does not end with # EOF")
@@ -309,23 +319,23 @@ class _OpenMetrics(_Reader):
 
     def comment(self, at: int) -> tuple[Meta | None, int]:
         data = self.data
-        word = data[at + 2:at + 7]
-        if data[at:at + 5] == b"# EOF":
-            rest = data[at + 5:]
+        word = data[at + 2 : at + 7]
+        if data[at : at + 5] == b"# EOF":
+            rest = data[at + 5 :]
             if rest not in (b"", b"\n"):
                 raise ValueError("data behind # EOF")
             self.ended = True
             return None, len(data)
-        if data[at:at + 2] != b"# " or word not in (b"HELP ", b"TYPE ", b"UNIT "):
+        if data[at : at + 2] != b"# " or word not in (b"HELP ", b"TYPE ", b"UNIT "):
             raise ValueError("expected HELP, TYPE, UNIT or EOF after #")
         name = _META_NAME.match(data, at + 7)
         if name is None:
             raise ValueError(f"expected a metric name after {word.decode().strip()}")
         end = data.find(b"\n", name.end())
-        if end < 0 or data[name.end():name.end() + 1] != b" ":
+        if end < 0 or data[name.end() : name.end() + 1] != b" ":
             raise ValueError(f"expected text after {word.decode().strip()}")
         family = name[1].decode() if name[1] is not None else _decode(name[2], "a name")
-        text = data[name.end() + 1:end]
+        text = data[name.end() + 1 : end]
         if word == b"TYPE ":
             kind = TYPES_OPENMETRICS.get(text)
             if kind is None:
@@ -362,7 +372,7 @@ def _simple(match: re.Match[bytes]) -> Sample:
             raise ValueError("a label name is not unique")
         if b'=""' in block:
             pairs = [pair for pair in pairs if pair[1]]
-    return Sample(match.string[:match.start(3) - 1], tuple(pairs), number(text), None, None)
+    return Sample(match.string[: match.start(3) - 1], tuple(pairs), number(text), None, None)
 
 
 def scan_line(line: bytes, openmetrics: bool) -> Meta | Sample | None:

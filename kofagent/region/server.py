@@ -68,8 +68,11 @@ class Region:
     def summary(self) -> dict[str, Any]:
         """What is stored, as plain data."""
         return {
-            "metrics": {"series": len(self.samples), "samples_taken": self.samples.taken,
-                        "series_forgotten": self.samples.forgotten},
+            "metrics": {
+                "series": len(self.samples),
+                "samples_taken": self.samples.taken,
+                "series_forgotten": self.samples.forgotten,
+            },
             "logs": {"records": len(self.logs), "records_taken": self.logs.taken, "records_forgotten": self.logs.forgotten},
             "traces": {"traces": len(self.spans), "spans_taken": self.spans.taken, "spans_forgotten": self.spans.forgotten},
         }
@@ -101,12 +104,18 @@ class Region:
             process = {"serviceName": tags.get("service.name", "unknown_service"), "tags": tags}
             for scope in resource.scope_spans:
                 for span in scope.spans:
-                    self.spans.add({
-                        "traceID": span.trace_id.hex(), "spanID": span.span_id.hex(), "parentSpanID": span.parent_span_id.hex(),
-                        "operationName": span.name, "startTime": span.start_time_unix_nano // 1000,
-                        "duration": max(0, span.end_time_unix_nano - span.start_time_unix_nano) // 1000,
-                        "tags": {a.key: _text(a.value) for a in span.attributes}, "process": process,
-                    })
+                    self.spans.add(
+                        {
+                            "traceID": span.trace_id.hex(),
+                            "spanID": span.span_id.hex(),
+                            "parentSpanID": span.parent_span_id.hex(),
+                            "operationName": span.name,
+                            "startTime": span.start_time_unix_nano // 1000,
+                            "duration": max(0, span.end_time_unix_nano - span.start_time_unix_nano) // 1000,
+                            "tags": {a.key: _text(a.value) for a in span.attributes},
+                            "process": process,
+                        }
+                    )
         return web.Response()
 
     async def _query(self, request: web.Request) -> web.Response:
@@ -115,8 +124,11 @@ class Region:
             found = list(self.samples.select(str(form.get("query", ""))))
         except (ValueError, OverflowError) as error:
             return web.json_response({"status": "error", "errorType": "bad_data", "error": str(error)}, status=422)
-        result = [{"metric": labels, "value": [samples[-1][0] / 1000, _number(samples[-1][1])]}
-                  for labels, samples in found if samples and not is_stale(samples[-1][1])]
+        result = [
+            {"metric": labels, "value": [samples[-1][0] / 1000, _number(samples[-1][1])]}
+            for labels, samples in found
+            if samples and not is_stale(samples[-1][1])
+        ]
         return web.json_response({"status": "success", "data": {"resultType": "vector", "result": result}})
 
     async def _logsql(self, request: web.Request) -> web.Response:

@@ -45,7 +45,7 @@ class SampleStore:
         """Series that match `name{label="value",...}` with their samples. ValueError for anything else."""
         matched = _SELECTOR.fullmatch(selector)
         if matched is None or not selector.strip():
-            raise ValueError("the local region answers selectors only, such as up{job=\"node\"}")
+            raise ValueError('the local region answers selectors only, such as up{job="node"}')
         matchers = [("__name__", "=", matched[1])] if matched[1] else []
         rest = matched[2] or ""
         while rest.strip():
@@ -53,7 +53,7 @@ class SampleStore:
             if one is None:
                 raise ValueError(f"not a label matcher: {rest.strip()!r}")
             matchers.append((one[1], one[2], re.sub(r"\\(.)", r"\1", one[3])))
-            rest = rest[one.end():]
+            rest = rest[one.end() :]
         for labels, samples in self._series.items():
             have = dict(labels)
             if all(_matches(have.get(name, ""), operator, value) for name, operator, value in matchers):

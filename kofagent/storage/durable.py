@@ -73,8 +73,9 @@ def decode(entry: Entry, value: bytes) -> Batch:
 class DurableSender(Sender):
     """A `Sender` with its queue on disk. `queue.storage` names the extension."""
 
-    def __init__(self, context: Context, send: Send, *, queue: QueueBlock, retry: RetryBlock, timeout: float = 0,
-                 merge_items: int = 0) -> None:
+    def __init__(
+        self, context: Context, send: Send, *, queue: QueueBlock, retry: RetryBlock, timeout: float = 0, merge_items: int = 0
+    ) -> None:
         super().__init__(context, send, queue=queue, retry=retry, timeout=timeout, merge_items=merge_items)
         self._extension = str(queue.storage)
         self._store: KeyValueStore | None = None

@@ -31,8 +31,13 @@ class SendingExporter(Exporter):
         super().__init__(config, context)
         self.rejections = Rejections(context)
         self._started = client
-        self._sender = make_sender(context, self.send, queue=config.sending_queue, retry=config.retry_on_failure,
-                                   merge_items=parts.merge_items(config.sending_queue))
+        self._sender = make_sender(
+            context,
+            self.send,
+            queue=config.sending_queue,
+            retry=config.retry_on_failure,
+            merge_items=parts.merge_items(config.sending_queue),
+        )
 
     async def start(self) -> None:
         """Reads certificates, finds the authenticator; StartError."""

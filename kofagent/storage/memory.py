@@ -36,8 +36,10 @@ def cgroup_limit() -> int | None:
 
 def cgroup_usage() -> int | None:
     """What the kernel would hold against the limit: usage less the file cache it can take back. None outside a cgroup."""
-    for usage, stat, key in ((_V2 / "memory.current", _V2 / "memory.stat", "inactive_file"),
-                             (_V1 / "memory.usage_in_bytes", _V1 / "memory.stat", "total_inactive_file")):
+    for usage, stat, key in (
+        (_V2 / "memory.current", _V2 / "memory.stat", "inactive_file"),
+        (_V1 / "memory.usage_in_bytes", _V1 / "memory.stat", "total_inactive_file"),
+    ):
         try:
             used = int(usage.read_text())
             cache = next((int(line.split()[1]) for line in stat.read_text().splitlines() if line.startswith(key + " ")), 0)

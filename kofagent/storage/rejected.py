@@ -23,8 +23,13 @@ class Rejections:
             self._context.ledger.dropped(self._context.id, batch.signal, "partial success", rejected)
         if (rejected or message) and not self._warned:
             self._warned = True
-            self._context.log.warning("the backend rejected %d of %d %s: %s (further ones are only counted)",
-                                      rejected, batch.count, batch.signal.items, shown(message))
+            self._context.log.warning(
+                "the backend rejected %d of %d %s: %s (further ones are only counted)",
+                rejected,
+                batch.count,
+                batch.signal.items,
+                shown(message),
+            )
         return batch.count - rejected
 
 

@@ -67,8 +67,9 @@ def _joined(batches: list[AnyBatch]) -> AnyBatch:
 class Sender:
     """Queue, consumers and retries of one exporter."""
 
-    def __init__(self, context: Context, send: Send, *, queue: QueueBlock | None, retry: RetryBlock, timeout: float = 0,
-                 merge_items: int = 0) -> None:
+    def __init__(
+        self, context: Context, send: Send, *, queue: QueueBlock | None, retry: RetryBlock, timeout: float = 0, merge_items: int = 0
+    ) -> None:
         """`merge_items`: batches that wait are joined up to this many items into one; 0: each is sent by itself."""
         self._context = context
         self._merge_items = merge_items
@@ -90,10 +91,8 @@ class Sender:
         """Starts the consumers and shows the queue in the agent's own metrics."""
         ledger, id = self._context.ledger, self._context.id
         if self._queue is not None:
-            ledger.gauge("otelcol_exporter_queue_size", "What waits in the sending queue.", lambda: self._size,
-                         exporter=id)
-            ledger.gauge("otelcol_exporter_queue_capacity", "What the sending queue can hold.", exporter=id)(
-                self._queue.queue_size)
+            ledger.gauge("otelcol_exporter_queue_size", "What waits in the sending queue.", lambda: self._size, exporter=id)
+            ledger.gauge("otelcol_exporter_queue_capacity", "What the sending queue can hold.", exporter=id)(self._queue.queue_size)
             self._workers = [asyncio.create_task(self._work(), name=f"{id} sender") for _ in range(self._queue.num_consumers)]
 
     async def stop(self) -> None:
@@ -157,9 +156,11 @@ class Sender:
                 return
             if not (full and self._queue.block_on_overflow):
                 self.account(batch.signal).enqueue_failed(batch.count)
-                raise Refused("sending queue full" if full else "memory budget used up",
-                              f"{self._context.id} holds {self._size} of {self._queue.queue_size} {self._queue.sizer}",
-                              retry_after=1)
+                raise Refused(
+                    "sending queue full" if full else "memory budget used up",
+                    f"{self._context.id} holds {self._size} of {self._queue.queue_size} {self._queue.sizer}",
+                    retry_after=1,
+                )
             self._room.clear()
             await self._room.wait()
 
@@ -214,8 +215,12 @@ class Sender:
         while self._waiting:
             batch = self._waiting[0].batch
             count += batch.count
-            if count > self._merge_items or type(batch) is not type(first) or batch.metadata != first.metadata \
-                    or batch.signal is not first.signal:
+            if (
+                count > self._merge_items
+                or type(batch) is not type(first)
+                or batch.metadata != first.metadata
+                or batch.signal is not first.signal
+            ):
                 break
             items.append(self._waiting.popleft())
         for item in items:

@@ -47,7 +47,8 @@ class ActionBlock(ComponentConfig):
     pattern: str = Field("", description="RE2 pattern: of keys (delete, hash) or with named groups (extract).")
     converted_type: str = Field("", description="int, double or string (convert).")
     action: Literal["insert", "update", "upsert", "delete", "hash", "extract", "convert"] = Field(
-        description="What is done.", json_schema_extra=_either_case)
+        description="What is done.", json_schema_extra=_either_case
+    )
 
     @field_validator("action", mode="before")
     @classmethod
@@ -145,7 +146,7 @@ class Actions:
         new = attributes.pairs
         # hot: otlp_attributes, 7 us a span end to end with an upsert beside six: what is only added is written behind the rest
         if len(new) >= len(old) and new[: len(old)] == old:
-            return message if len(new) == len(old) else edit.append_attributes(message, field, new[len(old):])
+            return message if len(new) == len(old) else edit.append_attributes(message, field, new[len(old) :])
         return edit.with_attributes(message, field, new)
 
 
@@ -153,8 +154,11 @@ def _in_words(block: ActionBlock) -> str:
     what: list[str] = [block.action, block.key] if block.key else [block.action]
     if block.value is not None:
         what.append(f"= {block.value!r}")
-    for word, value in (("from attribute", block.from_attribute), ("from context", block.from_context),
-                        ("to", block.converted_type)):
+    for word, value in (
+        ("from attribute", block.from_attribute),
+        ("from context", block.from_context),
+        ("to", block.converted_type),
+    ):
         if value:
             what.append(f"{word} {value}")
     if block.pattern:

@@ -13,8 +13,30 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from kofagent.telemetry.signal import Signal
 
-_BATCH_SIZES = (10, 25, 50, 75, 100, 250, 500, 750, 1000, 2000, 3000, 4000, 5000, 6000, 7000, 8000, 9000, 10000, 20000,
-                30000, 50000, 100000)
+_BATCH_SIZES = (
+    10,
+    25,
+    50,
+    75,
+    100,
+    250,
+    500,
+    750,
+    1000,
+    2000,
+    3000,
+    4000,
+    5000,
+    6000,
+    7000,
+    8000,
+    9000,
+    10000,
+    20000,
+    30000,
+    50000,
+    100000,
+)
 
 
 class Ledger:
@@ -70,13 +92,19 @@ class Ledger:
 
     def dropped(self, component: str, signal: Signal, reason: str, items: int) -> None:
         """Counts items that will never be delivered. `reason` is one of a small fixed set per component."""
-        self.counter("kofagent_dropped_items", "Items dropped, by reason.",
-                     component=component, signal=signal.value, reason=reason)(items)
+        self.counter(
+            "kofagent_dropped_items", "Items dropped, by reason.", component=component, signal=signal.value, reason=reason
+        )(items)
 
     def filtered(self, component: str, signal: Signal, rule: str, items: int) -> None:
         """Counts items that the configuration asked to leave out. `rule` names the rule by its place or id."""
-        self.counter("kofagent_filtered_items", "Items left out because the configuration says so, by rule.",
-                     component=component, signal=signal.value, rule=rule)(items)
+        self.counter(
+            "kofagent_filtered_items",
+            "Items left out because the configuration says so, by rule.",
+            component=component,
+            signal=signal.value,
+            rule=rule,
+        )(items)
 
     def receiver(self, component: str, signal: Signal, transport: str = "") -> ReceiverAccount:
         """The account of a receiver for one signal and transport (`http`, `grpc` or empty)."""
@@ -97,10 +125,8 @@ class ReceiverAccount:
     def __init__(self, ledger: Ledger, component: str, signal: Signal, transport: str) -> None:
         labels = {"receiver": component, "transport": transport}
         items = signal.items
-        self.accepted = ledger.counter(f"otelcol_receiver_accepted_{items}",
-                                       "Items that were taken into a pipeline.", **labels)
-        self.refused = ledger.counter(f"otelcol_receiver_refused_{items}",
-                                      "Items that no pipeline would take.", **labels)
+        self.accepted = ledger.counter(f"otelcol_receiver_accepted_{items}", "Items that were taken into a pipeline.", **labels)
+        self.refused = ledger.counter(f"otelcol_receiver_refused_{items}", "Items that no pipeline would take.", **labels)
 
 
 class ProcessorAccount:
@@ -118,7 +144,9 @@ class ExporterAccount:
     def __init__(self, ledger: Ledger, component: str, signal: Signal) -> None:
         items = signal.items
         self.sent = ledger.counter(f"otelcol_exporter_sent_{items}", "Items the backend took.", exporter=component)
-        self.send_failed = ledger.counter(f"otelcol_exporter_send_failed_{items}",
-                                          "Items the backend did not take.", exporter=component)
-        self.enqueue_failed = ledger.counter(f"otelcol_exporter_enqueue_failed_{items}",
-                                             "Items refused because the sending queue was full.", exporter=component)
+        self.send_failed = ledger.counter(
+            f"otelcol_exporter_send_failed_{items}", "Items the backend did not take.", exporter=component
+        )
+        self.enqueue_failed = ledger.counter(
+            f"otelcol_exporter_enqueue_failed_{items}", "Items refused because the sending queue was full.", exporter=component
+        )

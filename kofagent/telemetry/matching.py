@@ -20,19 +20,31 @@ from kofagent.wire import edit
 from kofagent.wire.attributes import attribute_key, decode_attribute, decode_attributes, decode_text, decode_value, encode_text
 from kofagent.wire.lens import lenses, parse
 
-_lens = lenses("kofagent.matching", {
-    "Log": {"severity_number": (2, "int32"), "severity_text": (3, "bytes"), "body": (5, "bytes"), "attributes": (6, "*bytes")},
-    "Span": {"name": (5, "bytes"), "kind": (6, "int32"), "attributes": (9, "*bytes")},
-    "Metric": {"name": (1, "bytes")},
-    "Scope": {"name": (1, "bytes"), "version": (2, "bytes")},
-})
+_lens = lenses(
+    "kofagent.matching",
+    {
+        "Log": {"severity_number": (2, "int32"), "severity_text": (3, "bytes"), "body": (5, "bytes"), "attributes": (6, "*bytes")},
+        "Span": {"name": (5, "bytes"), "kind": (6, "int32"), "attributes": (9, "*bytes")},
+        "Metric": {"name": (1, "bytes")},
+        "Scope": {"name": (1, "bytes"), "version": (2, "bytes")},
+    },
+)
 _Log, _Span, _Metric, _Scope = _lens["Log"], _lens["Span"], _lens["Metric"], _lens["Scope"]
 
 _REMEMBERED = 4096
-SPAN_KINDS = ("SPAN_KIND_UNSPECIFIED", "SPAN_KIND_INTERNAL", "SPAN_KIND_SERVER", "SPAN_KIND_CLIENT", "SPAN_KIND_PRODUCER",
-              "SPAN_KIND_CONSUMER")
-SEVERITIES = {f"{name}{i or ''}": 4 * level + max(i, 1) for level, name in
-              enumerate(("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")) for i in (0, 2, 3, 4)}
+SPAN_KINDS = (
+    "SPAN_KIND_UNSPECIFIED",
+    "SPAN_KIND_INTERNAL",
+    "SPAN_KIND_SERVER",
+    "SPAN_KIND_CLIENT",
+    "SPAN_KIND_PRODUCER",
+    "SPAN_KIND_CONSUMER",
+)
+SEVERITIES = {
+    f"{name}{i or ''}": 4 * level + max(i, 1)
+    for level, name in enumerate(("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL"))
+    for i in (0, 2, 3, 4)
+}
 """`INFO` is 9, `INFO2` 10 (logs data model, severity numbers)."""
 
 
@@ -65,8 +77,11 @@ class LibraryBlock(ComponentConfig):
 class SeverityBlock(ComponentConfig):
     """Severity numbers to match."""
 
-    min: int = Field(0, description="Lowest severity, as number or name (INFO); higher ones match too.",
-                     json_schema_extra={"type": ["string", "integer"]})
+    min: int = Field(
+        0,
+        description="Lowest severity, as number or name (INFO); higher ones match too.",
+        json_schema_extra={"type": ["string", "integer"]},
+    )
     match_undefined: bool = Field(False, description="Match records without a severity number.")
 
     @field_validator("min", mode="before")
@@ -121,8 +136,11 @@ def check_match(block: MatchBlock) -> None:
 
 def unfit(block: MatchBlock, signal: Signal) -> list[str]:
     """The properties that are given and mean nothing for this signal."""
-    return [name for name in type(block).model_fields if name not in FilterSetBlock.model_fields
-            and name not in _FITS[signal] and getattr(block, name) not in ([], None)]
+    return [
+        name
+        for name in type(block).model_fields
+        if name not in FilterSetBlock.model_fields and name not in _FITS[signal] and getattr(block, name) not in ([], None)
+    ]
 
 
 _AttributesTest = Callable[[Sequence[bytes]], bool]
@@ -178,6 +196,7 @@ def _text_test(matches: Callable[[str], bool]) -> Callable[[Any], bool]:
         if isinstance(value, float):
             return matches(number(value))
         return isinstance(value, str | bool | int) and matches(as_string(value))
+
     return test
 
 
@@ -204,9 +223,14 @@ class RecordMatch:
         type = block.match_type
         self._resource_attributes = compile_attributes(type, block.resources)
         self._services = compile_filterset(type, block.services) if block.services and signal is Signal.TRACES else None
-        self._libraries = [] if signal is Signal.METRICS else [
-            (compile_filterset(type, [b.name]), None if b.version is None else compile_filterset(type, [b.version]))
-            for b in block.libraries]
+        self._libraries = (
+            []
+            if signal is Signal.METRICS
+            else [
+                (compile_filterset(type, [b.name]), None if b.version is None else compile_filterset(type, [b.version]))
+                for b in block.libraries
+            ]
+        )
         self._record = {Signal.LOGS: self._log, Signal.TRACES: self._span, Signal.METRICS: self._metric}[signal](block)
         self._known: dict[tuple[bytes, bytes], bool] = {}
 

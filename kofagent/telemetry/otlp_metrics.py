@@ -27,15 +27,25 @@ class Metric:
 
     __slots__ = ("_close", "_data_field", "_header", "cumulative", "description", "double", "kind", "monotonic", "name", "unit")
 
-    def __init__(self, name: str, unit: str, description: str, kind: str, *, monotonic: bool = False,
-                 double: bool = False, cumulative: bool = True) -> None:
+    def __init__(
+        self,
+        name: str,
+        unit: str,
+        description: str,
+        kind: str,
+        *,
+        monotonic: bool = False,
+        double: bool = False,
+        cumulative: bool = True,
+    ) -> None:
         if kind not in ("gauge", "sum"):
             raise ValueError(f"a metric is a gauge or a sum, not {kind!r}")
         self.name, self.unit, self.description, self.kind = name, unit, description, kind
         self.monotonic, self.double, self.cumulative = monotonic, double, cumulative
         # message Metric {string name = 1; string description = 2; string unit = 3; Gauge gauge = 5; Sum sum = 7;}
-        self._header = b"".join(length_delimited(field, text.encode()) for field, text in
-                                ((1, name), (2, description), (3, unit)) if text)
+        self._header = b"".join(
+            length_delimited(field, text.encode()) for field, text in ((1, name), (2, description), (3, unit)) if text
+        )
         self._data_field = 5 if kind == "gauge" else 7
         # message Sum {NumberDataPoint data_points = 1; AggregationTemporality aggregation_temporality = 2; bool is_monotonic = 3;}
         self._close = b"" if kind == "gauge" else (b"\x10\x02" if cumulative else b"\x10\x01") + (b"\x18\x01" if monotonic else b"")

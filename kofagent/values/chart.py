@@ -54,7 +54,7 @@ class Persistence(ComponentConfig):
 
     enabled: bool = Field(False, description="Keep it over the pod's replacement, not only over a restart of its container.")
     existingClaim: str = Field("", description="Name of a claim that is there already; empty: the chart makes one.")
-    storageClass: str = Field("", description="Storage class of the claim; empty: the cluster's default, \"-\": none.")
+    storageClass: str = Field("", description='Storage class of the claim; empty: the cluster\'s default, "-": none.')
     accessModes: list[str] = Field(["ReadWriteOnce"], min_length=1, description="Access modes of the claim.")
     size: str = Field("1Gi", description="Size of the claim.")
     annotations: dict[str, str] = Field({}, description="Annotations of the claim, such as helm.sh/resource-policy: keep.")
@@ -81,8 +81,10 @@ class Agent(ComponentConfig):
     imagePullSecrets: list[dict[str, str]] = Field([], description="Secrets of the registry.")
     generation: Literal["", "0.1.1", "0.3.0"] = Field("", description="Generation of the values; empty: 0.3.0.")
     monitors: Literal["auto", "objects", "jobs", "none"] = Field(
-        "auto", description="How node-exporter, kube-state-metrics and OpenCost are found: ServiceMonitor objects, the agents' own "
-        "jobs, objects where the cluster has the CRD (auto), or not at all.")
+        "auto",
+        description="How node-exporter, kube-state-metrics and OpenCost are found: ServiceMonitor objects, the agents' own "
+        "jobs, objects where the cluster has the CRD (auto), or not at all.",
+    )
     secretAccess: list[SecretAccess] = Field([], description="Secrets the agents may read besides their own credentials.")
     node: Workload = Field(Workload(), description="The DaemonSet.")
     k8scluster: ClusterWorkload = Field(ClusterWorkload(), description="The Deployment.")
@@ -173,7 +175,8 @@ class HostRoot(SubChart):
 
     enabled: bool = Field(True, description="Mount the node's root, read-only, for its file systems.")
     mountPropagation: str | None = Field(
-        "HostToContainer", description="Also what is mounted later; empty where the node's root is not a shared mount.")
+        "HostToContainer", description="Also what is mounted later; empty where the node's root is not a shared mount."
+    )
 
 
 class HostMount(SubChart):

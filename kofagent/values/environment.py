@@ -12,9 +12,7 @@ from kofagent.config.tree import Node
 from kofagent.values.model import EnvEntry
 
 
-def resolve_environment(
-    env: Node | None, role: str, environ: Mapping[str, str]
-) -> tuple[dict[str, str], list[ConfigError]]:
+def resolve_environment(env: Node | None, role: str, environ: Mapping[str, str]) -> tuple[dict[str, str], list[ConfigError]]:
     """The variables that `env` adds to the environment, and the Secrets that are nowhere, all of them.
 
     A `value` is taken as it is. `secretKeyRef` is looked for as every Secret is; where the variable itself is set already (the
@@ -43,7 +41,13 @@ def resolve_environment(
                 at = node.get("valueFrom", "secretKeyRef", "name") or node
                 problems.append(missing_secret(looked, at, path))
         elif entry.name not in environ and not (source.configMapKeyRef is not None and source.configMapKeyRef.optional):
-            problems.append(ConfigError(node.origin.file, node.origin.line, path,
-                                        f"the environment variable {entry.name} comes from the pod and is not set here",
-                                        "set it, or give it a value"))
+            problems.append(
+                ConfigError(
+                    node.origin.file,
+                    node.origin.line,
+                    path,
+                    f"the environment variable {entry.name} comes from the pod and is not set here",
+                    "set it, or give it a value",
+                )
+            )
     return out, problems

@@ -67,8 +67,12 @@ def _drop_idle_logins(rendered: Rendered, environ: Mapping[str, str]) -> list[Co
     """
     config = rendered.config
     extensions, started = config.get("extensions"), config.get("service", "extensions")
-    used = {name for kind in ("receivers", "processors", "exporters", "connectors", "extensions")
-            for id in (config.get(kind) or Node({})).names() for _, name in extension_names(config, (kind, id))}
+    used = {
+        name
+        for kind in ("receivers", "processors", "exporters", "connectors", "extensions")
+        for id in (config.get(kind) or Node({})).names()
+        for _, name in extension_names(config, (kind, id))
+    }
     warnings = []
     for signal in CREDENTIALS:
         id = f"basicauth/{signal}"
@@ -82,7 +86,13 @@ def _drop_idle_logins(rendered: Rendered, environ: Mapping[str, str]) -> list[Co
         del extensions.value[id]
         if started is not None and started.is_list:
             started.value = [item for item in started.value if item.value != id]
-        warnings.append(ConfigError(node.origin.file, node.origin.line, ("extensions", id),
-                                    f"is left out: nothing uses it and the Secret {name!r} was not found",
-                                    "set kof.basic_auth: false if there is no such login"))
+        warnings.append(
+            ConfigError(
+                node.origin.file,
+                node.origin.line,
+                ("extensions", id),
+                f"is left out: nothing uses it and the Secret {name!r} was not found",
+                "set kof.basic_auth: false if there is no such login",
+            )
+        )
     return warnings

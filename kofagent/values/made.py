@@ -86,9 +86,15 @@ def credentials(values: Values) -> tuple[Node, list[str]]:
     for signal in CREDENTIALS:
         at = ("kof", signal, "credentials_secret_name")
         secret = values.text(*at)
-        out[f"basicauth/{signal}"] = values.made({"client_auth": {
-            part: values.made(f"${{secret:{secret}/{values.text('kof', signal, f'{part}_key')}}}", *at)
-            for part in ("username", "password")}}, *at)
+        out[f"basicauth/{signal}"] = values.made(
+            {
+                "client_auth": {
+                    part: values.made(f"${{secret:{secret}/{values.text('kof', signal, f'{part}_key')}}}", *at)
+                    for part in ("username", "password")
+                }
+            },
+            *at,
+        )
     return values.made(out, "kof", "basic_auth"), list(out)
 
 
@@ -104,15 +110,25 @@ def check_values(values: Values) -> list[ConfigError]:
     problems = []
     label = values.value("global", "clusterLabel")
     if label is None or (isinstance(label, str) and not _LABEL.match(label)):
-        problems.append(values.tree.error(("global", "clusterLabel"), f"{label!r} is not the name of a label",
-                                          "use letters, digits and '_', such as clusterName"))
+        problems.append(
+            values.tree.error(
+                ("global", "clusterLabel"),
+                f"{label!r} is not the name of a label",
+                "use letters, digits and '_', such as clusterName",
+            )
+        )
     if values.value("global", "clusterName") in (None, ""):
         problems.append(values.tree.error(("global", "clusterName"), "is empty", "name the cluster"))
     for signal in CREDENTIALS if values.flag("kof", "basic_auth") else ():
         for key in ("credentials_secret_name", "username_key", "password_key"):
             if not _NAME.match(values.text("kof", signal, key)):
-                problems.append(values.tree.error(("kof", signal, key), "is not the name of a Secret or of a key in one",
-                                                  "name it, or set kof.basic_auth: false for a storage without a login"))
+                problems.append(
+                    values.tree.error(
+                        ("kof", signal, key),
+                        "is not the name of a Secret or of a key in one",
+                        "name it, or set kof.basic_auth: false for a storage without a login",
+                    )
+                )
     for signal in ("metrics", "logs", "traces"):
         path: Path = ("kof", signal, "endpoint")
         endpoint = values.text("kof", signal, "endpoint")

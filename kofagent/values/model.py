@@ -12,9 +12,27 @@ ROLES = ("node", "k8scluster")
 CONFIG_SECTIONS = ("receivers", "processors", "exporters", "connectors", "extensions", "service")
 """Keys of `collectors.<role>` that are collector configuration."""
 
-OTHERS = ("prometheus-node-exporter", "kube-state-metrics", "opencost", "kcm", "kubernetesServiceMonitors", "kubeApiServer",
-          "kubelet", "kubeControllerManager", "coreDns", "kubeDns", "kubeEtcd", "kubeScheduler", "kubeProxy", "kubeStateMetrics",
-          "nodeExporter", "tags", "nameOverride", "fullnameOverride", "kofagent")
+OTHERS = (
+    "prometheus-node-exporter",
+    "kube-state-metrics",
+    "opencost",
+    "kcm",
+    "kubernetesServiceMonitors",
+    "kubeApiServer",
+    "kubelet",
+    "kubeControllerManager",
+    "coreDns",
+    "kubeDns",
+    "kubeEtcd",
+    "kubeScheduler",
+    "kubeProxy",
+    "kubeStateMetrics",
+    "nodeExporter",
+    "tags",
+    "nameOverride",
+    "fullnameOverride",
+    "kofagent",
+)
 """Top-level keys that belong to other parts of the chart; whatever is below them is theirs."""
 
 

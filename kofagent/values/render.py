@@ -86,9 +86,18 @@ def render_values(
         config = _lay_over(config, read_config(over))
     suffix, mode = _SUFFIX[role]
     return Rendered(
-        module.NAME, role, f"{release}-{suffix}", mode, config, merged.node.get("collectors", role, "env"),
-        role == "node" and values.flag("collectors", role, "run_as_root"), merged.node,
-        [*(d for d in merged.deleted if d.path[:2] == ("collectors", role)), *deleted], errors, missing)
+        module.NAME,
+        role,
+        f"{release}-{suffix}",
+        mode,
+        config,
+        merged.node.get("collectors", role, "env"),
+        role == "node" and values.flag("collectors", role, "run_as_root"),
+        merged.node,
+        [*(d for d in merged.deleted if d.path[:2] == ("collectors", role)), *deleted],
+        errors,
+        missing,
+    )
 
 
 def _lay_over(config: Node, over: Node) -> Node:
@@ -120,8 +129,16 @@ def _generation(user: Node, wanted: str | None) -> Any:
     """The module of a generation: the one asked for, else the one its keys tell."""
     newer = [key for key in user.names() if key in ("opentelemetry-kube-stack", "metrics-server")]
     if newer:
-        raise ConfigErrors([user.error((key,), "is a key of KOF 1.2 and later, whose values are not supported yet",
-                                       f"supported are the values of KOF {', '.join(GENERATIONS)}") for key in newer])
+        raise ConfigErrors(
+            [
+                user.error(
+                    (key,),
+                    "is a key of KOF 1.2 and later, whose values are not supported yet",
+                    f"supported are the values of KOF {', '.join(GENERATIONS)}",
+                )
+                for key in newer
+            ]
+        )
     if wanted is not None and wanted not in GENERATIONS:
         problem = ConfigError("--generation", 0, (), f"the generation {wanted!r} is unknown", suggest(wanted, GENERATIONS))
         raise ConfigErrors([problem])
@@ -193,8 +210,11 @@ def _usable(section: Node) -> bool:
 
 def _empty_endpoints(config: Node, values: Values, role: str) -> tuple[frozenset[str], list[ConfigError]]:
     """Pipelines that still send to an exporter that was not generated because its endpoint is empty."""
-    sent = {"logs": "otlphttp/logs" if role == "node" and "otlphttp/logs" in _ends(config) else "otlphttp",
-            "metrics": "prometheusremotewrite", "traces": "otlphttp/traces"}
+    sent = {
+        "logs": "otlphttp/logs" if role == "node" and "otlphttp/logs" in _ends(config) else "otlphttp",
+        "metrics": "prometheusremotewrite",
+        "traces": "otlphttp/traces",
+    }
     problems, missing = [], set()
     for signal, id in sent.items():
         if values.text("kof", signal, "endpoint") or config.get("exporters", id) is not None:
@@ -204,9 +224,13 @@ def _empty_endpoints(config: Node, values: Values, role: str) -> tuple[frozenset
             if ends is not None and ends.is_list and id in ends.plain():
                 missing.add(id)
                 path = ("kof", signal, "endpoint")
-                problems.append(values.tree.error(
-                    path, f"is empty, but the pipeline {name!r} of {role} sends to {id!r}",
-                    f"give an endpoint, or set collectors.{role}.service.pipelines.{name}.exporters"))
+                problems.append(
+                    values.tree.error(
+                        path,
+                        f"is empty, but the pipeline {name!r} of {role} sends to {id!r}",
+                        f"give an endpoint, or set collectors.{role}.service.pipelines.{name}.exporters",
+                    )
+                )
     return frozenset(missing), problems
 
 

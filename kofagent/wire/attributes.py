@@ -25,13 +25,24 @@ MAX_DEPTH = 48
 
 _DOUBLE = struct.Struct("<d")
 _KINDS = ["string_value", "bool_value", "int_value", "double_value", "array_value", "kvlist_value", "bytes_value"]
-_lens = lenses("kofagent.attributes", {
-    "AnyValue": {"string_value": (1, "bytes"), "bool_value": (2, "bool"), "int_value": (3, "int64"), "double_value": (4, "double"),
-                 "array_value": (5, "ArrayValue"), "kvlist_value": (6, "KeyValueList"), "bytes_value": (7, "bytes")},
-    "ArrayValue": {"values": (1, "*AnyValue")},
-    "KeyValueList": {"values": (1, "*KeyValue")},
-    "KeyValue": {"key": (1, "bytes"), "value": (2, "AnyValue")},
-}, {"AnyValue": {"value": _KINDS}})
+_lens = lenses(
+    "kofagent.attributes",
+    {
+        "AnyValue": {
+            "string_value": (1, "bytes"),
+            "bool_value": (2, "bool"),
+            "int_value": (3, "int64"),
+            "double_value": (4, "double"),
+            "array_value": (5, "ArrayValue"),
+            "kvlist_value": (6, "KeyValueList"),
+            "bytes_value": (7, "bytes"),
+        },
+        "ArrayValue": {"values": (1, "*AnyValue")},
+        "KeyValueList": {"values": (1, "*KeyValue")},
+        "KeyValue": {"key": (1, "bytes"), "value": (2, "AnyValue")},
+    },
+    {"AnyValue": {"value": _KINDS}},
+)
 _AnyValue, _KeyValue, _KeyValueList = _lens["AnyValue"], _lens["KeyValue"], _lens["KeyValueList"]
 
 
@@ -139,5 +150,3 @@ def _python(value: Any) -> Value:
             out.setdefault(decode_text(pair.key), _python(pair.value))
         return out
     return getattr(value, kind)
-
-

@@ -25,8 +25,13 @@ HISTOGRAM_POINT = 9
 EXPONENTIAL_HISTOGRAM_POINT = 1
 METRIC_METADATA = 12
 
-POINT_ATTRIBUTES = {"gauge": NUMBER_POINT, "sum": NUMBER_POINT, "histogram": HISTOGRAM_POINT, "summary": SUMMARY_POINT,
-                    "exponential_histogram": EXPONENTIAL_HISTOGRAM_POINT}
+POINT_ATTRIBUTES = {
+    "gauge": NUMBER_POINT,
+    "sum": NUMBER_POINT,
+    "histogram": HISTOGRAM_POINT,
+    "summary": SUMMARY_POINT,
+    "exponential_histogram": EXPONENTIAL_HISTOGRAM_POINT,
+}
 """Field number by the kind of metric, as `otlp.points` names it."""
 
 
@@ -55,8 +60,13 @@ def append_attributes(message: bytes, field: int, pairs: Iterable[bytes]) -> byt
 
 
 def patch(
-    message: bytes, field: int, *, upsert: Mapping[str, Any] = {}, insert: Mapping[str, Any] = {},
-    update: Mapping[str, Any] = {}, delete: Collection[str] = (),
+    message: bytes,
+    field: int,
+    *,
+    upsert: Mapping[str, Any] = {},
+    insert: Mapping[str, Any] = {},
+    update: Mapping[str, Any] = {},
+    delete: Collection[str] = (),
 ) -> bytes:
     """Deletes keys, then sets `upsert`, adds what `insert` has and the message lacks, changes what `update` has and it has.
 

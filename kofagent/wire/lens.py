@@ -12,8 +12,19 @@ from typing import Any
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
-_TYPES = {"double": 1, "int64": 3, "uint64": 4, "int32": 5, "fixed64": 6, "fixed32": 7, "bool": 8, "bytes": 12, "uint32": 13,
-          "sfixed64": 16, "sint32": 17}
+_TYPES = {
+    "double": 1,
+    "int64": 3,
+    "uint64": 4,
+    "int32": 5,
+    "fixed64": 6,
+    "fixed32": 7,
+    "bool": 8,
+    "bytes": 12,
+    "uint32": 13,
+    "sfixed64": 16,
+    "sint32": 17,
+}
 
 
 def lenses(

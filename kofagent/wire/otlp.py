@@ -70,13 +70,23 @@ _Request, _Resource, _Scope = _lens["Request"], _lens["Resource"], _lens["Scope"
 METRIC_KINDS = {"gauge": 5, "sum": 7, "histogram": 9, "exponential_histogram": 10, "summary": 11}
 _POINTS = {"points": (1, "*bytes"), "temporality": (2, "int32"), "is_monotonic": (3, "bool")}
 _METRIC: dict[str, tuple[int, str]] = {
-    "name": (1, "bytes"), "description": (2, "bytes"), "unit": (3, "bytes"),
-    **{kind: (number, "Points") for kind, number in METRIC_KINDS.items()}, "metadata": (12, "*bytes"),
+    "name": (1, "bytes"),
+    "description": (2, "bytes"),
+    "unit": (3, "bytes"),
+    **{kind: (number, "Points") for kind, number in METRIC_KINDS.items()},
+    "metadata": (12, "*bytes"),
 }
-_metric_lens = lenses("kofagent.metrics", {
-    "Points": _POINTS, "Metric": _METRIC,
-    "Scope": {**_OUTLINE["Scope"], "records": (2, "*Metric")}, "Resource": _OUTLINE["Resource"], "Request": _OUTLINE["Request"],
-}, {"Metric": {"data": list(METRIC_KINDS)}})
+_metric_lens = lenses(
+    "kofagent.metrics",
+    {
+        "Points": _POINTS,
+        "Metric": _METRIC,
+        "Scope": {**_OUTLINE["Scope"], "records": (2, "*Metric")},
+        "Resource": _OUTLINE["Resource"],
+        "Request": _OUTLINE["Request"],
+    },
+    {"Metric": {"data": list(METRIC_KINDS)}},
+)
 _MetricRequest, _Metric = _metric_lens["Request"], _metric_lens["Metric"]
 
 REQUESTS = {
@@ -114,14 +124,32 @@ def count(signal: str, payload: bytes) -> int:
     """The items in a payload: log records, data points or spans. ValueError where the levels it walks are malformed."""
     # hot: otlp_http_span, 0.03 us a span, upb walks the outline in C and the records stay bytes
     if signal == "metrics":
-        return sum([len(getattr(metric, kind).points)
-                    for entry in parse(_MetricRequest, payload).resources for scope in entry.scopes for metric in scope.records
-                    if (kind := metric.WhichOneof("data")) is not None])
+        return sum(
+            [
+                len(getattr(metric, kind).points)
+                for entry in parse(_MetricRequest, payload).resources
+                for scope in entry.scopes
+                for metric in scope.records
+                if (kind := metric.WhichOneof("data")) is not None
+            ]
+        )
     return sum([len(scope.records) for entry in parse(_Request, payload).resources for scope in entry.scopes])
 
 
-_COUNTED = frozenset(("resource_logs", "resource_metrics", "resource_spans", "scope_logs", "scope_metrics", "scope_spans",
-                      "log_records", "metrics", "spans", "data_points"))
+_COUNTED = frozenset(
+    (
+        "resource_logs",
+        "resource_metrics",
+        "resource_spans",
+        "scope_logs",
+        "scope_metrics",
+        "scope_spans",
+        "log_records",
+        "metrics",
+        "spans",
+        "data_points",
+    )
+)
 
 
 @cache
@@ -224,9 +252,15 @@ def _check_whole(signal: str, payload: bytes) -> int:
         return sum([len(scope.spans) for entry in request.resource_spans for scope in entry.scope_spans])
     if signal == "logs":
         return sum([len(scope.log_records) for entry in request.resource_logs for scope in entry.scope_logs])
-    return sum([len(getattr(metric, kind).data_points)
-                for entry in request.resource_metrics for scope in entry.scope_metrics for metric in scope.metrics
-                if (kind := metric.WhichOneof("data")) is not None])
+    return sum(
+        [
+            len(getattr(metric, kind).data_points)
+            for entry in request.resource_metrics
+            for scope in entry.scope_metrics
+            for metric in scope.metrics
+            if (kind := metric.WhichOneof("data")) is not None
+        ]
+    )
 
 
 def normalise(payload: bytes) -> bytes:

@@ -124,8 +124,16 @@ def _encoder(field: Any) -> _Encode:
 
 # FieldDescriptor's numbers of the types
 _WIRE_TYPES = {1: 1, 6: 1, 16: 1, 7: 5, 9: 2, 11: 2, 12: 2}
-_RANGES = {3: (-(1 << 63), (1 << 63) - 1), 4: (0, (1 << 64) - 1), 5: (-(1 << 31), (1 << 31) - 1), 6: (0, (1 << 64) - 1),
-           7: (0, (1 << 32) - 1), 13: (0, (1 << 32) - 1), 16: (-(1 << 63), (1 << 63) - 1), 17: (-(1 << 31), (1 << 31) - 1)}
+_RANGES = {
+    3: (-(1 << 63), (1 << 63) - 1),
+    4: (0, (1 << 64) - 1),
+    5: (-(1 << 31), (1 << 31) - 1),
+    6: (0, (1 << 64) - 1),
+    7: (0, (1 << 32) - 1),
+    13: (0, (1 << 32) - 1),
+    16: (-(1 << 63), (1 << 63) - 1),
+    17: (-(1 << 31), (1 << 31) - 1),
+}
 
 
 def _string(value: Any, depth: int) -> bytes:
@@ -229,5 +237,3 @@ def _json_double(value: float) -> Any:
     if math.isfinite(value):
         return value
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-
-

@@ -22,8 +22,16 @@ from itertools import accumulate, repeat
 from kofagent.wire import walk
 from kofagent.wire.varint import length_delimited, varint
 
-METADATA_TYPES = {"unknown": 0, "counter": 1, "gauge": 2, "histogram": 3, "gaugehistogram": 4, "summary": 5, "info": 6,
-                  "stateset": 7}
+METADATA_TYPES = {
+    "unknown": 0,
+    "counter": 1,
+    "gauge": 2,
+    "histogram": 3,
+    "gaugehistogram": 4,
+    "summary": 5,
+    "info": 6,
+    "stateset": 7,
+}
 """`MetricMetadata.MetricType` by Prometheus' word for the type."""
 
 PIECES = 3
@@ -75,8 +83,11 @@ def encode_samples(labels: Sequence[bytes], values: Iterable[float], timestamp_m
         known = {at: timestamp_field(at) for at in set(timestamp_ms)}
         sizes = set(map(len, known.values()))
         if len(sizes) > 1:
-            return [piece for one, value, at in zip(labels, values, timestamp_ms, strict=True)
-                    for piece in encode_samples((one,), (value,), at)]
+            return [
+                piece
+                for one, value, at in zip(labels, values, timestamp_ms, strict=True)
+                for piece in encode_samples((one,), (value,), at)
+            ]
         size = sizes.pop() if sizes else 0
         fields = map(known.__getitem__, timestamp_ms)
     heads, start, layout = _packer(size)
@@ -125,16 +136,26 @@ Buckets = tuple[Sequence[tuple[int, int]], Sequence[int]]
 NO_BUCKETS: Buckets = ((), ())
 
 
-def native_histogram(*, count: int, sum: float, schema: int, zero_threshold: float, zero_count: int, positive: Buckets,
-                     negative: Buckets = NO_BUCKETS, timestamp_ms: int, custom_values: Sequence[float] = ()) -> bytes:
+def native_histogram(
+    *,
+    count: int,
+    sum: float,
+    schema: int,
+    zero_threshold: float,
+    zero_count: int,
+    positive: Buckets,
+    negative: Buckets = NO_BUCKETS,
+    timestamp_ms: int,
+    custom_values: Sequence[float] = (),
+) -> bytes:
     """`histograms = 4` of a TimeSeries, with integer counts and reset hint UNKNOWN.
 
-        message Histogram { oneof { uint64 count_int = 1; double count_float = 2; } double sum = 3; sint32 schema = 4;
-          double zero_threshold = 5; oneof { uint64 zero_count_int = 6; double zero_count_float = 7; }
-          repeated BucketSpan negative_spans = 8; repeated sint64 negative_deltas = 9; repeated double negative_counts = 10;
-          repeated BucketSpan positive_spans = 11; repeated sint64 positive_deltas = 12; repeated double positive_counts = 13;
-          ResetHint reset_hint = 14; int64 timestamp = 15; repeated double custom_values = 16; }
-        message BucketSpan { sint32 offset = 1; uint32 length = 2; }
+    message Histogram { oneof { uint64 count_int = 1; double count_float = 2; } double sum = 3; sint32 schema = 4;
+      double zero_threshold = 5; oneof { uint64 zero_count_int = 6; double zero_count_float = 7; }
+      repeated BucketSpan negative_spans = 8; repeated sint64 negative_deltas = 9; repeated double negative_counts = 10;
+      repeated BucketSpan positive_spans = 11; repeated sint64 positive_deltas = 12; repeated double positive_counts = 13;
+      ResetHint reset_hint = 14; int64 timestamp = 15; repeated double custom_values = 16; }
+    message BucketSpan { sint32 offset = 1; uint32 length = 2; }
     """
     out = [b"\x08", varint(count & _MASK), b"\x19", _double(sum)]
     if schema:
@@ -153,8 +174,10 @@ def native_histogram(*, count: int, sum: float, schema: int, zero_threshold: flo
 
 def _buckets(spans_field: int, buckets: Buckets) -> list[bytes]:
     spans, deltas = buckets
-    out = [length_delimited(spans_field, (b"\x08" + varint(_zigzag(offset)) if offset else b"") + b"\x10" + varint(length))
-           for offset, length in spans]
+    out = [
+        length_delimited(spans_field, (b"\x08" + varint(_zigzag(offset)) if offset else b"") + b"\x10" + varint(length))
+        for offset, length in spans
+    ]
     if deltas:
         out.append(length_delimited(spans_field + 1, b"".join([varint(_zigzag(d)) for d in deltas])))
     return out
@@ -195,5 +218,7 @@ def halves(body: bytes) -> tuple[list[bytes], list[bytes]] | None:
 def with_labels(labels: Sequence[tuple[str, str]], extra: Mapping[str, str]) -> list[tuple[str, str]]:
     """Sorted labels with those of `extra` whose name is absent."""
     names = {name for name, _ in labels}
-    return sorted([*labels, *[(k, v) for k, v in extra.items() if k not in names and v]],
-                  key=lambda label: label[0].encode("utf-8", "surrogatepass"))
+    return sorted(
+        [*labels, *[(k, v) for k, v in extra.items() if k not in names and v]],
+        key=lambda label: label[0].encode("utf-8", "surrogatepass"),
+    )

@@ -1,8 +1,8 @@
 """`google.rpc.Status`, the error message of OTLP, with `RetryInfo` among its details.
 
-    Status    { int32 code = 1; string message = 2; repeated google.protobuf.Any details = 3 }
-    Any       { string type_url = 1; bytes value = 2 }
-    RetryInfo { google.protobuf.Duration retry_delay = 1 }      Duration { int64 seconds = 1; int32 nanos = 2 }
+Status    { int32 code = 1; string message = 2; repeated google.protobuf.Any details = 3 }
+Any       { string type_url = 1; bytes value = 2 }
+RetryInfo { google.protobuf.Duration retry_delay = 1 }      Duration { int64 seconds = 1; int32 nanos = 2 }
 """
 
 from __future__ import annotations
@@ -11,12 +11,15 @@ from kofagent.wire.lens import lenses, parse
 from kofagent.wire.varint import length_delimited, varint
 
 RETRY_INFO = b"type.googleapis.com/google.rpc.RetryInfo"
-_lens = lenses("kofagent.status", {
-    "Status": {"code": (1, "int32"), "message": (2, "bytes"), "details": (3, "*Any")},
-    "Any": {"type_url": (1, "bytes"), "value": (2, "bytes")},
-    "RetryInfo": {"retry_delay": (1, "Duration")},
-    "Duration": {"seconds": (1, "int64"), "nanos": (2, "int32")},
-})
+_lens = lenses(
+    "kofagent.status",
+    {
+        "Status": {"code": (1, "int32"), "message": (2, "bytes"), "details": (3, "*Any")},
+        "Any": {"type_url": (1, "bytes"), "value": (2, "bytes")},
+        "RetryInfo": {"retry_delay": (1, "Duration")},
+        "Duration": {"seconds": (1, "int64"), "nanos": (2, "int32")},
+    },
+)
 
 
 def encode_status(code: int, message: str, retry_after: float | None = None) -> bytes:
@@ -40,10 +43,13 @@ def decode_status(data: bytes) -> tuple[int, str, float | None]:
     return status.code, status.message.decode("utf-8", "replace"), retry_after
 
 
-_RESPONSE = lenses("kofagent.response", {
-    "Response": {"partial_success": (1, "PartialSuccess")},
-    "PartialSuccess": {"rejected": (1, "int64"), "error_message": (2, "bytes")},
-})["Response"]
+_RESPONSE = lenses(
+    "kofagent.response",
+    {
+        "Response": {"partial_success": (1, "PartialSuccess")},
+        "PartialSuccess": {"rejected": (1, "int64"), "error_message": (2, "bytes")},
+    },
+)["Response"]
 
 
 def decode_partial_success(data: bytes) -> tuple[int, str]:

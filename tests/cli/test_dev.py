@@ -27,24 +27,52 @@ def test_dev_collects_shows_and_stops(tmp_path: Path) -> None:
     own = tmp_path / "own.yaml"
     own.write_text("service: {telemetry: {metrics: {level: none}}}\nreceivers: {hostmetrics: {collection_interval: 1s}}\n")
     process = subprocess.Popen(
-        [sys.executable, "-m", "kofagent", "dev", "--logs", str(log), "--config", str(own), "--otlp-grpc", f"127.0.0.1:{grpc}",
-         "--otlp-http", f"127.0.0.1:{http}", "--region", f"127.0.0.1:{region}"],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        [
+            sys.executable,
+            "-m",
+            "kofagent",
+            "dev",
+            "--logs",
+            str(log),
+            "--config",
+            str(own),
+            "--otlp-grpc",
+            f"127.0.0.1:{grpc}",
+            "--otlp-http",
+            f"127.0.0.1:{http}",
+            "--region",
+            f"127.0.0.1:{region}",
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     try:
         base = f"http://127.0.0.1:{region}"
         wait_until(lambda: get_json(base + "/")["logs"]["records_taken"] == 1, what="the log line")
         with log.open("a") as file:
             file.write("second line\n")
         now = time.time_ns()
-        span = {"traceId": "0102030405060708090a0b0c0d0e0f10", "spanId": "0102030405060708", "name": "hello",
-                "startTimeUnixNano": str(now), "endTimeUnixNano": str(now + 1000)}
+        span = {
+            "traceId": "0102030405060708090a0b0c0d0e0f10",
+            "spanId": "0102030405060708",
+            "name": "hello",
+            "startTimeUnixNano": str(now),
+            "endTimeUnixNano": str(now + 1000),
+        }
         service = {"attributes": [{"key": "service.name", "value": {"stringValue": "shop"}}]}
-        assert post(f"http://127.0.0.1:{http}/v1/traces",
-                    {"resourceSpans": [{"resource": service, "scopeSpans": [{"spans": [span]}]}]}) == 200
+        assert (
+            post(
+                f"http://127.0.0.1:{http}/v1/traces", {"resourceSpans": [{"resource": service, "scopeSpans": [{"spans": [span]}]}]}
+            )
+            == 200
+        )
         wait_until(lambda: get_json(base + "/")["logs"]["records_taken"] == 2, what="the second line")
         assert get_json(base + "/api/traces", service="shop")["data"][0]["spans"][0]["operationName"] == "hello"
-        found = wait_until(lambda: get_json(base + "/api/v1/query", query='system_memory_usage_bytes{state="used"}')["data"]["result"],
-                           what="host metrics")
+        found = wait_until(
+            lambda: get_json(base + "/api/v1/query", query='system_memory_usage_bytes{state="used"}')["data"]["result"],
+            what="host metrics",
+        )
         assert float(found[0]["value"][1]) > 1_000_000
         time.sleep(2.5)  # one line of the summary
     finally:
@@ -65,9 +93,23 @@ def test_dev_says_what_to_do_when_a_port_is_taken() -> None:
         taken.listen()
         port = taken.getsockname()[1]
         for option in ("--region", "--otlp-http"):
-            result = subprocess.run([sys.executable, "-m", "kofagent", "dev", option, f"127.0.0.1:{port}", "--seconds", "1",
-                                     *(["--region", "127.0.0.1:0"] if option != "--region" else [])],
-                                    capture_output=True, text=True, timeout=30, check=False)
+            result = subprocess.run(
+                [
+                    sys.executable,
+                    "-m",
+                    "kofagent",
+                    "dev",
+                    option,
+                    f"127.0.0.1:{port}",
+                    "--seconds",
+                    "1",
+                    *(["--region", "127.0.0.1:0"] if option != "--region" else []),
+                ],
+                capture_output=True,
+                text=True,
+                timeout=30,
+                check=False,
+            )
             assert result.returncode == 1
             assert str(port) in result.stderr
             assert "Traceback" not in result.stderr

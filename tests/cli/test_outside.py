@@ -154,9 +154,13 @@ async def test_a_server_that_has_just_started_may_refuse_for_a_moment(kube: Fake
     assert said == []
 
 
-async def test_a_plugin_that_asks_its_user_something_has_the_time(kube: FakeKube, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_plugin_that_asks_its_user_something_has_the_time(
+    kube: FakeKube, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(outside, "PATIENCE", 0.3)
-    credential = json.dumps({"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {"token": kube.token}})
+    credential = json.dumps(
+        {"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {"token": kube.token}}
+    )
     (tmp_path / "slow").write_text(f"#!{sys.executable}\nimport time\ntime.sleep(1)\nprint({credential!r})\n")
     (tmp_path / "slow").chmod(0o755)
     user = {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "./slow"}}
@@ -167,9 +171,14 @@ async def test_a_plugin_that_asks_its_user_something_has_the_time(kube: FakeKube
 
 async def test_the_context_and_kubectls_own_search(kube: FakeKube, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "one", {"server": kube.url}, {"token": kube.token})
-    (tmp_path / "two").write_text(json.dumps({
-        "clusters": [{"name": "c2", "cluster": {"server": "http://second.test"}}],
-        "contexts": [{"name": "second", "context": {"cluster": "c2"}}]}))
+    (tmp_path / "two").write_text(
+        json.dumps(
+            {
+                "clusters": [{"name": "c2", "cluster": {"server": "http://second.test"}}],
+                "contexts": [{"name": "second", "context": {"cluster": "c2"}}],
+            }
+        )
+    )
     monkeypatch.setenv("KUBECONFIG", f"{tmp_path / 'one'}:{tmp_path / 'two'}")
     assert not (await look("", "", print)).on_node
     assert find(ApiOptions()).server == kube.url
@@ -195,8 +204,9 @@ def test_kofs_values_on_a_laptop(generation: str, name: str, tmp_path: Path) -> 
     said: list[str] = []
     config = of_values(tmp_path, "node", generation)
     away = adapt(config, AWAY, said.append)
-    assert said[0] == (f"receivers.{name} stays off: log files of a node (/var/log/pods/*/*/*.log): "
-                       "this machine is none of the cluster's nodes")
+    assert said[0] == (
+        f"receivers.{name} stays off: log files of a node (/var/log/pods/*/*/*.log): this machine is none of the cluster's nodes"
+    )
     assert [s.split(":")[0] for s in said[1:]] == (["receivers.prometheus"] if generation == "0.3.0" else [])
     assert away.pipelines["logs"].receivers == ["otlp"]
     assert name not in away.components["receivers"] and "prometheus" in away.components["receivers"]
@@ -209,17 +219,27 @@ def test_kofs_values_on_a_laptop(generation: str, name: str, tmp_path: Path) -> 
 
 
 def test_what_else_needs_the_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = json.dumps({
-        "receivers": {
-            "filelog/mixed": {"include": ["/var/log/pods/*/*/*.log", "/tmp/app.log"]}, "file_log/own": {"include": ["/var/log/syslog"]},
-            "filelog/unused": {"include": ["/var/log/containers/*.log"]},
-            "hostmetrics": {"root_path": "/hostfs", "scrapers": {"cpu": None}}, "hostmetrics/here": {"scrapers": {"cpu": None}},
-            "kubeletstats": {"auth_type": "serviceAccount", "endpoint": "https://${env:K8S_NODE_NAME}:10250"},
-            "kubeletstats/named": {"auth_type": "serviceAccount", "endpoint": "n1"}},
-        "exporters": {"nop": None},
-        "service": {"pipelines": {"logs": {"receivers": ["filelog/mixed", "file_log/own"], "exporters": ["nop"]},
-                                  "metrics": {"receivers": ["hostmetrics/here", "kubeletstats/named"], "exporters": ["nop"]},
-                                  "metrics/node": {"receivers": ["hostmetrics", "kubeletstats"], "exporters": ["nop"]}}}})
+    text = json.dumps(
+        {
+            "receivers": {
+                "filelog/mixed": {"include": ["/var/log/pods/*/*/*.log", "/tmp/app.log"]},
+                "file_log/own": {"include": ["/var/log/syslog"]},
+                "filelog/unused": {"include": ["/var/log/containers/*.log"]},
+                "hostmetrics": {"root_path": "/hostfs", "scrapers": {"cpu": None}},
+                "hostmetrics/here": {"scrapers": {"cpu": None}},
+                "kubeletstats": {"auth_type": "serviceAccount", "endpoint": "https://${env:K8S_NODE_NAME}:10250"},
+                "kubeletstats/named": {"auth_type": "serviceAccount", "endpoint": "n1"},
+            },
+            "exporters": {"nop": None},
+            "service": {
+                "pipelines": {
+                    "logs": {"receivers": ["filelog/mixed", "file_log/own"], "exporters": ["nop"]},
+                    "metrics": {"receivers": ["hostmetrics/here", "kubeletstats/named"], "exporters": ["nop"]},
+                    "metrics/node": {"receivers": ["hostmetrics", "kubeletstats"], "exporters": ["nop"]},
+                }
+            },
+        }
+    )
     (tmp_path / "otel.yaml").write_text(text)
     said: list[str] = []
     away = adapt(load_config([str(tmp_path / "otel.yaml")], registry), AWAY, said.append)
@@ -227,10 +247,14 @@ def test_what_else_needs_the_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         "receivers.filelog/mixed: log files of a node (/var/log/pods/*/*/*.log) left out: this machine is none of the cluster's nodes",
         "receivers.hostmetrics stays off: the root directory of a node (/hostfs): this machine is none of the cluster's nodes",
         "receivers.kubeletstats stays off: the kubelet of a node that is not named (endpoint: NAME, or K8S_NODE_NAME): "
-        "this machine is none of the cluster's nodes"]
+        "this machine is none of the cluster's nodes",
+    ]
     assert away.components["receivers"]["filelog/mixed"].include == ["/tmp/app.log"]  # type: ignore[attr-defined]
     assert {name: p.receivers for name, p in away.pipelines.items()} == {
-        "logs": ["filelog/mixed", "file_log/own"], "metrics": ["hostmetrics/here", "kubeletstats/named"], "metrics/node": ["nop"]}
+        "logs": ["filelog/mixed", "file_log/own"],
+        "metrics": ["hostmetrics/here", "kubeletstats/named"],
+        "metrics/node": ["nop"],
+    }
     said.clear()
     monkeypatch.setenv("K8S_NODE_NAME", "n1")
     adapt(load_config([str(tmp_path / "otel.yaml")], registry), AWAY, said.append)
@@ -239,8 +263,10 @@ def test_what_else_needs_the_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_a_nodes_own_logs_are_of_the_values_only(tmp_path: Path) -> None:
     said: list[str] = []
-    more = 'yaml:{"receivers": {"filelog/sys": {"include": ["/var/log/syslog"]}}, "service": {"pipelines": {"logs/sys": {"receivers": ' \
-           '["filelog/sys"], "exporters": ["debug"]}}}}'
+    more = (
+        'yaml:{"receivers": {"filelog/sys": {"include": ["/var/log/syslog"]}}, "service": {"pipelines": {"logs/sys": {"receivers": '
+        '["filelog/sys"], "exporters": ["debug"]}}}}'
+    )
     assert adapt(of_values(tmp_path, "node", "0.3.0", more), AWAY, said.append).pipelines["logs/sys"].receivers == ["nop"]
     assert any(s.startswith("receivers.filelog/sys stays off: log files of a node (/var/log/syslog)") for s in said)
 
@@ -250,10 +276,15 @@ async def test_run_as_a_user_does_it(kube: FakeKube, tmp_path: Path) -> None:
     path = write(tmp_path / "k", {"server": kube.url}, {"token": kube.token})
     (tmp_path / "values.yaml").write_text(VALUES)
     own, targets, http, grpc = (free_port() for _ in range(4))
-    changes = {"receivers": {"otlp": {"protocols": {"http": {"endpoint": f"127.0.0.1:{http}"}, "grpc": {"endpoint": f"127.0.0.1:{grpc}"}}},
-                             "prometheus": {"api_server": {"server_config": {"endpoint": f"127.0.0.1:{targets}"}}}},
-               "service": {"telemetry": {"metrics": {"readers": [
-                   {"pull": {"exporter": {"prometheus": {"host": "127.0.0.1", "port": own}}}}]}}}}
+    changes = {
+        "receivers": {
+            "otlp": {"protocols": {"http": {"endpoint": f"127.0.0.1:{http}"}, "grpc": {"endpoint": f"127.0.0.1:{grpc}"}}},
+            "prometheus": {"api_server": {"server_config": {"endpoint": f"127.0.0.1:{targets}"}}},
+        },
+        "service": {
+            "telemetry": {"metrics": {"readers": [{"pull": {"exporter": {"prometheus": {"host": "127.0.0.1", "port": own}}}}]}}
+        },
+    }
     arguments = ["run", "--values", str(tmp_path / "values.yaml"), "--role", "node", "--config", "yaml:" + json.dumps(changes)]
     log = tmp_path / "log"
 
@@ -279,16 +310,40 @@ async def test_run_as_a_user_does_it(kube: FakeKube, tmp_path: Path) -> None:
     assert "Traceback" not in log.read_text()
 
 
-@pytest.mark.parametrize("job, noted", [
-    ({"kubernetes_sd_configs": [{"role": "node"}]}, False), ({"kubernetes_sd_configs": [{"role": "service"}]}, True),
-    ({"static_configs": [{"targets": ["a:1"]}]}, False),
-    ({"kubernetes_sd_configs": [{"role": "endpoints"}], "relabel_configs": [{"target_label": "__address__", "replacement": "api:443"}]}, False),
-    ({"kubernetes_sd_configs": [{"role": "pod"}], "relabel_configs": [
-        {"source_labels": ["__meta_kubernetes_pod_ip"], "target_label": "__address__", "replacement": "$1:9090"}]}, True)])
+@pytest.mark.parametrize(
+    "job, noted",
+    [
+        ({"kubernetes_sd_configs": [{"role": "node"}]}, False),
+        ({"kubernetes_sd_configs": [{"role": "service"}]}, True),
+        ({"static_configs": [{"targets": ["a:1"]}]}, False),
+        (
+            {
+                "kubernetes_sd_configs": [{"role": "endpoints"}],
+                "relabel_configs": [{"target_label": "__address__", "replacement": "api:443"}],
+            },
+            False,
+        ),
+        (
+            {
+                "kubernetes_sd_configs": [{"role": "pod"}],
+                "relabel_configs": [
+                    {"source_labels": ["__meta_kubernetes_pod_ip"], "target_label": "__address__", "replacement": "$1:9090"}
+                ],
+            },
+            True,
+        ),
+    ],
+)
 def test_jobs_of_pods_are_noted(job: dict[str, Any], noted: bool, tmp_path: Path) -> None:
-    (tmp_path / "otel.yaml").write_text(json.dumps({
-        "receivers": {"prometheus": {"config": {"scrape_configs": [{"job_name": "j", **job}]}}}, "exporters": {"nop": None},
-        "service": {"pipelines": {"metrics": {"receivers": ["prometheus"], "exporters": ["nop"]}}}}).replace("$1", "$$1"))
+    (tmp_path / "otel.yaml").write_text(
+        json.dumps(
+            {
+                "receivers": {"prometheus": {"config": {"scrape_configs": [{"job_name": "j", **job}]}}},
+                "exporters": {"nop": None},
+                "service": {"pipelines": {"metrics": {"receivers": ["prometheus"], "exporters": ["nop"]}}},
+            }
+        ).replace("$1", "$$1")
+    )
     said: list[str] = []
     adapt(load_config([str(tmp_path / "otel.yaml")], registry), AWAY, said.append)
     assert bool(said) is noted

@@ -20,22 +20,27 @@ def config(port: int, metrics: int, path: Path) -> dict[str, Any]:
     return {
         "receivers": {"otlp": {"protocols": {"http": {"endpoint": f"127.0.0.1:{port}"}}}},
         "exporters": {"file": {"path": str(path), "append": True}},
-        "service": {"pipelines": {"logs": {"receivers": ["otlp"], "exporters": ["file"]}},
-                    "telemetry": {"metrics": {"readers": [
-                        {"pull": {"exporter": {"prometheus": {"host": "127.0.0.1", "port": metrics}}}}]}}},
+        "service": {
+            "pipelines": {"logs": {"receivers": ["otlp"], "exporters": ["file"]}},
+            "telemetry": {"metrics": {"readers": [{"pull": {"exporter": {"prometheus": {"host": "127.0.0.1", "port": metrics}}}}]}},
+        },
     }
 
 
 def post(port: int, body: str) -> int:
     payload = {"resourceLogs": [{"scopeLogs": [{"logRecords": [{"body": {"stringValue": body}}]}]}]}
-    request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/logs", json.dumps(payload).encode(), {"Content-Type": "application/json"})
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/v1/logs", json.dumps(payload).encode(), {"Content-Type": "application/json"}
+    )
     with urllib.request.urlopen(request, timeout=10) as answer:
         status: int = answer.status
         return status
 
 
 def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "kofagent", *arguments], capture_output=True, text=True, timeout=60, check=False, **options)
+    return subprocess.run(
+        [sys.executable, "-m", "kofagent", *arguments], capture_output=True, text=True, timeout=60, check=False, **options
+    )
 
 
 def test_sigterm_drains_and_exits_0_and_sighup_reloads_or_refuses(tmp_path: Path) -> None:
@@ -65,8 +70,13 @@ def test_sigterm_drains_and_exits_0_and_sighup_reloads_or_refuses(tmp_path: Path
     began = time.monotonic()
     assert agent.stop() == 0, agent.output()
     assert time.monotonic() - began < 10
-    bodies = [r["body"]["stringValue"] for line in out.read_text().splitlines()
-              for rl in json.loads(line)["resourceLogs"] for sl in rl["scopeLogs"] for r in sl["logRecords"]]
+    bodies = [
+        r["body"]["stringValue"]
+        for line in out.read_text().splitlines()
+        for rl in json.loads(line)["resourceLogs"]
+        for sl in rl["scopeLogs"]
+        for r in sl["logRecords"]
+    ]
     assert bodies == ["first", "second", "third"]
     assert "Traceback" not in agent.output()
 

@@ -20,7 +20,8 @@ def test_collector_configuration(tmp_path: Path) -> None:
     assert good
     assert text.splitlines() == [
         f"warning: {file}:8: extensions.login: is not used by service.extensions; name it there or remove it",
-        "valid: configuration: 1 pipelines (logs)"]
+        "valid: configuration: 1 pipelines (logs)",
+    ]
     file.write_text(GOOD.replace("exporters: [out]", "exporters: [out, x]").replace("  in:", "  in: {cuont: 1}"))
     good, text = validate_text(fake, config=[str(file)], environ={})
     assert not good
@@ -32,8 +33,10 @@ def test_values_for_both_roles(tmp_path: Path) -> None:
     file.write_text("kof: {basic_auth: false}\n")
     good, text = validate_text(AllKnown(), values=[str(file)], environ={})
     assert good
-    assert text.splitlines() == ["valid: kof-collectors-node-exporter: 3 pipelines (logs, metrics, traces)",
-                                 "valid: kof-collectors-k8s-cluster: 2 pipelines (logs, metrics)"]
+    assert text.splitlines() == [
+        "valid: kof-collectors-node-exporter: 3 pipelines (logs, metrics, traces)",
+        "valid: kof-collectors-k8s-cluster: 2 pipelines (logs, metrics)",
+    ]
     file.write_text("kof: {basic_auth: false, metrics: {endpoint: x}}\n")
     good, text = validate_text(AllKnown(), values=[str(file)], environ={})
     assert not good and text.endswith("\n1 error")
@@ -50,7 +53,9 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
             said = capsys.readouterr()
             assert code == 0, said.err
             assert said.out.splitlines()[-1].startswith("valid: kof-collectors-") and "hunter2" not in said.out
-    file.write_text("collectors:\n  node:\n    exporters:\n      debug: {verbose: detailed}\n      prometheusremotewrite: {timeout: soon}\n")
+    file.write_text(
+        "collectors:\n  node:\n    exporters:\n      debug: {verbose: detailed}\n      prometheusremotewrite: {timeout: soon}\n"
+    )
     assert main(["validate", "--values", str(file), "--role", "node"]) == 1
     found = capsys.readouterr().err.splitlines()
     assert f"{file}:4: collectors.node.exporters.debug.verbose: unknown key; did you mean 'verbosity'?" in found

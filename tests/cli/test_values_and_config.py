@@ -14,8 +14,10 @@ from kofagent.cli.main import main
 def files(tmp_path: Path) -> list[str]:
     values, over = tmp_path / "values.yaml", tmp_path / "over.yaml"
     values.write_text("kof: {basic_auth: false}\n")
-    over.write_text("service: {telemetry: {metrics: {address: ':8888'}}}\n"
-                    "receivers: {prometheus: {api_server: {server_config: {endpoint: ':9090'}}}}\n")
+    over.write_text(
+        "service: {telemetry: {metrics: {address: ':8888'}}}\n"
+        "receivers: {prometheus: {api_server: {server_config: {endpoint: ':9090'}}}}\n"
+    )
     return [f"--values={values}", "--role=node", f"--config={over}"]
 
 

@@ -26,12 +26,16 @@ from tests.cluster.record import Record
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    main = argparse.ArgumentParser(prog="python -m tests.cluster", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    main = argparse.ArgumentParser(
+        prog="python -m tests.cluster", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = main.add_subparsers(dest="command", required=True, metavar="command")
 
     def add(name: str, text: str) -> argparse.ArgumentParser:
         found = commands.add_parser(name, help=text, description=text)
-        found.add_argument("--folder", type=Path, default=DEFAULT_FOLDER, help="where the cluster's state is (default: %(default)s)")
+        found.add_argument(
+            "--folder", type=Path, default=DEFAULT_FOLDER, help="where the cluster's state is (default: %(default)s)"
+        )
         return found
 
     up = add("up", "start a cluster and return when it is ready")
@@ -50,8 +54,12 @@ def parser() -> argparse.ArgumentParser:
     restart.add_argument("name", help="kube-apiserver, etcd, kubelet, containerd, kwok, ...")
     add("expire", "make every older resourceVersion answer 410: compact etcd, restart the API server")
     image = add("image", "build the agent's image from this checkout, or one of a program, and import it into the real node")
-    image.add_argument("--program", metavar="NAME", help="of this program instead, as kube-state-metrics or prometheus-node-exporter")
-    image.add_argument("--archive", type=Path, metavar="FILE", help="of this docker-archive instead (docker save, buildah push), plus busybox")
+    image.add_argument(
+        "--program", metavar="NAME", help="of this program instead, as kube-state-metrics or prometheus-node-exporter"
+    )
+    image.add_argument(
+        "--archive", type=Path, metavar="FILE", help="of this docker-archive instead (docker save, buildah push), plus busybox"
+    )
     image.add_argument("--tag", default=images.AGENT, help="name of the image (default: %(default)s)")
     run = add("agent", "run `kofagent ARGUMENTS` as a DaemonSet pod from this checkout, in the namespace kof")
     run.add_argument("--config", type=Path, help="a file that the pod sees as /conf/<its name>")
@@ -68,8 +76,15 @@ def _rest(options: argparse.Namespace) -> list[str]:
 
 
 def _up(options: argparse.Namespace) -> None:
-    cluster = Cluster(options.folder, kubelet=options.kubelet, kubelet_certificate=options.kubelet_certificate, controllers=options.controllers,
-                      scheduler=options.scheduler, fake_nodes=options.fake_nodes, fake_pods=options.fake_pods)
+    cluster = Cluster(
+        options.folder,
+        kubelet=options.kubelet,
+        kubelet_certificate=options.kubelet_certificate,
+        controllers=options.controllers,
+        scheduler=options.scheduler,
+        fake_nodes=options.fake_nodes,
+        fake_pods=options.fake_pods,
+    )
     cluster.up()
     print(f"export KUBECONFIG={cluster.kubeconfig}")
 

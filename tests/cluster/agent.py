@@ -18,12 +18,22 @@ from tests.cluster import images
 NODE_RULES: list[dict[str, Any]] = [
     {"apiGroups": [""], "resources": ["pods", "namespaces", "nodes", "services", "endpoints"], "verbs": ["get", "list", "watch"]},
     {"apiGroups": [""], "resources": ["nodes/metrics", "nodes/stats", "nodes/proxy"], "verbs": ["get"]},
-    {"apiGroups": ["apps"], "resources": ["replicasets", "deployments", "statefulsets", "daemonsets"], "verbs": ["get", "list", "watch"]},
+    {
+        "apiGroups": ["apps"],
+        "resources": ["replicasets", "deployments", "statefulsets", "daemonsets"],
+        "verbs": ["get", "list", "watch"],
+    },
     {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["get", "list", "watch"]},
     {"nonResourceURLs": ["/metrics"], "verbs": ["get"]},
 ]
-SECURITY = {"readOnlyRootFilesystem": True, "allowPrivilegeEscalation": False, "privileged": False, "capabilities": {"drop": ["ALL"]},
-            "runAsUser": 0, "runAsGroup": 0}
+SECURITY = {
+    "readOnlyRootFilesystem": True,
+    "allowPrivilegeEscalation": False,
+    "privileged": False,
+    "capabilities": {"drop": ["ALL"]},
+    "runAsUser": 0,
+    "runAsGroup": 0,
+}
 
 
 def host_folders() -> list[str]:
@@ -36,9 +46,17 @@ def host_folders() -> list[str]:
     return [str(path) for path in kept]
 
 
-def pod_spec(arguments: Sequence[str], *, files: str | None = None, account: str = "default", host_network: bool = True,
-             memory: str = "128Mi", env: Mapping[str, str] | None = None, mounts: Mapping[str, str] | None = None,
-             writable: Sequence[str] = ("/tmp", "/var/lib/kofagent")) -> dict[str, Any]:
+def pod_spec(
+    arguments: Sequence[str],
+    *,
+    files: str | None = None,
+    account: str = "default",
+    host_network: bool = True,
+    memory: str = "128Mi",
+    env: Mapping[str, str] | None = None,
+    mounts: Mapping[str, str] | None = None,
+    writable: Sequence[str] = ("/tmp", "/var/lib/kofagent"),
+) -> dict[str, Any]:
     """A pod that runs `kofagent <arguments>` with a memory limit, a read-only root and no capabilities.
 
     files     name of a ConfigMap mounted at /conf
@@ -57,43 +75,96 @@ def pod_spec(arguments: Sequence[str], *, files: str | None = None, account: str
     if files is not None:
         volumes.append({"name": "conf", "configMap": {"name": files}})
         places.append({"name": "conf", "mountPath": "/conf", "readOnly": True})
-    fields = {"K8S_NODE_NAME": "spec.nodeName", "OTEL_K8S_NODE_NAME": "spec.nodeName", "K8S_NODE_IP": "status.hostIP",
-              "OTEL_K8S_NODE_IP": "status.hostIP", "K8S_POD_NAME": "metadata.name", "OTEL_K8S_POD_NAME": "metadata.name",
-              "OTEL_K8S_NAMESPACE": "metadata.namespace", "K8S_POD_IP": "status.podIP"}
-    environment: list[dict[str, Any]] = [{"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}} for name, path in fields.items()]
-    plain = {"PYTHONPATH": str(images.CHECKOUT), "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1", "HOME": "/tmp", **(env or {})}
+    fields = {
+        "K8S_NODE_NAME": "spec.nodeName",
+        "OTEL_K8S_NODE_NAME": "spec.nodeName",
+        "K8S_NODE_IP": "status.hostIP",
+        "OTEL_K8S_NODE_IP": "status.hostIP",
+        "K8S_POD_NAME": "metadata.name",
+        "OTEL_K8S_POD_NAME": "metadata.name",
+        "OTEL_K8S_NAMESPACE": "metadata.namespace",
+        "K8S_POD_IP": "status.podIP",
+    }
+    environment: list[dict[str, Any]] = [
+        {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}} for name, path in fields.items()
+    ]
+    plain = {
+        "PYTHONPATH": str(images.CHECKOUT),
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "HOME": "/tmp",
+        **(env or {}),
+    }
     environment += [{"name": name, "value": value} for name, value in plain.items()]
     return {
-        "serviceAccountName": account, "hostNetwork": host_network, "terminationGracePeriodSeconds": 10,
+        "serviceAccountName": account,
+        "hostNetwork": host_network,
+        "terminationGracePeriodSeconds": 10,
         "dnsPolicy": "ClusterFirstWithHostNet" if host_network else "ClusterFirst",
         "tolerations": [{"operator": "Exists"}],
-        "containers": [{
-            "name": "kofagent", "image": images.HOSTROOT, "imagePullPolicy": "Never",
-            "command": [os.path.abspath(sys.executable), "-m", "kofagent", *arguments], "workingDir": "/tmp",
-            "resources": {"requests": {"memory": memory, "cpu": "50m"}, "limits": {"memory": memory}},
-            "env": environment, "volumeMounts": places, "securityContext": SECURITY}],
-        "volumes": volumes}
+        "containers": [
+            {
+                "name": "kofagent",
+                "image": images.HOSTROOT,
+                "imagePullPolicy": "Never",
+                "command": [os.path.abspath(sys.executable), "-m", "kofagent", *arguments],
+                "workingDir": "/tmp",
+                "resources": {"requests": {"memory": memory, "cpu": "50m"}, "limits": {"memory": memory}},
+                "env": environment,
+                "volumeMounts": places,
+                "securityContext": SECURITY,
+            }
+        ],
+        "volumes": volumes,
+    }
 
 
-def daemon_set(namespace: str, arguments: Sequence[str], *, name: str = "kofagent", files: Mapping[str, str] | None = None,
-               rules: Sequence[dict[str, Any]] = (), fake_nodes: bool = False, **spec: Any) -> list[dict[str, Any]]:
+def daemon_set(
+    namespace: str,
+    arguments: Sequence[str],
+    *,
+    name: str = "kofagent",
+    files: Mapping[str, str] | None = None,
+    rules: Sequence[dict[str, Any]] = (),
+    fake_nodes: bool = False,
+    **spec: Any,
+) -> list[dict[str, Any]]:
     """All objects of a DaemonSet of the agent: ServiceAccount, ClusterRole and binding for `rules`, ConfigMap of `files`."""
     group = "rbac.authorization.k8s.io"
-    objects: list[dict[str, Any]] = [{"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": namespace}}]
+    objects: list[dict[str, Any]] = [
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": namespace}}
+    ]
     if rules:
         full = f"{namespace}-{name}"
         objects += [
             {"apiVersion": f"{group}/v1", "kind": "ClusterRole", "metadata": {"name": full}, "rules": list(rules)},
-            {"apiVersion": f"{group}/v1", "kind": "ClusterRoleBinding", "metadata": {"name": full},
-             "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": full},
-             "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": namespace}]}]
+            {
+                "apiVersion": f"{group}/v1",
+                "kind": "ClusterRoleBinding",
+                "metadata": {"name": full},
+                "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": full},
+                "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": namespace}],
+            },
+        ]
     if files:
-        objects.append({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": namespace}, "data": dict(files)})
+        objects.append(
+            {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": namespace}, "data": dict(files)}
+        )
     pod = pod_spec(arguments, account=name, files=name if files else None, **spec)
     if not fake_nodes:
-        pod["affinity"] = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
-            {"matchExpressions": [{"key": "type", "operator": "NotIn", "values": ["fake"]}]}]}}}
-    objects.append({"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": name, "namespace": namespace},
-                    "spec": {"selector": {"matchLabels": {"app": name}},
-                             "template": {"metadata": {"labels": {"app": name}}, "spec": pod}}})
+        pod["affinity"] = {
+            "nodeAffinity": {
+                "requiredDuringSchedulingIgnoredDuringExecution": {
+                    "nodeSelectorTerms": [{"matchExpressions": [{"key": "type", "operator": "NotIn", "values": ["fake"]}]}]
+                }
+            }
+        }
+    objects.append(
+        {
+            "apiVersion": "apps/v1",
+            "kind": "DaemonSet",
+            "metadata": {"name": name, "namespace": namespace},
+            "spec": {"selector": {"matchLabels": {"app": name}}, "template": {"metadata": {"labels": {"app": name}}, "spec": pod}},
+        }
+    )
     return objects

@@ -91,6 +91,7 @@ class Api:
 
     def create_all(self, path: str, bodies: Iterable[Any], *, threads: int = 16, done: Callable[[int], None] | None = None) -> int:
         """POSTs many objects at once (409 counts as there); how many."""
+
         def create(body: Any) -> None:
             status, answer = self.request("POST", path, body)
             if status not in (200, 201, 409):

@@ -46,15 +46,33 @@ class Cluster:
     kubelet_certificate      signed (with the node's address), no-address (signed, names only), self-signed (as on kind)
     """
 
-    def __init__(self, folder: Path = DEFAULT_FOLDER, *, controllers: bool = True, scheduler: bool = True, kubelet: bool = False,
-                 services: bool = True, fake_nodes: int = 0, fake_pods: int = 0, apiserver_flags: Sequence[str] = (),
-                 kubelet_options: dict[str, Any] | None = None, kubelet_certificate: str = "signed",
-                 say: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path = DEFAULT_FOLDER,
+        *,
+        controllers: bool = True,
+        scheduler: bool = True,
+        kubelet: bool = False,
+        services: bool = True,
+        fake_nodes: int = 0,
+        fake_pods: int = 0,
+        apiserver_flags: Sequence[str] = (),
+        kubelet_options: dict[str, Any] | None = None,
+        kubelet_certificate: str = "signed",
+        say: Callable[[str], None] | None = None,
+    ) -> None:
         self.folder = folder.absolute()
         self.options: dict[str, Any] = {
-            "controllers": controllers, "scheduler": scheduler, "kubelet": kubelet, "services": services, "fake_nodes": fake_nodes,
-            "fake_pods": fake_pods, "apiserver_flags": list(apiserver_flags), "kubelet_options": kubelet_options or {},
-            "kubelet_certificate": kubelet_certificate}
+            "controllers": controllers,
+            "scheduler": scheduler,
+            "kubelet": kubelet,
+            "services": services,
+            "fake_nodes": fake_nodes,
+            "fake_pods": fake_pods,
+            "apiserver_flags": list(apiserver_flags),
+            "kubelet_options": kubelet_options or {},
+            "kubelet_certificate": kubelet_certificate,
+        }
         self._began = time.monotonic()
         self._say = say or (lambda line: print(line, flush=True))
         self._load()
@@ -105,10 +123,16 @@ class Cluster:
         deadline, told = time.monotonic() + patience, False
         while True:
             with registry_lock():
-                holders = [record for record in Record.all() if record.data["options"]["kubelet"]] if self.options["kubelet"] else []
+                holders = (
+                    [record for record in Record.all() if record.data["options"]["kubelet"]] if self.options["kubelet"] else []
+                )
                 if not holders:
-                    self._record.data |= {"options": self.options, "boot": boot_id(), "ports": ControlPlane.choose_ports(),
-                                          "host": host.snapshot() if self.options["kubelet"] else {}}
+                    self._record.data |= {
+                        "options": self.options,
+                        "boot": boot_id(),
+                        "ports": ControlPlane.choose_ports(),
+                        "host": host.snapshot() if self.options["kubelet"] else {},
+                    }
                     self._record.data["owner"] = {"pid": os.getpid(), "started": start_time(os.getpid())} if owned else None
                     self._record.save()
                     break
@@ -131,8 +155,12 @@ class Cluster:
             host.add_address(self._record, f"{NODE_ADDRESS}/32")
             self.processes.start("containerd", self.node.containerd(), {"TMPDIR": str(self.folder)})
         self.processes.start("etcd", self.control_plane.etcd())
-        self.processes.start("kube-apiserver", self.control_plane.apiserver(
-            node=options["kubelet"], verify_kubelet=options["kubelet_certificate"] == "signed", flags=options["apiserver_flags"]))
+        self.processes.start(
+            "kube-apiserver",
+            self.control_plane.apiserver(
+                node=options["kubelet"], verify_kubelet=options["kubelet_certificate"] == "signed", flags=options["apiserver_flags"]
+            ),
+        )
         self._wait("kube-apiserver", self._api_ready)
         self.say("kube-apiserver ready")
         if options["controllers"]:
@@ -166,8 +194,9 @@ class Cluster:
 
     def _start_services(self) -> None:
         """The proxy and name server on the cluster's addresses; also the API server's port on the node's address."""
-        self.processes.start("services", [sys.executable, "-m", "tests.cluster.services", str(self.kubeconfig)],
-                             {"PYTHONPATH": str(images.CHECKOUT)})
+        self.processes.start(
+            "services", [sys.executable, "-m", "tests.cluster.services", str(self.kubeconfig)], {"PYTHONPATH": str(images.CHECKOUT)}
+        )
         self._wait("services", lambda: _connects(API_SERVICE, 443))
 
     def _start_fakes(self) -> None:
@@ -201,8 +230,13 @@ class Cluster:
                 host.unmount(str(self.folder), str(self.node.runtime))
         if keep_logs and self._record.data["host"] and Path("/var/log/pods").is_dir():
             known = self._record.data["host"]["entries"].get("/var/log/pods", [])
-            shutil.copytree("/var/log/pods", self.folder / "logs" / "pods", symlinks=True, dirs_exist_ok=True,
-                            ignore=lambda folder, names: known if folder == "/var/log/pods" else [])
+            shutil.copytree(
+                "/var/log/pods",
+                self.folder / "logs" / "pods",
+                symlinks=True,
+                dirs_exist_ok=True,
+                ignore=lambda folder, names: known if folder == "/var/log/pods" else [],
+            )
         host.restore(self._record)
         if self._record.data["host"] and self.node.runtime.exists():
             host.remove_tree(self.node.runtime)
@@ -262,16 +296,28 @@ class Cluster:
 
     def kubectl(self, *arguments: str, text: str | None = None, check: bool = True) -> str:
         """kubectl's output as administrator, with `text` on its input; RuntimeError with its message when it fails."""
-        done = subprocess.run([program("kubectl"), *arguments], input=text, capture_output=True, text=True, check=False,
-                              env={**os.environ, "KUBECONFIG": str(self.kubeconfig)})
+        done = subprocess.run(
+            [program("kubectl"), *arguments],
+            input=text,
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "KUBECONFIG": str(self.kubeconfig)},
+        )
         if check and done.returncode:
             raise RuntimeError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
         return done.stdout if check else done.stdout + done.stderr
 
     def apply(self, *objects: dict[str, Any]) -> None:
         """Creates or changes objects."""
-        self.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", text=json.dumps(
-            {"apiVersion": "v1", "kind": "List", "items": list(objects)}))
+        self.kubectl(
+            "apply",
+            "--server-side",
+            "--force-conflicts",
+            "-f",
+            "-",
+            text=json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)}),
+        )
 
     def namespace(self, name: str) -> str:
         """Makes a namespace that takes pods (its default ServiceAccount exists); its name."""
@@ -282,7 +328,9 @@ class Cluster:
         if self.options["controllers"]:
             self._wait("kube-controller-manager", lambda: self.api.request("GET", f"{accounts}/default")[0] == 200)
         else:
-            self._wait("kube-apiserver", lambda: self.api.request("POST", accounts, {"metadata": {"name": "default"}})[0] in (201, 409))
+            self._wait(
+                "kube-apiserver", lambda: self.api.request("POST", accounts, {"metadata": {"name": "default"}})[0] in (201, 409)
+            )
         return name
 
     def service_account(self, namespace: str, name: str, rules: Sequence[dict[str, Any]] = ()) -> None:
@@ -293,20 +341,31 @@ class Cluster:
             return
         full, group = f"{namespace}-{name}", "rbac.authorization.k8s.io"
         base = f"/apis/{group}/v1"
-        self._apply_one(f"{base}/clusterroles/{full}", {
-            "apiVersion": f"{group}/v1", "kind": "ClusterRole", "metadata": {"name": full}, "rules": list(rules)})
-        self._apply_one(f"{base}/clusterrolebindings/{full}", {
-            "apiVersion": f"{group}/v1", "kind": "ClusterRoleBinding", "metadata": {"name": full},
-            "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": full},
-            "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": namespace}]})
+        self._apply_one(
+            f"{base}/clusterroles/{full}",
+            {"apiVersion": f"{group}/v1", "kind": "ClusterRole", "metadata": {"name": full}, "rules": list(rules)},
+        )
+        self._apply_one(
+            f"{base}/clusterrolebindings/{full}",
+            {
+                "apiVersion": f"{group}/v1",
+                "kind": "ClusterRoleBinding",
+                "metadata": {"name": full},
+                "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": full},
+                "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": namespace}],
+            },
+        )
 
     def _apply_one(self, path: str, body: dict[str, Any]) -> None:
         self.api.call("PATCH", f"{path}?fieldManager=tests&force=true", body, content=APPLY_PATCH)
 
     def token(self, namespace: str, account: str, *, seconds: int = 3600, audiences: Sequence[str] = ()) -> str:
         """A token of a ServiceAccount (at least 600 s); it is void once the account is deleted."""
-        body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
-                "spec": {"expirationSeconds": seconds, "audiences": list(audiences)}}
+        body = {
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenRequest",
+            "spec": {"expirationSeconds": seconds, "audiences": list(audiences)},
+        }
         answer = self.api.call("POST", f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token", body)
         return str(answer["status"]["token"])
 
@@ -369,9 +428,14 @@ class Cluster:
 
     def wait_running(self, namespace: str, selector: str = "", *, count: int = 1, seconds: float = 90) -> list[dict[str, Any]]:
         """Waits until `count` pods are Running with all containers ready; the pods."""
+
         def ready() -> list[dict[str, Any]]:
-            found = [pod for pod in self.pods(namespace, selector) if pod["status"].get("phase") == "Running"
-                     and all(status["ready"] for status in pod["status"].get("containerStatuses", []))]
+            found = [
+                pod
+                for pod in self.pods(namespace, selector)
+                if pod["status"].get("phase") == "Running"
+                and all(status["ready"] for status in pod["status"].get("containerStatuses", []))
+            ]
             return found if len(found) >= count else []
 
         try:
@@ -415,8 +479,10 @@ class Cluster:
                 pods = self.api.get("/api/v1/pods?resourceVersion=0")["items"]
             except (OSError, ApiError) as error:  # starting or stopping
                 return [*lines, f"  it does not answer now: {error}"]
-            lines.append(f"  {sum(map(_is_ready, nodes))} of {len(nodes)} nodes Ready, "
-                         f"{sum(pod['status'].get('phase') == 'Running' for pod in pods)} of {len(pods)} pods Running")
+            lines.append(
+                f"  {sum(map(_is_ready, nodes))} of {len(nodes)} nodes Ready, "
+                f"{sum(pod['status'].get('phase') == 'Running' for pod in pods)} of {len(pods)} pods Running"
+            )
         return lines
 
     # -- readiness ------------------------------------------------------------------------------------------------------------
@@ -448,7 +514,9 @@ class Cluster:
                 last = error
             dead = self.processes.pid(name) is None
             if dead or time.monotonic() > deadline:
-                reason = f"{name} has ended" if dead else f"{what or name + ' ready'}: not within {seconds:.0f} s (last: {last!r:.300})"
+                reason = (
+                    f"{name} has ended" if dead else f"{what or name + ' ready'}: not within {seconds:.0f} s (last: {last!r:.300})"
+                )
                 if what and not dead:
                     raise RuntimeError(reason)
                 raise RuntimeError(f"{reason}; {self.folder}/logs/{name}.log ends with:\n{log_tail(self.processes, name)}")
@@ -463,7 +531,10 @@ def _healthy(port: int, scheme: str = "https") -> bool:
     import urllib.request
 
     context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # a program of ours on loopback with a certificate of its own
+    context.check_hostname, context.verify_mode = (
+        False,
+        ssl.CERT_NONE,
+    )  # a program of ours on loopback with a certificate of its own
     with urllib.request.urlopen(f"{scheme}://127.0.0.1:{port}/healthz", timeout=2, context=context) as answer:
         return bool(answer.status == 200)
 

@@ -26,15 +26,31 @@ def stages() -> str:
 
 def command(folder: Path, kubeconfig: Path) -> tuple[list[str], int]:
     """kwok for the nodes that carry its annotation; with its port."""
-    options = {"apiVersion": "config.kwok.x-k8s.io/v1alpha1", "kind": "KwokConfiguration",
-               "options": {"podPlayStageParallelism": 16, "nodePlayStageParallelism": 8, "nodeLeaseParallelism": 4,
-                           "podsOnNodeSyncParallelism": 4, "enablePodsOnNodeSyncListPager": False}}
+    options = {
+        "apiVersion": "config.kwok.x-k8s.io/v1alpha1",
+        "kind": "KwokConfiguration",
+        "options": {
+            "podPlayStageParallelism": 16,
+            "nodePlayStageParallelism": 8,
+            "nodeLeaseParallelism": 4,
+            "podsOnNodeSyncParallelism": 4,
+            "enablePodsOnNodeSyncListPager": False,
+        },
+    }
     config = folder / "kwok.yaml"
     config.write_text(stages() + "\n---\n" + json.dumps(options) + "\n")
     port = free_port()
-    return [program("kwok"), f"--kubeconfig={kubeconfig}", f"--config={config}", "--manage-all-nodes=false",
-            "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake", "--node-lease-duration-seconds=40",
-            f"--cidr={POD_CIDR}", "--node-ip=127.0.0.1", f"--server-address=127.0.0.1:{port}"], port
+    return [
+        program("kwok"),
+        f"--kubeconfig={kubeconfig}",
+        f"--config={config}",
+        "--manage-all-nodes=false",
+        "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake",
+        "--node-lease-duration-seconds=40",
+        f"--cidr={POD_CIDR}",
+        "--node-ip=127.0.0.1",
+        f"--server-address=127.0.0.1:{port}",
+    ], port
 
 
 def node_name(number: int) -> str:
@@ -45,28 +61,64 @@ def node_name(number: int) -> str:
 def node(number: int) -> dict[str, Any]:
     """A fake node with a zone and a name like a cloud's."""
     name = node_name(number)
-    return {"apiVersion": "v1", "kind": "Node", "metadata": {
-        "name": name, "annotations": {"kwok.x-k8s.io/node": "fake", "node.alpha.kubernetes.io/ttl": "0"},
-        "labels": {**LABELS, "kubernetes.io/hostname": name, "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64",
-                   "kubernetes.io/role": "agent", "topology.kubernetes.io/zone": f"zone-{number % 3}"}},
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {
+            "name": name,
+            "annotations": {"kwok.x-k8s.io/node": "fake", "node.alpha.kubernetes.io/ttl": "0"},
+            "labels": {
+                **LABELS,
+                "kubernetes.io/hostname": name,
+                "kubernetes.io/os": "linux",
+                "kubernetes.io/arch": "amd64",
+                "kubernetes.io/role": "agent",
+                "topology.kubernetes.io/zone": f"zone-{number % 3}",
+            },
+        },
         "spec": {"taints": [TAINT]},
-        "status": {"allocatable": {"cpu": "32", "memory": "256Gi", "pods": "110"},
-                   "capacity": {"cpu": "32", "memory": "256Gi", "pods": "110"},
-                   "nodeInfo": {"architecture": "amd64", "operatingSystem": "linux", "kubeletVersion": "fake", "bootID": "",
-                                "containerRuntimeVersion": "", "kernelVersion": "", "kubeProxyVersion": "", "machineID": "",
-                                "osImage": "", "systemUUID": ""}}}
+        "status": {
+            "allocatable": {"cpu": "32", "memory": "256Gi", "pods": "110"},
+            "capacity": {"cpu": "32", "memory": "256Gi", "pods": "110"},
+            "nodeInfo": {
+                "architecture": "amd64",
+                "operatingSystem": "linux",
+                "kubeletVersion": "fake",
+                "bootID": "",
+                "containerRuntimeVersion": "",
+                "kernelVersion": "",
+                "kubeProxyVersion": "",
+                "machineID": "",
+                "osImage": "",
+                "systemUUID": "",
+            },
+        },
+    }
 
 
 def template(app: str, place: str) -> dict[str, Any]:
     """What every fake pod looks like: about the labels, environment and volumes a real one has. Bound to its node at once, which
     spares the scheduler (half of the time 5000 pods take)."""
-    return {"metadata": {"labels": {"app": app, "app.kubernetes.io/name": app, "app.kubernetes.io/version": "1.2.3"},
-                         "annotations": {"prometheus.io/scrape": "true", "prometheus.io/port": "8080"}},
-            "spec": {"nodeName": place, "tolerations": [{"key": TAINT["key"], "operator": "Exists", "effect": "NoSchedule"}],
-                     "terminationGracePeriodSeconds": 1, "containers": [{
-                         "name": "main", "image": f"registry.test/{app}:1.2.3", "ports": [{"name": "http", "containerPort": 8080}],
-                         "env": [{"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
-                         "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "64Mi"}}}]}}
+    return {
+        "metadata": {
+            "labels": {"app": app, "app.kubernetes.io/name": app, "app.kubernetes.io/version": "1.2.3"},
+            "annotations": {"prometheus.io/scrape": "true", "prometheus.io/port": "8080"},
+        },
+        "spec": {
+            "nodeName": place,
+            "tolerations": [{"key": TAINT["key"], "operator": "Exists", "effect": "NoSchedule"}],
+            "terminationGracePeriodSeconds": 1,
+            "containers": [
+                {
+                    "name": "main",
+                    "image": f"registry.test/{app}:1.2.3",
+                    "ports": [{"name": "http", "containerPort": 8080}],
+                    "env": [{"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
+                    "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "64Mi"}},
+                }
+            ],
+        },
+    }
 
 
 def deployments(pods: int, nodes: int, namespace: str) -> Iterator[dict[str, Any]]:
@@ -74,8 +126,12 @@ def deployments(pods: int, nodes: int, namespace: str) -> Iterator[dict[str, Any
     for number in range(min(nodes, pods)):
         app = f"app-{number:03d}"
         replicas = pods // nodes + (number < pods % nodes)
-        yield {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": app, "namespace": namespace},
-               "spec": {"replicas": replicas, "selector": {"matchLabels": {"app": app}}, "template": template(app, node_name(number))}}
+        yield {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": app, "namespace": namespace},
+            "spec": {"replicas": replicas, "selector": {"matchLabels": {"app": app}}, "template": template(app, node_name(number))},
+        }
 
 
 def running(api: Api, namespace: str) -> int:

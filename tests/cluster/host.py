@@ -17,14 +17,38 @@ from typing import Any
 from tests.cluster.record import Record
 
 # set by the kubelet at start, and by the CNI bridge
-SYSCTLS = ("vm/overcommit_memory", "vm/panic_on_oom", "kernel/panic", "kernel/panic_on_oops", "kernel/keys/root_maxkeys",
-           "kernel/keys/root_maxbytes", "net/ipv4/ip_forward")
+SYSCTLS = (
+    "vm/overcommit_memory",
+    "vm/panic_on_oom",
+    "kernel/panic",
+    "kernel/panic_on_oops",
+    "kernel/keys/root_maxkeys",
+    "kernel/keys/root_maxbytes",
+    "net/ipv4/ip_forward",
+)
 # may come into being while a node runs; what was there before stays
-FOLDERS = ("/var/log/pods", "/var/log/containers", "/var/lib/kubelet", "/var/lib/cni", "/run/containerd", "/run/netns", "/var/lib/containerd",
-           "/opt/containerd", "/usr/libexec/kubernetes", "/etc/cni")
+FOLDERS = (
+    "/var/log/pods",
+    "/var/log/containers",
+    "/var/lib/kubelet",
+    "/var/lib/cni",
+    "/run/containerd",
+    "/run/netns",
+    "/var/lib/containerd",
+    "/opt/containerd",
+    "/usr/libexec/kubernetes",
+    "/etc/cni",
+)
 # emptied of what is new in them, when they were there before
-SHARED_FOLDERS = ("/var/log/pods", "/var/log/containers", "/var/lib/cni/results", "/var/lib/cni/networks", "/run/netns",
-                  "/run/containerd/s", "/run/containerd/fifo")
+SHARED_FOLDERS = (
+    "/var/log/pods",
+    "/var/log/containers",
+    "/var/lib/cni/results",
+    "/var/lib/cni/networks",
+    "/run/netns",
+    "/run/containerd/s",
+    "/run/containerd/fifo",
+)
 CGROUPS = Path("/sys/fs/cgroup")
 CGROUP_NAMES = ("kubepods", "k8s.io")  # of the kubelet and of containerd's namespace
 _DETACH = 2
@@ -39,7 +63,8 @@ def snapshot() -> dict[str, Any]:
         "links": sorted(os.listdir("/sys/class/net")),
         "cgroups": [str(path) for path in _cgroups()],
         "chains": sorted(_chains()),
-        "addresses": [], "routes": [],
+        "addresses": [],
+        "routes": [],
     }
 
 
@@ -49,8 +74,11 @@ def differences(record: Record) -> list[str]:
     if not before or not record.this_boot:
         return []
     now = snapshot()
-    return [f"{what}: {now[what]!r}, was {before[what]!r}" for what in ("sysctls", "folders", "entries", "links", "cgroups", "chains")
-            if now[what] != before[what]] + [f"mounted: {point}" for point in mounts_under(str(record.folder))]
+    return [
+        f"{what}: {now[what]!r}, was {before[what]!r}"
+        for what in ("sysctls", "folders", "entries", "links", "cgroups", "chains")
+        if now[what] != before[what]
+    ] + [f"mounted: {point}" for point in mounts_under(str(record.folder))]
 
 
 def _sysctl(name: str) -> Path:
@@ -163,8 +191,11 @@ def _chains() -> set[str]:
     """Chains of the nat and filter tables."""
     found = set()
     for table in ("nat", "filter"):
-        done = subprocess.run(["iptables", "-w", "-t", table, "-S"], capture_output=True, text=True, check=False) \
-            if shutil.which("iptables") else None
+        done = (
+            subprocess.run(["iptables", "-w", "-t", table, "-S"], capture_output=True, text=True, check=False)
+            if shutil.which("iptables")
+            else None
+        )
         for line in done.stdout.splitlines() if done is not None and not done.returncode else []:
             if line.startswith("-N "):
                 found.add(f"{table} {line[3:].strip()}")

@@ -101,15 +101,31 @@ class Layer:
         self._tar.close()
 
 
-def write_archive(out: Path, tag: str, layer: Path, *, entrypoint: Sequence[str] = (), command: Sequence[str] = (),
-                  env: Mapping[str, str] | None = None, user: str = "", workdir: str = "/") -> None:
+def write_archive(
+    out: Path,
+    tag: str,
+    layer: Path,
+    *,
+    entrypoint: Sequence[str] = (),
+    command: Sequence[str] = (),
+    env: Mapping[str, str] | None = None,
+    user: str = "",
+    workdir: str = "/",
+) -> None:
     """Packs one layer as a docker-archive that `ctr images import` takes."""
     config: dict[str, Any] = {
-        "architecture": {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine], "os": "linux",
-        "config": {"Env": [f"{k}={v}" for k, v in {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", **(env or {})}.items()],
-                   "Entrypoint": list(entrypoint) or None, "Cmd": list(command) or None, "User": user, "WorkingDir": workdir},
+        "architecture": {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine],
+        "os": "linux",
+        "config": {
+            "Env": [f"{k}={v}" for k, v in {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", **(env or {})}.items()],
+            "Entrypoint": list(entrypoint) or None,
+            "Cmd": list(command) or None,
+            "User": user,
+            "WorkingDir": workdir,
+        },
         "rootfs": {"type": "layers", "diff_ids": [_digest(layer)]},
-        "history": [{"created": "1970-01-01T00:00:00Z"}]}
+        "history": [{"created": "1970-01-01T00:00:00Z"}],
+    }
     with tarfile.open(out, "w") as tar:
         _head(tar, tag, config, ["layer.tar"])
         tar.add(layer, "layer.tar")
@@ -136,6 +152,7 @@ def read_archive(path: Path) -> tuple[dict[str, Any], list[str]]:
     """The configuration of the first image of a docker-archive (of `docker save`, `buildah push`, `podman save`), and the names of
     its layers' members, lowest first."""
     with tarfile.open(path) as tar:
+
         def read(name: str) -> Any:
             file = tar.extractfile(name)
             if file is None:
@@ -236,8 +253,16 @@ def of_program(folder: Path, tag: str, path: Path, *, entrypoint: Sequence[str] 
     return archive
 
 
-def of_folder(folder: Path, tag: str, root: Path, *, entrypoint: Sequence[str] = (), command: Sequence[str] = (), user: str = "",
-              env: Mapping[str, str] | None = None) -> Path:
+def of_folder(
+    folder: Path,
+    tag: str,
+    root: Path,
+    *,
+    entrypoint: Sequence[str] = (),
+    command: Sequence[str] = (),
+    user: str = "",
+    env: Mapping[str, str] | None = None,
+) -> Path:
     """The archive of an image with this root file system (modes and links kept, everything owned by root), as docker/rootfs.sh
     makes it: what the Dockerfile's last stage would be."""
     layer = Layer(folder / "layer.tar")
@@ -293,8 +318,15 @@ def _libraries(programs: Iterable[Path]) -> set[Path]:
     return found
 
 
-def agent(folder: Path, tag: str = AGENT, *, extras: Sequence[str] = ("aws", "auth"), user: str = "10001:10001",
-          entrypoint: Sequence[str] = ("kofagent",), command: Sequence[str] = ()) -> Path:
+def agent(
+    folder: Path,
+    tag: str = AGENT,
+    *,
+    extras: Sequence[str] = ("aws", "auth"),
+    user: str = "10001:10001",
+    entrypoint: Sequence[str] = ("kofagent",),
+    command: Sequence[str] = (),
+) -> Path:
     """The archive of an image with this checkout of the agent: about 5 seconds and 180 MB.
 
     Python's own modules, the distributions the agent needs and their shared libraries come from the Python that runs this.
@@ -309,9 +341,23 @@ def agent(folder: Path, tag: str = AGENT, *, extras: Sequence[str] = ("aws", "au
     for name in ("python3", "python"):
         layer.link(f"usr/local/bin/{name}", version)
     standard = Path(sysconfig.get_path("stdlib"))
-    layer.tree(standard, f"usr/local/lib/{version}", skip=(
-        "site-packages", "dist-packages", "test", "tests", "idlelib", "tkinter", "turtledemo", "ensurepip", "lib2to3", "pydoc_data",
-        f"config-{sys.version_info.major}.{sys.version_info.minor}-x86_64-linux-gnu"))
+    layer.tree(
+        standard,
+        f"usr/local/lib/{version}",
+        skip=(
+            "site-packages",
+            "dist-packages",
+            "test",
+            "tests",
+            "idlelib",
+            "tkinter",
+            "turtledemo",
+            "ensurepip",
+            "lib2to3",
+            "pydoc_data",
+            f"config-{sys.version_info.major}.{sys.version_info.minor}-x86_64-linux-gnu",
+        ),
+    )
     loaded += (standard / "lib-dynload").glob("*.so")
     for distribution in _requirements(extras):
         for file in distribution.files or []:
@@ -327,7 +373,11 @@ def agent(folder: Path, tag: str = AGENT, *, extras: Sequence[str] = ("aws", "au
             layer.copy(library, f"usr/local/lib/{library.name}")
         elif "site-packages" not in library.parts:
             layer.copy(library, str(library))
-    layer.file("usr/local/bin/kofagent", f"#!/usr/local/bin/{version}\nimport sys\n\nfrom kofagent.cli.main import main\n\nsys.exit(main())\n".encode(), 0o755)
+    layer.file(
+        "usr/local/bin/kofagent",
+        f"#!/usr/local/bin/{version}\nimport sys\n\nfrom kofagent.cli.main import main\n\nsys.exit(main())\n".encode(),
+        0o755,
+    )
     layer.copy(_busybox(), "bin/busybox")
     layer.link("bin/sh", "busybox")
     layer.file("etc/passwd", _PASSWD + b"kofagent:x:10001:10001::/nonexistent:/bin/false\n")
@@ -342,6 +392,13 @@ def agent(folder: Path, tag: str = AGENT, *, extras: Sequence[str] = ("aws", "au
     layer.folder("tmp", 0o1777)
     layer.close()
     archive = folder / "agent.tar"
-    write_archive(archive, tag, layer.path, entrypoint=entrypoint, command=command, user=user,
-                  env={"LD_LIBRARY_PATH": "/usr/local/lib", "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"})
+    write_archive(
+        archive,
+        tag,
+        layer.path,
+        entrypoint=entrypoint,
+        command=command,
+        user=user,
+        env={"LD_LIBRARY_PATH": "/usr/local/lib", "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"},
+    )
     return archive

@@ -59,12 +59,30 @@ class Node:
         networks = self.folder / "cni"
         networks.mkdir(parents=True, exist_ok=True)
         self.runtime.mkdir(parents=True, exist_ok=True)
-        (networks / "10-test.conflist").write_text(json.dumps({
-            "cniVersion": "0.4.0", "name": NETWORK, "plugins": [
-                {"type": "bridge", "bridge": BRIDGE, "isGateway": True, "ipMasq": False, "hairpinMode": True,
-                 "ipam": {"type": "host-local", "dataDir": str(self.folder / "addresses"), "ranges": [[{"subnet": POD_CIDR}]],
-                          "routes": [{"dst": "0.0.0.0/0"}]}},
-                {"type": "portmap", "capabilities": {"portMappings": True}}]}))
+        (networks / "10-test.conflist").write_text(
+            json.dumps(
+                {
+                    "cniVersion": "0.4.0",
+                    "name": NETWORK,
+                    "plugins": [
+                        {
+                            "type": "bridge",
+                            "bridge": BRIDGE,
+                            "isGateway": True,
+                            "ipMasq": False,
+                            "hairpinMode": True,
+                            "ipam": {
+                                "type": "host-local",
+                                "dataDir": str(self.folder / "addresses"),
+                                "ranges": [[{"subnet": POD_CIDR}]],
+                                "routes": [{"dst": "0.0.0.0/0"}],
+                            },
+                        },
+                        {"type": "portmap", "capabilities": {"portMappings": True}},
+                    ],
+                }
+            )
+        )
         config = self.folder / "containerd.toml"
         config.write_text(f"""version = 2
 root = "{self.folder}/containerd"
@@ -101,7 +119,9 @@ conf_dir = "{networks}"
         if not Path(self.socket).exists():
             return False
         done = subprocess.run([program("ctr"), "-a", self.socket, "plugins", "ls"], capture_output=True, text=True, check=False)
-        return any(line.split()[:2] == ["io.containerd.grpc.v1", "cri"] and line.split()[-1] == "ok" for line in done.stdout.splitlines())
+        return any(
+            line.split()[:2] == ["io.containerd.grpc.v1", "cri"] and line.split()[-1] == "ok" for line in done.stdout.splitlines()
+        )
 
     def import_image(self, archive: Path) -> None:
         """Makes a docker-archive known to the kubelet."""
@@ -115,8 +135,11 @@ conf_dir = "{networks}"
         if certificate == "self-signed":
             self.keys.self_signed("kubelet", f"/CN={NODE}-ca", names)
         else:
-            self.keys.issue("kubelet", f"/O=system:nodes/CN=system:node:{NODE}",
-                            names if certificate == "no-address" else [*names, f"IP:{NODE_ADDRESS}", "IP:127.0.0.1"])
+            self.keys.issue(
+                "kubelet",
+                f"/O=system:nodes/CN=system:node:{NODE}",
+                names if certificate == "no-address" else [*names, f"IP:{NODE_ADDRESS}", "IP:127.0.0.1"],
+            )
 
     def kubelet(self, kubeconfig: Path, options: dict[str, Any]) -> list[str]:
         """The kubelet; `options` are laid over its configuration."""
@@ -124,24 +147,55 @@ conf_dir = "{networks}"
         resolv = self.folder / "resolv.conf"
         resolv.write_text("")
         config = {
-            "apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration",
-            "address": NODE_ADDRESS, "port": KUBELET_PORT, "readOnlyPort": READ_ONLY_PORT,
-            "healthzBindAddress": "127.0.0.1", "healthzPort": 10248,
-            "authentication": {"anonymous": {"enabled": False}, "webhook": {"enabled": True, "cacheTTL": "5s"},
-                               "x509": {"clientCAFile": self.keys.cert("ca")}},
+            "apiVersion": "kubelet.config.k8s.io/v1beta1",
+            "kind": "KubeletConfiguration",
+            "address": NODE_ADDRESS,
+            "port": KUBELET_PORT,
+            "readOnlyPort": READ_ONLY_PORT,
+            "healthzBindAddress": "127.0.0.1",
+            "healthzPort": 10248,
+            "authentication": {
+                "anonymous": {"enabled": False},
+                "webhook": {"enabled": True, "cacheTTL": "5s"},
+                "x509": {"clientCAFile": self.keys.cert("ca")},
+            },
             "authorization": {"mode": "Webhook", "webhook": {"cacheAuthorizedTTL": "5s", "cacheUnauthorizedTTL": "1s"}},
-            "tlsCertFile": self.keys.cert("kubelet"), "tlsPrivateKeyFile": self.keys.key("kubelet"),
-            "containerRuntimeEndpoint": f"unix://{self.socket}", "cgroupDriver": "cgroupfs", "cgroupsPerQOS": True,
-            "enforceNodeAllocatable": [], "failSwapOn": False, "failCgroupV1": False, "makeIPTablesUtilChains": False,
-            "containerLogMaxSize": "1Mi", "containerLogMaxFiles": 3, "containerLogMonitorInterval": "3s",
-            "imageGCHighThresholdPercent": 100, "imageGCLowThresholdPercent": 99,
+            "tlsCertFile": self.keys.cert("kubelet"),
+            "tlsPrivateKeyFile": self.keys.key("kubelet"),
+            "containerRuntimeEndpoint": f"unix://{self.socket}",
+            "cgroupDriver": "cgroupfs",
+            "cgroupsPerQOS": True,
+            "enforceNodeAllocatable": [],
+            "failSwapOn": False,
+            "failCgroupV1": False,
+            "makeIPTablesUtilChains": False,
+            "containerLogMaxSize": "1Mi",
+            "containerLogMaxFiles": 3,
+            "containerLogMonitorInterval": "3s",
+            "imageGCHighThresholdPercent": 100,
+            "imageGCLowThresholdPercent": 99,
             "evictionHard": {"memory.available": "50Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
-            "clusterDNS": [DNS_SERVICE], "clusterDomain": "cluster.local", "resolvConf": str(resolv),
-            "volumePluginDir": str(self.folder / "volume-plugins"), "nodeStatusUpdateFrequency": "5s", "syncFrequency": "10s",
-            "serializeImagePulls": False, "staticPodPath": str(self.folder / "static"), **options}
+            "clusterDNS": [DNS_SERVICE],
+            "clusterDomain": "cluster.local",
+            "resolvConf": str(resolv),
+            "volumePluginDir": str(self.folder / "volume-plugins"),
+            "nodeStatusUpdateFrequency": "5s",
+            "syncFrequency": "10s",
+            "serializeImagePulls": False,
+            "staticPodPath": str(self.folder / "static"),
+            **options,
+        }
         (self.folder / "static").mkdir(exist_ok=True)
         path = self.folder / "kubelet.yaml"
         path.write_text(json.dumps(config, indent=1))
-        return [program("kubelet"), f"--config={path}", f"--kubeconfig={kubeconfig}", f"--hostname-override={NODE}",
-                f"--node-ip={NODE_ADDRESS}", f"--root-dir={self.folder}/kubelet", f"--cert-dir={self.folder}/certs",
-                "--register-node=true", f"--containerd={self.socket}"]
+        return [
+            program("kubelet"),
+            f"--config={path}",
+            f"--kubeconfig={kubeconfig}",
+            f"--hostname-override={NODE}",
+            f"--node-ip={NODE_ADDRESS}",
+            f"--root-dir={self.folder}/kubelet",
+            f"--cert-dir={self.folder}/certs",
+            "--register-node=true",
+            f"--containerd={self.socket}",
+        ]

@@ -24,11 +24,22 @@ class Processes:
         logs = self._record.folder / "logs"
         logs.mkdir(parents=True, exist_ok=True)
         with (logs / f"{name}.log").open("ab") as out:
-            child = subprocess.Popen(list(command), stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
-                                     env={**os.environ, **(env or {})}, start_new_session=True, cwd=self._record.folder)
+            child = subprocess.Popen(
+                list(command),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **(env or {})},
+                start_new_session=True,
+                cwd=self._record.folder,
+            )
         self._children[child.pid] = child
-        self._record.data["processes"][name] = {"command": list(command), "env": env or {}, "pid": child.pid,
-                                                "started": start_time(child.pid)}
+        self._record.data["processes"][name] = {
+            "command": list(command),
+            "env": env or {},
+            "pid": child.pid,
+            "started": start_time(child.pid),
+        }
         self._record.save()
 
     def resume(self, name: str) -> None:

@@ -35,8 +35,10 @@ class Table:
     """What the proxy and the name server know: targets of each address, addresses of each name."""
 
     def __init__(self, api_port: int) -> None:
-        self._own: dict[Backend, list[Backend]] = {(API_SERVICE, 443): [("127.0.0.1", api_port)],
-                                                   (NODE_ADDRESS, api_port): [("127.0.0.1", api_port)]}
+        self._own: dict[Backend, list[Backend]] = {
+            (API_SERVICE, 443): [("127.0.0.1", api_port)],
+            (NODE_ADDRESS, api_port): [("127.0.0.1", api_port)],
+        }
         self.targets: dict[Backend, list[Backend]] = dict(self._own)
         self.names: dict[str, list[str]] = {f"kubernetes.default.svc.{DOMAIN}": [API_SERVICE]}
 
@@ -63,8 +65,13 @@ class Table:
             for port in spec.get("ports", []):
                 if port.get("protocol", "TCP") == "TCP":
                     targets[(address, port["port"])] = [
-                        (endpoint["addresses"][0], found["port"]) for piece in pieces for found in piece.get("ports") or []
-                        if (found.get("name") or "") == port.get("name", "") for endpoint in piece.get("endpoints") or [] if _ready(endpoint)]
+                        (endpoint["addresses"][0], found["port"])
+                        for piece in pieces
+                        for found in piece.get("ports") or []
+                        if (found.get("name") or "") == port.get("name", "")
+                        for endpoint in piece.get("endpoints") or []
+                        if _ready(endpoint)
+                    ]
         self.targets, self.names = targets | self._own, names
 
 
@@ -141,14 +148,14 @@ def answer(query: bytes, names: dict[str, list[str]]) -> bytes:
         return struct.pack("!HHHHHH", number, 0x8481, 0, 0, 0, 0)
     labels, at = [], 12
     while length := query[at]:
-        labels.append(query[at + 1:at + 1 + length].decode("ascii").lower())
+        labels.append(query[at + 1 : at + 1 + length].decode("ascii").lower())
         at += 1 + length
-    kind, _ = struct.unpack("!HH", query[at + 1:at + 5])
+    kind, _ = struct.unpack("!HH", query[at + 1 : at + 5])
     found = names.get(".".join(labels))
     addresses = (found or []) if kind in (_A, _ANY) else []
     header = struct.pack("!HHHHHH", number, 0x8480 | flags & 0x0100 | (0 if found is not None else 3), 1, len(addresses), 0, 0)
     records = b"".join(struct.pack("!HHHIH", 0xC00C, _A, _IN, TTL, 4) + socket.inet_aton(address) for address in addresses)
-    return header + query[12:at + 5] + records
+    return header + query[12 : at + 5] + records
 
 
 async def serve(kubeconfig: Path) -> None:

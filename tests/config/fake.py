@@ -59,14 +59,17 @@ class ScrapeSide(ComponentConfig):
 
 
 CONFIGS: dict[tuple[str, str], type[ComponentConfig]] = {
-    ("receivers", "in"): In, ("receivers", "prometheus"): ScrapeSide,
+    ("receivers", "in"): In,
+    ("receivers", "prometheus"): ScrapeSide,
     ("processors", "pass"): Plain,
-    ("exporters", "out"): Out, ("exporters", "hole"): Plain,
+    ("exporters", "out"): Out,
+    ("exporters", "hole"): Plain,
     ("connectors", "forward"): Plain,
     ("extensions", "login"): Login,
 }
-TYPES = {kind: tuple(t for k, t in CONFIGS if k == kind)
-         for kind in ("receivers", "processors", "exporters", "connectors", "extensions")}
+TYPES = {
+    kind: tuple(t for k, t in CONFIGS if k == kind) for kind in ("receivers", "processors", "exporters", "connectors", "extensions")
+}
 ALIASES: dict[str, dict[str, str]] = {kind: {} for kind in TYPES} | {"exporters": {"out_old": "out"}}
 
 

@@ -16,14 +16,42 @@ from kofagent.config.load import load_config
 from kofagent.pipeline import registry
 from kofagent.values import render_values
 
-DOCUMENTS = [render_values([], role, generation=generation).manifest()["config"]
-             for role in ("node", "k8scluster") for generation in ("0.1.1", "0.3.0")]
+DOCUMENTS = [
+    render_values([], role, generation=generation).manifest()["config"]
+    for role in ("node", "k8scluster")
+    for generation in ("0.1.1", "0.3.0")
+]
 SECRET = "zq81hunter"
 ENVIRON = {"S": SECRET, "STORAGE_VMUSER_CREDENTIALS_USERNAME": SECRET, "STORAGE_VMUSER_CREDENTIALS_PASSWORD": SECRET}
-JUNK: list[Any] = [None, [], {}, "", 0, -1, 1.5, True, "x", "${env:S}", "p${env:S}", "${env:NONE}", ["a"], [1, [2]],
-                   {"a": 1}, {"a": {"b": []}}, [{}],
-                   [None], "\x00", 10**30, float("nan"), float("inf"), "5s", "-5s", "http://",
-                   {"type": "move"}, [{"type": "container", "id": 3}]]
+JUNK: list[Any] = [
+    None,
+    [],
+    {},
+    "",
+    0,
+    -1,
+    1.5,
+    True,
+    "x",
+    "${env:S}",
+    "p${env:S}",
+    "${env:NONE}",
+    ["a"],
+    [1, [2]],
+    {"a": 1},
+    {"a": {"b": []}},
+    [{}],
+    [None],
+    "\x00",
+    10**30,
+    float("nan"),
+    float("inf"),
+    "5s",
+    "-5s",
+    "http://",
+    {"type": "move"},
+    [{"type": "container", "id": 3}],
+]
 
 
 def paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:

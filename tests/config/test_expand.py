@@ -10,9 +10,26 @@ import pytest
 from kofagent.config.expand import expand
 from kofagent.config.source import parse
 
-ENV = {"HOST": "h1", "PORT": "4317", "EMPTY": "", "LIST": "[a, b]", "MAP": "{x: 1}", "NESTED": "${env:HOST}", "NAME": "HOST",
-       "BOOL": "true", "DOLLAR": "a$$b", "LOOP": "${env:LOOP}", "TEXT": "a: b: c", "QUOTED": "'007'",
-       "COMMENT": "#no", "HALF": "a #b", "NULL": "null", "TAG": "!x y", "OPEN": "[a", "STAR": "*a"}
+ENV = {
+    "HOST": "h1",
+    "PORT": "4317",
+    "EMPTY": "",
+    "LIST": "[a, b]",
+    "MAP": "{x: 1}",
+    "NESTED": "${env:HOST}",
+    "NAME": "HOST",
+    "BOOL": "true",
+    "DOLLAR": "a$$b",
+    "LOOP": "${env:LOOP}",
+    "TEXT": "a: b: c",
+    "QUOTED": "'007'",
+    "COMMENT": "#no",
+    "HALF": "a #b",
+    "NULL": "null",
+    "TAG": "!x y",
+    "OPEN": "[a",
+    "STAR": "*a",
+}
 
 
 def value(text: str, **environ: str) -> Any:
@@ -23,22 +40,54 @@ def value(text: str, **environ: str) -> Any:
     return done.node.plain()["v"]
 
 
-@pytest.mark.parametrize(("text", "want"), [
-    ("${env:HOST}", "h1"), ("${HOST}", "h1"), ("${env:HOST}:${env:PORT}", "h1:4317"), ("${env:PORT}", 4317),
-    ("p${env:PORT}", "p4317"),
-    ("${env:BOOL}", True), ("${env:LIST}", ["a", "b"]), ("${env:MAP}", {"x": 1}), ("${env:NONE:-d}", "d"), ("${env:NONE:-}", ""),
-    ("${env:HOST:-d}", "h1"), ("${env:NONE:-5}", 5), ("${env:NONE:-a:-b}", "a:-b"), ("${env:NESTED}", "h1"),
-    ("${env:${env:NAME}}", "h1"),
-    ("$$", "$"), ("$${env:HOST}", "${env:HOST}"), ("$$${env:HOST}", "$h1"), ("$$$${env:HOST}", "$${env:HOST}"), ("a$b", "a$b"),
-    ("${env:DOLLAR}", "a$b"), ("${yaml:[1, 2]}", [1, 2]), ("${env:TEXT}", "a: b: c"), ("${env:QUOTED}", "'007'"), ("${", "${"),
-    ("}${", "}${"),
-    ("${}", "${}"),
-    ("${env:COMMENT}", "#no"), ("${env:HALF}", "a #b"), ("${env:EMPTY}", ""), ("${env:NULL}", None), ("${env:TAG}", "!x y"),
-    ("${env:OPEN}", "[a"), ("${env:STAR}", "*a"),
-    # relabel replacements
-    ("$1", "$1"), ("${1}", "${1}"), ("$$1", "$1"), ("$${1}", "${1}"), ("/nodes/$${1}/proxy", "/nodes/${1}/proxy"),
-    ("${1}:${env:PORT}", "${1}:4317"), ("$1-${HOST}-$$2", "$1-h1-$2"), ("${12}", "${12}"),
-])
+@pytest.mark.parametrize(
+    ("text", "want"),
+    [
+        ("${env:HOST}", "h1"),
+        ("${HOST}", "h1"),
+        ("${env:HOST}:${env:PORT}", "h1:4317"),
+        ("${env:PORT}", 4317),
+        ("p${env:PORT}", "p4317"),
+        ("${env:BOOL}", True),
+        ("${env:LIST}", ["a", "b"]),
+        ("${env:MAP}", {"x": 1}),
+        ("${env:NONE:-d}", "d"),
+        ("${env:NONE:-}", ""),
+        ("${env:HOST:-d}", "h1"),
+        ("${env:NONE:-5}", 5),
+        ("${env:NONE:-a:-b}", "a:-b"),
+        ("${env:NESTED}", "h1"),
+        ("${env:${env:NAME}}", "h1"),
+        ("$$", "$"),
+        ("$${env:HOST}", "${env:HOST}"),
+        ("$$${env:HOST}", "$h1"),
+        ("$$$${env:HOST}", "$${env:HOST}"),
+        ("a$b", "a$b"),
+        ("${env:DOLLAR}", "a$b"),
+        ("${yaml:[1, 2]}", [1, 2]),
+        ("${env:TEXT}", "a: b: c"),
+        ("${env:QUOTED}", "'007'"),
+        ("${", "${"),
+        ("}${", "}${"),
+        ("${}", "${}"),
+        ("${env:COMMENT}", "#no"),
+        ("${env:HALF}", "a #b"),
+        ("${env:EMPTY}", ""),
+        ("${env:NULL}", None),
+        ("${env:TAG}", "!x y"),
+        ("${env:OPEN}", "[a"),
+        ("${env:STAR}", "*a"),
+        # relabel replacements
+        ("$1", "$1"),
+        ("${1}", "${1}"),
+        ("$$1", "$1"),
+        ("$${1}", "${1}"),
+        ("/nodes/$${1}/proxy", "/nodes/${1}/proxy"),
+        ("${1}:${env:PORT}", "${1}:4317"),
+        ("$1-${HOST}-$$2", "$1-h1-$2"),
+        ("${12}", "${12}"),
+    ],
+)
 def test_references(text: str, want: object) -> None:
     assert value(text) == want
 
@@ -55,12 +104,14 @@ def test_unset_variables_are_warnings_as_upstream() -> None:
     assert not errors
     assert warnings == [
         "f.yaml:2: b: the environment variable NOPE is not set and counts as empty; set it, or write ${env:NOPE:-default}",
-        "f.yaml:3: c: the environment variable NOPE2 is not set and counts as empty; set it, or write ${env:NOPE2:-default}"]
+        "f.yaml:3: c: the environment variable NOPE2 is not set and counts as empty; set it, or write ${env:NOPE2:-default}",
+    ]
 
 
 def test_all_errors_with_line_and_no_value() -> None:
-    errors, _ = problems("a: ${env:A-B}\nb: [1, '${ftp:x}']\nc: ${env:LOOP}\nd: ${file:/none/such}\ne: ${secret:name}\n"
-                         "f: ${HOST:-x}\n")
+    errors, _ = problems(
+        "a: ${env:A-B}\nb: [1, '${ftp:x}']\nc: ${env:LOOP}\nd: ${file:/none/such}\ne: ${secret:name}\nf: ${HOST:-x}\n"
+    )
     assert len(errors) == 6
     assert errors[0].startswith("f.yaml:1: a: 'A-B' is not the name of an environment variable")
     assert errors[1].startswith("f.yaml:2: b[1]: a reference of the unknown kind 'ftp'")
@@ -89,8 +140,9 @@ def test_secrets_from_directory_then_environment(tmp_path: Path) -> None:
     (tmp_path / "login").mkdir()
     (tmp_path / "login" / "password").write_text("p$$w${env:HOST}\n")
     environ = {"KOFAGENT_SECRETS_DIR": str(tmp_path), "LOGIN_USER_NAME": "007", "LOGIN_PASSWORD": "not this"}
-    node, _ = parse("u: ${secret:login/user-name}\np: ${secret:login/password}\n"
-                    "both: ${secret:login/user-name}:${secret:login/password}\n", "f")
+    node, _ = parse(
+        "u: ${secret:login/user-name}\np: ${secret:login/password}\nboth: ${secret:login/user-name}:${secret:login/password}\n", "f"
+    )
     done = expand(node, environ)
     assert done.node.plain() == {"u": "007", "p": "p$$w${env:HOST}", "both": "007:p$$w${env:HOST}"}
     assert all(done.node.get(k).hidden for k in ("u", "p", "both"))
@@ -103,7 +155,8 @@ def test_missing_secrets_are_all_named_with_their_places(tmp_path: Path) -> None
         f"f.yaml:{line}: {key}: the Secret 'login' with key '{name}' was not found: looked for {tmp_path}/login/{name} and "
         f"the environment variable LOGIN_{name.upper()}; mount the Secret there "
         f"(KOFAGENT_SECRETS_DIR moves the directory), or set the variable"
-        for line, key, name in ((1, "u", "user"), (2, "p", "password"))]
+        for line, key, name in ((1, "u", "user"), (2, "p", "password"))
+    ]
     node, _ = parse(text, "f.yaml")
     lenient = expand(node, {}, need_secrets=False)
     assert not lenient.errors and len(lenient.warnings) == 2

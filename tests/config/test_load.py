@@ -55,7 +55,9 @@ def test_files_are_merged_and_errors_name_the_right_one(tmp_path: Path) -> None:
 
 
 def test_everything_wrong_is_reported_in_one_run(tmp_path: Path) -> None:
-    found = errors(tmp_path, """\
+    found = errors(
+        tmp_path,
+        """\
 receivers:
   in:
     intervall: 5s
@@ -86,7 +88,8 @@ service:
     logs: {receivers: [in], processors: [nothing], exporters: [outt]}
     metric: {receivers: [in], exporters: [out]}
     traces: {receivers: [], exporters: [out]}
-""")
+""",
+    )
     assert found == [
         "c0.yaml:3: receivers.in.intervall: unknown key; did you mean 'interval'?",
         "c0.yaml:4: receivers.in.interval: a duration needs a unit; did you mean 10s?",
@@ -135,7 +138,8 @@ def test_null_means_defaults(tmp_path: Path) -> None:
 
 def test_missing_sections(tmp_path: Path) -> None:
     assert errors(tmp_path, "receivers: {in: }\n") == [
-        "c0.yaml:1: service: is required and missing; add service.pipelines with a pipeline to run"]
+        "c0.yaml:1: service: is required and missing; add service.pipelines with a pipeline to run"
+    ]
     assert errors(tmp_path, "service: {}\n") == ["c0.yaml:1: service.pipelines: there is no pipeline; add one, such as 'logs:'"]
 
 
@@ -174,7 +178,8 @@ service: {pipelines: {logs: {exporters: [forward]}, logs/2: {receivers: [forward
 """
     assert set(load(tmp_path, GOOD, more).components["connectors"]) == {"forward"}
     assert errors(tmp_path, GOOD, "processors: {pass: }\nservice: {pipelines: {logs: {processors: [pass, pass]}}}\n") == [
-        "c1.yaml:2: service.pipelines.logs.processors[1]: 'pass' is named twice in this pipeline; name it once"]
+        "c1.yaml:2: service.pipelines.logs.processors[1]: 'pass' is named twice in this pipeline; name it once"
+    ]
 
 
 def test_a_password_of_digits_stays_as_it_was(tmp_path: Path) -> None:
@@ -191,9 +196,33 @@ def test_a_password_in_a_url_is_not_shown(tmp_path: Path, url: str) -> None:
     assert len(said) == 1 and "user:***@h" in said[0]
 
 
-@pytest.mark.parametrize("password", ["0123", "true", "null", "~", "#hash", "a #b", "a: b", "[a, b]", "{a: 1}", '"quoted"', "0x1F", "1e5",
-                                      "*a", "!a",
-                                      "%a", "- a", "2024-01-01", " a ", "a\nb", "|", "---", "no"])
+@pytest.mark.parametrize(
+    "password",
+    [
+        "0123",
+        "true",
+        "null",
+        "~",
+        "#hash",
+        "a #b",
+        "a: b",
+        "[a, b]",
+        "{a: 1}",
+        '"quoted"',
+        "0x1F",
+        "1e5",
+        "*a",
+        "!a",
+        "%a",
+        "- a",
+        "2024-01-01",
+        " a ",
+        "a\nb",
+        "|",
+        "---",
+        "no",
+    ],
+)
 def test_any_text_can_be_a_password(tmp_path: Path, password: str) -> None:
     more = "extensions: {login: {password: '${env:P}'}}\nservice: {extensions: [login]}\n"
     login: Any = load(tmp_path, GOOD, more, P=password).components["extensions"]["login"]
@@ -227,10 +256,12 @@ def test_no_message_shows_what_came_from_the_environment(tmp_path: Path, option:
 
 def test_a_union_tells_what_was_meant(tmp_path: Path) -> None:
     assert errors(tmp_path, GOOD.replace("  in:\n", "  in: {either: {prot: 1}}\n")) == [
-        "c0.yaml:2: receivers.in.either.prot: unknown key; did you mean 'port'?"]
+        "c0.yaml:2: receivers.in.either.prot: unknown key; did you mean 'port'?"
+    ]
     assert errors(tmp_path, GOOD.replace("  in:\n", "  in: {either: 5}\n")) == [
         "c0.yaml:2: receivers.in.either: must be a map, not 5, or must be a list, not 5; "
-        "write 'key: value' lines below it or write each entry on a line of its own after '- '"]
+        "write 'key: value' lines below it or write each entry on a line of its own after '- '"
+    ]
 
 
 def test_prometheus_takes_scalars_by_their_text(tmp_path: Path) -> None:
@@ -241,14 +272,17 @@ def test_prometheus_takes_scalars_by_their_text(tmp_path: Path) -> None:
 
 def test_names_of_components(tmp_path: Path) -> None:
     assert errors(tmp_path, GOOD, "receivers: {in/: {}, '1x': {}, 'a b': {}}\n") == [
-        f"c1.yaml:1: receivers.{name}: {name!r} is not a component's name; write type or type/name"
-        for name in ("in/", "1x", "a b")]
+        f"c1.yaml:1: receivers.{name}: {name!r} is not a component's name; write type or type/name" for name in ("in/", "1x", "a b")
+    ]
     more = "exporters: {out_old/x: {endpoint: 'http://h'}}\nservice: {pipelines: {logs: {exporters: [out_old/x]}}}\n"
     assert load(tmp_path, GOOD, more).components["exporters"]["out_old/x"]
 
 
 def test_telemetry(tmp_path: Path) -> None:
-    config = load(tmp_path, GOOD, """\
+    config = load(
+        tmp_path,
+        GOOD,
+        """\
 service:
   telemetry:
     logs: {level: debug, encoding: json, output_paths: [stdout], initial_fields: {a: 1}}
@@ -259,7 +293,8 @@ service:
         - pull: {exporter: {prometheus: {host: 127.0.0.1, port: 9999}}}
         - periodic: {interval: 1000, exporter: {otlp: {protocol: http/protobuf, endpoint: "http://h:4318"}}}
     resource: {service.name: me, host.name: null}
-""")
+""",
+    )
     metrics = config.telemetry.metrics
     assert metrics.readers is not None and metrics.readers[0].pull is not None
     assert metrics.readers[0].pull.exporter.prometheus.port == 9999
@@ -267,12 +302,21 @@ service:
     assert config.telemetry.resource == {"service.name": "me", "host.name": None}
 
 
-@pytest.mark.parametrize(("options", "want"), [
-    ("address: 'host:port'", "c1.yaml:4: service.telemetry.metrics.address: 'host:port': 'port' is not a port number"),
-    ("address: localhost", "c1.yaml:4: service.telemetry.metrics.address: 'localhost' is not host:port; write for example localhost:4317"),
-    ("readers: [{periodic: {exporter: {otlp: {endpoint: 'h:4318'}}}}]",
-     "c1.yaml:4: service.telemetry.metrics.readers[0].periodic.exporter.otlp: endpoint is not a URL with scheme and host; "
-     "write for example http://localhost:4318")])
+@pytest.mark.parametrize(
+    ("options", "want"),
+    [
+        ("address: 'host:port'", "c1.yaml:4: service.telemetry.metrics.address: 'host:port': 'port' is not a port number"),
+        (
+            "address: localhost",
+            "c1.yaml:4: service.telemetry.metrics.address: 'localhost' is not host:port; write for example localhost:4317",
+        ),
+        (
+            "readers: [{periodic: {exporter: {otlp: {endpoint: 'h:4318'}}}}]",
+            "c1.yaml:4: service.telemetry.metrics.readers[0].periodic.exporter.otlp: endpoint is not a URL with scheme and host; "
+            "write for example http://localhost:4318",
+        ),
+    ],
+)
 def test_where_own_metrics_cannot_go(tmp_path: Path, options: str, want: str) -> None:
     with pytest.raises(ConfigErrors) as caught:
         load(tmp_path, GOOD, f"service:\n  telemetry:\n    metrics:\n      {options}\n")

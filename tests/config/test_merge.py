@@ -43,8 +43,11 @@ def test_a_replacing_list_remembers_what_was_lost() -> None:
     assert merged.get("ends").origin.file == "mine"
 
 
-_values = st.recursive(st.none() | st.integers(0, 3) | st.lists(st.integers(0, 3), max_size=2),
-                       lambda inner: st.dictionaries(st.sampled_from("abc"), inner, max_size=3), max_leaves=8)
+_values = st.recursive(
+    st.none() | st.integers(0, 3) | st.lists(st.integers(0, 3), max_size=2),
+    lambda inner: st.dictionaries(st.sampled_from("abc"), inner, max_size=3),
+    max_leaves=8,
+)
 _maps = st.dictionaries(st.sampled_from("abc"), _values, max_size=3)
 
 

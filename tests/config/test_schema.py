@@ -30,23 +30,42 @@ def schema() -> Any:
     return json.loads(json.dumps(made))
 
 
-@pytest.mark.parametrize("options", [
-    None, {}, {"interval": "5s"}, {"count": 4, "flag": True}, {"count": "${env:N}", "flag": "${env:F}"}, {"nested": None},
-    {"nested": {"port": 3}}, {"many": [{"level": "high"}]}, {"by_name": {"x": {"name": "n"}, "y": None}},
-    {"either": ["a"]}, {"either": {"port": 1}},
-    {"anything": [1, {"a": 2}]},
-])
+@pytest.mark.parametrize(
+    "options",
+    [
+        None,
+        {},
+        {"interval": "5s"},
+        {"count": 4, "flag": True},
+        {"count": "${env:N}", "flag": "${env:F}"},
+        {"nested": None},
+        {"nested": {"port": 3}},
+        {"many": [{"level": "high"}]},
+        {"by_name": {"x": {"name": "n"}, "y": None}},
+        {"either": ["a"]},
+        {"either": {"port": 1}},
+        {"anything": [1, {"a": 2}]},
+    ],
+)
 def test_right_options(schema: Any, options: Any) -> None:
     assert valid(schema, config(receivers={"in": options, "in/2": options}))
 
 
-@pytest.mark.parametrize("sections", [
-    {"receivers": {"in": {"cuont": 1}}}, {"receivers": {"in": {"count": "x"}}},
-    {"receivers": {"inn": {}}}, {"receivers": {"in": {"nested": {"p": 1}}}},
-    {"receivers": {"in": {"nested": {"level": "middle"}}}}, {"recievers": {}},
-    {"service": {"pipelines": {"log": {}}}}, {"service": {"telemetri": {}}},
-    {"receivers": {"in": {"count": -1}}}, {"receivers": {"in": []}},
-])
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"receivers": {"in": {"cuont": 1}}},
+        {"receivers": {"in": {"count": "x"}}},
+        {"receivers": {"inn": {}}},
+        {"receivers": {"in": {"nested": {"p": 1}}}},
+        {"receivers": {"in": {"nested": {"level": "middle"}}}},
+        {"recievers": {}},
+        {"service": {"pipelines": {"log": {}}}},
+        {"service": {"telemetri": {}}},
+        {"receivers": {"in": {"count": -1}}},
+        {"receivers": {"in": []}},
+    ],
+)
 def test_wrong_configurations(schema: Any, sections: Any) -> None:
     assert not valid(schema, config(**sections))
 

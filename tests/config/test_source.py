@@ -24,15 +24,39 @@ def test_every_value_knows_its_line() -> None:
     assert node.plain() == {"a": {"b": 1, "c": ["x", {"y": 2}]}}
 
 
-@pytest.mark.parametrize(("text", "value"), [
-    ("1", 1), ("-1", -1), ("+7", 7), ("0644", 0o644), ("0o17", 15), ("0x1F", 31), ("1_000", 1000),
-    ("1.5", 1.5), ("1e3", 1000.0), (".5", 0.5),
-    ("true", True), ("False", False), ("null", None), ("~", None), ("", None), ("yes", "yes"), ("on", "on"),
-    ("2024-01-01", "2024-01-01"),
-    ("12:30:00", "12:30:00"), ("1.2.3", "1.2.3"), ("0.0.0.0:4317", "0.0.0.0:4317"), ("10s", "10s"), ("-", "-"),
-    ("09", "09"), ("0", 0),
-    ("-.inf", -math.inf), ("=", "="), ("a\nb", "a\nb"),
-])
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1", 1),
+        ("-1", -1),
+        ("+7", 7),
+        ("0644", 0o644),
+        ("0o17", 15),
+        ("0x1F", 31),
+        ("1_000", 1000),
+        ("1.5", 1.5),
+        ("1e3", 1000.0),
+        (".5", 0.5),
+        ("true", True),
+        ("False", False),
+        ("null", None),
+        ("~", None),
+        ("", None),
+        ("yes", "yes"),
+        ("on", "on"),
+        ("2024-01-01", "2024-01-01"),
+        ("12:30:00", "12:30:00"),
+        ("1.2.3", "1.2.3"),
+        ("0.0.0.0:4317", "0.0.0.0:4317"),
+        ("10s", "10s"),
+        ("-", "-"),
+        ("09", "09"),
+        ("0", 0),
+        ("-.inf", -math.inf),
+        ("=", "="),
+        ("a\nb", "a\nb"),
+    ],
+)
 def test_scalars_as_the_collector_reads_them(text: str, value: object) -> None:
     if text == "09":  # Go's library: not octal, so a decimal number
         value = 9
@@ -49,7 +73,8 @@ def test_duplicate_keys_are_all_reported() -> None:
     _, problems = parse("a: 1\nb:\n  c: 1\n  c: 2\na: 3\n", "f.yaml")
     assert [str(p) for p in problems] == [
         "f.yaml:4: b.c: the key is there twice, first in line 3; keep one of them",
-        "f.yaml:5: a: the key is there twice, first in line 1; keep one of them"]
+        "f.yaml:5: a: the key is there twice, first in line 1; keep one of them",
+    ]
 
 
 def test_anchors_and_merge_keys() -> None:
@@ -59,16 +84,19 @@ def test_anchors_and_merge_keys() -> None:
     assert node.plain()["list"] == [{"x": 1, "y": 2}] * 2
 
 
-@pytest.mark.parametrize(("text", "line", "said"), [
-    ("a: [1\nb: 2\n", 2, "not valid YAML"),
-    ("a: 1\n b: 2\n", 2, "not valid YAML"),
-    ("a:\n\t- 1\n", 2, "not valid YAML"),
-    ("a: 1\n---\nb: 2\n", 2, "more than one document"),
-    ("a: !!python/object:os.system x\n", 1, "not valid YAML|"),
-    ("a: !mine x\n", 1, "the tag '!mine' is unknown"),
-    ("a: &a [*a]\n", 1, "contains itself"),
-    ("{a: 1}: 2\n", 1, "a key must be a word"),
-])
+@pytest.mark.parametrize(
+    ("text", "line", "said"),
+    [
+        ("a: [1\nb: 2\n", 2, "not valid YAML"),
+        ("a: 1\n b: 2\n", 2, "not valid YAML"),
+        ("a:\n\t- 1\n", 2, "not valid YAML"),
+        ("a: 1\n---\nb: 2\n", 2, "more than one document"),
+        ("a: !!python/object:os.system x\n", 1, "not valid YAML|"),
+        ("a: !mine x\n", 1, "the tag '!mine' is unknown"),
+        ("a: &a [*a]\n", 1, "contains itself"),
+        ("{a: 1}: 2\n", 1, "a key must be a word"),
+    ],
+)
 def test_broken_text_is_one_error_with_its_line(text: str, line: int, said: str) -> None:
     _, problems = parse(text, "f.yaml")
     if said == "not valid YAML|":
@@ -112,10 +140,16 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 
 _letters = st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"])
 _keys = st.text(_letters, min_size=1, max_size=8).filter(lambda k: k != "<<")
-_scalars = st.none() | st.booleans() | st.integers(-10**12, 10**12) | st.floats(allow_nan=False) | st.text(
-    st.characters(codec="utf-8", exclude_categories=["Cs"]), max_size=20)
+_scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**12), 10**12)
+    | st.floats(allow_nan=False)
+    | st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_size=20)
+)
 _values = st.recursive(
-    _scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_keys, inner, max_size=3), max_leaves=12)
+    _scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_keys, inner, max_size=3), max_leaves=12
+)
 _data = st.dictionaries(_keys, _values, max_size=4)
 
 

@@ -57,18 +57,36 @@ MIXED = [("a", [("a1", 9), ("a2", 17)]), ("b", [("b1", 9)]), ("c", [("c1", 17)])
 
 
 async def test_by_resource() -> None:
-    _, sinks = await run({"default_pipelines": ["logs/rest"], "table": [
-        {"context": "resource", "condition": 'attributes["service.name"] == "a"', "pipelines": ["logs/a"]},
-        {"statement": 'route() where attributes["service.name"] == "b"', "pipelines": ["logs/b", "logs/a"]},
-    ]}, logs(MIXED), "logs/a", "logs/b", "logs/rest")
+    _, sinks = await run(
+        {
+            "default_pipelines": ["logs/rest"],
+            "table": [
+                {"context": "resource", "condition": 'attributes["service.name"] == "a"', "pipelines": ["logs/a"]},
+                {"statement": 'route() where attributes["service.name"] == "b"', "pipelines": ["logs/b", "logs/a"]},
+            ],
+        },
+        logs(MIXED),
+        "logs/a",
+        "logs/b",
+        "logs/rest",
+    )
     assert {n: bodies(s) for n, s in sinks.items()} == {"logs/a": ["a1", "a2", "b1"], "logs/b": ["b1"], "logs/rest": ["c1"]}
 
 
 async def test_by_record_and_resource() -> None:
-    _, sinks = await run({"default_pipelines": ["logs/rest"], "table": [
-        {"context": "log", "condition": "severity_number < SEVERITY_NUMBER_ERROR", "pipelines": ["logs/cheap"]},
-        {"condition": 'resource.attributes["service.name"] == "a"', "pipelines": ["logs/a"]},
-    ]}, logs(MIXED), "logs/a", "logs/cheap", "logs/rest")
+    _, sinks = await run(
+        {
+            "default_pipelines": ["logs/rest"],
+            "table": [
+                {"context": "log", "condition": "severity_number < SEVERITY_NUMBER_ERROR", "pipelines": ["logs/cheap"]},
+                {"condition": 'resource.attributes["service.name"] == "a"', "pipelines": ["logs/a"]},
+            ],
+        },
+        logs(MIXED),
+        "logs/a",
+        "logs/cheap",
+        "logs/rest",
+    )
     assert {n: bodies(s) for n, s in sinks.items()} == {"logs/a": ["a2"], "logs/cheap": ["a1", "b1"], "logs/rest": ["c1"]}
     part = ExportLogsServiceRequest.FromString(sinks["logs/cheap"].payload(Signal.LOGS))
     assert [e.schema_url for e in part.resource_logs] == ["https://x"] * 2
@@ -76,9 +94,13 @@ async def test_by_record_and_resource() -> None:
 
 
 async def test_by_request() -> None:
-    options = {"default_pipelines": ["logs/rest"], "table": [
-        {"condition": 'request["X-Tenant"] == "acme"', "pipelines": ["logs/acme"]},
-        {"context": "request", "condition": 'request["X-Tenant"] != nil', "pipelines": ["logs/other"]}]}
+    options = {
+        "default_pipelines": ["logs/rest"],
+        "table": [
+            {"condition": 'request["X-Tenant"] == "acme"', "pipelines": ["logs/acme"]},
+            {"context": "request", "condition": 'request["X-Tenant"] != nil', "pipelines": ["logs/other"]},
+        ],
+    }
     names = ("logs/acme", "logs/other", "logs/rest")
     for metadata, name in (({"x-tenant": ("acme",)}, "logs/acme"), ({"x-tenant": ("e",)}, "logs/other"), (None, "logs/rest")):
         batch = logs(MIXED, metadata)
@@ -88,20 +110,34 @@ async def test_by_request() -> None:
 
 
 async def test_by_the_sender_as_newer_releases_write_it() -> None:
-    options = {"default_pipelines": ["logs/rest"], "table": [
-        {"condition": 'otelcol.client.metadata["X-Tenant"][0] == "acme"', "pipelines": ["logs/acme"]},
-        {"context": "log", "condition": 'body == "a1" and otelcol.client.auth.attributes["username"] == "anna"',
-         "pipelines": ["logs/anna"]}]}
+    options = {
+        "default_pipelines": ["logs/rest"],
+        "table": [
+            {"condition": 'otelcol.client.metadata["X-Tenant"][0] == "acme"', "pipelines": ["logs/acme"]},
+            {
+                "context": "log",
+                "condition": 'body == "a1" and otelcol.client.auth.attributes["username"] == "anna"',
+                "pipelines": ["logs/anna"],
+            },
+        ],
+    }
     for metadata, counts in (({"x-tenant": ("acme",)}, [4, 0, 0]), ({"auth.username": ("anna",)}, [0, 1, 3]), (None, [0, 0, 4])):
         _, sinks = await run(options, logs(MIXED, metadata), "logs/acme", "logs/anna", "logs/rest")
         assert [s.count for s in sinks.values()] == counts
 
 
 async def test_copy_leaves_the_data_for_the_routes_below() -> None:
-    connector, sinks = await run({"table": [
-        {"context": "log", "condition": 'body == "a1"', "pipelines": ["logs/audit"], "action": "copy"},
-        {"condition": 'attributes["service.name"] == "b"', "pipelines": ["logs/b"]},
-    ]}, logs(MIXED), "logs/audit", "logs/b")
+    connector, sinks = await run(
+        {
+            "table": [
+                {"context": "log", "condition": 'body == "a1"', "pipelines": ["logs/audit"], "action": "copy"},
+                {"condition": 'attributes["service.name"] == "b"', "pipelines": ["logs/b"]},
+            ]
+        },
+        logs(MIXED),
+        "logs/audit",
+        "logs/b",
+    )
     assert {n: bodies(s) for n, s in sinks.items()} == {"logs/audit": ["a1"], "logs/b": ["b1"]}
     assert unmatched(connector) == 2
 
@@ -117,10 +153,19 @@ async def test_spans() -> None:
     scope = request.resource_spans.add().scope_spans.add()
     for name, kind in (("in", 2), ("out", 3)):
         scope.spans.add(name=name, kind=kind)
-    _, sinks = await run({"default_pipelines": ["traces/rest"], "table": [
-        {"context": "log", "condition": 'body == "x"', "pipelines": ["logs"]},
-        {"context": "span", "condition": "kind == SPAN_KIND_SERVER", "pipelines": ["traces/server"]},
-    ]}, Batch(Signal.TRACES, request.SerializeToString(), 2), "traces/server", "traces/rest", "logs")
+    _, sinks = await run(
+        {
+            "default_pipelines": ["traces/rest"],
+            "table": [
+                {"context": "log", "condition": 'body == "x"', "pipelines": ["logs"]},
+                {"context": "span", "condition": "kind == SPAN_KIND_SERVER", "pipelines": ["traces/server"]},
+            ],
+        },
+        Batch(Signal.TRACES, request.SerializeToString(), 2),
+        "traces/server",
+        "traces/rest",
+        "logs",
+    )
     assert sinks["traces/server"].count == sinks["traces/rest"].count == 1 and sinks["logs"].count == 0
     assert b"in" in sinks["traces/server"].payload(Signal.TRACES)
 
@@ -146,11 +191,21 @@ def values(sink: Sink) -> list[tuple[str, int]]:
 
 
 async def test_metrics_and_points() -> None:
-    for context, condition, matched in (("metric", 'name == "m"', [("m", 1), ("m", 2), ("m", 3)]),
-                                        ("datapoint", 'value_int == 1 or metric.name == "n"', [("m", 1), ("n", 1)]),
-                                        ("datapoint", 'value_int > 5', []), ("datapoint", 'value_int > 0', None)):
-        _, sinks = await run({"default_pipelines": ["metrics/rest"], "table": [
-            {"context": context, "condition": condition, "pipelines": ["metrics/a"]}]}, metrics(), "metrics/a", "metrics/rest")
+    for context, condition, matched in (
+        ("metric", 'name == "m"', [("m", 1), ("m", 2), ("m", 3)]),
+        ("datapoint", 'value_int == 1 or metric.name == "n"', [("m", 1), ("n", 1)]),
+        ("datapoint", "value_int > 5", []),
+        ("datapoint", "value_int > 0", None),
+    ):
+        _, sinks = await run(
+            {
+                "default_pipelines": ["metrics/rest"],
+                "table": [{"context": context, "condition": condition, "pipelines": ["metrics/a"]}],
+            },
+            metrics(),
+            "metrics/a",
+            "metrics/rest",
+        )
         everything = [("m", 1), ("m", 2), ("m", 3), ("n", 1)]
         matched = everything if matched is None else matched
         assert values(sinks["metrics/a"]) == matched, condition
@@ -168,8 +223,10 @@ async def test_a_condition_that_does_not_fit() -> None:
 
 
 async def test_malformed_and_not_utf8() -> None:
-    options = {"table": [{"context": "log", "condition": 'IsMatch(body, "^x")', "pipelines": ["logs/a"]}],
-               "default_pipelines": ["logs/b"]}
+    options = {
+        "table": [{"context": "log", "condition": 'IsMatch(body, "^x")', "pipelines": ["logs/a"]}],
+        "default_pipelines": ["logs/b"],
+    }
     with pytest.raises(Refused) as refused:
         await run(options, Batch(Signal.LOGS, b"\x0a\x05x", 1), "logs/a", "logs/b")
     assert refused.value.permanent and refused.value.reason == "malformed"
@@ -199,24 +256,38 @@ RECORDS = st.lists(st.tuples(st.text(max_size=3), st.integers(0, 24)), max_size=
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), RECORDS), max_size=5))
 async def test_every_record_arrives_once(groups: Any) -> None:
-    _, sinks = await run({"default_pipelines": ["logs/rest"], "table": [
-        {"context": "log", "condition": 'severity_number > 12', "pipelines": ["logs/a"]},
-        {"condition": 'attributes["service.name"] == "a"', "pipelines": ["logs/b"]},
-    ]}, logs(groups), "logs/a", "logs/b", "logs/rest")
+    _, sinks = await run(
+        {
+            "default_pipelines": ["logs/rest"],
+            "table": [
+                {"context": "log", "condition": "severity_number > 12", "pipelines": ["logs/a"]},
+                {"condition": 'attributes["service.name"] == "a"', "pipelines": ["logs/b"]},
+            ],
+        },
+        logs(groups),
+        "logs/a",
+        "logs/b",
+        "logs/rest",
+    )
     given_records = [(service, body, severity) for service, records in groups for body, severity in records]
     assert sorted(bodies(sinks["logs/a"])) == sorted(b for _, b, n in given_records if n > 12)
     assert sorted(bodies(sinks["logs/b"])) == sorted(b for s, b, n in given_records if n <= 12 and s == "a")
     assert sorted(bodies(sinks["logs/rest"])) == sorted(b for s, b, n in given_records if n <= 12 and s != "a")
 
 
-@pytest.mark.parametrize(("route", "message"), [
-    ({}, "condition or statement"), ({"condition": "true", "statement": "route()"}, "condition or statement"),
-    ({"condition": 'atributes["a"] == 1'}, "did you mean attributes"),
-    ({"statement": 'delete_key(attributes, "a")'}, "resource processor"),
-    ({"statement": 'set(attributes["a"], 1)'}, r"route\(\) where"), ({"condition": "true", "pipelines": []}, "at least 1"),
-    ({"statement": 'route() where request["a"] == "b"'}, "takes a condition"),
-    ({"condition": 'scope.name == "x"'}, "cannot look at"),
-])
+@pytest.mark.parametrize(
+    ("route", "message"),
+    [
+        ({}, "condition or statement"),
+        ({"condition": "true", "statement": "route()"}, "condition or statement"),
+        ({"condition": 'atributes["a"] == 1'}, "did you mean attributes"),
+        ({"statement": 'delete_key(attributes, "a")'}, "resource processor"),
+        ({"statement": 'set(attributes["a"], 1)'}, r"route\(\) where"),
+        ({"condition": "true", "pipelines": []}, "at least 1"),
+        ({"statement": 'route() where request["a"] == "b"'}, "takes a condition"),
+        ({"condition": 'scope.name == "x"'}, "cannot look at"),
+    ],
+)
 def test_wrong_routes(route: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         make(COMPONENT, {"table": [{"pipelines": ["logs"], **route}]}, kind="connectors")

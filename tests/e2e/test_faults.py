@@ -23,20 +23,39 @@ pytestmark = pytest.mark.server("victoria-logs")
 def config(folder: Path, vlogs: str, metrics: int, **exporter: Any) -> Path:
     """Container logs through kof 0.3.0's shape of pipeline, checkpoints on disk."""
     out = folder / "otel.yaml"
-    out.write_text(json.dumps({
-        "receivers": {"filelog": {"include": [f"{folder}/pods/*/*/*.log"], "start_at": "beginning", "storage": "file_storage",
-                                  "include_file_path": True, "operators": [{"type": "container"}],
-                                  "retry_on_failure": {"enabled": True, "max_elapsed_time": 0}}},
-        "processors": {"batch": {"send_batch_size": 200}},
-        "exporters": {"otlphttp": {"logs_endpoint": vlogs + "/insert/opentelemetry/v1/logs", "tls": {"insecure": True},
-                                   "retry_on_failure": {"initial_interval": "200ms", "max_interval": "500ms", "max_elapsed_time": 0},
-                                   **exporter}},
-        "extensions": {"file_storage": {"directory": str(folder / "state"), "create_directory": True}},
-        "service": {"extensions": ["file_storage"],
+    out.write_text(
+        json.dumps(
+            {
+                "receivers": {
+                    "filelog": {
+                        "include": [f"{folder}/pods/*/*/*.log"],
+                        "start_at": "beginning",
+                        "storage": "file_storage",
+                        "include_file_path": True,
+                        "operators": [{"type": "container"}],
+                        "retry_on_failure": {"enabled": True, "max_elapsed_time": 0},
+                    }
+                },
+                "processors": {"batch": {"send_batch_size": 200}},
+                "exporters": {
+                    "otlphttp": {
+                        "logs_endpoint": vlogs + "/insert/opentelemetry/v1/logs",
+                        "tls": {"insecure": True},
+                        "retry_on_failure": {"initial_interval": "200ms", "max_interval": "500ms", "max_elapsed_time": 0},
+                        **exporter,
+                    }
+                },
+                "extensions": {"file_storage": {"directory": str(folder / "state"), "create_directory": True}},
+                "service": {
+                    "extensions": ["file_storage"],
                     "pipelines": {"logs": {"receivers": ["filelog"], "processors": ["batch"], "exporters": ["otlphttp"]}},
-                    "telemetry": {"metrics": {"readers": [
-                        {"pull": {"exporter": {"prometheus": {"host": "127.0.0.1", "port": metrics}}}}]}}},
-    }))
+                    "telemetry": {
+                        "metrics": {"readers": [{"pull": {"exporter": {"prometheus": {"host": "127.0.0.1", "port": metrics}}}}]}
+                    },
+                },
+            }
+        )
+    )
     return out
 
 

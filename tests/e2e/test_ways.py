@@ -27,8 +27,19 @@ USER, PASSWORD = "kof", "s3cret-of-the-region"
 LINES = 600
 LOGIN = {"STORAGE_VMUSER_CREDENTIALS_USERNAME": USER, "STORAGE_VMUSER_CREDENTIALS_PASSWORD": PASSWORD}
 
-pytestmark = [pytest.mark.server(name) for name in (
-    "victoria-metrics", "victoria-logs", "jaeger", "vmauth", "nginx", "prometheus-node-exporter", "telemetrygen", "openssl")]
+pytestmark = [
+    pytest.mark.server(name)
+    for name in (
+        "victoria-metrics",
+        "victoria-logs",
+        "jaeger",
+        "vmauth",
+        "nginx",
+        "prometheus-node-exporter",
+        "telemetrygen",
+        "openssl",
+    )
+]
 
 
 @dataclass
@@ -70,12 +81,20 @@ def region(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Region]:
         jaeger_server, otlp, query, _ = servers.jaeger(folder)
         target_server, target = servers.node_exporter(folder)
         started += [vm_server, logs_server, jaeger_server, target_server]
-        auth_server, auth = servers.vmauth(folder, [
-            {"src_paths": ["/vm/insert/.*"], "url_prefix": vm, "drop_src_path_prefix_parts": 4},
-            {"src_paths": ["/vls/.*"], "url_prefix": vlogs, "drop_src_path_prefix_parts": 1}], USER, PASSWORD)
+        auth_server, auth = servers.vmauth(
+            folder,
+            [
+                {"src_paths": ["/vm/insert/.*"], "url_prefix": vm, "drop_src_path_prefix_parts": 4},
+                {"src_paths": ["/vls/.*"], "url_prefix": vlogs, "drop_src_path_prefix_parts": 1},
+            ],
+            USER,
+            PASSWORD,
+        )
         started.append(auth_server)
         passwords = folder / "htpasswd"
-        passwords.write_text(subprocess.run(["htpasswd", "-nbB", USER, PASSWORD], capture_output=True, text=True, check=True).stdout)
+        passwords.write_text(
+            subprocess.run(["htpasswd", "-nbB", USER, PASSWORD], capture_output=True, text=True, check=True).stdout
+        )
         stores = f"""
             location ~ ^/insert/[0-9:]+/prometheus(/.*)$ {{ proxy_pass {vm}$1$is_args$args; }}
             location /insert/opentelemetry/ {{ proxy_pass {vlogs}; }}
@@ -105,26 +124,43 @@ def replaced(recipe: str, folder: Path, hosts: dict[str, str]) -> Path:
     return out
 
 
-def machine(folder: Path, region: Region, *, tls: dict[str, str], grpc: int, http: int, filelog: str = "filelog/kube",
-            more: dict[str, Any] | None = None) -> Path:
+def machine(
+    folder: Path,
+    region: Region,
+    *,
+    tls: dict[str, str],
+    grpc: int,
+    http: int,
+    filelog: str = "filelog/kube",
+    more: dict[str, Any] | None = None,
+) -> Path:
     """The third values file: this machine's log folder, ports, target, and the CAs of the endpoints with TLS."""
     node: dict[str, Any] = {
         "receivers": {
             filelog: {"include": [f"{folder}/pods/*/*/*.log"], "start_at": "beginning"},
             "otlp": {"protocols": {"grpc": {"endpoint": f"127.0.0.1:{grpc}"}, "http": {"endpoint": f"127.0.0.1:{http}"}}},
             "hostmetrics": {"collection_interval": "2s", "initial_delay": "0s"},
-            "prometheus": {"api_server": {"enabled": False}, "config": {"global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
-                           "scrape_configs": [{"job_name": "node-exporter", "static_configs": [{"targets": [region.target]}]}]}},
+            "prometheus": {
+                "api_server": {"enabled": False},
+                "config": {
+                    "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
+                    "scrape_configs": [{"job_name": "node-exporter", "static_configs": [{"targets": [region.target]}]}],
+                },
+            },
         },
-        "service": {"pipelines": {"metrics": {"receivers": ["otlp", "hostmetrics", "prometheus"]}},
-                    "telemetry": {"metrics": {"readers": [
-                        {"pull": {"exporter": {"prometheus": {"host": "127.0.0.1", "port": free_port()}}}}]}}},
+        "service": {
+            "pipelines": {"metrics": {"receivers": ["otlp", "hostmetrics", "prometheus"]}},
+            "telemetry": {
+                "metrics": {"readers": [{"pull": {"exporter": {"prometheus": {"host": "127.0.0.1", "port": free_port()}}}}]}
+            },
+        },
     }
     for key, value in (more or {}).items():
         node[key] = value
     out = folder / "machine.yaml"
-    out.write_text(json.dumps({
-        "kof": {signal: {"tls_options": {"ca_file": ca}} for signal, ca in tls.items()}, "collectors": {"node": node}}))
+    out.write_text(
+        json.dumps({"kof": {signal: {"tls_options": {"ca_file": ca}} for signal, ca in tls.items()}, "collectors": {"node": node}})
+    )
     return out
 
 
@@ -148,9 +184,14 @@ def send_with_sdk(name: str, grpc: int, http: int) -> None:
 
     base = f"http://127.0.0.1:{http}"
     for way, spans, metrics, logs in (
-            ("grpc", GrpcSpans(f"127.0.0.1:{grpc}", insecure=True), GrpcMetrics(f"127.0.0.1:{grpc}", insecure=True),
-             GrpcLogs(endpoint=f"127.0.0.1:{grpc}", insecure=True)),
-            ("http", HttpSpans(base + "/v1/traces"), HttpMetrics(base + "/v1/metrics"), HttpLogs(endpoint=base + "/v1/logs"))):
+        (
+            "grpc",
+            GrpcSpans(f"127.0.0.1:{grpc}", insecure=True),
+            GrpcMetrics(f"127.0.0.1:{grpc}", insecure=True),
+            GrpcLogs(endpoint=f"127.0.0.1:{grpc}", insecure=True),
+        ),
+        ("http", HttpSpans(base + "/v1/traces"), HttpMetrics(base + "/v1/metrics"), HttpLogs(endpoint=base + "/v1/logs")),
+    ):
         resource = Resource.create({"service.name": f"{name}-{way}", "service.instance.id": "i-1"})
         tracing = TracerProvider(resource=resource)
         tracing.add_span_processor(SimpleSpanProcessor(spans))
@@ -188,35 +229,70 @@ def traces(region: Region, service: str) -> list[dict[str, Any]]:
     return result
 
 
-def run_way(recipe: str, region: Region, tmp_path: Path, hosts: dict[str, str], tls: dict[str, str], *flags: str,
-            cluster: str, filelog: str = "filelog/kube") -> None:
+def run_way(
+    recipe: str,
+    region: Region,
+    tmp_path: Path,
+    hosts: dict[str, str],
+    tls: dict[str, str],
+    *flags: str,
+    cluster: str,
+    filelog: str = "filelog/kube",
+) -> None:
     """Starts the agent with the recipe, sends everything, reads everything back, stops the agent."""
     mark = unique_word()
     grpc, http = free_port(), free_port()
     writer = PodWriter(tmp_path / "pods", mark, LINES)
     agent = servers.kofagent(
-        tmp_path, "run", "--values", str(replaced(recipe, tmp_path, hosts)), "--values", str(CONFIGS / "no-cluster.yaml"),
-        "--values", str(machine(tmp_path, region, tls=tls, grpc=grpc, http=http, filelog=filelog)),
-        "--role", "node", *flags, env=LOGIN)
+        tmp_path,
+        "run",
+        "--values",
+        str(replaced(recipe, tmp_path, hosts)),
+        "--values",
+        str(CONFIGS / "no-cluster.yaml"),
+        "--values",
+        str(machine(tmp_path, region, tls=tls, grpc=grpc, http=http, filelog=filelog)),
+        "--role",
+        "node",
+        *flags,
+        env=LOGIN,
+    )
     try:
         writer.start()
         send_with_sdk(mark, grpc, http)
         for flag in (["--otlp-endpoint", f"127.0.0.1:{grpc}"], ["--otlp-http", "--otlp-endpoint", f"127.0.0.1:{http}"]):
-            subprocess.run([str(servers.find("telemetrygen")), "traces", "--otlp-insecure", *flag, "--traces", "5", "--service",
-                            f"{mark}-gen"], check=True, capture_output=True, timeout=60)
+            subprocess.run(
+                [
+                    str(servers.find("telemetrygen")),
+                    "traces",
+                    "--otlp-insecure",
+                    *flag,
+                    "--traces",
+                    "5",
+                    "--service",
+                    f"{mark}-gen",
+                ],
+                check=True,
+                capture_output=True,
+                timeout=60,
+            )
         writer.join(60)
 
         for way in ("grpc", "http"):
             found = wait_until(lambda w=way: series(region, f'e2e_orders_total{{job="{mark}-{w}"}}'), what=f"SDK metric over {way}")
             assert [(s["value"][1], s["metric"]["region"]) for s in found] == [("41", "eu")]
-        up = wait_until(lambda: series(region, f'up{{job="node-exporter",clusterName="{cluster}",instance="{region.target}"}}'),
-                        what="node-exporter's up")
+        up = wait_until(
+            lambda: series(region, f'up{{job="node-exporter",clusterName="{cluster}",instance="{region.target}"}}'),
+            what="node-exporter's up",
+        )
         assert up[0]["value"][1] == "1"
         assert series(region, f'node_cpu_seconds_total{{clusterName="{cluster}",cpu="0",mode="idle"}}')
         assert wait_until(lambda: series(region, "system_memory_usage_bytes"), what="host metrics")
 
-        lines = wait_until(lambda: (found := log_lines(region, f'"{mark} line"')) and len(found) >= LINES and found,
-                           what=f"{LINES} lines of the pod")
+        lines = wait_until(
+            lambda: (found := log_lines(region, f'"{mark} line"')) and len(found) >= LINES and found,
+            what=f"{LINES} lines of the pod",
+        )
         numbers = sorted(int(line["_msg"].split(" line ")[1][:6]) for line in lines)
         assert numbers == list(range(LINES)), "every line once, none lost over the rotations"
         pods = {(line["k8s.pod.name"], line["k8s.namespace.name"], line["k8s.pod.uid"]) for line in lines}
@@ -243,37 +319,78 @@ def test_child_to_regional(region: Region, tmp_path: Path) -> None:
     host = region.vmauth.removeprefix("https://")
     overlay = tmp_path / "traces.yaml"  # 0.1.1 sends no traces; a user who sets kof.traces.endpoint has them sent
     overlay.write_text(json.dumps({"kof": jaeger}))
-    run_way("child-to-regional.yaml", region, tmp_path, {"vmauth.regional.example.com": host}, {"logs": ca, "metrics": ca},
-            "--values", str(overlay), "--generation", "0.1.1", cluster="child1", filelog="filelog")
+    run_way(
+        "child-to-regional.yaml",
+        region,
+        tmp_path,
+        {"vmauth.regional.example.com": host},
+        {"logs": ca, "metrics": ca},
+        "--values",
+        str(overlay),
+        "--generation",
+        "0.1.1",
+        cluster="child1",
+        filelog="filelog",
+    )
 
 
 def test_regional_to_regional(region: Region, tmp_path: Path) -> None:
     host = region.plain.removeprefix("http://")
-    run_way("regional-to-regional.yaml", region, tmp_path, {
-        "kof-storage-victoria-logs-single-server:9428": host, "vminsert-cluster:8480": host,
-        "kof-storage-jaeger-collector:4318": host}, {}, cluster="regional1")
+    run_way(
+        "regional-to-regional.yaml",
+        region,
+        tmp_path,
+        {
+            "kof-storage-victoria-logs-single-server:9428": host,
+            "vminsert-cluster:8480": host,
+            "kof-storage-jaeger-collector:4318": host,
+        },
+        {},
+        cluster="regional1",
+    )
 
 
 def test_management_to_management(region: Region, tmp_path: Path) -> None:
     host = region.plain.removeprefix("http://")
-    run_way("management-to-management.yaml", region, tmp_path, {
-        "kof-storage-victoria-logs-single-server:9428": host, "vminsert-cluster:8480": host,
-        "kof-storage-jaeger-collector:4318": host}, {}, cluster="mothership")
+    run_way(
+        "management-to-management.yaml",
+        region,
+        tmp_path,
+        {
+            "kof-storage-victoria-logs-single-server:9428": host,
+            "vminsert-cluster:8480": host,
+            "kof-storage-jaeger-collector:4318": host,
+        },
+        {},
+        cluster="mothership",
+    )
 
 
 def test_management_to_regional(region: Region, tmp_path: Path) -> None:
     ca = str(region.folder / "tls.crt")
-    run_way("management-to-regional.yaml", region, tmp_path, {
-        "vmauth.regional.example.com": region.vmauth.removeprefix("https://"),
-        "jaeger.regional.example.com": region.jaeger_tls.removeprefix("https://")},
-        {"logs": ca, "metrics": ca, "traces": str(region.folder / "jaeger-tls" / "tls.crt")}, cluster="mothership")
+    run_way(
+        "management-to-regional.yaml",
+        region,
+        tmp_path,
+        {
+            "vmauth.regional.example.com": region.vmauth.removeprefix("https://"),
+            "jaeger.regional.example.com": region.jaeger_tls.removeprefix("https://"),
+        },
+        {"logs": ca, "metrics": ca, "traces": str(region.folder / "jaeger-tls" / "tls.crt")},
+        cluster="mothership",
+    )
 
 
 def test_management_to_regional_istio(region: Region, tmp_path: Path) -> None:
     host = region.mesh.removeprefix("http://")
-    run_way("management-to-regional-istio.yaml", region, tmp_path, {
-        "regional1-logs:9428": host, "regional1-vminsert:8480": host, "regional1-jaeger-collector:4318": host}, {},
-        cluster="mothership")
+    run_way(
+        "management-to-regional-istio.yaml",
+        region,
+        tmp_path,
+        {"regional1-logs:9428": host, "regional1-vminsert:8480": host, "regional1-jaeger-collector:4318": host},
+        {},
+        cluster="mothership",
+    )
 
 
 @pytest.mark.server("moto")
@@ -286,9 +403,18 @@ def test_management_to_cloudwatch(region: Region, tmp_path: Path) -> None:
     writer = PodWriter(tmp_path / "pods", mark, LINES)
     more = {"exporters": {"awscloudwatchlogs": {"endpoint": url}}}
     agent = servers.kofagent(
-        tmp_path, "run", "--values", str(CONFIGS / "management-to-cloudwatch.yaml"), "--values", str(CONFIGS / "no-cluster.yaml"),
-        "--values", str(machine(tmp_path, region, tls={}, grpc=grpc, http=http, more=more)), "--role", "node",
-        env={"CLOUDWATCH_CREDENTIALS_AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "CLOUDWATCH_CREDENTIALS_AWS_SECRET_ACCESS_KEY": PASSWORD})
+        tmp_path,
+        "run",
+        "--values",
+        str(CONFIGS / "management-to-cloudwatch.yaml"),
+        "--values",
+        str(CONFIGS / "no-cluster.yaml"),
+        "--values",
+        str(machine(tmp_path, region, tls={}, grpc=grpc, http=http, more=more)),
+        "--role",
+        "node",
+        env={"CLOUDWATCH_CREDENTIALS_AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "CLOUDWATCH_CREDENTIALS_AWS_SECRET_ACCESS_KEY": PASSWORD},
+    )
     client = boto3.client("logs", region_name="us-east-2", endpoint_url=url, aws_access_key_id="a", aws_secret_access_key="b")
 
     def messages() -> list[dict[str, Any]]:
@@ -320,5 +446,3 @@ def test_management_to_cloudwatch(region: Region, tmp_path: Path) -> None:
         aws.stop()
     assert code == 0, agent.output()
     assert PASSWORD not in agent.output()
-
-

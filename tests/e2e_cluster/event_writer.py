@@ -38,10 +38,21 @@ class Writer:
             name = f"event-{id(self)}-{number}"
             now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
             try:
-                status, _ = self._api.request("POST", "/api/v1/namespaces/default/events", {
-                    "metadata": {"name": name, "namespace": "default"}, "type": "Warning" if number % 3 else "Normal", "reason": "Test",
-                    "message": name, "firstTimestamp": now, "lastTimestamp": now, "count": 1, "source": {"host": "node-1"},
-                    "involvedObject": {"kind": "Pod", "namespace": "default", "name": "web-0", "uid": "u1"}})
+                status, _ = self._api.request(
+                    "POST",
+                    "/api/v1/namespaces/default/events",
+                    {
+                        "metadata": {"name": name, "namespace": "default"},
+                        "type": "Warning" if number % 3 else "Normal",
+                        "reason": "Test",
+                        "message": name,
+                        "firstTimestamp": now,
+                        "lastTimestamp": now,
+                        "count": 1,
+                        "source": {"host": "node-1"},
+                        "involvedObject": {"kind": "Pod", "namespace": "default", "name": "web-0", "uid": "u1"},
+                    },
+                )
             except Exception:  # a stopped API server fails in many ways
                 status = 0
             if status in (201, 409):  # 409: written, and the answer was lost

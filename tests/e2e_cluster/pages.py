@@ -94,8 +94,22 @@ class Pages:
 
     async def _start(self) -> None:
         app = web.Application(middlewares=[self._record])
-        for path in ("basic", "bearer", "oauth", "slow", "large", "many", "labels", "names", "values", "times", "honor", "redirect",
-                     "probe", "sd"):
+        for path in (
+            "basic",
+            "bearer",
+            "oauth",
+            "slow",
+            "large",
+            "many",
+            "labels",
+            "names",
+            "values",
+            "times",
+            "honor",
+            "redirect",
+            "probe",
+            "sd",
+        ):
             app.router.add_get(f"/{path}", getattr(self, f"_{path}"))
         app.router.add_post("/token", self._token)
         app.router.add_get("/{tail:.*}", self._plain)
@@ -125,8 +139,15 @@ class Pages:
             answer = await handler(request)
         except web.HTTPException as error:
             answer = error
-        scrape = Scrape(moment, who, name[0], request.path, answer.status, request.headers.get("Authorization", ""),
-                        request.rel_url.raw_query_string)
+        scrape = Scrape(
+            moment,
+            who,
+            name[0],
+            request.path,
+            answer.status,
+            request.headers.get("Authorization", ""),
+            request.rel_url.raw_query_string,
+        )
         self.scrapes.append(scrape)
         self.by_page.setdefault(f"{scrape.address}{scrape.path}{'?' + scrape.query if scrape.query else ''}", []).append(scrape)
         return answer if not isinstance(answer, web.HTTPException) else web.Response(status=answer.status, headers=answer.headers)
@@ -191,4 +212,3 @@ class Pages:
 
 def _page(text: str) -> web.Response:
     return web.Response(text=text, content_type="text/plain", headers={"X-Version": "0.0.4"})
-

@@ -48,10 +48,17 @@ def test_what_a_killed_process_left_is_found_and_removed(tmp_path: Path, monkeyp
     registry = tmp_path / "registry"  # of its own: any other start of a cluster would remove what is left here
     monkeypatch.setattr(record, "REGISTRY", registry)
     folder = tmp_path / "c"
-    program = f"from pathlib import Path\nfrom tests.cluster import Cluster\nimport time\n" \
-              f"with Cluster(Path({str(folder)!r}), controllers=False, scheduler=False):\n    print('up', flush=True)\n    time.sleep(600)\n"
-    owner = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2],
-                             env={**os.environ, "KOFAGENT_CLUSTERS": str(registry)})
+    program = (
+        f"from pathlib import Path\nfrom tests.cluster import Cluster\nimport time\n"
+        f"with Cluster(Path({str(folder)!r}), controllers=False, scheduler=False):\n    print('up', flush=True)\n    time.sleep(600)\n"
+    )
+    owner = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "KOFAGENT_CLUSTERS": str(registry)},
+    )
     assert owner.stdout is not None
     for line in owner.stdout:
         if line.strip() == "up":
@@ -76,26 +83,51 @@ def test_a_folder_with_other_files_is_not_touched(tmp_path: Path) -> None:
 
 def test_a_service_account_may_do_what_its_rules_say(control_plane: Cluster, tmp_path: Path) -> None:
     control_plane.namespace("accounts")
-    control_plane.service_account("accounts", "reader", [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}])
+    control_plane.service_account(
+        "accounts", "reader", [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}]
+    )
     kubeconfig = control_plane.kubeconfig_of("accounts", "reader")
     assert "No resources" in control_plane.kubectl("--kubeconfig", str(kubeconfig), "get", "pods", "-A", check=False)
     assert "forbidden" in control_plane.kubectl("--kubeconfig", str(kubeconfig), "get", "secrets", check=False)
     mounted = control_plane.mounted_token(tmp_path / "sa", "accounts", "reader")
     assert (mounted / "namespace").read_text() == "accounts"
     control_plane.kubectl("-n", "accounts", "delete", "serviceaccount", "reader")
-    wait_until(lambda: "Unauthorized" in control_plane.kubectl("--kubeconfig", str(kubeconfig), "get", "pods", check=False)
-               or "logged in" in control_plane.kubectl("--kubeconfig", str(kubeconfig), "get", "pods", check=False), 30, "the token is void")
+    wait_until(
+        lambda: (
+            "Unauthorized" in control_plane.kubectl("--kubeconfig", str(kubeconfig), "get", "pods", check=False)
+            or "logged in" in control_plane.kubectl("--kubeconfig", str(kubeconfig), "get", "pods", check=False)
+        ),
+        30,
+        "the token is void",
+    )
 
 
 def test_controllers_make_pods_of_a_deployment(control_plane: Cluster) -> None:
     control_plane.namespace("apps")
-    control_plane.apply({
-        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "apps"},
-        "spec": {"replicas": 3, "selector": {"matchLabels": {"app": "web"}},
-                 "template": {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "c", "image": "none.test/web"}]}}}})
+    control_plane.apply(
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": "web", "namespace": "apps"},
+            "spec": {
+                "replicas": 3,
+                "selector": {"matchLabels": {"app": "web"}},
+                "template": {
+                    "metadata": {"labels": {"app": "web"}},
+                    "spec": {"containers": [{"name": "c", "image": "none.test/web"}]},
+                },
+            },
+        }
+    )
     control_plane.wait_for("three pods", lambda: len(control_plane.pods("apps", "app=web")) == 3)
-    events = control_plane.wait_for("a scheduling event", lambda: [
-        event for event in control_plane.api.get("/api/v1/namespaces/apps/events")["items"] if event["reason"] == "FailedScheduling"])
+    events = control_plane.wait_for(
+        "a scheduling event",
+        lambda: [
+            event
+            for event in control_plane.api.get("/api/v1/namespaces/apps/events")["items"]
+            if event["reason"] == "FailedScheduling"
+        ],
+    )
     assert "no nodes available" in events[0]["message"]
 
 

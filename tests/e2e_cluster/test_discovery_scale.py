@@ -22,8 +22,13 @@ import pytest
 from tests.cluster import Cluster
 from tests.support.servers import find, free_port, get, wait_until
 
-pytestmark = [pytest.mark.server("kube-apiserver"), pytest.mark.server("etcd"), pytest.mark.server("kwok"),
-              pytest.mark.server("kube-controller-manager"), pytest.mark.server("kube-scheduler")]
+pytestmark = [
+    pytest.mark.server("kube-apiserver"),
+    pytest.mark.server("etcd"),
+    pytest.mark.server("kwok"),
+    pytest.mark.server("kube-controller-manager"),
+    pytest.mark.server("kube-scheduler"),
+]
 NODES, PODS = 200, 5000
 NODE = "fake-0000"
 ROLES = ("pod", "node", "endpointslice")
@@ -87,8 +92,21 @@ class Agent(Process):
         self.port = free_port()
         overlay.setdefault("service", {})["telemetry"] = {"metrics": {"address": f"127.0.0.1:{self.port}"}}
         (folder / "overlay.yaml").write_text(json.dumps(overlay))
-        super().__init__([sys.executable, "-m", "kofagent", "run", *arguments, "--config", str(folder / "overlay.yaml"), "--kubeconfig",
-                          str(cluster.kubeconfig)], folder, {"PYTHONDONTWRITEBYTECODE": "1"})
+        super().__init__(
+            [
+                sys.executable,
+                "-m",
+                "kofagent",
+                "run",
+                *arguments,
+                "--config",
+                str(folder / "overlay.yaml"),
+                "--kubeconfig",
+                str(cluster.kubeconfig),
+            ],
+            folder,
+            {"PYTHONDONTWRITEBYTECODE": "1"},
+        )
 
     def metric(self, name: str, label: str = "") -> float:
         """The sum of a metric of the agent's own, of the lines that hold `label`."""
@@ -121,8 +139,17 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with Cluster(Path(tmp_path_factory.mktemp("scale")) / "c", fake_nodes=NODES, fake_pods=PODS) as cluster:
         path = "/api/v1/namespaces/fake/services"
         for number in range(NODES):
-            cluster.api.request("POST", path, {"metadata": {"name": f"app-{number:03d}"}, "spec": {
-                "selector": {"app": f"app-{number:03d}"}, "ports": [{"name": "http", "port": 80, "targetPort": "http"}]}})
+            cluster.api.request(
+                "POST",
+                path,
+                {
+                    "metadata": {"name": f"app-{number:03d}"},
+                    "spec": {
+                        "selector": {"app": f"app-{number:03d}"},
+                        "ports": [{"name": "http", "port": 80, "targetPort": "http"}],
+                    },
+                },
+            )
         cluster.wait_for("the slices", lambda: endpoints(cluster) == PODS, 180)
         yield cluster
 
@@ -156,10 +183,15 @@ def scraper(cluster: Cluster, folder: Path, allocation: Options) -> tuple[Agent,
     """An agent that discovers the roles, and the URL of its targets."""
     port = free_port()
     server = {"enabled": True, "server_config": {"endpoint": f"127.0.0.1:{port}"}}
-    return Agent(cluster, folder, {
-        "receivers": {"prometheus": {"config": {"scrape_configs": jobs()}, "allocation": allocation, "api_server": server}},
-        "exporters": {"nop": {}}, "service": {"pipelines": {"metrics": {"receivers": ["prometheus"], "exporters": ["nop"]}}},
-    }), f"http://127.0.0.1:{port}/api/v1/targets"
+    return Agent(
+        cluster,
+        folder,
+        {
+            "receivers": {"prometheus": {"config": {"scrape_configs": jobs()}, "allocation": allocation, "api_server": server}},
+            "exporters": {"nop": {}},
+            "service": {"pipelines": {"metrics": {"receivers": ["prometheus"], "exporters": ["nop"]}}},
+        },
+    ), f"http://127.0.0.1:{port}/api/v1/targets"
 
 
 def targets(url: str, job: str) -> list[dict[str, str]]:
@@ -200,8 +232,15 @@ def test_all_targets_as_prometheus(cluster: Cluster, tmp_path: Path) -> None:
         port, folder = free_port(), tmp_path / "prometheus"
         folder.mkdir()
         (folder / "p.yml").write_text(json.dumps({"scrape_configs": jobs(kubeconfig_file=str(cluster.kubeconfig))}))
-        return Process([str(find("prometheus3")), f"--config.file={folder}/p.yml", f"--storage.tsdb.path={folder}/data",
-                        f"--web.listen-address=127.0.0.1:{port}"], folder), f"http://127.0.0.1:{port}/api/v1/targets"
+        return Process(
+            [
+                str(find("prometheus3")),
+                f"--config.file={folder}/p.yml",
+                f"--storage.tsdb.path={folder}/data",
+                f"--web.listen-address=127.0.0.1:{port}",
+            ],
+            folder,
+        ), f"http://127.0.0.1:{port}/api/v1/targets"
 
     ours = to_all(lambda: scraper(cluster, tmp_path / "all", {"strategy": "all"}))
     theirs = to_all(prometheus)
@@ -213,23 +252,53 @@ def test_all_targets_as_prometheus(cluster: Cluster, tmp_path: Path) -> None:
 
 ATTRIBUTES: dict[str, Options] = {
     "upstream's defaults": {},
-    "KOF's": {"extract": {"metadata": ["k8s.node.name"]},
-              "pod_association": [{"sources": [{"from": "resource_attribute", "name": "k8s.pod.uid"}]}]},
-    "much": {"extract": {
-        "metadata": ["k8s.namespace.name", "k8s.pod.name", "k8s.pod.uid", "k8s.pod.ip", "k8s.deployment.name", "k8s.deployment.uid",
-                     "k8s.replicaset.uid", "k8s.node.name", "k8s.node.uid", "k8s.pod.start_time", "container.id", "container.image.name",
-                     "container.image.tag", "service.name"],
-        "labels": [{"tag_name": "$1", "key_regex": "(.*)"}], "annotations": [{"tag_name": "$1", "key_regex": "(.*)"}]},
-        "pod_association": [{"sources": [{"from": "resource_attribute", "name": "k8s.pod.uid"}]}, {"sources": [{"from": "connection"}]}]}}
+    "KOF's": {
+        "extract": {"metadata": ["k8s.node.name"]},
+        "pod_association": [{"sources": [{"from": "resource_attribute", "name": "k8s.pod.uid"}]}],
+    },
+    "much": {
+        "extract": {
+            "metadata": [
+                "k8s.namespace.name",
+                "k8s.pod.name",
+                "k8s.pod.uid",
+                "k8s.pod.ip",
+                "k8s.deployment.name",
+                "k8s.deployment.uid",
+                "k8s.replicaset.uid",
+                "k8s.node.name",
+                "k8s.node.uid",
+                "k8s.pod.start_time",
+                "container.id",
+                "container.image.name",
+                "container.image.tag",
+                "service.name",
+            ],
+            "labels": [{"tag_name": "$1", "key_regex": "(.*)"}],
+            "annotations": [{"tag_name": "$1", "key_regex": "(.*)"}],
+        },
+        "pod_association": [
+            {"sources": [{"from": "resource_attribute", "name": "k8s.pod.uid"}]},
+            {"sources": [{"from": "connection"}]},
+        ],
+    },
+}
 
 
 def gateway(cluster: Cluster, folder: Path, attributes: Options | None) -> Agent:
     """An agent that takes OTLP of the whole cluster."""
     processors = {} if attributes is None else {"k8sattributes": attributes}
     http = {"protocols": {"http": {"endpoint": f"127.0.0.1:{free_port()}"}}}
-    return Agent(cluster, folder, {
-        "receivers": {"otlp": http}, "processors": processors, "exporters": {"nop": {}},
-        "service": {"pipelines": {"logs": {"receivers": ["otlp"], "processors": list(processors), "exporters": ["nop"]}}}})
+    return Agent(
+        cluster,
+        folder,
+        {
+            "receivers": {"otlp": http},
+            "processors": processors,
+            "exporters": {"nop": {}},
+            "service": {"pipelines": {"logs": {"receivers": ["otlp"], "processors": list(processors), "exporters": ["nop"]}}},
+        },
+    )
 
 
 def known(agent: Agent) -> int:
@@ -256,10 +325,20 @@ def test_what_5000_pods_cost(cluster: Cluster, tmp_path: Path) -> None:
 def kof(cluster: Cluster, folder: Path, role: str, sink: str) -> Agent:
     """KOF 0.3.0's defaults for a role, with what the chart lays over them."""
     folder.mkdir()
-    (folder / "values.yaml").write_text(json.dumps({
-        "global": {"clusterName": "c1", "clusterLabel": "cluster"}, "collectors": {"node": {}, "k8scluster": {}},
-        "kof": {"basic_auth": False, "metrics": {"endpoint": f"{sink}/api/v1/write"}, "logs": {"endpoint": f"{sink}/logs"},
-                "traces": {"endpoint": sink}}}))
+    (folder / "values.yaml").write_text(
+        json.dumps(
+            {
+                "global": {"clusterName": "c1", "clusterLabel": "cluster"},
+                "collectors": {"node": {}, "k8scluster": {}},
+                "kof": {
+                    "basic_auth": False,
+                    "metrics": {"endpoint": f"{sink}/api/v1/write"},
+                    "logs": {"endpoint": f"{sink}/logs"},
+                    "traces": {"endpoint": sink},
+                },
+            }
+        )
+    )
     monitors = {"enabled": True, "scrape_interval": "10s"}
 
     def free() -> Options:
@@ -267,13 +346,30 @@ def kof(cluster: Cluster, folder: Path, role: str, sink: str) -> Agent:
 
     overlay: Options
     if role == "node":
-        overlay = {"receivers": {"otlp": {"protocols": {"grpc": free(), "http": free()}}, "prometheus": {
-            "monitors": monitors, "allocation": {"strategy": "per-node", "node_name": NODE}, "api_server": {"server_config": free()}}},
-            "processors": {"k8sattributes": {"filter": {"node": NODE}, "pod_delete_grace_period": "2s"}}}
+        overlay = {
+            "receivers": {
+                "otlp": {"protocols": {"grpc": free(), "http": free()}},
+                "prometheus": {
+                    "monitors": monitors,
+                    "allocation": {"strategy": "per-node", "node_name": NODE},
+                    "api_server": {"server_config": free()},
+                },
+            },
+            "processors": {"k8sattributes": {"filter": {"node": NODE}, "pod_delete_grace_period": "2s"}},
+        }
     else:
-        overlay = {"receivers": {"prometheus/kofagent-nodeless": {"monitors": monitors, "allocation": {"strategy": "without-node"}}},
-                   "service": {"pipelines": {"metrics/kofagent": {"receivers": ["prometheus/kofagent-nodeless"], "processors": ["batch"],
-                                                                  "exporters": ["prometheusremotewrite"]}}}}
+        overlay = {
+            "receivers": {"prometheus/kofagent-nodeless": {"monitors": monitors, "allocation": {"strategy": "without-node"}}},
+            "service": {
+                "pipelines": {
+                    "metrics/kofagent": {
+                        "receivers": ["prometheus/kofagent-nodeless"],
+                        "processors": ["batch"],
+                        "exporters": ["prometheusremotewrite"],
+                    }
+                }
+            },
+        }
     return Agent(cluster, folder / "agent", overlay, "--values", str(folder / "values.yaml"), "--role", role)
 
 
@@ -304,8 +400,10 @@ def replace(cluster: Cluster, first: int, count: int) -> None:
 
     def pods() -> dict[str, bool]:
         """Which of them run, by uid. Not which are ready: nodes may be late with their leases while the API server restarts."""
-        return {pod["metadata"]["uid"]: bool(pod["status"].get("podIP"))
-                for pod in cluster.api.get(f"{path}%20in%20({','.join(names)})")["items"]}
+        return {
+            pod["metadata"]["uid"]: bool(pod["status"].get("podIP"))
+            for pod in cluster.api.get(f"{path}%20in%20({','.join(names)})")["items"]
+        }
 
     before = pods()
     for name in names:
@@ -321,8 +419,11 @@ def replace(cluster: Cluster, first: int, count: int) -> None:
 def test_whole_agents_while_everything_changes(cluster: Cluster, tmp_path: Path, sink: str) -> None:
     """1000 pods are replaced; then ten times all watches expire and some pods are replaced: nothing grows, nothing is left."""
     names = ("node", "k8scluster", "gateway")
-    agents = [kof(cluster, tmp_path / "n", "node", sink), kof(cluster, tmp_path / "k", "k8scluster", sink),
-              gateway(cluster, tmp_path / "g", {"pod_delete_grace_period": "2s"})]
+    agents = [
+        kof(cluster, tmp_path / "n", "node", sink),
+        kof(cluster, tmp_path / "k", "k8scluster", sink),
+        gateway(cluster, tmp_path / "g", {"pod_delete_grace_period": "2s"}),
+    ]
     node, whole, all_pods = agents
     history: list[list[float]] = []
 
@@ -349,7 +450,10 @@ def test_whole_agents_while_everything_changes(cluster: Cluster, tmp_path: Path,
         with running(fresh):
             wait_until(lambda: points(fresh) > before / 2, 60, "a round of a new agent")
             assert points_of_a_round(whole) == points_of_a_round(fresh), "what it holds is not what is there"
-        print(f"k8s_cluster: {before} points a round; peaks:", ", ".join(f"{n} {a.peak:.1f} MiB" for n, a in zip(names, agents, strict=True)))
+        print(
+            f"k8s_cluster: {before} points a round; peaks:",
+            ", ".join(f"{n} {a.peak:.1f} MiB" for n, a in zip(names, agents, strict=True)),
+        )
         for name, *memory in zip(names, *history, strict=True):
             assert max(memory[8:]) <= max(memory[4:8]) + LEVEL, f"{name} does not level off: {memory}"
             assert max(memory[4:]) <= max(memory[:4]) + GROWTH, f"{name} grows: {memory}"
@@ -361,11 +465,20 @@ def test_whole_agents_while_everything_changes(cluster: Cluster, tmp_path: Path,
 @pytest.mark.server("otelcol-k8s")
 def test_k8s_cluster_beside_a_go_collector(cluster: Cluster, tmp_path: Path, sink: str) -> None:
     """CPU of the first list and of a minute in which nothing happens, five rounds of metrics; the same points from both."""
-    receiver = {"auth_type": "kubeConfig", "collection_interval": "10s", "allocatable_types_to_report": ["cpu", "memory", "storage"],
-                "node_conditions_to_report": ["Ready", "MemoryPressure", "DiskPressure", "NetworkUnavailable"]}
-    config: Options = {"receivers": {"k8s_cluster": receiver}, "exporters": {"otlphttp": {"endpoint": sink}},
-                       "service": {"pipelines": {"metrics": {"receivers": ["k8s_cluster"], "exporters": ["otlphttp"]}}}}
-    (tmp_path / "go.yaml").write_text(json.dumps({**config, "service": {**config["service"], "telemetry": {"metrics": {"level": "none"}}}}))
+    receiver = {
+        "auth_type": "kubeConfig",
+        "collection_interval": "10s",
+        "allocatable_types_to_report": ["cpu", "memory", "storage"],
+        "node_conditions_to_report": ["Ready", "MemoryPressure", "DiskPressure", "NetworkUnavailable"],
+    }
+    config: Options = {
+        "receivers": {"k8s_cluster": receiver},
+        "exporters": {"otlphttp": {"endpoint": sink}},
+        "service": {"pipelines": {"metrics": {"receivers": ["k8s_cluster"], "exporters": ["otlphttp"]}}},
+    }
+    (tmp_path / "go.yaml").write_text(
+        json.dumps({**config, "service": {**config["service"], "telemetry": {"metrics": {"level": "none"}}}})
+    )
 
     def requests() -> int:
         return int(get(sink)[1].split()[0])
@@ -378,12 +491,19 @@ def test_k8s_cluster_beside_a_go_collector(cluster: Cluster, tmp_path: Path, sin
             first = process.cpu
             time.sleep(60)
             idle = process.cpu - first
-            print(f"{process.name}: to the first metrics {first:.2f} s of CPU ({first / PODS * 1e6:.0f} us a pod), "
-                  f"a quiet minute {idle:.2f} s; {process}")
+            print(
+                f"{process.name}: to the first metrics {first:.2f} s of CPU ({first / PODS * 1e6:.0f} us a pod), "
+                f"a quiet minute {idle:.2f} s; {process}"
+            )
             return idle, process.memory
 
     ours = measured(Agent(cluster, tmp_path / "ours", config))
-    theirs = measured(Process([str(find("otelcol-k8s")), "--config", str(tmp_path / "go.yaml")], tmp_path / "go",
-                              {"KUBECONFIG": str(cluster.kubeconfig)}))
+    theirs = measured(
+        Process(
+            [str(find("otelcol-k8s")), "--config", str(tmp_path / "go.yaml")],
+            tmp_path / "go",
+            {"KUBECONFIG": str(cluster.kubeconfig)},
+        )
+    )
     print(f"a quiet minute: {theirs[0] / ours[0]:.1f} times less CPU than the Go collector")
     assert ours[0] < theirs[0] and ours[1] < theirs[1]

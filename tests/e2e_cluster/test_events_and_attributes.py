@@ -77,7 +77,9 @@ async def running(cls: Any, sink: Sink, host: FakeHost, options: dict[str, Any])
 
 @pytest.fixture
 async def storage(tmp_path: Path) -> AsyncIterator[FakeHost]:
-    extension = make(FileStorage, {"directory": str(tmp_path / "state"), "create_directory": True}, kind="extension", id="file_storage")
+    extension = make(
+        FileStorage, {"directory": str(tmp_path / "state"), "create_directory": True}, kind="extension", id="file_storage"
+    )
     await extension.start()
     yield FakeHost({"file_storage": extension})
     await extension.stop()
@@ -143,9 +145,14 @@ async def test_objects_watched_and_pulled(cluster: Cluster, monkeypatch: pytest.
         return out
 
     sink = Sink()
-    options = {"storage": "file_storage", "objects": [
-        {"name": "configmaps", "mode": "watch", "namespaces": ["notes"]}, {"name": "namespaces", "interval": "1s"},
-        {"name": "events", "group": "events.k8s.io", "mode": "watch", "exclude_watch_type": ["DELETED"]}]}
+    options = {
+        "storage": "file_storage",
+        "objects": [
+            {"name": "configmaps", "mode": "watch", "namespaces": ["notes"]},
+            {"name": "namespaces", "interval": "1s"},
+            {"name": "events", "group": "events.k8s.io", "mode": "watch", "exclude_watch_type": ["DELETED"]},
+        ],
+    }
     await asyncio.to_thread(note, "before")
     async with running(K8sObjects, sink, storage, options):
         await eventually(lambda: any(attributes(r.attributes)["k8s.resource.name"] == "namespaces" for _, r in records(sink)))
@@ -168,26 +175,75 @@ async def test_attributes_of_pods(cluster: Cluster, monkeypatch: pytest.MonkeyPa
     account(cluster, monkeypatch, "attributes", may("", "pods", "namespaces"), may("apps", "replicasets"))
     cluster.namespace("default")
     api = cluster.api
-    api.call("POST", "/apis/apps/v1/namespaces/default/replicasets", {
-        "metadata": {"name": "web-abc", "ownerReferences": [{"apiVersion": "apps/v1", "kind": "Deployment", "name": "web", "uid": "d-uid",
-                                                             "controller": True}]},
-        "spec": {"replicas": 0, "selector": {"matchLabels": {"app": "web"}}, "template": {
-            "metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "app", "image": "r.test/app:1.2"}]}}}})
+    api.call(
+        "POST",
+        "/apis/apps/v1/namespaces/default/replicasets",
+        {
+            "metadata": {
+                "name": "web-abc",
+                "ownerReferences": [
+                    {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web", "uid": "d-uid", "controller": True}
+                ],
+            },
+            "spec": {
+                "replicas": 0,
+                "selector": {"matchLabels": {"app": "web"}},
+                "template": {
+                    "metadata": {"labels": {"app": "web"}},
+                    "spec": {"containers": [{"name": "app", "image": "r.test/app:1.2"}]},
+                },
+            },
+        },
+    )
     replicaset = api.get("/apis/apps/v1/namespaces/default/replicasets/web-abc")
 
     def create(name: str, node: str) -> str:
-        made = api.call("POST", "/api/v1/namespaces/default/pods", {
-            "metadata": {"name": name, "labels": {"app": "web", "pod-template-hash": "abc"}, "ownerReferences": [
-                {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web-abc", "uid": replicaset["metadata"]["uid"], "controller": True}]},
-            "spec": {"nodeName": node, "containers": [{"name": "app", "image": "r.test/app:1.2"}]}})
+        made = api.call(
+            "POST",
+            "/api/v1/namespaces/default/pods",
+            {
+                "metadata": {
+                    "name": name,
+                    "labels": {"app": "web", "pod-template-hash": "abc"},
+                    "ownerReferences": [
+                        {
+                            "apiVersion": "apps/v1",
+                            "kind": "ReplicaSet",
+                            "name": "web-abc",
+                            "uid": replicaset["metadata"]["uid"],
+                            "controller": True,
+                        }
+                    ],
+                },
+                "spec": {"nodeName": node, "containers": [{"name": "app", "image": "r.test/app:1.2"}]},
+            },
+        )
         return str(made["metadata"]["uid"])
 
     host, sink = FakeHost(), Sink()
-    processor = make(K8sAttributes, {
-        "extract": {"metadata": ["k8s.pod.name", "k8s.node.name", "k8s.deployment.name", "k8s.deployment.uid", "container.image.tag",
-                                 "k8s.cluster.uid"], "labels": [{"key": "app", "tag_name": "app"}]},
-        "filter": {"node": "n1"}, "pod_association": [{"sources": [{"from": "resource_attribute", "name": "k8s.pod.uid"}]}],
-        "wait_for_pod": "10s", "pod_delete_grace_period": "2s"}, kind="processor", id="k8sattributes", host=host)
+    processor = make(
+        K8sAttributes,
+        {
+            "extract": {
+                "metadata": [
+                    "k8s.pod.name",
+                    "k8s.node.name",
+                    "k8s.deployment.name",
+                    "k8s.deployment.uid",
+                    "container.image.tag",
+                    "k8s.cluster.uid",
+                ],
+                "labels": [{"key": "app", "tag_name": "app"}],
+            },
+            "filter": {"node": "n1"},
+            "pod_association": [{"sources": [{"from": "resource_attribute", "name": "k8s.pod.uid"}]}],
+            "wait_for_pod": "10s",
+            "pod_delete_grace_period": "2s",
+        },
+        kind="processor",
+        id="k8sattributes",
+        host=host,
+    )
     processor.signal, processor.next = Signal.LOGS, sink
 
     async def ask(uid: str) -> dict[str, Any]:
@@ -198,9 +254,16 @@ async def test_attributes_of_pods(cluster: Cluster, monkeypatch: pytest.MonkeyPa
     elsewhere = await asyncio.to_thread(create, "web-elsewhere", "n2")
     await processor.start()
     try:
-        wanted = {"k8s.pod.name": "web-here", "k8s.node.name": "n1", "k8s.deployment.name": "web", "k8s.deployment.uid": "d-uid",
-                  "container.image.tag": "1.2", "app": "web", "k8s.pod.uid": here,
-                  "k8s.cluster.uid": api.get("/api/v1/namespaces/kube-system")["metadata"]["uid"]}
+        wanted = {
+            "k8s.pod.name": "web-here",
+            "k8s.node.name": "n1",
+            "k8s.deployment.name": "web",
+            "k8s.deployment.uid": "d-uid",
+            "container.image.tag": "1.2",
+            "app": "web",
+            "k8s.pod.uid": here,
+            "k8s.cluster.uid": api.get("/api/v1/namespaces/kube-system")["metadata"]["uid"],
+        }
         assert await ask(here) == wanted, "waits for the pod, and for what it belongs to"
         new = await asyncio.to_thread(create, "web-new", "n1")
         assert (await ask(new))["k8s.pod.name"] == "web-new", "waits for what the watch brings"

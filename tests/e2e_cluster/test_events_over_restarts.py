@@ -26,7 +26,9 @@ from tests.e2e_cluster.event_writer import Writer
 from tests.helm.chart import CHECKOUT, CLUSTER, Release, template
 from tests.support.servers import Server, free_port, get, victoria_logs, victoria_metrics, wait_until
 
-pytestmark = [pytest.mark.server(name) for name in ("kube-apiserver", "etcd", "kubectl", "helm", "victoria-logs", "victoria-metrics")]
+pytestmark = [
+    pytest.mark.server(name) for name in ("kube-apiserver", "etcd", "kubectl", "helm", "victoria-logs", "victoria-metrics")
+]
 MAIN = """
 import sys
 from kofagent.kubernetes import access
@@ -59,8 +61,15 @@ class Tokens:
         secret = f"token-{time.time_ns()}"
         made = self._cluster.api.call("POST", "/api/v1/namespaces/kof/secrets", {"metadata": {"name": secret}})
         bound = {"kind": "Secret", "apiVersion": "v1", "name": secret, "uid": made["metadata"]["uid"]}
-        answer = self._cluster.api.call("POST", f"/api/v1/namespaces/kof/serviceaccounts/{CLUSTER}/token", {
-            "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"boundObjectRef": bound, "expirationSeconds": 3600}})
+        answer = self._cluster.api.call(
+            "POST",
+            f"/api/v1/namespaces/kof/serviceaccounts/{CLUSTER}/token",
+            {
+                "apiVersion": "authentication.k8s.io/v1",
+                "kind": "TokenRequest",
+                "spec": {"boundObjectRef": bound, "expirationSeconds": 3600},
+            },
+        )
         part = self.folder / "token.part"
         part.write_text(answer["status"]["token"])
         part.replace(self.folder / "token")
@@ -79,8 +88,13 @@ class World:
         self.cluster = cluster
         self._metrics, metrics = victoria_metrics(folder)
         self._logs, self.logs = victoria_logs(folder)
-        values = {"kof": {"metrics": {"endpoint": f"{metrics}/api/v1/write"},
-                          "logs": {"endpoint": f"{self.logs}/insert/opentelemetry/v1/logs"}}, "kofagent": {"generation": generation}}
+        values = {
+            "kof": {
+                "metrics": {"endpoint": f"{metrics}/api/v1/write"},
+                "logs": {"endpoint": f"{self.logs}/insert/opentelemetry/v1/logs"},
+            },
+            "kofagent": {"generation": generation},
+        }
         release = template(values=values, folder=folder)
         cluster.apply(*[o for o in release.objects if o["kind"] in ("ServiceAccount", "ClusterRole", "ClusterRoleBinding")])
         self.tokens = Tokens(cluster, folder / "account")
@@ -98,11 +112,17 @@ class World:
         arguments.append(f"--config=yaml:extensions::file_storage/kofagent::directory: {state}")
         self._command = [sys.executable, "-c", MAIN, str(self.tokens.folder), *arguments]
         receivers = yaml.safe_load((folder / "pod.yaml").read_text())["receivers"]
-        self._listen = ["service::telemetry::metrics::address",
-                        *(f"receivers::{id}::api_server::server_config::endpoint" for id, each in receivers.items() if "api_server" in each)]
+        self._listen = [
+            "service::telemetry::metrics::address",
+            *(f"receivers::{id}::api_server::server_config::endpoint" for id, each in receivers.items() if "api_server" in each),
+        ]
         host, port = self.cluster.url.removeprefix("https://").split(":")
-        self._environment = {"KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": port, "PYTHONPATH": str(CHECKOUT),
-                             **{e["name"]: "x" for e in release.container("k8scluster")["env"]}}
+        self._environment = {
+            "KUBERNETES_SERVICE_HOST": host,
+            "KUBERNETES_SERVICE_PORT": port,
+            "PYTHONPATH": str(CHECKOUT),
+            **{e["name"]: "x" for e in release.container("k8scluster")["env"]},
+        }
         self._folder = folder
         self._read = 0
         self.agent = self._agent(self._ready)
@@ -112,7 +132,7 @@ class World:
         return Server("kofagent", [*self._command, *ports], self._folder, ready, env=self._environment)
 
     def _ready(self) -> bool:
-        return b"everything is ready" in (self._folder / "kofagent.log").read_bytes()[self._read:]
+        return b"everything is ready" in (self._folder / "kofagent.log").read_bytes()[self._read :]
 
     def again(self) -> None:
         """Starts the agent that was stopped or killed."""

@@ -8,8 +8,14 @@ import pytest
 
 from tests.cluster import Cluster
 
-pytestmark = [pytest.mark.server("kwok"), pytest.mark.server("kube-apiserver"), pytest.mark.server("etcd"), pytest.mark.server("kubectl"),
-              pytest.mark.server("kube-scheduler"), pytest.mark.server("kube-controller-manager")]
+pytestmark = [
+    pytest.mark.server("kwok"),
+    pytest.mark.server("kube-apiserver"),
+    pytest.mark.server("etcd"),
+    pytest.mark.server("kubectl"),
+    pytest.mark.server("kube-scheduler"),
+    pytest.mark.server("kube-controller-manager"),
+]
 
 
 def test_fake_nodes_and_pods_look_alive(tmp_path: Path) -> None:

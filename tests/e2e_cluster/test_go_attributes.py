@@ -53,49 +53,123 @@ def fill(cluster: Cluster) -> None:
     api = cluster.api
     api.call("POST", "/api/v1/nodes", {"metadata": {"name": "n1", "labels": {"zone": "z1"}, "annotations": {"note": "node"}}})
     api.patch("/api/v1/namespaces/default", {"metadata": {"labels": {"team": "red"}, "annotations": {"note": "namespace"}}})
-    template = {"metadata": {"labels": {"app": "x"}}, "spec": {"containers": [{"name": "app", "image": "x"}], "restartPolicy": "Never"}}
+    template = {
+        "metadata": {"labels": {"app": "x"}},
+        "spec": {"containers": [{"name": "app", "image": "x"}], "restartPolicy": "Never"},
+    }
     plain = {"metadata": template["metadata"], "spec": {"containers": [{"name": "app", "image": "x"}]}}
     selector = {"matchLabels": {"app": "x"}}
 
     def make_one(group: str, plural: str, name: str, spec: dict[str, Any], owners: list[dict[str, Any]] | None = None) -> str:
-        made = api.call("POST", f"/apis/{group}/namespaces/default/{plural}", {
-            "metadata": {"name": name, "labels": {"tier": f"{plural}-tier"}, "annotations": {"note": plural}, "ownerReferences": owners or []},
-            "spec": spec})
+        made = api.call(
+            "POST",
+            f"/apis/{group}/namespaces/default/{plural}",
+            {
+                "metadata": {
+                    "name": name,
+                    "labels": {"tier": f"{plural}-tier"},
+                    "annotations": {"note": plural},
+                    "ownerReferences": owners or [],
+                },
+                "spec": spec,
+            },
+        )
         return str(made["metadata"]["uid"])
 
     deployment = make_one("apps/v1", "deployments", "web", {"replicas": 0, "selector": selector, "template": plain})
-    replicaset = make_one("apps/v1", "replicasets", "web-6b7c9", {"replicas": 0, "selector": selector, "template": plain},
-                          owned("apps/v1", "Deployment", "web", deployment))
+    replicaset = make_one(
+        "apps/v1",
+        "replicasets",
+        "web-6b7c9",
+        {"replicas": 0, "selector": selector, "template": plain},
+        owned("apps/v1", "Deployment", "web", deployment),
+    )
     alone = make_one("apps/v1", "replicasets", "alone-1", {"replicas": 0, "selector": selector, "template": plain})
     daemonset = make_one("apps/v1", "daemonsets", "agent", {"selector": selector, "template": plain})
-    statefulset = make_one("apps/v1", "statefulsets", "db", {"replicas": 0, "selector": selector, "serviceName": "db", "template": plain})
-    cronjob = make_one("batch/v1", "cronjobs", "backup", {"schedule": "* * * * *", "suspend": True, "jobTemplate": {"spec": {
-        "template": template}}})
-    job = make_one("batch/v1", "jobs", "backup-28000000", {"template": template, "suspend": True},
-                   owned("batch/v1", "CronJob", "backup", cronjob))
+    statefulset = make_one(
+        "apps/v1", "statefulsets", "db", {"replicas": 0, "selector": selector, "serviceName": "db", "template": plain}
+    )
+    cronjob = make_one(
+        "batch/v1",
+        "cronjobs",
+        "backup",
+        {"schedule": "* * * * *", "suspend": True, "jobTemplate": {"spec": {"template": template}}},
+    )
+    job = make_one(
+        "batch/v1",
+        "jobs",
+        "backup-28000000",
+        {"template": template, "suspend": True},
+        owned("batch/v1", "CronJob", "backup", cronjob),
+    )
 
-    def pod(name: str, number: int, owners: list[dict[str, Any]] | None = None, labels: dict[str, str] | None = None,
-            annotations: dict[str, str] | None = None, containers: list[dict[str, Any]] | None = None, **spec: Any) -> None:
+    def pod(
+        name: str,
+        number: int,
+        owners: list[dict[str, Any]] | None = None,
+        labels: dict[str, str] | None = None,
+        annotations: dict[str, str] | None = None,
+        containers: list[dict[str, Any]] | None = None,
+        **spec: Any,
+    ) -> None:
         containers = containers or [{"name": "app", "image": f"registry.test:5000/team/app:1.{number}"}]
         path = f"/api/v1/namespaces/default/pods/{name}"
-        api.call("POST", "/api/v1/namespaces/default/pods", {
-            "metadata": {"name": name, "labels": labels or {}, "annotations": annotations or {}, "ownerReferences": owners or []},
-            "spec": {"nodeName": "n1", "containers": containers, **spec}})
-        status = {"phase": "Running", "podIP": f"10.9.0.{number}", "podIPs": [{"ip": f"10.9.0.{number}"}], "hostIP": "192.168.0.1",
-                  "startTime": "2026-01-02T03:04:05Z", "containerStatuses": [{
-                      "name": c["name"], "image": c["image"], "imageID": f"registry.test/{c['name']}@{DIGEST}", "ready": True,
-                      "restartCount": i, "containerID": f"containerd://{name}-{c['name']}-{i}", "state": {"running": {}}}
-                      for i, c in enumerate(containers)]}
+        api.call(
+            "POST",
+            "/api/v1/namespaces/default/pods",
+            {
+                "metadata": {
+                    "name": name,
+                    "labels": labels or {},
+                    "annotations": annotations or {},
+                    "ownerReferences": owners or [],
+                },
+                "spec": {"nodeName": "n1", "containers": containers, **spec},
+            },
+        )
+        status = {
+            "phase": "Running",
+            "podIP": f"10.9.0.{number}",
+            "podIPs": [{"ip": f"10.9.0.{number}"}],
+            "hostIP": "192.168.0.1",
+            "startTime": "2026-01-02T03:04:05Z",
+            "containerStatuses": [
+                {
+                    "name": c["name"],
+                    "image": c["image"],
+                    "imageID": f"registry.test/{c['name']}@{DIGEST}",
+                    "ready": True,
+                    "restartCount": i,
+                    "containerID": f"containerd://{name}-{c['name']}-{i}",
+                    "state": {"running": {}},
+                }
+                for i, c in enumerate(containers)
+            ],
+        }
         api.patch(f"{path}/status", {"status": status})
 
     hashed = {"pod-template-hash": "6b7c9", "app": "web"}
     pod("web", 1, owned("apps/v1", "ReplicaSet", "web-6b7c9", replicaset), hashed)
     pod("alone", 2, owned("apps/v1", "ReplicaSet", "alone-1", alone), {"app": "alone"})
-    pod("agent", 3, owned("apps/v1", "DaemonSet", "agent", daemonset), {"app.kubernetes.io/name": "named", "app.kubernetes.io/version": "9"})
-    pod("db", 4, owned("apps/v1", "StatefulSet", "db", statefulset), {"app.kubernetes.io/instance": "inst", "app.kubernetes.io/name": "n"})
+    pod(
+        "agent",
+        3,
+        owned("apps/v1", "DaemonSet", "agent", daemonset),
+        {"app.kubernetes.io/name": "named", "app.kubernetes.io/version": "9"},
+    )
+    pod(
+        "db",
+        4,
+        owned("apps/v1", "StatefulSet", "db", statefulset),
+        {"app.kubernetes.io/instance": "inst", "app.kubernetes.io/name": "n"},
+    )
     pod("job", 5, owned("batch/v1", "Job", "backup-28000000", job))
-    pod("bare", 6, labels={"x.io/one": "1", "x.io/two": "2"}, annotations={
-        "resource.opentelemetry.io/service.name": "said", "resource.opentelemetry.io/extra": "more", "note": "pod"})
+    pod(
+        "bare",
+        6,
+        labels={"x.io/one": "1", "x.io/two": "2"},
+        annotations={"resource.opentelemetry.io/service.name": "said", "resource.opentelemetry.io/extra": "more", "note": "pod"},
+    )
     pod("two", 7, containers=[{"name": "app", "image": f"app@{DIGEST}"}, {"name": "side", "image": "busybox"}], hostname="two-host")
     pod("jaeger-agent-1", 8)
     pod("host", 10, hostNetwork=True)
@@ -118,23 +192,38 @@ async def go_collector(cluster: Cluster, folder: Path, options: dict[str, Any]) 
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     port = free_port()
     config = folder / "otelcol.yaml"
-    config.write_text(json.dumps({
-        "receivers": {"otlp": {"protocols": {"http": {"endpoint": f"127.0.0.1:{port}"}}}},
-        "processors": {"k8sattributes": {**options, "wait_for_metadata": True}},
-        "exporters": {"otlphttp": {"endpoint": f"http://127.0.0.1:{runner.addresses[0][1]}", "compression": "none",
-                                   "sending_queue": {"enabled": False}}},
-        "service": {"telemetry": {"metrics": {"level": "none"}},
-                    "pipelines": {"logs": {"receivers": ["otlp"], "processors": ["k8sattributes"], "exporters": ["otlphttp"]}}}}))
+    config.write_text(
+        json.dumps(
+            {
+                "receivers": {"otlp": {"protocols": {"http": {"endpoint": f"127.0.0.1:{port}"}}}},
+                "processors": {"k8sattributes": {**options, "wait_for_metadata": True}},
+                "exporters": {
+                    "otlphttp": {
+                        "endpoint": f"http://127.0.0.1:{runner.addresses[0][1]}",
+                        "compression": "none",
+                        "sending_queue": {"enabled": False},
+                    }
+                },
+                "service": {
+                    "telemetry": {"metrics": {"level": "none"}},
+                    "pipelines": {"logs": {"receivers": ["otlp"], "processors": ["k8sattributes"], "exporters": ["otlphttp"]}},
+                },
+            }
+        )
+    )
     program = find("otelcol-attributes")
     assert program is not None
     with (folder / "otelcol.log").open("wb") as log:
-        process = subprocess.Popen([program, "--config", str(config)], stdout=log, stderr=log,
-                                   env={**os.environ, "KUBECONFIG": str(cluster.kubeconfig)})
+        process = subprocess.Popen(
+            [program, "--config", str(config)], stdout=log, stderr=log, env={**os.environ, "KUBECONFIG": str(cluster.kubeconfig)}
+        )
     session = aiohttp.ClientSession()
 
     async def send(resource: dict[str, Any]) -> dict[str, Any]:
         body = logs({"body": "x"}, resource=resource).SerializeToString()
-        async with session.post(f"http://127.0.0.1:{port}/v1/logs", data=body, headers={"Content-Type": "application/x-protobuf"}) as answer:
+        async with session.post(
+            f"http://127.0.0.1:{port}/v1/logs", data=body, headers={"Content-Type": "application/x-protobuf"}
+        ) as answer:
             assert answer.status == 200, await answer.text()
         return attributes(ExportLogsServiceRequest.FromString(received.pop()).resource_logs[0].resource.attributes)
 
@@ -168,7 +257,11 @@ def resources(cluster: Cluster) -> Iterator[dict[str, Any]]:
         yield {"k8s.pod.name": pod["metadata"]["name"], "k8s.namespace.name": "default"}
         for status in pod["status"]["containerStatuses"]:
             yield {"k8s.pod.uid": uid, "k8s.container.name": status["name"]}
-            yield {"k8s.pod.uid": uid, "k8s.container.name": status["name"], "k8s.container.restart_count": str(status["restartCount"])}
+            yield {
+                "k8s.pod.uid": uid,
+                "k8s.container.name": status["name"],
+                "k8s.container.restart_count": str(status["restartCount"]),
+            }
             yield {"k8s.pod.uid": uid, "container.id": status["containerID"].removeprefix("containerd://")}
             yield {"container.id": status["containerID"].removeprefix("containerd://")}
         yield {"k8s.pod.uid": uid, "k8s.container.name": "nothing"}
@@ -182,27 +275,55 @@ def resources(cluster: Cluster) -> Iterator[dict[str, Any]]:
 
 
 EVERYTHING: dict[str, Any] = {
-    "metadata": [name for name in METADATA if name != "container.image.tags"], "otel_annotations": True,
-    "labels": [{"key": "app"}, {"tag_name": "x.$1", "key_regex": r"x\.io/(.*)"}, {"key_regex": "app.*", "tag_name": "no groups"},
-               *[{"key": "tier", "from": kind} for kind in ("deployment", "statefulset", "daemonset", "job")],
-               {"key": "team", "from": "namespace"}, {"key": "zone", "from": "node", "tag_name": "zone"}],
-    "annotations": [{"key": "note", "from": kind} for kind in ("pod", "namespace", "node", "deployment", "statefulset", "daemonset", "job")]}
-RULES: list[dict[str, Any]] = [{"sources": [{"from": "resource_attribute", "name": name} for name in names]} for names in (
-    ["k8s.pod.uid"], ["k8s.pod.name", "k8s.namespace.name"], ["container.id"], ["k8s.pod.ip"], ["host.name"])]
+    "metadata": [name for name in METADATA if name != "container.image.tags"],
+    "otel_annotations": True,
+    "labels": [
+        {"key": "app"},
+        {"tag_name": "x.$1", "key_regex": r"x\.io/(.*)"},
+        {"key_regex": "app.*", "tag_name": "no groups"},
+        *[{"key": "tier", "from": kind} for kind in ("deployment", "statefulset", "daemonset", "job")],
+        {"key": "team", "from": "namespace"},
+        {"key": "zone", "from": "node", "tag_name": "zone"},
+    ],
+    "annotations": [
+        {"key": "note", "from": kind} for kind in ("pod", "namespace", "node", "deployment", "statefulset", "daemonset", "job")
+    ],
+}
+RULES: list[dict[str, Any]] = [
+    {"sources": [{"from": "resource_attribute", "name": name} for name in names]}
+    for names in (["k8s.pod.uid"], ["k8s.pod.name", "k8s.namespace.name"], ["container.id"], ["k8s.pod.ip"], ["host.name"])
+]
 
 
-@pytest.mark.parametrize("options", [
-    {}, {"extract": {"metadata": ["k8s.node.name"]}, "pod_association": RULES[:1]}, {"extract": EVERYTHING, "pod_association": RULES},
-    {"extract": EVERYTHING}, {"pod_association": [*RULES, {"sources": [{"from": "connection"}]}], "exclude": {"pods": [{"name": "^db$"}]},
-                              "extract": {"metadata": ["k8s.pod.ip", "k8s.pod.name", "k8s.container.name"]}},
-    {"extract": {"metadata": ["k8s.pod.name", "container.id"]}, "pod_association": RULES,
-     "filter": {"labels": [{"key": "app", "op": "exists"}], "node": "n1"}},
-], ids=["default", "kof", "everything", "everything by address", "excluded", "filtered"])
-async def test_the_same_resources(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"extract": {"metadata": ["k8s.node.name"]}, "pod_association": RULES[:1]},
+        {"extract": EVERYTHING, "pod_association": RULES},
+        {"extract": EVERYTHING},
+        {
+            "pod_association": [*RULES, {"sources": [{"from": "connection"}]}],
+            "exclude": {"pods": [{"name": "^db$"}]},
+            "extract": {"metadata": ["k8s.pod.ip", "k8s.pod.name", "k8s.container.name"]},
+        },
+        {
+            "extract": {"metadata": ["k8s.pod.name", "container.id"]},
+            "pod_association": RULES,
+            "filter": {"labels": [{"key": "app", "op": "exists"}], "node": "n1"},
+        },
+    ],
+    ids=["default", "kof", "everything", "everything by address", "excluded", "filtered"],
+)
+async def test_the_same_resources(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
     monkeypatch.setattr(access, "_default_kubeconfig", str(cluster.kubeconfig))
     options = {"auth_type": "kubeConfig", **options}
     sink = Sink()
-    processor = make(K8sAttributes, {**options, "wait_for_metadata": True, "wait_for_pod": "0s"}, kind="processor", id="k8sattributes")
+    processor = make(
+        K8sAttributes, {**options, "wait_for_metadata": True, "wait_for_pod": "0s"}, kind="processor", id="k8sattributes"
+    )
     processor.signal, processor.next = Signal.LOGS, sink
     await processor.start()
     try:

@@ -33,25 +33,51 @@ from tests.receivers.k8s_cluster.support import attributes_of, number, read_even
 from tests.support.components import Sink, eventually, make
 from tests.support.servers import find
 
-pytestmark = [*(pytest.mark.server(name) for name in ("otelcol-k8s", "kubelet", "kube-apiserver", "etcd", "kubectl", "kube-scheduler",
-                                                      "kube-controller-manager", "containerd", "kwok")),
-              pytest.mark.skipif(bool(obstacles()), reason="; ".join(obstacles()))]
+pytestmark = [
+    *(
+        pytest.mark.server(name)
+        for name in (
+            "otelcol-k8s",
+            "kubelet",
+            "kube-apiserver",
+            "etcd",
+            "kubectl",
+            "kube-scheduler",
+            "kube-controller-manager",
+            "containerd",
+            "kwok",
+        )
+    ),
+    pytest.mark.skipif(bool(obstacles()), reason="; ".join(obstacles())),
+]
 Key = tuple[Any, ...]
 
 
 def all_on(catalog: Any, but: tuple[str, ...] = ()) -> dict[str, Any]:
-    return {"metrics": {name: {"enabled": True} for name in catalog.CATALOG if name not in but},
-            "resource_attributes": {name: {"enabled": True} for name in catalog.RESOURCE_ATTRIBUTES}}
+    return {
+        "metrics": {name: {"enabled": True} for name in catalog.CATALOG if name not in but},
+        "resource_attributes": {name: {"enabled": True} for name in catalog.RESOURCE_ATTRIBUTES},
+    }
 
 
 CLUSTER_OPTIONS: dict[str, Any] = {
-    "auth_type": "kubeConfig", "collection_interval": "1s", **all_on(cluster_catalog),
+    "auth_type": "kubeConfig",
+    "collection_interval": "1s",
+    **all_on(cluster_catalog),
     "node_conditions_to_report": ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure", "NetworkUnavailable"],
-    "allocatable_types_to_report": ["cpu", "memory", "ephemeral-storage", "storage", "pods", "hugepages-2Mi"]}
+    "allocatable_types_to_report": ["cpu", "memory", "ephemeral-storage", "storage", "pods", "hugepages-2Mi"],
+}
 KUBELET_OPTIONS: dict[str, Any] = {
-    "auth_type": "kubeConfig", "endpoint": NODE, "collection_interval": "1s", **all_on(kubelet_catalog),
-    "metric_groups": ["node", "pod", "container", "volume"], "extra_metadata_labels": ["container.id", "k8s.volume.type"], "node": NODE,
-    "collect_all_network_interfaces": {"node": True, "pod": True}, "k8s_api_config": {"auth_type": "kubeConfig"}}
+    "auth_type": "kubeConfig",
+    "endpoint": NODE,
+    "collection_interval": "1s",
+    **all_on(kubelet_catalog),
+    "metric_groups": ["node", "pod", "container", "volume"],
+    "extra_metadata_labels": ["container.id", "k8s.volume.type"],
+    "node": NODE,
+    "collect_all_network_interfaces": {"node": True, "pod": True},
+    "k8s_api_config": {"auth_type": "kubeConfig"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -60,31 +86,81 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         running.namespace("shop")
         running.namespace("test")
         running.apply(
-            workload("Deployment", "apps/v1", "web", replicas=2), workload("StatefulSet", "apps/v1", "db", replicas=1, serviceName="db"),
-            workload("DaemonSet", "apps/v1", "logs"), workload("ReplicationController", "v1", "old", replicas=1),
-            {"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "web", "namespace": "shop"},
-             "spec": {"maxReplicas": 5, "minReplicas": 2, "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"},
-                      "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": {
-                          "type": "Utilization", "averageUtilization": 50}}}]}},
-            {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "quota", "namespace": "shop"},
-             "spec": {"hard": {"pods": "100", "requests.cpu": "7500m", "cpu": "8500m", "limits.memory": "10Gi"}}},
-            {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": "shop", "labels": {"a": "b"}},
-             "spec": {"selector": {"app": "web"}, "ports": [{"port": 80}]}},
-            {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "balanced", "namespace": "shop"},
-             "spec": {"type": "LoadBalancer", "selector": {"app": "web"}, "ports": [{"port": 80}]}},
-            {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "busy", "namespace": "test", "labels": {"app": "busy"}}, "spec": {
-                "nodeName": NODE, "terminationGracePeriodSeconds": 1, "volumes": [{"name": "scratch", "emptyDir": {}}],
-                "initContainers": [{"name": "i", "image": images.BUSYBOX, "imagePullPolicy": "Never", "command": ["true"]}],
-                "containers": [{
-                    "name": "c", "image": images.BUSYBOX, "imagePullPolicy": "Never",
-                    "volumeMounts": [{"name": "scratch", "mountPath": "/s"}], "command": ["sleep", "10000"],
-                    "resources": {"requests": {"cpu": "10m", "memory": "8Mi"}, "limits": {"cpu": "500m", "memory": "64Mi"}}}]}},
-            {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "ended", "namespace": "test"}, "spec": {
-                "nodeName": NODE, "restartPolicy": "Never", "containers": [{
-                    "name": "c", "image": images.BUSYBOX, "imagePullPolicy": "Never", "command": ["false"]}]}})
+            workload("Deployment", "apps/v1", "web", replicas=2),
+            workload("StatefulSet", "apps/v1", "db", replicas=1, serviceName="db"),
+            workload("DaemonSet", "apps/v1", "logs"),
+            workload("ReplicationController", "v1", "old", replicas=1),
+            {
+                "apiVersion": "autoscaling/v2",
+                "kind": "HorizontalPodAutoscaler",
+                "metadata": {"name": "web", "namespace": "shop"},
+                "spec": {
+                    "maxReplicas": 5,
+                    "minReplicas": 2,
+                    "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"},
+                    "metrics": [
+                        {
+                            "type": "Resource",
+                            "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 50}},
+                        }
+                    ],
+                },
+            },
+            {
+                "apiVersion": "v1",
+                "kind": "ResourceQuota",
+                "metadata": {"name": "quota", "namespace": "shop"},
+                "spec": {"hard": {"pods": "100", "requests.cpu": "7500m", "cpu": "8500m", "limits.memory": "10Gi"}},
+            },
+            {
+                "apiVersion": "v1",
+                "kind": "Service",
+                "metadata": {"name": "web", "namespace": "shop", "labels": {"a": "b"}},
+                "spec": {"selector": {"app": "web"}, "ports": [{"port": 80}]},
+            },
+            {
+                "apiVersion": "v1",
+                "kind": "Service",
+                "metadata": {"name": "balanced", "namespace": "shop"},
+                "spec": {"type": "LoadBalancer", "selector": {"app": "web"}, "ports": [{"port": 80}]},
+            },
+            {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {"name": "busy", "namespace": "test", "labels": {"app": "busy"}},
+                "spec": {
+                    "nodeName": NODE,
+                    "terminationGracePeriodSeconds": 1,
+                    "volumes": [{"name": "scratch", "emptyDir": {}}],
+                    "initContainers": [{"name": "i", "image": images.BUSYBOX, "imagePullPolicy": "Never", "command": ["true"]}],
+                    "containers": [
+                        {
+                            "name": "c",
+                            "image": images.BUSYBOX,
+                            "imagePullPolicy": "Never",
+                            "volumeMounts": [{"name": "scratch", "mountPath": "/s"}],
+                            "command": ["sleep", "10000"],
+                            "resources": {"requests": {"cpu": "10m", "memory": "8Mi"}, "limits": {"cpu": "500m", "memory": "64Mi"}},
+                        }
+                    ],
+                },
+            },
+            {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {"name": "ended", "namespace": "test"},
+                "spec": {
+                    "nodeName": NODE,
+                    "restartPolicy": "Never",
+                    "containers": [{"name": "c", "image": images.BUSYBOX, "imagePullPolicy": "Never", "command": ["false"]}],
+                },
+            },
+        )
         running.wait_running("test", "app=busy")
-        running.wait_for("two pods of web", lambda: running.api.get("/apis/apps/v1/namespaces/shop/deployments/web")["status"].get(
-            "availableReplicas") == 2)
+        running.wait_for(
+            "two pods of web",
+            lambda: running.api.get("/apis/apps/v1/namespaces/shop/deployments/web")["status"].get("availableReplicas") == 2,
+        )
         yield running
 
 
@@ -99,8 +175,18 @@ def flat(payload: bytes) -> dict[Key, float]:
                 data = getattr(metric, kind)
                 more = (data.is_monotonic, data.aggregation_temporality) if kind == "sum" else ()
                 for point in data.data_points:
-                    key = (metric.name, metric.unit, kind, more, point.WhichOneof("value"), point.start_time_unix_nano > 0,
-                           tuple(sorted(attributes_of(point.attributes).items())), resource, entry.schema_url, scope.scope.name)
+                    key = (
+                        metric.name,
+                        metric.unit,
+                        kind,
+                        more,
+                        point.WhichOneof("value"),
+                        point.start_time_unix_nano > 0,
+                        tuple(sorted(attributes_of(point.attributes).items())),
+                        resource,
+                        entry.schema_url,
+                        scope.scope.name,
+                    )
                     assert key not in out, key
                     out[key] = number(point)
     return out
@@ -123,8 +209,15 @@ class Received:
 
 
 @asynccontextmanager
-async def both(cluster: Cluster, folder: Path, monkeypatch: pytest.MonkeyPatch, component: Any, name: str,
-               options: dict[str, Any], signals: tuple[Signal, ...]) -> AsyncIterator[tuple[dict[Signal, Sink], Received]]:
+async def both(
+    cluster: Cluster,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    component: Any,
+    name: str,
+    options: dict[str, Any],
+    signals: tuple[Signal, ...],
+) -> AsyncIterator[tuple[dict[Signal, Sink], Received]]:
     """Our receiver and the Go collector's with the same options on the same cluster."""
     monkeypatch.setattr(access_module, "_default_kubeconfig", str(cluster.kubeconfig))
     received = Received()
@@ -134,16 +227,27 @@ async def both(cluster: Cluster, folder: Path, monkeypatch: pytest.MonkeyPatch, 
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     config = folder / "otelcol.yaml"
-    config.write_text(json.dumps({
-        "receivers": {name: options}, "exporters": {"otlphttp": {
-            "endpoint": f"http://127.0.0.1:{runner.addresses[0][1]}", "compression": "none"}},
-        "service": {"telemetry": {"metrics": {"level": "none"}},
-                    "pipelines": {s.value: {"receivers": [name], "exporters": ["otlphttp"]} for s in signals}}}))
+    config.write_text(
+        json.dumps(
+            {
+                "receivers": {name: options},
+                "exporters": {"otlphttp": {"endpoint": f"http://127.0.0.1:{runner.addresses[0][1]}", "compression": "none"}},
+                "service": {
+                    "telemetry": {"metrics": {"level": "none"}},
+                    "pipelines": {s.value: {"receivers": [name], "exporters": ["otlphttp"]} for s in signals},
+                },
+            }
+        )
+    )
     program = find("otelcol-k8s")
     assert program is not None
     log = (folder / "otelcol.log").open("wb")
-    process = subprocess.Popen([program, "--config", str(config)], stdout=log, stderr=log,
-                               env={**os.environ, "KUBECONFIG": str(cluster.kubeconfig), "TZ": "UTC"})
+    process = subprocess.Popen(
+        [program, "--config", str(config)],
+        stdout=log,
+        stderr=log,
+        env={**os.environ, "KUBECONFIG": str(cluster.kubeconfig), "TZ": "UTC"},
+    )
     await eventually(lambda: process.poll() is not None or b"Everything is ready" in (folder / "otelcol.log").read_bytes(), 60)
     assert process.poll() is None, (folder / "otelcol.log").read_text()[-2000:]
     sinks = {signal: Sink() for signal in signals}
@@ -171,17 +275,26 @@ async def same(ours: Callable[[], Any], theirs: Callable[[], Any], seconds: floa
         if asyncio.get_running_loop().time() > deadline:
             break
         await asyncio.sleep(0.5)
-    differ = [(k, one.get(k, "absent"), other.get(k, "absent")) for k in sorted({*one, *other}, key=repr)
-              if one.get(k, "absent") != other.get(k, "absent")]
-    raise AssertionError(f"{len(differ)} of {len({*one, *other})} differ (ours, the Go collector's):\n"
-                         + "\n".join(map(repr, differ[:40])))
+    differ = [
+        (k, one.get(k, "absent"), other.get(k, "absent"))
+        for k in sorted({*one, *other}, key=repr)
+        if one.get(k, "absent") != other.get(k, "absent")
+    ]
+    raise AssertionError(
+        f"{len(differ)} of {len({*one, *other})} differ (ours, the Go collector's):\n" + "\n".join(map(repr, differ[:40]))
+    )
 
 
 async def test_metrics_of_the_cluster(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with both(cluster, tmp_path, monkeypatch, K8S_CLUSTER, "k8s_cluster", CLUSTER_OPTIONS, (Signal.METRICS,)) as (sinks, received):
+    async with both(cluster, tmp_path, monkeypatch, K8S_CLUSTER, "k8s_cluster", CLUSTER_OPTIONS, (Signal.METRICS,)) as (
+        sinks,
+        received,
+    ):
         sink, bodies = sinks[Signal.METRICS], received.bodies["/v1/metrics"]
-        await same(lambda: flat(sink.batches[-1].payload) if sink.batches else {},  # type: ignore[union-attr]
-                   lambda: flat(bodies[-1]) if bodies else {})
+        await same(
+            lambda: flat(sink.batches[-1].payload) if sink.batches else {},  # type: ignore[union-attr]
+            lambda: flat(bodies[-1]) if bodies else {},
+        )
         assert len(flat(bodies[-1])) > 200
 
 
@@ -190,21 +303,41 @@ async def test_entities_of_the_cluster(cluster: Cluster, tmp_path: Path, monkeyp
         # Which of the services that select a pod is told, upstream leaves to chance; one without a selector selects all there.
         # It also cuts the revisions off stateful sets before it reads them, so that they are always empty, and tells of containers
         # that have no id yet (or never, on fake nodes) as of one.
-        return {key: {**event, "otel.entity.attributes": {
-            k: v for k, v in event.get("otel.entity.attributes", {}).items()
-            if not (k.startswith("k8s.service.") and v == "") and k not in ("current_revision", "update_revision")}}
-            for key, event in found.items() if key[1] != '{"container.id": ""}'}
+        return {
+            key: {
+                **event,
+                "otel.entity.attributes": {
+                    k: v
+                    for k, v in event.get("otel.entity.attributes", {}).items()
+                    if not (k.startswith("k8s.service.") and v == "") and k not in ("current_revision", "update_revision")
+                },
+            }
+            for key, event in found.items()
+            if key[1] != '{"container.id": ""}'
+        }
 
-    async with both(cluster, tmp_path, monkeypatch, K8S_CLUSTER, "k8s_cluster", {
-            **CLUSTER_OPTIONS, "metadata_collection_interval": "5s"}, (Signal.LOGS,)) as (sinks, received):
+    async with both(
+        cluster,
+        tmp_path,
+        monkeypatch,
+        K8S_CLUSTER,
+        "k8s_cluster",
+        {**CLUSTER_OPTIONS, "metadata_collection_interval": "5s"},
+        (Signal.LOGS,),
+    ) as (sinks, received):
         sink = sinks[Signal.LOGS]
-        await same(lambda: comparable(entities([b.payload for b in sink.batches])),  # type: ignore[union-attr]
-                   lambda: comparable(entities(received.bodies["/v1/logs"])))
+        await same(
+            lambda: comparable(entities([b.payload for b in sink.batches])),  # type: ignore[union-attr]
+            lambda: comparable(entities(received.bodies["/v1/logs"])),
+        )
 
 
 async def test_metrics_of_the_kubelet(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The kubelet measures anew all the time: what is told of must be the same, sizes and limits to the value, the rest nearly."""
-    async with both(cluster, tmp_path, monkeypatch, KUBELETSTATS, "kubeletstats", KUBELET_OPTIONS, (Signal.METRICS,)) as (sinks, received):
+    async with both(cluster, tmp_path, monkeypatch, KUBELETSTATS, "kubeletstats", KUBELET_OPTIONS, (Signal.METRICS,)) as (
+        sinks,
+        received,
+    ):
         sink, bodies = sinks[Signal.METRICS], received.bodies["/v1/metrics"]
 
         def fixed(found: dict[Key, float]) -> dict[Key, float | None]:
@@ -214,8 +347,14 @@ async def test_metrics_of_the_kubelet(cluster: Cluster, tmp_path: Path, monkeypa
             return {k[0] for k in found}
 
         # The kubelet measures volumes once a minute, and the CPU of a new container only after a while.
-        wanted = {"k8s.container.cpu_limit_utilization", "k8s.pod.memory.node.utilization", "container.uptime", "k8s.volume.inodes.used",
-                  "k8s.node.network.io", "k8s.pod.volume.usage"}
+        wanted = {
+            "k8s.container.cpu_limit_utilization",
+            "k8s.pod.memory.node.utilization",
+            "container.uptime",
+            "k8s.volume.inodes.used",
+            "k8s.node.network.io",
+            "k8s.pod.volume.usage",
+        }
         await eventually(lambda: sink.batches and bodies and wanted <= names(flat(bodies[-1])), 120)
         await same(lambda: fixed(flat(sink.batches[-1].payload)), lambda: fixed(flat(bodies[-1])), 90)  # type: ignore[union-attr]
         ours, theirs = flat(sink.batches[-1].payload), flat(bodies[-1])  # type: ignore[union-attr]

@@ -20,9 +20,13 @@ from tests.cluster.node import KUBELET_PORT, NODE, READ_ONLY_PORT, obstacles
 from tests.receivers.kubeletstats.support import expected, read, sent
 from tests.support.components import FakeHost, Sink, eventually, make
 
-pytestmark = [*(pytest.mark.server(name) for name in ("kubelet", "kube-apiserver", "etcd", "kubectl", "kube-scheduler",
-                                                      "kube-controller-manager", "containerd")),
-              pytest.mark.skipif(bool(obstacles()), reason="; ".join(obstacles()))]
+pytestmark = [
+    *(
+        pytest.mark.server(name)
+        for name in ("kubelet", "kube-apiserver", "etcd", "kubectl", "kube-scheduler", "kube-controller-manager", "containerd")
+    ),
+    pytest.mark.skipif(bool(obstacles()), reason="; ".join(obstacles())),
+]
 GROUPS = ["node", "pod", "container", "volume"]
 LABELS = ["container.id", "k8s.volume.type"]
 
@@ -31,18 +35,46 @@ LABELS = ["container.id", "k8s.volume.type"]
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with Cluster(tmp_path_factory.mktemp("kubeletstats") / "c", kubelet=True) as running:
         running.namespace("test")
-        running.service_account("test", "agent", [
-            {"apiGroups": [""], "resources": ["nodes/stats", "nodes/proxy"], "verbs": ["get"]},
-            {"apiGroups": [""], "resources": ["nodes"], "verbs": ["list", "watch"]}])
-        running.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "busy", "namespace": "test", "labels": {"app": "busy"}}, "spec": {
-            "terminationGracePeriodSeconds": 1, "volumes": [{"name": "scratch", "emptyDir": {}}], "containers": [{
-                "name": "c", "image": images.BUSYBOX, "imagePullPolicy": "Never", "volumeMounts": [{"name": "scratch", "mountPath": "/s"}],
-                "command": ["sh", "-c", "while true; do echo x >> /s/f; sleep 0.1; done"],
-                "resources": {"requests": {"cpu": "10m", "memory": "8Mi"}, "limits": {"cpu": "500m", "memory": "64Mi"}}}]}})
+        running.service_account(
+            "test",
+            "agent",
+            [
+                {"apiGroups": [""], "resources": ["nodes/stats", "nodes/proxy"], "verbs": ["get"]},
+                {"apiGroups": [""], "resources": ["nodes"], "verbs": ["list", "watch"]},
+            ],
+        )
+        running.apply(
+            {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {"name": "busy", "namespace": "test", "labels": {"app": "busy"}},
+                "spec": {
+                    "terminationGracePeriodSeconds": 1,
+                    "volumes": [{"name": "scratch", "emptyDir": {}}],
+                    "containers": [
+                        {
+                            "name": "c",
+                            "image": images.BUSYBOX,
+                            "imagePullPolicy": "Never",
+                            "volumeMounts": [{"name": "scratch", "mountPath": "/s"}],
+                            "command": ["sh", "-c", "while true; do echo x >> /s/f; sleep 0.1; done"],
+                            "resources": {"requests": {"cpu": "10m", "memory": "8Mi"}, "limits": {"cpu": "500m", "memory": "64Mi"}},
+                        }
+                    ],
+                },
+            }
+        )
         running.wait_running("test", "app=busy")
-        running.wait_for("the container in the summary", lambda: any(
-            c.get("cpu", {}).get("usageNanoCores") is not None and p.get("volume") for p in summary(running)["pods"]
-            if p["podRef"]["name"] == "busy" for c in p.get("containers", [])), 90)
+        running.wait_for(
+            "the container in the summary",
+            lambda: any(
+                c.get("cpu", {}).get("usageNanoCores") is not None and p.get("volume")
+                for p in summary(running)["pods"]
+                if p["podRef"]["name"] == "busy"
+                for c in p.get("containers", [])
+            ),
+            90,
+        )
         yield running
 
 
@@ -87,13 +119,24 @@ async def holds(cluster: Cluster, receiver: Any) -> None:
     wrong = {k: (before[k], ours[k], after[k]) for k in ours if not min(before[k], after[k]) <= ours[k] <= max(before[k], after[k])}
     assert wrong == {}
     assert {name.split(".")[0] + "." + name.split(".")[1] for _, name, *_ in ours} >= {
-        "k8s.node", "k8s.pod", "container.cpu", "container.memory", "container.filesystem", "k8s.volume"}
+        "k8s.node",
+        "k8s.pod",
+        "container.cpu",
+        "container.memory",
+        "container.filesystem",
+        "k8s.volume",
+    }
 
 
 async def test_with_the_service_account(cluster: Cluster, account: Path) -> None:
     host = FakeHost()
-    async with running(host, auth_type="serviceAccount", endpoint=f"{NODE_ADDRESS}:{KUBELET_PORT}", metric_groups=GROUPS,
-                       extra_metadata_labels=LABELS) as (receiver, sink):
+    async with running(
+        host,
+        auth_type="serviceAccount",
+        endpoint=f"{NODE_ADDRESS}:{KUBELET_PORT}",
+        metric_groups=GROUPS,
+        extra_metadata_labels=LABELS,
+    ) as (receiver, sink):
         await sink.wait_for(lambda s: bool(s.batches))
         await holds(cluster, receiver)
         assert host.statuses.get("receivers/kubeletstats") is None
@@ -104,7 +147,9 @@ async def test_with_the_service_account(cluster: Cluster, account: Path) -> None
         assert [r["k8s.volume.type"] for r in resources if r.get("k8s.volume.name") == "scratch"] == ["emptyDir"]
 
 
-async def test_through_the_api_server_and_on_the_read_only_port(cluster: Cluster, account: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_through_the_api_server_and_on_the_read_only_port(
+    cluster: Cluster, account: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(access_module, "_default_kubeconfig", str(cluster.kubeconfig_of("test", "agent")))
     async with running(auth_type="kubeConfig", endpoint=NODE, metric_groups=GROUPS) as (receiver, _):
         await holds(cluster, receiver)
@@ -114,8 +159,14 @@ async def test_through_the_api_server_and_on_the_read_only_port(cluster: Cluster
 
 async def test_shares_of_limits_and_of_the_node(cluster: Cluster, account: Path) -> None:
     ratios = [f"k8s.container.memory{of}" for of in (".node.utilization", "_limit_utilization", "_request_utilization")]
-    async with running(auth_type="serviceAccount", endpoint=f"{NODE_ADDRESS}:{KUBELET_PORT}", metric_groups=["container"], node=NODE,
-                       collection_interval="500ms", metrics={name: {"enabled": True} for name in ratios}) as (_, sink):
+    async with running(
+        auth_type="serviceAccount",
+        endpoint=f"{NODE_ADDRESS}:{KUBELET_PORT}",
+        metric_groups=["container"],
+        node=NODE,
+        collection_interval="500ms",
+        metrics={name: {"enabled": True} for name in ratios},
+    ) as (_, sink):
         uid = cluster.pods("test", "app=busy")[0]["metadata"]["uid"]
 
         def found() -> dict[tuple[str, ...], float]:
@@ -133,7 +184,9 @@ async def test_shares_of_limits_and_of_the_node(cluster: Cluster, account: Path)
 
 async def test_rights_and_a_kubelet_that_restarts(cluster: Cluster, account: Path) -> None:
     host = FakeHost()
-    async with running(host, auth_type="serviceAccount", endpoint=f"{NODE_ADDRESS}:{KUBELET_PORT}", collection_interval="300ms") as (_, sink):
+    async with running(
+        host, auth_type="serviceAccount", endpoint=f"{NODE_ADDRESS}:{KUBELET_PORT}", collection_interval="300ms"
+    ) as (_, sink):
         await sink.wait_for(lambda s: bool(s.batches))
         await asyncio.to_thread(cluster.stop, "kubelet")
         await eventually(lambda: host.statuses.get("receivers/kubeletstats"), 30)

@@ -13,14 +13,33 @@ from tests.cluster import Cluster, host, images
 from tests.cluster.node import obstacles
 from tests.cluster.record import Record, start_time
 
-pytestmark = [pytest.mark.server("kubelet"), pytest.mark.server("kube-apiserver"), pytest.mark.server("etcd"), pytest.mark.server("kubectl"),
-              pytest.mark.server("kube-scheduler"), pytest.mark.server("kube-controller-manager"), pytest.mark.server("containerd"),
-              pytest.mark.skipif(bool(obstacles()), reason="; ".join(obstacles()))]
+pytestmark = [
+    pytest.mark.server("kubelet"),
+    pytest.mark.server("kube-apiserver"),
+    pytest.mark.server("etcd"),
+    pytest.mark.server("kubectl"),
+    pytest.mark.server("kube-scheduler"),
+    pytest.mark.server("kube-controller-manager"),
+    pytest.mark.server("containerd"),
+    pytest.mark.skipif(bool(obstacles()), reason="; ".join(obstacles())),
+]
 
 POD: dict[str, Any] = {
-    "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "sleeper", "namespace": "default", "labels": {"app": "sleeper"}},
-    "spec": {"containers": [{"name": "c", "image": images.BUSYBOX, "imagePullPolicy": "Never", "command": ["sleep", "1000"],
-                             "ports": [{"containerPort": 8080, "hostPort": 18080, "hostIP": "127.0.0.1"}]}]}}
+    "apiVersion": "v1",
+    "kind": "Pod",
+    "metadata": {"name": "sleeper", "namespace": "default", "labels": {"app": "sleeper"}},
+    "spec": {
+        "containers": [
+            {
+                "name": "c",
+                "image": images.BUSYBOX,
+                "imagePullPolicy": "Never",
+                "command": ["sleep", "1000"],
+                "ports": [{"containerPort": 8080, "hostPort": 18080, "hostIP": "127.0.0.1"}],
+            }
+        ]
+    },
+}
 
 
 def container_processes() -> set[int]:

@@ -18,9 +18,16 @@ from tests.cluster.node import KUBELET_PORT, NODE, READ_ONLY_PORT, obstacles
 from tests.support import servers
 from tests.support.servers import get
 
-pytestmark = [pytest.mark.server("kubelet"), pytest.mark.server("kube-apiserver"), pytest.mark.server("etcd"), pytest.mark.server("kubectl"),
-              pytest.mark.server("kube-scheduler"), pytest.mark.server("kube-controller-manager"), pytest.mark.server("containerd"),
-              pytest.mark.skipif(bool(obstacles()), reason="; ".join(obstacles()))]
+pytestmark = [
+    pytest.mark.server("kubelet"),
+    pytest.mark.server("kube-apiserver"),
+    pytest.mark.server("etcd"),
+    pytest.mark.server("kubectl"),
+    pytest.mark.server("kube-scheduler"),
+    pytest.mark.server("kube-controller-manager"),
+    pytest.mark.server("containerd"),
+    pytest.mark.skipif(bool(obstacles()), reason="; ".join(obstacles())),
+]
 
 CRI_LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d) (stdout|stderr) [FP] .*")
 
@@ -40,9 +47,18 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 def pod(name: str, script: str, **container: Any) -> dict[str, Any]:
     """A busybox pod that runs a shell script."""
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "test", "labels": {"app": name}},
-            "spec": {"terminationGracePeriodSeconds": 1, "restartPolicy": container.pop("restart", "Always"),
-                     "containers": [{"name": "c", "image": images.BUSYBOX, "imagePullPolicy": "Never", "command": ["sh", "-c", script], **container}]}}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": "test", "labels": {"app": name}},
+        "spec": {
+            "terminationGracePeriodSeconds": 1,
+            "restartPolicy": container.pop("restart", "Always"),
+            "containers": [
+                {"name": "c", "image": images.BUSYBOX, "imagePullPolicy": "Never", "command": ["sh", "-c", script], **container}
+            ],
+        },
+    }
 
 
 def log_files(name: str) -> list[Path]:
@@ -54,8 +70,9 @@ def test_a_pods_output_is_a_file_of_cri_lines(cluster: Cluster) -> None:
     cluster.apply(pod("talker", "i=0; while true; do echo line $i; echo err $i >&2; i=$((i+1)); sleep 1; done"))
     found = cluster.wait_running("test", "app=talker")[0]
     assert found["status"]["podIP"].startswith("10.245.0.")
-    lines = cluster.wait_for("lines in the log file", lambda: (
-        text := log_files("talker")[0].read_text().split("\n")[:-1]) and len(text) >= 4 and text)
+    lines = cluster.wait_for(
+        "lines in the log file", lambda: (text := log_files("talker")[0].read_text().split("\n")[:-1]) and len(text) >= 4 and text
+    )
     assert all(CRI_LINE.fullmatch(line) for line in lines)
     assert any(line.endswith("stdout F line 0") for line in lines)
     assert any(" stderr F err " in line for line in lines)
@@ -67,7 +84,9 @@ def test_a_pods_output_is_a_file_of_cri_lines(cluster: Cluster) -> None:
 
 
 def test_the_kubelet_answers_with_a_service_accounts_token(cluster: Cluster) -> None:
-    cluster.service_account("test", "stats", [{"apiGroups": [""], "resources": ["nodes/metrics", "nodes/stats", "nodes/proxy"], "verbs": ["get"]}])
+    cluster.service_account(
+        "test", "stats", [{"apiGroups": [""], "resources": ["nodes/metrics", "nodes/stats", "nodes/proxy"], "verbs": ["get"]}]
+    )
     trust = ssl.create_default_context(cafile=cluster.ca)
     bearer = {"Authorization": f"Bearer {cluster.token('test', 'stats')}"}
     base = f"https://{NODE_ADDRESS}:{KUBELET_PORT}"
@@ -79,13 +98,20 @@ def test_the_kubelet_answers_with_a_service_accounts_token(cluster: Cluster) -> 
     assert get(base + "/metrics", context=trust, headers={"Authorization": f"Bearer {cluster.token('test', 'nobody')}"})[0] == 403
     assert get(f"http://{NODE_ADDRESS}:{READ_ONLY_PORT}/stats/summary")[0] == 200
     cluster.apply(pod("idle", "sleep 1000"))
-    cluster.wait_for("the container in cAdvisor's page, through the API server's proxy", lambda: re.search(
-        r'container_memory_working_set_bytes\{container="c",[^}]*pod="idle"', cluster.kubectl("get", "--raw", f"/api/v1/nodes/{NODE}/proxy/metrics/cadvisor")))
+    cluster.wait_for(
+        "the container in cAdvisor's page, through the API server's proxy",
+        lambda: re.search(
+            r'container_memory_working_set_bytes\{container="c",[^}]*pod="idle"',
+            cluster.kubectl("get", "--raw", f"/api/v1/nodes/{NODE}/proxy/metrics/cadvisor"),
+        ),
+    )
 
 
 def test_pods_crash_and_run_out_of_memory(cluster: Cluster) -> None:
-    cluster.apply(pod("crasher", "echo going; exit 3"),
-                  pod("hungry", "x=aaaaaaaa; while true; do x=$x$x; done", resources={"limits": {"memory": "32Mi"}}, restart="Never"))
+    cluster.apply(
+        pod("crasher", "echo going; exit 3"),
+        pod("hungry", "x=aaaaaaaa; while true; do x=$x$x; done", resources={"limits": {"memory": "32Mi"}}, restart="Never"),
+    )
 
     def state(name: str) -> dict[str, Any]:
         statuses = cluster.pods("test", f"app={name}")[0]["status"].get("containerStatuses", [{}])
@@ -98,8 +124,13 @@ def test_pods_crash_and_run_out_of_memory(cluster: Cluster) -> None:
 
 
 def test_a_chatty_pods_log_is_rotated_and_compressed(cluster: Cluster) -> None:
-    cluster.apply(pod("chatty", "i=0; while [ $i -lt 60000 ]; do echo $i 0123456789012345678901234567890123456789012345678901234567890123; "
-                                "i=$((i+1)); [ $((i % 2000)) = 0 ] && sleep 1; done; sleep 1000"))
+    cluster.apply(
+        pod(
+            "chatty",
+            "i=0; while [ $i -lt 60000 ]; do echo $i 0123456789012345678901234567890123456789012345678901234567890123; "
+            "i=$((i+1)); [ $((i % 2000)) = 0 ] && sleep 1; done; sleep 1000",
+        )
+    )
     packed = cluster.wait_for("a compressed log file", lambda: [path for path in log_files("chatty") if path.suffix == ".gz"], 90)
     with gzip.open(packed[0], "rt") as file:
         assert CRI_LINE.fullmatch(file.readline().rstrip("\n"))
@@ -108,11 +139,18 @@ def test_a_chatty_pods_log_is_rotated_and_compressed(cluster: Cluster) -> None:
 def test_services_and_names_work(cluster: Cluster) -> None:
     cluster.apply(
         pod("web", "mkdir -p /tmp/w && echo hello > /tmp/w/index.html && exec httpd -f -p 8080 -h /tmp/w"),
-        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": "test"},
-         "spec": {"selector": {"app": "web"}, "ports": [{"name": "http", "port": 80, "targetPort": 8080}]}})
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "web", "namespace": "test"},
+            "spec": {"selector": {"app": "web"}, "ports": [{"name": "http", "port": 80, "targetPort": 8080}]},
+        },
+    )
     cluster.wait_running("test", "app=web")
     cluster.apply(pod("caller", "until wget -q -O - http://web.test.svc.cluster.local/; do sleep 1; done; sleep 1000"))
-    cluster.wait_for("an answer by name", lambda: cluster.kubectl("-n", "test", "logs", "caller", check=False).splitlines()[-1:] == ["hello"])
+    cluster.wait_for(
+        "an answer by name", lambda: cluster.kubectl("-n", "test", "logs", "caller", check=False).splitlines()[-1:] == ["hello"]
+    )
     endpoints = cluster.api.get("/api/v1/namespaces/default/endpoints/kubernetes")["subsets"][0]
     assert endpoints["addresses"] == [{"ip": NODE_ADDRESS}]
     trust = ssl.create_default_context(cafile=cluster.ca)
@@ -134,10 +172,14 @@ service:
 def test_the_agent_runs_as_a_pod(cluster: Cluster) -> None:
     cluster.apply(pod("talker", "i=0; while true; do echo line $i; echo err $i >&2; i=$((i+1)); sleep 1; done"))
     cluster.namespace("kof")
-    cluster.apply(*agent.daemon_set("kof", ["run", "--config", "/conf/otel.yaml"], files={"otel.yaml": CONFIG}, rules=agent.NODE_RULES))
+    cluster.apply(
+        *agent.daemon_set("kof", ["run", "--config", "/conf/otel.yaml"], files={"otel.yaml": CONFIG}, rules=agent.NODE_RULES)
+    )
     found = cluster.wait_running("kof", "app=kofagent")[0]
     name = found["metadata"]["name"]
-    cluster.wait_for("a talker's line in the agent's output", lambda: re.search(r"line \d+", cluster.kubectl("-n", "kof", "logs", name)))
+    cluster.wait_for(
+        "a talker's line in the agent's output", lambda: re.search(r"line \d+", cluster.kubectl("-n", "kof", "logs", name))
+    )
     assert "CapEff:\t0000000000000000" in Path(f"/proc/{container_pid(found)}/status").read_text()
     assert memory_limit(found) == 128 << 20
     assert found["status"]["hostIP"] == NODE_ADDRESS
@@ -165,14 +207,39 @@ def memory_limit(found: dict[str, Any]) -> int:
 
 def test_the_agents_image_runs(cluster: Cluster) -> None:
     cluster.import_agent()
-    cluster.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "image", "namespace": "test", "labels": {"app": "image"}},
-                   "spec": {"restartPolicy": "Never", "containers": [{
-                       "name": "c", "image": images.AGENT, "imagePullPolicy": "Never", "args": ["components"],
-                       "securityContext": {"readOnlyRootFilesystem": True, "runAsNonRoot": True, "runAsUser": 10001,
-                                           "allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
-                       "resources": {"limits": {"memory": "128Mi"}}}]}})
-    phase = cluster.wait_for("the pod's end", lambda: cluster.pods("test", "app=image")[0]["status"]["phase"] in ("Succeeded", "Failed")
-                             and cluster.pods("test", "app=image")[0]["status"]["phase"])
+    cluster.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "image", "namespace": "test", "labels": {"app": "image"}},
+            "spec": {
+                "restartPolicy": "Never",
+                "containers": [
+                    {
+                        "name": "c",
+                        "image": images.AGENT,
+                        "imagePullPolicy": "Never",
+                        "args": ["components"],
+                        "securityContext": {
+                            "readOnlyRootFilesystem": True,
+                            "runAsNonRoot": True,
+                            "runAsUser": 10001,
+                            "allowPrivilegeEscalation": False,
+                            "capabilities": {"drop": ["ALL"]},
+                        },
+                        "resources": {"limits": {"memory": "128Mi"}},
+                    }
+                ],
+            },
+        }
+    )
+    phase = cluster.wait_for(
+        "the pod's end",
+        lambda: (
+            cluster.pods("test", "app=image")[0]["status"]["phase"] in ("Succeeded", "Failed")
+            and cluster.pods("test", "app=image")[0]["status"]["phase"]
+        ),
+    )
     output = cluster.kubectl("-n", "test", "logs", "image")
     assert phase == "Succeeded", output
     assert "filelog" in output
@@ -182,9 +249,19 @@ def test_the_agents_image_runs(cluster: Cluster) -> None:
 def test_an_image_of_one_program_runs(cluster: Cluster) -> None:
     tag = "registry.test/node-exporter:v1"
     cluster.import_program("prometheus-node-exporter", tag)
-    cluster.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "exporter", "namespace": "test", "labels": {"app": "exporter"}},
-                   "spec": {"terminationGracePeriodSeconds": 1, "containers": [{
-                       "name": "c", "image": tag, "imagePullPolicy": "IfNotPresent", "args": ["--web.listen-address=:9100"]}]}})
+    cluster.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "exporter", "namespace": "test", "labels": {"app": "exporter"}},
+            "spec": {
+                "terminationGracePeriodSeconds": 1,
+                "containers": [
+                    {"name": "c", "image": tag, "imagePullPolicy": "IfNotPresent", "args": ["--web.listen-address=:9100"]}
+                ],
+            },
+        }
+    )
     found = cluster.wait_running("test", "app=exporter")[0]
     page = cluster.wait_for("the exporter's page", lambda: get(f"http://{found['status']['podIP']}:9100/metrics")[1])
     assert b"node_cpu_seconds_total" in page
@@ -197,10 +274,26 @@ def test_an_image_of_a_folder_runs(cluster: Cluster, tmp_path: Path) -> None:
     (root / "tmp").chmod(0o1777)
     shutil.copy(servers.find("busybox") or "", root / "bin" / "busybox")
     (root / "bin" / "sh").symlink_to("busybox")
-    cluster.import_image(images.of_folder(cluster.folder, "registry.test/folder:v1", root, entrypoint=["/bin/sh", "-c"], user="65532:65532"))
-    cluster.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "folder", "namespace": "test", "labels": {"app": "folder"}},
-                   "spec": {"restartPolicy": "Never", "containers": [{
-                       "name": "c", "image": "registry.test/folder:v1", "imagePullPolicy": "Never",
-                       "args": ["busybox id -u; busybox stat -c %a /tmp"]}]}})
+    cluster.import_image(
+        images.of_folder(cluster.folder, "registry.test/folder:v1", root, entrypoint=["/bin/sh", "-c"], user="65532:65532")
+    )
+    cluster.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "folder", "namespace": "test", "labels": {"app": "folder"}},
+            "spec": {
+                "restartPolicy": "Never",
+                "containers": [
+                    {
+                        "name": "c",
+                        "image": "registry.test/folder:v1",
+                        "imagePullPolicy": "Never",
+                        "args": ["busybox id -u; busybox stat -c %a /tmp"],
+                    }
+                ],
+            },
+        }
+    )
     cluster.wait_for("the pod's end", lambda: cluster.pods("test", "app=folder")[0]["status"]["phase"] == "Succeeded")
     assert cluster.kubectl("-n", "test", "logs", "folder").split() == ["65532", "1777"]

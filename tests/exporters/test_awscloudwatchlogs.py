@@ -31,8 +31,11 @@ from tests.support import otlp, servers
 from tests.support.components import FakeHost, make
 
 GROUP, STREAM = "kof/test", "node-1"
-KEYS = {"AWS_ACCESS_KEY_ID": "AKIATESTTESTTESTTEST", "AWS_SECRET_ACCESS_KEY": "verysecretvalue",
-        "AWS_EC2_METADATA_DISABLED": "true"}
+KEYS = {
+    "AWS_ACCESS_KEY_ID": "AKIATESTTESTTESTTEST",
+    "AWS_SECRET_ACCESS_KEY": "verysecretvalue",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
 FAST = {"initial_interval": "10ms", "max_interval": "50ms", "max_elapsed_time": "20s"}
 
 
@@ -95,8 +98,20 @@ def error(code: str, status: int = 400) -> web.Response:
 
 
 async def exporter(url: str, **options: Any) -> Any:
-    made = make(COMPONENT, {"log_group_name": GROUP, "log_stream_name": STREAM, "region": "eu-west-1", "endpoint": url,
-                            "retry_on_failure": FAST, **options}, kind="exporters", id="awscloudwatchlogs", host=FakeHost())
+    made = make(
+        COMPONENT,
+        {
+            "log_group_name": GROUP,
+            "log_stream_name": STREAM,
+            "region": "eu-west-1",
+            "endpoint": url,
+            "retry_on_failure": FAST,
+            **options,
+        },
+        kind="exporters",
+        id="awscloudwatchlogs",
+        host=FakeHost(),
+    )
     await made.start()
     return made
 
@@ -134,8 +149,15 @@ def full_record() -> tuple[ExportLogsServiceRequest, Any]:
     scope = entry.scope_logs.add()
     scope.scope.name, scope.scope.version = "lib", "1.0"
     scope.scope.attributes.add(key="s").value.int_value = 1
-    record = scope.log_records.add(time_unix_nano=time.time_ns(), severity_number=9, severity_text="INFO", flags=1,
-                                   dropped_attributes_count=2, trace_id=bytes(range(16)), span_id=bytes(range(8)))
+    record = scope.log_records.add(
+        time_unix_nano=time.time_ns(),
+        severity_number=9,
+        severity_text="INFO",
+        flags=1,
+        dropped_attributes_count=2,
+        trace_id=bytes(range(16)),
+        span_id=bytes(range(8)),
+    )
     record.body.string_value = '10.244.0.1 - - [10/Apr/2025 17:18:55] "GET /-/ready HTTP/1.1 200 -'
     record.attributes.add(key="n").value.double_value = 1.5
     record.attributes.add(key="b").value.bytes_value = b"\x00\xff"
@@ -152,12 +174,29 @@ async def test_the_message_is_upstreams(logs: Any, moto: str) -> None:
     await made.stop()
     [event] = stored(logs)
     assert json.loads(event["message"]) == {
-        "body": '10.244.0.1 - - [10/Apr/2025 17:18:55] "GET /-/ready HTTP/1.1 200 -', "severity_number": 9, "severity_text": "INFO",
-        "dropped_attributes_count": 2, "flags": 1, "trace_id": "000102030405060708090a0b0c0d0e0f", "span_id": "0001020304050607",
+        "body": '10.244.0.1 - - [10/Apr/2025 17:18:55] "GET /-/ready HTTP/1.1 200 -',
+        "severity_number": 9,
+        "severity_text": "INFO",
+        "dropped_attributes_count": 2,
+        "flags": 1,
+        "trace_id": "000102030405060708090a0b0c0d0e0f",
+        "span_id": "0001020304050607",
         "attributes": {"n": 1.5, "b": "AP8=", "m": {"list": [True, None]}},
-        "scope": {"name": "lib", "version": "1.0", "attributes": {"s": 1}}, "resource": {"k8s.pod.name": "web-0", "host": "n1"}}
-    assert list(json.loads(event["message"])) == ["body", "severity_number", "severity_text", "dropped_attributes_count", "flags",
-                                                  "trace_id", "span_id", "attributes", "scope", "resource"]
+        "scope": {"name": "lib", "version": "1.0", "attributes": {"s": 1}},
+        "resource": {"k8s.pod.name": "web-0", "host": "n1"},
+    }
+    assert list(json.loads(event["message"])) == [
+        "body",
+        "severity_number",
+        "severity_text",
+        "dropped_attributes_count",
+        "flags",
+        "trace_id",
+        "span_id",
+        "attributes",
+        "scope",
+        "resource",
+    ]
     assert event["timestamp"] == record.time_unix_nano // 1_000_000
     assert sent(made) == 1
 
@@ -179,8 +218,11 @@ def test_messages_equal_the_plain_twins(request: Any) -> None:
             keys = list(json.loads(event.message).get(part, {}))
             assert keys == sorted(keys)
     call = events.Call(("g", "s"), built.events)
-    assert json.loads(_put_body(call)) == {"logGroupName": "g", "logStreamName": "s", "logEvents": [
-        {"timestamp": e.timestamp, "message": e.message} for e in built.events]}
+    assert json.loads(_put_body(call)) == {
+        "logGroupName": "g",
+        "logStreamName": "s",
+        "logEvents": [{"timestamp": e.timestamp, "message": e.message} for e in built.events],
+    }
 
 
 def test_what_is_left_out() -> None:
@@ -217,8 +259,15 @@ async def test_group_and_stream_are_made_with_retention_and_tags(logs: Any, prox
     [group] = logs.describe_log_groups(logGroupNamePrefix=GROUP)["logGroups"]
     assert group["retentionInDays"] == 7
     assert logs.list_tags_log_group(logGroupName=GROUP)["tags"] == {"team": "kof", "empty": ""}
-    assert proxy.calls == ["PutLogEvents", "CreateLogStream", "CreateLogGroup", "PutRetentionPolicy", "CreateLogStream",
-                           "PutLogEvents", "PutLogEvents"]
+    assert proxy.calls == [
+        "PutLogEvents",
+        "CreateLogStream",
+        "CreateLogGroup",
+        "PutRetentionPolicy",
+        "CreateLogStream",
+        "PutLogEvents",
+        "PutLogEvents",
+    ]
     logs.delete_log_stream(logGroupName=GROUP, logStreamName=STREAM)
     await made.consume(batch("three"))
     logs.delete_log_group(logGroupName=GROUP)
@@ -249,8 +298,13 @@ async def test_raw_log_and_embedded_metrics(logs: Any, moto: str) -> None:
 
 
 async def test_throttling_is_retried(logs: Any, proxy: Proxy) -> None:
-    answers = [error("ThrottlingException"), error("ServiceUnavailableException", 503), error("com.amazonaws#ThrottlingException"),
-               error("", 500), error("LimitExceededException")]
+    answers = [
+        error("ThrottlingException"),
+        error("ServiceUnavailableException", 503),
+        error("com.amazonaws#ThrottlingException"),
+        error("", 500),
+        error("LimitExceededException"),
+    ]
     proxy.script = lambda operation: answers.pop(0) if answers and operation == "PutLogEvents" else None
     made = await exporter(proxy.url, max_retries=1)
     await made.consume(batch("one"))
@@ -343,8 +397,14 @@ async def test_container_credentials_are_refreshed(monkeypatch: pytest.MonkeyPat
 
     async def answer(request: web.BaseRequest) -> web.Response:
         asked.append(request.headers["Authorization"])
-        return web.json_response({"AccessKeyId": f"AKIA{len(asked)}", "SecretAccessKey": "s", "Token": "t", "Expiration":
-                                  (datetime.now(UTC) + timedelta(minutes=1)).strftime("%Y-%m-%dT%H:%M:%SZ")})
+        return web.json_response(
+            {
+                "AccessKeyId": f"AKIA{len(asked)}",
+                "SecretAccessKey": "s",
+                "Token": "t",
+                "Expiration": (datetime.now(UTC) + timedelta(minutes=1)).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            }
+        )
 
     runner = web.ServerRunner(web.Server(answer))
     await runner.setup()
@@ -382,7 +442,10 @@ async def test_what_the_service_rejects_is_counted(proxy: Proxy) -> None:
 
 def test_rejected_info_out_of_range() -> None:
     assert Rejected({"tooOldLogEventEndIndex": 99, "tooNewLogEventStartIndex": -5}, 3).by_reason() == (
-        ("too old", 3), ("expired", 0), ("too new", 3))
+        ("too old", 3),
+        ("expired", 0),
+        ("too new", 3),
+    )
     assert sum(n for _, n in Rejected({}, 3).by_reason()) == 0
 
 
@@ -503,11 +566,18 @@ def test_endpoints() -> None:
     assert endpoint("http://127.0.0.1:5", "x") == "http://127.0.0.1:5/"
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    ({}, "Field required"), ({"log_retention": 8}, "the nearest is 7"), ({"tags": {"": "x"}}, "1 to 128"),
-    ({"tags": {f"k{i}": "" for i in range(51)}}, "at most 50"), ({"log_group_name": "a b"}, "a group name is made of"),
-    ({"log_stream_name": "a:b"}, "no : and no"), ({"log_group_name": ""}, "at least 1 character"),
-])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "Field required"),
+        ({"log_retention": 8}, "the nearest is 7"),
+        ({"tags": {"": "x"}}, "1 to 128"),
+        ({"tags": {f"k{i}": "" for i in range(51)}}, "at most 50"),
+        ({"log_group_name": "a b"}, "a group name is made of"),
+        ({"log_stream_name": "a:b"}, "no : and no"),
+        ({"log_group_name": ""}, "at least 1 character"),
+    ],
+)
 def test_wrong_options(options: dict[str, Any], message: str) -> None:
     given_options = {"log_group_name": "g", "log_stream_name": "s", **options} if options else {}
     with pytest.raises(ValidationError, match=message):

@@ -70,13 +70,16 @@ async def printed(batch: Any, caplog: pytest.LogCaptureFixture, **options: Any) 
     return "\n".join(r.getMessage() for r in caplog.records) + ("\n" if options.get("verbosity", "basic") != "basic" else "")
 
 
-@pytest.mark.parametrize(("batch", "line"), [
-    (logs(5), 'Logs {"resource logs": 1, "log records": 5}'),
-    (metrics(), 'Metrics {"resource metrics": 1, "metrics": 2, "data points": 3}'),
-    (columns(), 'Metrics {"resource metrics": 1, "metrics": 1, "data points": 2}'),
-    (traces(), 'Traces {"resource spans": 1, "spans": 1}'),
-    (Batch(Signal.METRICS, b"\x0a\xff\x01\x12", 0), 'Metrics {"resource metrics": 1, "metrics": 0, "data points": 0}'),
-])
+@pytest.mark.parametrize(
+    ("batch", "line"),
+    [
+        (logs(5), 'Logs {"resource logs": 1, "log records": 5}'),
+        (metrics(), 'Metrics {"resource metrics": 1, "metrics": 2, "data points": 3}'),
+        (columns(), 'Metrics {"resource metrics": 1, "metrics": 1, "data points": 2}'),
+        (traces(), 'Traces {"resource spans": 1, "spans": 1}'),
+        (Batch(Signal.METRICS, b"\x0a\xff\x01\x12", 0), 'Metrics {"resource metrics": 1, "metrics": 0, "data points": 0}'),
+    ],
+)
 async def test_basic(batch: Any, line: str, caplog: pytest.LogCaptureFixture) -> None:
     assert await printed(batch, caplog) == line
 
@@ -127,8 +130,10 @@ async def test_a_full_disk_does_not_hold_up(caplog: pytest.LogCaptureFixture) ->
     assert debug.context.ledger.total("otelcol_exporter_sent_log_records_total", exporter="debug") == 6
 
 
-@pytest.mark.parametrize("options", [{"verbosity": "loud"}, {"output_paths": ["x"]},
-                                     {"use_internal_logger": False, "output_paths": []}, {"sampling_initial": -1}])
+@pytest.mark.parametrize(
+    "options",
+    [{"verbosity": "loud"}, {"output_paths": ["x"]}, {"use_internal_logger": False, "output_paths": []}, {"sampling_initial": -1}],
+)
 def test_wrong_options(options: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         make(COMPONENT, options, kind="exporters")
@@ -140,15 +145,20 @@ def body_of(output: str) -> str:
 
 async def test_normal(caplog: pytest.LogCaptureFixture) -> None:
     assert body_of(await printed(logs(), caplog, verbosity="normal")) == (
-        "ResourceLog #0 service.name=shop\nScopeLog #0 lib@1\nline 0 n=0\nline 1 n=1\n")
+        "ResourceLog #0 service.name=shop\nScopeLog #0 lib@1\nline 0 n=0\nline 1 n=1\n"
+    )
     assert body_of(await printed(metrics(), caplog, verbosity="normal")) == (
-        "ResourceMetrics #0\nScopeMetrics #0\ntotal{k=v} 1\ntotal{k=v} 2\nlevel{} 1.5\n")
+        "ResourceMetrics #0\nScopeMetrics #0\ntotal{k=v} 1\ntotal{k=v} 2\nlevel{} 1.5\n"
+    )
     assert body_of(await printed(traces(), caplog, verbosity="normal")) == (
-        "ResourceTraces #0\nScopeTraces #0\nGET / 0102030405060708090a0b0c0d0e0f10 1112131415161718\n")
+        "ResourceTraces #0\nScopeTraces #0\nGET / 0102030405060708090a0b0c0d0e0f10 1112131415161718\n"
+    )
 
 
 async def test_detailed_logs(caplog: pytest.LogCaptureFixture) -> None:
-    assert body_of(await printed(logs(1), caplog, verbosity="detailed")) == """\
+    assert (
+        body_of(await printed(logs(1), caplog, verbosity="detailed"))
+        == """\
 ResourceLog #0
 Resource SchemaURL: \n\
 Resource attributes:
@@ -168,13 +178,24 @@ Trace ID: \n\
 Span ID: \n\
 Flags: 0
 """
+    )
 
 
 async def test_detailed_traces(caplog: pytest.LogCaptureFixture) -> None:
     lines = (await printed(traces(), caplog, verbosity="detailed")).splitlines()
-    for line in ("    Trace ID       : 0102030405060708090a0b0c0d0e0f10", "    Parent ID      : ", "    Kind           : Server",
-                 "    Status code    : Error", "    Status message : broken", "    DroppedAttributesCount: 0", "Events:",
-                 "SpanEvent #0", "     -> Name: boom", "     -> Attributes::", "          -> a: Bool(true)"):
+    for line in (
+        "    Trace ID       : 0102030405060708090a0b0c0d0e0f10",
+        "    Parent ID      : ",
+        "    Kind           : Server",
+        "    Status code    : Error",
+        "    Status message : broken",
+        "    DroppedAttributesCount: 0",
+        "Events:",
+        "SpanEvent #0",
+        "     -> Name: boom",
+        "     -> Attributes::",
+        "          -> a: Bool(true)",
+    ):
         assert line in lines
     assert "Links:" not in lines
 
@@ -182,8 +203,9 @@ async def test_detailed_traces(caplog: pytest.LogCaptureFixture) -> None:
 def all_kinds() -> Batch:
     request = ExportMetricsServiceRequest()
     scope = request.resource_metrics.add().scope_metrics.add()
-    point = scope.metrics.add(name="h").histogram.data_points.add(count=2, sum=15, min=1, max=14, bucket_counts=[1, 1],
-                                                                  explicit_bounds=[2])
+    point = scope.metrics.add(name="h").histogram.data_points.add(
+        count=2, sum=15, min=1, max=14, bucket_counts=[1, 1], explicit_bounds=[2]
+    )
     point.exemplars.add(as_double=15, trace_id=b"\1" * 16).filtered_attributes.add(key="e").value.string_value = "x"
     point = scope.metrics.add(name="e").exponential_histogram.data_points.add(count=4, scale=1, zero_count=1)
     point.negative.offset, point.positive.offset = -1, 1
@@ -198,19 +220,40 @@ def all_kinds() -> Batch:
 async def test_detailed_metrics(caplog: pytest.LogCaptureFixture) -> None:
     lines = (await printed(metrics(), caplog, verbosity="detailed")).splitlines()
     at = lines.index("Descriptor:")
-    assert lines[at:at + 12] == [
-        "Descriptor:", "     -> Name: total", "     -> Description: ", "     -> Unit: 1", "     -> DataType: Sum",
-        "     -> IsMonotonic: true", "     -> AggregationTemporality: Cumulative", "NumberDataPoints #0", "Data point attributes:",
-        "     -> k: Str(v)", "StartTimestamp: 1970-01-01 00:00:00 +0000 UTC",
-        "Timestamp: 2020-02-11 20:26:13.000000789 +0000 UTC"]
+    assert lines[at : at + 12] == [
+        "Descriptor:",
+        "     -> Name: total",
+        "     -> Description: ",
+        "     -> Unit: 1",
+        "     -> DataType: Sum",
+        "     -> IsMonotonic: true",
+        "     -> AggregationTemporality: Cumulative",
+        "NumberDataPoints #0",
+        "Data point attributes:",
+        "     -> k: Str(v)",
+        "StartTimestamp: 1970-01-01 00:00:00 +0000 UTC",
+        "Timestamp: 2020-02-11 20:26:13.000000789 +0000 UTC",
+    ]
     assert "Value: 1.500000" in lines
     lines = (await printed(all_kinds(), caplog, verbosity="detailed")).splitlines()
-    for line in ("Count: 2", "Sum: 15.000000", "Min: 1.000000", "Max: 14.000000", "ExplicitBounds #0: 2.000000",
-                 "Buckets #1, Count: 1", "Exemplar #0", "     -> Value: 15.000000", "     -> FilteredAttributes:",
-                 "          -> e: Str(x)",
-                 "Bucket [-1.000000, -0.707107), Count: 1", "Bucket [0, 0], Count: 1", "Bucket (1.414214, 2.000000], Count: 1",
-                 "Bucket (2.000000, 2.828427], Count: 1", "QuantileValue #0: Quantile 0.500000, Value 0.400000",
-                 "     -> DataType: Empty"):
+    for line in (
+        "Count: 2",
+        "Sum: 15.000000",
+        "Min: 1.000000",
+        "Max: 14.000000",
+        "ExplicitBounds #0: 2.000000",
+        "Buckets #1, Count: 1",
+        "Exemplar #0",
+        "     -> Value: 15.000000",
+        "     -> FilteredAttributes:",
+        "          -> e: Str(x)",
+        "Bucket [-1.000000, -0.707107), Count: 1",
+        "Bucket [0, 0], Count: 1",
+        "Bucket (1.414214, 2.000000], Count: 1",
+        "Bucket (2.000000, 2.828427], Count: 1",
+        "QuantileValue #0: Quantile 0.500000, Value 0.400000",
+        "     -> DataType: Empty",
+    ):
         assert line in lines, line
     normal = await printed(all_kinds(), caplog, verbosity="normal")
     assert "h{} count=2 sum=15 min=1 max=14 le2=1 1\n" in normal
@@ -230,8 +273,19 @@ async def test_what_cannot_be_decoded_is_said(caplog: pytest.LogCaptureFixture) 
     assert "\\xff" in await printed(not_text, caplog, verbosity="normal")
 
 
-@pytest.mark.parametrize(("value", "text"), [(1.0, "1"), (0.1, "0.1"), (1e21, "1e+21"), (1e-5, "1e-05"), (float("inf"), "+Inf"),
-                                             (123456789.5, "123456789.5"), (0.0, "0"), (-2.5e-7, "-2.5e-07")])
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (1.0, "1"),
+        (0.1, "0.1"),
+        (1e21, "1e+21"),
+        (1e-5, "1e-05"),
+        (float("inf"), "+Inf"),
+        (123456789.5, "123456789.5"),
+        (0.0, "0"),
+        (-2.5e-7, "-2.5e-07"),
+    ],
+)
 def test_numbers_as_go_prints_them(value: float, text: str) -> None:
     from kofagent.exporters.debug.text import short
 

@@ -81,7 +81,7 @@ def unframed(data: bytes) -> list[bytes]:
     out, at = [], 0
     while at < len(data):
         [size] = struct.unpack_from(">I", data, at)
-        out.append(data[at + 4:at + 4 + size])
+        out.append(data[at + 4 : at + 4 + size])
         at += 4 + size
     return out
 
@@ -131,8 +131,14 @@ async def test_groups(tmp_path: Path) -> None:
     await made.consume(batch("nowhere"))
     await made.stop()
     found = {str(f.relative_to(tmp_path)): bodies(f.read_bytes()) for f in tmp_path.rglob("*") if f.is_file()}
-    assert found == {"logs-a.json": ["a", "a"], "logs-b.json": ["b"], "logs-c.json": ["c"], "logs-deep/er.json": ["deep/er"],
-                     "logs-evil.json": ["../../evil"], "logs-abs.json": ["/abs"]}
+    assert found == {
+        "logs-a.json": ["a", "a"],
+        "logs-b.json": ["b"],
+        "logs-c.json": ["c"],
+        "logs-deep/er.json": ["deep/er"],
+        "logs-evil.json": ["../../evil"],
+        "logs-abs.json": ["/abs"],
+    }
     ledger = made.context.ledger
     assert ledger.total("kofagent_dropped_items_total", component="file", signal="logs", reason="no path attribute") == 1
     assert sent(made) == 7
@@ -196,11 +202,18 @@ async def test_a_malformed_batch_is_dropped_and_the_next_one_works(tmp_path: Pat
     assert bodies((tmp_path / "out").read_bytes()) == ["a"]
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    ({}, "Field required"), ({"path": ""}, "at least 1"), ({"path": "x", "format": "xml"}, "json"),
-    ({"path": "x", "encoding": "otlp"}, "not supported"), ({"path": "x", "group_by": {"enabled": True}}, "exactly one"),
-    ({"path": "x", "directory_permissions": "rwx"}, "octal"), ({"path": "x", "compression": "gzip"}, "zstd"),
-])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "Field required"),
+        ({"path": ""}, "at least 1"),
+        ({"path": "x", "format": "xml"}, "json"),
+        ({"path": "x", "encoding": "otlp"}, "not supported"),
+        ({"path": "x", "group_by": {"enabled": True}}, "exactly one"),
+        ({"path": "x", "directory_permissions": "rwx"}, "octal"),
+        ({"path": "x", "compression": "gzip"}, "zstd"),
+    ],
+)
 def test_wrong_options(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         make(COMPONENT, options, kind="exporters")

@@ -29,8 +29,9 @@ class Backend:
 
     async def __aenter__(self):
         self._server = grpc.aio.server()
-        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(
-            LOGS, {"Export": grpc.unary_unary_rpc_method_handler(self._export)}),))
+        self._server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(LOGS, {"Export": grpc.unary_unary_rpc_method_handler(self._export)}),)
+        )
         self.endpoint = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
         await self._server.start()
         return self
@@ -79,7 +80,7 @@ def plain(backend, **options):
 async def test_bytes_and_metadata(compression):
     async with Backend() as backend, plain(backend, headers={"X-Tenant": "t"}, compression=compression) as r:
         await r.logs("a")
-        (message, metadata), = backend.requests
+        ((message, metadata),) = backend.requests
         assert message == log_request("a")
         assert metadata["x-tenant"] == "t"
         assert metadata["user-agent"].startswith("kofagent/")
@@ -95,8 +96,19 @@ async def test_codes_that_are_tried_again(code):
         assert r.total("otelcol_exporter_sent_log_records_total") == 1
 
 
-@pytest.mark.parametrize("code", ["INVALID_ARGUMENT", "UNAUTHENTICATED", "PERMISSION_DENIED", "INTERNAL", "UNKNOWN",
-                                  "RESOURCE_EXHAUSTED", "NOT_FOUND", "FAILED_PRECONDITION"])
+@pytest.mark.parametrize(
+    "code",
+    [
+        "INVALID_ARGUMENT",
+        "UNAUTHENTICATED",
+        "PERMISSION_DENIED",
+        "INTERNAL",
+        "UNKNOWN",
+        "RESOURCE_EXHAUSTED",
+        "NOT_FOUND",
+        "FAILED_PRECONDITION",
+    ],
+)
 async def test_codes_that_are_final(code):
     async with Backend() as backend, plain(backend) as r:
         backend.answers = [(grpc.StatusCode[code], None)]
@@ -163,8 +175,11 @@ async def test_headers_of_an_authenticator():
 
     host = FakeHost({"signer": Signer()})
     async with Backend() as backend:
-        options = {"endpoint": "http://" + backend.endpoint, "auth": {"authenticator": "signer"},
-                   "headers": {"authorization": "old"}}
+        options = {
+            "endpoint": "http://" + backend.endpoint,
+            "auth": {"authenticator": "signer"},
+            "headers": {"authorization": "old"},
+        }
         async with Running(options, host) as r:
             await r.exporter.consume(Batch(Signal.LOGS, log_request("a"), 1, {"t": ("x",)}))
             assert backend.requests[0][1]["authorization"] == "Bearer x"
@@ -182,8 +197,11 @@ async def test_our_receiver_as_the_backend_all_signals_and_waiting_for_it():
             await r.exporter.consume(Batch(Signal.METRICS, metric_request(2), 2))
             sink.refuse = Refused("queue full", retry_after=0.1)
             task = asyncio.create_task(r.logs("b"))
-            await eventually(lambda: receiver.context.ledger.total("otelcol_receiver_refused_log_records_total", receiver="otlp",
-                                                                   transport="grpc"))
+            await eventually(
+                lambda: receiver.context.ledger.total(
+                    "otelcol_receiver_refused_log_records_total", receiver="otlp", transport="grpc"
+                )
+            )
             sink.refuse = None
             await task
         got = [(b.signal, b.count) for b in sink.batches]
@@ -209,8 +227,11 @@ async def test_mutual_tls(tmp_path):
         async with Running({"endpoint": "https://" + where, "tls": {**own, "insecure_skip_verify": True}}) as r:
             await r.logs("b")
         assert sink.count == 2
-        for wrong in ({**own, "ca_file": good.cert}, {**own, "ca_file": other.cert, "server_name_override": "backend.example.com"},
-                      {"ca_file": good.cert, "server_name_override": "backend.example.com"}):
+        for wrong in (
+            {**own, "ca_file": good.cert},
+            {**own, "ca_file": other.cert, "server_name_override": "backend.example.com"},
+            {"ca_file": good.cert, "server_name_override": "backend.example.com"},
+        ):
             async with Running({"endpoint": where, "tls": wrong, "retry_on_failure": {"enabled": False}}) as r:
                 with pytest.raises(Refused, match="UNAVAILABLE"):
                     await r.logs("c")
@@ -219,10 +240,17 @@ async def test_mutual_tls(tmp_path):
         await receiver.stop()
 
 
-@pytest.mark.parametrize("endpoint,want,no_tls", [
-    ("localhost:4317", "localhost:4317", False), ("http://localhost:4317", "localhost:4317", True),
-    ("https://h:4317/", "h:4317", False), ("dns:///h:4317", "dns:///h:4317", False), ("unix:///run/x", "unix:/run/x", False),
-    ("[::1]:4317", "[::1]:4317", False)])
+@pytest.mark.parametrize(
+    "endpoint,want,no_tls",
+    [
+        ("localhost:4317", "localhost:4317", False),
+        ("http://localhost:4317", "localhost:4317", True),
+        ("https://h:4317/", "h:4317", False),
+        ("dns:///h:4317", "dns:///h:4317", False),
+        ("unix:///run/x", "unix:/run/x", False),
+        ("[::1]:4317", "[::1]:4317", False),
+    ],
+)
 def test_endpoints(endpoint, want, no_tls):
     config = OtlpExporter.Config.model_validate({"endpoint": endpoint})
     assert target(config.endpoint) == want
@@ -231,8 +259,18 @@ def test_endpoints(endpoint, want, no_tls):
     assert is_plain(insecure) is not endpoint.startswith("https")
 
 
-@pytest.mark.parametrize("options", [{}, {"endpoint": ""}, {"endpoint": "localhost"}, {"endpoint": "localhost:x"},
-                                     {"endpoint": ":4317"}, {"endpoint": "unix://"}, {"endpoint": "h:1", "compression": "br"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"endpoint": ""},
+        {"endpoint": "localhost"},
+        {"endpoint": "localhost:x"},
+        {"endpoint": ":4317"},
+        {"endpoint": "unix://"},
+        {"endpoint": "h:1", "compression": "br"},
+    ],
+)
 def test_wrong_options(options):
     with pytest.raises(ValueError):
         OtlpExporter.Config.model_validate(options)

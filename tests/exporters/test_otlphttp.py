@@ -78,8 +78,12 @@ class Running:
 
 
 async def test_paths_headers_and_bytes():
-    async with Backend() as backend, Running({"endpoint": backend.url + "/", "logs_endpoint": backend.url + "/insert/v1/logs?x=1",
-                                              "headers": {"X-Tenant": "t"}}) as r:
+    async with (
+        Backend() as backend,
+        Running(
+            {"endpoint": backend.url + "/", "logs_endpoint": backend.url + "/insert/v1/logs?x=1", "headers": {"X-Tenant": "t"}}
+        ) as r,
+    ):
         await r.logs("a")
         await r.exporter.consume(Batch(Signal.TRACES, trace_request(2), 2))
         await r.exporter.consume(Batch(Signal.METRICS, metric_request(2), 2))
@@ -178,10 +182,12 @@ async def test_partial_success_is_counted_and_logged_once(caplog):
     answer.partial_success.error_message = "two are too old"
     in_json = json.dumps({"partialSuccess": {"rejectedLogRecords": "1", "errorMessage": "x"}}).encode()
     async with Backend() as backend, Running({"endpoint": backend.url}) as r:
-        backend.answers = [web.Response(body=answer.SerializeToString(), content_type="application/x-protobuf"),
-                           web.Response(body=in_json, content_type="application/json"),
-                           web.Response(body=b"\xff\xff", content_type="application/x-protobuf"),
-                           web.Response(body=b"[" * 60000, content_type="application/json")]
+        backend.answers = [
+            web.Response(body=answer.SerializeToString(), content_type="application/x-protobuf"),
+            web.Response(body=in_json, content_type="application/json"),
+            web.Response(body=b"\xff\xff", content_type="application/x-protobuf"),
+            web.Response(body=b"[" * 60000, content_type="application/json"),
+        ]
         for _ in range(4):
             await r.logs("a", "b", "c")
         assert r.dropped("partial success") == 3
@@ -254,12 +260,19 @@ async def test_tls_and_a_wrong_authority(tmp_path):
         await receiver.stop()
 
 
-@pytest.mark.parametrize("options,words", [
-    ({}, "no endpoint"), ({"endpoint": "localhost:4318"}, "no scheme; write http://localhost:4318"),
-    ({"endpoint": "ftp://x"}, "not http or https"), ({"endpoint": "http://"}, "no host"), ({"endpoint": "http://[x"}, "not a URL"),
-    ({"logs_endpoint": "http://x:99999999"}, "not a URL"), ({"endpoint": "http://x", "encoding": "xml"}, "proto"),
-    ({"endpoint": "http://x", "endpiont": "y"}, "endpiont"),
-])
+@pytest.mark.parametrize(
+    "options,words",
+    [
+        ({}, "no endpoint"),
+        ({"endpoint": "localhost:4318"}, "no scheme; write http://localhost:4318"),
+        ({"endpoint": "ftp://x"}, "not http or https"),
+        ({"endpoint": "http://"}, "no host"),
+        ({"endpoint": "http://[x"}, "not a URL"),
+        ({"logs_endpoint": "http://x:99999999"}, "not a URL"),
+        ({"endpoint": "http://x", "encoding": "xml"}, "proto"),
+        ({"endpoint": "http://x", "endpiont": "y"}, "endpiont"),
+    ],
+)
 def test_wrong_options(options, words):
     with pytest.raises(ValueError, match=words):
         OtlpHttpExporter.Config.model_validate(options)
@@ -295,7 +308,9 @@ async def test_one_part_refused_for_good_leaves_the_others():
 
 def _bodies(body):
     request = ExportLogsServiceRequest.FromString(gzip.decompress(body))
-    return [record.body.string_value for entry in request.resource_logs for scope in entry.scope_logs for record in scope.log_records]
+    return [
+        record.body.string_value for entry in request.resource_logs for scope in entry.scope_logs for record in scope.log_records
+    ]
 
 
 async def test_a_signal_without_an_endpoint_is_dropped_and_counted():

@@ -25,8 +25,16 @@ def basic(user: str, password: str) -> dict[str, str]:
 def test_crypt_formats_equal_openssl(kind: str, password: str) -> None:
     if shutil.which("openssl") is None:
         pytest.skip("needs openssl")
-    stored = subprocess.run(["openssl", "passwd", kind, "-salt", "saltsalt", "-stdin"], input=password.encode() + b"\n",
-                            capture_output=True, check=True).stdout.decode().strip()
+    stored = (
+        subprocess.run(
+            ["openssl", "passwd", kind, "-salt", "saltsalt", "-stdin"],
+            input=password.encode() + b"\n",
+            capture_output=True,
+            check=True,
+        )
+        .stdout.decode()
+        .strip()
+    )
     htpasswd.check(stored)
     assert htpasswd.matches(password, stored)
     assert not htpasswd.matches(password + "x", stored)
@@ -34,8 +42,12 @@ def test_crypt_formats_equal_openssl(kind: str, password: str) -> None:
 
 def test_other_formats() -> None:
     salted = base64.b64encode(__import__("hashlib").sha1(b"secretSALT").digest() + b"SALT").decode()
-    for stored in ("{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=", "{SSHA}" + salted, "secret",
-                   bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode().replace("$2b$", "$2y$")):
+    for stored in (
+        "{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=",
+        "{SSHA}" + salted,
+        "secret",
+        bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode().replace("$2b$", "$2y$"),
+    ):
         assert htpasswd.matches("secret", stored), stored
         assert not htpasswd.matches("Secret", stored), stored
 
@@ -43,8 +55,12 @@ def test_other_formats() -> None:
 def test_bad_lines_are_named_by_number_only() -> None:
     users, problems = htpasswd.parse("a:x\n# comment\n\nnocolon\nb:$2y$bad\nc:{SHA}!!\nd:$6$\n")
     assert users == {"a": "x"}
-    assert problems == ["line 4: not user:hash", "line 5: malformed bcrypt hash", "line 6: malformed {SHA} hash",
-                        "line 7: malformed SHA crypt hash"]
+    assert problems == [
+        "line 4: not user:hash",
+        "line 5: malformed bcrypt hash",
+        "line 6: malformed {SHA} hash",
+        "line 7: malformed SHA crypt hash",
+    ]
 
 
 async def test_client_sends_the_header() -> None:
@@ -76,10 +92,16 @@ async def test_missing_file_fails_the_start(tmp_path: Path) -> None:
         await auth.start()
 
 
-@pytest.mark.parametrize("options", [
-    {}, {"client_auth": {"username": "a"}, "htpasswd": {"inline": "a:b"}}, {"client_auth": {"username": "a:b"}},
-    {"htpasswd": {}}, {"client_auth": {"username": "a", "username_file": "b"}},
-])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"client_auth": {"username": "a"}, "htpasswd": {"inline": "a:b"}},
+        {"client_auth": {"username": "a:b"}},
+        {"htpasswd": {}},
+        {"client_auth": {"username": "a", "username_file": "b"}},
+    ],
+)
 def test_wrong_options(options: dict) -> None:
     with pytest.raises(ValidationError):
         make(COMPONENT, options, kind="extensions")
@@ -95,9 +117,16 @@ async def test_server(tmp_path: Path) -> None:
     assert await auth.authenticate(basic("bert", "new")) == {"auth.username": ("bert",)}
     for _ in range(2):
         assert await auth.authenticate(basic("carl", "secret")) == {"auth.username": ("carl",)}
-    for headers in (basic("anna", "wrong"), basic("bert", "old"), basic("nobody", "secret"), basic("carl", "secre"), {},
-                    {"authorization": "Bearer x"}, {"authorization": "Basic !!"},
-                    {"authorization": "Basic " + base64.b64encode(b"nocolon").decode()}):
+    for headers in (
+        basic("anna", "wrong"),
+        basic("bert", "old"),
+        basic("nobody", "secret"),
+        basic("carl", "secre"),
+        {},
+        {"authorization": "Bearer x"},
+        {"authorization": "Basic !!"},
+        {"authorization": "Basic " + base64.b64encode(b"nocolon").decode()},
+    ):
         with pytest.raises(Unauthorized) as refused:
             await auth.authenticate(headers)
         assert "secret" not in str(refused.value)

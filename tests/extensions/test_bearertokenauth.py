@@ -24,8 +24,13 @@ async def test_a_token_is_sent_and_checked() -> None:
     made = await auth(token="secret")
     assert await made.request_headers(None) == {"authorization": "Bearer secret"}
     assert await made.authenticate({"authorization": "Bearer secret"}) == {}
-    for headers in ({}, {"authorization": "secret"}, {"authorization": "Bearer Secret"}, {"authorization": "Bearer "},
-                    {"x-api-key": "Bearer secret"}):
+    for headers in (
+        {},
+        {"authorization": "secret"},
+        {"authorization": "Bearer Secret"},
+        {"authorization": "Bearer "},
+        {"x-api-key": "Bearer secret"},
+    ):
         with pytest.raises(Unauthorized) as refused:
             await made.authenticate(headers)
         assert "secret" not in str(refused.value).lower()
@@ -62,7 +67,9 @@ async def test_a_missing_file_fails_the_start_or_is_waited_for(tmp_path: Path) -
     file = tmp_path / "token"
     with pytest.raises(StartError, match="No such file"):
         await auth(filename=str(file))
-    waiting = asyncio.create_task(auth(filename=str(file), file_retry={"enabled": True, "max_retries": 1000, "retry_interval": "10ms"}))
+    waiting = asyncio.create_task(
+        auth(filename=str(file), file_retry={"enabled": True, "max_retries": 1000, "retry_interval": "10ms"})
+    )
     await asyncio.sleep(0)
     file.write_text("x")
     made = await asyncio.wait_for(waiting, 20)
@@ -71,8 +78,9 @@ async def test_a_missing_file_fails_the_start_or_is_waited_for(tmp_path: Path) -
         await auth(filename=str(tmp_path / "no"), file_retry={"enabled": True, "max_retries": 2, "retry_interval": "1ms"})
 
 
-@pytest.mark.parametrize("options", [{}, {"token": ""}, {"token": "a", "tokens": ["b"]}, {"tokens": ["a", ""]},
-                                     {"token": "a", "header": ""}])
+@pytest.mark.parametrize(
+    "options", [{}, {"token": ""}, {"token": "a", "tokens": ["b"]}, {"tokens": ["a", ""]}, {"token": "a", "header": ""}]
+)
 def test_wrong_options(options: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         make(COMPONENT, options, kind="extensions")

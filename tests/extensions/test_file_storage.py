@@ -162,8 +162,10 @@ async def test_a_full_disk_is_an_error_and_then_it_goes_on(tmp_path: Path, file_
 
 
 async def test_compaction(tmp_path: Path) -> None:
-    made = await storage(tmp_path, compaction={"on_rebound": True, "rebound_needed_threshold_mib": 1,
-                                               "rebound_trigger_threshold_mib": 1, "check_interval": 0})
+    made = await storage(
+        tmp_path,
+        compaction={"on_rebound": True, "rebound_needed_threshold_mib": 1, "rebound_trigger_threshold_mib": 1, "check_interval": 0},
+    )
     store = await made.open_store("receiver", "x")
     await store.apply({str(i): b"x" * 100_000 for i in range(40)})
     await store.apply(dict.fromkeys(map(str, range(40))))
@@ -183,8 +185,15 @@ async def test_directories(tmp_path: Path) -> None:
     await made.stop()
 
 
-@pytest.mark.parametrize("options", [{"directory": ""}, {"directory_permissions": "x"}, {"timeout": "1"},
-                                     {"compaction": {"on_rebound": True, "rebound_trigger_threshold_mib": 200}}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"directory": ""},
+        {"directory_permissions": "x"},
+        {"timeout": "1"},
+        {"compaction": {"on_rebound": True, "rebound_trigger_threshold_mib": 200}},
+    ],
+)
 def test_wrong_options(options: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         make(COMPONENT, options, kind="extensions")

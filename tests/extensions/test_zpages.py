@@ -16,8 +16,10 @@ from tests.support.components import FakeHost, make
 
 class Described(FakeHost):
     def describe(self) -> Mapping[str, Any]:
-        return {"pipelines": {"logs/<b>": {"receivers": ["otlp"], "processors": [], "exporters": ["debug", "file/x"]}},
-                "extensions": ["zpages"]}
+        return {
+            "pipelines": {"logs/<b>": {"receivers": ["otlp"], "processors": [], "exporters": ["debug", "file/x"]}},
+            "extensions": ["zpages"],
+        }
 
 
 async def test_pages() -> None:
@@ -28,14 +30,22 @@ async def test_pages() -> None:
     host.ledger.dropped("file/x", Signal.LOGS, "too old", 7)
     await made.start()
     async with aiohttp.ClientSession() as session:
+
         async def page(path: str, status: int = 200) -> str:
             async with session.get(made.server.url + path) as answer:
                 assert answer.status == status
                 return await answer.text()
 
         pipelines = await page("/debug/pipelinez")
-        for text in ("logs/&lt;b&gt;", "debug, file/x", "disk full: &lt;script&gt;", "otelcol_exporter_sent_log_records_total",
-                     "<td>1234</td>", "reason=too old", "<td>7</td>"):
+        for text in (
+            "logs/&lt;b&gt;",
+            "debug, file/x",
+            "disk full: &lt;script&gt;",
+            "otelcol_exporter_sent_log_records_total",
+            "<td>1234</td>",
+            "reason=too old",
+            "<td>7</td>",
+        ):
             assert text in pipelines, text
         assert "<script>" not in pipelines and "<b>" not in pipelines
         assert "kofagent" in await page("/debug/servicez") and "zpages" in await page("/debug/extensionz")

@@ -79,8 +79,13 @@ class Release:
         return out
 
 
-def template(*files: Path | str, sets: Sequence[str] = (), apis: Sequence[str] = (), values: dict[str, Any] | None = None,
-             folder: Path | None = None) -> Release:
+def template(
+    *files: Path | str,
+    sets: Sequence[str] = (),
+    apis: Sequence[str] = (),
+    values: dict[str, Any] | None = None,
+    folder: Path | None = None,
+) -> Release:
     """Renders the chart as release kof-collectors in namespace kof; `values` are the last file, written into `folder`."""
     arguments = ["template", "kof-collectors", str(CHART), "--namespace=kof"]
     arguments += [f"--values={file}" for file in files]

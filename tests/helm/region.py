@@ -17,8 +17,10 @@ from tests.support.servers import Server, find, free_port, get, jaeger, victoria
 USERNAME = "child1"
 PASSWORD = "s3cret-of-the-storage"
 ROUTES = [  # path, parts of it that only the region knows, server
-    ("/vm/insert/0/prometheus/.+", 4, "metrics"), ("/vm/select/0/prometheus/.+", 4, "metrics"),
-    ("/vls/.+", 1, "logs")]
+    ("/vm/insert/0/prometheus/.+", 4, "metrics"),
+    ("/vm/select/0/prometheus/.+", 4, "metrics"),
+    ("/vls/.+", 1, "logs"),
+]
 
 
 class Region:
@@ -50,25 +52,35 @@ class Region:
 
     def _vmauth(self, folder: Path, address: str) -> str:
         backends = {"metrics": self._metrics, "logs": self._logs}
-        routes = [{"src_paths": [path], "url_prefix": backends[name], "drop_src_path_prefix_parts": parts} for path, parts, name in ROUTES]
+        routes = [
+            {"src_paths": [path], "url_prefix": backends[name], "drop_src_path_prefix_parts": parts} for path, parts, name in ROUTES
+        ]
         config = folder / "vmauth.yaml"
         config.write_text(json.dumps({"users": [{"username": USERNAME, "password": PASSWORD, "url_map": routes}]}))
         url = f"https://{address}:{free_port()}"
         program = find("vmauth")
         assert program is not None
-        command = [program, f"-auth.config={config}", f"-httpListenAddr={url.removeprefix('https://')}", "-tls",
-                   f"-tlsCertFile={self._keys.cert('server')}", f"-tlsKeyFile={self._keys.key('server')}"]
+        command = [
+            program,
+            f"-auth.config={config}",
+            f"-httpListenAddr={url.removeprefix('https://')}",
+            "-tls",
+            f"-tlsCertFile={self._keys.cert('server')}",
+            f"-tlsKeyFile={self._keys.key('server')}",
+        ]
         self._servers.append(Server("vmauth", command, folder, lambda: get(url + "/health", context=self._tls)[0] == 200))
         return url
 
     def _proxy(self, folder: Path, address: str, backend: str) -> str:
         url = f"https://{address}:{free_port()}"
-        temporary = "".join(f"{name}_temp_path {folder}/nginx-{name}; " for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+        temporary = "".join(
+            f"{name}_temp_path {folder}/nginx-{name}; " for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        )
         config = folder / "nginx.conf"
         config.write_text(f"""daemon off; user root; pid {folder}/nginx.pid; error_log {folder}/nginx-error.log; events {{}}
             http {{ access_log off; {temporary} server {{
-                listen {url.removeprefix('https://')} ssl;
-                ssl_certificate {self._keys.cert('server')}; ssl_certificate_key {self._keys.key('server')};
+                listen {url.removeprefix("https://")} ssl;
+                ssl_certificate {self._keys.cert("server")}; ssl_certificate_key {self._keys.key("server")};
                 location /collector/ {{ proxy_pass {backend}/; }} }} }}""")
         program = find("nginx")
         assert program is not None
@@ -100,8 +112,11 @@ class Region:
         """Attributes of the resource of each span of a service."""
         status, body = get(f"{self._jaeger}/api/traces?{urllib.parse.urlencode({'service': service, 'limit': 100})}")
         assert status == 200, body
-        return [{tag["key"]: tag["value"] for tag in trace["processes"][span["processID"]]["tags"]}
-                for trace in json.loads(body)["data"] for span in trace["spans"]]
+        return [
+            {tag["key"]: tag["value"] for tag in trace["processes"][span["processID"]]["tags"]}
+            for trace in json.loads(body)["data"]
+            for span in trace["spans"]
+        ]
 
     def taken(self) -> dict[str, float]:
         """How many samples and log records the storage has taken."""

@@ -52,8 +52,9 @@ def loaded(release: Release, role: str, folder: Path, generation: str = "") -> L
         (folder / name).write_text(text)
     container = release.container(role)
     environ = {entry["name"]: entry.get("value", f"x-{entry['name']}") for entry in container["env"]}
-    return load_values([str(folder / "collectors-values.yaml")], role, registry, generation or None, environ,
-                       over=[str(folder / "pod.yaml")])
+    return load_values(
+        [str(folder / "collectors-values.yaml")], role, registry, generation or None, environ, over=[str(folder / "pod.yaml")]
+    )
 
 
 @needs_helm
@@ -65,11 +66,14 @@ def test_lint() -> None:
 
 def test_the_schema_is_the_model(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["components", "--values-schema"]) == 0
-    assert (CHART / "values.schema.json").read_text() == capsys.readouterr().out, \
+    assert (CHART / "values.schema.json").read_text() == capsys.readouterr().out, (
         "run: kofagent components --values-schema > helm/kofagent/values.schema.json"
+    )
 
 
-@pytest.mark.parametrize("file", [*RECIPES, CHART / "values.yaml", *SHARED.glob("values/kof-collectors-0.*.yaml")], ids=lambda f: f.name)
+@pytest.mark.parametrize(
+    "file", [*RECIPES, CHART / "values.yaml", *SHARED.glob("values/kof-collectors-0.*.yaml")], ids=lambda f: f.name
+)
 def test_the_schema_takes(file: Path) -> None:
     schema = values_schema()
     jsonschema.Draft7Validator.check_schema(schema)
@@ -78,9 +82,16 @@ def test_the_schema_takes(file: Path) -> None:
 
 
 @needs_helm
-@pytest.mark.parametrize("wrong", [
-    "kofagent.node.ressources.limits.memory=1Gi", "kof.metrics.endpont=x", "kofagent.generation=0.2.0", "opencost.enabled=maybe",
-    "collectors.node.run_as_rot=true"])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "kofagent.node.ressources.limits.memory=1Gi",
+        "kof.metrics.endpont=x",
+        "kofagent.generation=0.2.0",
+        "opencost.enabled=maybe",
+        "collectors.node.run_as_rot=true",
+    ],
+)
 def test_the_schema_refuses(wrong: str) -> None:
     done = helm("template", "x", str(CHART), f"--set={wrong}")
     assert done.returncode != 0
@@ -103,8 +114,11 @@ def test_a_recipe_renders_whole_objects(recipe: Path) -> None:
         assert each["spec"]["selector"]["matchLabels"].items() <= labels.items()
         assert each["spec"]["template"]["spec"]["serviceAccountName"] in accounts
     for name, service in release.kinds("Service").items():
-        matched = [w for w in release.workloads()
-                   if service["spec"]["selector"].items() <= w["spec"]["template"]["metadata"]["labels"].items()]
+        matched = [
+            w
+            for w in release.workloads()
+            if service["spec"]["selector"].items() <= w["spec"]["template"]["metadata"]["labels"].items()
+        ]
         assert len(matched) == 1, name
         ports = {p["name"] for c in matched[0]["spec"]["template"]["spec"]["containers"] for p in c["ports"]}
         assert {p["targetPort"] for p in service["spec"]["ports"]} <= ports
@@ -178,8 +192,12 @@ def test_credentials_are_references(recipe: Path) -> None:
 def test_which_secrets_a_recipe_needs() -> None:
     def names(stem: str) -> set[str]:
         release = render(CHECKOUT / "configs" / f"{stem}.yaml")
-        return {e["valueFrom"]["secretKeyRef"]["name"] for role in ROLES for e in release.container(role)["env"]
-                if "secretKeyRef" in e["valueFrom"]}
+        return {
+            e["valueFrom"]["secretKeyRef"]["name"]
+            for role in ROLES
+            for e in release.container(role)["env"]
+            if "secretKeyRef" in e["valueFrom"]
+        }
 
     assert names("management-to-regional") == names("child-to-regional") == {SECRET}
     assert names("management-to-regional-istio") == set()
@@ -202,7 +220,11 @@ def test_names_and_ports_that_others_know() -> None:
     for suffix in ("", "-headless"):
         service = release.get("Service", NODE + suffix)
         assert {p["name"]: p["port"] for p in service["spec"]["ports"]} == {
-            "otlp-grpc": 4317, "otlp-http": 4318, "metrics": 8888, "api-server": 9090}
+            "otlp-grpc": 4317,
+            "otlp-http": 4318,
+            "metrics": 8888,
+            "api-server": 9090,
+        }
     assert release.get("Service", NODE)["spec"]["internalTrafficPolicy"] == "Local"
     assert release.get("Service", NODE + "-headless")["spec"]["clusterIP"] == "None"
     for name in (NODE, CLUSTER):
@@ -220,10 +242,17 @@ def test_names_and_ports_that_others_know() -> None:
 
 @needs_helm
 def test_ports_follow_the_configuration(tmp_path: Path) -> None:
-    values = {"collectors": {"node": {
-        "receivers": {"otlp": {"protocols": {"grpc": {"endpoint": "0.0.0.0:14317"}, "http": None}},
-                      "prometheus": {"api_server": {"server_config": {"endpoint": "0.0.0.0:19090"}}}},
-        "service": {"telemetry": {"metrics": {"address": "127.0.0.1:9999"}}}}}}
+    values = {
+        "collectors": {
+            "node": {
+                "receivers": {
+                    "otlp": {"protocols": {"grpc": {"endpoint": "0.0.0.0:14317"}, "http": None}},
+                    "prometheus": {"api_server": {"server_config": {"endpoint": "0.0.0.0:19090"}}},
+                },
+                "service": {"telemetry": {"metrics": {"address": "127.0.0.1:9999"}}},
+            }
+        }
+    }
     release = template(values=values, folder=tmp_path)
     assert {p["name"]: p["containerPort"] for p in release.container("node")["ports"]} == {"otlp-grpc": 14317, "api-server": 19090}
     assert not {"livenessProbe", "readinessProbe", "startupProbe"} & set(release.container("node"))
@@ -247,8 +276,11 @@ def test_resources_and_security(tmp_path: Path) -> None:
             assert security["allowPrivilegeEscalation"] is False
             assert security["capabilities"] == {"drop": ["ALL"]}
             assert container["resources"]["limits"]["memory"]
-            assert all(m.get("readOnly") for m in container.get("volumeMounts", ())
-                       if any(v["name"] == m["name"] and "hostPath" in v for v in spec["volumes"]))
+            assert all(
+                m.get("readOnly")
+                for m in container.get("volumeMounts", ())
+                if any(v["name"] == m["name"] and "hostPath" in v for v in spec["volumes"])
+            )
     assert release.pod("node")["tolerations"] == [{"operator": "Exists"}]
     assert release.pod("node")["securityContext"]["runAsUser"] == 65532
     assert release.pod("node")["securityContext"]["runAsGroup"] == 0  # logs of pods are root:root 0640
@@ -284,8 +316,10 @@ def test_what_the_pod_adds_yields_to_the_users_environment(tmp_path: Path) -> No
 def test_a_changed_value_restarts_the_pods_it_concerns(tmp_path: Path) -> None:
     def sums(values: dict[str, Any]) -> list[str]:
         release = template(values=values, folder=tmp_path)
-        return [release.get(k, ROLES[r])["spec"]["template"]["metadata"]["annotations"]["checksum/config"]
-                for k, r in (("DaemonSet", "node"), ("Deployment", "k8scluster"))]
+        return [
+            release.get(k, ROLES[r])["spec"]["template"]["metadata"]["annotations"]["checksum/config"]
+            for k, r in (("DaemonSet", "node"), ("Deployment", "k8scluster"))
+        ]
 
     before, after = sums({}), sums({"collectors": {"node": {"receivers": {"nop": {}}}}})
     assert before[0] != after[0]
@@ -296,42 +330,63 @@ def test_a_changed_value_restarts_the_pods_it_concerns(tmp_path: Path) -> None:
 def test_exporters_are_scraped_with_the_labels_dashboards_select(tmp_path: Path) -> None:
     node = loaded(template(), "node", tmp_path).effective["receivers"]["prometheus/kofagent"]["config"]
     assert node["global"]["external_labels"] == {"clusterName": "mothership"}
-    job, = node["scrape_configs"]
+    (job,) = node["scrape_configs"]
     assert job["job_name"] == "node-exporter"
     assert job["honor_labels"] is False  # `nodename` of node_uname_info is the node's name too
     assert job["kubernetes_sd_configs"][0]["selectors"][0]["field"] == "spec.nodeName=${env:K8S_NODE_NAME}"
-    assert {"action": "replace", "source_labels": ["__meta_kubernetes_pod_node_name"], "target_label": "nodename"} in job["relabel_configs"]
+    assert {"action": "replace", "source_labels": ["__meta_kubernetes_pod_node_name"], "target_label": "nodename"} in job[
+        "relabel_configs"
+    ]
     jobs = loaded(template(), "k8scluster", tmp_path).effective["receivers"]["prometheus/kofagent"]["config"]["scrape_configs"]
     assert [(j["job_name"], j["honor_labels"]) for j in jobs] == [
-        ("kube-state-metrics", True), ("kube-state-metrics/metrics", False), ("kof-collectors-opencost", True)]
+        ("kube-state-metrics", True),
+        ("kube-state-metrics/metrics", False),
+        ("kof-collectors-opencost", True),
+    ]
     assert {"target_label": "job", "replacement": "kube-state-metrics"} in jobs[1]["relabel_configs"]
 
     objects = template(apis=[MONITORS])
     assert "prometheus/kofagent:" not in objects.text
     monitors = objects.kinds("ServiceMonitor")
-    assert set(monitors) == {"kof-collectors-prometheus-node-exporter", "kof-collectors-kube-state-metrics", "kof-collectors-opencost"}
+    assert set(monitors) == {
+        "kof-collectors-prometheus-node-exporter",
+        "kof-collectors-kube-state-metrics",
+        "kof-collectors-opencost",
+    }
     for name, monitor in monitors.items():
         service = objects.get("Service", name)
         assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
         label = monitor["spec"].get("jobLabel")
-        assert (service["metadata"]["labels"][label] if label else name) in ("node-exporter", "kube-state-metrics", "kof-collectors-opencost")
+        assert (service["metadata"]["labels"][label] if label else name) in (
+            "node-exporter",
+            "kube-state-metrics",
+            "kof-collectors-opencost",
+        )
     exporter = monitors["kof-collectors-prometheus-node-exporter"]["spec"]["endpoints"][0]
     assert exporter["relabelings"] == [
-        {"action": "replace", "sourceLabels": ["__meta_kubernetes_pod_node_name"], "targetLabel": "nodename"}]
+        {"action": "replace", "sourceLabels": ["__meta_kubernetes_pod_node_name"], "targetLabel": "nodename"}
+    ]
 
 
 @needs_helm
 def test_targets_without_a_node_are_the_cluster_agents(tmp_path: Path) -> None:
-    jobs = [{"job_name": "pods", "kubernetes_sd_configs": [{"role": "pod"}]},
-            {"job_name": "outside", "static_configs": [{"targets": ["10.0.0.1:9100"]}]},
-            {"job_name": "services", "kubernetes_sd_configs": [{"role": "service"}]}]
-    release = template(values={"collectors": {"node": {"receivers": {"prometheus": {"config": {"scrape_configs": jobs}}}}}}, folder=tmp_path)
+    jobs = [
+        {"job_name": "pods", "kubernetes_sd_configs": [{"role": "pod"}]},
+        {"job_name": "outside", "static_configs": [{"targets": ["10.0.0.1:9100"]}]},
+        {"job_name": "services", "kubernetes_sd_configs": [{"role": "service"}]},
+    ]
+    release = template(
+        values={"collectors": {"node": {"receivers": {"prometheus": {"config": {"scrape_configs": jobs}}}}}}, folder=tmp_path
+    )
     receiver = loaded(release, "k8scluster", tmp_path).effective["receivers"]["prometheus/kofagent-nodeless"]
     assert receiver["allocation"] == {"strategy": "without-node"}
     assert receiver["config"]["scrape_configs"] == jobs[1:]
     assert receiver["config"]["global"]["external_labels"] == {"clusterName": "mothership"}
     assert receiver["api_server"]["server_config"]["endpoint"] == ":9090"
-    assert {p["name"]: p["containerPort"] for p in release.container("k8scluster")["ports"]} == {"metrics": 8888, "api-server": 9090}
+    assert {p["name"]: p["containerPort"] for p in release.container("k8scluster")["ports"]} == {
+        "metrics": 8888,
+        "api-server": 9090,
+    }
     pod = release.get("Deployment", CLUSTER)["spec"]["template"]["metadata"]
     assert pod["labels"]["k0rdent.mirantis.com/kof-prometheus-receiver"] == "prometheus"
     assert pod["annotations"]["kof.k0rdent.mirantis.com/prometheus-api-server-port"] == "9090"
@@ -345,8 +400,10 @@ def test_the_targets_api_of_the_cluster_agent_leaves_the_users_alone(tmp_path: P
     def endpoints(**receivers: Any) -> list[str]:
         release = template(values={"collectors": {"k8scluster": {"receivers": receivers}}}, folder=tmp_path)
         found = loaded(release, "k8scluster", tmp_path).effective["receivers"]
-        return [found[name].get("api_server", {}).get("server_config", {}).get("endpoint", "")
-                for name in ("prometheus", "prometheus/kofagent-nodeless")]
+        return [
+            found[name].get("api_server", {}).get("server_config", {}).get("endpoint", "")
+            for name in ("prometheus", "prometheus/kofagent-nodeless")
+        ]
 
     assert endpoints() == ["", ":9090"]
     assert endpoints(prometheus={"api_server": {"enabled": True}}) == [":9090", ":9091"]
@@ -357,8 +414,10 @@ def test_the_targets_api_of_the_cluster_agent_leaves_the_users_alone(tmp_path: P
 
 @needs_helm
 def test_a_users_own_allocation_and_filter_stay(tmp_path: Path) -> None:
-    role = {"receivers": {"prometheus": {"allocation": {"strategy": "all"}, "monitors": {"enabled": False}}},
-            "processors": {"k8sattributes": {"filter": {"namespace": "apps"}}}}
+    role = {
+        "receivers": {"prometheus": {"allocation": {"strategy": "all"}, "monitors": {"enabled": False}}},
+        "processors": {"k8sattributes": {"filter": {"namespace": "apps"}}},
+    }
     config = loaded(template(values={"collectors": {"node": role}}, folder=tmp_path), "node", tmp_path).effective
     assert config["receivers"]["prometheus"]["allocation"] == {"strategy": "all"}
     assert config["receivers"]["prometheus"]["monitors"] == {"enabled": False}
@@ -367,7 +426,9 @@ def test_a_users_own_allocation_and_filter_stay(tmp_path: Path) -> None:
 
 @needs_helm
 def test_parts_can_be_switched_off() -> None:
-    release = template(sets=["prometheus-node-exporter.enabled=false", "kube-state-metrics.enabled=false", "opencost.enabled=false"])
+    release = template(
+        sets=["prometheus-node-exporter.enabled=false", "kube-state-metrics.enabled=false", "opencost.enabled=false"]
+    )
     assert {w["metadata"]["name"] for w in release.workloads()} == {NODE, CLUSTER}
     assert "prometheus/kofagent:" not in release.text
     off = template(sets=["collectors.enabled=false"])
@@ -378,7 +439,10 @@ def test_parts_can_be_switched_off() -> None:
 @needs_helm
 def test_opencost_logs_in_with_the_secret() -> None:
     release = template(CHECKOUT / "configs" / "management-to-regional.yaml")
-    env = {e["name"]: e for e in release.get("Deployment", "kof-collectors-opencost")["spec"]["template"]["spec"]["containers"][0]["env"]}
+    env = {
+        e["name"]: e
+        for e in release.get("Deployment", "kof-collectors-opencost")["spec"]["template"]["spec"]["containers"][0]["env"]
+    }
     assert env["PROMETHEUS_SERVER_ENDPOINT"]["value"] == "https://vmauth.regional.example.com/vm/select/0/prometheus"
     assert env["DB_BASIC_AUTH_PW"]["valueFrom"]["secretKeyRef"] == {"name": SECRET, "key": "password"}
     assert env["EMIT_KSM_V1_METRICS_ONLY"]["value"] == "true"
@@ -401,7 +465,9 @@ def test_instrumentation_only_where_it_exists(tmp_path: Path) -> None:
 
 @needs_helm
 def test_images_can_come_from_elsewhere() -> None:
-    release = template(sets=["global.imageRegistry=registry.test", "kofagent.image.digest=sha256:0", "kube-state-metrics.image.tag=v9"])
+    release = template(
+        sets=["global.imageRegistry=registry.test", "kofagent.image.digest=sha256:0", "kube-state-metrics.image.tag=v9"]
+    )
     images = {c["image"] for w in release.workloads() for c in w["spec"]["template"]["spec"]["containers"]}
     assert all(image.startswith("registry.test/") for image in images)
     assert {"registry.test/kofagent@sha256:0", "registry.test/kube-state-metrics/kube-state-metrics:v9"} <= images
@@ -430,8 +496,15 @@ def test_the_helpers_know_the_default_pipelines() -> None:
             scraper = pipelines["receivers"].get("prometheus", {})
             assert told["api"] == scraper.get("api_server", {}).get("enabled", False)
             jobs = [json.dumps(job, separators=(",", ":")) for job in scraper.get("config", {}).get("scrape_configs", ())]
-            marks = ('"role":"node"', '"role":"pod"', '"role":"endpoints"', "kubernetes.default", "/proxy/", "attach_metadata",
-                     "__meta_kubernetes_node_name")
+            marks = (
+                '"role":"node"',
+                '"role":"pod"',
+                '"role":"endpoints"',
+                "kubernetes.default",
+                "/proxy/",
+                "attach_metadata",
+                "__meta_kubernetes_node_name",
+            )
             assert [[m in job for m in marks] for job in told["jobs"]] == [[m in job for m in marks] for job in jobs]
             objects = pipelines["receivers"].get("k8sobjects", {}).get("objects", ())
             assert told.get("objects", []) == [{k: o[k] for k in ("name", "group") if k in o} for o in objects]

@@ -24,10 +24,30 @@ from tests.helm.region import PASSWORD, USERNAME
 from tests.helm.world import SELECT, World, tracer, world
 from tests.support.servers import wait_until
 
-pytestmark = [*(pytest.mark.server(name) for name in (
-    "helm", "kubelet", "kube-apiserver", "etcd", "kubectl", "kube-scheduler", "kube-controller-manager", "containerd", "victoria-metrics",
-    "victoria-logs", "vmauth", "jaeger", "nginx", "telemetrygen", "prometheus-node-exporter", "kube-state-metrics")),
-    pytest.mark.skipif(bool(obstacles()), reason="; ".join(obstacles()))]
+pytestmark = [
+    *(
+        pytest.mark.server(name)
+        for name in (
+            "helm",
+            "kubelet",
+            "kube-apiserver",
+            "etcd",
+            "kubectl",
+            "kube-scheduler",
+            "kube-controller-manager",
+            "containerd",
+            "victoria-metrics",
+            "victoria-logs",
+            "vmauth",
+            "jaeger",
+            "nginx",
+            "telemetrygen",
+            "prometheus-node-exporter",
+            "kube-state-metrics",
+        )
+    ),
+    pytest.mark.skipif(bool(obstacles()), reason="; ".join(obstacles())),
+]
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +89,13 @@ def test_the_storage_asks_for_the_login(here: World) -> None:
 
 def test_metrics_arrive_with_kofs_labels(here: World) -> None:
     query = here.region.query
-    for job in ("integrations/kubernetes/kubelet", "integrations/kubernetes/cadvisor", "node-exporter", "kube-state-metrics", "apiserver"):
+    for job in (
+        "integrations/kubernetes/kubelet",
+        "integrations/kubernetes/cadvisor",
+        "node-exporter",
+        "kube-state-metrics",
+        "apiserver",
+    ):
         wait_until(partial(query, f'up{{job="{job}"}} == 1'), 120, f"up of {job}")
     assert {r["clusterName"] for r in query('up{job="node-exporter"}')} == {"child1"}
     assert [r["nodename"] for r in query('node_load1{job="node-exporter"}')] == [NODE_NAME]
@@ -82,11 +108,14 @@ def test_metrics_arrive_with_kofs_labels(here: World) -> None:
 def test_logs_of_pods_arrive_with_metadata(here: World) -> None:
     records = wait_until(partial(here.region.records, '"warning: line"'), 120, "logs of the pod")
     assert {(r["k8s.pod.name"], r["k8s.namespace.name"], r["k8s.container.name"], r["k8s.node.name"]) for r in records} == {
-        ("talker", "apps", "c", NODE_NAME)}
+        ("talker", "apps", "c", NODE_NAME)
+    }
 
 
-@pytest.mark.parametrize("name, flags", [
-    ("shop-http", ["--otlp-http", "--otlp-endpoint=ENDPOINT:4318"]), ("shop-grpc", ["--otlp-endpoint=ENDPOINT:4317"])])
+@pytest.mark.parametrize(
+    "name, flags",
+    [("shop-http", ["--otlp-http", "--otlp-endpoint=ENDPOINT:4318"]), ("shop-grpc", ["--otlp-endpoint=ENDPOINT:4317"])],
+)
 def test_traces_of_an_application_arrive_with_its_pod(here: World, name: str, flags: list[str]) -> None:
     here.cluster.apply(tracer(name, *flags))
 
@@ -110,8 +139,11 @@ def test_each_target_is_scraped_by_one_agent(here: World) -> None:
                     found.setdefault(target["scrapePool"], Counter())[role] += 1
         return {name: dict(roles) for name, roles in found.items()}
 
-    parts = {f"serviceMonitor/kof/{name}/{index}": {"node": 1} for name, monitor in here.release.kinds("ServiceMonitor").items()
-             for index in range(len(monitor["spec"]["endpoints"]))}
+    parts = {
+        f"serviceMonitor/kof/{name}/{index}": {"node": 1}
+        for name, monitor in here.release.kinds("ServiceMonitor").items()
+        for index in range(len(monitor["spec"]["endpoints"]))
+    }
     assert len(parts) >= 2
     eventually_equal(pools, monitored.POOLS | parts)
     assert all(target["health"] == "up" for role in SELECT for target in here.targets(role))
@@ -125,8 +157,12 @@ def test_monitors_with_a_login_are_scraped(here: World) -> None:
     of_services = wait_until(partial(visits, "web"), 60, "pages of the ServiceMonitor")
     assert {r["hostname"] for r in of_services} == {NODE_NAME}
     wait_until(partial(visits, "apps/web"), 60, "pages of the PodMonitor")
-    assert wait_until(partial(here.region.query, 'probe_success{job="probe/apps/site",ingress="site",instance="http://site.test/"} == 1'), 60)
-    assert {r.get("found") for r in wait_until(partial(here.region.query, 'up{job="scrapeConfig/apps/own"} == 1'), 60)} >= {"by-name"}
+    assert wait_until(
+        partial(here.region.query, 'probe_success{job="probe/apps/site",ingress="site",instance="http://site.test/"} == 1'), 60
+    )
+    assert {r.get("found") for r in wait_until(partial(here.region.query, 'up{job="scrapeConfig/apps/own"} == 1'), 60)} >= {
+        "by-name"
+    }
     assert wait_until(partial(here.region.query, 'up{service="outside",namespace="apps"} == 1'), 60)
 
 
@@ -139,11 +175,18 @@ def test_a_secret_that_is_not_granted_is_one_clear_error_and_its_rule_is_enough(
     group, where = "rbac.authorization.k8s.io", {"name": "other-login", "namespace": "apps"}
     here.cluster.apply(
         {"apiVersion": f"{group}/v1", "kind": "Role", "metadata": where, "rules": [rule]},
-        {"apiVersion": f"{group}/v1", "kind": "RoleBinding", "metadata": where,
-         "roleRef": {"apiGroup": group, "kind": "Role", "name": "other-login"},
-         "subjects": [{"kind": "ServiceAccount", "name": NODE, "namespace": "kof"}]})
+        {
+            "apiVersion": f"{group}/v1",
+            "kind": "RoleBinding",
+            "metadata": where,
+            "roleRef": {"apiGroup": group, "kind": "Role", "name": "other-login"},
+            "subjects": [{"kind": "ServiceAccount", "name": NODE, "namespace": "kof"}],
+        },
+    )
     pool = "podMonitor/apps/other/0"
-    wait_until(lambda: [t["health"] for t in here.targets("node") if t["scrapePool"] == pool] == ["up", "up"], 90, "the PodMonitor scraped")
+    wait_until(
+        lambda: [t["health"] for t in here.targets("node") if t["scrapePool"] == pool] == ["up", "up"], 90, "the PodMonitor scraped"
+    )
 
 
 def test_events_arrive(here: World) -> None:
@@ -155,8 +198,11 @@ def test_events_arrive(here: World) -> None:
 def test_every_right_was_used_and_none_was_missing(here: World) -> None:
     for role, account in ROLES.items():
         requests = here.requests(account)
-        refused = {(r["verb"], r.get("objectRef", {}).get("resource"), r.get("objectRef", {}).get("namespace"))
-                   for r in requests if r.get("responseStatus", {}).get("code") == 403}
+        refused = {
+            (r["verb"], r.get("objectRef", {}).get("resource"), r.get("objectRef", {}).get("namespace"))
+            for r in requests
+            if r.get("responseStatus", {}).get("code") == 403
+        }
         # other-login, before it was granted
         assert refused == ({("list", "secrets", "apps")} if role == "node" else set())
         used = set()
@@ -174,10 +220,16 @@ def test_every_right_was_used_and_none_was_missing(here: World) -> None:
 def test_nothing_was_restarted_and_no_secret_was_told(here: World) -> None:
     for pod in here.cluster.pods("kof"):
         assert [status["restartCount"] for status in pod["status"]["containerStatuses"]] == [0], pod["metadata"]["name"]
-    shown = {"rendered": here.release.text, "objects": here.cluster.kubectl(
-        "get", "configmaps,pods,daemonsets,deployments,services,events,serviceaccounts", "-n", "kof", "-o", "json")}
-    shown |= {pod["metadata"]["name"]: here.cluster.kubectl("-n", "kof", "logs", pod["metadata"]["name"])
-              for pod in here.cluster.pods("kof")}
+    shown = {
+        "rendered": here.release.text,
+        "objects": here.cluster.kubectl(
+            "get", "configmaps,pods,daemonsets,deployments,services,events,serviceaccounts", "-n", "kof", "-o", "json"
+        ),
+    }
+    shown |= {
+        pod["metadata"]["name"]: here.cluster.kubectl("-n", "kof", "logs", pod["metadata"]["name"])
+        for pod in here.cluster.pods("kof")
+    }
     shown["targets"] = json.dumps([here.targets(role) for role in SELECT])
     for secret in (PASSWORD, monitored.WORD):
         told = [secret, base64.b64encode(secret.encode()).decode(), base64.b64encode(f"{USERNAME}:{secret}".encode()).decode()]

@@ -27,9 +27,23 @@ from tests.e2e_cluster.event_writer import Writer
 from tests.helm.chart import CLUSTER, NODE, template
 from tests.support.servers import Server, find, free_port, get, wait_until
 
-pytestmark = [*(pytest.mark.server(name) for name in (
-    "helm", "kubelet", "kube-apiserver", "etcd", "kubectl", "kube-scheduler", "kube-controller-manager", "containerd", "victoria-logs")),
-    pytest.mark.skipif(bool(obstacles()), reason="; ".join(obstacles()))]
+pytestmark = [
+    *(
+        pytest.mark.server(name)
+        for name in (
+            "helm",
+            "kubelet",
+            "kube-apiserver",
+            "etcd",
+            "kubectl",
+            "kube-scheduler",
+            "kube-controller-manager",
+            "containerd",
+            "victoria-logs",
+        )
+    ),
+    pytest.mark.skipif(bool(obstacles()), reason="; ".join(obstacles())),
+]
 ENOUGH = 15
 
 
@@ -43,16 +57,27 @@ class World:
         program = find("victoria-logs")
         assert program is not None
         self.logs = f"http://{NODE_ADDRESS}:{port}"
-        self.server = Server("victoria-logs", [program, f"-storageDataPath={folder}/vl", f"-httpListenAddr={NODE_ADDRESS}:{port}"], folder,
-                             lambda: get(self.logs + "/health")[0] == 200)
+        self.server = Server(
+            "victoria-logs",
+            [program, f"-storageDataPath={folder}/vl", f"-httpListenAddr={NODE_ADDRESS}:{port}"],
+            folder,
+            lambda: get(self.logs + "/health")[0] == 200,
+        )
 
     def install(self, **agent: Any) -> None:
         """The chart, with these values of `kofagent.k8scluster`. Metrics go nowhere: the storage of logs refuses them."""
-        values = {"global": {"imageRegistry": "localhost"},
-                  "kof": {"metrics": {"endpoint": f"{self.logs}/none"}, "logs": {"endpoint": f"{self.logs}/insert/opentelemetry/v1/logs"},
-                          "traces": {"endpoint": f"{self.logs}/none"}},
-                  "kofagent": {"image": {"pullPolicy": "Never"}, "k8scluster": agent},
-                  "prometheus-node-exporter": {"enabled": False}, "kube-state-metrics": {"enabled": False}, "opencost": {"enabled": False}}
+        values = {
+            "global": {"imageRegistry": "localhost"},
+            "kof": {
+                "metrics": {"endpoint": f"{self.logs}/none"},
+                "logs": {"endpoint": f"{self.logs}/insert/opentelemetry/v1/logs"},
+                "traces": {"endpoint": f"{self.logs}/none"},
+            },
+            "kofagent": {"image": {"pullPolicy": "Never"}, "k8scluster": agent},
+            "prometheus-node-exporter": {"enabled": False},
+            "kube-state-metrics": {"enabled": False},
+            "opencost": {"enabled": False},
+        }
         self.cluster.kubectl("apply", "-f", "-", text=template(values=values, folder=self._folder).text)
         self.rolled_out()
 
@@ -75,7 +100,9 @@ class World:
     def lines(self, pod: str) -> Counter[str]:
         """How often each line of a pod is in storage."""
         query = urlencode({"query": f'k8s.pod.name:"{pod}" | fields _msg'})
-        return Counter([json.loads(line)["_msg"] for line in get(f"{self.logs}/select/logsql/query?{query}", timeout=60)[1].splitlines()])
+        return Counter(
+            [json.loads(line)["_msg"] for line in get(f"{self.logs}/select/logsql/query?{query}", timeout=60)[1].splitlines()]
+        )
 
     def more_lines(self, pod: str, count: int) -> bool:
         """Whether there are more lines of a pod than before."""
@@ -115,8 +142,16 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         try:
             cluster.import_agent("localhost/kofagent:0.1.0")
             cluster.kubectl("create", "namespace", "kof")
-            cluster.kubectl("-n", "kof", "create", "secret", "generic", "storage-vmuser-credentials",
-                            "--from-literal=username=agent", "--from-literal=password=s3cret-of-the-storage")
+            cluster.kubectl(
+                "-n",
+                "kof",
+                "create",
+                "secret",
+                "generic",
+                "storage-vmuser-credentials",
+                "--from-literal=username=agent",
+                "--from-literal=password=s3cret-of-the-storage",
+            )
             yield world
         finally:
             world.server.stop()
@@ -152,10 +187,28 @@ def test_no_event_is_lost_when_the_container_restarts(world: World) -> None:
 def test_no_line_is_lost_when_the_nodes_container_restarts(world: World) -> None:
     world.container(NODE)
     world.cluster.namespace("apps")
-    world.cluster.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "talker", "namespace": "apps"}, "spec": {
-        "terminationGracePeriodSeconds": 1, "containers": [{
-            "name": "c", "image": images.BUSYBOX, "imagePullPolicy": "Never", "command": [
-                "sh", "-c", "i=0; until [ -e /stop ]; do echo line-$i; i=$((i+1)); sleep 0.02; done; echo end-$i; sleep 600"]}]}})
+    world.cluster.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "talker", "namespace": "apps"},
+            "spec": {
+                "terminationGracePeriodSeconds": 1,
+                "containers": [
+                    {
+                        "name": "c",
+                        "image": images.BUSYBOX,
+                        "imagePullPolicy": "Never",
+                        "command": [
+                            "sh",
+                            "-c",
+                            "i=0; until [ -e /stop ]; do echo line-$i; i=$((i+1)); sleep 0.02; done; echo end-$i; sleep 600",
+                        ],
+                    }
+                ],
+            },
+        }
+    )
     wait_until(lambda: world.lines("talker"), 60, "lines in storage")
     for number in (signal.SIGKILL, signal.SIGTERM):
         world.signal(number, NODE)
@@ -179,8 +232,19 @@ def test_no_event_is_lost_when_the_pod_is_replaced(world: World, tmp_path: Path)
     place.mkdir()
     place.chmod(0o777)  # volumes of hostPath do not get the pod's fsGroup
     claim = {"kind": "PersistentVolumeClaim", "apiVersion": "v1", "namespace": "kof", "name": CLUSTER}
-    world.cluster.apply({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "place"}, "spec": {
-        "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "claimRef": claim, "hostPath": {"path": str(place)}}})
+    world.cluster.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "PersistentVolume",
+            "metadata": {"name": "place"},
+            "spec": {
+                "capacity": {"storage": "1Gi"},
+                "accessModes": ["ReadWriteOnce"],
+                "claimRef": claim,
+                "hostPath": {"path": str(place)},
+            },
+        }
+    )
     world.install(persistence={"enabled": True, "storageClass": "-"})
     before = world.container()["containerID"]
     with Writer(world.cluster, pause=0.02) as writer:

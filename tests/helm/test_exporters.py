@@ -24,76 +24,154 @@ from tests.cluster.node import obstacles
 from tests.helm.chart import MONITORS, Release, template
 from tests.support.servers import Server, certificate, find, free_port, get, get_json, victoria_metrics, wait_until
 
-PROGRAMS = {"prometheus-node-exporter": "prometheus-node-exporter", "kube-state-metrics": "kube-state-metrics", "opencost": "opencost"}
+PROGRAMS = {
+    "prometheus-node-exporter": "prometheus-node-exporter",
+    "kube-state-metrics": "kube-state-metrics",
+    "opencost": "opencost",
+}
 """Workloads of the release by the program that stands in their image."""
-pytestmark = [*(pytest.mark.server(name) for name in (
-    "helm", "kubelet", "kube-apiserver", "etcd", "kubectl", "kube-scheduler", "kube-controller-manager", "containerd", "victoria-metrics",
-    "vmauth", *PROGRAMS)), pytest.mark.skipif(bool(obstacles()), reason="; ".join(obstacles()))]
+pytestmark = [
+    *(
+        pytest.mark.server(name)
+        for name in (
+            "helm",
+            "kubelet",
+            "kube-apiserver",
+            "etcd",
+            "kubectl",
+            "kube-scheduler",
+            "kube-controller-manager",
+            "containerd",
+            "victoria-metrics",
+            "vmauth",
+            *PROGRAMS,
+        )
+    ),
+    pytest.mark.skipif(bool(obstacles()), reason="; ".join(obstacles())),
+]
 AGENTS = "app.kubernetes.io/component=opentelemetry-collector"
 COST_LOGIN = ("cost-reader", "s3cret-of-the-costs")
 
 # What KOF 0.3.0's dashboards and rules select of kube-state-metrics: labels with a value they name, or any value.
 STATE = {
     "kube_configmap_info": "namespace configmap",
-    "kube_daemonset_labels": "namespace daemonset", "kube_deployment_labels": "namespace deployment",
-    "kube_networkpolicy_labels": "namespace networkpolicy", "kube_statefulset_labels": "namespace statefulset",
-    "kube_daemonset_status_current_number_scheduled": "namespace daemonset", "kube_daemonset_status_desired_number_scheduled": "namespace",
-    "kube_daemonset_status_number_available": "namespace", "kube_daemonset_status_number_misscheduled": "namespace",
+    "kube_daemonset_labels": "namespace daemonset",
+    "kube_deployment_labels": "namespace deployment",
+    "kube_networkpolicy_labels": "namespace networkpolicy",
+    "kube_statefulset_labels": "namespace statefulset",
+    "kube_daemonset_status_current_number_scheduled": "namespace daemonset",
+    "kube_daemonset_status_desired_number_scheduled": "namespace",
+    "kube_daemonset_status_number_available": "namespace",
+    "kube_daemonset_status_number_misscheduled": "namespace",
     "kube_daemonset_status_updated_number_scheduled": "namespace",
-    "kube_deployment_metadata_generation": "namespace", "kube_deployment_spec_replicas": "namespace deployment",
+    "kube_deployment_metadata_generation": "namespace",
+    "kube_deployment_spec_replicas": "namespace deployment",
     "kube_deployment_status_condition": "namespace condition=Progressing status=false",
-    "kube_deployment_status_observed_generation": "namespace", "kube_deployment_status_replicas": "namespace deployment",
-    "kube_deployment_status_replicas_available": "namespace deployment", "kube_deployment_status_replicas_updated": "namespace",
-    "kube_endpoint_info": "namespace", "kube_horizontalpodautoscaler_spec_max_replicas": "namespace",
-    "kube_horizontalpodautoscaler_spec_min_replicas": "namespace", "kube_horizontalpodautoscaler_status_current_replicas": "namespace",
-    "kube_horizontalpodautoscaler_status_desired_replicas": "namespace", "kube_ingress_info": "namespace",
-    "kube_job_status_active": "namespace job_name", "kube_job_status_start_time": "namespace job_name",
-    "kube_namespace_created": "namespace=apps", "kube_node_info": f"node={NODE_NAME}",
+    "kube_deployment_status_observed_generation": "namespace",
+    "kube_deployment_status_replicas": "namespace deployment",
+    "kube_deployment_status_replicas_available": "namespace deployment",
+    "kube_deployment_status_replicas_updated": "namespace",
+    "kube_endpoint_info": "namespace",
+    "kube_horizontalpodautoscaler_spec_max_replicas": "namespace",
+    "kube_horizontalpodautoscaler_spec_min_replicas": "namespace",
+    "kube_horizontalpodautoscaler_status_current_replicas": "namespace",
+    "kube_horizontalpodautoscaler_status_desired_replicas": "namespace",
+    "kube_ingress_info": "namespace",
+    "kube_job_status_active": "namespace job_name",
+    "kube_job_status_start_time": "namespace job_name",
+    "kube_namespace_created": "namespace=apps",
+    "kube_node_info": f"node={NODE_NAME}",
     "kube_node_spec_taint": f"key=rack effect=PreferNoSchedule node={NODE_NAME}",
-    "kube_node_status_allocatable": "resource=memory node", "kube_node_status_capacity": "resource=pods node",
-    "kube_node_status_condition": "condition=Ready status=true node", "kube_persistentvolume_status_phase": "phase=Pending",
+    "kube_node_status_allocatable": "resource=memory node",
+    "kube_node_status_capacity": "resource=pods node",
+    "kube_node_status_condition": "condition=Ready status=true node",
+    "kube_persistentvolume_status_phase": "phase=Pending",
     "kube_persistentvolumeclaim_access_mode": "access_mode=ReadOnlyMany namespace persistentvolumeclaim",
-    "kube_persistentvolumeclaim_info": "namespace", "kube_pod_container_info": "container_id namespace pod container",
+    "kube_persistentvolumeclaim_info": "namespace",
+    "kube_pod_container_info": "container_id namespace pod container",
     "kube_pod_container_resource_limits": "resource=memory namespace pod container node",
     "kube_pod_container_resource_requests": "resource=cpu namespace pod container node",
     "kube_pod_container_status_last_terminated_exitcode": "namespace pod container",
     "kube_pod_container_status_last_terminated_reason": "namespace pod container reason=Error",
-    "kube_pod_container_status_restarts_total": "namespace pod container", "kube_pod_container_status_running": "namespace pod",
-    "kube_pod_container_status_terminated": "namespace pod", "kube_pod_container_status_waiting": "namespace pod",
+    "kube_pod_container_status_restarts_total": "namespace pod container",
+    "kube_pod_container_status_running": "namespace pod",
+    "kube_pod_container_status_terminated": "namespace pod",
+    "kube_pod_container_status_waiting": "namespace pod",
     "kube_pod_container_status_waiting_reason": "reason=CrashLoopBackOff namespace pod container",
     "kube_pod_info": f"node={NODE_NAME} namespace pod created_by_name priority_class",
-    "kube_pod_owner": "owner_kind=ReplicaSet owner_name namespace pod", "kube_pod_status_phase": "phase=Running namespace pod",
-    "kube_pod_status_qos_class": "qos_class=Burstable namespace pod", "kube_pod_status_reason": "reason=Evicted namespace pod",
+    "kube_pod_owner": "owner_kind=ReplicaSet owner_name namespace pod",
+    "kube_pod_status_phase": "phase=Running namespace pod",
+    "kube_pod_status_qos_class": "qos_class=Burstable namespace pod",
+    "kube_pod_status_reason": "reason=Evicted namespace pod",
     "kube_replicaset_owner": "owner_kind=Deployment owner_name replicaset namespace",
-    "kube_resourcequota": "type=hard resource=requests.cpu namespace", "kube_service_info": "namespace=apps service",
-    "kube_statefulset_metadata_generation": "namespace", "kube_statefulset_replicas": "namespace statefulset",
-    "kube_statefulset_status_current_revision": "namespace revision", "kube_statefulset_status_observed_generation": "namespace",
-    "kube_statefulset_status_replicas": "namespace", "kube_statefulset_status_replicas_ready": "namespace",
-    "kube_statefulset_status_replicas_updated": "namespace", "kube_statefulset_status_update_revision": "namespace revision",
-    "kube_state_metrics_list_total": "result=success", "kube_state_metrics_watch_total": "result=success",
-    "kube_state_metrics_total_shards": "", "kube_state_metrics_shard_ordinal": "shard_ordinal",
+    "kube_resourcequota": "type=hard resource=requests.cpu namespace",
+    "kube_service_info": "namespace=apps service",
+    "kube_statefulset_metadata_generation": "namespace",
+    "kube_statefulset_replicas": "namespace statefulset",
+    "kube_statefulset_status_current_revision": "namespace revision",
+    "kube_statefulset_status_observed_generation": "namespace",
+    "kube_statefulset_status_replicas": "namespace",
+    "kube_statefulset_status_replicas_ready": "namespace",
+    "kube_statefulset_status_replicas_updated": "namespace",
+    "kube_statefulset_status_update_revision": "namespace revision",
+    "kube_state_metrics_list_total": "result=success",
+    "kube_state_metrics_watch_total": "result=success",
+    "kube_state_metrics_total_shards": "",
+    "kube_state_metrics_shard_ordinal": "shard_ordinal",
 }
 # The same of node-exporter, whose series all have `instance`, `nodename` and `pod`; those that every Linux machine has.
 MACHINE = {
-    "node_boot_time_seconds": "", "node_context_switches_total": "", "node_cpu_seconds_total": "mode=idle cpu", "node_disk_io_now": "device",
-    "node_disk_io_time_seconds_total": "device", "node_disk_read_bytes_total": "device", "node_disk_written_bytes_total": "device",
-    "node_filefd_allocated": "", "node_filefd_maximum": "", "node_filesystem_avail_bytes": "mountpoint=/ fstype device",
-    "node_filesystem_files_free": "mountpoint=/ fstype", "node_filesystem_readonly": "mountpoint=/", "node_filesystem_size_bytes": "mountpoint=/",
-    "node_forks_total": "", "node_intr_total": "", "node_load1": "", "node_load5": "", "node_load15": "", "node_memory_Buffers_bytes": "",
-    "node_memory_Cached_bytes": "", "node_memory_MemAvailable_bytes": "", "node_memory_MemFree_bytes": "",
-    "node_memory_MemTotal_bytes": "", "node_memory_SwapTotal_bytes": "", "node_network_receive_bytes_total": "device=lo",
-    "node_network_receive_drop_total": "device=lo", "node_network_receive_errs_total": "device", "node_network_transmit_bytes_total": "device",
-    "node_network_up": "device", "node_procs_blocked": "", "node_procs_running": "", "node_scrape_collector_success": "collector=cpu",
-    "node_sockstat_TCP_inuse": "", "node_textfile_scrape_error": "", "node_time_seconds": "", "node_timex_offset_seconds": "",
-    "node_timex_sync_status": "", "node_uname_info": "release", "node_vmstat_pgmajfault": "",
+    "node_boot_time_seconds": "",
+    "node_context_switches_total": "",
+    "node_cpu_seconds_total": "mode=idle cpu",
+    "node_disk_io_now": "device",
+    "node_disk_io_time_seconds_total": "device",
+    "node_disk_read_bytes_total": "device",
+    "node_disk_written_bytes_total": "device",
+    "node_filefd_allocated": "",
+    "node_filefd_maximum": "",
+    "node_filesystem_avail_bytes": "mountpoint=/ fstype device",
+    "node_filesystem_files_free": "mountpoint=/ fstype",
+    "node_filesystem_readonly": "mountpoint=/",
+    "node_filesystem_size_bytes": "mountpoint=/",
+    "node_forks_total": "",
+    "node_intr_total": "",
+    "node_load1": "",
+    "node_load5": "",
+    "node_load15": "",
+    "node_memory_Buffers_bytes": "",
+    "node_memory_Cached_bytes": "",
+    "node_memory_MemAvailable_bytes": "",
+    "node_memory_MemFree_bytes": "",
+    "node_memory_MemTotal_bytes": "",
+    "node_memory_SwapTotal_bytes": "",
+    "node_network_receive_bytes_total": "device=lo",
+    "node_network_receive_drop_total": "device=lo",
+    "node_network_receive_errs_total": "device",
+    "node_network_transmit_bytes_total": "device",
+    "node_network_up": "device",
+    "node_procs_blocked": "",
+    "node_procs_running": "",
+    "node_scrape_collector_success": "collector=cpu",
+    "node_sockstat_TCP_inuse": "",
+    "node_textfile_scrape_error": "",
+    "node_time_seconds": "",
+    "node_timex_offset_seconds": "",
+    "node_timex_sync_status": "",
+    "node_uname_info": "release",
+    "node_vmstat_pgmajfault": "",
 }
 # The same of OpenCost; `instance` is the node there.
 COSTS = {
-    "node_total_hourly_cost": f"instance={NODE_NAME} node={NODE_NAME}", "node_cpu_hourly_cost": f"instance={NODE_NAME} node",
-    "node_ram_hourly_cost": f"instance={NODE_NAME} node", "kube_node_labels": f"node={NODE_NAME}",
-    "kube_namespace_labels": "namespace=apps", "kube_pod_labels": "namespace=apps pod label_app=web",
+    "node_total_hourly_cost": f"instance={NODE_NAME} node={NODE_NAME}",
+    "node_cpu_hourly_cost": f"instance={NODE_NAME} node",
+    "node_ram_hourly_cost": f"instance={NODE_NAME} node",
+    "kube_node_labels": f"node={NODE_NAME}",
+    "kube_namespace_labels": "namespace=apps",
+    "kube_pod_labels": "namespace=apps pod label_app=web",
     "container_cpu_allocation": f"namespace=apps pod container=c instance={NODE_NAME}",
-    "container_memory_allocation_bytes": f"namespace=apps pod container=c instance={NODE_NAME}", "pv_hourly_cost": "persistentvolume=disk",
+    "container_memory_allocation_bytes": f"namespace=apps pod container=c instance={NODE_NAME}",
+    "pv_hourly_cost": "persistentvolume=disk",
 }
 
 
@@ -123,13 +201,25 @@ class World:
 
 def vmauth(folder: Path, backend: str) -> tuple[Server, str]:
     """The storage as KOF's URLs have it, with two users: the agents may write, OpenCost may read."""
+
     def user(name: str, password: str, path: str) -> dict[str, Any]:
-        return {"username": name, "password": password, "url_map": [
-            {"src_paths": [path], "url_prefix": backend, "drop_src_path_prefix_parts": 4}]}
+        return {
+            "username": name,
+            "password": password,
+            "url_map": [{"src_paths": [path], "url_prefix": backend, "drop_src_path_prefix_parts": 4}],
+        }
 
     config = folder / "vmauth.yaml"
-    config.write_text(json.dumps({"users": [
-        user("agent", "s3cret-of-the-agents", "/vm/insert/0/prometheus/.+"), user(*COST_LOGIN, "/vm/select/0/prometheus/.+")]}))
+    config.write_text(
+        json.dumps(
+            {
+                "users": [
+                    user("agent", "s3cret-of-the-agents", "/vm/insert/0/prometheus/.+"),
+                    user(*COST_LOGIN, "/vm/select/0/prometheus/.+"),
+                ]
+            }
+        )
+    )
     url = f"http://{NODE_ADDRESS}:{free_port()}"
     program = find("vmauth")
     assert program is not None
@@ -141,20 +231,33 @@ def values(door: str) -> dict[str, Any]:
     """What a user writes. OpenCost's image cannot have the digest it is published with, and its price list is not in a program."""
     return {
         "global": {"clusterName": "test1"},
-        "kof": {"metrics": {"endpoint": f"{door}/vm/insert/0/prometheus/api/v1/write"}, "logs": {"endpoint": ""},
-                "traces": {"endpoint": f"{door}/none"}},
-        "collectors": {"node": {"receivers": {"filelog/kube": None}, "service": {"pipelines": {"logs": None, "traces": None}}},
-                       "k8scluster": {"service": {"pipelines": {"logs": {"exporters": ["debug"]}}}}},
+        "kof": {
+            "metrics": {"endpoint": f"{door}/vm/insert/0/prometheus/api/v1/write"},
+            "logs": {"endpoint": ""},
+            "traces": {"endpoint": f"{door}/none"},
+        },
+        "collectors": {
+            "node": {"receivers": {"filelog/kube": None}, "service": {"pipelines": {"logs": None, "traces": None}}},
+            "k8scluster": {"service": {"pipelines": {"logs": {"exporters": ["debug"]}}}},
+        },
         "kofagent": {"image": {"registry": "localhost", "pullPolicy": "Never"}},
         # this machine's root is no shared mount
         "prometheus-node-exporter": {"hostRootFsMount": {"mountPropagation": ""}},
         "kube-state-metrics": {"prometheus": {"monitor": {"interval": "5s", "scrapeTimeout": "5s"}}},
-        "opencost": {"opencost": {
-            "prometheus": {"existingSecretName": "cost-login", "username_key": "user", "password_key": "word",
-                           "external": {"url": f"{door}/vm/select/0/prometheus"}},
-            "metrics": {"serviceMonitor": {"scrapeInterval": "10s"}},
-            "exporter": {"image": {"tag": "1.113.0"}, "defaultClusterId": "test1"},
-            "customPricing": {"enabled": True, "costModel": {"description": "test", "CPU": 1.25, "RAM": 0.5, "storage": 0.25}}}}}
+        "opencost": {
+            "opencost": {
+                "prometheus": {
+                    "existingSecretName": "cost-login",
+                    "username_key": "user",
+                    "password_key": "word",
+                    "external": {"url": f"{door}/vm/select/0/prometheus"},
+                },
+                "metrics": {"serviceMonitor": {"scrapeInterval": "10s"}},
+                "exporter": {"image": {"tag": "1.113.0"}, "defaultClusterId": "test1"},
+                "customPricing": {"enabled": True, "costModel": {"description": "test", "CPU": 1.25, "RAM": 0.5, "storage": 0.25}},
+            }
+        },
+    }
 
 
 @pytest.fixture(scope="module")
@@ -171,9 +274,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
                 cluster.import_program(program, container(release, part)["image"])
             for name in ("kof", "apps"):
                 cluster.namespace(name)
-            for name, login in (("storage-vmuser-credentials", {"username": "agent", "password": "s3cret-of-the-agents"}),
-                                ("cost-login", dict(zip(("user", "word"), COST_LOGIN, strict=True)))):
-                cluster.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": "kof"}, "stringData": login})
+            for name, login in (
+                ("storage-vmuser-credentials", {"username": "agent", "password": "s3cret-of-the-agents"}),
+                ("cost-login", dict(zip(("user", "word"), COST_LOGIN, strict=True))),
+            ):
+                cluster.apply(
+                    {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": "kof"}, "stringData": login}
+                )
             cluster.apply(*applications())
             cluster.kubectl("taint", "node", NODE_NAME, "rack=full:PreferNoSchedule")
             cluster.kubectl("apply", "-f", "-", text=release.text)
@@ -185,20 +292,41 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 def container(release: Release, part: str) -> dict[str, Any]:
     """The container of an exporter."""
-    workload, = (w for w in release.workloads() if w["metadata"]["name"] == f"kof-collectors-{part}")
+    (workload,) = (w for w in release.workloads() if w["metadata"]["name"] == f"kof-collectors-{part}")
     found: dict[str, Any] = workload["spec"]["template"]["spec"]["containers"][0]
     return found
 
 
 def applications() -> list[dict[str, Any]]:
     """One of each kind that dashboards show."""
+
     def made(api: str, kind: str, name: str, spec: dict[str, Any], **more: Any) -> dict[str, Any]:
-        return {"apiVersion": api, "kind": kind, "metadata": {"name": name, "namespace": "apps", "labels": {"app": name}}, "spec": spec, **more}
+        return {
+            "apiVersion": api,
+            "kind": kind,
+            "metadata": {"name": name, "namespace": "apps", "labels": {"app": name}},
+            "spec": spec,
+            **more,
+        }
 
     def pods(name: str, *command: str, **more: Any) -> dict[str, Any]:
         resources = {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"cpu": "500m", "memory": "32Mi"}}
-        return {"metadata": {"labels": {"app": name}}, "spec": {"terminationGracePeriodSeconds": 1, "containers": [
-            {"name": "c", "image": images.BUSYBOX, "imagePullPolicy": "Never", "command": list(command), "resources": resources}], **more}}
+        return {
+            "metadata": {"labels": {"app": name}},
+            "spec": {
+                "terminationGracePeriodSeconds": 1,
+                "containers": [
+                    {
+                        "name": "c",
+                        "image": images.BUSYBOX,
+                        "imagePullPolicy": "Never",
+                        "command": list(command),
+                        "resources": resources,
+                    }
+                ],
+                **more,
+            },
+        }
 
     idle = ("sh", "-c", "trap exit TERM; while true; do sleep 1; done")
 
@@ -206,10 +334,21 @@ def applications() -> list[dict[str, Any]]:
         return {"selector": {"matchLabels": {"app": name}}, "template": pods(name, *command, **more)}
 
     claim = {"accessModes": ["ReadOnlyMany"], "resources": {"requests": {"storage": "1Gi"}}, "storageClassName": "none"}
-    disk = {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "disk"}, "spec": {
-        "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "hostPath": {"path": "/nowhere"}, "storageClassName": "other"}}
+    disk = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": "disk"},
+        "spec": {
+            "capacity": {"storage": "1Gi"},
+            "accessModes": ["ReadWriteOnce"],
+            "hostPath": {"path": "/nowhere"},
+            "storageClassName": "other",
+        },
+    }
     return [
-        made("apps/v1", "Deployment", "web", {"replicas": 1, **workload("web", *idle, priorityClassName="system-cluster-critical")}),
+        made(
+            "apps/v1", "Deployment", "web", {"replicas": 1, **workload("web", *idle, priorityClassName="system-cluster-critical")}
+        ),
         made("apps/v1", "Deployment", "crashing", {"replicas": 1, **workload("crashing", "sh", "-c", "exit 3")}),
         made("apps/v1", "DaemonSet", "each", workload("each", *idle)),
         made("apps/v1", "StatefulSet", "ordered", {"serviceName": "web", "replicas": 1, **workload("ordered", *idle)}),
@@ -217,17 +356,28 @@ def applications() -> list[dict[str, Any]]:
         made("v1", "Service", "web", {"selector": {"app": "web"}, "ports": [{"port": 80}]}),
         made("networking.k8s.io/v1", "NetworkPolicy", "web", {"podSelector": {"matchLabels": {"app": "web"}}, "ingress": [{}]}),
         made("v1", "ResourceQuota", "quota", {"hard": {"requests.cpu": "8"}}),
-        made("v1", "PersistentVolumeClaim", "claim", claim), disk,
+        made("v1", "PersistentVolumeClaim", "claim", claim),
+        disk,
         made("networking.k8s.io/v1", "Ingress", "web", {"defaultBackend": {"service": {"name": "web", "port": {"number": 80}}}}),
-        made("autoscaling/v2", "HorizontalPodAutoscaler", "web", {
-            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}, "minReplicas": 1, "maxReplicas": 2,
-            "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}}]}),
+        made(
+            "autoscaling/v2",
+            "HorizontalPodAutoscaler",
+            "web",
+            {
+                "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"},
+                "minReplicas": 1,
+                "maxReplicas": 2,
+                "metrics": [
+                    {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}}
+                ],
+            },
+        ),
     ]
 
 
 @pytest.mark.parametrize("part", PROGRAMS)
 def test_it_is_ready_without_any_privilege(world: World, part: str) -> None:
-    pod, = world.cluster.wait_running("kof", f"app.kubernetes.io/name={part}", seconds=180)
+    (pod,) = world.cluster.wait_running("kof", f"app.kubernetes.io/name={part}", seconds=180)
     assert pod["status"]["containerStatuses"][0]["restartCount"] == 0
     assert pod["spec"]["serviceAccountName"] == f"kof-collectors-{part}"
     status, mounts = process(PROGRAMS[part])
@@ -244,7 +394,11 @@ def test_it_is_ready_without_any_privilege(world: World, part: str) -> None:
 
 def process(program: str) -> tuple[dict[str, str], list[str]]:
     """Fields of /proc/PID/status and the mounts of the one process whose image holds the program."""
-    found = [path.parent for path in Path("/proc").glob("[0-9]*/cmdline") if path.read_bytes().split(b"\0")[0] == f"/bin/{program}".encode()]
+    found = [
+        path.parent
+        for path in Path("/proc").glob("[0-9]*/cmdline")
+        if path.read_bytes().split(b"\0")[0] == f"/bin/{program}".encode()
+    ]
     assert len(found) == 1, found
     status = dict(line.split(":\t", 1) for line in (found[0] / "status").read_text().splitlines() if ":\t" in line)
     return status, (found[0] / "mountinfo").read_text().splitlines()
@@ -269,17 +423,20 @@ def test_the_state_of_the_cluster_arrives(world: World) -> None:
     # labels of the page stay: the pod is the one that it tells of
     assert {p["pod"].split("-")[0] for p in pods} >= {"web", "crashing", "each", "ordered", "once"}
     assert not [p for p in world.query('{__name__=~"kube_.*",exported_pod!=""}') if p["job"] == "kube-state-metrics"]
-    up, = world.query('up{job="kube-state-metrics",endpoint="http"}')
+    (up,) = world.query('up{job="kube-state-metrics",endpoint="http"}')
     assert (up["namespace"], up["service"], up["container"]) == ("kof", "kof-collectors-kube-state-metrics", "kube-state-metrics")
     assert not world.query("kube_secret_info")  # whoever counts them can read them all
 
 
 def test_the_machine_arrives(world: World) -> None:
     arrive(world, MACHINE, 120, job="node-exporter", clusterName="test1", nodename=NODE_NAME)
-    uname, = world.query("node_uname_info")
+    (uname,) = world.query("node_uname_info")
     assert {"instance", "namespace", "service", "pod", "endpoint", "exported_nodename"} <= set(uname)
     assert uname["container"] == "node-exporter"
-    assert {r["device"] for r in world.query("node_network_receive_bytes_total")} == {"lo", "eth0"}  # without hostNetwork, as KOF has it
+    assert {r["device"] for r in world.query("node_network_receive_bytes_total")} == {
+        "lo",
+        "eth0",
+    }  # without hostNetwork, as KOF has it
 
 
 def test_costs_arrive(world: World) -> None:
@@ -289,7 +446,11 @@ def test_costs_arrive(world: World) -> None:
 def test_opencost_reads_the_storage_with_its_own_login(world: World) -> None:
     def reads() -> int:
         page = get(world.door + "/metrics")[1].decode()
-        return sum(int(line.split()[1]) for line in page.splitlines() if line.startswith(f'vmauth_user_requests_total{{username="{COST_LOGIN[0]}"'))
+        return sum(
+            int(line.split()[1])
+            for line in page.splitlines()
+            if line.startswith(f'vmauth_user_requests_total{{username="{COST_LOGIN[0]}"')
+        )
 
     before = wait_until(reads, 120, "OpenCost's queries")
     assert wait_until(lambda: reads() > before, 180, "more of them")
@@ -299,9 +460,13 @@ def test_opencost_reads_the_storage_with_its_own_login(world: World) -> None:
 
 @pytest.mark.parametrize("part", PROGRAMS)
 def test_nothing_was_forbidden(world: World, part: str) -> None:
-    lines = [line for line in world.said(part).splitlines() if "orbidden" in line or "ermission denied" in line or "ead-only file" in line]
+    lines = [
+        line
+        for line in world.said(part).splitlines()
+        if "orbidden" in line or "ermission denied" in line or "ead-only file" in line
+    ]
     assert not lines, lines[:5]
-    pod, = world.cluster.pods("kof", f"app.kubernetes.io/name={part}")
+    (pod,) = world.cluster.pods("kof", f"app.kubernetes.io/name={part}")
     assert pod["status"]["containerStatuses"][0]["restartCount"] == 0
 
 
@@ -318,31 +483,45 @@ def test_service_monitors_give_the_same_labels(world: World, tmp_path: Path) -> 
     for kind in ("ServiceMonitor", "PodMonitor", "Probe"):
         plural = kind.lower() + "s"
         schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
-        world.cluster.apply({**definition, "metadata": {"name": f"{plural}.monitoring.coreos.com"}, "spec": {
-            "group": "monitoring.coreos.com", "scope": "Namespaced", "names": {"kind": kind, "plural": plural, "singular": kind.lower()},
-            "versions": [{"name": "v1", "served": True, "storage": True, "schema": schema}]}})
-    wait_until(lambda: world.cluster.api.request("GET", "/apis/monitoring.coreos.com/v1/servicemonitors")[0] == 200, 30, "monitors served")
+        world.cluster.apply(
+            {
+                **definition,
+                "metadata": {"name": f"{plural}.monitoring.coreos.com"},
+                "spec": {
+                    "group": "monitoring.coreos.com",
+                    "scope": "Namespaced",
+                    "names": {"kind": kind, "plural": plural, "singular": kind.lower()},
+                    "versions": [{"name": "v1", "served": True, "storage": True, "schema": schema}],
+                },
+            }
+        )
+    wait_until(
+        lambda: world.cluster.api.request("GET", "/apis/monitoring.coreos.com/v1/servicemonitors")[0] == 200, 30, "monitors served"
+    )
     world.cluster.namespace("kcm-system")
     world.cluster.apply(*kcm(tmp_path))
     release = template(values=values(world.door), folder=tmp_path, apis=[MONITORS], sets=["kcm.monitoring=true"])
     assert "prometheus/kofagent:" not in release.text
     world.cluster.kubectl("apply", "-f", "-", text=release.text)
     for workload in (w for w in release.workloads() if w["metadata"]["name"].endswith("-collector")):
-        world.cluster.kubectl("-n", "kof", "rollout", "status", f"{workload['kind'].lower()}/{workload['metadata']['name']}", "--timeout=120s")
+        world.cluster.kubectl(
+            "-n", "kof", "rollout", "status", f"{workload['kind'].lower()}/{workload['metadata']['name']}", "--timeout=120s"
+        )
     wait_until(lambda: len(world.cluster.pods("kof", AGENTS)) == 2, 60, "the agents with jobs of their own are gone")
     fresh = f'timestamp(up{{job=~"node-exporter|kube-state-metrics|kof-collectors-opencost"}}) > {time.time()}'
     wait_until(lambda: len(world.query(fresh)) == 4, 120, "scrapes by the monitors")
     assert {tuple(sorted(labels.items())) for labels in world.query(fresh)} == {
-        tuple((name, value) for name, value in labels if name != "__name__") for labels in before}
+        tuple((name, value) for name, value in labels if name != "__name__") for labels in before
+    }
     assert "orbidden" not in world.cluster.kubectl("-n", "kof", "logs", "-l", AGENTS, "--tail=-1")
 
 
 def test_kcm_is_scraped_with_the_token_of_its_own_account(world: World) -> None:
     """After the test above, which installs with kcm.monitoring."""
-    controller, = wait_until(lambda: world.query("kcm_caller"), 120, "the controllers' page")
+    (controller,) = wait_until(lambda: world.query("kcm_caller"), 120, "the controllers' page")
     assert controller["subject"] == "system:serviceaccount:kof:kof-collectors-kcm-metrics"
     assert (controller["job"], controller["namespace"]) == ("kof/control-plane-metrics-monitor", "kcm-system")
-    manager, = wait_until(lambda: world.query("kcm_up"), 60, "the controller manager's page")
+    (manager,) = wait_until(lambda: world.query("kcm_up"), 60, "the controller manager's page")
     assert (manager["job"], manager["service"], manager["endpoint"]) == ("kcm-metrics", "kcm-metrics", "http")
     assert not world.query("projectsveltos_objects")
 
@@ -381,11 +560,22 @@ def kcm(folder: Path) -> list[dict[str, Any]]:
     place: dict[str, Any] = {"namespace": "kcm-system"}
     labels = {"control-plane": "kcm-controller-manager"}
     pod = agent.pod_spec([], files="kcm", host_network=False)
-    pod["containers"][0] |= {"command": [sys.executable, "/conf/kcm.py"], "ports": [
-        {"name": "http", "containerPort": 8080}, {"name": "metrics", "containerPort": 8443}]}
+    pod["containers"][0] |= {
+        "command": [sys.executable, "/conf/kcm.py"],
+        "ports": [{"name": "http", "containerPort": 8080}, {"name": "metrics", "containerPort": 8443}],
+    }
     return [
-        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kcm", **place},
-         "data": {"kcm.py": KCM, "tls.crt": cert.read_text(), "tls.key": key.read_text()}},
-        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "kcm-metrics", **place, "labels": labels},
-         "spec": {"selector": labels, "ports": [{"name": "http", "port": 8080}]}},
-        {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "kcm", **place, "labels": labels}, "spec": pod}]
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "kcm", **place},
+            "data": {"kcm.py": KCM, "tls.crt": cert.read_text(), "tls.key": key.read_text()},
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "kcm-metrics", **place, "labels": labels},
+            "spec": {"selector": labels, "ports": [{"name": "http", "port": 8080}]},
+        },
+        {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "kcm", **place, "labels": labels}, "spec": pod},
+    ]

@@ -32,7 +32,17 @@ from tests.helm.chart import CHART, CHECKOUT
 from tests.support.servers import wait_until
 
 ROOTFS = str(CHECKOUT / "docker" / "rootfs.sh")
-SOURCES = ("pyproject.toml", "README.md", "LICENSE", "requirements.lock", "kofagent", "pipelines", "docker", "Dockerfile", ".dockerignore")
+SOURCES = (
+    "pyproject.toml",
+    "README.md",
+    "LICENSE",
+    "requirements.lock",
+    "kofagent",
+    "pipelines",
+    "docker",
+    "Dockerfile",
+    ".dockerignore",
+)
 BUILD = {"hatchling", "packaging", "pathspec", "pluggy", "tomlkit", "trove-classifiers"}
 """What the lock has for building only."""
 LIMIT = 120_000_000
@@ -58,7 +68,14 @@ def test_the_lock_has_all_dependencies_within_their_bounds() -> None:
 
 def test_the_dockerfile_does_what_is_tested_here() -> None:
     text = (CHECKOUT / "Dockerfile").read_text()
-    for step in ("--require-hashes", "requirements.lock", "docker/rootfs.sh", "USER 65532:65532", "HEALTHCHECK", 'ENTRYPOINT ["kofagent"]'):
+    for step in (
+        "--require-hashes",
+        "requirements.lock",
+        "docker/rootfs.sh",
+        "USER 65532:65532",
+        "HEALTHCHECK",
+        'ENTRYPOINT ["kofagent"]',
+    ):
         assert step in text
     copied = re.findall(r"(?m)^COPY (?!--from)(.+) \S+$", text)
     allowed = {line[1:] for line in (CHECKOUT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
@@ -98,8 +115,11 @@ def build(command: Sequence[str], source: Path, archive: Path) -> Path:
     arguments = ["--network=host", "--no-cache", *(["--build-arg", f"PYTHON={base}"] if base else []), "-t", tag, str(source)]
     subprocess.run([*command, "build", *([] if name == "docker" else ["--format=docker"]), *arguments], check=True)
     try:
-        save = {"docker": ["save", "-o", str(archive), tag], "podman": ["save", "--format=docker-archive", "-o", str(archive), tag],
-                "buildah": ["push", "-q", tag, f"docker-archive:{archive}:{tag}"]}[name]
+        save = {
+            "docker": ["save", "-o", str(archive), tag],
+            "podman": ["save", "--format=docker-archive", "-o", str(archive), tag],
+            "buildah": ["push", "-q", tag, f"docker-archive:{archive}:{tag}"],
+        }[name]
         subprocess.run([*command, *save], check=True)
     finally:
         subprocess.run([*command, "rmi", tag], check=False, stdout=subprocess.DEVNULL)
@@ -187,10 +207,16 @@ def test_the_agent_runs_in_it(root: Path) -> None:
     assert done.stdout.startswith("kofagent ")
     schema = run(root, "/usr/local/bin/kofagent", "components", "--schema")  # imports every component
     assert schema.returncode == 0, schema.stderr
-    checked = run(root, "/usr/local/bin/kofagent", "validate", "--without-secrets", "--config=yaml:"
-                  "{receivers: {otlp: {protocols: {grpc: null, http: null}}}, exporters: {otlphttp: {endpoint: 'https://a.test'}, "
-                  "awscloudwatchlogs: {region: us-east-2, log_group_name: a, log_stream_name: b}}, "
-                  "service: {pipelines: {logs: {receivers: [otlp], exporters: [otlphttp, awscloudwatchlogs]}}}}")
+    checked = run(
+        root,
+        "/usr/local/bin/kofagent",
+        "validate",
+        "--without-secrets",
+        "--config=yaml:"
+        "{receivers: {otlp: {protocols: {grpc: null, http: null}}}, exporters: {otlphttp: {endpoint: 'https://a.test'}, "
+        "awscloudwatchlogs: {region: us-east-2, log_group_name: a, log_stream_name: b}}, "
+        "service: {pipelines: {logs: {receivers: [otlp], exporters: [otlphttp, awscloudwatchlogs]}}}}",
+    )
     assert checked.returncode == 0, checked.stderr
     (root / "tmp" / "values.yaml").write_text("kof: {basic_auth: false}\n")
     for role in ("node", "k8scluster"):
@@ -224,7 +250,11 @@ def test_its_size(root: Path) -> None:
     def size(folder: Path) -> int:
         return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
 
-    parts = {"dependencies and agent": size(root / "opt"), "Python": size((root / python_of(root).lstrip("/")).parents[1]), "all": size(root)}
+    parts = {
+        "dependencies and agent": size(root / "opt"),
+        "Python": size((root / python_of(root).lstrip("/")).parents[1]),
+        "all": size(root),
+    }
     print({name: f"{count / 1e6:.1f} MB" for name, count in parts.items()})
     assert parts["all"] < LIMIT, parts
 
@@ -238,7 +268,9 @@ def test_there_is_nothing_to_break_out_with(root: Path) -> None:
 
 
 def test_it_is_compiled(root: Path) -> None:
-    missing = [p for p in (root / "opt" / "kofagent" / "lib").rglob("*.py") if not list((p.parent / "__pycache__").glob(p.stem + ".*.pyc"))]
+    missing = [
+        p for p in (root / "opt" / "kofagent" / "lib").rglob("*.py") if not list((p.parent / "__pycache__").glob(p.stem + ".*.pyc"))
+    ]
     assert not missing, missing[:5]
     compiled = next((root / "opt" / "kofagent" / "lib" / "kofagent" / "__pycache__").glob("__init__*.pyc")).read_bytes()
     assert compiled[4] == 1  # unchecked hash: right whatever time the file has
@@ -265,7 +297,10 @@ def test_its_configuration(built: Path) -> None:
     config = read_archive(built)[0]["config"]
     assert config["User"] == "65532:65532" and config["Entrypoint"] == ["kofagent"] and config["Cmd"] == ["--help"]
     assert set(config["ExposedPorts"]) == {"4317/tcp", "4318/tcp", "8888/tcp", "9090/tcp"}
-    assert config["Labels"]["org.opencontainers.image.title"] == "kofagent" and config["Labels"]["org.opencontainers.image.licenses"] == "Apache-2.0"
+    assert (
+        config["Labels"]["org.opencontainers.image.title"] == "kofagent"
+        and config["Labels"]["org.opencontainers.image.licenses"] == "Apache-2.0"
+    )
     assert config["Healthcheck"]["Test"][:2] == ["CMD", "python3"] and config["Healthcheck"]["Timeout"] == 5_000_000_000
     assert not set(config.get("Volumes") or {})
 
@@ -281,15 +316,32 @@ def bundle(folder: Path, root: Path, config: dict[str, Any], arguments: Sequence
     128 MiB."""
     folder.mkdir()
     uid, gid = map(int, config["User"].split(":"))
-    mounts = [{"destination": "/proc", "type": "proc", "source": "proc"},
-              {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755", "size=65536k"]},
-              {"destination": "/otel.yaml", "type": "bind", "source": str(folder / "otel.yaml"), "options": ["bind", "ro"]}]
-    (folder / "config.json").write_text(json.dumps({
-        "ociVersion": "1.0.2", "mounts": mounts, "root": {"path": str(root), "readonly": True},
-        "process": {"user": {"uid": uid, "gid": gid}, "args": [*arguments], "env": config["Env"], "cwd": config["WorkingDir"] or "/",
-                    "capabilities": {}, "noNewPrivileges": True},
-        "linux": {"namespaces": [{"type": kind} for kind in ("pid", "network", "ipc", "uts", "mount")],
-                  "resources": {"memory": {"limit": 128 << 20}}}}))
+    mounts = [
+        {"destination": "/proc", "type": "proc", "source": "proc"},
+        {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755", "size=65536k"]},
+        {"destination": "/otel.yaml", "type": "bind", "source": str(folder / "otel.yaml"), "options": ["bind", "ro"]},
+    ]
+    (folder / "config.json").write_text(
+        json.dumps(
+            {
+                "ociVersion": "1.0.2",
+                "mounts": mounts,
+                "root": {"path": str(root), "readonly": True},
+                "process": {
+                    "user": {"uid": uid, "gid": gid},
+                    "args": [*arguments],
+                    "env": config["Env"],
+                    "cwd": config["WorkingDir"] or "/",
+                    "capabilities": {},
+                    "noNewPrivileges": True,
+                },
+                "linux": {
+                    "namespaces": [{"type": kind} for kind in ("pid", "network", "ipc", "uts", "mount")],
+                    "resources": {"memory": {"limit": 128 << 20}},
+                },
+            }
+        )
+    )
     (folder / "otel.yaml").write_text(OTEL)
     return folder
 
@@ -317,7 +369,9 @@ for path in ("/x", "/tmp/x", "/var/lib/otelcol/file_storage/x"):
 
 
 @contextmanager
-def container(folder: Path, said: Path) -> Iterator[tuple[subprocess.Popen[bytes], Callable[..., subprocess.CompletedProcess[str]]]]:
+def container(
+    folder: Path, said: Path
+) -> Iterator[tuple[subprocess.Popen[bytes], Callable[..., subprocess.CompletedProcess[str]]]]:
     """A container of this bundle that prints to a file, and a function that runs a command in it."""
     name = f"kofagent-test-{os.getpid()}"
 

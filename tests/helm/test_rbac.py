@@ -20,9 +20,12 @@ INGRESSES = {("networking.k8s.io", "ingresses", READ)}
 NODE_MONITORS = TARGETS | {(OF_MONITORS, r, READ) for r in ("servicemonitors", "podmonitors", "scrapeconfigs")}
 CLUSTER_MONITORS = TARGETS | INGRESSES | {(OF_MONITORS, r, READ) for r in ("servicemonitors", "probes", "scrapeconfigs")}
 NODE_DEFAULT = NODE_MONITORS | {("", "nodes/proxy", "get")}
-STATE = {("", r, READ) for r in ("namespaces", "nodes", "pods", "replicationcontrollers", "resourcequotas", "services")} | {
-    ("apps", r, READ) for r in ("daemonsets", "deployments", "replicasets", "statefulsets")} | {
-    ("batch", r, READ) for r in ("cronjobs", "jobs")} | {("autoscaling", "horizontalpodautoscalers", READ)}
+STATE = (
+    {("", r, READ) for r in ("namespaces", "nodes", "pods", "replicationcontrollers", "resourcequotas", "services")}
+    | {("apps", r, READ) for r in ("daemonsets", "deployments", "replicasets", "statefulsets")}
+    | {("batch", r, READ) for r in ("cronjobs", "jobs")}
+    | {("autoscaling", "horizontalpodautoscalers", READ)}
+)
 EVENTS = {("", "events", READ)}
 CLUSTER_DEFAULT = CLUSTER_MONITORS | STATE | EVENTS | {("url", "/metrics", "get")}
 
@@ -62,26 +65,49 @@ def test_each_rule_names_the_component_that_needs_it(recipe: Path | None) -> Non
     rules = list(re.finditer(r"(?m)^(.*)\n  - (apiGroups|nonResourceURLs):", text))
     assert rules
     for rule in rules:
-        assert re.match(r"\s+# (prometheus|k8sattributes|k8s_cluster|k8s_events|k8sobjects|kube-state-metrics|opencost)", rule[1]), rule[0]
+        assert re.match(
+            r"\s+# (prometheus|k8sattributes|k8s_cluster|k8s_events|k8sobjects|kube-state-metrics|opencost)", rule[1]
+        ), rule[0]
 
 
-@pytest.mark.parametrize("role, values, more", [
-    ("node", {"processors": {"k8sattributes": {"extract": {"metadata": ["k8s.deployment.name"]}}}}, set()),
-    ("node", {"processors": {"k8sattributes": {"extract": {"metadata": ["k8s.deployment.uid", "k8s.cluster.uid"]}}}},
-     {("apps", "deployments", READ), ("apps", "replicasets", READ), ("", "namespaces", READ)}),
-    ("node", {"processors": {"k8sattributes": {"extract": {"labels": [{"from": "cronjob", "key": "a"}]}}}},
-     {("batch", "cronjobs", READ), ("batch", "jobs", READ)}),
-    ("node", {"receivers": {"prometheus": {"monitors": {"enabled": True, "namespace_selector": {"match_labels": {"a": "b"}}}}}},
-     {("", "namespaces", READ)}),
-    ("k8scluster", {"receivers": {"k8s_cluster": {"distribution": "openshift"}}},
-     {("quota.openshift.io", "clusterresourcequotas", READ)}),
-    ("node", {"processors": {"resourcedetection": {"detectors": ["k8snode"]}}}, set()),
-    ("node", {"receivers": {"kubeletstats": {"auth_type": "serviceAccount"}}}, {("", "nodes/stats", "get")}),
-    ("node", {"receivers": {"kubeletstats": {"extra_metadata_labels": ["k8s.volume.type"]}}},
-     {("", r, "get") for r in ("nodes/stats", "nodes/pods", "persistentvolumeclaims", "persistentvolumes")}),
-    ("k8scluster", {"receivers": {"k8sobjects": {"objects": [{"name": "certificates", "group": "cert-manager.io"}]}}},
-     {("cert-manager.io", "certificates", READ)}),
-])
+@pytest.mark.parametrize(
+    "role, values, more",
+    [
+        ("node", {"processors": {"k8sattributes": {"extract": {"metadata": ["k8s.deployment.name"]}}}}, set()),
+        (
+            "node",
+            {"processors": {"k8sattributes": {"extract": {"metadata": ["k8s.deployment.uid", "k8s.cluster.uid"]}}}},
+            {("apps", "deployments", READ), ("apps", "replicasets", READ), ("", "namespaces", READ)},
+        ),
+        (
+            "node",
+            {"processors": {"k8sattributes": {"extract": {"labels": [{"from": "cronjob", "key": "a"}]}}}},
+            {("batch", "cronjobs", READ), ("batch", "jobs", READ)},
+        ),
+        (
+            "node",
+            {"receivers": {"prometheus": {"monitors": {"enabled": True, "namespace_selector": {"match_labels": {"a": "b"}}}}}},
+            {("", "namespaces", READ)},
+        ),
+        (
+            "k8scluster",
+            {"receivers": {"k8s_cluster": {"distribution": "openshift"}}},
+            {("quota.openshift.io", "clusterresourcequotas", READ)},
+        ),
+        ("node", {"processors": {"resourcedetection": {"detectors": ["k8snode"]}}}, set()),
+        ("node", {"receivers": {"kubeletstats": {"auth_type": "serviceAccount"}}}, {("", "nodes/stats", "get")}),
+        (
+            "node",
+            {"receivers": {"kubeletstats": {"extra_metadata_labels": ["k8s.volume.type"]}}},
+            {("", r, "get") for r in ("nodes/stats", "nodes/pods", "persistentvolumeclaims", "persistentvolumes")},
+        ),
+        (
+            "k8scluster",
+            {"receivers": {"k8sobjects": {"objects": [{"name": "certificates", "group": "cert-manager.io"}]}}},
+            {("cert-manager.io", "certificates", READ)},
+        ),
+    ],
+)
 def test_what_a_component_adds(role: str, values: dict[str, Any], more: set[tuple[str, str, str]], tmp_path: Path) -> None:
     before = template().rules(role)
     after = template(values={"collectors": {role: values}}, folder=tmp_path).rules(role)
@@ -99,24 +125,40 @@ def test_jobs_at_the_kubelets_need_no_proxy(tmp_path: Path) -> None:
     assert ("", "endpoints", READ) not in rules
 
 
-WITHOUT_CRDS = [{"job_name": "kubelet", "kubernetes_sd_configs": [{"role": "node"}], "relabel_configs": [
-    {"target_label": "__metrics_path__", "replacement": "/api/v1/nodes/n/proxy/metrics"}]}]
+WITHOUT_CRDS = [
+    {
+        "job_name": "kubelet",
+        "kubernetes_sd_configs": [{"role": "node"}],
+        "relabel_configs": [{"target_label": "__metrics_path__", "replacement": "/api/v1/nodes/n/proxy/metrics"}],
+    }
+]
 
 
 def monitors(block: dict[str, Any] | None, folder: Path) -> tuple[set[tuple[str, str, str]], Release]:
     """Rules of the node's agent beside those of one job at the kubelets, and the release."""
     prometheus: dict[str, Any] = {"config": {"scrape_configs": WITHOUT_CRDS}, **({} if block is None else {"monitors": block})}
-    values = {"collectors": {"node": {"receivers": {"prometheus": prometheus}, "processors": {"k8sattributes": None}},
-                             "k8scluster": {"receivers": {"k8s_cluster": None}}}}
+    values = {
+        "collectors": {
+            "node": {"receivers": {"prometheus": prometheus}, "processors": {"k8sattributes": None}},
+            "k8scluster": {"receivers": {"k8s_cluster": None}},
+        }
+    }
     release = template(values=values, folder=folder)
     return release.rules("node") - {("", "nodes/proxy", "get")}, release
 
 
-@pytest.mark.parametrize("kind, node, cluster", [
-    ("ServiceMonitor", TARGETS, TARGETS), ("PodMonitor", {("", "pods", READ)}, None), ("Probe", None, INGRESSES),
-    ("ScrapeConfig", TARGETS, TARGETS | INGRESSES)])
-def test_kinds_of_monitors_that_are_not_read_need_nothing(kind: str, node: set[tuple[str, str, str]] | None,
-                                                          cluster: set[tuple[str, str, str]] | None, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "kind, node, cluster",
+    [
+        ("ServiceMonitor", TARGETS, TARGETS),
+        ("PodMonitor", {("", "pods", READ)}, None),
+        ("Probe", None, INGRESSES),
+        ("ScrapeConfig", TARGETS, TARGETS | INGRESSES),
+    ],
+)
+def test_kinds_of_monitors_that_are_not_read_need_nothing(
+    kind: str, node: set[tuple[str, str, str]] | None, cluster: set[tuple[str, str, str]] | None, tmp_path: Path
+) -> None:
     rules, release = monitors({"enabled": True, "kinds": [kind]}, tmp_path)
     objects = (OF_MONITORS, kind.lower() + "s", READ)
     assert rules == {("", "nodes", READ)} | (set() if node is None else node | {objects})
@@ -136,13 +178,25 @@ def test_a_node_agent_that_scrapes_everything_may_read_everything(tmp_path: Path
     assert (OF_MONITORS, "servicemonitors", READ) not in release.rules("k8scluster")
 
 
-@pytest.mark.parametrize("job, needed", [
-    ({"kubernetes_sd_configs": [{"role": "endpoints"}]}, False),
-    ({"kubernetes_sd_configs": [{"role": "node"}]}, True),
-    ({"kubernetes_sd_configs": [{"role": "endpoints", "attach_metadata": {"node": True}}]}, True)])
-def test_a_path_of_a_nodes_name_needs_the_proxy_where_there_is_such_a_label(job: dict[str, Any], needed: bool, tmp_path: Path) -> None:
-    rules = [{"source_labels": ["__meta_kubernetes_node_name"], "regex": "(.+)", "target_label": "__metrics_path__",
-              "replacement": "/api/v1/nodes/$${1}/proxy/metrics"}]
+@pytest.mark.parametrize(
+    "job, needed",
+    [
+        ({"kubernetes_sd_configs": [{"role": "endpoints"}]}, False),
+        ({"kubernetes_sd_configs": [{"role": "node"}]}, True),
+        ({"kubernetes_sd_configs": [{"role": "endpoints", "attach_metadata": {"node": True}}]}, True),
+    ],
+)
+def test_a_path_of_a_nodes_name_needs_the_proxy_where_there_is_such_a_label(
+    job: dict[str, Any], needed: bool, tmp_path: Path
+) -> None:
+    rules = [
+        {
+            "source_labels": ["__meta_kubernetes_node_name"],
+            "regex": "(.+)",
+            "target_label": "__metrics_path__",
+            "replacement": "/api/v1/nodes/$${1}/proxy/metrics",
+        }
+    ]
     receivers = {"prometheus": {"config": {"scrape_configs": [{"job_name": "a", "relabel_configs": rules, **job}]}}}
     values = {"collectors": {"k8scluster": {"receivers": receivers}}}
     assert (("", "nodes/proxy", "get") in template(values=values, folder=tmp_path).rules("k8scluster")) == needed
@@ -154,13 +208,23 @@ def test_without_monitors_nothing_is_needed_for_them(block: dict[str, Any], tmp_
     assert monitors(None, tmp_path)[0] == NODE_MONITORS
 
 
-@pytest.mark.parametrize("what, more", [
-    ("node", {("", "nodes", READ)}), ("namespace", {("", "namespaces", READ)}), ("deployment", {("apps", "replicasets", READ)}),
-    ("job", set()), ("cronjob", {("batch", "jobs", READ)})])
+@pytest.mark.parametrize(
+    "what, more",
+    [
+        ("node", {("", "nodes", READ)}),
+        ("namespace", {("", "namespaces", READ)}),
+        ("deployment", {("apps", "replicasets", READ)}),
+        ("job", set()),
+        ("cronjob", {("batch", "jobs", READ)}),
+    ],
+)
 def test_attach_metadata(what: str, more: set[tuple[str, str, str]], tmp_path: Path) -> None:
     jobs = [{"job_name": "a", "kubernetes_sd_configs": [{"role": "pod", "attach_metadata": {what: True, "node": what == "node"}}]}]
     receivers = {"prometheus": {"config": {"scrape_configs": jobs}, "monitors": {"enabled": False}}}
-    assert template(values={"collectors": {"node": {"receivers": receivers}}}, folder=tmp_path).rules("node") == {("", "pods", READ)} | more
+    assert (
+        template(values={"collectors": {"node": {"receivers": receivers}}}, folder=tmp_path).rules("node")
+        == {("", "pods", READ)} | more
+    )
 
 
 def test_secrets_of_monitors_are_granted_by_name(tmp_path: Path) -> None:
@@ -168,7 +232,9 @@ def test_secrets_of_monitors_are_granted_by_name(tmp_path: Path) -> None:
     release = template(values=values, folder=tmp_path)
     role = release.get("Role", "kof-kof-collectors-monitor-secrets-0")
     assert role["metadata"]["namespace"] == "apps"
-    assert role["rules"] == [{"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["web-login"], "verbs": ["get", "list", "watch"]}]
+    assert role["rules"] == [
+        {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["web-login"], "verbs": ["get", "list", "watch"]}
+    ]
     binding = release.get("RoleBinding", "kof-kof-collectors-monitor-secrets-0")
     assert {s["name"] for s in binding["subjects"]} == {NODE, CLUSTER}
 

@@ -22,8 +22,12 @@ TRACER = "localhost/telemetrygen:1"
 LOGIN = "storage-vmuser-credentials"
 TARGETS = {"node": [9090], "k8scluster": [9090, 9091]}
 """Ports of the targets APIs: the cluster's agent has one more, for what its monitors ask for."""
-AUDIT = {"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"], "rules": [
-    {"level": "Metadata", "userGroups": ["system:serviceaccounts:kof"]}, {"level": "None"}]}
+AUDIT = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived"],
+    "rules": [{"level": "Metadata", "userGroups": ["system:serviceaccounts:kof"]}, {"level": "None"}],
+}
 
 
 @dataclass
@@ -59,8 +63,14 @@ class World:
 
     def credentials(self, password: str) -> None:
         """Writes the Secret of the storage's login."""
-        self.cluster.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": LOGIN, "namespace": "kof"},
-                            "stringData": {"username": USERNAME, "password": password}})
+        self.cluster.apply(
+            {
+                "apiVersion": "v1",
+                "kind": "Secret",
+                "metadata": {"name": LOGIN, "namespace": "kof"},
+                "stringData": {"username": USERNAME, "password": password},
+            }
+        )
 
     def restart(self) -> None:
         """Both agents anew, as after a changed Secret."""
@@ -77,25 +87,40 @@ class World:
 
 def values(region: Region) -> dict[str, Any]:
     """What a user of a child cluster writes, with the region's private CA from a ConfigMap; OpenCost's image is not here."""
-    ca = {"volumes": [{"name": "region-ca", "configMap": {"name": "region-ca"}}],
-          "volumeMounts": [{"name": "region-ca", "mountPath": "/etc/region-ca", "readOnly": True}]}
-    login = {"credentials_secret_name": LOGIN, "username_key": "username", "password_key": "password",
-             "tls_options": {"ca_file": "/etc/region-ca/ca.crt"}}
+    ca = {
+        "volumes": [{"name": "region-ca", "configMap": {"name": "region-ca"}}],
+        "volumeMounts": [{"name": "region-ca", "mountPath": "/etc/region-ca", "readOnly": True}],
+    }
+    login = {
+        "credentials_secret_name": LOGIN,
+        "username_key": "username",
+        "password_key": "password",
+        "tls_options": {"ca_file": "/etc/region-ca/ca.crt"},
+    }
     kept = {"k8sattributes": {"extract": {"metadata": ["k8s.namespace.name", "k8s.pod.name", "k8s.node.name"]}}}
     return {
         "global": {"clusterName": "child1", "imageRegistry": "localhost"},
-        "kof": {"metrics": {"endpoint": f"{region.vmauth}/vm/insert/0/prometheus/api/v1/write", **login},
-                "logs": {"endpoint": f"{region.vmauth}/vls/insert/opentelemetry/v1/logs", **login},
-                "traces": {"endpoint": region.collector, "tls_options": {"ca_pem": region.ca}}},
+        "kof": {
+            "metrics": {"endpoint": f"{region.vmauth}/vm/insert/0/prometheus/api/v1/write", **login},
+            "logs": {"endpoint": f"{region.vmauth}/vls/insert/opentelemetry/v1/logs", **login},
+            "traces": {"endpoint": region.collector, "tls_options": {"ca_pem": region.ca}},
+        },
         "collectors": {
             "node": {"processors": kept, "service": {"pipelines": {"traces": {"processors": ["k8sattributes", "batch"]}}}},
             # to see the job of the API server as well
-            "k8scluster": {"receivers": {"prometheus": {"api_server": {"enabled": True}}}}},
-        "kofagent": {"image": {"pullPolicy": "Never"}, "node": ca, "k8scluster": ca,
-                     "secretAccess": [{"namespace": "apps", "names": ["web-login"]}]},
+            "k8scluster": {"receivers": {"prometheus": {"api_server": {"enabled": True}}}},
+        },
+        "kofagent": {
+            "image": {"pullPolicy": "Never"},
+            "node": ca,
+            "k8scluster": ca,
+            "secretAccess": [{"namespace": "apps", "names": ["web-login"]}],
+        },
         # this machine's root is no shared mount
         "prometheus-node-exporter": {"image": {"pullPolicy": "Never"}, "hostRootFsMount": {"mountPropagation": ""}},
-        "kube-state-metrics": {"image": {"pullPolicy": "Never"}}, "opencost": {"enabled": False}}
+        "kube-state-metrics": {"image": {"pullPolicy": "Never"}},
+        "opencost": {"enabled": False},
+    }
 
 
 @contextmanager
@@ -134,10 +159,22 @@ def _served(cluster: Cluster, path: str) -> bool:
 
 def talker() -> dict[str, Any]:
     """A pod that writes lines."""
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "talker", "namespace": "apps"}, "spec": {
-        "terminationGracePeriodSeconds": 1, "containers": [{
-            "name": "c", "image": images.BUSYBOX, "imagePullPolicy": "Never",
-            "command": ["sh", "-c", "i=0; while true; do echo warning: line $i; i=$((i+1)); sleep 0.2; done"]}]}}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "talker", "namespace": "apps"},
+        "spec": {
+            "terminationGracePeriodSeconds": 1,
+            "containers": [
+                {
+                    "name": "c",
+                    "image": images.BUSYBOX,
+                    "imagePullPolicy": "Never",
+                    "command": ["sh", "-c", "i=0; while true; do echo warning: line $i; i=$((i+1)); sleep 0.2; done"],
+                }
+            ],
+        },
+    }
 
 
 def tracer(name: str, *flags: str) -> dict[str, Any]:
@@ -145,8 +182,29 @@ def tracer(name: str, *flags: str) -> dict[str, Any]:
     endpoint = f"{NODE}.kof"
     attributes = '--otlp-attributes=k8s.pod.uid="$(POD_UID)"'
     uid = {"name": "POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}}
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "apps"}, "spec": {
-        "restartPolicy": "Never", "containers": [{
-            "name": "c", "image": TRACER, "imagePullPolicy": "Never", "env": [uid],
-            "args": ["traces", "--traces=5", "--rate=0", "--child-spans=1", f"--service={name}", "--otlp-insecure", attributes,
-                     *[flag.replace("ENDPOINT", endpoint) for flag in flags]]}]}}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": "apps"},
+        "spec": {
+            "restartPolicy": "Never",
+            "containers": [
+                {
+                    "name": "c",
+                    "image": TRACER,
+                    "imagePullPolicy": "Never",
+                    "env": [uid],
+                    "args": [
+                        "traces",
+                        "--traces=5",
+                        "--rate=0",
+                        "--child-spans=1",
+                        f"--service={name}",
+                        "--otlp-insecure",
+                        attributes,
+                        *[flag.replace("ENDPOINT", endpoint) for flag in flags],
+                    ],
+                }
+            ],
+        },
+    }

@@ -32,9 +32,14 @@ class Receiver:
         self.changes: Changes | None = None
 
     def start(self, **options: Any) -> None:
-        self.changes = Changes(self.client, Query(CONFIGMAPS), Handlers(
-            self.convert, self.deliver, lambda obj, since: True, self.load, self.save, self.statuses.append), timing=FAST,
-            initial="all", **options)
+        self.changes = Changes(
+            self.client,
+            Query(CONFIGMAPS),
+            Handlers(self.convert, self.deliver, lambda obj, since: True, self.load, self.save, self.statuses.append),
+            timing=FAST,
+            initial="all",
+            **options,
+        )
         self.changes.start()
 
     async def stop(self, seconds: float = 5) -> None:
@@ -71,7 +76,9 @@ async def test_random_faults(kube: FakeKube, client: ApiClient, seed: int) -> No
     receiver.start()
     counter = 0
     for _ in range(120):
-        what = chance.choice(["put"] * 8 + ["drop", "end", "gone", "compact", "bookmark", "expire", "fail", "sleep", "restart", "server"])
+        what = chance.choice(
+            ["put"] * 8 + ["drop", "end", "gone", "compact", "bookmark", "expire", "fail", "sleep", "restart", "server"]
+        )
         if what == "put":
             counter += 1
             kube.put(CONFIGMAPS, note(f"n{chance.randrange(12)}", str(counter)))
@@ -108,8 +115,9 @@ async def test_random_faults(kube: FakeKube, client: ApiClient, seed: int) -> No
     assert receiver.kept is not None
 
 
-async def test_a_list_too_large_to_be_held_goes_on_in_its_own_order(kube: FakeKube, client: ApiClient,
-                                                                     monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_list_too_large_to_be_held_goes_on_in_its_own_order(
+    kube: FakeKube, client: ApiClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "HELD_BYTES", 300)
     monkeypatch.setattr(module, "WAITING_BYTES", 1000)
     kube.page_cap = 5
@@ -146,7 +154,8 @@ async def test_a_slow_pipeline_holds_the_stream_back(kube: FakeKube, client: Api
 
 @pytest.mark.parametrize("kept", [True, False])
 async def test_a_stop_finishes_the_batch_under_way_and_leaves_the_rest_to_the_position(
-        kube: FakeKube, client: ApiClient, monkeypatch: pytest.MonkeyPatch, kept: bool) -> None:
+    kube: FakeKube, client: ApiClient, monkeypatch: pytest.MonkeyPatch, kept: bool
+) -> None:
     monkeypatch.setattr(module, "BATCH_RECORDS", 5)
     receiver = Receiver(client)
     receiver.start(kept=kept)
@@ -182,10 +191,19 @@ async def test_a_position_that_cannot_be_read_or_kept(kube: FakeKube, client: Ap
     await receiver.stop()
 
 
-@pytest.mark.parametrize("text, wanted", [
-    ("2026-01-02T03:04:05Z", 1767323045_000000000), ("2026-01-02T03:04:05.123456Z", 1767323045_123456000),
-    ("2026-01-02T04:04:05+01:00", 1767323045_000000000), (None, None), ("", None), ("yesterday, about noon", None), (5, None),
-    ("2026-01-02T03:04:05", None)])
+@pytest.mark.parametrize(
+    "text, wanted",
+    [
+        ("2026-01-02T03:04:05Z", 1767323045_000000000),
+        ("2026-01-02T03:04:05.123456Z", 1767323045_123456000),
+        ("2026-01-02T04:04:05+01:00", 1767323045_000000000),
+        (None, None),
+        ("", None),
+        ("yesterday, about noon", None),
+        (5, None),
+        ("2026-01-02T03:04:05", None),
+    ],
+)
 def test_times(text: Any, wanted: int | None) -> None:
     assert unix_nanos(text) == wanted
     assert unix_seconds(text) == (None if wanted is None else wanted / 1e9)

@@ -141,7 +141,9 @@ async def test_errors_by_status(kube: FakeKube, client: ApiClient) -> None:
     with pytest.raises(NotFound, match=r"no pods 'absent' in namespace default"):
         await client.get_object(PODS, "absent", "default")
     kube.forbidden = {("get", "pods")}
-    with pytest.raises(Forbidden, match=r'agent may not get pods in namespace default \(403\); add to its Role the rule .*"verbs": \["get"\]'):
+    with pytest.raises(
+        Forbidden, match=r'agent may not get pods in namespace default \(403\); add to its Role the rule .*"verbs": \["get"\]'
+    ):
         await client.get(PODS.path("default", "x"), resource=PODS, namespace="default")
     kube.failures = [("pods", 410), ("pods", 500), ("pods", 429)]
     with pytest.raises(Gone):
@@ -276,6 +278,7 @@ async def test_resources_are_found_by_name(kube: FakeKube, client: ApiClient) ->
 
 async def test_credentials_do_not_follow_a_redirect(kube: FakeKube) -> None:
     async with FakeKube(token="") as other:
+
         async def away(request: web.Request) -> web.Response:
             raise web.HTTPTemporaryRedirect(f"{other.url}/elsewhere")
 

@@ -69,8 +69,9 @@ class Followed:
         return sum(e.type == kind for e in self.events)
 
 
-async def test_a_server_that_accepts_and_never_answers_a_list(kube: FakeKube, proxy: FaultyProxy, far: ApiClient,
-                                                              monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_server_that_accepts_and_never_answers_a_list(
+    kube: FakeKube, proxy: FaultyProxy, far: ApiClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(client_module, "REQUEST_TIMEOUT", 0.2)
     kube.put(PODS, pod("default", "a"))
     proxy.stalled = True
@@ -85,8 +86,9 @@ async def test_a_server_that_accepts_and_never_answers_a_list(kube: FakeKube, pr
         assert followed.names("ITEM") == ["a"]
 
 
-async def test_a_server_that_accepts_and_never_answers_a_watch(kube: FakeKube, proxy: FaultyProxy, far: ApiClient,
-                                                               monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_server_that_accepts_and_never_answers_a_watch(
+    kube: FakeKube, proxy: FaultyProxy, far: ApiClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(client_module, "REQUEST_TIMEOUT", 0.2)
     page = await far.list_page(PODS)
     proxy.stalled = True
@@ -121,12 +123,15 @@ async def test_a_watch_that_falls_silent_is_opened_again(kube: FakeKube, proxy: 
     proxy.stalled = True
     with pytest.raises(Unreachable, match=r"said nothing for 0\.3 s|no answer"):
         proxy.stalled = False
-        async for _ in far.watch(PODS, version=str(kube.version), seconds=0.1, margin=0.2, opened=lambda: setattr(proxy, "stalled", True)):
+        async for _ in far.watch(
+            PODS, version=str(kube.version), seconds=0.1, margin=0.2, opened=lambda: setattr(proxy, "stalled", True)
+        ):
             pass
 
 
-async def test_a_slow_body_arrives_and_a_body_that_stops_does_not_hang(kube: FakeKube, proxy: FaultyProxy, far: ApiClient,
-                                                                       monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_slow_body_arrives_and_a_body_that_stops_does_not_hang(
+    kube: FakeKube, proxy: FaultyProxy, far: ApiClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(client_module, "REQUEST_TIMEOUT", 0.3)
     for i in range(20):
         kube.put(PODS, pod("default", f"p{i}"))
@@ -178,8 +183,9 @@ async def test_a_server_that_says_later_is_asked_later(verb: str, status: int, k
         if ("watch" in request.query) == (verb == "watch"):
             times.append(asyncio.get_running_loop().time())
             if len(times) == 1:
-                return web.json_response({"kind": "Status", "code": status, "message": "too busy"}, status=status,
-                                         headers={"Retry-After": "1"})
+                return web.json_response(
+                    {"kind": "Status", "code": status, "message": "too busy"}, status=status, headers={"Retry-After": "1"}
+                )
         del kube.routes["/api/v1/pods"]
         try:
             return await handle(request)
@@ -213,8 +219,9 @@ async def test_what_goes_on_is_said_once(kube: FakeKube, client: ApiClient, capl
     assert [r.levelname for r in caplog.records] == ["ERROR", "ERROR", "INFO"]
 
 
-async def test_a_page_of_large_objects_is_asked_for_in_smaller_pages(kube: FakeKube, client: ApiClient,
-                                                                     monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_page_of_large_objects_is_asked_for_in_smaller_pages(
+    kube: FakeKube, client: ApiClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for i in range(500):
         kube.put(PODS, pod("default", f"small{i:03}"))
     page = await client.list_page(PODS, limit=500)
@@ -277,7 +284,9 @@ async def test_a_large_body_costs_its_limit_and_no_more(kube: FakeKube, client: 
         await _drain(client, "1")
 
 
-async def test_a_server_that_is_away_is_said_once_for_all(kube: FakeKube, client: ApiClient, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_server_that_is_away_is_said_once_for_all(
+    kube: FakeKube, client: ApiClient, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO, "kofagent.kubernetes")
     told: dict[str, list[str | None]] = {}
     resources = (PODS, NODES, CONFIGMAPS)

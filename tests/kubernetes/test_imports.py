@@ -42,22 +42,38 @@ asyncio.run(main())
 async def test_in_a_pod_the_kubernetes_package_is_not_imported(role: str, tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     pair = authority.issue("server")
-    values = {"global": {"clusterName": "c"}, "kof": {"basic_auth": False, "logs": {"endpoint": "http://127.0.0.1:1/logs"},
-                                                      "metrics": {"endpoint": "http://127.0.0.1:1/w"}, "traces": {"endpoint": "http://127.0.0.1:1"}},
-              "collectors": {"node": {}, "k8scluster": {}}}
+    values = {
+        "global": {"clusterName": "c"},
+        "kof": {
+            "basic_auth": False,
+            "logs": {"endpoint": "http://127.0.0.1:1/logs"},
+            "metrics": {"endpoint": "http://127.0.0.1:1/w"},
+            "traces": {"endpoint": "http://127.0.0.1:1"},
+        },
+        "collectors": {"node": {}, "k8scluster": {}},
+    }
     (tmp_path / "values.yaml").write_text(json.dumps(values))
     changes = {"service": {"telemetry": {"metrics": {"level": "none"}}}}
     if role == "node":
         changes["receivers"] = {  # type: ignore[assignment]
             "otlp": {"protocols": {name: {"endpoint": f"127.0.0.1:{free_port()}"} for name in ("grpc", "http")}},
-            "prometheus": {"api_server": {"server_config": {"endpoint": f"127.0.0.1:{free_port()}"}}}}
+            "prometheus": {"api_server": {"server_config": {"endpoint": f"127.0.0.1:{free_port()}"}}},
+        }
     async with FakeKube(ssl_context=server_context(TlsServerBlock(cert_file=pair.cert, key_file=pair.key))) as kube:
         kube.put(PODS, pod("default", "a"))
         mount(tmp_path / "account", kube.token, Path(authority.cert).read_text())
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", CODE, str(tmp_path / "account"), str(tmp_path / "values.yaml"), role, "yaml:" + json.dumps(changes),
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, "KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(kube.port)})
+            sys.executable,
+            "-c",
+            CODE,
+            str(tmp_path / "account"),
+            str(tmp_path / "values.yaml"),
+            role,
+            "yaml:" + json.dumps(changes),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, "KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(kube.port)},
+        )
         out, err = await process.communicate()
         assert process.returncode == 0, err.decode()
         assert out.decode().splitlines()[-1] == "[] {}", out.decode()

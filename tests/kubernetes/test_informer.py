@@ -41,8 +41,16 @@ class Log:
         self.said.append(f"-{obj['metadata']['name']}")
 
     def join(self, client: ApiClient, resource: Any = PODS, **options: Any) -> Subscription:
-        return subscribe(client, resource, on_add=self.add, on_update=self.update, on_delete=self.delete, report=self.errors.append,
-                         timing=FAST, **options)
+        return subscribe(
+            client,
+            resource,
+            on_add=self.add,
+            on_update=self.update,
+            on_delete=self.delete,
+            report=self.errors.append,
+            timing=FAST,
+            **options,
+        )
 
 
 async def test_lists_in_pages_then_watches(kube: FakeKube, client: ApiClient) -> None:
@@ -52,8 +60,10 @@ async def test_lists_in_pages_then_watches(kube: FakeKube, client: ApiClient) ->
     sub = log.join(client, fields=["metadata.labels", "status.podIP"], page=3)
     await sub.synced.wait()
     assert sorted(sub.store) == [f"default/p{i}" for i in range(7)]
-    assert sub.get("default", "p3") == {"metadata": {"name": "p3", "namespace": "default", "uid": "uid-104", "labels": {}},
-                                        "status": {"podIP": "10.0.0.1"}}
+    assert sub.get("default", "p3") == {
+        "metadata": {"name": "p3", "namespace": "default", "uid": "uid-104", "labels": {}},
+        "status": {"podIP": "10.0.0.1"},
+    }
     kube.put(PODS, pod("default", "p3", ip="10.0.0.9"))
     kube.put(PODS, pod("default", "new"))
     kube.delete(PODS, "p0", "default")
@@ -165,8 +175,13 @@ async def test_a_silent_watch_is_dead(kube: FakeKube, client: ApiClient) -> None
     kube.put(PODS, pod("default", "a"))
     kube.silent = True
     log = Log()
-    sub = subscribe(client, PODS, on_add=log.add, on_delete=log.delete,
-                    timing=Timing(first_wait=0.02, longest_wait=0.1, watch_seconds=(100, 100), margin=-99.7))
+    sub = subscribe(
+        client,
+        PODS,
+        on_add=log.add,
+        on_delete=log.delete,
+        timing=Timing(first_wait=0.02, longest_wait=0.1, watch_seconds=(100, 100), margin=-99.7),
+    )
     await sub.synced.wait()
     await eventually(lambda: kube.watching)
     kube.put(PODS, pod("default", "b"))
@@ -205,8 +220,9 @@ async def test_forbidden_says_which_rule_to_add_and_recovers(kube: FakeKube, cli
     await eventually(lambda: log.errors)
     await eventually(lambda: sum(p.endswith("servicemonitors") for _, p, _ in kube.requests) > 3)
     assert log.errors == [
-        'system:serviceaccount:kof:agent may not list servicemonitors at cluster scope (403); add to its ClusterRole the rule '
-        '{"apiGroups": ["monitoring.coreos.com"], "resources": ["servicemonitors"], "verbs": ["list", "watch"]}']
+        "system:serviceaccount:kof:agent may not list servicemonitors at cluster scope (403); add to its ClusterRole the rule "
+        '{"apiGroups": ["monitoring.coreos.com"], "resources": ["servicemonitors"], "verbs": ["list", "watch"]}'
+    ]
     assert sum("may not" in r.message for r in caplog.records) == 1
     late = Log()
     late.join(client, SERVICEMONITORS)

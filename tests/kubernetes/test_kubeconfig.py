@@ -45,11 +45,21 @@ print(json.dumps({"apiVersion": info["apiVersion"], "kind": "ExecCredential", "s
 
 
 def write(path: Path, cluster: dict[str, Any], user: dict[str, Any], **context: Any) -> str:
-    path.write_text(yaml.safe_dump({
-        "apiVersion": "v1", "kind": "Config", "current-context": "main",
-        "clusters": [{"name": "c", "cluster": cluster}], "users": [{"name": "u", "user": user}],
-        "contexts": [{"name": "main", "context": {"cluster": "c", "user": "u", **context}},
-                     {"name": "broken", "context": {"cluster": "nowhere", "user": "u"}}]}))
+    path.write_text(
+        yaml.safe_dump(
+            {
+                "apiVersion": "v1",
+                "kind": "Config",
+                "current-context": "main",
+                "clusters": [{"name": "c", "cluster": cluster}],
+                "users": [{"name": "u", "user": user}],
+                "contexts": [
+                    {"name": "main", "context": {"cluster": "c", "user": "u", **context}},
+                    {"name": "broken", "context": {"cluster": "nowhere", "user": "u"}},
+                ],
+            }
+        )
+    )
     return str(path)
 
 
@@ -102,9 +112,16 @@ def exec_user(tmp_path: Path, status: Any, **more: Any) -> dict[str, Any]:
     (tmp_path / "plugin.py").write_text(PLUGIN)
     (tmp_path / "count").write_text("")
     (tmp_path / "status").write_text(json.dumps(status))
-    return {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": sys.executable, "interactiveMode": "IfAvailable",
-                     "args": [str(tmp_path / "plugin.py"), str(tmp_path / "count"), str(tmp_path / "status")],
-                     "env": [{"name": "X", "value": "y"}], **more}}
+    return {
+        "exec": {
+            "apiVersion": "client.authentication.k8s.io/v1",
+            "command": sys.executable,
+            "interactiveMode": "IfAvailable",
+            "args": [str(tmp_path / "plugin.py"), str(tmp_path / "count"), str(tmp_path / "status")],
+            "env": [{"name": "X", "value": "y"}],
+            **more,
+        }
+    }
 
 
 def runs(tmp_path: Path) -> int:
@@ -120,8 +137,14 @@ async def test_exec_plugin(kube: FakeKube, tmp_path: Path) -> None:
         assert await client.list_all(PODS) == []
     assert runs(tmp_path) == 1
     told = json.loads((tmp_path / "count.info").read_text())
-    assert told == {"x": "y", "info": {"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential",
-                                       "spec": {"interactive": False, "cluster": {"server": kube.url}}}}
+    assert told == {
+        "x": "y",
+        "info": {
+            "apiVersion": "client.authentication.k8s.io/v1",
+            "kind": "ExecCredential",
+            "spec": {"interactive": False, "cluster": {"server": kube.url}},
+        },
+    }
     kube.tokens = {"new"}  # refused before its time: the plugin is asked again
     (tmp_path / "status").write_text(json.dumps({"token": "new", "expirationTimestamp": "2020-01-01T00:00:00Z"}))
     assert await client.list_all(PODS) == []
@@ -194,8 +217,11 @@ async def test_client_certificate_and_ca_replaced_on_disk(tmp_path: Path) -> Non
 
     write_files(first, *files)
     async with FakeKube(token="", ssl_context=serving(first)) as kube:
-        path = write(tmp_path / "k", {"server": kube.url, "certificate-authority": "ca.crt"},
-                     {"client-certificate": "client.crt", "client-key": "client.key"})
+        path = write(
+            tmp_path / "k",
+            {"server": kube.url, "certificate-authority": "ca.crt"},
+            {"client-certificate": "client.crt", "client-key": "client.key"},
+        )
         client = ApiClient(load(path))
         await client.start()
         assert await client.list_all(PODS) == []
@@ -254,21 +280,30 @@ def test_files_are_merged_the_first_wins(tmp_path: Path, monkeypatch: pytest.Mon
     assert load(None).server == "http://one.test"
 
 
-@pytest.mark.parametrize("cluster, user, message", [
-    ({"server": "ftp://x"}, {}, "not an http"),
-    ({}, {}, "not an http"),
-    ({"server": "https://x", "certificate-authority-data": "%%%"}, {}, "not base64"),
-    ({"server": "https://x", "certificate-authority": "absent.crt"}, {}, "absent.crt cannot be read"),
-    ({"server": "https://x", "certificate-authority-data": "bm90IFBFTQ=="}, {}, "not usable"),
-    ({"server": "https://x", "proxy-url": "socks5://p"}, {}, "proxy-url"),
-    ({"server": "https://x"}, {"auth-provider": {"name": "gcp"}}, "auth-provider"),
-    ({"server": "https://x"}, {"exec": {"command": "x", "apiVersion": "v0"}}, "apiVersion"),
-    ({"server": "https://x"}, {"exec": {"apiVersion": "client.authentication.k8s.io/v1"}}, "no command"),
-    ({"server": "https://x"}, {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "no-such-thing",
-                                        "installHint": "install it"}}, "no-such-thing is not found. install it"),
-    ({"server": "https://x"}, {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "sh", "interactiveMode": "Always"}},
-     "terminal"),
-])
+@pytest.mark.parametrize(
+    "cluster, user, message",
+    [
+        ({"server": "ftp://x"}, {}, "not an http"),
+        ({}, {}, "not an http"),
+        ({"server": "https://x", "certificate-authority-data": "%%%"}, {}, "not base64"),
+        ({"server": "https://x", "certificate-authority": "absent.crt"}, {}, "absent.crt cannot be read"),
+        ({"server": "https://x", "certificate-authority-data": "bm90IFBFTQ=="}, {}, "not usable"),
+        ({"server": "https://x", "proxy-url": "socks5://p"}, {}, "proxy-url"),
+        ({"server": "https://x"}, {"auth-provider": {"name": "gcp"}}, "auth-provider"),
+        ({"server": "https://x"}, {"exec": {"command": "x", "apiVersion": "v0"}}, "apiVersion"),
+        ({"server": "https://x"}, {"exec": {"apiVersion": "client.authentication.k8s.io/v1"}}, "no command"),
+        (
+            {"server": "https://x"},
+            {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "no-such-thing", "installHint": "install it"}},
+            "no-such-thing is not found. install it",
+        ),
+        (
+            {"server": "https://x"},
+            {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "sh", "interactiveMode": "Always"}},
+            "terminal",
+        ),
+    ],
+)
 def test_what_is_wrong_is_said(cluster: dict[str, Any], user: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(StartError, match=message):
         load(write(tmp_path / "k", cluster, user))
@@ -292,10 +327,19 @@ def test_unknown_names_and_bad_files(tmp_path: Path) -> None:
 
 
 async def test_basic_and_impersonation(tmp_path: Path) -> None:
-    access = load(write(tmp_path / "k", {"server": "https://x", "proxy-url": "http://proxy.test:3128"}, {
-        "username": "me", "password": "p", "as": "jane", "as-groups": ["a", "b"], "as-user-extra": {"scopes": ["s"]}}))
+    access = load(
+        write(
+            tmp_path / "k",
+            {"server": "https://x", "proxy-url": "http://proxy.test:3128"},
+            {"username": "me", "password": "p", "as": "jane", "as-groups": ["a", "b"], "as-user-extra": {"scopes": ["s"]}},
+        )
+    )
     headers = await access.headers()
     assert list(headers.items()) == [  # type: ignore[comparison-overlap]
-        ("Impersonate-User", "jane"), ("Impersonate-Group", "a"), ("Impersonate-Group", "b"), ("Impersonate-Extra-scopes", "s"),
-        ("Authorization", "Basic bWU6cA==")]
+        ("Impersonate-User", "jane"),
+        ("Impersonate-Group", "a"),
+        ("Impersonate-Group", "b"),
+        ("Impersonate-Extra-scopes", "s"),
+        ("Authorization", "Basic bWU6cA=="),
+    ]
     assert access.proxy == "http://proxy.test:3128"

@@ -13,23 +13,64 @@ from tests.support.fake_kube import FakeKube, pod
 
 PODS_COUNT = 5000
 BUDGET = 15 << 20
-FIELDS = ["metadata.labels", "metadata.annotations", "metadata.ownerReferences", "metadata.creationTimestamp", "spec.nodeName",
-          "spec.hostNetwork", "spec.containers.name", "spec.containers.image", "spec.containers.ports", "spec.containers.resources",
-          "status.phase", "status.reason", "status.qosClass", "status.hostIP", "status.podIP", "status.podIPs", "status.startTime",
-          "status.conditions.type", "status.conditions.status", "status.containerStatuses"]
+FIELDS = [
+    "metadata.labels",
+    "metadata.annotations",
+    "metadata.ownerReferences",
+    "metadata.creationTimestamp",
+    "spec.nodeName",
+    "spec.hostNetwork",
+    "spec.containers.name",
+    "spec.containers.image",
+    "spec.containers.ports",
+    "spec.containers.resources",
+    "status.phase",
+    "status.reason",
+    "status.qosClass",
+    "status.hostIP",
+    "status.podIP",
+    "status.podIPs",
+    "status.startTime",
+    "status.conditions.type",
+    "status.conditions.status",
+    "status.containerStatuses",
+]
 
 
 def one(i: int) -> dict[str, Any]:
     app, replicas = f"app-{i % 200}", i % 1000
-    labels = {"app.kubernetes.io/name": app, "app.kubernetes.io/instance": f"{app}-prod", "pod-template-hash": f"{replicas:08x}",
-              "team": f"team-{i % 20}"}
-    annotations = {"prometheus.io/scrape": "true", "checksum/config": f"{replicas:064x}", "cni.example.test/podIP": f"10.0.{i >> 8}.{i & 255}/32"}
-    containers = [{"name": name, "image": f"registry.example.test/{app}/{name}:1.2.3", "ports": [{"name": "http", "containerPort": 8080}],
-                   "resources": {"limits": {"cpu": "500m", "memory": "256Mi"}, "requests": {"cpu": "100m", "memory": "128Mi"}},
-                   "env": [{"name": f"VARIABLE_{n}", "value": f"value {n} of {app}"} for n in range(12)]} for name in ("main", "sidecar")]
-    made = pod(f"ns-{i % 50}", f"{app}-{replicas:08x}-{i:05d}", node=f"node-{i % 200}", ip=f"10.0.{i >> 8}.{i & 255}", labels=labels,
-               annotations=annotations, owner=("ReplicaSet", f"{app}-{replicas:08x}", f"owner-{replicas}"), containers=containers,
-               uid=f"{i * 7919:08x}-1111-2222-3333-{i:012x}")
+    labels = {
+        "app.kubernetes.io/name": app,
+        "app.kubernetes.io/instance": f"{app}-prod",
+        "pod-template-hash": f"{replicas:08x}",
+        "team": f"team-{i % 20}",
+    }
+    annotations = {
+        "prometheus.io/scrape": "true",
+        "checksum/config": f"{replicas:064x}",
+        "cni.example.test/podIP": f"10.0.{i >> 8}.{i & 255}/32",
+    }
+    containers = [
+        {
+            "name": name,
+            "image": f"registry.example.test/{app}/{name}:1.2.3",
+            "ports": [{"name": "http", "containerPort": 8080}],
+            "resources": {"limits": {"cpu": "500m", "memory": "256Mi"}, "requests": {"cpu": "100m", "memory": "128Mi"}},
+            "env": [{"name": f"VARIABLE_{n}", "value": f"value {n} of {app}"} for n in range(12)],
+        }
+        for name in ("main", "sidecar")
+    ]
+    made = pod(
+        f"ns-{i % 50}",
+        f"{app}-{replicas:08x}-{i:05d}",
+        node=f"node-{i % 200}",
+        ip=f"10.0.{i >> 8}.{i & 255}",
+        labels=labels,
+        annotations=annotations,
+        owner=("ReplicaSet", f"{app}-{replicas:08x}", f"owner-{replicas}"),
+        containers=containers,
+        uid=f"{i * 7919:08x}-1111-2222-3333-{i:012x}",
+    )
     made["metadata"]["managedFields"] = [{"manager": "controller", "fieldsV1": {f"f:field-{n}": {} for n in range(60)}}]
     return made
 

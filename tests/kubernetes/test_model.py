@@ -18,12 +18,34 @@ from tests.support.fake_kube import FakeKube, pod
 TIMING = Timing(first_wait=0.001, longest_wait=0.005, watch_seconds=(30, 30), margin=5)
 NAMES = ["a", "b", "c", "d"]
 
-steps = st.lists(st.one_of(
-    st.tuples(st.sampled_from(["put", "put", "label", "delete", "replace", "node"]), st.sampled_from(NAMES), st.integers(0, 3)),
-    st.tuples(st.just("settle"), st.just(""), st.just(0)),
-    st.tuples(st.sampled_from(["lost put", "lost delete", "lost replace"]), st.sampled_from(NAMES), st.integers(0, 3)),
-    st.tuples(st.sampled_from(["drop", "end", "compact", "stream410", "bookmark", "fail", "expire", "unauthorized", "restart", "pause",
-                               "join", "widen"]), st.just(""), st.integers(1, 3))), max_size=25)
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.sampled_from(["put", "put", "label", "delete", "replace", "node"]), st.sampled_from(NAMES), st.integers(0, 3)),
+        st.tuples(st.just("settle"), st.just(""), st.just(0)),
+        st.tuples(st.sampled_from(["lost put", "lost delete", "lost replace"]), st.sampled_from(NAMES), st.integers(0, 3)),
+        st.tuples(
+            st.sampled_from(
+                [
+                    "drop",
+                    "end",
+                    "compact",
+                    "stream410",
+                    "bookmark",
+                    "fail",
+                    "expire",
+                    "unauthorized",
+                    "restart",
+                    "pause",
+                    "join",
+                    "widen",
+                ]
+            ),
+            st.just(""),
+            st.integers(1, 3),
+        ),
+    ),
+    max_size=25,
+)
 
 
 class History:
@@ -67,8 +89,17 @@ async def _play(script: list[tuple[str, str, int]]) -> None:
         def join(*fields: str) -> None:
             history = History()
             histories.append(history)
-            subscribe(client, PODS, namespace="default", fields=["status.podIP", *fields], on_add=history.add,
-                      on_update=history.update, on_delete=history.delete, timing=TIMING, page=2)
+            subscribe(
+                client,
+                PODS,
+                namespace="default",
+                fields=["status.podIP", *fields],
+                on_add=history.add,
+                on_update=history.update,
+                on_delete=history.delete,
+                timing=TIMING,
+                page=2,
+            )
 
         join()
         informer = next(iter(client.informers.values()))

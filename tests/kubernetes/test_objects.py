@@ -18,19 +18,31 @@ from tests.support.fake_kube import pod
 UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 names = st.sampled_from(["a", "b", "c.d", "metadata", "items", "\u00e9\u4e2d"])
-values = st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
-                      lambda v: st.lists(v, max_size=3) | st.dictionaries(names, v, max_size=4), max_leaves=12)
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda v: st.lists(v, max_size=3) | st.dictionaries(names, v, max_size=4),
+    max_leaves=12,
+)
 objects = st.dictionaries(names, values, max_size=5)
 
 
 def test_fields_are_kept_and_nothing_else() -> None:
     source = {**pod("default", "web", labels={"app": "x"}, annotations={"prometheus.io/port": "80", "other": "1"}), "kind": "Pod"}
     source["metadata"].update(uid="u", managedFields=[{"manager": "m"}])
-    trim = Trimmer(["metadata.labels", ("metadata", "annotations", "prometheus.io/port"), "spec.containers.ports.name", "status.none"])
+    trim = Trimmer(
+        ["metadata.labels", ("metadata", "annotations", "prometheus.io/port"), "spec.containers.ports.name", "status.none"]
+    )
     assert trim(source) == {
-        "metadata": {"name": "web", "namespace": "default", "uid": "u", "labels": {"app": "x"},
-                     "annotations": {"prometheus.io/port": "80"}},
-        "spec": {"containers": [{"ports": [{"name": "http"}]}]}, "status": {}}
+        "metadata": {
+            "name": "web",
+            "namespace": "default",
+            "uid": "u",
+            "labels": {"app": "x"},
+            "annotations": {"prometheus.io/port": "80"},
+        },
+        "spec": {"containers": [{"ports": [{"name": "http"}]}]},
+        "status": {},
+    }
     whole = Trimmer(ALL)(source)
     assert whole == {**source, "metadata": {k: v for k, v in source["metadata"].items() if k != "managedFields"}}
     assert "managedFields" in source["metadata"]
@@ -113,8 +125,19 @@ def test_a_null_list_is_empty() -> None:
     assert list(found) == [] and said == {"resourceVersion": "5"}
 
 
-@pytest.mark.parametrize("text", ["", "[]", "nonsense", '{"kind"', '{"items":[{}]}', '{"kind":"x","metadata":{},"items":3 x',
-                                  '{"metadata":{},"items":[{}', '{"metadata":{},"items":[{} {}]}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "nonsense",
+        '{"kind"',
+        '{"items":[{}]}',
+        '{"kind":"x","metadata":{},"items":3 x',
+        '{"metadata":{},"items":[{}',
+        '{"metadata":{},"items":[{} {}]}',
+    ],
+)
 def test_what_is_no_list_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
         found, _ = split_list(text)

@@ -44,8 +44,11 @@ async def test_a_kubeconfig_with_proxy_url(tmp_path: Path, monkeypatch: pytest.M
     async with FakeKube(ssl_context=server_context(TlsServerBlock(cert_file=pair.cert, key_file=pair.key))) as kube:
         kube.put(PODS, pod("default", "a"))
         async with ConnectProxy({"api.test:6443": kube.port}, login="me:pass") as proxy:
-            cluster: dict[str, Any] = {"server": "https://api.test:6443", "certificate-authority": authority.cert,
-                                       "proxy-url": f"http://me:pass@127.0.0.1:{proxy.port}"}
+            cluster: dict[str, Any] = {
+                "server": "https://api.test:6443",
+                "certificate-authority": authority.cert,
+                "proxy-url": f"http://me:pass@127.0.0.1:{proxy.port}",
+            }
             assert await names(ApiClient(load(write(tmp_path / "k", cluster, {"token": kube.token})))) == ["a", "ADDED"]
             assert set(proxy.asked) == {"CONNECT api.test:6443 HTTP/1.1"}
             cluster["proxy-url"] = f"http://me:wrong@127.0.0.1:{proxy.port}"
@@ -86,6 +89,8 @@ async def test_the_environments_proxy_as_client_go(tmp_path: Path, monkeypatch: 
 
 async def test_a_plain_server_through_a_proxy(tmp_path: Path, kube: FakeKube) -> None:
     async with ConnectProxy({"api.test:80": kube.port, "api.test": kube.port}) as proxy:
-        path = write(tmp_path / "k", {"server": "http://api.test", "proxy-url": f"http://127.0.0.1:{proxy.port}"}, {"token": kube.token})
+        path = write(
+            tmp_path / "k", {"server": "http://api.test", "proxy-url": f"http://127.0.0.1:{proxy.port}"}, {"token": kube.token}
+        )
         assert await names(ApiClient(load(path))) == []
         assert proxy.asked[0].startswith("GET http://api.test/api/v1/pods?")

@@ -73,9 +73,19 @@ class Told:
         def name(mark: str, obj: Any) -> None:
             self.said.append(f"{mark}{obj['metadata']['name']}={obj['data']['value']}")
 
-        return subscribe(client, CONFIGMAPS, namespace="default", label_selector="test=yes", fields=["data"], timing=timing, page=2,
-                         on_add=lambda o: name("+", o), on_update=lambda _, o: name("~", o), on_delete=lambda o: name("-", o),
-                         report=self.errors.append)
+        return subscribe(
+            client,
+            CONFIGMAPS,
+            namespace="default",
+            label_selector="test=yes",
+            fields=["data"],
+            timing=timing,
+            page=2,
+            on_add=lambda o: name("+", o),
+            on_update=lambda _, o: name("~", o),
+            on_delete=lambda o: name("-", o),
+            report=self.errors.append,
+        )
 
 
 async def test_pages_then_a_watch(cluster: Cluster, admin: ApiClient) -> None:
@@ -187,11 +197,15 @@ async def test_rbac_names_what_is_missing_and_the_rest_goes_on(cluster: Cluster,
     async with asyncio.timeout(20):
         await sub.synced.wait()
     await eventually(lambda: secrets)
-    assert secrets == ["system:serviceaccount:default:limited may not list secrets in namespace kube-system (403); add to its Role the rule "
-                       '{"apiGroups": [""], "resources": ["secrets"], "verbs": ["list", "watch"]}']
+    assert secrets == [
+        "system:serviceaccount:default:limited may not list secrets in namespace kube-system (403); add to its Role the rule "
+        '{"apiGroups": [""], "resources": ["secrets"], "verbs": ["list", "watch"]}'
+    ]
     put(cluster, "while-forbidden", "1")
     await eventually(lambda: "+while-forbidden=1" in told.said)
-    cluster.service_account("default", "limited", [*rules, {"apiGroups": [""], "resources": ["secrets"], "verbs": ["list", "watch"]}])
+    cluster.service_account(
+        "default", "limited", [*rules, {"apiGroups": [""], "resources": ["secrets"], "verbs": ["list", "watch"]}]
+    )
     await eventually(lambda: secrets[1:] == [None], 30)
     await stop_all(client)
     await client.stop()

@@ -83,8 +83,11 @@ async def test_certificates_embedded_and_in_files(cluster: Cluster, tmp_path: Pa
     place, user = parts(cluster)
     assert "client-certificate-data" in user and await lists(str(cluster.kubeconfig))
     (tmp_path / "pki").mkdir()
-    for name, data in (("ca.crt", place["certificate-authority-data"]), ("me.crt", user["client-certificate-data"]),
-                       ("me.key", user["client-key-data"])):
+    for name, data in (
+        ("ca.crt", place["certificate-authority-data"]),
+        ("me.crt", user["client-certificate-data"]),
+        ("me.key", user["client-key-data"]),
+    ):
         (tmp_path / "pki" / name).write_bytes(base64.b64decode(data))
     files = {"client-certificate": "pki/me.crt", "client-key": "pki/me.key"}
     assert await lists(write(tmp_path / "k", {"server": cluster.url, "certificate-authority": "pki/ca.crt"}, files))
@@ -121,9 +124,15 @@ async def test_exec_plugins(cluster: Cluster, tmp_path: Path) -> None:
     (tmp_path / "status.json").write_text(json.dumps({"token": cluster.token("default", "reader"), "life": 3600}))
     assert await lists(write(tmp_path / "k", place, asked))
     assert runs.read_text() == "x"
-    (tmp_path / "status.json").write_text(json.dumps({  # near its end: renewed for the watch
-        "clientCertificateData": base64.b64decode(user["client-certificate-data"]).decode(),
-        "clientKeyData": base64.b64decode(user["client-key-data"]).decode(), "life": 5}))
+    (tmp_path / "status.json").write_text(
+        json.dumps(
+            {  # near its end: renewed for the watch
+                "clientCertificateData": base64.b64decode(user["client-certificate-data"]).decode(),
+                "clientKeyData": base64.b64decode(user["client-key-data"]).decode(),
+                "life": 5,
+            }
+        )
+    )
     runs.write_text("")
     assert await lists(write(tmp_path / "k", place, asked))
     assert len(runs.read_text()) >= 2
@@ -135,8 +144,15 @@ async def test_exec_plugins(cluster: Cluster, tmp_path: Path) -> None:
 async def test_contexts_in_several_files(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place, user = parts(cluster)
     write(tmp_path / "a", {"server": "https://127.0.0.1:1"}, {})
-    (tmp_path / "b").write_text(json.dumps({"clusters": [{"name": "real", "cluster": place}], "users": [{"name": "me", "user": user}],
-                                            "contexts": [{"name": "real", "context": {"cluster": "real", "user": "me"}}]}))
+    (tmp_path / "b").write_text(
+        json.dumps(
+            {
+                "clusters": [{"name": "real", "cluster": place}],
+                "users": [{"name": "me", "user": user}],
+                "contexts": [{"name": "real", "context": {"cluster": "real", "user": "me"}}],
+            }
+        )
+    )
     monkeypatch.setenv("KUBECONFIG", os.pathsep.join(str(tmp_path / name) for name in ("a", "absent", "b")))
     assert await lists(None, "real")
     said: list[str] = []
@@ -158,13 +174,23 @@ async def test_a_certificate_that_has_expired(cluster: Cluster, tmp_path: Path) 
     signer = serialization.load_pem_private_key((cluster.folder / "keys" / "ca.key").read_bytes(), None)
     assert isinstance(signer, ec.EllipticCurvePrivateKey)
     key, now = ec.generate_private_key(ec.SECP256R1()), datetime.datetime.now(datetime.UTC)
-    name = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, "system:masters"), x509.NameAttribute(NameOID.COMMON_NAME, "old")])
-    old = (x509.CertificateBuilder().subject_name(name).issuer_name(authority.subject).public_key(key.public_key())
-           .serial_number(x509.random_serial_number()).not_valid_before(now - datetime.timedelta(days=2))
-           .not_valid_after(now - datetime.timedelta(days=1)).sign(signer, hashes.SHA256()))
+    name = x509.Name(
+        [x509.NameAttribute(NameOID.ORGANIZATION_NAME, "system:masters"), x509.NameAttribute(NameOID.COMMON_NAME, "old")]
+    )
+    old = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(authority.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=2))
+        .not_valid_after(now - datetime.timedelta(days=1))
+        .sign(signer, hashes.SHA256())
+    )
     (tmp_path / "old.crt").write_bytes(old.public_bytes(serialization.Encoding.PEM))
-    (tmp_path / "old.key").write_bytes(key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+    (tmp_path / "old.key").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
     path = write(tmp_path / "k", place, {"client-certificate": "old.crt", "client-key": "old.key"})
     with pytest.raises(StartError, match=r"does not accept the kubeconfig's credentials \(401\): they have expired"):
         await look(path, "", print)
@@ -189,9 +215,17 @@ async def test_a_proxy_that_hangs_stalls_and_cuts(cluster: Cluster, tmp_path: Pa
             async with asyncio.timeout(20):
                 await client.list_page(NAMESPACES)
         proxy.stalled = False
-        sub = subscribe(client, CONFIGMAPS, namespace="default", label_selector="test=yes", fields=["data"], page=3, report=errors.append,
-                        on_add=lambda o: said.append(o["metadata"]["name"]),
-                        timing=Timing(first_wait=0.05, longest_wait=0.2, watch_seconds=(2, 2), margin=0.5))
+        sub = subscribe(
+            client,
+            CONFIGMAPS,
+            namespace="default",
+            label_selector="test=yes",
+            fields=["data"],
+            page=3,
+            report=errors.append,
+            on_add=lambda o: said.append(o["metadata"]["name"]),
+            timing=Timing(first_wait=0.05, longest_wait=0.2, watch_seconds=(2, 2), margin=0.5),
+        )
         async with asyncio.timeout(30):
             await sub.synced.wait()
         proxy.stalled = True
@@ -204,8 +238,14 @@ async def test_a_proxy_that_hangs_stalls_and_cuts(cluster: Cluster, tmp_path: Pa
             proxy.drop()
             await asyncio.to_thread(put, f"cut{cut}")
             await eventually(lambda: not proxy.cuts)
-        await eventually(lambda: sorted(said) == sorted({*(f"old{i}" for i in range(10)), "while-silent",
-                                                         *(f"cut{n}" for n in (3000, 4000, 5000, 6000))}), 30, str(said))
+        await eventually(
+            lambda: (
+                sorted(said)
+                == sorted({*(f"old{i}" for i in range(10)), "while-silent", *(f"cut{n}" for n in (3000, 4000, 5000, 6000))})
+            ),
+            30,
+            str(said),
+        )
         assert len(sub.store) == 15
         await stop_all(client)
         await client.stop()

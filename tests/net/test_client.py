@@ -146,9 +146,13 @@ async def test_tls_is_verified_and_what_is_wrong_is_said(serve: Serve, tmp_path:
         return web.Response(text="hi")
 
     url = await serve(ok, context)
-    for options, good in (({}, False), ({"tls": {"ca_file": str(cert)}}, True), ({"tls": {"insecure_skip_verify": True}}, True),
-                          ({"tls": {"ca_file": str(cert), "server_name_override": "elsewhere"}}, False),
-                          ({"tls": {"ca_pem": cert.read_text(), "server_name_override": "localhost"}}, True)):
+    for options, good in (
+        ({}, False),
+        ({"tls": {"ca_file": str(cert)}}, True),
+        ({"tls": {"insecure_skip_verify": True}}, True),
+        ({"tls": {"ca_file": str(cert), "server_name_override": "elsewhere"}}, False),
+        ({"tls": {"ca_pem": cert.read_text(), "server_name_override": "localhost"}}, True),
+    ):
         it = await client(options)
         if good:
             assert (await it.request("GET", url)).body == b"hi"
@@ -156,8 +160,11 @@ async def test_tls_is_verified_and_what_is_wrong_is_said(serve: Serve, tmp_path:
             with pytest.raises(Refused, match=r"certificate|TLS"):
                 await it.request("GET", url)
         await it.stop()
-    for bad, words in (({"ca_file": "/nonexistent.pem"}, "ca_file /nonexistent.pem"), ({"ca_file": str(key)}, "PEM"),
-                       ({"cert_file": str(cert)}, "go together")):
+    for bad, words in (
+        ({"ca_file": "/nonexistent.pem"}, "ca_file /nonexistent.pem"),
+        ({"ca_file": str(key)}, "PEM"),
+        ({"cert_file": str(cert)}, "go together"),
+    ):
         with pytest.raises(StartError, match=words):
             await client({"tls": bad})
 

@@ -33,6 +33,8 @@ async def test_nobody_waits_any_more() -> None:
 
 
 def test_a_hanging_call_does_not_keep_the_process() -> None:
-    code = ("import asyncio, threading\nfrom kofagent.net.daemon import in_daemon_thread\n"
-            "async def main():\n    await asyncio.wait({in_daemon_thread(threading.Event().wait, 'x')}, timeout=0.1)\nasyncio.run(main())\n")
+    code = (
+        "import asyncio, threading\nfrom kofagent.net.daemon import in_daemon_thread\n"
+        "async def main():\n    await asyncio.wait({in_daemon_thread(threading.Event().wait, 'x')}, timeout=0.1)\nasyncio.run(main())\n"
+    )
     assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0

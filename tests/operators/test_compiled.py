@@ -25,12 +25,19 @@ LOG = logging.getLogger("test.operators")
 LOG.setLevel(logging.CRITICAL)
 
 
-def outcome(operators: list[dict[str, Any]], chunks: list[bytes], *, compiled: bool, path: str = PATH,
-            shape: str = "") -> tuple[list[Any], Counter[str], int]:
+def outcome(
+    operators: list[dict[str, Any]], chunks: list[bytes], *, compiled: bool, path: str = PATH, shape: str = ""
+) -> tuple[list[Any], Counter[str], int]:
     counts: Counter[str] = Counter()
-    chain = Chain(operators, dropped=lambda r, n: counts.update({f"dropped {r}": n}),
-                  filtered=lambda r, n: counts.update({f"filtered {r}": n}), log=LOG, compiled=compiled,
-                  attributes={"static": "1"}, resource={"host": "h"})
+    chain = Chain(
+        operators,
+        dropped=lambda r, n: counts.update({f"dropped {r}": n}),
+        filtered=lambda r, n: counts.update({f"filtered {r}": n}),
+        log=LOG,
+        compiled=compiled,
+        attributes={"static": "1"},
+        resource={"host": "h"},
+    )
     stream = chain.open({"log.file.path": path, "log.file.name": "0.log"})
     if shape and compiled:
         assert stream.shape == shape  # type: ignore[attr-defined]
@@ -53,45 +60,134 @@ def decoded(payload: bytes, count: int) -> list[Any]:
         resource = sorted((a.key, str(a.value)) for a in group.resource.attributes)
         for scope in group.scope_logs:
             for r in scope.log_records:
-                out.append((resource, scope.scope.name, r.time_unix_nano, r.observed_time_unix_nano, r.severity_number,
-                            r.severity_text, str(r.body), sorted((a.key, str(a.value)) for a in r.attributes),
-                            r.trace_id, r.span_id, r.flags))
+                out.append(
+                    (
+                        resource,
+                        scope.scope.name,
+                        r.time_unix_nano,
+                        r.observed_time_unix_nano,
+                        r.severity_number,
+                        r.severity_text,
+                        str(r.body),
+                        sorted((a.key, str(a.value)) for a in r.attributes),
+                        r.trace_id,
+                        r.span_id,
+                        r.flags,
+                    )
+                )
     assert len(out) == count
     # The order of resources in a request has no meaning; the order within one has.
     return sorted(out, key=lambda r: (r[0], r[1]))
 
 
-words = st.sampled_from([
-    "error", "ERROR", "warn", "Warning", "info", "I1121 x", "e12345", "panic", "debug", "", "x", " ", "critical", "fail", "F1121",
-    "\u017ftop", "\u212a", "ok", "failed", "{\"a\":1}", "a=b", "emerg", "\u00e9\u65e5", "err", "notice1234", "\x00", "\r", "\t",
-    "infoerror", "=", "KEY", "skip", "Skip", "token=abc", "12", "\u2028", "\u0085"])
+words = st.sampled_from(
+    [
+        "error",
+        "ERROR",
+        "warn",
+        "Warning",
+        "info",
+        "I1121 x",
+        "e12345",
+        "panic",
+        "debug",
+        "",
+        "x",
+        " ",
+        "critical",
+        "fail",
+        "F1121",
+        "\u017ftop",
+        "\u212a",
+        "ok",
+        "failed",
+        '{"a":1}',
+        "a=b",
+        "emerg",
+        "\u00e9\u65e5",
+        "err",
+        "notice1234",
+        "\x00",
+        "\r",
+        "\t",
+        "infoerror",
+        "=",
+        "KEY",
+        "skip",
+        "Skip",
+        "token=abc",
+        "12",
+        "\u2028",
+        "\u0085",
+    ]
+)
 texts = st.lists(words, max_size=5).map(" ".join)
-times = st.sampled_from([
-    "2026-11-21T10:44:28.123456789Z", "2026-11-21T10:44:28.000000000Z", "2026-11-21T10:44:29.5Z", "2026-11-21T10:44:29Z",
-    "2026-02-30T10:44:28.000000000Z", "2026-11-21T10:44:28.123456789+02:00", "2026-11-21T10:44:28.123456789-10:00",
-    "1960-01-01T00:00:00.000000000Z", "nonsense", "2026-11-21T10:44:60.000000000Z", "2026-11-21T25:44:00.000000000Z"])
-cri = st.builds(lambda t, s, g, b: f"{t} {s} {g}{b}".encode(), times, st.sampled_from(["stdout", "stderr", "std"]),
-                st.sampled_from(["F ", "F ", "F ", "P ", "F", "P", "F:x ", " ", "X "]), texts)
-raw = st.one_of(texts.map(str.encode), st.binary(max_size=20).map(lambda b: b.replace(b"\n", b"")),
-                st.just(b'{"log":"docker warn\\n","stream":"stdout","time":"2026-11-21T10:44:28.1Z"}'),
-                st.just(b"2026-11-21T10:44:28.123456789Z stdout F bad \xff\xc3 utf8 error"))
+times = st.sampled_from(
+    [
+        "2026-11-21T10:44:28.123456789Z",
+        "2026-11-21T10:44:28.000000000Z",
+        "2026-11-21T10:44:29.5Z",
+        "2026-11-21T10:44:29Z",
+        "2026-02-30T10:44:28.000000000Z",
+        "2026-11-21T10:44:28.123456789+02:00",
+        "2026-11-21T10:44:28.123456789-10:00",
+        "1960-01-01T00:00:00.000000000Z",
+        "nonsense",
+        "2026-11-21T10:44:60.000000000Z",
+        "2026-11-21T25:44:00.000000000Z",
+    ]
+)
+cri = st.builds(
+    lambda t, s, g, b: f"{t} {s} {g}{b}".encode(),
+    times,
+    st.sampled_from(["stdout", "stderr", "std"]),
+    st.sampled_from(["F ", "F ", "F ", "P ", "F", "P", "F:x ", " ", "X "]),
+    texts,
+)
+raw = st.one_of(
+    texts.map(str.encode),
+    st.binary(max_size=20).map(lambda b: b.replace(b"\n", b"")),
+    st.just(b'{"log":"docker warn\\n","stream":"stdout","time":"2026-11-21T10:44:28.1Z"}'),
+    st.just(b"2026-11-21T10:44:28.123456789Z stdout F bad \xff\xc3 utf8 error"),
+)
 docker = st.builds(
     lambda t, s, b, extra: json.dumps({"log": b, "stream": s, "time": t, **extra}, ensure_ascii=False).encode("utf-8", "replace"),
     st.one_of(times, times, st.just("2026-11-21T10:44:28,5Z"), st.just("2026-11-21T10:44:28.1234567891Z"), st.just(5)),
-    st.sampled_from(["stdout", "stderr", "other"]), st.one_of(texts, st.none(), st.just({"a": 1}), st.just("x\ud800")),
-    st.sampled_from([{}, {}, {}, {"attrs": {"tag": "x"}}, {"log.iostream": 1}]))
-odd = st.sampled_from([b'{"log":"a","log":"b","stream":"stdout","time":"2026-11-21T10:44:28Z"}', b"{}", b"{", b'{"log":NaN}', b"[]",
-                       b' {"log":"a","stream":"stdout","time":"2026-11-21T10:44:28Z"}', b"{\"log\":" * 300,
-                       b'{"log":"a\\n","stream":"stdout","time":"2026-11-21T10:44:28Z"} '])
-good = st.builds(lambda t, s, b: f"{t} {s} F {b}".encode(), st.sampled_from([
-    "2026-11-21T10:44:28.123456789Z", "2026-11-21T10:44:28.000000000Z", "2026-11-21T10:44:29.000000001Z"]),
-    st.sampled_from(["stdout", "stderr"]), texts)
+    st.sampled_from(["stdout", "stderr", "other"]),
+    st.one_of(texts, st.none(), st.just({"a": 1}), st.just("x\ud800")),
+    st.sampled_from([{}, {}, {}, {"attrs": {"tag": "x"}}, {"log.iostream": 1}]),
+)
+odd = st.sampled_from(
+    [
+        b'{"log":"a","log":"b","stream":"stdout","time":"2026-11-21T10:44:28Z"}',
+        b"{}",
+        b"{",
+        b'{"log":NaN}',
+        b"[]",
+        b' {"log":"a","stream":"stdout","time":"2026-11-21T10:44:28Z"}',
+        b'{"log":' * 300,
+        b'{"log":"a\\n","stream":"stdout","time":"2026-11-21T10:44:28Z"} ',
+    ]
+)
+good = st.builds(
+    lambda t, s, b: f"{t} {s} F {b}".encode(),
+    st.sampled_from(["2026-11-21T10:44:28.123456789Z", "2026-11-21T10:44:28.000000000Z", "2026-11-21T10:44:29.000000001Z"]),
+    st.sampled_from(["stdout", "stderr"]),
+    texts,
+)
 good_crio = good.map(lambda line: line.replace(b"Z std", b"-10:00 std"))
 lines = st.one_of(good, good, good, cri, raw, docker, odd)
 docker_files = st.lists(st.one_of(docker, docker, docker, odd, cri), min_size=1, max_size=12)
-chunks = st.lists(st.one_of(
-    st.lists(lines, min_size=1, max_size=12), st.lists(good, min_size=1, max_size=12),
-    st.lists(st.one_of(good_crio, good_crio, cri), min_size=1, max_size=12), docker_files).map(lambda ls: b"\n".join(ls) + b"\n"), min_size=1, max_size=4)
+chunks = st.lists(
+    st.one_of(
+        st.lists(lines, min_size=1, max_size=12),
+        st.lists(good, min_size=1, max_size=12),
+        st.lists(st.one_of(good_crio, good_crio, cri), min_size=1, max_size=12),
+        docker_files,
+    ).map(lambda ls: b"\n".join(ls) + b"\n"),
+    min_size=1,
+    max_size=4,
+)
 
 
 @given(chunks=chunks)
@@ -100,22 +196,64 @@ def test_kof(chunks: list[bytes]) -> None:
     assert outcome(KOF_OPERATORS, chunks, compiled=True, shape="outcomes") == outcome(KOF_OPERATORS, chunks, compiled=False)
 
 
-fields = st.sampled_from(["attributes.a", "attributes.level", 'attributes["log.iostream"]', "attributes.logtag", "resource.r",
-                          "attributes.n.x", "resource.host", 'attributes["log.file.path"]', "body", "body.k"])
+fields = st.sampled_from(
+    [
+        "attributes.a",
+        "attributes.level",
+        'attributes["log.iostream"]',
+        "attributes.logtag",
+        "resource.r",
+        "attributes.n.x",
+        "resource.host",
+        'attributes["log.file.path"]',
+        "body",
+        "body.k",
+    ]
+)
 targets = st.sampled_from(["attributes.a", "attributes.b", "attributes.n", "resource.r", "attributes.level", "attributes.n.x"])
 modes = st.sampled_from(["send", "send_quiet", "drop", "drop_quiet"])
-conditions = st.sampled_from([
-    'body matches "(?i)err(or)?"', 'body contains "info"', 'attributes.level == "error"', '"level" in attributes', "true",
-    'body startsWith "x" or attributes.a == "1"', 'not (body endsWith "ok")', 'attributes["log.iostream"] == "stdout"',
-    'body == ""', "len(body) > 10", "attributes.n.x == 1", 'body matches "^\\\\S+$"', 'attributes.static == "1" and body != "x"',
-    'body.k == 1', 'resource.host startsWith "h"', 'attributes.level matches "^(?i)e"', 'body < 3'])
-patterns = st.sampled_from([
-    r"(?i)(?P<level>error|warn(?:ing)?|info|skip)", r"(?P<level>[a-z]{1,3})(?P<a>\d{2})?", r"^(?P<level>\S+) (?P<b>.*)$",
-    r"(?P<level>fail(?:ed)?)$", r"(?i)(?P<level>[EFDWI]\d{4})", r"(?P<a>x)|(?P<b>k)", r"(?i)\b(?P<level>s|k)\b",
-    r"(?P<level>\bok\b)", r"(?P<level>e.*?r)", r"token=(?P<token>\w+)"])
+conditions = st.sampled_from(
+    [
+        'body matches "(?i)err(or)?"',
+        'body contains "info"',
+        'attributes.level == "error"',
+        '"level" in attributes',
+        "true",
+        'body startsWith "x" or attributes.a == "1"',
+        'not (body endsWith "ok")',
+        'attributes["log.iostream"] == "stdout"',
+        'body == ""',
+        "len(body) > 10",
+        "attributes.n.x == 1",
+        'body matches "^\\\\S+$"',
+        'attributes.static == "1" and body != "x"',
+        "body.k == 1",
+        'resource.host startsWith "h"',
+        'attributes.level matches "^(?i)e"',
+        "body < 3",
+    ]
+)
+patterns = st.sampled_from(
+    [
+        r"(?i)(?P<level>error|warn(?:ing)?|info|skip)",
+        r"(?P<level>[a-z]{1,3})(?P<a>\d{2})?",
+        r"^(?P<level>\S+) (?P<b>.*)$",
+        r"(?P<level>fail(?:ed)?)$",
+        r"(?i)(?P<level>[EFDWI]\d{4})",
+        r"(?P<a>x)|(?P<b>k)",
+        r"(?i)\b(?P<level>s|k)\b",
+        r"(?P<level>\bok\b)",
+        r"(?P<level>e.*?r)",
+        r"token=(?P<token>\w+)",
+    ]
+)
 operator = st.one_of(
-    st.builds(lambda p, f, m: {"type": "regex_parser", "regex": p, "parse_from": f, "on_error": m}, patterns,
-              st.sampled_from(["body", "body", "attributes.level"]), modes),
+    st.builds(
+        lambda p, f, m: {"type": "regex_parser", "regex": p, "parse_from": f, "on_error": m},
+        patterns,
+        st.sampled_from(["body", "body", "attributes.level"]),
+        modes,
+    ),
     st.builds(lambda f, m: {"type": "move", "from": f, "to": "attributes.moved", "on_error": m}, fields, modes),
     st.builds(lambda f, t: {"type": "copy", "from": f, "to": t}, fields, targets),
     st.builds(lambda t: {"type": "add", "field": t, "value": "added"}, targets),
@@ -129,8 +267,11 @@ operator = st.one_of(
     st.builds(lambda f: {"type": "retain", "fields": [f]}, targets),
     st.builds(lambda: {"type": "scope_name_parser", "parse_from": "attributes.level", "on_error": "send_quiet"}),
     st.builds(lambda e: {"type": "recombine", "combine_field": "body", "is_last_entry": e}, conditions),
-    st.builds(lambda e: {"type": "router", "routes": [{"expr": e, "output": "end", "attributes": {"r": "x"}}],
-                         "default": ["end"]}, conditions))
+    st.builds(
+        lambda e: {"type": "router", "routes": [{"expr": e, "output": "end", "attributes": {"r": "x"}}], "default": ["end"]},
+        conditions,
+    ),
+)
 
 
 def _with_condition(op: dict[str, Any], condition: str | None) -> dict[str, Any]:
@@ -138,8 +279,15 @@ def _with_condition(op: dict[str, Any], condition: str | None) -> dict[str, Any]
 
 
 chains = st.tuples(
-    st.sampled_from([[], [{"type": "container"}], [{"type": "container", "format": "containerd", "on_error": "drop"}],
-                     [{"type": "container", "format": "docker", "on_error": "drop"}], [{"type": "container", "format": "crio", "add_metadata_from_filepath": False}]]),
+    st.sampled_from(
+        [
+            [],
+            [{"type": "container"}],
+            [{"type": "container", "format": "containerd", "on_error": "drop"}],
+            [{"type": "container", "format": "docker", "on_error": "drop"}],
+            [{"type": "container", "format": "crio", "add_metadata_from_filepath": False}],
+        ]
+    ),
     st.lists(st.builds(_with_condition, operator, st.one_of(st.none(), st.none(), conditions)), max_size=5),
 ).map(lambda pair: [*pair[0], *pair[1], {"type": "noop", "id": "end"}])
 
@@ -180,15 +328,18 @@ def test_too_many_distinct_words(container: bool) -> None:
 
 def test_format_is_found_after_other_lines() -> None:
     """What was remembered for one format is not used for another."""
-    chunks = [b"nonsense\n2026-11-21T10:44:28.123456789Z stdout F error\n",
-              b'{"log":"error","stream":"stdout","time":"2026-11-21T10:44:28.1Z"}\n' * 3]
+    chunks = [
+        b"nonsense\n2026-11-21T10:44:28.123456789Z stdout F error\n",
+        b'{"log":"error","stream":"stdout","time":"2026-11-21T10:44:28.1Z"}\n' * 3,
+    ]
     for operators in (KOF_OPERATORS, [{"type": "container"}, {"type": "json_parser", "on_error": "send_quiet"}]):
         assert outcome(operators, chunks, compiled=True) == outcome(operators, chunks, compiled=False)
 
 
 def test_last_line_without_newline() -> None:
     assert outcome(KOF_OPERATORS, [b"2026-11-21T10:44:28.1Z stdout F a\nrest"], compiled=True) == outcome(
-        KOF_OPERATORS, [b"2026-11-21T10:44:28.1Z stdout F a\nrest"], compiled=False)
+        KOF_OPERATORS, [b"2026-11-21T10:44:28.1Z stdout F a\nrest"], compiled=False
+    )
 
 
 @given(text=st.text(alphabet="eErRoOsSkK\u017f\u212ainfoINFO1234 wW\n\u00e9", max_size=20), engine=st.sampled_from(["re", "re2"]))
@@ -227,8 +378,13 @@ def test_entries_already_split(entries: list[Any]) -> None:
     for extra in (None, [{"n": i} for i in range(len(entries))]):
         got = []
         for compiled in (True, False):
-            chain = Chain([{"type": "regex_parser", "regex": "(?P<l>a|x|$)"}], dropped=lambda r, n: None,
-                          filtered=lambda r, n: None, log=LOG, compiled=compiled)
+            chain = Chain(
+                [{"type": "regex_parser", "regex": "(?P<l>a|x|$)"}],
+                dropped=lambda r, n: None,
+                filtered=lambda r, n: None,
+                log=LOG,
+                compiled=compiled,
+            )
             stream = chain.open({})
             stream.feed_entries(entries, 1, extra)
             got.append(decoded(*stream.take()))

@@ -15,7 +15,7 @@ from kofagent.operators.chain import Chain
 
 def value(v: dict[str, Any]) -> Any:
     """The Python value of an AnyValue as JSON."""
-    (kind, inner), = v.items() if v else [("", None)]
+    ((kind, inner),) = v.items() if v else [("", None)]
     if kind == "kvlistValue":
         return {p["key"]: value(p.get("value", {})) for p in inner.get("values", [])}
     if kind == "arrayValue":
@@ -23,11 +23,16 @@ def value(v: dict[str, Any]) -> Any:
     return int(inner) if kind == "intValue" else inner
 
 
-def run(operators: list[dict[str, Any]], *lines: str, attributes: dict[str, Any] | None = None,
-        counts: Counter[str] | None = None) -> list[dict[str, Any]]:
+def run(
+    operators: list[dict[str, Any]], *lines: str, attributes: dict[str, Any] | None = None, counts: Counter[str] | None = None
+) -> list[dict[str, Any]]:
     counts = Counter() if counts is None else counts
-    chain = Chain(operators, dropped=lambda r, n: counts.update({f"dropped {r}": n}),
-                  filtered=lambda r, n: counts.update({f"filtered {r}": n}), log=logging.getLogger("test.quiet"))
+    chain = Chain(
+        operators,
+        dropped=lambda r, n: counts.update({f"dropped {r}": n}),
+        filtered=lambda r, n: counts.update({f"filtered {r}": n}),
+        log=logging.getLogger("test.quiet"),
+    )
     stream = chain.open(attributes or {})
     for line in lines:
         stream.feed_entries([line], 1)
@@ -37,18 +42,25 @@ def run(operators: list[dict[str, Any]], *lines: str, attributes: dict[str, Any]
     for group in MessageToDict(ExportLogsServiceRequest.FromString(payload)).get("resourceLogs", []):
         for scope in group["scopeLogs"]:
             for record in scope["logRecords"]:
-                out.append({
-                    "body": value(record.get("body", {})),
-                    "attributes": {p["key"]: value(p.get("value", {})) for p in record.get("attributes", [])},
-                    "resource": {p["key"]: value(p.get("value", {})) for p in group.get("resource", {}).get("attributes", [])},
-                    "time": int(record.get("timeUnixNano", 0)), "severity": record.get("severityNumber", "")[16:],
-                    "text": record.get("severityText", ""), "scope": scope.get("scope", {}).get("name", ""),
-                    "trace": record.get("traceId", ""), "span": record.get("spanId", ""), "flags": record.get("flags", 0)})
+                out.append(
+                    {
+                        "body": value(record.get("body", {})),
+                        "attributes": {p["key"]: value(p.get("value", {})) for p in record.get("attributes", [])},
+                        "resource": {p["key"]: value(p.get("value", {})) for p in group.get("resource", {}).get("attributes", [])},
+                        "time": int(record.get("timeUnixNano", 0)),
+                        "severity": record.get("severityNumber", "")[16:],
+                        "text": record.get("severityText", ""),
+                        "scope": scope.get("scope", {}).get("name", ""),
+                        "trace": record.get("traceId", ""),
+                        "span": record.get("spanId", ""),
+                        "flags": record.get("flags", 0),
+                    }
+                )
     return out
 
 
 def attributes(operators: list[dict[str, Any]], line: str, given: dict[str, Any] | None = None) -> dict[str, Any]:
-    record, = run(operators, line, attributes=given)
+    (record,) = run(operators, line, attributes=given)
     return record["attributes"]
 
 
@@ -60,38 +72,50 @@ def test_json_parser() -> None:
     got = attributes([{"type": "json_parser", "parse_ints": True}], line)
     assert got["a"] == 1 and isinstance(got["a"], int) and got["big"] == 1.2345678901234568e20
     for bad in ("[1]", "{", "NaN", '{"a":NaN}', "x", '{"a":1e999}', "[" * 100_000, '{"a":' * 50_000):
-        record, = run([{"type": "json_parser", "on_error": "send_quiet"}], bad)
+        (record,) = run([{"type": "json_parser", "on_error": "send_quiet"}], bad)
         assert record["body"] == bad and record["attributes"] == {}
 
 
 def test_deep_json_stays_readable() -> None:
-    record, = run([{"type": "json_parser"}], '{"a":' * 60 + "1" + "}" * 60)
+    (record,) = run([{"type": "json_parser"}], '{"a":' * 60 + "1" + "}" * 60)
     assert "a" in record["attributes"]
 
 
 def test_regex_parser_blocks() -> None:
-    operators = [{
-        "type": "regex_parser", "regex": r"^Host=(?P<host>[^,]+), Type=(?P<type>.*), At=(?P<at>.*)$",
-        "parse_to": "attributes.in.ner", "timestamp": {"parse_from": "attributes.in.ner.at", "layout": "%Y-%m-%d %H:%M:%S %z"},
-        "severity": {"parse_from": "attributes.in.ner.type"}, "scope_name": {"parse_from": "attributes.in.ner.host"}}]
-    record, = run(operators, "Host=h1, Type=err, At=2026-11-21 10:44:28 +0100")
+    operators = [
+        {
+            "type": "regex_parser",
+            "regex": r"^Host=(?P<host>[^,]+), Type=(?P<type>.*), At=(?P<at>.*)$",
+            "parse_to": "attributes.in.ner",
+            "timestamp": {"parse_from": "attributes.in.ner.at", "layout": "%Y-%m-%d %H:%M:%S %z"},
+            "severity": {"parse_from": "attributes.in.ner.type"},
+            "scope_name": {"parse_from": "attributes.in.ner.host"},
+        }
+    ]
+    (record,) = run(operators, "Host=h1, Type=err, At=2026-11-21 10:44:28 +0100")
     assert record["attributes"] == {"in": {"ner": {"host": "h1", "type": "err", "at": "2026-11-21 10:44:28 +0100"}}}
     assert (record["time"], record["severity"], record["text"], record["scope"]) == (1795254268000000000, "ERROR", "err", "h1")
 
 
 def test_parser_body() -> None:
-    record, = run([{"type": "json_parser", "body": "attributes.msg"}], '{"msg":"hello","x":"y"}')
+    (record,) = run([{"type": "json_parser", "body": "attributes.msg"}], '{"msg":"hello","x":"y"}')
     assert record["body"] == "hello" and record["attributes"] == {"msg": "hello", "x": "y"}
-    record, = run([{"type": "json_parser", "parse_to": "body"}], '{"msg":"hello"}')
+    (record,) = run([{"type": "json_parser", "parse_to": "body"}], '{"msg":"hello"}')
     assert record["body"] == {"msg": "hello"}
 
 
-@pytest.mark.parametrize("options, line, want", [
-    ({}, "name=stanza age=2", {"name": "stanza", "age": "2"}),
-    ({}, 'a="b c" d=\'e f\'', {"a": "b c", "d": "e f"}),
-    ({"delimiter": ":", "pair_delimiter": "!"}, "a:b ! c:d", {"a": "b", "c": "d"}),
-    ({}, "a=b=c", {"a": "b=c"}),
-    ({}, "a", None), ({}, 'a="b', None), ({}, "", None)])
+@pytest.mark.parametrize(
+    "options, line, want",
+    [
+        ({}, "name=stanza age=2", {"name": "stanza", "age": "2"}),
+        ({}, "a=\"b c\" d='e f'", {"a": "b c", "d": "e f"}),
+        ({"delimiter": ":", "pair_delimiter": "!"}, "a:b ! c:d", {"a": "b", "c": "d"}),
+        ({}, "a=b=c", {"a": "b=c"}),
+        ({}, "a", None),
+        ({}, 'a="b', None),
+        ({}, "", None),
+    ],
+)
 def test_key_value_parser(options: dict[str, Any], line: str, want: Any) -> None:
     counts: Counter[str] = Counter()
     got = run([{"type": "key_value_parser", "on_error": "drop_quiet", **options}], line, counts=counts)
@@ -99,119 +123,185 @@ def test_key_value_parser(options: dict[str, Any], line: str, want: Any) -> None
     assert counts == ({"dropped operator/key_value_parser": 1} if want is None else {})
 
 
-@pytest.mark.parametrize("options, line, want", [
-    ({"header": "a,b,c"}, "1,2,3", {"a": "1", "b": "2", "c": "3"}),
-    ({"header": "a,b"}, '"x, ""y""",2', {"a": 'x, "y"', "b": "2"}),
-    ({"header": "a,b"}, '"x\ny",2', {"a": "x\ny", "b": "2"}),
-    ({"header": "a\tb", "delimiter": "\t"}, "1\t2", {"a": "1", "b": "2"}),
-    ({"header": "a b", "delimiter": ",", "header_delimiter": " "}, "1,2", {"a": "1", "b": "2"}),
-    ({"header_attribute": "cols"}, "1,2", {"cols": "x,y", "x": "1", "y": "2"}),
-    ({"header": "a,b", "lazy_quotes": True}, 'x"y,2', {"a": 'x"y', "b": "2"}),
-    ({"header": "a,b", "ignore_quotes": True}, '"x,2"', {"a": '"x', "b": '2"'}),
-    ({"header": "a,b"}, "1,2,3", None), ({"header": "a,b"}, 'x"y,2', None), ({"header": "a,b"}, '"x,2', None)])
+@pytest.mark.parametrize(
+    "options, line, want",
+    [
+        ({"header": "a,b,c"}, "1,2,3", {"a": "1", "b": "2", "c": "3"}),
+        ({"header": "a,b"}, '"x, ""y""",2', {"a": 'x, "y"', "b": "2"}),
+        ({"header": "a,b"}, '"x\ny",2', {"a": "x\ny", "b": "2"}),
+        ({"header": "a\tb", "delimiter": "\t"}, "1\t2", {"a": "1", "b": "2"}),
+        ({"header": "a b", "delimiter": ",", "header_delimiter": " "}, "1,2", {"a": "1", "b": "2"}),
+        ({"header_attribute": "cols"}, "1,2", {"cols": "x,y", "x": "1", "y": "2"}),
+        ({"header": "a,b", "lazy_quotes": True}, 'x"y,2', {"a": 'x"y', "b": "2"}),
+        ({"header": "a,b", "ignore_quotes": True}, '"x,2"', {"a": '"x', "b": '2"'}),
+        ({"header": "a,b"}, "1,2,3", None),
+        ({"header": "a,b"}, 'x"y,2', None),
+        ({"header": "a,b"}, '"x,2', None),
+    ],
+)
 def test_csv_parser(options: dict[str, Any], line: str, want: Any) -> None:
     given = {"cols": "x,y"} if "header_attribute" in options else {}
     got = run([{"type": "csv_parser", "on_error": "drop_quiet", **options}], line, attributes=given)
     assert [r["attributes"] for r in got] == ([] if want is None else [want])
 
 
-@pytest.mark.parametrize("line, want", [
-    ("https://dev:pw@www.example.com:8443/a%20b?x=1&x=2&y=", {
-        "scheme": "https", "user": "dev", "host": "www.example.com", "port": "8443", "path": "/a%20b",
-        "query": {"x": ["1", "2"], "y": [""]}}),
-    ("/path?a=b", {"path": "/path", "query": {"a": ["b"]}}), ("?a=b", {"query": {"a": ["b"]}}),
-    ("http://[::1]:80/", {"scheme": "http", "host": "::1", "port": "80", "path": "/"}),
-    ("no uri", None), ("", None), ("http://x:port/", None), ("/%zz", None)])
+@pytest.mark.parametrize(
+    "line, want",
+    [
+        (
+            "https://dev:pw@www.example.com:8443/a%20b?x=1&x=2&y=",
+            {
+                "scheme": "https",
+                "user": "dev",
+                "host": "www.example.com",
+                "port": "8443",
+                "path": "/a%20b",
+                "query": {"x": ["1", "2"], "y": [""]},
+            },
+        ),
+        ("/path?a=b", {"path": "/path", "query": {"a": ["b"]}}),
+        ("?a=b", {"query": {"a": ["b"]}}),
+        ("http://[::1]:80/", {"scheme": "http", "host": "::1", "port": "80", "path": "/"}),
+        ("no uri", None),
+        ("", None),
+        ("http://x:port/", None),
+        ("/%zz", None),
+    ],
+)
 def test_uri_parser(line: str, want: Any) -> None:
     got = run([{"type": "uri_parser", "on_error": "drop_quiet"}], line)
     assert [r["attributes"] for r in got] == ([] if want is None else [want])
 
 
 def test_syslog_rfc5424() -> None:
-    line = ('<165>1 2003-10-11T22:14:15.003Z mymachine.example.com evntslog 8710 ID47 '
-            '[exampleSDID@32473 iut="3" eventSource="App\\"lication"][b@1] \ufeffAn event')
-    record, = run([{"type": "syslog_parser", "protocol": "rfc5424"}], line)
+    line = (
+        "<165>1 2003-10-11T22:14:15.003Z mymachine.example.com evntslog 8710 ID47 "
+        '[exampleSDID@32473 iut="3" eventSource="App\\"lication"][b@1] \ufeffAn event'
+    )
+    (record,) = run([{"type": "syslog_parser", "protocol": "rfc5424"}], line)
     assert record["attributes"] == {
-        "priority": 165, "facility": 20, "facility_text": "local4", "version": 1, "hostname": "mymachine.example.com",
-        "appname": "evntslog", "proc_id": "8710", "msg_id": "ID47", "message": "An event",
-        "structured_data": {"exampleSDID@32473": {"iut": "3", "eventSource": 'App"lication'}, "b@1": {}}}
+        "priority": 165,
+        "facility": 20,
+        "facility_text": "local4",
+        "version": 1,
+        "hostname": "mymachine.example.com",
+        "appname": "evntslog",
+        "proc_id": "8710",
+        "msg_id": "ID47",
+        "message": "An event",
+        "structured_data": {"exampleSDID@32473": {"iut": "3", "eventSource": 'App"lication'}, "b@1": {}},
+    }
     assert (record["severity"], record["text"], record["time"]) == ("INFO2", "notice", 1065910455003000000)
     framed = f"{len(line.encode())} {line}"
     assert run([{"type": "syslog_parser", "protocol": "rfc5424", "enable_octet_counting": True}], framed) == [
-        {**record, "body": framed}]
+        {**record, "body": framed}
+    ]
     for bad in ("<192>1 - - - - - -", "<1>1 - - - - -", "x", "<1>0 - a b c d -", "<1>1 2003-13-11T22:14:15Z a b c d -"):
         assert run([{"type": "syslog_parser", "protocol": "rfc5424", "on_error": "drop"}], bad) == []
 
 
 def test_syslog_rfc3164() -> None:
     operators = [{"type": "syslog_parser", "protocol": "rfc3164", "location": "Europe/Berlin"}]
-    record, = run(operators, "<34>Oct 11 22:14:15 mymachine su[12]: 'su root' failed: x")
-    assert record["attributes"] == {"priority": 34, "facility": 4, "facility_text": "auth", "hostname": "mymachine",
-                                    "appname": "su", "proc_id": "12", "message": "'su root' failed: x"}
+    (record,) = run(operators, "<34>Oct 11 22:14:15 mymachine su[12]: 'su root' failed: x")
+    assert record["attributes"] == {
+        "priority": 34,
+        "facility": 4,
+        "facility_text": "auth",
+        "hostname": "mymachine",
+        "appname": "su",
+        "proc_id": "12",
+        "message": "'su root' failed: x",
+    }
     assert (record["severity"], record["text"]) == ("ERROR2", "crit") and record["time"]
-    record, = run([{**operators[0], "allow_skip_pri_header": True}], "Oct 11 22:14:15 host app: message")
+    (record,) = run([{**operators[0], "allow_skip_pri_header": True}], "Oct 11 22:14:15 host app: message")
     assert record["attributes"] == {"hostname": "host", "appname": "app", "message": "message"}
     assert record["severity"] == ""
-    record, = run([{"type": "syslog_parser", "protocol": "none"}], "<13>anything")
+    (record,) = run([{"type": "syslog_parser", "protocol": "none"}], "<13>anything")
     assert record["attributes"]["message"] == "<13>anything" and record["text"] == "notice"
 
 
-@pytest.mark.parametrize("options, line, want", [
-    ({"layout": "%Y-%m-%dT%H:%M:%S.%LZ"}, "2026-11-21T10:44:28.123Z", 1795257868123000000),
-    ({"layout": "%Y-%m-%d %H:%M:%S", "location": "America/New_York"}, "2026-11-21 05:44:28", 1795257868000000000),
-    ({"layout": "%b %d %H:%M:%S %Y %Z"}, "Nov 21 10:44:28 2026 UTC", 1795257868000000000),
-    ({"layout": "%d/%b/%Y:%I:%M:%S %p %z"}, "21/Nov/2026:10:44:28 AM -0000", 1795257868000000000),
-    ({"layout_type": "gotime", "layout": "Mon Jan 2 15:04:05.000 -0700 2006"}, "Sat Nov 21 10:44:28.500 +0000 2026",
-     1795257868500000000),
-    ({"layout_type": "gotime", "layout": "2006-01-02 03:04:05PM MST"}, "2026-11-21 10:44:28AM GMT", 1795257868000000000),
-    ({"layout": "%Y-%m-%d %H:%M:%S %Z", "time_zone_locations": {"IST": "Asia/Kolkata"}}, "2026-11-21 16:14:28 IST",
-     1795257868000000000),
-    ({"layout_type": "epoch", "layout": "s"}, "1795257868", 1795257868000000000),
-    ({"layout_type": "epoch", "layout": "ms"}, "1795257868123", 1795257868123000000),
-    ({"layout_type": "epoch", "layout": "s.us"}, "1795257868.000123", 1795257868000123000),
-    ({"layout": "%Y-%m-%d"}, "2026-02-30", None), ({"layout": "%Y"}, "x", None),
-    ({"layout_type": "epoch", "layout": "s"}, "1.5", None), ({"layout_type": "epoch", "layout": "s.ms"}, "15", None)])
+@pytest.mark.parametrize(
+    "options, line, want",
+    [
+        ({"layout": "%Y-%m-%dT%H:%M:%S.%LZ"}, "2026-11-21T10:44:28.123Z", 1795257868123000000),
+        ({"layout": "%Y-%m-%d %H:%M:%S", "location": "America/New_York"}, "2026-11-21 05:44:28", 1795257868000000000),
+        ({"layout": "%b %d %H:%M:%S %Y %Z"}, "Nov 21 10:44:28 2026 UTC", 1795257868000000000),
+        ({"layout": "%d/%b/%Y:%I:%M:%S %p %z"}, "21/Nov/2026:10:44:28 AM -0000", 1795257868000000000),
+        (
+            {"layout_type": "gotime", "layout": "Mon Jan 2 15:04:05.000 -0700 2006"},
+            "Sat Nov 21 10:44:28.500 +0000 2026",
+            1795257868500000000,
+        ),
+        ({"layout_type": "gotime", "layout": "2006-01-02 03:04:05PM MST"}, "2026-11-21 10:44:28AM GMT", 1795257868000000000),
+        (
+            {"layout": "%Y-%m-%d %H:%M:%S %Z", "time_zone_locations": {"IST": "Asia/Kolkata"}},
+            "2026-11-21 16:14:28 IST",
+            1795257868000000000,
+        ),
+        ({"layout_type": "epoch", "layout": "s"}, "1795257868", 1795257868000000000),
+        ({"layout_type": "epoch", "layout": "ms"}, "1795257868123", 1795257868123000000),
+        ({"layout_type": "epoch", "layout": "s.us"}, "1795257868.000123", 1795257868000123000),
+        ({"layout": "%Y-%m-%d"}, "2026-02-30", None),
+        ({"layout": "%Y"}, "x", None),
+        ({"layout_type": "epoch", "layout": "s"}, "1.5", None),
+        ({"layout_type": "epoch", "layout": "s.ms"}, "15", None),
+    ],
+)
 def test_time_parser(options: dict[str, Any], line: str, want: int | None) -> None:
     got = run([{"type": "time_parser", "parse_from": "body", "on_error": "drop_quiet", **options}], line)
     assert [r["time"] for r in got] == ([] if want is None else [want])
 
 
-@pytest.mark.parametrize("options, line, want", [
-    ({}, "warning2", ("WARN2", "warning2")), ({"preset": "otel"}, "err", ("", "err")), ({"preset": "none"}, "info", ("", "info")),
-    ({"mapping": {"error": "oops", "warn": ["4xx"], "fatal": {"min": 500, "max": 501}}}, "OOPS", ("ERROR", "OOPS")),
-    ({"mapping": {"warn": ["4xx"]}, "overwrite_text": True}, "404", ("WARN", "WARN")),
-    ({"mapping": {"fatal": [{"min": 500, "max": 501}]}}, "501", ("FATAL", "501")), ({"mapping": {"info": [60]}}, "60", ("INFO", "60"))])
+@pytest.mark.parametrize(
+    "options, line, want",
+    [
+        ({}, "warning2", ("WARN2", "warning2")),
+        ({"preset": "otel"}, "err", ("", "err")),
+        ({"preset": "none"}, "info", ("", "info")),
+        ({"mapping": {"error": "oops", "warn": ["4xx"], "fatal": {"min": 500, "max": 501}}}, "OOPS", ("ERROR", "OOPS")),
+        ({"mapping": {"warn": ["4xx"]}, "overwrite_text": True}, "404", ("WARN", "WARN")),
+        ({"mapping": {"fatal": [{"min": 500, "max": 501}]}}, "501", ("FATAL", "501")),
+        ({"mapping": {"info": [60]}}, "60", ("INFO", "60")),
+    ],
+)
 def test_severity_parser(options: dict[str, Any], line: str, want: Any) -> None:
-    record, = run([{"type": "severity_parser", "parse_from": "body", **options}], line)
+    (record,) = run([{"type": "severity_parser", "parse_from": "body", **options}], line)
     assert (record["severity"], record["text"]) == want
 
 
 def test_severity_of_numbers() -> None:
-    operators = [{"type": "json_parser"}, {"type": "severity_parser", "parse_from": "attributes.s", "mapping": {"error": [60]},
-                                           "on_error": "drop_quiet"}]
+    operators = [
+        {"type": "json_parser"},
+        {"type": "severity_parser", "parse_from": "attributes.s", "mapping": {"error": [60]}, "on_error": "drop_quiet"},
+    ]
     assert run(operators, '{"s":60}')[0]["severity"] == "ERROR"
     assert run(operators, '{"s":1.5}') == run(operators, '{"s":{}}') == run(operators, "{}") == []
 
 
 def test_trace_parser() -> None:
     line = '{"trace_id":"480140f3d770a5ae32f0a22b6a812cff","span_id":"92c3792d54ba94f3","trace_flags":"01"}'
-    record, = run([{"type": "json_parser", "parse_to": "body"}, {"type": "trace_parser"}], line)
+    (record,) = run([{"type": "json_parser", "parse_to": "body"}, {"type": "trace_parser"}], line)
     assert (record["trace"], record["span"], record["flags"]) == ("SAFA89dwpa4y8KIraoEs/w==", "ksN5LVS6lPM=", 1)
-    assert run([{"type": "json_parser", "parse_to": "body"}, {"type": "trace_parser", "on_error": "drop"}], '{"trace_id":"zz"}') == []
+    assert (
+        run([{"type": "json_parser", "parse_to": "body"}, {"type": "trace_parser", "on_error": "drop"}], '{"trace_id":"zz"}') == []
+    )
 
 
 def test_fields() -> None:
     given = {"a": "1", "m": {"x": "y", "z": {"w": "v"}}, "l": ["p", "q"]}
 
     def got(*operators: dict[str, Any]) -> Any:
-        record, = run(list(operators), "line", attributes=given)
+        (record,) = run(list(operators), "line", attributes=given)
         return record["body"], record["attributes"], record["resource"]
 
-    assert got({"type": "add", "field": "attributes.b", "value": 'EXPR(body + attributes.a)'})[1]["b"] == "line1"
+    assert got({"type": "add", "field": "attributes.b", "value": "EXPR(body + attributes.a)"})[1]["b"] == "line1"
     assert got({"type": "add", "field": 'resource["r.s"]', "value": {"k": [1, "x"]}})[2] == {"r.s": {"k": [1, "x"]}}
     assert got({"type": "copy", "from": "attributes.m", "to": "attributes.n.o"})[1]["n"] == {"o": given["m"]}
     assert got({"type": "move", "from": "attributes.m.z", "to": "body"}) == (
-        {"w": "v"}, {"a": "1", "m": {"x": "y"}, "l": ["p", "q"]}, {})
+        {"w": "v"},
+        {"a": "1", "m": {"x": "y"}, "l": ["p", "q"]},
+        {},
+    )
     assert got({"type": "move", "from": "body", "to": "body.text"})[0] == {"text": "line"}
     assert got({"type": "remove", "field": "attributes"})[1] == {}
     assert got({"type": "retain", "fields": ["attributes.m.x", "attributes.nope"]})[:2] == ("line", {"m": {"x": "y"}})
@@ -221,16 +311,28 @@ def test_fields() -> None:
     assert got({"type": "regex_replace", "field": "body", "regex": "x*", "replace_with": "-"})[0] == "-l-i-n-e-"
 
 
-@pytest.mark.parametrize("text, want", [
-    ('"a\\tb\\"\\u00e9\\xc3\\xa9\\101"', 'a\tb"\u00e9\u00e9A'), ("`a\\n`", "a\\n"), ("'x'", "x"), ("'\\n'", "\n"),
-    ("plain", None), ('"open', None), ("'xy'", None), ('"bad \\q"', None), ('"', None), ("", None)])
+@pytest.mark.parametrize(
+    "text, want",
+    [
+        ('"a\\tb\\"\\u00e9\\xc3\\xa9\\101"', 'a\tb"\u00e9\u00e9A'),
+        ("`a\\n`", "a\\n"),
+        ("'x'", "x"),
+        ("'\\n'", "\n"),
+        ("plain", None),
+        ('"open', None),
+        ("'xy'", None),
+        ('"bad \\q"', None),
+        ('"', None),
+        ("", None),
+    ],
+)
 def test_unquote(text: str, want: str | None) -> None:
     got = run([{"type": "unquote", "field": "body", "on_error": "drop_quiet"}], text)
     assert [r["body"] for r in got] == ([] if want is None else [want])
 
 
 def test_ansi_sequences() -> None:
-    record, = run([{"type": "regex_replace", "regex_name": "ansi_control_sequences"}], "\x1b[31mred\x1b[0m")
+    (record,) = run([{"type": "regex_replace", "regex_name": "ansi_control_sequences"}], "\x1b[31mred\x1b[0m")
     assert record["body"] == "red"
 
 
@@ -238,15 +340,26 @@ def test_filter_and_router_are_counted() -> None:
     counts: Counter[str] = Counter()
     assert len(run([{"type": "filter", "id": "f", "expr": 'body contains "x"'}], "x", "y", counts=counts)) == 1
     operators = [
-        {"type": "router", "id": "r", "routes": [
-            {"expr": 'body startsWith "a"', "output": "one", "attributes": {"k": "v-EXPR(body)"}},
-            {"expr": 'body startsWith "b"', "output": ["one", "two"]}, {"expr": 'body == "d"', "output": "gone"}]},
+        {
+            "type": "router",
+            "id": "r",
+            "routes": [
+                {"expr": 'body startsWith "a"', "output": "one", "attributes": {"k": "v-EXPR(body)"}},
+                {"expr": 'body startsWith "b"', "output": ["one", "two"]},
+                {"expr": 'body == "d"', "output": "gone"},
+            ],
+        },
         {"type": "add", "id": "one", "field": "attributes.path", "value": "one", "output": "end"},
         {"type": "add", "id": "two", "field": "attributes.path", "value": "two", "output": "end"},
-        {"type": "drop_output", "id": "gone"}, {"type": "noop", "id": "end"}]
+        {"type": "drop_output", "id": "gone"},
+        {"type": "noop", "id": "end"},
+    ]
     got = run(operators, "a", "b", "c", "d", counts=counts)
     assert [(r["body"], r["attributes"]) for r in got] == [
-        ("a", {"k": "v-a", "path": "one"}), ("b", {"path": "one"}), ("b", {"path": "two"})]
+        ("a", {"k": "v-a", "path": "one"}),
+        ("b", {"path": "one"}),
+        ("b", {"path": "two"}),
+    ]
     assert counts == {"filtered operator/f": 1, "filtered operator/r": 1, "filtered operator/gone": 1}
 
 
@@ -270,8 +383,12 @@ def test_recombine() -> None:
 
 
 def test_recombine_flushes_after_its_period() -> None:
-    chain = Chain([{"type": "recombine", "combine_field": "body", "is_last_entry": "false", "force_flush_period": "2s"}],
-                  dropped=lambda r, n: None, filtered=lambda r, n: None, log=logging.getLogger("test.quiet"))
+    chain = Chain(
+        [{"type": "recombine", "combine_field": "body", "is_last_entry": "false", "force_flush_period": "2s"}],
+        dropped=lambda r, n: None,
+        filtered=lambda r, n: None,
+        log=logging.getLogger("test.quiet"),
+    )
     stream = chain.open({})
     stream.feed_chunk(b"a\nb\n", 10**9)
     assert stream.held == 2 and stream.take() == (b"", 0)
@@ -286,19 +403,40 @@ POD = {"log.file.path": "/var/log/pods/ns_pod_2ea1b0ce-52ac-4a3c-9a21-4b4c9bd0a2
 
 
 def test_container() -> None:
-    record, = run([{"type": "container"}], f"{CRI} stderr F hello", attributes=POD)
+    (record,) = run([{"type": "container"}], f"{CRI} stderr F hello", attributes=POD)
     assert record["body"] == "hello" and record["time"] == 1795257868000000001
     assert record["attributes"] == {**POD, "log.iostream": "stderr", "logtag": "F"}
-    assert record["resource"] == {"k8s.container.name": "app", "k8s.namespace.name": "ns", "k8s.pod.name": "pod",
-                                  "k8s.container.restart_count": "4", "k8s.pod.uid": "2ea1b0ce-52ac-4a3c-9a21-4b4c9bd0a2e4"}
+    assert record["resource"] == {
+        "k8s.container.name": "app",
+        "k8s.namespace.name": "ns",
+        "k8s.pod.name": "pod",
+        "k8s.container.restart_count": "4",
+        "k8s.pod.uid": "2ea1b0ce-52ac-4a3c-9a21-4b4c9bd0a2e4",
+    }
 
 
 def test_container_joins_partial_lines_per_stream() -> None:
-    got = run([{"type": "container"}], f"{CRI} stdout P one ", f"{CRI} stderr P two ", f"{CRI} stdout F 1", f"{CRI} stderr F 2",
-              f"{CRI} stdout P rest", attributes=POD)
-    assert [(r["body"], r["attributes"]["log.iostream"]) for r in got] == [("one 1", "stdout"), ("two 2", "stderr"), ("rest", "stdout")]
-    got = run([{"type": "container", "max_log_size": 5}], f"{CRI} stdout P 1234", f"{CRI} stdout P 5678", f"{CRI} stdout F 9",
-              attributes=POD)
+    got = run(
+        [{"type": "container"}],
+        f"{CRI} stdout P one ",
+        f"{CRI} stderr P two ",
+        f"{CRI} stdout F 1",
+        f"{CRI} stderr F 2",
+        f"{CRI} stdout P rest",
+        attributes=POD,
+    )
+    assert [(r["body"], r["attributes"]["log.iostream"]) for r in got] == [
+        ("one 1", "stdout"),
+        ("two 2", "stderr"),
+        ("rest", "stdout"),
+    ]
+    got = run(
+        [{"type": "container", "max_log_size": 5}],
+        f"{CRI} stdout P 1234",
+        f"{CRI} stdout P 5678",
+        f"{CRI} stdout F 9",
+        attributes=POD,
+    )
     assert [r["body"] for r in got] == ["12345678", "9"]
 
 
@@ -306,16 +444,18 @@ def test_container_errors() -> None:
     counts: Counter[str] = Counter()
     assert run([{"type": "container", "on_error": "drop_quiet"}], "nonsense", f"{CRI} stdout F x", counts=counts) == []
     assert counts == {"dropped operator/container": 2}  # the second has no path
-    record, = run([{"type": "container", "add_metadata_from_filepath": False}], f"{CRI} stdout F x")
+    (record,) = run([{"type": "container", "add_metadata_from_filepath": False}], f"{CRI} stdout F x")
     assert record["body"] == "x" and record["resource"] == {}
-    record, = run([{"type": "container", "format": "crio", "on_error": "send_quiet"}], f"{CRI} stdout F x", attributes=POD)
+    (record,) = run([{"type": "container", "format": "crio", "on_error": "send_quiet"}], f"{CRI} stdout F x", attributes=POD)
     assert record["body"] == f"{CRI} stdout F x"
 
 
 def test_on_error_and_if() -> None:
     for mode, n in (("send", 1), ("send_quiet", 1), ("drop", 0), ("drop_quiet", 0)):
         counts: Counter[str] = Counter()
-        assert len(run([{"type": "move", "id": "m", "from": "attributes.x", "to": "body", "on_error": mode}], "a", counts=counts)) == n
+        assert (
+            len(run([{"type": "move", "id": "m", "from": "attributes.x", "to": "body", "on_error": mode}], "a", counts=counts)) == n
+        )
         assert counts["dropped operator/m"] == 1 - n
     operators = [{"type": "add", "field": "attributes.x", "value": 1, "if": 'body == "a"'}]
     assert [r["attributes"] for r in run(operators, "a", "b")] == [{"x": 1}, {}]

@@ -15,18 +15,30 @@ from kofagent.operators.catalog import OPERATORS
 from kofagent.operators.chain import Chain, OperatorsError
 
 OPTIONS: dict[str, dict[str, Any]] = {
-    "add": {"field": "attributes.x.y", "value": "EXPR(body.a + 1)"}, "assign_keys": {"field": "body.a", "keys": ["k", "l"]},
-    "copy": {"from": "body.a", "to": "resource.r"}, "csv_parser": {"header": "a,b"}, "flatten": {"field": "body.a"},
-    "filter": {"expr": "body.a == 1"}, "move": {"from": "body.a", "to": "body"}, "regex_parser": {"regex": "(?P<a>.)(?P<b>\\d+)?"},
+    "add": {"field": "attributes.x.y", "value": "EXPR(body.a + 1)"},
+    "assign_keys": {"field": "body.a", "keys": ["k", "l"]},
+    "copy": {"from": "body.a", "to": "resource.r"},
+    "csv_parser": {"header": "a,b"},
+    "flatten": {"field": "body.a"},
+    "filter": {"expr": "body.a == 1"},
+    "move": {"from": "body.a", "to": "body"},
+    "regex_parser": {"regex": "(?P<a>.)(?P<b>\\d+)?"},
     "recombine": {"combine_field": "body", "is_last_entry": "body endsWith '1'", "max_batch_size": 3},
-    "regex_replace": {"regex": "(\\d)|x*", "replace_with": "${1}$$$a"}, "remove": {"field": "body.a"}, "retain": {"fields": ["body.a"]},
+    "regex_replace": {"regex": "(\\d)|x*", "replace_with": "${1}$$$a"},
+    "remove": {"field": "body.a"},
+    "retain": {"fields": ["body.a"]},
     "router": {"routes": [{"expr": "body contains '1'", "output": "end", "attributes": {"q": "EXPR(body)"}}]},
-    "scope_name_parser": {"parse_from": "body.a"}, "severity_parser": {"parse_from": "body.a"},
-    "syslog_parser": {"protocol": "rfc5424"}, "time_parser": {"parse_from": "body.a", "layout_type": "epoch", "layout": "s"},
-    "unquote": {"field": "body"}}
+    "scope_name_parser": {"parse_from": "body.a"},
+    "severity_parser": {"parse_from": "body.a"},
+    "syslog_parser": {"protocol": "rfc5424"},
+    "time_parser": {"parse_from": "body.a", "layout_type": "epoch", "layout": "s"},
+    "unquote": {"field": "body"},
+}
 json_values = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5)),
-    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.sampled_from(["a", "b", ""]), inner, max_size=3)), max_leaves=8)
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.sampled_from(["a", "b", ""]), inner, max_size=3)),
+    max_leaves=8,
+)
 
 
 def _json(value: Any) -> bytes:
@@ -36,10 +48,28 @@ def _json(value: Any) -> bytes:
 
 
 lines = st.one_of(
-    st.binary(max_size=40).map(lambda b: b.replace(b"\n", b"")), json_values.map(_json), json_values.map(lambda v: _json({"a": v})),
-    st.sampled_from([b"<13>1 2026-11-21T10:44:28Z h a p m - hi", b'"quoted \\x"', b"a=b c=d", b"http://u@h:1/p?q=%zz", b"1,2", b'"1,"",2"',
-                     b'{"a":1795257868}', b'{"a":99999999999999999999999}', b'{"a":-1}', b"[1,2,{}]", b'{"log":1,"time":2}',
-                     b'{"log":{"a":1},"stream":"stdout","time":"2026-11-21T10:44:28.1Z"}', b"<999>x", b"<13>Oct 11 22:14:15 h t: m"]))
+    st.binary(max_size=40).map(lambda b: b.replace(b"\n", b"")),
+    json_values.map(_json),
+    json_values.map(lambda v: _json({"a": v})),
+    st.sampled_from(
+        [
+            b"<13>1 2026-11-21T10:44:28Z h a p m - hi",
+            b'"quoted \\x"',
+            b"a=b c=d",
+            b"http://u@h:1/p?q=%zz",
+            b"1,2",
+            b'"1,"",2"',
+            b'{"a":1795257868}',
+            b'{"a":99999999999999999999999}',
+            b'{"a":-1}',
+            b"[1,2,{}]",
+            b'{"log":1,"time":2}',
+            b'{"log":{"a":1},"stream":"stdout","time":"2026-11-21T10:44:28.1Z"}',
+            b"<999>x",
+            b"<13>Oct 11 22:14:15 h t: m",
+        ]
+    ),
+)
 
 
 @pytest.mark.parametrize("kind", sorted(OPERATORS))
@@ -57,8 +87,12 @@ def test_nothing_is_lost_uncounted(kind: str, structured: bool, mode: str) -> No
     @settings(max_examples=25, deadline=None)
     def check(given_lines: list[bytes]) -> None:
         counts: Counter[str] = Counter()
-        chain = Chain([*first, base, {"type": "noop", "id": "end"}], dropped=lambda r, n: counts.update({r: n}),
-                      filtered=lambda r, n: counts.update({r: n}), log=log)
+        chain = Chain(
+            [*first, base, {"type": "noop", "id": "end"}],
+            dropped=lambda r, n: counts.update({r: n}),
+            filtered=lambda r, n: counts.update({r: n}),
+            log=log,
+        )
         stream = chain.open({"log.file.path": "/var/log/pods/n_p_u/c/0.log"})
         for line in given_lines:
             stream.feed_chunk(line + b"\n", 1)
@@ -79,7 +113,7 @@ def test_attributes_of_the_receiver_may_be_expressions(monkeypatch: pytest.Monke
         chain = Chain([], attributes=given, dropped=lambda r, n: None, filtered=lambda r, n: None, log=logging.getLogger("t"))
         stream = chain.open({"name": "f"})
         stream.feed_chunk(b"line\n", 1)
-        record, = ExportLogsServiceRequest.FromString(stream.take()[0]).resource_logs[0].scope_logs[0].log_records
+        (record,) = ExportLogsServiceRequest.FromString(stream.take()[0]).resource_logs[0].scope_logs[0].log_records
         return {a.key: a.value.string_value for a in record.attributes}
 
     assert attributes(a='x-EXPR(env("KOF_TEST_NODE"))') == {"name": "f", "a": "x-n1"}
@@ -89,24 +123,56 @@ def test_attributes_of_the_receiver_may_be_expressions(monkeypatch: pytest.Monke
 
 
 def test_explain_shows_no_value_of_a_user_in_code() -> None:
-    chain = Chain([{"type": "add", "field": 'attributes["x"]', "value": "'); import os #", "if": 'body contains "\\"; boom("'}],
-                  dropped=lambda r, n: None, filtered=lambda r, n: None, log=logging.getLogger("t"))
+    chain = Chain(
+        [{"type": "add", "field": 'attributes["x"]', "value": "'); import os #", "if": 'body contains "\\"; boom("'}],
+        dropped=lambda r, n: None,
+        filtered=lambda r, n: None,
+        log=logging.getLogger("t"),
+    )
     text = chain.explain()
     assert "def feed" in text and "import os" not in text and "boom" not in text
 
 
-@pytest.mark.parametrize("value", ["1 / 0", "-1 / 0", "0 / 0", "2 ** 5000", "[1, nil]", "{'a': 1 / 0}", "ceil(1 / 0)", "body[0:1 / 0]",
-                                   "repeat('x', 1 / 0)", "sortBy([1, nil], #)", "first(5)", "split(1, 2)", "join([1])", "abs('x')"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "1 / 0",
+        "-1 / 0",
+        "0 / 0",
+        "2 ** 5000",
+        "[1, nil]",
+        "{'a': 1 / 0}",
+        "ceil(1 / 0)",
+        "body[0:1 / 0]",
+        "repeat('x', 1 / 0)",
+        "sortBy([1, nil], #)",
+        "first(5)",
+        "split(1, 2)",
+        "join([1])",
+        "abs('x')",
+    ],
+)
 def test_strange_values_of_expressions(value: str) -> None:
     """Infinities and wrong kinds end as a value or an error of the operator, in every place that reads them."""
-    chain = Chain([
-        {"type": "add", "field": "attributes.v", "value": f"EXPR({value})", "on_error": "send_quiet"},
-        {"type": "add", "field": "attributes.s", "value": "EXPR(string(attributes.v))", "on_error": "send_quiet"},
-        {"type": "severity_parser", "parse_from": "attributes.v", "on_error": "send_quiet"},
-        {"type": "time_parser", "parse_from": "attributes.v", "layout_type": "epoch", "layout": "s.ns", "on_error": "send_quiet"},
-        {"type": "noop", "if": "attributes.v > 1 and int(attributes.v) in 1..3", "on_error": "send_quiet"},
-        {"type": "noop", "if": "len(body) > 1 / 0", "on_error": "send_quiet"}],
-        dropped=lambda r, n: None, filtered=lambda r, n: None, log=logging.getLogger("test.operators"))
+    chain = Chain(
+        [
+            {"type": "add", "field": "attributes.v", "value": f"EXPR({value})", "on_error": "send_quiet"},
+            {"type": "add", "field": "attributes.s", "value": "EXPR(string(attributes.v))", "on_error": "send_quiet"},
+            {"type": "severity_parser", "parse_from": "attributes.v", "on_error": "send_quiet"},
+            {
+                "type": "time_parser",
+                "parse_from": "attributes.v",
+                "layout_type": "epoch",
+                "layout": "s.ns",
+                "on_error": "send_quiet",
+            },
+            {"type": "noop", "if": "attributes.v > 1 and int(attributes.v) in 1..3", "on_error": "send_quiet"},
+            {"type": "noop", "if": "len(body) > 1 / 0", "on_error": "send_quiet"},
+        ],
+        dropped=lambda r, n: None,
+        filtered=lambda r, n: None,
+        log=logging.getLogger("test.operators"),
+    )
     for compiled in (True, False):
         chain._compiled = compiled
         stream = chain.open({})

@@ -25,12 +25,21 @@ def test_kof_is_valid_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_all_problems_at_once() -> None:
-    assert problems([
-        {"type": "regex_parsr", "regex": "x"}, {"type": "regex_parser", "regex": "(?P<a>"}, {"type": "regex_parser", "regex": "a"},
-        {"type": "move", "from": "attributes", "too": "body"}, {"type": "add", "field": "log_level", "value": 1}, "noop", {},
-        {"type": "filter", "expr": "body ==", "drop_ratio": 2}, {"type": "noop", "on_error": "ignore"},
-        {"type": "severity_parser", "parse_from": "body", "mapping": {"info": [{"min": 1}]}},
-        {"type": "time_parser", "parse_from": "body", "layout": "%Q"}]) == [
+    assert problems(
+        [
+            {"type": "regex_parsr", "regex": "x"},
+            {"type": "regex_parser", "regex": "(?P<a>"},
+            {"type": "regex_parser", "regex": "a"},
+            {"type": "move", "from": "attributes", "too": "body"},
+            {"type": "add", "field": "log_level", "value": 1},
+            "noop",
+            {},
+            {"type": "filter", "expr": "body ==", "drop_ratio": 2},
+            {"type": "noop", "on_error": "ignore"},
+            {"type": "severity_parser", "parse_from": "body", "mapping": {"info": [{"min": 1}]}},
+            {"type": "time_parser", "parse_from": "body", "layout": "%Q"},
+        ]
+    ) == [
         "operators[0].type: 'regex_parsr' is not an operator; did you mean regex_parser?",
         "operators[1].regex: not a regular expression of RE2 (missing ): (?P<a>)",
         "operators[2].regex: the pattern has no named group; write (?P<name>...) around what is to become a field",
@@ -40,28 +49,35 @@ def test_all_problems_at_once() -> None:
         "operators[4].field: 'log_level': a field begins with body, attributes or resource; did you mean body.log_level or "
         "attributes.log_level?",
         "operators[5]: a map with a type is needed, not str",
-        "operators[6].type: is missing; one of " + ", ".join(sorted(__import__(
-            "kofagent.operators.catalog", fromlist=["OPERATORS"]).OPERATORS)),
+        "operators[6].type: is missing; one of "
+        + ", ".join(sorted(__import__("kofagent.operators.catalog", fromlist=["OPERATORS"]).OPERATORS)),
         "operators[7].expr: expression 'body ==': 'the end' is unexpected at column 8",
         "operators[7].drop_ratio: Input should be less than or equal to 1",
         "operators[8].on_error: Input should be 'send', 'send_quiet', 'drop' or 'drop_quiet'",
         "operators[9]: mapping: {'min': 1} is not a value; write text, an integer, 2xx to 5xx, or a range with min and max",
-        "operators[10]: layout '%Q': %Q is not a directive"]
+        "operators[10]: layout '%Q': %Q is not a directive",
+    ]
 
 
-@pytest.mark.parametrize("operators, want", [
-    ([{"type": "noop", "id": "a"}, {"type": "noop", "id": "a"}], "operators[0].id: 'a' is used more than once"),
-    ([{"type": "noop", "output": "sevrity"}, {"type": "noop", "id": "severity"}],
-     "operators[0].output: there is no operator 'sevrity'; did you mean severity?"),
-    ([{"type": "noop", "id": "a"}, {"type": "noop", "output": "a"}], "a -> noop -> a is a circle"),
-    ("noop", "operators: a list of operators is needed"),
-    ([{"type": "recombine", "combine_field": "body"}], "set exactly one of is_first_entry and is_last_entry"),
-    ([{"type": "json_parser", "parse_to": "body", "body": "body.x"}], "body cannot be set when parse_to is body"),
-    ([{"type": "key_value_parser", "delimiter": " "}], "delimiter and pair_delimiter are the same"),
-    ([{"type": "syslog_parser", "protocol": "rfc9999"}], "operators[0].protocol"),
-    ([{"type": "add", "field": "body", "value": "EXPR(1 +)"}], "is unexpected"),
-    ([{"type": "noop", "if": 'body matches "("'}], "is not a regular expression"),
-    ([{"type": "time_parser", "parse_from": "body", "layout": "%Y", "location": "Mars/Base"}], "Mars/Base")])
+@pytest.mark.parametrize(
+    "operators, want",
+    [
+        ([{"type": "noop", "id": "a"}, {"type": "noop", "id": "a"}], "operators[0].id: 'a' is used more than once"),
+        (
+            [{"type": "noop", "output": "sevrity"}, {"type": "noop", "id": "severity"}],
+            "operators[0].output: there is no operator 'sevrity'; did you mean severity?",
+        ),
+        ([{"type": "noop", "id": "a"}, {"type": "noop", "output": "a"}], "a -> noop -> a is a circle"),
+        ("noop", "operators: a list of operators is needed"),
+        ([{"type": "recombine", "combine_field": "body"}], "set exactly one of is_first_entry and is_last_entry"),
+        ([{"type": "json_parser", "parse_to": "body", "body": "body.x"}], "body cannot be set when parse_to is body"),
+        ([{"type": "key_value_parser", "delimiter": " "}], "delimiter and pair_delimiter are the same"),
+        ([{"type": "syslog_parser", "protocol": "rfc9999"}], "operators[0].protocol"),
+        ([{"type": "add", "field": "body", "value": "EXPR(1 +)"}], "is unexpected"),
+        ([{"type": "noop", "if": 'body matches "("'}], "is not a regular expression"),
+        ([{"type": "time_parser", "parse_from": "body", "layout": "%Y", "location": "Mars/Base"}], "Mars/Base"),
+    ],
+)
 def test_one_problem(operators: Any, want: str) -> None:
     assert any(want in p for p in problems(operators)), problems(operators)
 
@@ -78,4 +94,8 @@ def test_same_types_get_numbers_as_upstream() -> None:
     from kofagent.operators.build import build
 
     assert [o.id for o in build([{"type": "noop"}, {"type": "noop"}, {"type": "noop", "id": "noop2"}, {"type": "noop"}])] == [
-        "noop", "noop1", "noop2", "noop3"]
+        "noop",
+        "noop1",
+        "noop2",
+        "noop3",
+    ]

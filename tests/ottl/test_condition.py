@@ -22,8 +22,9 @@ RESOURCE = Resource(dropped_attributes_count=3)
 RESOURCE.attributes.add(key="service.name").value.string_value = "shop"
 RESOURCE.attributes.add(key="replicas").value.int_value = 3
 SCOPE = InstrumentationScope(name="lib", version="1.2")
-LOG = LogRecord(severity_number=13, severity_text="WARN", time_unix_nano=1_700_000_000_000_000_000, trace_id=bytes(range(16)),
-                flags=1)
+LOG = LogRecord(
+    severity_number=13, severity_text="WARN", time_unix_nano=1_700_000_000_000_000_000, trace_id=bytes(range(16)), flags=1
+)
 LOG.body.string_value = "GET /cart 500"
 LOG.attributes.add(key="status").value.int_value = 500
 LOG.attributes.add(key="ratio").value.double_value = 0.5
@@ -36,56 +37,144 @@ items.values.add(string_value="a")
 items.values.add(int_value=2)
 
 
-@pytest.mark.parametrize("text", [
-    'attributes["status"] == 500', 'attributes["status"] == 500.0', 'log.attributes["status"] >= 500 and body != "x"',
-    'attributes["nothing"] == nil', 'nil == attributes["nothing"]', 'attributes["status"] != nil', 'not attributes["ok"] == true',
-    'attributes["http"]["method"] == "GET"', 'attributes["items"][1] == 2', 'attributes["items"][7] == nil',
-    'attributes["items"] == ["a", 2]', 'attributes["http"] == {"method": "GET"}', 'attributes["raw"] == 0x01ff',
-    'severity_number >= SEVERITY_NUMBER_WARN and severity_number < SEVERITY_NUMBER_ERROR', 'severity_text == "WARN"',
-    'resource.attributes["service.name"] == "shop"', 'instrumentation_scope.name == "lib"', 'scope.version == "1.2"',
-    'resource.dropped_attributes_count == 3', 'trace_id.string == "000102030405060708090a0b0c0d0e0f"',
-    "trace_id == 0x000102030405060708090a0b0c0d0e0f", "span_id == 0x0000000000000000", 'span_id.string == ""', "flags == 1",
-    "time_unix_nano == 1700000000000000000", "time < Now()", 'Now() - time > Duration("1h")', "UnixSeconds(time) == 1700000000",
-    'IsMatch(body, "^GET /c.*5\\\\d\\\\d$")', 'IsMatch(attributes["status"], "^5")', 'not IsMatch(attributes["none"], "")',
-    'body.string == "GET /cart 500"', "IsString(body)", 'IsInt(attributes["status"])', 'not IsInt(attributes["ok"])',
-    'IsBool(attributes["ok"])', 'IsDouble(attributes["ratio"])', 'IsMap(attributes["http"])', 'IsList(attributes["items"])',
-    "Len(body) == 13", 'Len(attributes["items"]) == 2', 'Concat([severity_text, attributes["status"]], "-") == "WARN-500"',
-    'Concat(values=["a", "b"], delimiter="") == "ab"', 'Int("12") == 12', 'Int("x") == nil', 'Double("1.5") == 1.5',
-    'String(attributes["status"]) == "500"', 'ToLowerCase(severity_text) == "warn"', 'ToUpperCase("a") == "A"',
-    'ConvertCase("someName", "snake") == "some_name"', 'Substring(body, 0, 3) == "GET"', 'HasPrefix(body, "GET")',
-    'HasSuffix(body, "500")', 'Split("a,b", ",")[1] == "b"', 'Trim(" a ") == "a"', 'ContainsValue(attributes["items"], 2)',
-    'attributes["status"] + 1 == 501', 'attributes["status"] - 1 == 499', "1 + 2 * 3 == 7", "(1 + 2) * 3 == 9", "7 / 2 == 3",
-    "-7 / 2 == -3", "7 / 2.0 == 3.5", "5-2 == 3", "((attributes[\"status\"]) == 500)", '(true or false) and not (false)',
-    'true', 'not false', 'false or true and true', '"a" < "b"', "true > false", 'attributes["status"] != "500"', '"\\u00e9\\"\\n" != ""',
-    'attributes[Concat(["sta", "tus"], "")] == 500', "cache[\"x\"] == nil", 'observed_time_unix_nano == 0', ".5 == 0.5", "1e3 == 1000",
-    'HasPrefix(body,\n"GET")',
-])
+@pytest.mark.parametrize(
+    "text",
+    [
+        'attributes["status"] == 500',
+        'attributes["status"] == 500.0',
+        'log.attributes["status"] >= 500 and body != "x"',
+        'attributes["nothing"] == nil',
+        'nil == attributes["nothing"]',
+        'attributes["status"] != nil',
+        'not attributes["ok"] == true',
+        'attributes["http"]["method"] == "GET"',
+        'attributes["items"][1] == 2',
+        'attributes["items"][7] == nil',
+        'attributes["items"] == ["a", 2]',
+        'attributes["http"] == {"method": "GET"}',
+        'attributes["raw"] == 0x01ff',
+        "severity_number >= SEVERITY_NUMBER_WARN and severity_number < SEVERITY_NUMBER_ERROR",
+        'severity_text == "WARN"',
+        'resource.attributes["service.name"] == "shop"',
+        'instrumentation_scope.name == "lib"',
+        'scope.version == "1.2"',
+        "resource.dropped_attributes_count == 3",
+        'trace_id.string == "000102030405060708090a0b0c0d0e0f"',
+        "trace_id == 0x000102030405060708090a0b0c0d0e0f",
+        "span_id == 0x0000000000000000",
+        'span_id.string == ""',
+        "flags == 1",
+        "time_unix_nano == 1700000000000000000",
+        "time < Now()",
+        'Now() - time > Duration("1h")',
+        "UnixSeconds(time) == 1700000000",
+        'IsMatch(body, "^GET /c.*5\\\\d\\\\d$")',
+        'IsMatch(attributes["status"], "^5")',
+        'not IsMatch(attributes["none"], "")',
+        'body.string == "GET /cart 500"',
+        "IsString(body)",
+        'IsInt(attributes["status"])',
+        'not IsInt(attributes["ok"])',
+        'IsBool(attributes["ok"])',
+        'IsDouble(attributes["ratio"])',
+        'IsMap(attributes["http"])',
+        'IsList(attributes["items"])',
+        "Len(body) == 13",
+        'Len(attributes["items"]) == 2',
+        'Concat([severity_text, attributes["status"]], "-") == "WARN-500"',
+        'Concat(values=["a", "b"], delimiter="") == "ab"',
+        'Int("12") == 12',
+        'Int("x") == nil',
+        'Double("1.5") == 1.5',
+        'String(attributes["status"]) == "500"',
+        'ToLowerCase(severity_text) == "warn"',
+        'ToUpperCase("a") == "A"',
+        'ConvertCase("someName", "snake") == "some_name"',
+        'Substring(body, 0, 3) == "GET"',
+        'HasPrefix(body, "GET")',
+        'HasSuffix(body, "500")',
+        'Split("a,b", ",")[1] == "b"',
+        'Trim(" a ") == "a"',
+        'ContainsValue(attributes["items"], 2)',
+        'attributes["status"] + 1 == 501',
+        'attributes["status"] - 1 == 499',
+        "1 + 2 * 3 == 7",
+        "(1 + 2) * 3 == 9",
+        "7 / 2 == 3",
+        "-7 / 2 == -3",
+        "7 / 2.0 == 3.5",
+        "5-2 == 3",
+        '((attributes["status"]) == 500)',
+        "(true or false) and not (false)",
+        "true",
+        "not false",
+        "false or true and true",
+        '"a" < "b"',
+        "true > false",
+        'attributes["status"] != "500"',
+        '"\\u00e9\\"\\n" != ""',
+        'attributes[Concat(["sta", "tus"], "")] == 500',
+        'cache["x"] == nil',
+        "observed_time_unix_nano == 0",
+        ".5 == 0.5",
+        "1e3 == 1000",
+        'HasPrefix(body,\n"GET")',
+    ],
+)
 def test_true_of_the_log(text: str) -> None:
     assert parse_condition(text, "log").matches(RESOURCE, SCOPE, LOG) is True
 
 
-@pytest.mark.parametrize("text", [
-    'attributes["status"] == "500"', 'attributes["status"] < nil', 'nil < attributes["status"]', 'attributes["http"] > 1',
-    'attributes["ok"] == 0', 'body == nil', 'IsMatch(body, "^POST")', "false", 'attributes["status"] == 500 and false',
-    'attributes["items"] == ["a", 2.0]',
-])
+@pytest.mark.parametrize(
+    "text",
+    [
+        'attributes["status"] == "500"',
+        'attributes["status"] < nil',
+        'nil < attributes["status"]',
+        'attributes["http"] > 1',
+        'attributes["ok"] == 0',
+        "body == nil",
+        'IsMatch(body, "^POST")',
+        "false",
+        'attributes["status"] == 500 and false',
+        'attributes["items"] == ["a", 2.0]',
+    ],
+)
 def test_false_of_the_log(text: str) -> None:
     assert parse_condition(text, "log").matches(RESOURCE, SCOPE, LOG) is False
 
 
 def span() -> Span:
-    made = Span(name="GET /", kind=Span.SPAN_KIND_SERVER, start_time_unix_nano=10, end_time_unix_nano=30, trace_state="a=1,b=2",
-                parent_span_id=b"\0" * 8)
+    made = Span(
+        name="GET /",
+        kind=Span.SPAN_KIND_SERVER,
+        start_time_unix_nano=10,
+        end_time_unix_nano=30,
+        trace_state="a=1,b=2",
+        parent_span_id=b"\0" * 8,
+    )
     made.status.code = 2
     made.events.add(name="boom", time_unix_nano=11)
     return made
 
 
-@pytest.mark.parametrize("text", [
-    "kind == SPAN_KIND_SERVER", 'kind.string == "Server"', 'kind.deprecated_string == "SPAN_KIND_SERVER"', "status.code == STATUS_CODE_ERROR", 'name == "GET /"',
-    'span.name == "GET /"', "end_time_unix_nano - start_time_unix_nano > 10", "IsRootSpan()", 'trace_state["b"] == "2"',
-    'end_time - start_time == Duration("20ns")', "Len(events) == 1", 'status.message == ""',
-])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "kind == SPAN_KIND_SERVER",
+        'kind.string == "Server"',
+        'kind.deprecated_string == "SPAN_KIND_SERVER"',
+        "status.code == STATUS_CODE_ERROR",
+        'name == "GET /"',
+        'span.name == "GET /"',
+        "end_time_unix_nano - start_time_unix_nano > 10",
+        "IsRootSpan()",
+        'trace_state["b"] == "2"',
+        'end_time - start_time == Duration("20ns")',
+        "Len(events) == 1",
+        'status.message == ""',
+    ],
+)
 def test_true_of_the_span(text: str) -> None:
     assert parse_condition(text, "span").matches(RESOURCE, SCOPE, span())
 
@@ -103,15 +192,23 @@ def metric() -> Metric:
     return made
 
 
-@pytest.mark.parametrize(("context", "text"), [
-    ("metric", "type == METRIC_DATA_TYPE_SUM and is_monotonic == true"), ("metric", 'metric.name == "requests" and unit == "1"'),
-    ("metric", "aggregation_temporality == AGGREGATION_TEMPORALITY_CUMULATIVE"), ("metric", 'HasAttrKeyOnDatapoint("path")'),
-    ("metric", 'HasAttrOnDatapoint("path", "/")'), ("metric", 'not HasAttrOnDatapoint("path", "/x")'),
-    ("metric", "Len(data_points) == 1"),
-    ("datapoint", 'metric.name == "requests" and value_int == 5'), ("datapoint", 'attributes["path"] == "/"'),
-    ("datapoint", "flags == FLAG_NO_RECORDED_VALUE"), ("datapoint", "count == nil and metric.type == METRIC_DATA_TYPE_SUM"),
-    ("datapoint", "value_double == 0.0"),
-])
+@pytest.mark.parametrize(
+    ("context", "text"),
+    [
+        ("metric", "type == METRIC_DATA_TYPE_SUM and is_monotonic == true"),
+        ("metric", 'metric.name == "requests" and unit == "1"'),
+        ("metric", "aggregation_temporality == AGGREGATION_TEMPORALITY_CUMULATIVE"),
+        ("metric", 'HasAttrKeyOnDatapoint("path")'),
+        ("metric", 'HasAttrOnDatapoint("path", "/")'),
+        ("metric", 'not HasAttrOnDatapoint("path", "/x")'),
+        ("metric", "Len(data_points) == 1"),
+        ("datapoint", 'metric.name == "requests" and value_int == 5'),
+        ("datapoint", 'attributes["path"] == "/"'),
+        ("datapoint", "flags == FLAG_NO_RECORDED_VALUE"),
+        ("datapoint", "count == nil and metric.type == METRIC_DATA_TYPE_SUM"),
+        ("datapoint", "value_double == 0.0"),
+    ],
+)
 def test_true_of_the_metric(context: str, text: str) -> None:
     made = metric()
     record = made if context == "metric" else made.sum.data_points[0]
@@ -121,7 +218,14 @@ def test_true_of_the_metric(context: str, text: str) -> None:
 def test_histogram_point() -> None:
     made = Metric(name="h")
     point = made.histogram.data_points.add(count=2, sum=3.5, bucket_counts=[1, 1], explicit_bounds=[1.0])
-    for text in ("count == 2", "sum == 3.5", "bucket_counts == [1, 1]", "explicit_bounds[0] == 1.0", "value_int == nil", "scale == nil"):
+    for text in (
+        "count == 2",
+        "sum == 3.5",
+        "bucket_counts == [1, 1]",
+        "explicit_bounds[0] == 1.0",
+        "value_int == nil",
+        "scale == nil",
+    ):
         assert parse_condition(text, "datapoint").matches(RESOURCE, SCOPE, point, made), text
 
 
@@ -134,33 +238,39 @@ def test_resource_scope_and_request() -> None:
     assert not condition.matches(None, metadata=None)
 
 
-@pytest.mark.parametrize(("text", "message"), [
-    ('attribtes["a"] == 1', "column 1: unknown path attribtes in the log context; did you mean attributes?"),
-    ('log.severity == 1', "column 1: unknown path log.severity in the log context; did you mean log.severity_text?"),
-    ('body = "x"', "column 6: = is not a comparison; write =="),
-    ("body == 'x'", "column 9: unexpected \"'\"; strings are written in \"double quotes\""),
-    ("body == \"x", 'column 9: string without closing "'),
-    ("body", "column 5: a condition needs a comparison here (==, !=, <, <=, >, >=)"),
-    ("severity_number > SEVERITY_NUMBER_WARNING", "column 19: unknown name SEVERITY_NUMBER_WARNING; did you mean SEVERITY_NUMBER_WARN?"),
-    ('IsMach(body, "x")', "column 1: unknown converter IsMach; did you mean IsMatch?"),
-    ("IsMatch(body)", "column 1: IsMatch needs pattern"),
-    ('IsMatch(body, "(")', "column 1: IsMatch: missing ): ("),
-    ('IsString(body, "x")', "column 1: IsString takes 1 arguments, 2 given"),
-    ('set(body, "x") == 1', "column 1: converters begin with a capital letter; set() is an editor and has no value"),
-    ("span.name == \"x\"", "column 1: span.name: the log context cannot see the span"),
-    ("body == 1 &&", "column 11: unexpected '&'; write `and`"),
-    ("body == ", "column 9: expected a value, found the end"),
-    ("body == 1)", "column 10: unexpected ')' behind the expression"),
-    ('body == "\\d"', "column 10: unknown escape \\d; write \\\\d for a backslash before d"),
-    ("body == 99999999999999999999", "column 9: integer past 64 bits"),
-    ("body == 0xabc", "column 9: a byte string needs an even number of hex digits"),
-    ("body == 1 / 0", "column 9: division by zero"),
-    ('HasAttrKeyOnDatapoint("x")', "column 1: unknown converter HasAttrKeyOnDatapoint in the log context"),
-    ("(" * 100 + "true" + ")" * 100, "nested deeper than 60 levels"),
-    ("not " * 100 + "true", "nested deeper than 60 levels"),
-    ("", "column 1: expected a value, found the end"),
-    ('body == "\\ud800"', "no such character"),
-])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('attribtes["a"] == 1', "column 1: unknown path attribtes in the log context; did you mean attributes?"),
+        ("log.severity == 1", "column 1: unknown path log.severity in the log context; did you mean log.severity_text?"),
+        ('body = "x"', "column 6: = is not a comparison; write =="),
+        ("body == 'x'", 'column 9: unexpected "\'"; strings are written in "double quotes"'),
+        ('body == "x', 'column 9: string without closing "'),
+        ("body", "column 5: a condition needs a comparison here (==, !=, <, <=, >, >=)"),
+        (
+            "severity_number > SEVERITY_NUMBER_WARNING",
+            "column 19: unknown name SEVERITY_NUMBER_WARNING; did you mean SEVERITY_NUMBER_WARN?",
+        ),
+        ('IsMach(body, "x")', "column 1: unknown converter IsMach; did you mean IsMatch?"),
+        ("IsMatch(body)", "column 1: IsMatch needs pattern"),
+        ('IsMatch(body, "(")', "column 1: IsMatch: missing ): ("),
+        ('IsString(body, "x")', "column 1: IsString takes 1 arguments, 2 given"),
+        ('set(body, "x") == 1', "column 1: converters begin with a capital letter; set() is an editor and has no value"),
+        ('span.name == "x"', "column 1: span.name: the log context cannot see the span"),
+        ("body == 1 &&", "column 11: unexpected '&'; write `and`"),
+        ("body == ", "column 9: expected a value, found the end"),
+        ("body == 1)", "column 10: unexpected ')' behind the expression"),
+        ('body == "\\d"', "column 10: unknown escape \\d; write \\\\d for a backslash before d"),
+        ("body == 99999999999999999999", "column 9: integer past 64 bits"),
+        ("body == 0xabc", "column 9: a byte string needs an even number of hex digits"),
+        ("body == 1 / 0", "column 9: division by zero"),
+        ('HasAttrKeyOnDatapoint("x")', "column 1: unknown converter HasAttrKeyOnDatapoint in the log context"),
+        ("(" * 100 + "true" + ")" * 100, "nested deeper than 60 levels"),
+        ("not " * 100 + "true", "nested deeper than 60 levels"),
+        ("", "column 1: expected a value, found the end"),
+        ('body == "\\ud800"', "no such character"),
+    ],
+)
 def test_mistakes(text: str, message: str) -> None:
     with pytest.raises(OttlError) as error:
         parse_condition(text, "log")
@@ -172,9 +282,19 @@ def test_unknown_context() -> None:
         parse_condition("true", "datapoints")
 
 
-@pytest.mark.parametrize("text", ['body + 1 == 2', 'attributes["status"] / (1 - 1) == 1', 'Len(attributes["status"]) == 1',
-                                  'ToLowerCase(attributes["status"]) == "x"', 'Substring(body, 0, 99) == ""', 'Trim(5) == ""',
-                                  'attributes["items"]["x"] == 1', 'Len(body)'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "body + 1 == 2",
+        'attributes["status"] / (1 - 1) == 1',
+        'Len(attributes["status"]) == 1',
+        'ToLowerCase(attributes["status"]) == "x"',
+        'Substring(body, 0, 99) == ""',
+        'Trim(5) == ""',
+        'attributes["items"]["x"] == 1',
+        "Len(body)",
+    ],
+)
 def test_what_does_not_fit_the_data(text: str) -> None:
     condition = parse_condition(text, "log")
     with pytest.raises(EvaluationError):
@@ -182,7 +302,10 @@ def test_what_does_not_fit_the_data(text: str) -> None:
 
 
 def test_values_and_statements() -> None:
-    assert parse_value('Concat([resource.attributes["service.name"], body], ": ")', "log").get(RESOURCE, SCOPE, LOG) == "shop: GET /cart 500"
+    assert (
+        parse_value('Concat([resource.attributes["service.name"], body], ": ")', "log").get(RESOURCE, SCOPE, LOG)
+        == "shop: GET /cart 500"
+    )
     editor, where = parse_statement('route() where attributes["service.name"] == "shop"', "resource")
     assert editor.name == "route" and where is not None and where.matches(RESOURCE)
     assert parse_statement('set(attributes["a"], 1)', "resource")[1] is None
@@ -217,7 +340,9 @@ def test_integers_wrap_and_divide_as_in_go(a: int, b: int) -> None:
         assert quotient == (abs(a) // abs(b) if (a < 0) == (b < 0) else -(abs(a) // abs(b))) or (a, b) == (-(1 << 63), -1)
 
 
-@given(st.sampled_from(["", "^a", "b$", "a.c", "(?i)A", "x{2,3}|y", "\\bword\\b", "(?:a.{300}|b.{400}|x.{200}){0,1}y", "[^a]"]),
-       st.text(alphabet="abxyA \n\u00e9word", max_size=12))
+@given(
+    st.sampled_from(["", "^a", "b$", "a.c", "(?i)A", "x{2,3}|y", "\\bword\\b", "(?:a.{300}|b.{400}|x.{200}){0,1}y", "[^a]"]),
+    st.text(alphabet="abxyA \n\u00e9word", max_size=12),
+)
 def test_is_match_finds_what_re2_finds(pattern: str, text: str) -> None:
     assert matcher(pattern)(text) is (compile_regex(pattern).search(text) is not None)

@@ -33,8 +33,10 @@ async def test_series_equal_the_recording(name: str) -> None:
         await exporter.start()
         await exporter.consume(Batch(Signal.METRICS, request.SerializeToString(), 13))
         await exporter.stop()
-    got = [{"labels": dict(labels), "samples": [["nan" if is_stale(v) else str(v), at] for v, at in samples]}
-           for labels, samples in backend.samples().items()]
+    got = [
+        {"labels": dict(labels), "samples": [["nan" if is_stale(v) else str(v), at] for v, at in samples]}
+        for labels, samples in backend.samples().items()
+    ]
     assert sorted(got, key=_order) == sorted(expected, key=_order)
 
 

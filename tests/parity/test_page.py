@@ -40,8 +40,11 @@ def recorded(name: str) -> dict[tuple[tuple[str, str], ...], list[str]]:
 def recorded_target_info(name: str) -> set[tuple[tuple[str, str], ...]]:
     """`target_info` is the exporter's, made of the resource of each group."""
     found = [entry["labels"] for entry in json.loads((HERE / "page-expected.json").read_text())[name]]
-    return {tuple(sorted((k, v) for k, v in labels.items() if k != "__name__"))
-            for labels in found if labels["__name__"] == "target_info"}
+    return {
+        tuple(sorted((k, v) for k, v in labels.items() if k != "__name__"))
+        for labels in found
+        if labels["__name__"] == "target_info"
+    }
 
 
 def written(sink: Sink, instance: str) -> dict[tuple[tuple[str, str], ...], list[str]]:
@@ -72,14 +75,24 @@ async def test_series_equal_the_recording(honor: bool) -> None:
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     instance = f"127.0.0.1:{runner.addresses[0][1]}"
-    options: dict[str, Any] = {"config": {
-        "global": {"external_labels": {"clusterName": "child1"}},
-        "scrape_configs": [{
-            "job_name": "parity", "scrape_interval": "200ms", "scrape_timeout": "200ms", "honor_labels": honor,
-            "static_configs": [{"targets": [instance], "labels": {"node": "n1"}}],
-            "relabel_configs": [{"source_labels": ["node"], "regex": "(.+)", "target_label": "nodename", "replacement": "x-$1"}],
-            "metric_relabel_configs": [{"source_labels": ["__name__"], "regex": "drop_.*|go_gc.*", "action": "drop"}],
-        }]}}
+    options: dict[str, Any] = {
+        "config": {
+            "global": {"external_labels": {"clusterName": "child1"}},
+            "scrape_configs": [
+                {
+                    "job_name": "parity",
+                    "scrape_interval": "200ms",
+                    "scrape_timeout": "200ms",
+                    "honor_labels": honor,
+                    "static_configs": [{"targets": [instance], "labels": {"node": "n1"}}],
+                    "relabel_configs": [
+                        {"source_labels": ["node"], "regex": "(.+)", "target_label": "nodename", "replacement": "x-$1"}
+                    ],
+                    "metric_relabel_configs": [{"source_labels": ["__name__"], "regex": "drop_.*|go_gc.*", "action": "drop"}],
+                }
+            ],
+        }
+    }
     receiver = make(COMPONENT, options, id="prometheus")
     sink = Sink()
     receiver.outputs = {Signal.METRICS: sink}
@@ -87,9 +100,14 @@ async def test_series_equal_the_recording(honor: bool) -> None:
     try:
         await sink.wait_for(lambda s: len(s.batches) >= 2)
         await runner.cleanup()
-        await sink.wait_for(lambda s: any(
-            series.name == "up" and value == 0.0
-            for b in s.batches for g in b.groups for series, value in zip(g.series, g.values, strict=True)))
+        await sink.wait_for(
+            lambda s: any(
+                series.name == "up" and value == 0.0
+                for b in s.batches
+                for g in b.groups
+                for series, value in zip(g.series, g.values, strict=True)
+            )
+        )
     finally:
         await receiver.stop()
         await runner.cleanup()
@@ -100,11 +118,27 @@ async def test_series_equal_the_recording(honor: bool) -> None:
             values[labels] = ["..."]
     assert found == expected
 
-    infos = {tuple(sorted({("job" if k == "service.name" else "instance" if k == "service.instance.id" else k.replace(".", "_")):
-                           RECORDED_INSTANCE if v == instance else RECORDED_INSTANCE[-5:] if v == instance[10:] else v
-                           for k, v in (g.resource or {}).items()}.items())) for b in sink.batches for g in b.groups}
+    infos = {
+        tuple(
+            sorted(
+                {
+                    (
+                        "job" if k == "service.name" else "instance" if k == "service.instance.id" else k.replace(".", "_")
+                    ): RECORDED_INSTANCE if v == instance else RECORDED_INSTANCE[-5:] if v == instance[10:] else v
+                    for k, v in (g.resource or {}).items()
+                }.items()
+            )
+        )
+        for b in sink.batches
+        for g in b.groups
+    }
     assert infos == recorded_target_info(f"honor_labels_{str(honor).lower()}")
 
-    markers = {struct.unpack("<Q", struct.pack("<d", v))[0] for b in sink.batches for g in b.groups
-               for s, v in zip(g.series, g.values, strict=True) if math.isnan(v) and dict(s.labels).get("v") != "nan"}
+    markers = {
+        struct.unpack("<Q", struct.pack("<d", v))[0]
+        for b in sink.batches
+        for g in b.groups
+        for s, v in zip(g.series, g.values, strict=True)
+        if math.isnan(v) and dict(s.labels).get("v") != "nan"
+    }
     assert markers == {STALE_BITS}

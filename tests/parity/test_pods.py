@@ -42,8 +42,12 @@ def _key(record: dict[str, Any]) -> str:
 
 def run(lines_at_once: bool) -> list[dict[str, Any]]:
     lost: list[tuple[str, int]] = []
-    chain = Chain(KOF_OPERATORS, dropped=lambda r, n: lost.append((r, n)), filtered=lambda r, n: lost.append((r, n)),
-                  log=logging.getLogger("test"))
+    chain = Chain(
+        KOF_OPERATORS,
+        dropped=lambda r, n: lost.append((r, n)),
+        filtered=lambda r, n: lost.append((r, n)),
+        log=logging.getLogger("test"),
+    )
     out = []
     for path in sorted((HERE / "pods").glob("*/*/*.log")):
         if path.parent.name == "otc-container":

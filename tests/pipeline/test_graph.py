@@ -46,6 +46,7 @@ async def test_a_connector_joins_pipelines_and_a_receiver_feeds_all_that_name_it
     assert it.processors["logs"][0].signal is Signal.LOGS
     taken: list[tuple[str, Any]] = []
     for id, exporter in it.exporters.items():
+
         async def take(batch: Any, id: str = id) -> None:
             taken.append((id, batch))
 
@@ -98,8 +99,10 @@ async def test_everything_that_cannot_start_is_named_and_nothing_stays_up() -> N
     await service.stop()
 
 
-PIPE = "receivers: {{otlp: {{protocols: {{http: {{endpoint: '127.0.0.1:{port}'}}}}}}}}\n" \
-       "exporters: {{nop: {{}}}}\nservice: {{pipelines: {{logs: {{receivers: [otlp], exporters: [nop]}}}}}}"
+PIPE = (
+    "receivers: {{otlp: {{protocols: {{http: {{endpoint: '127.0.0.1:{port}'}}}}}}}}\n"
+    "exporters: {{nop: {{}}}}\nservice: {{pipelines: {{logs: {{receivers: [otlp], exporters: [nop]}}}}}}"
+)
 
 
 def free() -> int:

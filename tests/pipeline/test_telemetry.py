@@ -50,8 +50,10 @@ def pull(**prometheus: Any) -> dict[str, Any]:
 
 async def fetch(telemetry: OwnTelemetry, **headers: str) -> tuple[Any, bytes]:
     host, port = telemetry.addresses[0]
-    async with (aiohttp.ClientSession(auto_decompress=False) as session,
-                session.get(f"http://{host}:{port}/metrics", headers={"Accept-Encoding": "identity", **headers}) as answer):
+    async with (
+        aiohttp.ClientSession(auto_decompress=False) as session,
+        session.get(f"http://{host}:{port}/metrics", headers={"Accept-Encoding": "identity", **headers}) as answer,
+    ):
         return answer, await answer.read()
 
 
@@ -68,8 +70,9 @@ async def test_the_page_has_the_ledger_and_the_process() -> None:
         await telemetry.stop()
     assert answer.status == 200
     assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
-    values = {(s.name, tuple(sorted(s.labels.items()))): s.value
-              for f in text_string_to_metric_families(body.decode()) for s in f.samples}
+    values = {
+        (s.name, tuple(sorted(s.labels.items()))): s.value for f in text_string_to_metric_families(body.decode()) for s in f.samples
+    }
     assert values["otelcol_receiver_accepted_log_records_total", (("receiver", "otlp"), ("transport", "http"))] == 7
     assert values["otelcol_exporter_queue_size", (("exporter", 'we"ird\\\n'),)] == 3
     assert values["otelcol_processor_batch_batch_send_size_bucket", (("le", "50"), ("processor", "batch"))] == 1
@@ -113,8 +116,14 @@ async def test_gzip_only_if_asked_for() -> None:
 async def test_constant_labels_and_no_type_suffix() -> None:
     ledger = Ledger()
     ledger.exporter("e", Signal.TRACES).sent(2)
-    telemetry = own(pull(with_resource_constant_labels={"included": ["service.*"], "excluded": ["service.version"]},
-                         without_type_suffix=True, without_target_info=True), ledger)
+    telemetry = own(
+        pull(
+            with_resource_constant_labels={"included": ["service.*"], "excluded": ["service.version"]},
+            without_type_suffix=True,
+            without_target_info=True,
+        ),
+        ledger,
+    )
     await telemetry.start()
     _, body = await fetch(telemetry)
     await telemetry.stop()
@@ -179,9 +188,27 @@ async def test_periodic_otlp_over_http() -> None:
     for value in (0.5, 3, 3, 99):
         observe(value)
     port = runner.addresses[0][1]
-    telemetry = own({"metrics": {"readers": [{"periodic": {"interval": 20, "exporter": {"otlp": {
-        "protocol": "http/protobuf", "endpoint": f"http://127.0.0.1:{port}",
-        "headers": [{"name": "Authorization", "value": "Bearer s3cret"}]}}}}]}}, ledger)
+    telemetry = own(
+        {
+            "metrics": {
+                "readers": [
+                    {
+                        "periodic": {
+                            "interval": 20,
+                            "exporter": {
+                                "otlp": {
+                                    "protocol": "http/protobuf",
+                                    "endpoint": f"http://127.0.0.1:{port}",
+                                    "headers": [{"name": "Authorization", "value": "Bearer s3cret"}],
+                                }
+                            },
+                        }
+                    }
+                ]
+            }
+        },
+        ledger,
+    )
     await telemetry.start()
     await eventually(lambda: len(got) > 2)
     await telemetry.stop()
@@ -207,12 +234,29 @@ async def test_periodic_otlp_over_grpc() -> None:
         return b""
 
     server = grpc.aio.server()
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(
-        "opentelemetry.proto.collector.metrics.v1.MetricsService", {"Export": grpc.unary_unary_rpc_method_handler(export)}),))
+    server.add_generic_rpc_handlers(
+        (
+            grpc.method_handlers_generic_handler(
+                "opentelemetry.proto.collector.metrics.v1.MetricsService", {"Export": grpc.unary_unary_rpc_method_handler(export)}
+            ),
+        )
+    )
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    telemetry = own({"metrics": {"readers": [{"periodic": {"interval": 20, "exporter": {"otlp": {
-        "protocol": "grpc", "endpoint": f"http://127.0.0.1:{port}"}}}}]}})
+    telemetry = own(
+        {
+            "metrics": {
+                "readers": [
+                    {
+                        "periodic": {
+                            "interval": 20,
+                            "exporter": {"otlp": {"protocol": "grpc", "endpoint": f"http://127.0.0.1:{port}"}},
+                        }
+                    }
+                ]
+            }
+        }
+    )
     await telemetry.start()
     await eventually(lambda: got)
     await telemetry.stop()
@@ -246,8 +290,18 @@ async def test_console_lines(capsys: pytest.CaptureFixture[str]) -> None:
 
 async def test_json_lines_into_a_file_and_stdout(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "own.log"
-    telemetry = own({"metrics": NO_METRICS, "logs": {"level": "debug", "encoding": "json", "output_paths": [str(path), "stdout"],
-                                                     "initial_fields": {"n": 1}, "disable_stacktrace": True}})
+    telemetry = own(
+        {
+            "metrics": NO_METRICS,
+            "logs": {
+                "level": "debug",
+                "encoding": "json",
+                "output_paths": [str(path), "stdout"],
+                "initial_fields": {"n": 1},
+                "disable_stacktrace": True,
+            },
+        }
+    )
     await telemetry.start()
     log = logging.getLogger("kofagent.x")
     log.debug("seen %d", 1)
@@ -260,7 +314,10 @@ async def test_json_lines_into_a_file_and_stdout(tmp_path: Path, capsys: pytest.
     await telemetry.stop()
     events = [json.loads(line) for line in path.read_text().splitlines()]
     assert [(e["level"], e["logger"], e["msg"], e["n"]) for e in events] == [
-        ("debug", "x", "seen 1", 1), ("error", "x", "broken", 1), ("warn", "somelib", "trouble", 1)]
+        ("debug", "x", "seen 1", 1),
+        ("error", "x", "broken", 1),
+        ("warn", "somelib", "trouble", 1),
+    ]
     assert events[1]["stacktrace"] == "KeyError: 'k'"
     assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == events
 
@@ -298,8 +355,10 @@ async def test_an_output_that_cannot_be_opened_is_one_clear_error(tmp_path: Path
 
 
 def test_nothing_heavy_is_imported() -> None:
-    code = ("import sys, kofagent.pipeline.telemetry; "
-            "print([m for m in ('grpc', 'psutil', 'opentelemetry', 'botocore') if m in sys.modules])")
+    code = (
+        "import sys, kofagent.pipeline.telemetry; "
+        "print([m for m in ('grpc', 'psutil', 'opentelemetry', 'botocore') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "[]"
 

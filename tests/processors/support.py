@@ -17,8 +17,11 @@ from kofagent.wire import otlp
 from kofagent.wire.attributes import encode_value
 from tests.support.components import FakeHost, Sink, make
 
-REQUESTS = {Signal.LOGS: ExportLogsServiceRequest, Signal.METRICS: ExportMetricsServiceRequest,
-            Signal.TRACES: ExportTraceServiceRequest}
+REQUESTS = {
+    Signal.LOGS: ExportLogsServiceRequest,
+    Signal.METRICS: ExportMetricsServiceRequest,
+    Signal.TRACES: ExportTraceServiceRequest,
+}
 
 
 def pairs(values: Mapping[str, Any]) -> list[KeyValue]:
@@ -40,8 +43,9 @@ def logs(*records: Mapping[str, Any], resource: Mapping[str, Any] | None = None,
     return request
 
 
-def spans(*records: Mapping[str, Any], resource: Mapping[str, Any] | None = None, scope: str = "",
-          version: str = "") -> ExportTraceServiceRequest:
+def spans(
+    *records: Mapping[str, Any], resource: Mapping[str, Any] | None = None, scope: str = "", version: str = ""
+) -> ExportTraceServiceRequest:
     request = ExportTraceServiceRequest()
     entry = request.resource_spans.add()
     entry.resource.attributes.extend(pairs(resource or {}))
@@ -55,8 +59,13 @@ def spans(*records: Mapping[str, Any], resource: Mapping[str, Any] | None = None
     return request
 
 
-def metrics(*names: str, resource: Mapping[str, Any] | None = None, points: int = 1, kind: str = "gauge",
-            attributes: Mapping[str, Any] | None = None) -> ExportMetricsServiceRequest:
+def metrics(
+    *names: str,
+    resource: Mapping[str, Any] | None = None,
+    points: int = 1,
+    kind: str = "gauge",
+    attributes: Mapping[str, Any] | None = None,
+) -> ExportMetricsServiceRequest:
     """Metrics of one kind, with `points` points each, numbered by the attribute `n`."""
     request = ExportMetricsServiceRequest()
     entry = request.resource_metrics.add()
@@ -75,8 +84,9 @@ def batch(signal: Signal, *requests: Any, metadata: Mapping[str, tuple[str, ...]
     return Batch(signal, payload, otlp.count(signal.value, payload), metadata)
 
 
-def processor(cls: Any, options: Mapping[str, Any], signal: Signal, host: FakeHost | None = None,
-              id: str = "p") -> tuple[Any, Sink]:
+def processor(
+    cls: Any, options: Mapping[str, Any], signal: Signal, host: FakeHost | None = None, id: str = "p"
+) -> tuple[Any, Sink]:
     """A processor that is not started, and what it hands on."""
     made = make(cls, options, kind="processors", id=id, host=host)
     sink = Sink()

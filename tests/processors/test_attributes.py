@@ -42,45 +42,83 @@ async def seen(given_batch: Batch, **match: Any) -> list[bool]:
     return found
 
 
-LOGS = batch(Signal.LOGS,
-             logs({"body": "GET /ready", "severity": 9, "text": "Info", "attributes": {"code": 200, "user": "ann"}},
-                  {"body": {"m": 1}, "severity": 17, "text": "Error", "attributes": {"code": "200"}},
-                  {"body": "plain"}, resource={"service.name": "web", "n": 1}, scope="lib"),
-             logs({"body": "other", "severity": 13}, resource={"service.name": "db"}))
-SPANS = batch(Signal.TRACES,
-              spans({"name": "GET", "kind": 2, "attributes": {"http.status": 200}}, {"name": "db.query", "kind": 3},
-                    resource={"service.name": "web"}, scope="lib", version="1"),
-              spans({"name": "job", "kind": 1}))
-METRICS = batch(Signal.METRICS, metrics("cpu.time", "mem", points=2, resource={"host": "a"}),
-                metrics("cpu.load", resource={"host": "b"}))
+LOGS = batch(
+    Signal.LOGS,
+    logs(
+        {"body": "GET /ready", "severity": 9, "text": "Info", "attributes": {"code": 200, "user": "ann"}},
+        {"body": {"m": 1}, "severity": 17, "text": "Error", "attributes": {"code": "200"}},
+        {"body": "plain"},
+        resource={"service.name": "web", "n": 1},
+        scope="lib",
+    ),
+    logs({"body": "other", "severity": 13}, resource={"service.name": "db"}),
+)
+SPANS = batch(
+    Signal.TRACES,
+    spans(
+        {"name": "GET", "kind": 2, "attributes": {"http.status": 200}},
+        {"name": "db.query", "kind": 3},
+        resource={"service.name": "web"},
+        scope="lib",
+        version="1",
+    ),
+    spans({"name": "job", "kind": 1}),
+)
+METRICS = batch(
+    Signal.METRICS, metrics("cpu.time", "mem", points=2, resource={"host": "a"}), metrics("cpu.load", resource={"host": "b"})
+)
 
 
-@pytest.mark.parametrize(("given_batch", "match", "want"), [
-    (LOGS, {}, [True] * 4),
-    (LOGS, {"include": {"match_type": "regexp", "log_bodies": ["^GET", "m.:1"]}}, [True, True, False, False]),
-    (LOGS, {"include": {"match_type": "strict", "log_bodies": ["plain"]}}, [False, False, True, False]),
-    (LOGS, {"include": {"match_type": "strict", "log_severity_texts": ["Error"]}}, [False, True, False, False]),
-    (LOGS, {"include": {"log_severity_number": {"min": 13}}}, [False, True, False, True]),
-    (LOGS, {"include": {"log_severity_number": {"min": 13, "match_undefined": True}}}, [False, True, True, True]),
-    (LOGS, {"include": {"match_type": "strict", "attributes": [{"key": "code", "value": 200}]}}, [True, False, False, False]),
-    (LOGS, {"include": {"match_type": "regexp", "attributes": [{"key": "code", "value": "^2"}]}}, [True, True, False, False]),
-    (LOGS, {"include": {"match_type": "strict", "attributes": [{"key": "code"}, {"key": "user"}]}}, [True, False, False, False]),
-    (LOGS, {"include": {"match_type": "strict", "resources": [{"key": "service.name", "value": "db"}]}},
-     [False, False, False, True]),
-    (LOGS, {"exclude": {"match_type": "strict", "resources": [{"key": "n", "value": 1}]}}, [False, False, False, True]),
-    (LOGS, {"include": {"match_type": "strict", "libraries": [{"name": "lib"}]},
-            "exclude": {"match_type": "strict", "log_bodies": ["plain"]}}, [True, True, False, False]),
-    (SPANS, {"include": {"match_type": "strict", "services": ["web"]}}, [True, True, False]),
-    (SPANS, {"include": {"match_type": "regexp", "services": ["nil-service"]}}, [False, False, True]),
-    (SPANS, {"include": {"match_type": "regexp", "span_names": ["^db"]}}, [False, True, False]),
-    (SPANS, {"include": {"match_type": "strict", "span_kinds": ["SPAN_KIND_SERVER"]}}, [True, False, False]),
-    (SPANS, {"include": {"match_type": "strict", "libraries": [{"name": "lib", "version": "2"}]}}, [False, False, False]),
-    (SPANS, {"exclude": {"match_type": "strict", "attributes": [{"key": "http.status", "value": 200}]}}, [False, True, True]),
-    (METRICS, {"include": {"match_type": "regexp", "metric_names": ["^cpu"]}}, [True, True, False, False, True]),
-    (METRICS, {"include": {"match_type": "strict", "metric_names": ["mem", "cpu.load"],
-                           "resources": [{"key": "host", "value": "b"}]}},
-     [False, False, False, False, True]),
-])
+@pytest.mark.parametrize(
+    ("given_batch", "match", "want"),
+    [
+        (LOGS, {}, [True] * 4),
+        (LOGS, {"include": {"match_type": "regexp", "log_bodies": ["^GET", "m.:1"]}}, [True, True, False, False]),
+        (LOGS, {"include": {"match_type": "strict", "log_bodies": ["plain"]}}, [False, False, True, False]),
+        (LOGS, {"include": {"match_type": "strict", "log_severity_texts": ["Error"]}}, [False, True, False, False]),
+        (LOGS, {"include": {"log_severity_number": {"min": 13}}}, [False, True, False, True]),
+        (LOGS, {"include": {"log_severity_number": {"min": 13, "match_undefined": True}}}, [False, True, True, True]),
+        (LOGS, {"include": {"match_type": "strict", "attributes": [{"key": "code", "value": 200}]}}, [True, False, False, False]),
+        (LOGS, {"include": {"match_type": "regexp", "attributes": [{"key": "code", "value": "^2"}]}}, [True, True, False, False]),
+        (
+            LOGS,
+            {"include": {"match_type": "strict", "attributes": [{"key": "code"}, {"key": "user"}]}},
+            [True, False, False, False],
+        ),
+        (
+            LOGS,
+            {"include": {"match_type": "strict", "resources": [{"key": "service.name", "value": "db"}]}},
+            [False, False, False, True],
+        ),
+        (LOGS, {"exclude": {"match_type": "strict", "resources": [{"key": "n", "value": 1}]}}, [False, False, False, True]),
+        (
+            LOGS,
+            {
+                "include": {"match_type": "strict", "libraries": [{"name": "lib"}]},
+                "exclude": {"match_type": "strict", "log_bodies": ["plain"]},
+            },
+            [True, True, False, False],
+        ),
+        (SPANS, {"include": {"match_type": "strict", "services": ["web"]}}, [True, True, False]),
+        (SPANS, {"include": {"match_type": "regexp", "services": ["nil-service"]}}, [False, False, True]),
+        (SPANS, {"include": {"match_type": "regexp", "span_names": ["^db"]}}, [False, True, False]),
+        (SPANS, {"include": {"match_type": "strict", "span_kinds": ["SPAN_KIND_SERVER"]}}, [True, False, False]),
+        (SPANS, {"include": {"match_type": "strict", "libraries": [{"name": "lib", "version": "2"}]}}, [False, False, False]),
+        (SPANS, {"exclude": {"match_type": "strict", "attributes": [{"key": "http.status", "value": 200}]}}, [False, True, True]),
+        (METRICS, {"include": {"match_type": "regexp", "metric_names": ["^cpu"]}}, [True, True, False, False, True]),
+        (
+            METRICS,
+            {
+                "include": {
+                    "match_type": "strict",
+                    "metric_names": ["mem", "cpu.load"],
+                    "resources": [{"key": "host", "value": "b"}],
+                }
+            },
+            [False, False, False, False, True],
+        ),
+    ],
+)
 async def test_include_and_exclude(given_batch: Batch, match: dict[str, Any], want: list[bool]) -> None:
     assert await seen(given_batch, **match) == want
 
@@ -127,16 +165,19 @@ async def test_text_that_is_not_utf8_is_kept() -> None:
     assert b"\xff\xfe" in sink.payload(Signal.LOGS) and b"seen" in sink.payload(Signal.LOGS)
 
 
-@pytest.mark.parametrize(("options", "words"), [
-    ({}, "actions"),
-    ({"actions": []}, "actions"),
-    ({"actions": [SEEN], "include": {}}, "nothing to match"),
-    ({"actions": [SEEN], "include": {"services": ["a"]}}, "match_type is missing"),
-    ({"actions": [SEEN], "include": {"match_type": "regexp", "services": ["("]}}, "not a regular expression"),
-    ({"actions": [SEEN], "include": {"match_type": "strict", "span_kinds": ["server"]}}, "is no kind of span"),
-    ({"actions": [SEEN], "include": {"log_severity_number": {"min": "LOUD"}}}, "is no severity"),
-    ({"actions": [SEEN], "include": {"match_type": "regexp", "attributes": [{"key": "a", "value": 1}]}}, "must be a string"),
-])
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, "actions"),
+        ({"actions": []}, "actions"),
+        ({"actions": [SEEN], "include": {}}, "nothing to match"),
+        ({"actions": [SEEN], "include": {"services": ["a"]}}, "match_type is missing"),
+        ({"actions": [SEEN], "include": {"match_type": "regexp", "services": ["("]}}, "not a regular expression"),
+        ({"actions": [SEEN], "include": {"match_type": "strict", "span_kinds": ["server"]}}, "is no kind of span"),
+        ({"actions": [SEEN], "include": {"log_severity_number": {"min": "LOUD"}}}, "is no severity"),
+        ({"actions": [SEEN], "include": {"match_type": "regexp", "attributes": [{"key": "a", "value": 1}]}}, "must be a string"),
+    ],
+)
 def test_wrong_options(options: dict[str, Any], words: str) -> None:
     with pytest.raises(ValidationError, match=words):
         Config.model_validate(options)

@@ -18,9 +18,15 @@ from kofagent.wire import otlp
 from tests.processors.support import REQUESTS, batch, logs, metrics, processor, run, spans
 from tests.support.components import FakeHost
 
-LOGS = [logs({"body": "a", "severity": 9, "text": "Info", "attributes": {"k": 1}}, {"body": "b", "severity": 17, "text": "Error"},
-             {"body": "c"}, resource={"service.name": "web"}),
-        logs({"body": "d", "severity": 5}, resource={"service.name": "db", "n": 2})]
+LOGS = [
+    logs(
+        {"body": "a", "severity": 9, "text": "Info", "attributes": {"k": 1}},
+        {"body": "b", "severity": 17, "text": "Error"},
+        {"body": "c"},
+        resource={"service.name": "web"},
+    ),
+    logs({"body": "d", "severity": 5}, resource={"service.name": "db", "n": 2}),
+]
 SPANS = [spans({"name": "GET", "kind": 2, "events": ["keep", "drop"]}, {"name": "db", "kind": 3}, resource={"service.name": "web"})]
 METRICS = [metrics("cpu.time", "mem.used", points=3, resource={"host": "a"}), metrics("cpu.load", resource={"host": "b"})]
 
@@ -30,8 +36,12 @@ def bodies(request: Any) -> str:
 
 
 def names(request: Any) -> list[str]:
-    return [f"{m.name}:{''.join(str(to_dict(p.attributes)['n']) for p in getattr(m, m.WhichOneof('data')).data_points)}"
-            for e in request.resource_metrics for s in e.scope_metrics for m in s.metrics]
+    return [
+        f"{m.name}:{''.join(str(to_dict(p.attributes)['n']) for p in getattr(m, m.WhichOneof('data')).data_points)}"
+        for e in request.resource_metrics
+        for s in e.scope_metrics
+        for m in s.metrics
+    ]
 
 
 def span_names(request: Any) -> list[str]:
@@ -39,24 +49,43 @@ def span_names(request: Any) -> list[str]:
     return [f"{x.name}:{','.join(e.name for e in x.events)}" for x in found]
 
 
-@pytest.mark.parametrize(("options", "want", "rules"), [
-    ({}, "abcd", {}),
-    ({"include": {"match_type": "strict", "bodies": ["a", "d"]}}, "ad", {"logs.include": 2}),
-    ({"exclude": {"match_type": "regexp", "bodies": ["[ab]"]}}, "cd", {"logs.exclude": 2}),
-    ({"include": {"match_type": "regexp", "severity_texts": ["."]}}, "ab", {"logs.include": 2}),
-    ({"include": {"severity_number": {"min": "INFO"}}}, "ab", {"logs.include": 2}),
-    ({"exclude": {"severity_number": {"min": "warn", "match_undefined": True}}}, "ad", {"logs.exclude": 2}),
-    ({"include": {"match_type": "strict", "record_attributes": [{"key": "k", "value": 1}]}}, "a", {"logs.include": 3}),
-    ({"exclude": {"match_type": "strict", "resource_attributes": [{"key": "service.name", "value": "web"}]}}, "d",
-     {"logs.exclude": 3}),
-    ({"include": {"match_type": "strict"}}, "abcd", {}),
-    ({"include": {"match_type": "strict", "resource_attributes": [{"key": "n"}]},
-      "exclude": {"match_type": "strict", "bodies": ["d"]}}, "", {"logs.include": 3, "logs.exclude": 1}),
-    ({"log_record": ['body == "a"', "severity_number >= SEVERITY_NUMBER_ERROR"]}, "cd",
-     {"logs.log_record[0]": 1, "logs.log_record[1]": 1}),
-    ({"log_record": ['attributes["k"] == 1 and resource.attributes["service.name"] == "web"']}, "bcd", {"logs.log_record[0]": 1}),
-    ({"resource": ['attributes["service.name"] == "web"']}, "d", {"logs.resource[0]": 3}),
-])
+@pytest.mark.parametrize(
+    ("options", "want", "rules"),
+    [
+        ({}, "abcd", {}),
+        ({"include": {"match_type": "strict", "bodies": ["a", "d"]}}, "ad", {"logs.include": 2}),
+        ({"exclude": {"match_type": "regexp", "bodies": ["[ab]"]}}, "cd", {"logs.exclude": 2}),
+        ({"include": {"match_type": "regexp", "severity_texts": ["."]}}, "ab", {"logs.include": 2}),
+        ({"include": {"severity_number": {"min": "INFO"}}}, "ab", {"logs.include": 2}),
+        ({"exclude": {"severity_number": {"min": "warn", "match_undefined": True}}}, "ad", {"logs.exclude": 2}),
+        ({"include": {"match_type": "strict", "record_attributes": [{"key": "k", "value": 1}]}}, "a", {"logs.include": 3}),
+        (
+            {"exclude": {"match_type": "strict", "resource_attributes": [{"key": "service.name", "value": "web"}]}},
+            "d",
+            {"logs.exclude": 3},
+        ),
+        ({"include": {"match_type": "strict"}}, "abcd", {}),
+        (
+            {
+                "include": {"match_type": "strict", "resource_attributes": [{"key": "n"}]},
+                "exclude": {"match_type": "strict", "bodies": ["d"]},
+            },
+            "",
+            {"logs.include": 3, "logs.exclude": 1},
+        ),
+        (
+            {"log_record": ['body == "a"', "severity_number >= SEVERITY_NUMBER_ERROR"]},
+            "cd",
+            {"logs.log_record[0]": 1, "logs.log_record[1]": 1},
+        ),
+        (
+            {"log_record": ['attributes["k"] == 1 and resource.attributes["service.name"] == "web"']},
+            "bcd",
+            {"logs.log_record[0]": 1},
+        ),
+        ({"resource": ['attributes["service.name"] == "web"']}, "d", {"logs.resource[0]": 3}),
+    ],
+)
 async def test_logs(options: dict[str, Any], want: str, rules: dict[str, int]) -> None:
     host = FakeHost()
     out = await run(COMPONENT, {"logs": options}, batch(Signal.LOGS, *LOGS), host)
@@ -69,19 +98,43 @@ async def test_logs(options: dict[str, Any], want: str, rules: dict[str, int]) -
     assert host.ledger.total("otelcol_processor_filter_logs_filtered_total", filter="p") == 4 - len(want)
 
 
-@pytest.mark.parametrize(("options", "want", "filtered"), [
-    ({"include": {"match_type": "regexp", "metric_names": ["^cpu"], "regexp": {"cacheenabled": True}}},
-     ["cpu.time:012", "cpu.load:0"], 3),
-    ({"exclude": {"match_type": "strict", "metric_names": ["mem.used"]}}, ["cpu.time:012", "cpu.load:0"], 3),
-    ({"include": {"match_type": "strict", "metric_names": ["cpu.load"], "resource_attributes": [{"key": "host", "value": "a"}]}},
-     [], 7),
-    ({"exclude": {"match_type": "strict", "metric_names": ["mem.used"], "resource_attributes": [{"key": "host", "value": "b"}]}},
-     ["cpu.time:012"], 4),
-    ({"include": {"match_type": "regexp", "resource_attributes": [{"key": "host", "value": "[b]"}]}}, ["cpu.load:0"], 6),
-    ({"metric": ['name == "cpu.time"']}, ["mem.used:012", "cpu.load:0"], 3),
-    ({"datapoint": ['attributes["n"] == 1', 'metric.name == "cpu.load"']}, ["cpu.time:02", "mem.used:02"], 3),
-    ({"resource": ['attributes["host"] == "a"']}, ["cpu.load:0"], 6),
-])
+@pytest.mark.parametrize(
+    ("options", "want", "filtered"),
+    [
+        (
+            {"include": {"match_type": "regexp", "metric_names": ["^cpu"], "regexp": {"cacheenabled": True}}},
+            ["cpu.time:012", "cpu.load:0"],
+            3,
+        ),
+        ({"exclude": {"match_type": "strict", "metric_names": ["mem.used"]}}, ["cpu.time:012", "cpu.load:0"], 3),
+        (
+            {
+                "include": {
+                    "match_type": "strict",
+                    "metric_names": ["cpu.load"],
+                    "resource_attributes": [{"key": "host", "value": "a"}],
+                }
+            },
+            [],
+            7,
+        ),
+        (
+            {
+                "exclude": {
+                    "match_type": "strict",
+                    "metric_names": ["mem.used"],
+                    "resource_attributes": [{"key": "host", "value": "b"}],
+                }
+            },
+            ["cpu.time:012"],
+            4,
+        ),
+        ({"include": {"match_type": "regexp", "resource_attributes": [{"key": "host", "value": "[b]"}]}}, ["cpu.load:0"], 6),
+        ({"metric": ['name == "cpu.time"']}, ["mem.used:012", "cpu.load:0"], 3),
+        ({"datapoint": ['attributes["n"] == 1', 'metric.name == "cpu.load"']}, ["cpu.time:02", "mem.used:02"], 3),
+        ({"resource": ['attributes["host"] == "a"']}, ["cpu.load:0"], 6),
+    ],
+)
 async def test_metrics(options: dict[str, Any], want: list[str], filtered: int) -> None:
     host = FakeHost()
     out = await run(COMPONENT, {"metrics": options}, batch(Signal.METRICS, *METRICS), host)
@@ -89,13 +142,16 @@ async def test_metrics(options: dict[str, Any], want: list[str], filtered: int) 
     assert host.ledger.sum("kofagent_filtered_items_total") == filtered
 
 
-@pytest.mark.parametrize(("options", "want", "filtered"), [
-    ({"spans": {"include": {"match_type": "strict", "span_names": ["db"]}}}, ["db:"], 1),
-    ({"spans": {"exclude": {"match_type": "strict", "services": ["web"]}}}, [], 2),
-    ({"traces": {"span": ['name == "db"']}}, ["GET:keep,drop"], 1),
-    ({"traces": {"span": ["kind == SPAN_KIND_SERVER"]}}, ["db:"], 1),
-    ({"traces": {"spanevent": ['name == "drop"']}}, ["GET:keep", "db:"], 0),
-])
+@pytest.mark.parametrize(
+    ("options", "want", "filtered"),
+    [
+        ({"spans": {"include": {"match_type": "strict", "span_names": ["db"]}}}, ["db:"], 1),
+        ({"spans": {"exclude": {"match_type": "strict", "services": ["web"]}}}, [], 2),
+        ({"traces": {"span": ['name == "db"']}}, ["GET:keep,drop"], 1),
+        ({"traces": {"span": ["kind == SPAN_KIND_SERVER"]}}, ["db:"], 1),
+        ({"traces": {"spanevent": ['name == "drop"']}}, ["GET:keep", "db:"], 0),
+    ],
+)
 async def test_traces(options: dict[str, Any], want: list[str], filtered: int) -> None:
     host = FakeHost()
     out = await run(COMPONENT, options, batch(Signal.TRACES, *SPANS), host)
@@ -103,22 +159,45 @@ async def test_traces(options: dict[str, Any], want: list[str], filtered: int) -
     assert host.ledger.sum("kofagent_filtered_items_total") == filtered
 
 
-@pytest.mark.parametrize(("signal", "conditions", "want", "rules"), [
-    (Signal.LOGS, ['log.body == "a"', 'resource.attributes["service.name"] == "db"'], "bc",
-     {"log_conditions[0]": 1, "log_conditions[1]": 1}),
-    (Signal.LOGS, ['resource.attributes["service.name"] == "web" and log.severity_number > 10'], "acd", {"log_conditions[0]": 1}),
-    (Signal.LOGS, ['scope.name == ""'], "", {"log_conditions[0]": 4}),
-    (Signal.LOGS, [{"context": "log", "conditions": ['body == "a"']}, {"conditions": ['log.body == "b"']}], "cd",
-     {"log_conditions[0].conditions[0]": 1, "log_conditions[1].conditions[0]": 1}),
-    (Signal.LOGS, [{"context": "log", "conditions": ['attributes["k"] + "x" == 1'], "error_mode": "silent"}], "abcd", {}),
-    (Signal.METRICS, ['datapoint.attributes["n"] == 0', 'metric.name == "mem.used"'], ["cpu.time:12"],
-     {"metric_conditions[0]": 2, "metric_conditions[1]": 3}),
-    (Signal.TRACES, ['spanevent.name == "drop"', 'span.name == "db"'], ["GET:keep"], {"trace_conditions[1]": 1}),
-])
+@pytest.mark.parametrize(
+    ("signal", "conditions", "want", "rules"),
+    [
+        (
+            Signal.LOGS,
+            ['log.body == "a"', 'resource.attributes["service.name"] == "db"'],
+            "bc",
+            {"log_conditions[0]": 1, "log_conditions[1]": 1},
+        ),
+        (
+            Signal.LOGS,
+            ['resource.attributes["service.name"] == "web" and log.severity_number > 10'],
+            "acd",
+            {"log_conditions[0]": 1},
+        ),
+        (Signal.LOGS, ['scope.name == ""'], "", {"log_conditions[0]": 4}),
+        (
+            Signal.LOGS,
+            [{"context": "log", "conditions": ['body == "a"']}, {"conditions": ['log.body == "b"']}],
+            "cd",
+            {"log_conditions[0].conditions[0]": 1, "log_conditions[1].conditions[0]": 1},
+        ),
+        (Signal.LOGS, [{"context": "log", "conditions": ['attributes["k"] + "x" == 1'], "error_mode": "silent"}], "abcd", {}),
+        (
+            Signal.METRICS,
+            ['datapoint.attributes["n"] == 0', 'metric.name == "mem.used"'],
+            ["cpu.time:12"],
+            {"metric_conditions[0]": 2, "metric_conditions[1]": 3},
+        ),
+        (Signal.TRACES, ['spanevent.name == "drop"', 'span.name == "db"'], ["GET:keep"], {"trace_conditions[1]": 1}),
+    ],
+)
 async def test_conditions_of_an_inferred_context(signal: Signal, conditions: list[Any], want: Any, rules: dict[str, int]) -> None:
     host = FakeHost()
-    given_batch, read, name = {Signal.LOGS: (LOGS, bodies, "log"), Signal.METRICS: (METRICS, names, "metric"),
-                               Signal.TRACES: (SPANS, span_names, "trace")}[signal]
+    given_batch, read, name = {
+        Signal.LOGS: (LOGS, bodies, "log"),
+        Signal.METRICS: (METRICS, names, "metric"),
+        Signal.TRACES: (SPANS, span_names, "trace"),
+    }[signal]
     out = await run(COMPONENT, {f"{name}_conditions": conditions}, batch(signal, *given_batch), host)
     assert read(out) == want
     for rule, items in rules.items():
@@ -190,39 +269,53 @@ async def test_malformed_is_refused_for_good_and_counted() -> None:
     assert made.context.ledger.total("kofagent_dropped_items_total", component="p", signal="logs", reason="malformed") == 1
 
 
-@pytest.mark.parametrize(("options", "words"), [
-    ({"metrics": {"include": {"match_type": "expr", "expressions": ["x"]}}}, "not supported"),
-    ({"metrics": {"include": {"metric_names": ["x"]}}}, "match_type is missing"),
-    ({"metrics": {"include": {"match_type": "regexp", "metric_names": ["("]}}}, "not a regular expression"),
-    ({"logs": {"include": {"match_type": "strict", "severity_number": {"min": "LOUD"}}}}, "no severity"),
-    ({"logs": {"log_record": ['bdy == "x"']}}, "body"),
-    ({"logs": {"log_record": ['body == "x"'], "include": {"match_type": "strict", "bodies": ["x"]}}}, "cannot be used together"),
-    ({"traces": {"span": ['name == "x"']}, "spans": {"include": {"match_type": "strict", "span_names": ["x"]}}},
-     "cannot be used together"),
-    ({"spans": {"include": {"match_type": "strict", "log_bodies": ["x"]}}}, "spans do not have log_bodies"),
-    ({"error_mode": "loud"}, "error_mode"),
-    ({"log_conditions": ['body == "x"']}, "must begin with its context"),
-    ({"log_conditions": ['span.name == "x"']}, "must begin with its context"),
-    ({"log_conditions": ['log.body == "x"', {"conditions": ['log.body == "y"']}]}, "cannot be mixed"),
-    ({"log_conditions": [{"context": "span", "conditions": ["true"]}]}, "no context of logs"),
-    ({"log_conditions": ["1 == 1"]}, "no path that tells its context"),
-    ({"trace_conditions": ["span.nme == 1"]}, "unknown path"),
-])
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"metrics": {"include": {"match_type": "expr", "expressions": ["x"]}}}, "not supported"),
+        ({"metrics": {"include": {"metric_names": ["x"]}}}, "match_type is missing"),
+        ({"metrics": {"include": {"match_type": "regexp", "metric_names": ["("]}}}, "not a regular expression"),
+        ({"logs": {"include": {"match_type": "strict", "severity_number": {"min": "LOUD"}}}}, "no severity"),
+        ({"logs": {"log_record": ['bdy == "x"']}}, "body"),
+        (
+            {"logs": {"log_record": ['body == "x"'], "include": {"match_type": "strict", "bodies": ["x"]}}},
+            "cannot be used together",
+        ),
+        (
+            {"traces": {"span": ['name == "x"']}, "spans": {"include": {"match_type": "strict", "span_names": ["x"]}}},
+            "cannot be used together",
+        ),
+        ({"spans": {"include": {"match_type": "strict", "log_bodies": ["x"]}}}, "spans do not have log_bodies"),
+        ({"error_mode": "loud"}, "error_mode"),
+        ({"log_conditions": ['body == "x"']}, "must begin with its context"),
+        ({"log_conditions": ['span.name == "x"']}, "must begin with its context"),
+        ({"log_conditions": ['log.body == "x"', {"conditions": ['log.body == "y"']}]}, "cannot be mixed"),
+        ({"log_conditions": [{"context": "span", "conditions": ["true"]}]}, "no context of logs"),
+        ({"log_conditions": ["1 == 1"]}, "no path that tells its context"),
+        ({"trace_conditions": ["span.nme == 1"]}, "unknown path"),
+    ],
+)
 def test_wrong_options(options: dict[str, Any], words: str) -> None:
     with pytest.raises(ValidationError, match=words):
         Config.model_validate(options)
 
 
-@given(st.lists(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 24)), max_size=4), max_size=3), st.sampled_from("abc"),
-       st.integers(1, 24))
+@given(
+    st.lists(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 24)), max_size=4), max_size=3),
+    st.sampled_from("abc"),
+    st.integers(1, 24),
+)
 async def test_equals_the_plain_twin(resources: list[list[tuple[str, int]]], body: str, level: int) -> None:
     requests = [logs(*({"body": b, "severity": s} for b, s in records), resource={"i": i}) for i, records in enumerate(resources)]
     options = {"include": {"severity_number": {"min": level}}, "exclude": {"match_type": "strict", "bodies": [body]}}
     given_batch = batch(Signal.LOGS, *requests)
     out = await run(COMPONENT, {"logs": options}, given_batch)
     before = REQUESTS[Signal.LOGS].FromString(given_batch.payload)
-    want = [(resource, record.SerializeToString()) for resource, record in flat(before)
-            if record.severity_number >= level and record.body.string_value != body]
+    want = [
+        (resource, record.SerializeToString())
+        for resource, record in flat(before)
+        if record.severity_number >= level and record.body.string_value != body
+    ]
     assert [(resource, record.SerializeToString()) for resource, record in flat(out)] == want
 
 
@@ -233,7 +326,10 @@ def flat(request: Any) -> list[tuple[bytes, Any]]:
 def test_the_schema_takes_what_the_options_take() -> None:
     jsonschema = pytest.importorskip("jsonschema", reason="jsonschema comes with the test extra's moto[server]")
     schema = Config.model_json_schema()
-    for options in ({"log_conditions": ['log.body == "a"']}, {"log_conditions": [{"context": "log", "conditions": ['body == "a"']}]},
-                    {"logs": {"include": {"severity_number": {"min": "INFO"}}}}):
+    for options in (
+        {"log_conditions": ['log.body == "a"']},
+        {"log_conditions": [{"context": "log", "conditions": ['body == "a"']}]},
+        {"logs": {"include": {"severity_number": {"min": "INFO"}}}},
+    ):
         Config.model_validate(options)
         jsonschema.validate(options, schema)

@@ -12,8 +12,9 @@ from tests.support.components import FakeHost, Sink, eventually, make
 
 async def test_refuses_over_the_limit_and_takes_again_below_it(monkeypatch: pytest.MonkeyPatch) -> None:
     sink, host = Sink(), FakeHost()
-    it: MemoryLimiter = make(MemoryLimiter, {"check_interval": "5ms", "limit_mib": 1 << 20}, kind="processor", id="memory_limiter",
-                             host=host)
+    it: MemoryLimiter = make(
+        MemoryLimiter, {"check_interval": "5ms", "limit_mib": 1 << 20}, kind="processor", id="memory_limiter", host=host
+    )
     it.next, it.signal = sink, Signal.LOGS
     await it.start()
     one = Batch(Signal.LOGS, b"", 1)
@@ -46,7 +47,10 @@ def test_options_and_limits() -> None:
     soft, hard = config.limits()
     assert hard == memory.total() * 50 // 100
     assert soft == hard - memory.total() * 10 // 100
-    for bad, words in (({"limit_mib": 1}, "check_interval"), ({"check_interval": "1s"}, "limit_mib or limit_percentage"),
-                       ({"check_interval": "1s", "limit_mib": 5, "spike_limit_mib": 5}, "smaller")):
+    for bad, words in (
+        ({"limit_mib": 1}, "check_interval"),
+        ({"check_interval": "1s"}, "limit_mib or limit_percentage"),
+        ({"check_interval": "1s", "limit_mib": 5, "spike_limit_mib": 5}, "smaller"),
+    ):
         with pytest.raises(ValueError, match=words):
             MemoryLimiter.Config.model_validate(bad)

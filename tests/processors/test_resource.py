@@ -33,47 +33,57 @@ async def test_kof_inserts_the_cluster_name_into_events() -> None:
     assert await after(actions, {"k8s.cluster.name": "kept"}) == {"k8s.cluster.name": "kept"}
 
 
-@pytest.mark.parametrize(("action", "before", "want"), [
-    ({"action": "INSERT", "key": "n", "value": 1}, {}, {"n": 1}),
-    ({"action": "update", "key": "n", "value": 1.5}, {}, {}),
-    ({"action": "update", "key": "n", "value": 1.5}, {"n": "x"}, {"n": 1.5}),
-    ({"action": "upsert", "key": "n", "value": True}, {"n": "x"}, {"n": True}),
-    ({"action": "upsert", "key": "n", "value": ["a", 1]}, {}, {"n": ["a", 1]}),
-    ({"action": "upsert", "key": "n", "value": ""}, {"n": 1}, {"n": ""}),
-    ({"action": "upsert", "key": "n", "from_attribute": "m"}, {"m": {"deep": [1]}}, {"m": {"deep": [1]}, "n": {"deep": [1]}}),
-    ({"action": "upsert", "key": "n", "from_attribute": "m"}, {}, {}),
-    ({"action": "upsert", "key": "n", "from_attribute": "m", "default_value": 7}, {}, {"n": 7}),
-    ({"action": "insert", "key": "n", "from_context": "metadata.X-Tenant"}, {}, {"n": "one;two"}),
-    ({"action": "insert", "key": "n", "from_context": "X-Tenant"}, {}, {"n": "one;two"}),
-    ({"action": "insert", "key": "n", "from_context": "metadata.nobody"}, {}, {}),
-    ({"action": "delete", "key": "n"}, {"m": 1, "n": 2}, {"m": 1}),
-    ({"action": "delete", "pattern": "^k8s[.]"}, {"k8s.a": 1, "x.k8s.b": 2, "k8s.c": 3}, {"x.k8s.b": 2}),
-    ({"action": "hash", "key": "n"}, {"n": "secret"}, {"n": hashlib.sha256(b"secret").hexdigest()}),
-    ({"action": "hash", "key": "n"}, {"n": 1}, {"n": hashlib.sha256(b"\1" + b"\0" * 7).hexdigest()}),
-    ({"action": "hash", "key": "n"}, {"n": [1]}, {"n": ""}),
-    ({"action": "extract", "key": "n", "pattern": r"(?P<ns>[^/]+)/(?P<pod>.*)"}, {"n": "kof/web-0", "ns": 1},
-     {"n": "kof/web-0", "ns": "kof", "pod": "web-0"}),
-    ({"action": "extract", "key": "n", "pattern": r"(?P<a>x)(?P<b>y)?"}, {"n": "x"}, {"n": "x", "a": "x", "b": ""}),
-    ({"action": "extract", "key": "n", "pattern": r"(?P<a>\d+)"}, {"n": 5}, {"n": 5}),
-    ({"action": "convert", "key": "n", "converted_type": "int"}, {"n": "12"}, {"n": 12}),
-    ({"action": "convert", "key": "n", "converted_type": "int"}, {"n": "12 "}, {"n": "12 "}),
-    ({"action": "convert", "key": "n", "converted_type": "int"}, {"n": -3.9}, {"n": -3}),
-    ({"action": "convert", "key": "n", "converted_type": "double"}, {"n": "1e3"}, {"n": 1000.0}),
-    ({"action": "convert", "key": "n", "converted_type": "double"}, {"n": "1_0"}, {"n": "1_0"}),
-    ({"action": "convert", "key": "n", "converted_type": "string"}, {"n": True}, {"n": "true"}),
-    ({"action": "convert", "key": "n", "converted_type": "string"}, {"n": 2.0}, {"n": "2"}),
-])
+@pytest.mark.parametrize(
+    ("action", "before", "want"),
+    [
+        ({"action": "INSERT", "key": "n", "value": 1}, {}, {"n": 1}),
+        ({"action": "update", "key": "n", "value": 1.5}, {}, {}),
+        ({"action": "update", "key": "n", "value": 1.5}, {"n": "x"}, {"n": 1.5}),
+        ({"action": "upsert", "key": "n", "value": True}, {"n": "x"}, {"n": True}),
+        ({"action": "upsert", "key": "n", "value": ["a", 1]}, {}, {"n": ["a", 1]}),
+        ({"action": "upsert", "key": "n", "value": ""}, {"n": 1}, {"n": ""}),
+        ({"action": "upsert", "key": "n", "from_attribute": "m"}, {"m": {"deep": [1]}}, {"m": {"deep": [1]}, "n": {"deep": [1]}}),
+        ({"action": "upsert", "key": "n", "from_attribute": "m"}, {}, {}),
+        ({"action": "upsert", "key": "n", "from_attribute": "m", "default_value": 7}, {}, {"n": 7}),
+        ({"action": "insert", "key": "n", "from_context": "metadata.X-Tenant"}, {}, {"n": "one;two"}),
+        ({"action": "insert", "key": "n", "from_context": "X-Tenant"}, {}, {"n": "one;two"}),
+        ({"action": "insert", "key": "n", "from_context": "metadata.nobody"}, {}, {}),
+        ({"action": "delete", "key": "n"}, {"m": 1, "n": 2}, {"m": 1}),
+        ({"action": "delete", "pattern": "^k8s[.]"}, {"k8s.a": 1, "x.k8s.b": 2, "k8s.c": 3}, {"x.k8s.b": 2}),
+        ({"action": "hash", "key": "n"}, {"n": "secret"}, {"n": hashlib.sha256(b"secret").hexdigest()}),
+        ({"action": "hash", "key": "n"}, {"n": 1}, {"n": hashlib.sha256(b"\1" + b"\0" * 7).hexdigest()}),
+        ({"action": "hash", "key": "n"}, {"n": [1]}, {"n": ""}),
+        (
+            {"action": "extract", "key": "n", "pattern": r"(?P<ns>[^/]+)/(?P<pod>.*)"},
+            {"n": "kof/web-0", "ns": 1},
+            {"n": "kof/web-0", "ns": "kof", "pod": "web-0"},
+        ),
+        ({"action": "extract", "key": "n", "pattern": r"(?P<a>x)(?P<b>y)?"}, {"n": "x"}, {"n": "x", "a": "x", "b": ""}),
+        ({"action": "extract", "key": "n", "pattern": r"(?P<a>\d+)"}, {"n": 5}, {"n": 5}),
+        ({"action": "convert", "key": "n", "converted_type": "int"}, {"n": "12"}, {"n": 12}),
+        ({"action": "convert", "key": "n", "converted_type": "int"}, {"n": "12 "}, {"n": "12 "}),
+        ({"action": "convert", "key": "n", "converted_type": "int"}, {"n": -3.9}, {"n": -3}),
+        ({"action": "convert", "key": "n", "converted_type": "double"}, {"n": "1e3"}, {"n": 1000.0}),
+        ({"action": "convert", "key": "n", "converted_type": "double"}, {"n": "1_0"}, {"n": "1_0"}),
+        ({"action": "convert", "key": "n", "converted_type": "string"}, {"n": True}, {"n": "true"}),
+        ({"action": "convert", "key": "n", "converted_type": "string"}, {"n": 2.0}, {"n": "2"}),
+    ],
+)
 async def test_actions(action: dict[str, Any], before: dict[str, Any], want: dict[str, Any]) -> None:
     got = await after([action], before, **{"x-tenant": ("one", "two")})
     assert got == want
     assert {k: type(v) for k, v in got.items()} == {k: type(v) for k, v in want.items()}
 
 
-@pytest.mark.parametrize("given_batch", [
-    batch(Signal.LOGS, logs({"body": "a"}, {"body": "b"}, resource={"a": 1}), logs({"body": "c"}, resource={"a": 2})),
-    batch(Signal.METRICS, metrics("m", points=3, resource={"a": 1})),
-    batch(Signal.TRACES, spans({"name": "s"}, resource={"a": 1})),
-], ids=lambda b: b.signal.value)
+@pytest.mark.parametrize(
+    "given_batch",
+    [
+        batch(Signal.LOGS, logs({"body": "a"}, {"body": "b"}, resource={"a": 1}), logs({"body": "c"}, resource={"a": 2})),
+        batch(Signal.METRICS, metrics("m", points=3, resource={"a": 1})),
+        batch(Signal.TRACES, spans({"name": "s"}, resource={"a": 1})),
+    ],
+    ids=lambda b: b.signal.value,
+)
 async def test_all_signals_keep_their_records(given_batch: Batch) -> None:
     made, sink = processor(COMPONENT, {"attributes": [{"action": "upsert", "key": "b", "value": "x"}]}, given_batch.signal)
     await made.start()
@@ -133,32 +143,48 @@ async def test_a_refusal_behind_goes_through() -> None:
     assert ledger.total("otelcol_processor_outgoing_items_total", processor="p", otel_signal="logs") == 0
 
 
-@pytest.mark.parametrize(("action", "words"), [
-    ({"action": "insert", "value": 1}, "needs key"),
-    ({"action": "insert", "key": "a"}, "needs one of value"),
-    ({"action": "insert", "key": "a", "value": 1, "from_attribute": "b"}, "keep one of them"),
-    ({"action": "delete"}, "needs key or pattern"),
-    ({"action": "delete", "key": "a", "value": 1}, "does not use value"),
-    ({"action": "delete", "pattern": "("}, "not a regular expression"),
-    ({"action": "extract", "key": "a"}, "needs pattern"),
-    ({"action": "extract", "key": "a", "pattern": "(x)"}, "all of them named"),
-    ({"action": "extract", "key": "a", "pattern": "x"}, "needs groups"),
-    ({"action": "convert", "key": "a", "converted_type": "bool"}, "int, double or string"),
-    ({"action": "insert", "key": "a", "value": 1, "pattern": "x"}, "does not use pattern"),
-    ({"action": "set", "key": "a", "value": 1}, "action"),
-    ({"action": "insert", "key": "a", "from_context": "auth.subject"}, "use metadata"),
-])
+@pytest.mark.parametrize(
+    ("action", "words"),
+    [
+        ({"action": "insert", "value": 1}, "needs key"),
+        ({"action": "insert", "key": "a"}, "needs one of value"),
+        ({"action": "insert", "key": "a", "value": 1, "from_attribute": "b"}, "keep one of them"),
+        ({"action": "delete"}, "needs key or pattern"),
+        ({"action": "delete", "key": "a", "value": 1}, "does not use value"),
+        ({"action": "delete", "pattern": "("}, "not a regular expression"),
+        ({"action": "extract", "key": "a"}, "needs pattern"),
+        ({"action": "extract", "key": "a", "pattern": "(x)"}, "all of them named"),
+        ({"action": "extract", "key": "a", "pattern": "x"}, "needs groups"),
+        ({"action": "convert", "key": "a", "converted_type": "bool"}, "int, double or string"),
+        ({"action": "insert", "key": "a", "value": 1, "pattern": "x"}, "does not use pattern"),
+        ({"action": "set", "key": "a", "value": 1}, "action"),
+        ({"action": "insert", "key": "a", "from_context": "auth.subject"}, "use metadata"),
+    ],
+)
 def test_wrong_actions(action: dict[str, Any], words: str) -> None:
     with pytest.raises(ValidationError, match=words):
         Config.model_validate({"attributes": [action]})
 
 
 def test_actions_in_words() -> None:
-    made, _ = processor(COMPONENT, {"attributes": [
-        {"action": "insert", "key": "a", "from_attribute": "b", "default_value": 1}, {"action": "delete", "pattern": "^x"},
-        {"action": "convert", "key": "n", "converted_type": "int"}, {"action": "upsert", "key": "c", "value": "v"}]}, Signal.LOGS)
+    made, _ = processor(
+        COMPONENT,
+        {
+            "attributes": [
+                {"action": "insert", "key": "a", "from_attribute": "b", "default_value": 1},
+                {"action": "delete", "pattern": "^x"},
+                {"action": "convert", "key": "n", "converted_type": "int"},
+                {"action": "upsert", "key": "c", "value": "v"},
+            ]
+        },
+        Signal.LOGS,
+    )
     assert made.explain().splitlines() == [
-        "insert a from attribute b else 1", "delete keys like '^x'", "convert n to int", "upsert c = 'v'"]
+        "insert a from attribute b else 1",
+        "delete keys like '^x'",
+        "convert n to int",
+        "upsert c = 'v'",
+    ]
 
 
 def test_no_actions_is_an_error() -> None:
@@ -167,22 +193,34 @@ def test_no_actions_is_an_error() -> None:
 
 
 KEYS = st.sampled_from(["a", "b", "k8s.x", "k8s.y", "n", "long-" * 30])
-SCALARS = st.one_of(st.text(max_size=8), st.booleans(), st.integers(-(1 << 63), (1 << 63) - 1), st.floats(allow_nan=False),
-                    st.binary(max_size=5), st.sampled_from(["12", "-7", "1e3", "kof/web", "x" * 200]))
-VALUES = st.recursive(SCALARS, lambda v: st.one_of(st.lists(v, max_size=3), st.dictionaries(st.text(max_size=3), v, max_size=3)),
-                      max_leaves=4)
+SCALARS = st.one_of(
+    st.text(max_size=8),
+    st.booleans(),
+    st.integers(-(1 << 63), (1 << 63) - 1),
+    st.floats(allow_nan=False),
+    st.binary(max_size=5),
+    st.sampled_from(["12", "-7", "1e3", "kof/web", "x" * 200]),
+)
+VALUES = st.recursive(
+    SCALARS, lambda v: st.one_of(st.lists(v, max_size=3), st.dictionaries(st.text(max_size=3), v, max_size=3)), max_leaves=4
+)
 _SET = st.sampled_from(["insert", "update", "upsert"])
 ACTIONS = st.one_of(
     st.builds(lambda a, k, v: {"action": a, "key": k, "value": v}, _SET, KEYS, SCALARS),
     st.builds(lambda a, k, f: {"action": a, "key": k, "from_attribute": f}, _SET, KEYS, KEYS),
-    st.builds(lambda a, k, f: {"action": a, "key": k, "from_attribute": f, "default_value": 1},
-              st.sampled_from(["insert", "upsert"]), KEYS, KEYS),
+    st.builds(
+        lambda a, k, f: {"action": a, "key": k, "from_attribute": f, "default_value": 1},
+        st.sampled_from(["insert", "upsert"]),
+        KEYS,
+        KEYS,
+    ),
     st.builds(lambda k: {"action": "insert", "key": k, "from_context": "metadata.tenant"}, KEYS),
     st.builds(lambda a, k: {"action": a, "key": k}, st.sampled_from(["delete", "hash"]), KEYS),
     st.builds(lambda a, k: {"action": a, "key": k, "pattern": "^k8s"}, st.sampled_from(["delete", "hash"]), KEYS),
     st.builds(lambda k: {"action": "extract", "key": k, "pattern": "(?P<a>[a-z]+)/(?P<c>.)"}, KEYS),
-    st.builds(lambda k, t: {"action": "convert", "key": k, "converted_type": t}, KEYS,
-              st.sampled_from(["int", "double", "string"])),
+    st.builds(
+        lambda k, t: {"action": "convert", "key": k, "converted_type": t}, KEYS, st.sampled_from(["int", "double", "string"])
+    ),
 )
 
 

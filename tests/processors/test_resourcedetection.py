@@ -26,15 +26,18 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-@pytest.mark.parametrize(("text", "want"), [
-    ("a=1", {"a": "1"}),
-    (" a = 1 , b.c=x y ", {"a": "1", "b.c": "x y"}),
-    ("a=x%20y%2Cz%3D", {"a": "x y,z="}),
-    ("a=%C3%A4+b", {"a": "\u00e4 b"}),
-    ("a=,b=2,", {"a": "", "b": "2"}),
-    ("a=1,a=2", {"a": "2"}),
-    ("url=http://x/?q=1", {"url": "http://x/?q=1"}),
-])
+@pytest.mark.parametrize(
+    ("text", "want"),
+    [
+        ("a=1", {"a": "1"}),
+        (" a = 1 , b.c=x y ", {"a": "1", "b.c": "x y"}),
+        ("a=x%20y%2Cz%3D", {"a": "x y,z="}),
+        ("a=%C3%A4+b", {"a": "\u00e4 b"}),
+        ("a=,b=2,", {"a": "", "b": "2"}),
+        ("a=1,a=2", {"a": "2"}),
+        ("url=http://x/?q=1", {"url": "http://x/?q=1"}),
+    ],
+)
 def test_env(text: str, want: dict[str, str]) -> None:
     assert env.parse(text) == want
 
@@ -58,23 +61,35 @@ def test_system_by_default_is_name_and_type() -> None:
 
 
 def test_system_with_everything_on() -> None:
-    options = SystemBlock.model_validate({"hostname_sources": ["os"], "resource_attributes": {
-        name: {"enabled": True} for name in SYSTEM_ATTRIBUTES}})
+    options = SystemBlock.model_validate(
+        {"hostname_sources": ["os"], "resource_attributes": {name: {"enabled": True} for name in SYSTEM_ATTRIBUTES}}
+    )
     got = system.detect(options)
     assert got["host.arch"] in ("amd64", "arm64") and platform.release() in got["os.description"]
     assert set(got) <= set(SYSTEM_ATTRIBUTES)
     assert all(isinstance(x, str) for name in ("host.ip", "host.mac", "host.interface") for x in got.get(name, []))
     assert "127.0.0.1" not in got.get("host.ip", [])
-    assert all(isinstance(v, int if name == "host.cpu.cache.l2.size" else list if name in ("host.ip", "host.mac", "host.interface") else str)
-               for name, v in got.items())
+    assert all(
+        isinstance(
+            v, int if name == "host.cpu.cache.l2.size" else list if name in ("host.ip", "host.mac", "host.interface") else str
+        )
+        for name, v in got.items()
+    )
 
 
 def test_cpu_attributes() -> None:
-    text = ("processor\t: 0\nvendor_id\t: GenuineIntel\ncpu family\t: 6\nmodel\t\t: 85\nmodel name\t: Xeon(R): 8175M\n"
-            "stepping\t: 4\ncache size\t: 33792 KB\n\nprocessor\t: 1\nmodel\t: 9\n")
+    text = (
+        "processor\t: 0\nvendor_id\t: GenuineIntel\ncpu family\t: 6\nmodel\t\t: 85\nmodel name\t: Xeon(R): 8175M\n"
+        "stepping\t: 4\ncache size\t: 33792 KB\n\nprocessor\t: 1\nmodel\t: 9\n"
+    )
     assert system.cpu_attributes(text) == {
-        "host.cpu.vendor.id": "GenuineIntel", "host.cpu.family": "6", "host.cpu.model.id": "85", "host.cpu.model.name": "Xeon(R): 8175M",
-        "host.cpu.stepping": "4", "host.cpu.cache.l2.size": 33792}
+        "host.cpu.vendor.id": "GenuineIntel",
+        "host.cpu.family": "6",
+        "host.cpu.model.id": "85",
+        "host.cpu.model.name": "Xeon(R): 8175M",
+        "host.cpu.stepping": "4",
+        "host.cpu.cache.l2.size": 33792,
+    }
 
 
 def test_hosts_file_and_os_release() -> None:
@@ -86,6 +101,7 @@ def test_hosts_file_and_os_release() -> None:
 def test_hostname_sources_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails() -> str:
         raise OSError("no")
+
     monkeypatch.setitem(system._SOURCES, "dns", fails)
     monkeypatch.setitem(system._SOURCES, "cname", lambda: "canonical.example.org")
     assert system.host_name(["dns", "cname", "os"], lambda: True) == "canonical.example.org"
@@ -97,9 +113,11 @@ def test_hostname_sources_in_their_order(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize(("override", "want"), [(True, "env"), (False, "data")])
 async def test_override(override: bool, want: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "host.name=env,k8s.node.name=n1")
-    for given_batch in (batch(Signal.LOGS, logs({"body": "x"}, resource={"host.name": "data", "n": 1})),
-                        batch(Signal.METRICS, metrics("m", resource={"host.name": "data", "n": 1})),
-                        batch(Signal.TRACES, spans({"name": "s"}, resource={"host.name": "data", "n": 1}))):
+    for given_batch in (
+        batch(Signal.LOGS, logs({"body": "x"}, resource={"host.name": "data", "n": 1})),
+        batch(Signal.METRICS, metrics("m", resource={"host.name": "data", "n": 1})),
+        batch(Signal.TRACES, spans({"name": "s"}, resource={"host.name": "data", "n": 1})),
+    ):
         out = await run(COMPONENT, {"override": override}, given_batch)
         assert resource_of(out) == {"host.name": want, "n": 1, "k8s.node.name": "n1"}
 
@@ -166,15 +184,18 @@ def test_defaults() -> None:
     assert (config.detectors, config.override, config.timeout, config.refresh_interval) == (["env"], True, 5.0, 0.0)
 
 
-@pytest.mark.parametrize(("options", "words"), [
-    ({"detectors": ["ec2"]}, "not available in this release"),
-    ({"detectors": ["env"], "gcp": {"resource_attributes": {}}}, "not available in this release"),
-    ({"detectors": ["sytem"]}, "did you mean 'system'"),
-    ({"detectors": []}, "no detector"),
-    ({"system": {"hostname_sources": ["bind"]}}, "no source of the host's name"),
-    ({"system": {"resource_attributes": {"host.nam": {"enabled": True}}}}, "did you mean 'host.name'"),
-    ({"overide": True}, "overide"),
-])
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"detectors": ["ec2"]}, "not available in this release"),
+        ({"detectors": ["env"], "gcp": {"resource_attributes": {}}}, "not available in this release"),
+        ({"detectors": ["sytem"]}, "did you mean 'system'"),
+        ({"detectors": []}, "no detector"),
+        ({"system": {"hostname_sources": ["bind"]}}, "no source of the host's name"),
+        ({"system": {"resource_attributes": {"host.nam": {"enabled": True}}}}, "did you mean 'host.name'"),
+        ({"overide": True}, "overide"),
+    ],
+)
 def test_wrong_options(options: dict[str, Any], words: str) -> None:
     with pytest.raises(ValidationError, match=words):
         Config.model_validate(options)

@@ -53,8 +53,12 @@ async def test_name_and_uids(kube: FakeKube, name: str) -> None:
 async def test_another_variable_and_attributes_off(kube: FakeKube, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("K8S_NODE_NAME")
     monkeypatch.setenv("NODE", "n1")
-    made = detection(k8snode={"node_from_env_var": "NODE", "resource_attributes": {
-        "k8s.node.uid": {"enabled": False}, "k8s.cluster.uid": {"enabled": False}}})
+    made = detection(
+        k8snode={
+            "node_from_env_var": "NODE",
+            "resource_attributes": {"k8s.node.uid": {"enabled": False}, "k8s.cluster.uid": {"enabled": False}},
+        }
+    )
     await made.start()
     assert made.detected == {"k8s.node.name": "n1"}
     assert not kube.requests, "nothing that is not asked for is read"

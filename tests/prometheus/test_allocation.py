@@ -10,17 +10,32 @@ from kofagent.prometheus.allocation import Allocation, is_loopback, node_of
 
 M = "__meta_kubernetes_"
 NODES = ("n1", "n2", "n3")
-NAMES = [M + "pod_node_name", M + "endpoint_node_name", M + "endpointslice_endpoint_node_name", M + "node_name",
-         M + "endpoint_address_target_kind", M + "endpoint_address_target_name", M + "endpointslice_address_target_kind",
-         M + "endpointslice_address_target_name", M + "service_name"]
+NAMES = [
+    M + "pod_node_name",
+    M + "endpoint_node_name",
+    M + "endpointslice_endpoint_node_name",
+    M + "node_name",
+    M + "endpoint_address_target_kind",
+    M + "endpoint_address_target_name",
+    M + "endpointslice_address_target_kind",
+    M + "endpointslice_address_target_name",
+    M + "service_name",
+]
 
 
-@pytest.mark.parametrize(("labels", "node"), [
-    ({M + "pod_node_name": "n1", M + "endpoint_node_name": "n2"}, "n1"), ({M + "endpoint_node_name": "n2"}, "n2"),
-    ({M + "endpointslice_endpoint_node_name": "n2"}, "n2"), ({M + "node_name": "n3"}, "n3"),
-    ({M + "endpointslice_address_target_kind": "Node", M + "endpointslice_address_target_name": "n1"}, "n1"),
-    ({M + "endpoint_address_target_kind": "Node", M + "endpoint_address_target_name": "n1"}, "n1"),
-    ({M + "endpoint_address_target_kind": "Pod", M + "endpoint_address_target_name": "p"}, ""), ({}, "")])
+@pytest.mark.parametrize(
+    ("labels", "node"),
+    [
+        ({M + "pod_node_name": "n1", M + "endpoint_node_name": "n2"}, "n1"),
+        ({M + "endpoint_node_name": "n2"}, "n2"),
+        ({M + "endpointslice_endpoint_node_name": "n2"}, "n2"),
+        ({M + "node_name": "n3"}, "n3"),
+        ({M + "endpointslice_address_target_kind": "Node", M + "endpointslice_address_target_name": "n1"}, "n1"),
+        ({M + "endpoint_address_target_kind": "Node", M + "endpoint_address_target_name": "n1"}, "n1"),
+        ({M + "endpoint_address_target_kind": "Pod", M + "endpoint_address_target_name": "p"}, ""),
+        ({}, ""),
+    ],
+)
 def test_the_node_of_a_target(labels: dict[str, str], node: str) -> None:
     assert node_of(labels) == node
 
@@ -30,15 +45,29 @@ def test_labels_of_the_group_count() -> None:
     assert Allocation("per-node", "n1").mine({"__address__": "a"}, {M + "pod_node_name": "n1"})
 
 
-@pytest.mark.parametrize(("address", "expected"), [
-    ("localhost:9100", True), ("127.0.0.1:80", True), ("[::1]:80", True), ("localhost", True), ("127.3.2.1", True), ("::1", False),
-    ("10.0.0.1:80", False), ("localhost.example:80", False), ("", False), ("[::2]:1", False)])
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("localhost:9100", True),
+        ("127.0.0.1:80", True),
+        ("[::1]:80", True),
+        ("localhost", True),
+        ("127.3.2.1", True),
+        ("::1", False),
+        ("10.0.0.1:80", False),
+        ("localhost.example:80", False),
+        ("", False),
+        ("[::2]:1", False),
+    ],
+)
 def test_loopback(address: str, expected: bool) -> None:
     assert is_loopback(address) is expected
 
 
-@given(st.dictionaries(st.sampled_from(NAMES), st.sampled_from([*NODES, "Node", "Pod", ""])),
-       st.sampled_from(["10.0.0.1:80", "example:443", "[fd00::1]:1"]))
+@given(
+    st.dictionaries(st.sampled_from(NAMES), st.sampled_from([*NODES, "Node", "Pod", ""])),
+    st.sampled_from(["10.0.0.1:80", "example:443", "[fd00::1]:1"]),
+)
 def test_exactly_one_agent_scrapes_a_target(labels: dict[str, str], address: str) -> None:
     target = {**labels, "__address__": address}
     agents = [*(Allocation("per-node", node) for node in (*NODES, "Node", "Pod")), Allocation("without-node")]

@@ -88,21 +88,34 @@ async def discovering(kube: FakeKube, options: dict[str, Any], **more: Any) -> A
 
 
 def pod(name: str, ip: str, *, namespace: str = "shop", node: str = "n1", **labels: str) -> dict[str, Any]:
-    return {"metadata": {"name": name, "namespace": namespace, "labels": labels},
-            "spec": {"nodeName": node, "containers": [{"name": "c", "image": "i", "ports": [{"containerPort": 80, "protocol": "TCP"}]}]},
-            "status": {"podIP": ip, "phase": "Running"}}
+    return {
+        "metadata": {"name": name, "namespace": namespace, "labels": labels},
+        "spec": {
+            "nodeName": node,
+            "containers": [{"name": "c", "image": "i", "ports": [{"containerPort": 80, "protocol": "TCP"}]}],
+        },
+        "status": {"podIP": ip, "phase": "Running"},
+    }
 
 
 def service(name: str, namespace: str = "shop", **labels: str) -> dict[str, Any]:
-    return {"metadata": {"name": name, "namespace": namespace, "labels": labels}, "spec": {"ports": [{"port": 80}], "type": "ClusterIP"}}
+    return {
+        "metadata": {"name": name, "namespace": namespace, "labels": labels},
+        "spec": {"ports": [{"port": 80}], "type": "ClusterIP"},
+    }
 
 
 def piece(service_name: str, *pods: tuple[str, str, str], namespace: str = "shop") -> dict[str, Any]:
     """An EndpointSlice of (pod, address, node)."""
-    return {"metadata": {"name": f"{service_name}-1", "namespace": namespace, "labels": {"kubernetes.io/service-name": service_name}},
-            "addressType": "IPv4", "ports": [{"name": "http", "port": 80, "protocol": "TCP"}],
-            "endpoints": [{"addresses": [ip], "nodeName": node, "targetRef": {"kind": "Pod", "namespace": namespace, "name": name}}
-                          for name, ip, node in pods]}
+    return {
+        "metadata": {"name": f"{service_name}-1", "namespace": namespace, "labels": {"kubernetes.io/service-name": service_name}},
+        "addressType": "IPv4",
+        "ports": [{"name": "http", "port": 80, "protocol": "TCP"}],
+        "endpoints": [
+            {"addresses": [ip], "nodeName": node, "targetRef": {"kind": "Pod", "namespace": namespace, "name": name}}
+            for name, ip, node in pods
+        ],
+    }
 
 
 def put(kube: FakeKube, *objects: tuple[Resource, dict[str, Any]]) -> None:
@@ -161,13 +174,24 @@ async def test_a_stream_of_changes_is_reported_in_few_pieces() -> None:
         assert len(found.updates) < 12
 
 
-@pytest.mark.parametrize(("role", "resource", "obj"), [
-    ("node", NODES, {"metadata": {"name": "n1"}, "status": {"addresses": [{"type": "InternalIP", "address": "10.9.9.9"}]}}),
-    ("service", SERVICES, service("web")),
-    ("ingress", INGRESSES, {"metadata": {"name": "i", "namespace": "shop"}, "spec": {"rules": [{"host": "a.example"}]}}),
-    ("endpoints", ENDPOINTS, {"metadata": {"name": "e", "namespace": "shop"},
-                              "subsets": [{"addresses": [{"ip": "10.1.1.1"}], "ports": [{"port": 80}]}]}),
-    ("endpointslice", ENDPOINTSLICES, piece("web", ("p", "10.1.1.1", "n1"))), ("pod", PODS, pod("a", "10.0.0.1"))])
+@pytest.mark.parametrize(
+    ("role", "resource", "obj"),
+    [
+        ("node", NODES, {"metadata": {"name": "n1"}, "status": {"addresses": [{"type": "InternalIP", "address": "10.9.9.9"}]}}),
+        ("service", SERVICES, service("web")),
+        ("ingress", INGRESSES, {"metadata": {"name": "i", "namespace": "shop"}, "spec": {"rules": [{"host": "a.example"}]}}),
+        (
+            "endpoints",
+            ENDPOINTS,
+            {
+                "metadata": {"name": "e", "namespace": "shop"},
+                "subsets": [{"addresses": [{"ip": "10.1.1.1"}], "ports": [{"port": 80}]}],
+            },
+        ),
+        ("endpointslice", ENDPOINTSLICES, piece("web", ("p", "10.1.1.1", "n1"))),
+        ("pod", PODS, pod("a", "10.0.0.1")),
+    ],
+)
 async def test_every_role_reports_and_forgets(role: str, resource: Resource, obj: dict[str, Any]) -> None:
     async with FakeKube() as kube:
         kube.put(resource, obj)
@@ -183,8 +207,18 @@ async def test_services_and_pods_of_endpoints_may_come_and_change_later(role: st
         if role == "endpointslice":
             kube.put(ENDPOINTSLICES, piece("web", ("a", "10.0.0.1", "n1")))
         else:
-            kube.put(ENDPOINTS, {"metadata": {"name": "web", "namespace": "shop"}, "subsets": [
-                {"addresses": [{"ip": "10.0.0.1", "targetRef": {"kind": "Pod", "namespace": "shop", "name": "a"}}], "ports": [{"port": 80}]}]})
+            kube.put(
+                ENDPOINTS,
+                {
+                    "metadata": {"name": "web", "namespace": "shop"},
+                    "subsets": [
+                        {
+                            "addresses": [{"ip": "10.0.0.1", "targetRef": {"kind": "Pod", "namespace": "shop", "name": "a"}}],
+                            "ports": [{"port": 80}],
+                        }
+                    ],
+                },
+            )
         async with discovering(kube, {"role": role}) as found:
             await eventually(lambda: found.labels(M + "service_name") == [""])
             kube.put(SERVICES, service("web", team="x"))
@@ -204,9 +238,13 @@ async def test_services_and_pods_of_endpoints_may_come_and_change_later(role: st
 async def test_attached_objects_may_change() -> None:
     async with FakeKube() as kube:
         owned = lambda kind, name: [{"kind": kind, "name": name, "controller": True}]  # noqa: E731
-        put(kube, (NODES, {"metadata": {"name": "n1", "labels": {"zone": "a"}}}), (NAMESPACES, {"metadata": {"name": "shop", "labels": {"t": "1"}}}),
+        put(
+            kube,
+            (NODES, {"metadata": {"name": "n1", "labels": {"zone": "a"}}}),
+            (NAMESPACES, {"metadata": {"name": "shop", "labels": {"t": "1"}}}),
             (REPLICASETS, {"metadata": {"name": "rs", "namespace": "shop", "ownerReferences": owned("Deployment", "web")}}),
-            (JOBS, {"metadata": {"name": "j", "namespace": "shop", "ownerReferences": owned("CronJob", "nightly")}}))
+            (JOBS, {"metadata": {"name": "j", "namespace": "shop", "ownerReferences": owned("CronJob", "nightly")}}),
+        )
         first, second = pod("a", "10.0.0.1"), pod("b", "10.0.0.2")
         first["metadata"]["ownerReferences"], second["metadata"]["ownerReferences"] = owned("ReplicaSet", "rs"), owned("Job", "j")
         put(kube, (PODS, first), (PODS, second))
@@ -218,15 +256,22 @@ async def test_attached_objects_may_change() -> None:
             assert (found.labels(M + "pod_job_name"), found.labels(M + "pod_cronjob_name")) == (["", "j"], ["", "nightly"])
             kube.put(NODES, {"metadata": {"name": "n1", "labels": {"zone": "b"}}})
             kube.put(NAMESPACES, {"metadata": {"name": "shop", "labels": {"t": "2"}}})
-            await eventually(lambda: found.labels(M + "node_label_zone") == ["b", "b"] and found.labels(M + "namespace_label_t") == ["2", "2"])
+            await eventually(
+                lambda: found.labels(M + "node_label_zone") == ["b", "b"] and found.labels(M + "namespace_label_t") == ["2", "2"]
+            )
             kube.delete(NODES, "n1")
             await eventually(lambda: not found.groups)
 
 
 async def test_namespaces_and_selectors_limit_what_is_listed() -> None:
     async with FakeKube() as kube:
-        put(kube, (PODS, pod("a", "10.0.0.1", app="web")), (PODS, pod("b", "10.0.0.2", app="db")),
-            (PODS, pod("c", "10.0.0.3", namespace="other", app="web")), (PODS, pod("d", "10.0.0.4", namespace="third", app="web")))
+        put(
+            kube,
+            (PODS, pod("a", "10.0.0.1", app="web")),
+            (PODS, pod("b", "10.0.0.2", app="db")),
+            (PODS, pod("c", "10.0.0.3", namespace="other", app="web")),
+            (PODS, pod("d", "10.0.0.4", namespace="third", app="web")),
+        )
         options = {"role": "pod", "namespaces": {"names": ["shop", "third"]}, "selectors": [{"role": "pod", "label": "app=web"}]}
         async with discovering(kube, options) as found:
             await eventually(lambda: found.addresses == ["10.0.0.1:80", "10.0.0.4:80"])
@@ -244,14 +289,22 @@ async def test_the_own_namespace() -> None:
 
 async def test_the_agent_of_a_node_reads_the_pods_of_its_node_only() -> None:
     async with FakeKube() as kube:
-        put(kube, (PODS, pod("a", "10.0.0.1")), (PODS, pod("b", "10.0.0.2", node="n2")), (SERVICES, service("web")),
+        put(
+            kube,
+            (PODS, pod("a", "10.0.0.1")),
+            (PODS, pod("b", "10.0.0.2", node="n2")),
+            (SERVICES, service("web")),
             (ENDPOINTSLICES, piece("web", ("a", "10.0.0.1", "n1"), ("b", "10.0.0.2", "n2"))),
             (NODES, {"metadata": {"name": "n1"}, "status": {"addresses": [{"type": "InternalIP", "address": "10.9.0.1"}]}}),
-            (NODES, {"metadata": {"name": "n2"}, "status": {"addresses": [{"type": "InternalIP", "address": "10.9.0.2"}]}}))
+            (NODES, {"metadata": {"name": "n2"}, "status": {"addresses": [{"type": "InternalIP", "address": "10.9.0.2"}]}}),
+        )
         allocation = Allocation("per-node", "n2")
         for role, expected in (("pod", ["10.0.0.2:80"]), ("endpointslice", ["10.0.0.2:80"]), ("node", ["10.9.0.2:0"])):
-            async with discovering(kube, {"role": role, "selectors": [{"role": "pod", "field": "status.phase=Running"}] if role == "pod" else []},
-                                   allocation=allocation) as found:
+            async with discovering(
+                kube,
+                {"role": role, "selectors": [{"role": "pod", "field": "status.phase=Running"}] if role == "pod" else []},
+                allocation=allocation,
+            ) as found:
                 await eventually(lambda found=found: found.groups)
                 assert found.addresses == expected
         selectors = {query.get("fieldSelector") for _, path, query in kube.requests if path.endswith("/pods")}
@@ -262,9 +315,19 @@ async def test_the_agent_of_a_node_reads_the_pods_of_its_node_only() -> None:
 async def test_the_agent_of_the_cluster_does_not_even_list_pods_for_what_has_a_node() -> None:
     async with FakeKube() as kube:
         kube.put(PODS, pod("a", "10.0.0.1"))
-        put(kube, (ENDPOINTSLICES, piece("web", ("a", "10.0.0.1", "n1"))), (ENDPOINTSLICES, {
-            "metadata": {"name": "kubernetes", "namespace": "default"}, "addressType": "IPv4", "ports": [{"port": 6443}],
-            "endpoints": [{"addresses": ["172.16.0.1"]}]}))
+        put(
+            kube,
+            (ENDPOINTSLICES, piece("web", ("a", "10.0.0.1", "n1"))),
+            (
+                ENDPOINTSLICES,
+                {
+                    "metadata": {"name": "kubernetes", "namespace": "default"},
+                    "addressType": "IPv4",
+                    "ports": [{"port": 6443}],
+                    "endpoints": [{"addresses": ["172.16.0.1"]}],
+                },
+            ),
+        )
         for role in ("pod", "node"):
             async with discovering(kube, {"role": role}, allocation=Allocation("without-node")):
                 pass
@@ -279,9 +342,12 @@ async def test_jobs_with_equal_needs_share_their_watches() -> None:
         client, config = kube.client(), KubernetesSdConfig(role="endpointslice")
         founds = [Found() for _ in range(20)]
         selected = lambda obj, lookup: False  # noqa: E731
-        tasks = [asyncio.ensure_future(KubernetesDiscovery(config, lambda: client, LOG, found.report,
-                                                           select=selected if i else None).run(found.update))
-                 for i, found in enumerate(founds)]
+        tasks = [
+            asyncio.ensure_future(
+                KubernetesDiscovery(config, lambda: client, LOG, found.report, select=selected if i else None).run(found.update)
+            )
+            for i, found in enumerate(founds)
+        ]
         await eventually(lambda: founds[0].groups)
         await eventually(lambda: kube.watching == 3)
         for task in tasks:
@@ -293,10 +359,17 @@ async def test_jobs_with_equal_needs_share_their_watches() -> None:
 
 async def test_a_selected_object_may_become_another_one() -> None:
     async with FakeKube() as kube:
-        put(kube, (PODS, pod("a", "10.0.0.1")), (SERVICES, service("web", app="web")), (ENDPOINTSLICES, piece("web", ("a", "10.0.0.1", "n1"))))
+        put(
+            kube,
+            (PODS, pod("a", "10.0.0.1")),
+            (SERVICES, service("web", app="web")),
+            (ENDPOINTSLICES, piece("web", ("a", "10.0.0.1", "n1"))),
+        )
 
         def select(obj: Any, lookup: Any) -> bool:
-            return (lookup.service("shop", obj["metadata"]["labels"]["kubernetes.io/service-name"]) or {})["metadata"]["labels"].get("app") == "web"
+            return (lookup.service("shop", obj["metadata"]["labels"]["kubernetes.io/service-name"]) or {})["metadata"][
+                "labels"
+            ].get("app") == "web"
 
         async with discovering(kube, {"role": "endpointslice"}, select=select) as found:
             await eventually(lambda: found.groups)
@@ -334,8 +407,10 @@ async def test_an_api_server_with_credentials_of_its_own(tmp_path: Path) -> None
         kube.put(PODS, pod("a", "10.0.0.1"))
         host = FakeHost()
         options = {"role": "pod", "api_server": kube.url, "authorization": {"credentials_file": str(token)}}
-        configs = [KubernetesSdConfig.model_validate(o) for o in (options, {**options, "role": "node"},
-                                                                  {**options, "authorization": {"credentials": "x"}})]
+        configs = [
+            KubernetesSdConfig.model_validate(o)
+            for o in (options, {**options, "role": "node"}, {**options, "authorization": {"credentials": "x"}})
+        ]
         clients = [connector(config, host, "test")() for config in configs]
         assert clients[0] is clients[1] and clients[0] is not clients[2]
         found = Found()
@@ -353,7 +428,9 @@ async def test_a_kubeconfig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         for options in ({"role": "pod", "kubeconfig_file": str(path)}, {"role": "pod"}):
             config = KubernetesSdConfig.model_validate(options)
             found = Found()
-            task = asyncio.ensure_future(KubernetesDiscovery(config, connector(config, host, "t"), LOG, found.report).run(found.update))
+            task = asyncio.ensure_future(
+                KubernetesDiscovery(config, connector(config, host, "t"), LOG, found.report).run(found.update)
+            )
             await eventually(lambda found=found: found.addresses == ["10.0.0.1:80"])
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)

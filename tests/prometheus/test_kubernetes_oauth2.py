@@ -36,8 +36,11 @@ async def test_a_token_and_no_session_left_open(monkeypatch: pytest.MonkeyPatch)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
-        options: dict[str, Any] = {"role": "pod", "api_server": kube.url, "oauth2": {
-            "client_id": "id", "client_secret": "s", "token_url": f"http://127.0.0.1:{runner.addresses[0][1]}/token"}}
+        options: dict[str, Any] = {
+            "role": "pod",
+            "api_server": kube.url,
+            "oauth2": {"client_id": "id", "client_secret": "s", "token_url": f"http://127.0.0.1:{runner.addresses[0][1]}/token"},
+        }
         connect = connector(KubernetesSdConfig.model_validate(options), FakeHost(), "agent")
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")

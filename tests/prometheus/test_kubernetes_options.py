@@ -12,25 +12,40 @@ from kofagent.prometheus.discovery.config import KubernetesSdConfig
 from kofagent.prometheus.monitors.options import AllocationBlock, MonitorsBlock
 
 
-@pytest.mark.parametrize(("options", "says"), [
-    ({}, "role"), ({"role": "pods"}, "role"),
-    ({"role": "pod", "api_server": "https://a", "kubeconfig_file": "/k"}, "keep one"),
-    ({"role": "pod", "api_server": "a:6443"}, "needs http:// or https://"),
-    ({"role": "pod", "kubeconfig_file": "/k", "namespaces": {"own_namespace": True}}, "own_namespace"),
-    ({"role": "pod", "bearer_token_file": "/t"}, "set api_server too"),
-    ({"role": "pod", "kubeconfig_file": "/k", "basic_auth": {"username": "u"}}, "basic_auth is for an API server of its own"),
-    ({"role": "pod", "tls_config": {"insecure_skip_verify": True}}, "tls_config"),
-    ({"role": "service", "selectors": [{"role": "pod"}]}, "not for pod"),
-    ({"role": "pod", "selectors": [{"role": "pod", "label": "a"}, {"role": "pod", "label": "b"}]}, "two selectors")])
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({}, "role"),
+        ({"role": "pods"}, "role"),
+        ({"role": "pod", "api_server": "https://a", "kubeconfig_file": "/k"}, "keep one"),
+        ({"role": "pod", "api_server": "a:6443"}, "needs http:// or https://"),
+        ({"role": "pod", "kubeconfig_file": "/k", "namespaces": {"own_namespace": True}}, "own_namespace"),
+        ({"role": "pod", "bearer_token_file": "/t"}, "set api_server too"),
+        ({"role": "pod", "kubeconfig_file": "/k", "basic_auth": {"username": "u"}}, "basic_auth is for an API server of its own"),
+        ({"role": "pod", "tls_config": {"insecure_skip_verify": True}}, "tls_config"),
+        ({"role": "service", "selectors": [{"role": "pod"}]}, "not for pod"),
+        ({"role": "pod", "selectors": [{"role": "pod", "label": "a"}, {"role": "pod", "label": "b"}]}, "two selectors"),
+    ],
+)
 def test_what_does_not_fit(options: dict[str, Any], says: str) -> None:
     with pytest.raises(ValidationError, match=says):
         KubernetesSdConfig.model_validate(options)
 
 
-@pytest.mark.parametrize("options", [
-    {"role": "Pod"}, {"role": "pod", "selectors": [{"role": "node", "label": "a"}, {"role": "pod", "field": "spec.nodeName=x"}]},
-    {"role": "endpoints", "namespaces": {"own_namespace": True, "names": ["a"]}},
-    {"role": "node", "api_server": "https://a:6443", "authorization": {"credentials": "x"}, "tls_config": {"insecure_skip_verify": True}}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"role": "Pod"},
+        {"role": "pod", "selectors": [{"role": "node", "label": "a"}, {"role": "pod", "field": "spec.nodeName=x"}]},
+        {"role": "endpoints", "namespaces": {"own_namespace": True, "names": ["a"]}},
+        {
+            "role": "node",
+            "api_server": "https://a:6443",
+            "authorization": {"credentials": "x"},
+            "tls_config": {"insecure_skip_verify": True},
+        },
+    ],
+)
 def test_what_fits(options: dict[str, Any]) -> None:
     KubernetesSdConfig.model_validate(options)
 
@@ -46,7 +61,12 @@ def test_the_node_of_an_agent_comes_from_the_options_or_the_environment(monkeypa
 
 
 def test_selectors_in_either_spelling() -> None:
-    block = MonitorsBlock.model_validate({"selector": {"matchLabels": {"a": "b"}, "matchExpressions": [{"key": "k", "operator": "Exists"}]}})
-    assert block.selectors("Probe")[0] == {"matchLabels": {"a": "b"}, "matchExpressions": [{"key": "k", "operator": "Exists", "values": []}]}
+    block = MonitorsBlock.model_validate(
+        {"selector": {"matchLabels": {"a": "b"}, "matchExpressions": [{"key": "k", "operator": "Exists"}]}}
+    )
+    assert block.selectors("Probe")[0] == {
+        "matchLabels": {"a": "b"},
+        "matchExpressions": [{"key": "k", "operator": "Exists", "values": []}],
+    }
     with pytest.raises(ValidationError, match="Near"):
         MonitorsBlock.model_validate({"selector": {"matchExpressions": [{"key": "k", "operator": "Near"}]}})

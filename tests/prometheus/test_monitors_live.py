@@ -43,9 +43,14 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same code with shorter waits."""
     for module in (discovery, watch):
         monkeypatch.setattr(module, "QUICK_S", 0.02)
-    monkeypatch.setattr(discovery.KubernetesDiscovery.__init__, "__kwdefaults__",
-                        {**discovery.KubernetesDiscovery.__init__.__kwdefaults__, "slow": 0.05})
-    monkeypatch.setattr(watch.Monitors.__init__, "__kwdefaults__", {**watch.Monitors.__init__.__kwdefaults__, "slow": 0.05, "retry": 0.2})
+    monkeypatch.setattr(
+        discovery.KubernetesDiscovery.__init__,
+        "__kwdefaults__",
+        {**discovery.KubernetesDiscovery.__init__.__kwdefaults__, "slow": 0.05},
+    )
+    monkeypatch.setattr(
+        watch.Monitors.__init__, "__kwdefaults__", {**watch.Monitors.__init__.__kwdefaults__, "slow": 0.05, "retry": 0.2}
+    )
 
 
 @pytest.fixture
@@ -86,8 +91,11 @@ class Pages:
 
 @asynccontextmanager
 async def agent(host: FakeHost | None = None, **options: Any) -> AsyncIterator[tuple[Any, Sink]]:
-    config = {"config": {"global": {"scrape_interval": "200ms", "scrape_timeout": "200ms"}, **options.pop("config", {})},
-              "monitors": {"enabled": True, **options.pop("monitors", {})}, **options}
+    config = {
+        "config": {"global": {"scrape_interval": "200ms", "scrape_timeout": "200ms"}, **options.pop("config", {})},
+        "monitors": {"enabled": True, **options.pop("monitors", {})},
+        **options,
+    }
     receiver, sink = make(COMPONENT, config, id="prometheus", host=host or FakeHost()), Sink()
     receiver.outputs = {Signal.METRICS: sink}
     await receiver.start()
@@ -97,13 +105,17 @@ async def agent(host: FakeHost | None = None, **options: Any) -> AsyncIterator[t
         await receiver.stop()
 
 
-def monitor(resource: Resource, name: str, namespace: str = "shop", labels: dict[str, str] | None = None, **spec: Any) -> tuple[Resource, Any]:
+def monitor(
+    resource: Resource, name: str, namespace: str = "shop", labels: dict[str, str] | None = None, **spec: Any
+) -> tuple[Resource, Any]:
     return resource, {"metadata": {"name": name, "namespace": namespace, "labels": labels or {}}, "spec": spec}
 
 
 def secret(name: str, namespace: str = "shop", **data: str) -> tuple[Resource, Any]:
-    return SECRETS, {"metadata": {"name": name, "namespace": namespace},
-                     "data": {k: base64.b64encode(v.encode()).decode() for k, v in data.items()}}
+    return SECRETS, {
+        "metadata": {"name": name, "namespace": namespace},
+        "data": {k: base64.b64encode(v.encode()).decode() for k, v in data.items()},
+    }
 
 
 def web_pod(kube: FakeKube, port: int, name: str = "web-1", node: str = "n1", address: str = "127.0.0.1") -> None:
@@ -127,17 +139,42 @@ async def test_service_and_pod_monitors_come_change_and_go(kube: FakeKube) -> No
     async with Pages() as pages, agent() as (receiver, sink):
         web_pod(kube, pages.port)
         web_service(kube, pages.port)
-        put(kube, monitor(SERVICEMONITORS, "s", selector={"matchLabels": {"app": "web"}}, endpoints=[{"port": "http", "path": "/s"}]))
+        put(
+            kube,
+            monitor(SERVICEMONITORS, "s", selector={"matchLabels": {"app": "web"}}, endpoints=[{"port": "http", "path": "/s"}]),
+        )
         await sink.wait_for(up)
-        assert up(sink)[0] == {"__name__": "up", "job": "web", "instance": f"127.0.0.1:{pages.port}", "namespace": "shop",
-                               "service": "web", "pod": "web-1", "container": "c", "endpoint": "http"}
-        put(kube, monitor(PODMONITORS, "p", selector={"matchLabels": {"app": "web"}}, podMetricsEndpoints=[{"port": "http", "path": "/p"}]))
+        assert up(sink)[0] == {
+            "__name__": "up",
+            "job": "web",
+            "instance": f"127.0.0.1:{pages.port}",
+            "namespace": "shop",
+            "service": "web",
+            "pod": "web-1",
+            "container": "c",
+            "endpoint": "http",
+        }
+        put(
+            kube,
+            monitor(
+                PODMONITORS, "p", selector={"matchLabels": {"app": "web"}}, podMetricsEndpoints=[{"port": "http", "path": "/p"}]
+            ),
+        )
         await sink.wait_for(lambda s: any(labels["job"] == "shop/p" for labels in up(s)))
         # A changed monitor is another job from now on; what the old one wrote is ended.
-        put(kube, monitor(SERVICEMONITORS, "s", selector={"matchLabels": {"app": "web"}}, endpoints=[
-            {"port": "http", "path": "/s2", "relabelings": [{"targetLabel": "extra", "replacement": "1"}]}]))
+        put(
+            kube,
+            monitor(
+                SERVICEMONITORS,
+                "s",
+                selector={"matchLabels": {"app": "web"}},
+                endpoints=[{"port": "http", "path": "/s2", "relabelings": [{"targetLabel": "extra", "replacement": "1"}]}],
+            ),
+        )
         await sink.wait_for(lambda s: any(labels.get("extra") for labels in up(s)))
-        await sink.wait_for(lambda s: any(stale(v) and labels["job"] == "web" and "extra" not in labels for labels, v, _ in samples(s)))
+        await sink.wait_for(
+            lambda s: any(stale(v) and labels["job"] == "web" and "extra" not in labels for labels, v, _ in samples(s))
+        )
         kube.delete(SERVICEMONITORS, "s", "shop")
         await eventually(lambda: list(receiver.pools) == ["podMonitor/shop/p/0"])
         await sink.wait_for(lambda s: any(stale(v) and labels.get("extra") for labels, v, _ in samples(s)))
@@ -166,7 +203,15 @@ async def test_a_scrape_under_way_is_not_lost_to_a_change(kube: FakeKube, change
         await eventually(lambda: pages.asked)
         [before] = receiver.pools.values()
         if change == "monitor":
-            put(kube, monitor(PODMONITORS, "p", selector={}, podMetricsEndpoints=[{**endpoint, "metricRelabelings": [{"action": "labeldrop", "regex": "x"}]}]))
+            put(
+                kube,
+                monitor(
+                    PODMONITORS,
+                    "p",
+                    selector={},
+                    podMetricsEndpoints=[{**endpoint, "metricRelabelings": [{"action": "labeldrop", "regex": "x"}]}],
+                ),
+            )
             await eventually(lambda: before not in receiver.pools.values() and receiver.pools)
         else:
             kube.delete(PODS, "web-1", "shop")
@@ -191,9 +236,17 @@ async def test_markers_are_older_than_what_another_agent_writes_at_that_moment(k
 
 async def test_probes_and_scrape_configs(kube: FakeKube) -> None:
     async with Pages() as pages, agent() as (_, sink):
-        put(kube, monitor(PROBES, "p", prober={"url": f"127.0.0.1:{pages.port}", "path": "/probe"}, module="http_2xx",
-                          targets={"staticConfig": {"static": ["https://a.example"]}}),
-            monitor(SCRAPECONFIGS, "c", staticConfigs=[{"targets": [f"127.0.0.1:{pages.port}"]}], metricsPath="/c", jobName="mine"))
+        put(
+            kube,
+            monitor(
+                PROBES,
+                "p",
+                prober={"url": f"127.0.0.1:{pages.port}", "path": "/probe"},
+                module="http_2xx",
+                targets={"staticConfig": {"static": ["https://a.example"]}},
+            ),
+            monitor(SCRAPECONFIGS, "c", staticConfigs=[{"targets": [f"127.0.0.1:{pages.port}"]}], metricsPath="/c", jobName="mine"),
+        )
         await sink.wait_for(lambda s: {"probe/shop/p", "mine"} <= {labels["job"] for labels in up(s)})
         probed = next(labels for labels in up(sink) if labels["job"] == "probe/shop/p")
         assert (probed["instance"], probed["namespace"]) == ("https://a.example", "shop")
@@ -204,8 +257,11 @@ async def test_secrets_are_used_watched_and_never_shown(kube: FakeKube, caplog: 
     options = {"api_server": {"enabled": True, "server_config": {"endpoint": "127.0.0.1:0"}}}
     async with Pages() as pages, agent(**options) as (receiver, sink):
         web_pod(kube, pages.port)
-        put(kube, secret("creds", user="hidden-user", password="hidden-word"), (CONFIGMAPS, {
-            "metadata": {"name": "pki", "namespace": "shop"}, "data": {"x": "hidden-thing"}}))
+        put(
+            kube,
+            secret("creds", user="hidden-user", password="hidden-word"),
+            (CONFIGMAPS, {"metadata": {"name": "pki", "namespace": "shop"}, "data": {"x": "hidden-thing"}}),
+        )
         basic = {"username": {"name": "creds", "key": "user"}, "password": {"name": "creds", "key": "password"}}
         put(kube, monitor(PODMONITORS, "p", selector={}, podMetricsEndpoints=[{"port": "http", "path": "/p", "basicAuth": basic}]))
         await sink.wait_for(up)
@@ -228,8 +284,10 @@ async def test_secrets_are_used_watched_and_never_shown(kube: FakeKube, caplog: 
 
 def missing(verb: str) -> str:
     """What is said of the Secret creds that may not be read."""
-    return (f"system:serviceaccount:kof:agent may not {verb} secrets 'creds' in namespace shop (403); add to its Role the rule "
-            '{"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["creds"], "verbs": ["list", "watch"]}')
+    return (
+        f"system:serviceaccount:kof:agent may not {verb} secrets 'creds' in namespace shop (403); add to its Role the rule "
+        '{"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["creds"], "verbs": ["list", "watch"]}'
+    )
 
 
 async def test_a_secret_that_may_not_be_read_is_one_clear_error(kube: FakeKube, caplog: pytest.LogCaptureFixture) -> None:
@@ -238,8 +296,16 @@ async def test_a_secret_that_may_not_be_read_is_one_clear_error(kube: FakeKube, 
     async with Pages() as pages, agent(host) as (receiver, sink):
         web_pod(kube, pages.port)
         token = {"bearerTokenSecret": {"name": "creds", "key": "token"}}
-        put(kube, secret("creds", token="t"), monitor(PODMONITORS, "p", selector={}, podMetricsEndpoints=[
-            {"port": "http", "path": "/secret", **token}, {"port": "http", "path": "/open"}]))
+        put(
+            kube,
+            secret("creds", token="t"),
+            monitor(
+                PODMONITORS,
+                "p",
+                selector={},
+                podMetricsEndpoints=[{"port": "http", "path": "/secret", **token}, {"port": "http", "path": "/open"}],
+            ),
+        )
         await sink.wait_for(up)
         await eventually(lambda: "creds" in str(host.statuses["receivers/prometheus"]))
         await asyncio.sleep(0.3)  # three more tries, which must not be told again
@@ -255,8 +321,16 @@ async def test_a_rule_that_is_taken_away_later_names_the_secret(kube: FakeKube, 
     host = FakeHost()
     async with Pages() as pages, agent(host) as (_, sink):
         web_pod(kube, pages.port)
-        put(kube, secret("creds", token="t"), monitor(PODMONITORS, "p", selector={}, podMetricsEndpoints=[
-            {"port": "http", "path": "/secret", "bearerTokenSecret": {"name": "creds", "key": "token"}}]))
+        put(
+            kube,
+            secret("creds", token="t"),
+            monitor(
+                PODMONITORS,
+                "p",
+                selector={},
+                podMetricsEndpoints=[{"port": "http", "path": "/secret", "bearerTokenSecret": {"name": "creds", "key": "token"}}],
+            ),
+        )
         await sink.wait_for(up)
         await eventually(lambda: kube.watches("secrets"))
         kube.forbidden = {("list", "secrets"), ("watch", "secrets")}
@@ -274,8 +348,15 @@ async def test_a_rule_that_is_taken_away_later_names_the_secret(kube: FakeKube, 
 async def test_secrets_that_do_not_exist_yet_and_keys_that_are_missing(kube: FakeKube, caplog: pytest.LogCaptureFixture) -> None:
     async with Pages() as pages, agent() as (receiver, sink):
         web_pod(kube, pages.port)
-        put(kube, monitor(PODMONITORS, "p", selector={}, podMetricsEndpoints=[
-            {"port": "http", "bearerTokenSecret": {"name": "later", "key": "token"}}]))
+        put(
+            kube,
+            monitor(
+                PODMONITORS,
+                "p",
+                selector={},
+                podMetricsEndpoints=[{"port": "http", "bearerTokenSecret": {"name": "later", "key": "token"}}],
+            ),
+        )
         await eventually(lambda: "podMonitor/shop/p/0 is left out: Secret shop/later does not exist" in caplog.text)
         put(kube, secret("later", other="x"))
         await eventually(lambda: "Secret shop/later has no key token" in caplog.text)
@@ -288,10 +369,13 @@ async def test_secrets_that_do_not_exist_yet_and_keys_that_are_missing(kube: Fak
 async def test_a_monitor_with_a_mistake_does_not_stop_the_others(kube: FakeKube, caplog: pytest.LogCaptureFixture) -> None:
     async with Pages() as pages, agent() as (receiver, _):
         web_pod(kube, pages.port)
-        put(kube, monitor(PODMONITORS, "bad", selector={}, podMetricsEndpoints=[{"interval": "5s", "scrapeTimeout": "10s"}]),
+        put(
+            kube,
+            monitor(PODMONITORS, "bad", selector={}, podMetricsEndpoints=[{"interval": "5s", "scrapeTimeout": "10s"}]),
             monitor(PODMONITORS, "worse", selector={}, podMetricsEndpoints=[{"relabelings": [{"regex": "(", "targetLabel": "x"}]}]),
             monitor(PODMONITORS, "worst", selector="x", podMetricsEndpoints=[{}]),
-            monitor(PODMONITORS, "good", selector={}, podMetricsEndpoints=[{"port": "http"}]))
+            monitor(PODMONITORS, "good", selector={}, podMetricsEndpoints=[{"port": "http"}]),
+        )
         await eventually(lambda: list(receiver.pools) == ["podMonitor/shop/good/0"])
         await eventually(lambda: "podMonitor/shop/bad/0 is left out" in caplog.text)
         assert "is greater than scrape_interval" in caplog.text
@@ -304,21 +388,43 @@ async def test_fields_without_effect_are_named_once(kube: FakeKube, caplog: pyte
         web_pod(kube, pages.port)
         endpoint = {"port": "http", "portNumber": 1, "shiny": 1, "tlsConfig": {"curves": "x", "insecureSkipVerify": True}}
         for extra in ("1", "2"):
-            put(kube, monitor(PODMONITORS, "new", selector={}, newer={"a": 1}, scrapeClassicHistograms=True, podMetricsEndpoints=[
-                {**endpoint, "path": f"/{extra}"}, {"params": {"a": [extra]}}]))
+            put(
+                kube,
+                monitor(
+                    PODMONITORS,
+                    "new",
+                    selector={},
+                    newer={"a": 1},
+                    scrapeClassicHistograms=True,
+                    podMetricsEndpoints=[{**endpoint, "path": f"/{extra}"}, {"params": {"a": [extra]}}],
+                ),
+            )
             await eventually(lambda extra=extra: {path for path, _ in pages.asked} >= {f"/{extra}"})
-        put(kube, monitor(PODMONITORS, "more", selector={}, convertClassicHistogramsToNHCB=True, podMetricsEndpoints=[{"port": "http"}]))
+        put(
+            kube,
+            monitor(PODMONITORS, "more", selector={}, convertClassicHistogramsToNHCB=True, podMetricsEndpoints=[{"port": "http"}]),
+        )
         await eventually(lambda: "podMonitor/shop/more/0" in receiver.pools)
-    warnings = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING and "podMonitor" in r.getMessage() and ": http" not in r.getMessage()]
+    warnings = [
+        r.getMessage()
+        for r in caplog.records
+        if r.levelno == logging.WARNING and "podMonitor" in r.getMessage() and ": http" not in r.getMessage()
+    ]
     assert warnings == [
         "podMonitor/shop/new/0: without effect, not known or beside another: spec.newer, spec.podMetricsEndpoints[0].portNumber, "
         "spec.podMetricsEndpoints[0].shiny, spec.podMetricsEndpoints[0].tlsConfig.curves",
-        "job podMonitor/shop/more/0: native histograms are not scraped; classic histograms are"]
+        "job podMonitor/shop/more/0: native histograms are not scraped; classic histograms are",
+    ]
 
 
 async def test_many_mistakes_at_once_are_all_told(kube: FakeKube, caplog: pytest.LogCaptureFixture) -> None:
     for i in range(15):
-        put(kube, monitor(PODMONITORS, f"bad-{i}", selector={}, podMetricsEndpoints=[{"relabelings": [{"regex": "%s(", "targetLabel": "x"}]}]))
+        put(
+            kube,
+            monitor(
+                PODMONITORS, f"bad-{i}", selector={}, podMetricsEndpoints=[{"relabelings": [{"regex": "%s(", "targetLabel": "x"}]}]
+            ),
+        )
     async with agent():
         await eventually(lambda: caplog.text.count("is left out") == 15)
     # The log's sampling takes records of one template for repetitions of one message.
@@ -328,17 +434,28 @@ async def test_many_mistakes_at_once_are_all_told(kube: FakeKube, caplog: pytest
 async def test_which_monitors_are_read(kube: FakeKube) -> None:
     put(kube, (NAMESPACES, {"metadata": {"name": "shop", "labels": {"team": "x"}}}), (NAMESPACES, {"metadata": {"name": "other"}}))
     for namespace in ("shop", "other", "denied"):
-        put(kube, monitor(PODMONITORS, "yes", namespace, {"release": "kof"}, selector={}, podMetricsEndpoints=[{}]),
+        put(
+            kube,
+            monitor(PODMONITORS, "yes", namespace, {"release": "kof"}, selector={}, podMetricsEndpoints=[{}]),
             monitor(PODMONITORS, "no", namespace, selector={}, podMetricsEndpoints=[{}]),
-            monitor(SERVICEMONITORS, "s", namespace, {"release": "kof"}, selector={}, endpoints=[{}]))
+            monitor(SERVICEMONITORS, "s", namespace, {"release": "kof"}, selector={}, endpoints=[{}]),
+        )
     everything = {f"podMonitor/{ns}/{name}/0" for ns in ("shop", "other", "denied") for name in ("yes", "no")}
     services = {f"serviceMonitor/{ns}/s/0" for ns in ("shop", "other", "denied")}
     for options, expected in (
-            ({}, everything | services), ({"kinds": ["PodMonitor"]}, everything),
-            ({"kinds": ["PodMonitor"], "selector": {"matchLabels": {"release": "kof"}}}, {f"podMonitor/{ns}/yes/0" for ns in ("shop", "other", "denied")}),
-            ({"pod_monitor_selector": {"match_labels": {"release": "none"}}}, services),
-            ({"kinds": ["ServiceMonitor"], "namespaces": ["shop", "denied"], "deny_namespaces": ["denied"]}, {"serviceMonitor/shop/s/0"}),
-            ({"kinds": ["ServiceMonitor"], "namespace_selector": {"match_labels": {"team": "x"}}}, {"serviceMonitor/shop/s/0"})):
+        ({}, everything | services),
+        ({"kinds": ["PodMonitor"]}, everything),
+        (
+            {"kinds": ["PodMonitor"], "selector": {"matchLabels": {"release": "kof"}}},
+            {f"podMonitor/{ns}/yes/0" for ns in ("shop", "other", "denied")},
+        ),
+        ({"pod_monitor_selector": {"match_labels": {"release": "none"}}}, services),
+        (
+            {"kinds": ["ServiceMonitor"], "namespaces": ["shop", "denied"], "deny_namespaces": ["denied"]},
+            {"serviceMonitor/shop/s/0"},
+        ),
+        ({"kinds": ["ServiceMonitor"], "namespace_selector": {"match_labels": {"team": "x"}}}, {"serviceMonitor/shop/s/0"}),
+    ):
         async with agent(monitors=options) as (receiver, _):
             await eventually(lambda receiver=receiver: receiver.pools)
             assert set(receiver.pools) == expected, options
@@ -375,12 +492,26 @@ async def test_jobs_of_the_api_server_work_from_outside_the_cluster(kube: FakeKu
     kube.routes["/api/v1/nodes/n1/proxy/metrics/cadvisor"] = cadvisor
     kube.put(NODES, {"metadata": {"name": "n1"}, "status": {"addresses": [{"type": "InternalIP", "address": "10.9.0.1"}]}})
     folder = "/var/run/secrets/kubernetes.io/serviceaccount"
-    jobs = {"scrape_configs": [{
-        "job_name": "cadvisor", "kubernetes_sd_configs": [{"role": "node"}], "scheme": "https", "bearer_token_file": f"{folder}/token",
-        "tls_config": {"ca_file": f"{folder}/ca.crt", "server_name": "kubernetes"}, "relabel_configs": [
-            {"target_label": "__address__", "replacement": "kubernetes.default.svc.cluster.local:443"},
-            {"source_labels": ["__meta_kubernetes_node_name"], "regex": "(.+)", "target_label": "__metrics_path__",
-             "replacement": "/api/v1/nodes/$${1}/proxy/metrics/cadvisor"}]}]}
+    jobs = {
+        "scrape_configs": [
+            {
+                "job_name": "cadvisor",
+                "kubernetes_sd_configs": [{"role": "node"}],
+                "scheme": "https",
+                "bearer_token_file": f"{folder}/token",
+                "tls_config": {"ca_file": f"{folder}/ca.crt", "server_name": "kubernetes"},
+                "relabel_configs": [
+                    {"target_label": "__address__", "replacement": "kubernetes.default.svc.cluster.local:443"},
+                    {
+                        "source_labels": ["__meta_kubernetes_node_name"],
+                        "regex": "(.+)",
+                        "target_label": "__metrics_path__",
+                        "replacement": "/api/v1/nodes/$${1}/proxy/metrics/cadvisor",
+                    },
+                ],
+            }
+        ]
+    }
     async with agent(config=jobs, monitors={"enabled": False}) as (receiver, sink):
         await sink.wait_for(up)
         assert any(labels["__name__"] == "container_memory_rss" for labels, _, _ in samples(sink))
@@ -426,11 +557,24 @@ async def test_each_target_is_scraped_by_exactly_one_agent_while_agents_come_and
         for i, node in enumerate(("n1", "n1", "n2", "n3")):
             web_pod(kube, pages.port, f"web-{i}", node)
         web_service(kube, pages.port, *((f"web-{i}", "127.0.0.1", node) for i, node in enumerate(("n1", "n1", "n2", "n3"))))
-        put(kube, monitor(SERVICEMONITORS, "s", selector={}, endpoints=[{"port": "http"}]),
+        put(
+            kube,
+            monitor(SERVICEMONITORS, "s", selector={}, endpoints=[{"port": "http"}]),
             monitor(PODMONITORS, "p", selector={}, podMetricsEndpoints=[{"port": "http"}]),
-            monitor(PROBES, "b", prober={"url": address, "path": "/probe"}, targets={"staticConfig": {"static": ["x.example"]}}))
-        jobs = {"scrape_configs": [{"job_name": "outside", "static_configs": [{"targets": ["name.example:1"]}], "relabel_configs": [
-            {"target_label": "__address__", "replacement": address}, {"target_label": "instance", "replacement": "outside"}]}]}
+            monitor(PROBES, "b", prober={"url": address, "path": "/probe"}, targets={"staticConfig": {"static": ["x.example"]}}),
+        )
+        jobs = {
+            "scrape_configs": [
+                {
+                    "job_name": "outside",
+                    "static_configs": [{"targets": ["name.example:1"]}],
+                    "relabel_configs": [
+                        {"target_label": "__address__", "replacement": address},
+                        {"target_label": "instance", "replacement": "outside"},
+                    ],
+                }
+            ]
+        }
         fleet = Fleet(lambda: {"config": jobs})
         try:
             for node in ("", "n1", "n2"):
@@ -447,11 +591,15 @@ async def test_each_target_is_scraped_by_exactly_one_agent_while_agents_come_and
             await fleet.leave("n2")
             kube.delete(PODS, "web-2", "shop")
             web_pod(kube, pages.port, "web-9", "n3")
-            web_service(kube, pages.port, *((f"web-{i}", "127.0.0.1", node) for i, node in ((0, "n1"), (1, "n1"), (3, "n3"), (9, "n3"))))
+            web_service(
+                kube, pages.port, *((f"web-{i}", "127.0.0.1", node) for i, node in ((0, "n1"), (1, "n1"), (3, "n3"), (9, "n3")))
+            )
             expected |= {("web", "web-9"): {"n3"}, ("shop/p", "web-9"): {"n3"}}
             await eventually(lambda: expected.items() <= fleet.scraped().items())
             assert all(len(agents) == 1 for agents in fleet.scraped().values())
             # one watch each: probes by the cluster's agent, pods' monitors by those of the nodes
-            await eventually(lambda: (kube.watches("probes"), kube.watches("podmonitors"), kube.watches("servicemonitors")) == (1, 2, 3))
+            await eventually(
+                lambda: (kube.watches("probes"), kube.watches("podmonitors"), kube.watches("servicemonitors")) == (1, 2, 3)
+            )
         finally:
             await fleet.aclose()

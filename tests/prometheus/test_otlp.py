@@ -17,7 +17,9 @@ from kofagent.telemetry.series import SCRAPE_SCOPE, STALE_BITS, sorted_labels
 
 NOW = 1_795_257_868_123
 STALE = struct.unpack("<d", struct.pack("<Q", STALE_BITS))[0]
-RESOURCE = TargetResource({"service.name": "j", "service.instance.id": "h:1", "server.address": "h", "server.port": "1", "url.scheme": "http"})
+RESOURCE = TargetResource(
+    {"service.name": "j", "service.instance.id": "h:1", "server.address": "h", "server.port": "1", "url.scheme": "http"}
+)
 
 
 def finish(pairs: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
@@ -30,7 +32,12 @@ def convert(page: bytes, openmetrics: bool = False, resource: TargetResource = R
     column: Any = NOW if times is None else [NOW if t is None else t for t in times]
     batch = to_otlp(MetricBatch([Samples(scraped.series, scraped.values, column, resource, scraped.exemplars)]))
     request = ExportMetricsServiceRequest.FromString(batch.payload)
-    points = sum(len(getattr(m, m.WhichOneof("data")).data_points) for r in request.resource_metrics for s in r.scope_metrics for m in s.metrics)
+    points = sum(
+        len(getattr(m, m.WhichOneof("data")).data_points)
+        for r in request.resource_metrics
+        for s in r.scope_metrics
+        for m in s.metrics
+    )
     assert points == batch.count
     return list(request.resource_metrics), batch.count
 
@@ -50,8 +57,12 @@ def test_counter_gauge_and_what_has_no_type() -> None:
     counter = found["c"]
     assert counter.sum.is_monotonic and counter.sum.aggregation_temporality == 2 and counter.description == "Some."
     assert [(attributes(p.attributes), p.as_double, p.time_unix_nano) for p in counter.sum.data_points] == [
-        ({"x": "1"}, 5.0, NOW * 1_000_000), ({"x": "2"}, 6.0, NOW * 1_000_000)]
-    assert attributes(counter.metadata) == {"prometheus.type": "counter"} and attributes(found["u"].metadata) == {"prometheus.type": "unknown"}
+        ({"x": "1"}, 5.0, NOW * 1_000_000),
+        ({"x": "2"}, 6.0, NOW * 1_000_000),
+    ]
+    assert attributes(counter.metadata) == {"prometheus.type": "counter"} and attributes(found["u"].metadata) == {
+        "prometheus.type": "unknown"
+    }
     assert found["g"].gauge.data_points[0].as_double == -1.5 and math.isnan(found["u"].gauge.data_points[0].as_double)
 
 
@@ -62,8 +73,10 @@ def test_resource_and_scope() -> None:
 
 
 def test_histogram() -> None:
-    page = (b'# TYPE h histogram\nh_bucket{p="x",le="0.1"} 2\nh_bucket{p="x",le="1"} 5\nh_bucket{p="x",le="+Inf"} 7\nh_sum{p="x"} 3.5\n'
-            b'h_count{p="x"} 7\nh_bucket{p="y",le="+Inf"} 1\n')
+    page = (
+        b'# TYPE h histogram\nh_bucket{p="x",le="0.1"} 2\nh_bucket{p="x",le="1"} 5\nh_bucket{p="x",le="+Inf"} 7\nh_sum{p="x"} 3.5\n'
+        b'h_count{p="x"} 7\nh_bucket{p="y",le="+Inf"} 1\n'
+    )
     metric = metrics(page)["h"]
     assert metric.histogram.aggregation_temporality == 2
     first, second = metric.histogram.data_points
@@ -86,16 +99,22 @@ def test_parts_without_the_rest_are_kept_as_gauges() -> None:
 
 
 def test_openmetrics_created_units_exemplars_and_times() -> None:
-    page = (b"# TYPE r_bytes counter\n# UNIT r_bytes bytes\n"
-            b'r_bytes_total{x="1"} 5 1600000000.5 # {trace_id="0af7651916cd43dd8448eb211c80319c",span_id="b7ad6b7169203331",k="v"} 0.5 1600000000.25\n'
-            b'r_bytes_created{x="1"} 1500000000.5 1600000000.5\n# TYPE i info\ni_info{v="2"} 1\n# EOF\n')
+    page = (
+        b"# TYPE r_bytes counter\n# UNIT r_bytes bytes\n"
+        b'r_bytes_total{x="1"} 5 1600000000.5 # {trace_id="0af7651916cd43dd8448eb211c80319c",span_id="b7ad6b7169203331",k="v"} 0.5 1600000000.25\n'
+        b'r_bytes_created{x="1"} 1500000000.5 1600000000.5\n# TYPE i info\ni_info{v="2"} 1\n# EOF\n'
+    )
     found = metrics(page, True)
     assert set(found) == {"r_bytes_total", "i_info"} and found["r_bytes_total"].unit == "By"
     point = found["r_bytes_total"].sum.data_points[0]
     assert (point.start_time_unix_nano, point.time_unix_nano) == (1_500_000_000_500_000_000, 1_600_000_000_500_000_000)
     exemplar = point.exemplars[0]
     assert (exemplar.trace_id.hex(), exemplar.span_id.hex()) == ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331")
-    assert (exemplar.as_double, exemplar.time_unix_nano, attributes(exemplar.filtered_attributes)) == (0.5, 1_600_000_000_250_000_000, {"k": "v"})
+    assert (exemplar.as_double, exemplar.time_unix_nano, attributes(exemplar.filtered_attributes)) == (
+        0.5,
+        1_600_000_000_250_000_000,
+        {"k": "v"},
+    )
     assert not found["i_info"].sum.is_monotonic
 
 
@@ -115,8 +134,10 @@ def test_markers_become_the_flag() -> None:
 
 
 def test_target_info_scopes_and_other_targets() -> None:
-    page = (b'target_info{version="7"} 1\na{otel_scope_name="lib",otel_scope_version="2",otel_scope_k="v"} 1\nb 1\n'
-            b'c{job="other",instance="x:9"} 1\n')
+    page = (
+        b'target_info{version="7"} 1\na{otel_scope_name="lib",otel_scope_version="2",otel_scope_k="v"} 1\nb 1\n'
+        b'c{job="other",instance="x:9"} 1\n'
+    )
     found, count = convert(page)
     assert count == 3
     by_service = {attributes(r.resource.attributes)["service.name"]: r for r in found}
@@ -135,11 +156,17 @@ def test_what_is_remembered_follows_the_values() -> None:
     for i in range(3):
         scraped = reader.read(b"# TYPE c counter\nc %d\nd 1\n" % i, False, NOW)
         payloads.append(to_otlp(MetricBatch([Samples(scraped.series, scraped.values, NOW + i, RESOURCE)])).payload)
-    found = [ExportMetricsServiceRequest.FromString(p).resource_metrics[0].scope_metrics[0].metrics[0].sum.data_points[0] for p in payloads]
+    found = [
+        ExportMetricsServiceRequest.FromString(p).resource_metrics[0].scope_metrics[0].metrics[0].sum.data_points[0]
+        for p in payloads
+    ]
     assert [(p.as_double, p.time_unix_nano) for p in found] == [(float(i), (NOW + i) * 1_000_000) for i in range(3)]
     scraped = reader.read(b"# TYPE c gauge\nc 5\nd 1\n", False, NOW)
     retyped = to_otlp(MetricBatch([Samples(scraped.series, scraped.values, NOW, RESOURCE)])).payload
-    assert ExportMetricsServiceRequest.FromString(retyped).resource_metrics[0].scope_metrics[0].metrics[0].WhichOneof("data") == "gauge"
+    assert (
+        ExportMetricsServiceRequest.FromString(retyped).resource_metrics[0].scope_metrics[0].metrics[0].WhichOneof("data")
+        == "gauge"
+    )
 
 
 def test_trimmed_names() -> None:

@@ -31,22 +31,66 @@ def rows(reader: PageReader, page: bytes, openmetrics: bool = False) -> list[tup
 
 
 def same(a: list[tuple[Labels, float, int | None]], b: list[tuple[Labels, float, int | None]]) -> bool:
-    return len(a) == len(b) and all(x[0] == y[0] and x[2] == y[2] and (x[1] == y[1] or (math.isnan(x[1]) and math.isnan(y[1])))
-                                    for x, y in zip(a, b, strict=True))
+    return len(a) == len(b) and all(
+        x[0] == y[0] and x[2] == y[2] and (x[1] == y[1] or (math.isnan(x[1]) and math.isnan(y[1])))
+        for x, y in zip(a, b, strict=True)
+    )
 
 
-series_text = st.sampled_from([
-    b"a", b"b_total", b'b_total{x="1"}', b'b_total{x="1",}', b'c{x="a b"}', b'c{x="a\\"b"}', b'c{ x = "1" }', b"drop_me", b'drop_me{y="1"}',
-    b'h_bucket{le="1"}', b'h_bucket{le="1.0"}', b'h_bucket{le="+Inf"}', b"h_sum", b"h_count", b'q{quantile="0.50"}', b'{"d.e"}',
-    b'c{noise="1",x="z"}', b'c{noise="2",x="z"}', b'c{x="\xc3\xa9"}', b'c{x="\xff"}', b'c{x="l1\nl2"}', b"# c", b'c{x="1",x="2"}', b"9x",
-])
-value_text = st.sampled_from([b"0", b"1", b"2.5", b"-3e+08", b"NaN", b"+Inf", b"-Inf", b"1e999", b"1_0", b"+nan", b"7.", b"x", b"inf"])
+series_text = st.sampled_from(
+    [
+        b"a",
+        b"b_total",
+        b'b_total{x="1"}',
+        b'b_total{x="1",}',
+        b'c{x="a b"}',
+        b'c{x="a\\"b"}',
+        b'c{ x = "1" }',
+        b"drop_me",
+        b'drop_me{y="1"}',
+        b'h_bucket{le="1"}',
+        b'h_bucket{le="1.0"}',
+        b'h_bucket{le="+Inf"}',
+        b"h_sum",
+        b"h_count",
+        b'q{quantile="0.50"}',
+        b'{"d.e"}',
+        b'c{noise="1",x="z"}',
+        b'c{noise="2",x="z"}',
+        b'c{x="\xc3\xa9"}',
+        b'c{x="\xff"}',
+        b'c{x="l1\nl2"}',
+        b"# c",
+        b'c{x="1",x="2"}',
+        b"9x",
+    ]
+)
+value_text = st.sampled_from(
+    [b"0", b"1", b"2.5", b"-3e+08", b"NaN", b"+Inf", b"-Inf", b"1e999", b"1_0", b"+nan", b"7.", b"x", b"inf"]
+)
 time_text = st.sampled_from([b"", b"", b"", b"", b" 1795257868000", b" 1795257868001", b" 1.5", b" 9999999999999", b" -1"])
 exemplar_text = st.sampled_from([b"", b"", b"", b"", b"", b' # {trace_id="1"} 1', b' # {trace_id="1 2"} 1 1.5'])
 line_text = st.one_of(
     st.builds(lambda *parts: b"".join([parts[0], b" ", *parts[1:]]), series_text, value_text, time_text, exemplar_text),
-    st.sampled_from([b"# TYPE h histogram", b"# TYPE q summary", b"# TYPE b counter", b"# HELP a x", b"# TYPE b_total counter",
-                     b"# TYPE a wrong", b"# free words", b"", b"#", b"a  1", b" a 1", b"a\t1", b"a 1 ", b"a 1\r"]))
+    st.sampled_from(
+        [
+            b"# TYPE h histogram",
+            b"# TYPE q summary",
+            b"# TYPE b counter",
+            b"# HELP a x",
+            b"# TYPE b_total counter",
+            b"# TYPE a wrong",
+            b"# free words",
+            b"",
+            b"#",
+            b"a  1",
+            b" a 1",
+            b"a\t1",
+            b"a 1 ",
+            b"a 1\r",
+        ]
+    ),
+)
 lines_text = st.lists(line_text, max_size=8)
 
 
@@ -59,10 +103,18 @@ def edits(lines: list[bytes], changes: list[tuple[int, bytes]]) -> list[bytes]:
 
 
 @settings(max_examples=600, deadline=None)
-@given(st.lists(st.tuples(lines_text, st.lists(st.tuples(st.integers(0, 9), line_text), max_size=2), st.integers(0, 2)),
-                min_size=1, max_size=5), st.booleans(), st.booleans())
-def test_remembering_changes_nothing(program: list[tuple[list[bytes], list[tuple[int, bytes]], int]], openmetrics: bool,
-                                     timed: bool) -> None:
+@given(
+    st.lists(
+        st.tuples(lines_text, st.lists(st.tuples(st.integers(0, 9), line_text), max_size=2), st.integers(0, 2)),
+        min_size=1,
+        max_size=5,
+    ),
+    st.booleans(),
+    st.booleans(),
+)
+def test_remembering_changes_nothing(
+    program: list[tuple[list[bytes], list[tuple[int, bytes]], int]], openmetrics: bool, timed: bool
+) -> None:
     """Whatever pages came before, a page gives what reading it from the start gives; series that ended are ended once."""
     reader = PageReader(finish)
     live: set[Labels] = set()
@@ -100,8 +152,14 @@ def test_series_are_the_same_objects_from_page_to_page() -> None:
 
 def test_the_same_lines_in_other_places() -> None:
     reader = PageReader(finish)
-    for page, expected in ((b"\n\na 1\nb 2\nc 3\n", [1, 2, 3]), (b"a 1\nb 2\nc 3\n\n\n", [1, 2, 3]), (b"a 1\nb 2\nc 9\n\n\n", [1, 2, 9]),
-                           (b"# x\na 1\nb 2\nc 9\n\n", [1, 2, 9]), (b"a 1\n# x\nb 2\nc 9\n\n", [1, 2, 9]), (b"a 1\n# x\nb 5\nc 9\n\n", [1, 5, 9])):
+    for page, expected in (
+        (b"\n\na 1\nb 2\nc 3\n", [1, 2, 3]),
+        (b"a 1\nb 2\nc 3\n\n\n", [1, 2, 3]),
+        (b"a 1\nb 2\nc 9\n\n\n", [1, 2, 9]),
+        (b"# x\na 1\nb 2\nc 9\n\n", [1, 2, 9]),
+        (b"a 1\n# x\nb 2\nc 9\n\n", [1, 2, 9]),
+        (b"a 1\n# x\nb 5\nc 9\n\n", [1, 5, 9]),
+    ):
         assert [v for _, v, _ in rows(reader, page)] == expected
 
 
@@ -177,14 +235,30 @@ def test_sample_limit_counts_what_relabelling_leaves() -> None:
 
 def test_families_follow_their_metadata() -> None:
     reader = PageReader(finish)
-    series = reader.read(b"# TYPE h histogram\n# HELP h First.\nh_bucket{le=\"1\"} 1\nh_count 1\nh_other 2\n", False, NOW).series
+    series = reader.read(b'# TYPE h histogram\n# HELP h First.\nh_bucket{le="1"} 1\nh_count 1\nh_other 2\n', False, NOW).series
     described: list[Series] = list(series)
-    assert [(s.family.type, s.family.help) if s.family else None for s in described] == [("histogram", "First."), ("histogram", "First."), None]
-    reader.read(b"# TYPE h histogram\n# HELP h Second.\nh_bucket{le=\"1\"} 1\nh_count 1\nh_other 2\n", False, NOW)
+    assert [(s.family.type, s.family.help) if s.family else None for s in described] == [
+        ("histogram", "First."),
+        ("histogram", "First."),
+        None,
+    ]
+    reader.read(b'# TYPE h histogram\n# HELP h Second.\nh_bucket{le="1"} 1\nh_count 1\nh_other 2\n', False, NOW)
     assert described[0].family is not None and described[0].family.help == "Second."
 
 
-@pytest.mark.parametrize(("text", "written"), [("1", "1"), ("1.0", "1"), ("1e6", "1000000"), ("0.1", "0.1"), ("1e-7", "0.0000001"),
-                                               ("+Inf", "+Inf"), ("inf", "+Inf"), ("x", "x"), ("1e+21", "1000000000000000000000")])
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("1", "1"),
+        ("1.0", "1"),
+        ("1e6", "1000000"),
+        ("0.1", "0.1"),
+        ("1e-7", "0.0000001"),
+        ("+Inf", "+Inf"),
+        ("inf", "+Inf"),
+        ("x", "x"),
+        ("1e+21", "1000000000000000000000"),
+    ],
+)
 def test_bounds_are_written_one_way(text: str, written: str) -> None:
     assert canonical_bound(text) == written

@@ -25,13 +25,23 @@ names = st.sampled_from(NAMES)
 regexes = st.sampled_from(REGEXES)
 sources = st.lists(names, max_size=3)
 rules = st.one_of(
-    st.builds(rule, action=st.just("replace"), source_labels=sources, regex=regexes, separator=st.sampled_from([";", "", "-"]),
-              target_label=st.sampled_from([*NAMES, "t_$1", "${1}", "$rest"]), replacement=st.sampled_from(TEMPLATES)),
+    st.builds(
+        rule,
+        action=st.just("replace"),
+        source_labels=sources,
+        regex=regexes,
+        separator=st.sampled_from([";", "", "-"]),
+        target_label=st.sampled_from([*NAMES, "t_$1", "${1}", "$rest"]),
+        replacement=st.sampled_from(TEMPLATES),
+    ),
     st.builds(rule, action=st.sampled_from(["keep", "drop"]), source_labels=sources, regex=regexes),
-    st.builds(rule, action=st.sampled_from(["lowercase", "uppercase", "keepequal", "dropequal"]), source_labels=sources,
-              target_label=names),
-    st.builds(rule, action=st.just("hashmod"), source_labels=sources, target_label=names,
-              modulus=st.sampled_from([1, 8, 1 << 63])),
+    st.builds(
+        rule,
+        action=st.sampled_from(["lowercase", "uppercase", "keepequal", "dropequal"]),
+        source_labels=sources,
+        target_label=names,
+    ),
+    st.builds(rule, action=st.just("hashmod"), source_labels=sources, target_label=names, modulus=st.sampled_from([1, 8, 1 << 63])),
     st.builds(rule, action=st.just("labelmap"), regex=regexes, replacement=st.sampled_from(["$1", "m_$1", "${rest}", "c"])),
     st.builds(rule, action=st.sampled_from(["labeldrop", "labelkeep"]), regex=regexes),
 )
@@ -48,8 +58,9 @@ def test_compiled_equals_plain(given_rules: list[RelabelConfig], start: dict[str
         assert compiled == reference
 
 
-@pytest.mark.parametrize("replacement", ["/api/v1/nodes/$1/proxy", "/api/v1/nodes/${1}/proxy", "/api/v1/nodes/$$1/proxy",
-                                         "/api/v1/nodes/$${1}/proxy"])
+@pytest.mark.parametrize(
+    "replacement", ["/api/v1/nodes/$1/proxy", "/api/v1/nodes/${1}/proxy", "/api/v1/nodes/$$1/proxy", "/api/v1/nodes/$${1}/proxy"]
+)
 def test_the_four_spellings_of_a_group(replacement: str) -> None:
     found = {"node": "n1"}
     assert compile_rules([rule(source_labels=["node"], regex="(.+)", target_label="path", replacement=replacement)], "t")(found)
@@ -59,18 +70,37 @@ def test_the_four_spellings_of_a_group(replacement: str) -> None:
 def test_what_the_documentation_of_prometheus_says() -> None:
     # Values worked out by Prometheus' own relabel_test.go.
     cases: list[tuple[dict[str, Any], dict[str, str], dict[str, str] | None]] = [
-        ({"source_labels": ["a"], "regex": "f(.*)", "target_label": "d", "separator": ";", "replacement": "ch${1}-ch${1}"},
-         {"a": "foo", "b": "bar"}, {"a": "foo", "b": "bar", "d": "choo-choo"}),
-        ({"source_labels": ["a", "b"], "regex": "f(.*);(.*)r", "target_label": "a", "replacement": "b${1}${2}m"},
-         {"a": "foo", "b": "bar"}, {"a": "boobam", "b": "bar"}),
-        ({"source_labels": ["c"], "target_label": "d", "action": "hashmod", "modulus": 1000}, {"c": "baz"}, {"c": "baz", "d": "976"}),
-        ({"source_labels": ["c"], "target_label": "d", "action": "hashmod", "modulus": 1000}, {"c": "foo\nbar"},
-         {"c": "foo\nbar", "d": "734"}),
+        (
+            {"source_labels": ["a"], "regex": "f(.*)", "target_label": "d", "separator": ";", "replacement": "ch${1}-ch${1}"},
+            {"a": "foo", "b": "bar"},
+            {"a": "foo", "b": "bar", "d": "choo-choo"},
+        ),
+        (
+            {"source_labels": ["a", "b"], "regex": "f(.*);(.*)r", "target_label": "a", "replacement": "b${1}${2}m"},
+            {"a": "foo", "b": "bar"},
+            {"a": "boobam", "b": "bar"},
+        ),
+        (
+            {"source_labels": ["c"], "target_label": "d", "action": "hashmod", "modulus": 1000},
+            {"c": "baz"},
+            {"c": "baz", "d": "976"},
+        ),
+        (
+            {"source_labels": ["c"], "target_label": "d", "action": "hashmod", "modulus": 1000},
+            {"c": "foo\nbar"},
+            {"c": "foo\nbar", "d": "734"},
+        ),
         ({"source_labels": ["a"], "regex": ".*o", "action": "DROP"}, {"a": "foo"}, None),
-        ({"regex": "(b.*)", "replacement": "bar_${1}", "action": "labelmap"}, {"a": "foo", "b1": "bar"},
-         {"a": "foo", "b1": "bar", "bar_b1": "bar"}),
-        ({"source_labels": ["a"], "regex": "some-([^-]+)-([^,]+)", "target_label": "${3}", "replacement": "${2}"},
-         {"a": "some-name-value"}, {"a": "some-name-value"}),
+        (
+            {"regex": "(b.*)", "replacement": "bar_${1}", "action": "labelmap"},
+            {"a": "foo", "b1": "bar"},
+            {"a": "foo", "b1": "bar", "bar_b1": "bar"},
+        ),
+        (
+            {"source_labels": ["a"], "regex": "some-([^-]+)-([^,]+)", "target_label": "${3}", "replacement": "${2}"},
+            {"a": "some-name-value"},
+            {"a": "some-name-value"},
+        ),
     ]
     for options, start, expected in cases:
         result = dict(start)
@@ -87,11 +117,18 @@ def test_the_text_of_a_rule_is_in_linecache_without_what_a_user_wrote() -> None:
     assert rules(found) and found["b"] == evil
 
 
-@pytest.mark.parametrize(("options", "says"), [
-    ({"regex": "("}, "RE2"), ({"action": "hashmod", "target_label": "a"}, "modulus"), ({"action": "replace"}, "target_label"),
-    ({"action": "labeldrop", "regex": "a", "source_labels": ["b"]}, "regex only"), ({"action": "kepp"}, "keep"),
-    ({"action": "uppercase", "target_label": "a", "replacement": "x"}, "replacement"), ({"source_labels": "a", "action": "keep"}, "list"),
-])
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"regex": "("}, "RE2"),
+        ({"action": "hashmod", "target_label": "a"}, "modulus"),
+        ({"action": "replace"}, "target_label"),
+        ({"action": "labeldrop", "regex": "a", "source_labels": ["b"]}, "regex only"),
+        ({"action": "kepp"}, "keep"),
+        ({"action": "uppercase", "target_label": "a", "replacement": "x"}, "replacement"),
+        ({"source_labels": "a", "action": "keep"}, "list"),
+    ],
+)
 def test_mistakes_are_found_when_read(options: dict[str, Any], says: str) -> None:
     with pytest.raises(ValidationError) as error:
         rule(**options)

@@ -24,11 +24,22 @@ def targets(config: ScrapeConfig, *found: dict[str, str], **labels: str) -> list
 
 
 def test_labels_of_a_target() -> None:
-    (found,) = targets(job(params={"m": ["a", "b"]}), {"__address__": "h:1", "__meta_x": "m", "zone": "own"}, zone="group", __tmp="t")
+    (found,) = targets(
+        job(params={"m": ["a", "b"]}), {"__address__": "h:1", "__meta_x": "m", "zone": "own"}, zone="group", __tmp="t"
+    )
     assert found.labels == {"job": "j", "instance": "h:1", "zone": "own"}
     assert found.discovered == {
-        "__address__": "h:1", "__meta_x": "m", "zone": "own", "__tmp": "t", "job": "j", "__scheme__": "http", "__metrics_path__": "/metrics",
-        "__scrape_interval__": "1m", "__scrape_timeout__": "10s", "__param_m": "a"}
+        "__address__": "h:1",
+        "__meta_x": "m",
+        "zone": "own",
+        "__tmp": "t",
+        "job": "j",
+        "__scheme__": "http",
+        "__metrics_path__": "/metrics",
+        "__scrape_interval__": "1m",
+        "__scrape_timeout__": "10s",
+        "__param_m": "a",
+    }
     assert found.url == "http://h:1/metrics?m=a&m=b"
 
 
@@ -36,8 +47,16 @@ def test_relabelling_decides_url_and_times() -> None:
     def to(label: str, value: str) -> dict[str, str]:
         return {"target_label": label, "replacement": value}
 
-    rules = [to("__scheme__", "https"), to("__metrics_path__", "x y?z"), to("__param_q", "a b&c"), to("__scrape_interval__", "90s"),
-             to("__scrape_timeout__", "5s"), to("__address__", "other:9"), to("instance", "named"), to("job", "renamed")]
+    rules = [
+        to("__scheme__", "https"),
+        to("__metrics_path__", "x y?z"),
+        to("__param_q", "a b&c"),
+        to("__scrape_interval__", "90s"),
+        to("__scrape_timeout__", "5s"),
+        to("__address__", "other:9"),
+        to("instance", "named"),
+        to("job", "renamed"),
+    ]
     (found,) = targets(job(relabel_configs=rules), {"__address__": "h:1"})
     assert found.url == "https://other:9/x%20y%3Fz?q=a+b%26c"
     assert (found.interval, found.timeout, found.labels) == (90.0, 5.0, {"instance": "named", "job": "renamed"})
@@ -48,11 +67,16 @@ def test_equal_targets_are_one() -> None:
     assert len(targets(config, {"__address__": "10.0.0.1:6443"}, {"__address__": "10.0.0.2:6443"})) == 1
 
 
-@pytest.mark.parametrize(("rule", "says"), [
-    ({"action": "labeldrop", "regex": "__address__"}, "no address"), ({"target_label": "__address__", "replacement": "h/x"}, "host and port"),
-    ({"target_label": "__scrape_interval__", "replacement": "soon"}, "not a duration"), ({"target_label": "__scheme__", "replacement": "ftp"}, "scheme"),
-    ({"target_label": "__scrape_timeout__", "replacement": "2m"}, "greater"),
-])
+@pytest.mark.parametrize(
+    ("rule", "says"),
+    [
+        ({"action": "labeldrop", "regex": "__address__"}, "no address"),
+        ({"target_label": "__address__", "replacement": "h/x"}, "host and port"),
+        ({"target_label": "__scrape_interval__", "replacement": "soon"}, "not a duration"),
+        ({"target_label": "__scheme__", "replacement": "ftp"}, "scheme"),
+        ({"target_label": "__scrape_timeout__", "replacement": "2m"}, "greater"),
+    ],
+)
 def test_targets_that_cannot_be(rule: dict[str, Any], says: str) -> None:
     config = job(relabel_configs=[rule])
     found, dropped, problems = build_targets(config, target_rules(config), [Group("0", [{"__address__": "h:1"}])])
@@ -61,7 +85,9 @@ def test_targets_that_cannot_be(rule: dict[str, Any], says: str) -> None:
 
 def test_a_label_that_is_not_unicode_is_one_problem_and_others_go_on() -> None:
     config = job(relabel_configs=[{"action": "hashmod", "modulus": 3, "source_labels": ["zone"], "target_label": "shard"}])
-    found, _, problems = build_targets(config, target_rules(config), [Group("0", [{"__address__": "h:1", "zone": "\ud800"}, {"__address__": "h:2"}])])
+    found, _, problems = build_targets(
+        config, target_rules(config), [Group("0", [{"__address__": "h:1", "zone": "\ud800"}, {"__address__": "h:2"}])]
+    )
     assert [t.labels["instance"] for t in found] == ["h:2"] and len(problems) == 1
 
 
@@ -69,7 +95,9 @@ def test_the_moment_of_a_target_is_its_own_and_stays() -> None:
     many = targets(job(), *[{"__address__": f"h:{i}"} for i in range(200)])
     moments = sorted(t.offset(1000.0) for t in many)
     assert 0 <= moments[0] < 6 and 54 < moments[-1] < 60
-    assert [t.offset(1000.0) for t in targets(job(), {"__address__": "h:5"})] == [t.offset(1000.0) for t in many if ":5" in t.url[:11]][:1]
+    assert [t.offset(1000.0) for t in targets(job(), {"__address__": "h:5"})] == [
+        t.offset(1000.0) for t in many if ":5" in t.url[:11]
+    ][:1]
     one = many[0]
     assert abs((1000.0 + one.offset(1000.0)) % 60 - (1234.5 + one.offset(1234.5)) % 60) < 1e-6
 
@@ -84,21 +112,42 @@ def test_labels_of_samples() -> None:
         finisher(config, sample_rules(config), {"job": "j"}, {})((("__name__", "a"),))
 
 
-@pytest.mark.parametrize(("instance", "expected"), [
-    ("10.0.0.1:9100", {"server.address": "10.0.0.1", "server.port": "9100"}), ("localhost:1", {"server.port": "1"}),
-    ("[2001:db8::1]:9", {"server.address": "2001:db8::1", "server.port": "9"}), ("127.0.0.1:9", {"server.port": "9"}),
-    ("host", {"server.address": "host"}), ("0.0.0.0:1", {"server.port": "1"}),
-])
+@pytest.mark.parametrize(
+    ("instance", "expected"),
+    [
+        ("10.0.0.1:9100", {"server.address": "10.0.0.1", "server.port": "9100"}),
+        ("localhost:1", {"server.port": "1"}),
+        ("[2001:db8::1]:9", {"server.address": "2001:db8::1", "server.port": "9"}),
+        ("127.0.0.1:9", {"server.port": "9"}),
+        ("host", {"server.address": "host"}),
+        ("0.0.0.0:1", {"server.port": "1"}),
+    ],
+)
 def test_resources(instance: str, expected: dict[str, str]) -> None:
-    found = resource_attributes("j", instance, {"__scheme__": "http", "__meta_kubernetes_pod_name": "p",
-                                                "__meta_kubernetes_pod_controller_kind": "DaemonSet",
-                                                "__meta_kubernetes_pod_controller_name": "d"})
-    assert found == {"service.name": "j", "service.instance.id": instance, "url.scheme": "http", "k8s.pod.name": "p",
-                     "k8s.daemonset.name": "d", **expected}
+    found = resource_attributes(
+        "j",
+        instance,
+        {
+            "__scheme__": "http",
+            "__meta_kubernetes_pod_name": "p",
+            "__meta_kubernetes_pod_controller_kind": "DaemonSet",
+            "__meta_kubernetes_pod_controller_name": "d",
+        },
+    )
+    assert found == {
+        "service.name": "j",
+        "service.instance.id": instance,
+        "url.scheme": "http",
+        "k8s.pod.name": "p",
+        "k8s.daemonset.name": "d",
+        **expected,
+    }
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(0, "0s"), (0.1, "100ms"), (90, "1m30s"), (3600, "1h"), (5400, "1h30m"), (86400, "1d"),
-                                               (604800, "1w"), (1.5, "1s500ms")])
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0s"), (0.1, "100ms"), (90, "1m30s"), (3600, "1h"), (5400, "1h30m"), (86400, "1d"), (604800, "1w"), (1.5, "1s500ms")],
+)
 def test_durations_are_written_as_prometheus_writes_them(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text
 
@@ -110,7 +159,10 @@ def test_files_change_break_and_go(tmp_path: Path, caplog: pytest.LogCaptureFixt
     (tmp_path / "b.json").write_text('[{"targets": ["j:1"]}]')
     groups = {group.source: group for group in discovery.changes()}
     first = groups[f"{tmp_path}/a.yml:0"]
-    assert [t["__address__"] for t in first.targets] == ["h:1", "h:2"] and first.labels == {"n": "5", "__meta_filepath": f"{tmp_path}/a.yml"}
+    assert [t["__address__"] for t in first.targets] == ["h:1", "h:2"] and first.labels == {
+        "n": "5",
+        "__meta_filepath": f"{tmp_path}/a.yml",
+    }
     assert len(groups) == 3 and discovery.changes() == []
     for broken in ("- targets: {", "- [x]", "targets: [x]", "- targets: [x]\n  label: {}", "- targets: [[x]]", "- targets: x"):
         (tmp_path / "a.yml").write_text(broken)

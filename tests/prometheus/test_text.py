@@ -18,23 +18,28 @@ def one(line: bytes, openmetrics: bool = False) -> Sample:
     return samples[0]
 
 
-@pytest.mark.parametrize(("line", "labels", "value"), [
-    (b"a 1", {"__name__": "a"}, 1.0),
-    (b"  a\t1  ", {"__name__": "a"}, 1.0),
-    (b"a{} 1", {"__name__": "a"}, 1.0),
-    (b'a { x = "1" , y="2", } 3', {"__name__": "a", "x": "1", "y": "2"}, 3.0),
-    (b'a{x="1"y="2"} 3', {"__name__": "a", "x": "1", "y": "2"}, 3.0),
-    (b'a{x="1"}3', {"__name__": "a", "x": "1"}, 3.0),
-    (b'a{x="b 1"} 3', {"__name__": "a", "x": "b 1"}, 3.0),
-    (b'a{x="}# {"} 3', {"__name__": "a", "x": "}# {"}, 3.0),
-    (rb'a{x="\\n\n\"\d"} 3', {"__name__": "a", "x": '\\n\n"\\d'}, 3.0),
-    (b'a{x=""} 3', {"__name__": "a"}, 3.0),
-    (b'a{x="l1\nl2"} 3', {"__name__": "a", "x": "l1\nl2"}, 3.0),
-    (b'{"a.b"} 3', {"__name__": "a.b"}, 3.0),
-    (b'{"a.b","x.y"="z",q="r"} 3', {"__name__": "a.b", "x.y": "z", "q": "r"}, 3.0),
-    (b":a:_9 0x", {}, None), (b"a -Inf", {"__name__": "a"}, -math.inf), (b"a +inf", {"__name__": "a"}, math.inf),
-    (b"a .5e-3", {"__name__": "a"}, 0.0005),
-])
+@pytest.mark.parametrize(
+    ("line", "labels", "value"),
+    [
+        (b"a 1", {"__name__": "a"}, 1.0),
+        (b"  a\t1  ", {"__name__": "a"}, 1.0),
+        (b"a{} 1", {"__name__": "a"}, 1.0),
+        (b'a { x = "1" , y="2", } 3', {"__name__": "a", "x": "1", "y": "2"}, 3.0),
+        (b'a{x="1"y="2"} 3', {"__name__": "a", "x": "1", "y": "2"}, 3.0),
+        (b'a{x="1"}3', {"__name__": "a", "x": "1"}, 3.0),
+        (b'a{x="b 1"} 3', {"__name__": "a", "x": "b 1"}, 3.0),
+        (b'a{x="}# {"} 3', {"__name__": "a", "x": "}# {"}, 3.0),
+        (rb'a{x="\\n\n\"\d"} 3', {"__name__": "a", "x": '\\n\n"\\d'}, 3.0),
+        (b'a{x=""} 3', {"__name__": "a"}, 3.0),
+        (b'a{x="l1\nl2"} 3', {"__name__": "a", "x": "l1\nl2"}, 3.0),
+        (b'{"a.b"} 3', {"__name__": "a.b"}, 3.0),
+        (b'{"a.b","x.y"="z",q="r"} 3', {"__name__": "a.b", "x.y": "z", "q": "r"}, 3.0),
+        (b":a:_9 0x", {}, None),
+        (b"a -Inf", {"__name__": "a"}, -math.inf),
+        (b"a +inf", {"__name__": "a"}, math.inf),
+        (b"a .5e-3", {"__name__": "a"}, 0.0005),
+    ],
+)
 def test_what_a_line_of_text_means(line: bytes, labels: dict[str, str], value: float | None) -> None:
     if value is None:
         with pytest.raises(ParseError):
@@ -44,12 +49,41 @@ def test_what_a_line_of_text_means(line: bytes, labels: dict[str, str], value: f
     assert (dict(sample.labels), sample.value) == (labels, value)
 
 
-@pytest.mark.parametrize("line", [
-    b"a", b"a x", b"9a 1", b"a{x=1} 2", b'a{x="1} 2', b'a{x="1" 2', b"a{=\"1\"} 2", b'a{,} 1', b'a{x="1",,} 1', b"a 1_0", b"a 1e999",
-    b"a +nan", b"a 1 2 3", b"a 1 -5", b"a 1 1.5", b"a 1 99999999999999999999", b'a{x="1",x="2"} 1', b'a{__name__="b"} 1', b'{x="1"} 1',
-    b'a{"b"} 1', b'a{x="\xff"} 1', b"# TYPE a gouge", b"# TYPE a", b"# HELP", b"# HELP 9a x", b"a 1\r", b"a 0x1p-2", b"a \xd9\xa3",
-    b"a 1 # {x=\"1\"} 2", b"a{x=\"1\"}{y=\"2\"} 1",
-])
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"a",
+        b"a x",
+        b"9a 1",
+        b"a{x=1} 2",
+        b'a{x="1} 2',
+        b'a{x="1" 2',
+        b'a{="1"} 2',
+        b"a{,} 1",
+        b'a{x="1",,} 1',
+        b"a 1_0",
+        b"a 1e999",
+        b"a +nan",
+        b"a 1 2 3",
+        b"a 1 -5",
+        b"a 1 1.5",
+        b"a 1 99999999999999999999",
+        b'a{x="1",x="2"} 1',
+        b'a{__name__="b"} 1',
+        b'{x="1"} 1',
+        b'a{"b"} 1',
+        b'a{x="\xff"} 1',
+        b"# TYPE a gouge",
+        b"# TYPE a",
+        b"# HELP",
+        b"# HELP 9a x",
+        b"a 1\r",
+        b"a 0x1p-2",
+        b"a \xd9\xa3",
+        b'a 1 # {x="1"} 2',
+        b'a{x="1"}{y="2"} 1',
+    ],
+)
 def test_what_is_not_text(line: bytes) -> None:
     if line == b"# HELP":
         assert list(scan(line + b"\n", False)) == []
@@ -58,24 +92,50 @@ def test_what_is_not_text(line: bytes) -> None:
         list(scan(b"ok 1\n" + line + b"\nok 2\n", False))
 
 
-@pytest.mark.parametrize("page", [
-    b"a 1\n", b"a 1\n# EOF\nb 2\n", b"a  1\n# EOF\n", b" a 1\n# EOF\n", b"a 1 \n# EOF\n", b"\na 1\n# EOF\n", b"#HELP a x\n# EOF\n",
-    b"# a comment\n# EOF\n", b"# TYPE a untyped\n# EOF\n", b"# UNIT a seconds\n# EOF\n", b'a{x="1"y="2"} 1\n# EOF\n',
-    b'a{x="1", y="2"} 1\n# EOF\n', b'a{x="l1\nl2"} 1\n# EOF\n', b"a 1 2 3\n# EOF\n", b'a 1 # {x="1"}\n# EOF\n', b"a 1 NaN\n# EOF\n",
-    b'a 1 # {"x"} 1\n# EOF\n', b"# EOF\n# EOF\n", b"a\t1\n# EOF\n", b"", b"a 1\n# EOF ", b"a 1\r\n# EOF\n",
-])
+@pytest.mark.parametrize(
+    "page",
+    [
+        b"a 1\n",
+        b"a 1\n# EOF\nb 2\n",
+        b"a  1\n# EOF\n",
+        b" a 1\n# EOF\n",
+        b"a 1 \n# EOF\n",
+        b"\na 1\n# EOF\n",
+        b"#HELP a x\n# EOF\n",
+        b"# a comment\n# EOF\n",
+        b"# TYPE a untyped\n# EOF\n",
+        b"# UNIT a seconds\n# EOF\n",
+        b'a{x="1"y="2"} 1\n# EOF\n',
+        b'a{x="1", y="2"} 1\n# EOF\n',
+        b'a{x="l1\nl2"} 1\n# EOF\n',
+        b"a 1 2 3\n# EOF\n",
+        b'a 1 # {x="1"}\n# EOF\n',
+        b"a 1 NaN\n# EOF\n",
+        b'a 1 # {"x"} 1\n# EOF\n',
+        b"# EOF\n# EOF\n",
+        b"a\t1\n# EOF\n",
+        b"",
+        b"a 1\n# EOF ",
+        b"a 1\r\n# EOF\n",
+    ],
+)
 def test_what_is_not_openmetrics(page: bytes) -> None:
     with pytest.raises(ParseError):
         list(scan(page, True))
 
 
 def test_openmetrics() -> None:
-    page = (b"# TYPE req_seconds histogram\n# UNIT req_seconds seconds\n# HELP req_seconds How \\\"long\\\".\n"
-            b'req_seconds_bucket{le="1.0"} 4 1520879607.789 # {trace_id="k z",a="b"} 0.67 1520879607.5\n'
-            b'req_seconds_count 4 # {} 9\n# EOF')
+    page = (
+        b'# TYPE req_seconds histogram\n# UNIT req_seconds seconds\n# HELP req_seconds How \\"long\\".\n'
+        b'req_seconds_bucket{le="1.0"} 4 1520879607.789 # {trace_id="k z",a="b"} 0.67 1520879607.5\n'
+        b"req_seconds_count 4 # {} 9\n# EOF"
+    )
     items = list(scan(page, True))
-    assert items[:3] == [Meta("type", "req_seconds", "histogram"), Meta("unit", "req_seconds", "seconds"),
-                         Meta("help", "req_seconds", 'How "long".')]
+    assert items[:3] == [
+        Meta("type", "req_seconds", "histogram"),
+        Meta("unit", "req_seconds", "seconds"),
+        Meta("help", "req_seconds", 'How "long".'),
+    ]
     bucket, count = items[3], items[4]
     assert isinstance(bucket, Sample) and isinstance(count, Sample)
     assert bucket.timestamp_ms == 1520879607789 and bucket.exemplar is not None
@@ -101,9 +161,12 @@ def test_no_bytes_crash_it(page: bytes, openmetrics: bool) -> None:
 text_values = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8)
 
 
-@given(st.from_regex(r"\A[a-zA-Z_:][a-zA-Z0-9_:]{0,8}\Z"),
-       st.dictionaries(st.from_regex(r"\A[a-zA-Z][a-zA-Z0-9_]{0,5}\Z"), text_values, max_size=3),
-       st.floats(), st.booleans())
+@given(
+    st.from_regex(r"\A[a-zA-Z_:][a-zA-Z0-9_:]{0,8}\Z"),
+    st.dictionaries(st.from_regex(r"\A[a-zA-Z][a-zA-Z0-9_]{0,5}\Z"), text_values, max_size=3),
+    st.floats(),
+    st.booleans(),
+)
 def test_a_written_sample_reads_back(name: str, labels: dict[str, str], value: float, openmetrics: bool) -> None:
     def quote(text: str) -> str:
         return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
@@ -117,8 +180,29 @@ def test_a_written_sample_reads_back(name: str, labels: dict[str, str], value: f
         assert sample.raw == f"{name}{block}".encode()
 
 
-pieces = st.sampled_from([b"a", b"b_total", b"{", b"}", b'x="1"', b'"q"', b",", b" ", b"  ", b"\t", b"1", b"-2.5", b"NaN", b"# ", b"#",
-                          b"TYPE ", b"1795257868000", b"=", b'"'])
+pieces = st.sampled_from(
+    [
+        b"a",
+        b"b_total",
+        b"{",
+        b"}",
+        b'x="1"',
+        b'"q"',
+        b",",
+        b" ",
+        b"  ",
+        b"\t",
+        b"1",
+        b"-2.5",
+        b"NaN",
+        b"# ",
+        b"#",
+        b"TYPE ",
+        b"1795257868000",
+        b"=",
+        b'"',
+    ]
+)
 
 
 @settings(max_examples=300)
@@ -139,12 +223,16 @@ def test_a_line_alone_is_read_as_on_a_page(parts: list[bytes], openmetrics: bool
     assert repr(alone) == repr(page)  # equal, and NaN is like NaN
 
 
-@pytest.mark.parametrize(("text", "value"), [(b"5.", 5.0), (b"+7", 7.0), (b"1E3", 1000.0), (b"-infinity", -math.inf), (b"1e-999", 0.0)])
+@pytest.mark.parametrize(
+    ("text", "value"), [(b"5.", 5.0), (b"+7", 7.0), (b"1E3", 1000.0), (b"-infinity", -math.inf), (b"1e-999", 0.0)]
+)
 def test_numbers_go_reads(text: bytes, value: float) -> None:
     assert number(text) == value
 
 
-@pytest.mark.parametrize("text", [b"", b".", b"1e", b"--1", b" 1", b"1 ", b"0x10", b"1_000", b"-nan", b"inff", b"1e309", b"\xc2\xa01"])
+@pytest.mark.parametrize(
+    "text", [b"", b".", b"1e", b"--1", b" 1", b"1 ", b"0x10", b"1_000", b"-nan", b"inff", b"1e309", b"\xc2\xa01"]
+)
 def test_numbers_go_does_not_read(text: bytes) -> None:
     with pytest.raises(ValueError):
         number(text)
@@ -154,8 +242,14 @@ def test_numbers_go_does_not_read(text: bytes) -> None:
 def test_promtool_agrees_about_whole_pages() -> None:
     promtool = shutil.which("promtool")
     assert promtool
-    pages = [b"# HELP a x\n# TYPE a counter\na_total 1\n", b"a 1\nb{", b'a{x="1"} 2 3\n', b"# TYPE a b\n", b'a{x="1",x="2"} 1\n',
-             b'a{x="\\n"} 1\n']
+    pages = [
+        b"# HELP a x\n# TYPE a counter\na_total 1\n",
+        b"a 1\nb{",
+        b'a{x="1"} 2 3\n',
+        b"# TYPE a b\n",
+        b'a{x="1",x="2"} 1\n',
+        b'a{x="\\n"} 1\n',
+    ]
     for page in pages:
         asked = subprocess.run([promtool, "check", "metrics"], input=page, capture_output=True, timeout=30, check=False)
         refused = b"error while linting" in asked.stderr

@@ -31,11 +31,26 @@ def stamp(at: float | None = None) -> str:
 
 
 def event(name: str, *, at: str | None = None, namespace: str = "default", message: str = "", **more: Any) -> dict[str, Any]:
-    return {"metadata": {"name": name, "namespace": namespace, "creationTimestamp": "2026-01-02T03:04:05Z"}, "type": "Normal",
-            "reason": "Started", "message": message or name, "lastTimestamp": at or stamp(), "firstTimestamp": at or stamp(), "count": 1,
-            "source": {"component": "kubelet", "host": "node-1"}, "involvedObject": {
-                "kind": "Pod", "namespace": namespace, "name": "web-0", "uid": "u1", "apiVersion": "v1", "resourceVersion": "77",
-                "fieldPath": "spec.containers{app}"}, **more}
+    return {
+        "metadata": {"name": name, "namespace": namespace, "creationTimestamp": "2026-01-02T03:04:05Z"},
+        "type": "Normal",
+        "reason": "Started",
+        "message": message or name,
+        "lastTimestamp": at or stamp(),
+        "firstTimestamp": at or stamp(),
+        "count": 1,
+        "source": {"component": "kubelet", "host": "node-1"},
+        "involvedObject": {
+            "kind": "Pod",
+            "namespace": namespace,
+            "name": "web-0",
+            "uid": "u1",
+            "apiVersion": "v1",
+            "resourceVersion": "77",
+            "fieldPath": "spec.containers{app}",
+        },
+        **more,
+    }
 
 
 def bodies(sink: Sink) -> list[str]:
@@ -75,25 +90,47 @@ class Running:
 
 
 def test_a_record_is_upstreams() -> None:
-    resource, record = to_record({**event("e.1", at="2026-01-02T03:04:06Z", message="it \u00fc runs"), "type": "Warning", "action": "Run",
-                                  "count": 3}, 5)
+    resource, record = to_record(
+        {**event("e.1", at="2026-01-02T03:04:06Z", message="it \u00fc runs"), "type": "Warning", "action": "Run", "count": 3}, 5
+    )
     request = ExportLogsServiceRequest()
     entry = request.resource_logs.add()
     entry.resource.ParseFromString(resource)
     log = entry.scope_logs.add().log_records.add()
     log.ParseFromString(record)
     assert attributes(entry.resource.attributes) == {
-        "k8s.node.name": "node-1", "k8s.object.kind": "Pod", "k8s.object.name": "web-0", "k8s.object.uid": "u1",
-        "k8s.object.fieldpath": "spec.containers{app}", "k8s.object.api_version": "v1", "k8s.object.resource_version": "77"}
+        "k8s.node.name": "node-1",
+        "k8s.object.kind": "Pod",
+        "k8s.object.name": "web-0",
+        "k8s.object.uid": "u1",
+        "k8s.object.fieldpath": "spec.containers{app}",
+        "k8s.object.api_version": "v1",
+        "k8s.object.resource_version": "77",
+    }
     assert attributes(log.attributes) == {
-        "k8s.event.reason": "Started", "k8s.event.action": "Run", "k8s.event.start_time": "2026-01-02 03:04:05 +0000 UTC",
-        "k8s.event.name": "e.1", "k8s.event.uid": "", "k8s.namespace.name": "default", "k8s.event.count": 3}
+        "k8s.event.reason": "Started",
+        "k8s.event.action": "Run",
+        "k8s.event.start_time": "2026-01-02 03:04:05 +0000 UTC",
+        "k8s.event.name": "e.1",
+        "k8s.event.uid": "",
+        "k8s.namespace.name": "default",
+        "k8s.event.count": 3,
+    }
     assert (log.severity_number, log.severity_text, log.body.string_value) == (13, "Warning", "it \u00fc runs")
     assert (log.time_unix_nano, log.observed_time_unix_nano) == (1767323046_000000000, 5)
 
 
-@pytest.mark.parametrize("type, number, text", [("Normal", 9, "Normal"), ("Warning", 13, "Warning"), ("Error", 17, "Error"),
-                                                ("Critical", 21, "Critical"), ("Odd", 0, ""), (None, 0, "")])
+@pytest.mark.parametrize(
+    "type, number, text",
+    [
+        ("Normal", 9, "Normal"),
+        ("Warning", 13, "Warning"),
+        ("Error", 17, "Error"),
+        ("Critical", 21, "Critical"),
+        ("Odd", 0, ""),
+        (None, 0, ""),
+    ],
+)
 def test_severity(type: Any, number: int, text: str) -> None:
     request = ExportLogsServiceRequest()
     log = request.resource_logs.add().scope_logs.add().log_records.add()
@@ -107,8 +144,10 @@ def test_times() -> None:
     assert log.time_unix_nano == 1767323045_123456000
     log.ParseFromString(to_record({**event("a"), "lastTimestamp": None, "firstTimestamp": None}, 1)[1])
     assert log.time_unix_nano == 1767323045_000000000, "the creation time where there is no other"
-    assert last_seen({**event("a", at="2026-01-02T03:04:05Z"), "series": {"lastObservedTime": "2026-01-02T03:04:09.000000Z"}}) \
+    assert (
+        last_seen({**event("a", at="2026-01-02T03:04:05Z"), "series": {"lastObservedTime": "2026-01-02T03:04:09.000000Z"}})
         == 1767323049
+    )
     assert go_time(None) == "0001-01-01 00:00:00 +0000 UTC"
     assert to_record({}, 1), "an event with nothing in it is a record too"
 
@@ -125,7 +164,9 @@ async def test_only_what_happens_after_the_start(kube: FakeKube) -> None:
         kube.delete(CORE_EVENTS, "new", "default")
         kube.put(CORE_EVENTS, event("last"))
         await running.has("at the start", "new", "again", "last")
-        assert running.host.ledger.total("otelcol_receiver_accepted_log_records_total", receiver="k8s_events", transport="http") == 4
+        assert (
+            running.host.ledger.total("otelcol_receiver_accepted_log_records_total", receiver="k8s_events", transport="http") == 4
+        )
 
 
 async def test_namespaces(kube: FakeKube) -> None:
@@ -205,7 +246,9 @@ async def test_another_history(kube: FakeKube) -> None:
 
 
 async def test_a_restart_of_the_agent_with_storage(kube: FakeKube, tmp_path: Path) -> None:
-    storage = make(FileStorage, {"directory": str(tmp_path / "state"), "create_directory": True}, kind="extension", id="file_storage")
+    storage = make(
+        FileStorage, {"directory": str(tmp_path / "state"), "create_directory": True}, kind="extension", id="file_storage"
+    )
     await storage.start()
     host = FakeHost({"file_storage": storage})
     options = {"storage": "file_storage"}
@@ -241,7 +284,9 @@ async def test_a_refusal_holds_the_stream_back_and_loses_nothing(kube: FakeKube)
 
 async def test_what_was_not_taken_is_not_passed(kube: FakeKube, tmp_path: Path) -> None:
     """Stopped while the backend refuses: the position stays, the next start delivers."""
-    storage = make(FileStorage, {"directory": str(tmp_path / "state"), "create_directory": True}, kind="extension", id="file_storage")
+    storage = make(
+        FileStorage, {"directory": str(tmp_path / "state"), "create_directory": True}, kind="extension", id="file_storage"
+    )
     await storage.start()
     host = FakeHost({"file_storage": storage})
     async with Running({"storage": "file_storage"}, host) as running:
@@ -293,6 +338,7 @@ async def test_without_an_api_server(kube: FakeKube, monkeypatch: pytest.MonkeyP
         kube.put(CORE_EVENTS, event("one"))
         await running.has("one")
     from kofagent.kubernetes import access
+
     monkeypatch.setattr(access, "_default_kubeconfig", None)
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     alone = Running()

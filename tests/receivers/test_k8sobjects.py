@@ -35,9 +35,12 @@ async def kube(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator
         server.use(monkeypatch, tmp_path)
         server.groups = {
             "/api/v1": resources("pods", "events", "configmaps", "nodes"),
-            "/apis": {"groups": [
-                {"name": "broken.example", "versions": [{"version": "v1"}], "preferredVersion": {"version": "v1"}},
-                {"name": "events.k8s.io", "versions": [{"version": "v1"}], "preferredVersion": {"version": "v1"}}]},
+            "/apis": {
+                "groups": [
+                    {"name": "broken.example", "versions": [{"version": "v1"}], "preferredVersion": {"version": "v1"}},
+                    {"name": "events.k8s.io", "versions": [{"version": "v1"}], "preferredVersion": {"version": "v1"}},
+                ]
+            },
             "/apis/events.k8s.io": {"versions": [{"version": "v1"}], "preferredVersion": {"version": "v1"}},
             "/apis/events.k8s.io/v1": resources("events"),
         }
@@ -66,8 +69,12 @@ class Running:
     def records(self) -> list[tuple[dict[str, Any], dict[str, Any], Any]]:
         """(resource attributes, attributes, body) of each."""
         request = ExportLogsServiceRequest.FromString(self.sink.payload(Signal.LOGS))
-        return [(attributes(e.resource.attributes), attributes(r.attributes), to_python(r.body))
-                for e in request.resource_logs for s in e.scope_logs for r in s.log_records]
+        return [
+            (attributes(e.resource.attributes), attributes(r.attributes), to_python(r.body))
+            for e in request.resource_logs
+            for s in e.scope_logs
+            for r in s.log_records
+        ]
 
     def seen(self) -> list[str]:
         """`TYPE name` of watched, `name` of pulled objects."""
@@ -88,7 +95,9 @@ def note(name: str, *, namespace: str = "default", text: str = "") -> dict[str, 
 
 async def test_a_pulled_object_is_the_body(kube: FakeKube) -> None:
     stored = kube.put(PODS, pod("shop", "web-0"))
-    kube.put(NODES, {"metadata": {"name": "n1"}, "status": {"allocatable": {"cpu": "4"}, "n": 5, "f": 0.5, "no": None, "yes": True}})
+    kube.put(
+        NODES, {"metadata": {"name": "n1"}, "status": {"allocatable": {"cpu": "4"}, "n": 5, "f": 0.5, "no": None, "yes": True}}
+    )
     async with Running({"name": "pods"}, {"name": "nodes"}) as running:
         await eventually(lambda: len(running.records()) == 2)
         (resource, attrs, body), (of_node, _, node) = sorted(running.records(), key=lambda r: -len(r[0]))
@@ -98,7 +107,9 @@ async def test_a_pulled_object_is_the_body(kube: FakeKube) -> None:
         assert of_node == {} and node["status"] == {"allocatable": {"cpu": "4"}, "n": 5, "f": 0.5, "no": None, "yes": True}
         request = ExportLogsServiceRequest.FromString(running.sink.payload(Signal.LOGS))
         scope = request.resource_logs[0].scope_logs[0].scope
-        assert scope.name == "github.com/open-telemetry/opentelemetry-collector-contrib/receiver/k8sobjectsreceiver" and scope.version
+        assert (
+            scope.name == "github.com/open-telemetry/opentelemetry-collector-contrib/receiver/k8sobjectsreceiver" and scope.version
+        )
         record = request.resource_logs[0].scope_logs[0].log_records[0]
         assert record.observed_time_unix_nano and not record.time_unix_nano
 
@@ -107,8 +118,14 @@ async def test_pulls_again_every_interval_with_selectors(kube: FakeKube) -> None
     kube.put(PODS, pod("shop", "web-0", labels={"environment": "production", "tier": "frontend"}))
     kube.put(PODS, pod("shop", "web-1", labels={"environment": "test", "tier": "frontend"}))
     kube.put(PODS, pod("shop", "web-2", labels={"environment": "production", "tier": "frontend"}, phase="Pending"))
-    async with Running({"name": "pods", "interval": "50ms", "label_selector": "environment in (production),tier in (frontend)",
-                        "field_selector": "status.phase=Running"}) as running:
+    async with Running(
+        {
+            "name": "pods",
+            "interval": "50ms",
+            "label_selector": "environment in (production),tier in (frontend)",
+            "field_selector": "status.phase=Running",
+        }
+    ) as running:
         await eventually(lambda: len(running.seen()) >= 3)
         assert set(running.seen()) == {"web-0"}
 
@@ -190,7 +207,9 @@ async def test_a_given_resource_version(kube: FakeKube) -> None:
 @pytest.fixture
 async def stored(tmp_path: Path) -> AsyncIterator[FakeHost]:
     """A host with `file_storage`."""
-    storage = make(FileStorage, {"directory": str(tmp_path / "state"), "create_directory": True}, kind="extension", id="file_storage")
+    storage = make(
+        FileStorage, {"directory": str(tmp_path / "state"), "create_directory": True}, kind="extension", id="file_storage"
+    )
     await storage.start()
     yield FakeHost({"file_storage": storage})
     await storage.stop()
@@ -244,7 +263,9 @@ async def test_an_object_that_may_not_be_read_does_not_stop_the_others(kube: Fak
     kube.put(PODS, pod("shop", "web-0"))
     kube.put(CONFIGMAPS, note("one"))
     kube.forbidden = {("list", "configmaps"), ("watch", "configmaps")}
-    async with Running({"name": "configmaps", "interval": "50ms"}, {"name": "configmaps", "mode": "watch"}, {"name": "pods"}) as running:
+    async with Running(
+        {"name": "configmaps", "interval": "50ms"}, {"name": "configmaps", "mode": "watch"}, {"name": "pods"}
+    ) as running:
         await running.has("web-0")
         error = await eventually(lambda: running.status)
         assert "may not list configmaps" in error
@@ -280,16 +301,25 @@ async def test_objects_nested_without_end_are_counted(kube: FakeKube) -> None:
     kube.put(CONFIGMAPS, note("flat"))
     async with Running({"name": "configmaps"}) as running:
         await running.has("flat")
-        assert running.host.ledger.total("kofagent_dropped_items_total", component="k8sobjects", signal="logs", reason="malformed") == 1
+        assert (
+            running.host.ledger.total("kofagent_dropped_items_total", component="k8sobjects", signal="logs", reason="malformed")
+            == 1
+        )
 
 
-@pytest.mark.parametrize("options, message", [
-    ({"objects": [{"name": "pods", "exclude_watch_type": ["DELETED"]}]}, "exclude_watch_type can only be used with mode: watch"),
-    ({"objects": [{"name": "pods"}], "include_initial_state": True}, "include_initial_state can only be used"),
-    ({"objects": [{"name": "pods", "namespaces": ["a"], "exclude_namespaces": ["b"]}]}, "cannot both be given"),
-    ({"objects": [{"name": "pods", "exclude_namespaces": [{"regexp": "("}]}]}, "not a regular expression"),
-    ({"objects": [{"name": "pods", "initial_delay": "2h"}]}, "initial_delay must be less than interval"),
-])
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (
+            {"objects": [{"name": "pods", "exclude_watch_type": ["DELETED"]}]},
+            "exclude_watch_type can only be used with mode: watch",
+        ),
+        ({"objects": [{"name": "pods"}], "include_initial_state": True}, "include_initial_state can only be used"),
+        ({"objects": [{"name": "pods", "namespaces": ["a"], "exclude_namespaces": ["b"]}]}, "cannot both be given"),
+        ({"objects": [{"name": "pods", "exclude_namespaces": [{"regexp": "("}]}]}, "not a regular expression"),
+        ({"objects": [{"name": "pods", "initial_delay": "2h"}]}, "initial_delay must be less than interval"),
+    ],
+)
 def test_options_that_do_not_fit(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         Config.model_validate(options)

@@ -69,9 +69,14 @@ def rpc(**options):
     return Running({"grpc": {"endpoint": "127.0.0.1:0", **options}})
 
 
-@pytest.mark.parametrize("path,payload,signal,count", [
-    ("/v1/traces", trace_request(3), Signal.TRACES, 3), ("/v1/logs", log_request("a", "b"), Signal.LOGS, 2),
-    ("/v1/metrics", metric_request(4), Signal.METRICS, 4)])
+@pytest.mark.parametrize(
+    "path,payload,signal,count",
+    [
+        ("/v1/traces", trace_request(3), Signal.TRACES, 3),
+        ("/v1/logs", log_request("a", "b"), Signal.LOGS, 2),
+        ("/v1/metrics", metric_request(4), Signal.METRICS, 4),
+    ],
+)
 async def test_http_passes_the_bytes_on_as_they_came(path, payload, signal, count):
     async with http() as r:
         status, headers, body = await r.post(payload, path=path)
@@ -82,8 +87,13 @@ async def test_http_passes_the_bytes_on_as_they_came(path, payload, signal, coun
 
 
 ENCODERS = {
-    "gzip": gzip.compress, "zstd": zstandard.compress, "deflate": zlib.compress, "zlib": zlib.compress,
-    "snappy": snappy.compress, "identity": bytes, "GZIP": gzip.compress,
+    "gzip": gzip.compress,
+    "zstd": zstandard.compress,
+    "deflate": zlib.compress,
+    "zlib": zlib.compress,
+    "snappy": snappy.compress,
+    "identity": bytes,
+    "GZIP": gzip.compress,
 }
 
 
@@ -121,9 +131,13 @@ async def test_http_body_too_large_by_length_and_in_chunks():
 
 
 BAD_BODIES = [
-    (trace_request(2)[:-3], {}), (b"\xff\xff\xff", {}), (b"not gzip", {"Content-Encoding": "gzip"}),
-    (gzip.compress(trace_request(1))[:-10], {"Content-Encoding": "gzip"}), (b"x", {"Content-Encoding": "zstd"}),
-    (trace_request(1), {"Content-Encoding": "br"})]
+    (trace_request(2)[:-3], {}),
+    (b"\xff\xff\xff", {}),
+    (b"not gzip", {"Content-Encoding": "gzip"}),
+    (gzip.compress(trace_request(1))[:-10], {"Content-Encoding": "gzip"}),
+    (b"x", {"Content-Encoding": "zstd"}),
+    (trace_request(1), {"Content-Encoding": "br"}),
+]
 
 
 @pytest.mark.parametrize("body,headers", BAD_BODIES)
@@ -159,8 +173,26 @@ async def test_wrong_type_method_and_path():
 
 
 async def test_json_requests_and_their_errors():
-    body = {"resourceSpans": [{"scopeSpans": [{"spans": [{"traceId": "0" * 31 + "1", "spanId": "0" * 15 + "1", "name": "n",
-            "kind": 2, "startTimeUnixNano": "5", "x": 1}]}]}]}
+    body = {
+        "resourceSpans": [
+            {
+                "scopeSpans": [
+                    {
+                        "spans": [
+                            {
+                                "traceId": "0" * 31 + "1",
+                                "spanId": "0" * 15 + "1",
+                                "name": "n",
+                                "kind": 2,
+                                "startTimeUnixNano": "5",
+                                "x": 1,
+                            }
+                        ]
+                    }
+                ]
+            }
+        ]
+    }
     async with http() as r:
         status, headers, content = await r.post(json.dumps(body).encode(), JSON)
         assert (status, headers["Content-Type"], content) == (200, "application/json", b"{}")
@@ -224,16 +256,23 @@ async def test_a_client_that_goes_away_cancels_the_delivery():
 
 async def test_cors():
     async with http(cors={"allowed_origins": ["https://*.example.com"], "allowed_headers": ["X-Key"], "max_age": 60}) as r:
-        ask = {"Origin": "https://app.example.com", "Access-Control-Request-Method": "POST",
-               "Access-Control-Request-Headers": "x-key"}
+        ask = {
+            "Origin": "https://app.example.com",
+            "Access-Control-Request-Method": "POST",
+            "Access-Control-Request-Headers": "x-key",
+        }
         async with aiohttp.ClientSession() as session:
             async with session.options(r.url(), headers=ask) as answer:
                 assert answer.status == 204
                 assert answer.headers["Access-Control-Allow-Origin"] == "https://app.example.com"
                 assert answer.headers["Access-Control-Allow-Headers"] == "x-key"
                 assert answer.headers["Access-Control-Max-Age"] == "60"
-            for change in ({"Origin": "https://example.org"}, {"Access-Control-Request-Headers": "x-other"},
-                           {"Access-Control-Request-Method": "DELETE"}, {"Origin": "https://app.example.com.evil.org"}):
+            for change in (
+                {"Origin": "https://example.org"},
+                {"Access-Control-Request-Headers": "x-other"},
+                {"Access-Control-Request-Method": "DELETE"},
+                {"Origin": "https://app.example.com.evil.org"},
+            ):
                 async with session.options(r.url(), headers={**ask, **change}) as answer:
                     assert "Access-Control-Allow-Origin" not in answer.headers, change
         _, headers, _ = await r.post(trace_request(1), {**PROTOBUF, "Origin": "https://a.example.com"})
@@ -353,8 +392,10 @@ async def test_stop_is_idempotent_and_frees_the_port():
 async def test_unix_sockets(tmp_path):
     path = str(tmp_path / "otlp.sock")
     async with Running({"http": {"endpoint": path, "transport": "unix"}}) as r:
-        async with (aiohttp.ClientSession(connector=aiohttp.UnixConnector(path)) as session,
-                    session.post("http://x/v1/traces", data=trace_request(1), headers=PROTOBUF) as answer):
+        async with (
+            aiohttp.ClientSession(connector=aiohttp.UnixConnector(path)) as session,
+            session.post("http://x/v1/traces", data=trace_request(1), headers=PROTOBUF) as answer,
+        ):
             assert answer.status == 200
         assert r.sink.count == 1
     async with Running({"grpc": {"endpoint": path, "transport": "unix"}}) as r:
@@ -382,8 +423,10 @@ async def test_mutual_tls(tmp_path):
 
 
 async def _post_tls(r, context):
-    async with (aiohttp.ClientSession() as session,
-                session.post(r.url(scheme="https"), data=trace_request(1), headers=PROTOBUF, ssl=context) as answer):
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(r.url(scheme="https"), data=trace_request(1), headers=PROTOBUF, ssl=context) as answer,
+    ):
         return answer.status
 
 
@@ -430,10 +473,17 @@ def _send_with_sdk(ports):
 
     base, where = f"http://127.0.0.1:{ports['http']}", f"http://127.0.0.1:{ports['grpc']}"
     for spans, metrics, logs in (
-            (HttpSpans(base + "/v1/traces", compression=Compression.Gzip), HttpMetrics(base + "/v1/metrics"),
-             HttpLogs(base + "/v1/logs")),
-            (GrpcSpans(where, insecure=True, compression=grpc.Compression.Gzip), GrpcMetrics(where, insecure=True),
-             GrpcLogs(where, insecure=True))):
+        (
+            HttpSpans(base + "/v1/traces", compression=Compression.Gzip),
+            HttpMetrics(base + "/v1/metrics"),
+            HttpLogs(base + "/v1/logs"),
+        ),
+        (
+            GrpcSpans(where, insecure=True, compression=grpc.Compression.Gzip),
+            GrpcMetrics(where, insecure=True),
+            GrpcLogs(where, insecure=True),
+        ),
+    ):
         traces = TracerProvider()
         traces.add_span_processor(BatchSpanProcessor(spans))
         for i in range(3):
@@ -454,15 +504,32 @@ def _send_with_sdk(ports):
 
 @pytest.mark.server("telemetrygen")
 @pytest.mark.parametrize("transport", ["grpc", "http"])
-@pytest.mark.parametrize("kind,signal,options,items", [
-    ("traces", Signal.TRACES, ["--traces", "5"], 10), ("logs", Signal.LOGS, ["--logs", "5"], 5),
-    ("metrics", Signal.METRICS, ["--metrics", "5"], 5)])
+@pytest.mark.parametrize(
+    "kind,signal,options,items",
+    [
+        ("traces", Signal.TRACES, ["--traces", "5"], 10),
+        ("logs", Signal.LOGS, ["--logs", "5"], 5),
+        ("metrics", Signal.METRICS, ["--metrics", "5"], 5),
+    ],
+)
 async def test_telemetrygen(transport, kind, signal, options, items):
     async with Running({transport: {"endpoint": "127.0.0.1:0"}}) as r:
-        arguments = [kind, *options, "--otlp-insecure", "--otlp-endpoint", f"127.0.0.1:{r.receiver.ports[transport]}", "--rate", "0"]
+        arguments = [
+            kind,
+            *options,
+            "--otlp-insecure",
+            "--otlp-endpoint",
+            f"127.0.0.1:{r.receiver.ports[transport]}",
+            "--rate",
+            "0",
+        ]
         process = await asyncio.create_subprocess_exec(
-            servers.find("telemetrygen"), *arguments, *(["--otlp-http"] if transport == "http" else []),
-            stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL)
+            servers.find("telemetrygen"),
+            *arguments,
+            *(["--otlp-http"] if transport == "http" else []),
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
         assert await asyncio.wait_for(process.wait(), 30) == 0
         assert sum(b.count for b in r.sink.batches if b.signal is signal) == items
         assert r.total(f"otelcol_receiver_accepted_{signal.items}_total", transport=transport) == items
@@ -481,8 +548,10 @@ async def test_expect_100_continue_and_pieces_of_any_size():
     payload = trace_request(3)
     async with http() as r:
         reader, writer = await asyncio.open_connection("127.0.0.1", r.receiver.ports["http"])
-        head = (f"POST /v1/traces HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-protobuf\r\nExpect: 100-continue\r\n"
-                f"Content-Length: {len(payload)}\r\n\r\n")
+        head = (
+            f"POST /v1/traces HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-protobuf\r\nExpect: 100-continue\r\n"
+            f"Content-Length: {len(payload)}\r\n\r\n"
+        )
         writer.write(head.encode())
         assert b" 100 " in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
         for at in range(0, len(payload), 100):
@@ -496,7 +565,9 @@ async def test_expect_100_continue_and_pieces_of_any_size():
 async def test_a_connection_that_breaks_in_the_body_leaves_nothing_behind():
     async with http() as r:
         _, writer = await asyncio.open_connection("127.0.0.1", r.receiver.ports["http"])
-        writer.write(b"POST /v1/traces HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-protobuf\r\nContent-Length: 5000\r\n\r\nabc")
+        writer.write(
+            b"POST /v1/traces HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-protobuf\r\nContent-Length: 5000\r\n\r\nabc"
+        )
         room = r.receiver._doors[0]._intake.room
         await eventually(lambda: room.used == 5000)
         writer.transport.abort()

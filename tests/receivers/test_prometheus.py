@@ -63,7 +63,9 @@ async def serve(answer: Answer, path: str = "/{any:.*}", tls: ssl.SSLContext | N
 
 
 @asynccontextmanager
-async def running(job: dict[str, Any], host: FakeHost | None = None, sink: Sink | None = None, **options: Any) -> AsyncIterator[tuple[Any, Sink]]:
+async def running(
+    job: dict[str, Any], host: FakeHost | None = None, sink: Sink | None = None, **options: Any
+) -> AsyncIterator[tuple[Any, Sink]]:
     general = options.pop("global_", {})
     job = {"job_name": "j", "scrape_interval": "200ms", "scrape_timeout": "200ms", **job}
     receiver = make(COMPONENT, {"config": {"global": general, "scrape_configs": [job]}, **options}, id="prometheus", host=host)
@@ -81,8 +83,12 @@ def static(*addresses: str) -> dict[str, Any]:
 
 
 def samples(sink: Sink) -> list[tuple[dict[str, str], float, int]]:
-    return [(dict(s.labels), v, t) for b in sink.batches for g in b.groups
-            for s, v, t in zip(g.series, g.values, g.timestamps(), strict=True)]
+    return [
+        (dict(s.labels), v, t)
+        for b in sink.batches
+        for g in b.groups
+        for s, v, t in zip(g.series, g.values, g.timestamps(), strict=True)
+    ]
 
 
 def values(sink: Sink, name: str) -> list[float]:
@@ -113,7 +119,8 @@ async def test_a_page_and_what_is_reported_about_it() -> None:
         assert request.path_qs == "/m?q=1&q=2"
         assert request.headers["Accept"] == (
             "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,application/openmetrics-text;version=0.0.1;q=0.5,"
-            "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2")
+            "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
+        )
         assert request.headers["X-Prometheus-Scrape-Timeout-Seconds"] == "0.2" and request.headers["Accept-Encoding"] == "gzip"
         # One connection serves all scrapes.
         assert len({id(r.transport) for r in page.requests}) == 1
@@ -126,16 +133,25 @@ async def test_a_page_and_what_is_reported_about_it() -> None:
     assert not any(stale(v) for _, v, _ in samples(sink))
 
 
-@pytest.mark.parametrize(("change", "reason"), [
-    (lambda p: setattr(p, "body", b"a 1\nb{\n"), "line 2: expected a label name"),
-    (lambda p: setattr(p, "body", b"a 1\n\xff"), "expected a metric name"),
-    (lambda p: setattr(p, "status", 503), "server returned HTTP status 503 Service Unavailable"),
-    (lambda p: p.headers.update({"Content-Type": "application/openmetrics-text; version=1.0.0"}), "does not end with # EOF"),
-    (lambda p: p.headers.update({"Content-Type": "application/vnd.google.protobuf"}), "protobuf"),
-    (lambda p: p.headers.update({"Content-Encoding": "br"}), "Content-Encoding 'br'"),
-    (lambda p: (setattr(p, "body", b"not gzip, but long enough to show it"), p.headers.update({"Content-Encoding": "gzip"})), "damaged"),
-    (lambda p: (setattr(p, "body", gzip.compress(b"a 1\n" * 500)[:-9]), p.headers.update({"Content-Encoding": "gzip"})), "cut off"),
-])
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda p: setattr(p, "body", b"a 1\nb{\n"), "line 2: expected a label name"),
+        (lambda p: setattr(p, "body", b"a 1\n\xff"), "expected a metric name"),
+        (lambda p: setattr(p, "status", 503), "server returned HTTP status 503 Service Unavailable"),
+        (lambda p: p.headers.update({"Content-Type": "application/openmetrics-text; version=1.0.0"}), "does not end with # EOF"),
+        (lambda p: p.headers.update({"Content-Type": "application/vnd.google.protobuf"}), "protobuf"),
+        (lambda p: p.headers.update({"Content-Encoding": "br"}), "Content-Encoding 'br'"),
+        (
+            lambda p: (setattr(p, "body", b"not gzip, but long enough to show it"), p.headers.update({"Content-Encoding": "gzip"})),
+            "damaged",
+        ),
+        (
+            lambda p: (setattr(p, "body", gzip.compress(b"a 1\n" * 500)[:-9]), p.headers.update({"Content-Encoding": "gzip"})),
+            "cut off",
+        ),
+    ],
+)
 async def test_a_bad_page_is_up_0_with_the_reason_and_the_next_good_one_works(change: Callable[[Page], Any], reason: str) -> None:
     page = Page(b"a 1\nb 2\n")
     good = dict(page.headers)
@@ -174,7 +190,10 @@ async def test_a_body_without_end_and_a_slow_one() -> None:
 
     slow = {"metrics_path": "/slow", "scrape_timeout": "100ms"}
     async with serve(endless) as address:
-        async with running(static(address) | {"body_size_limit": 300_000, "scrape_interval": "2s", "scrape_timeout": "2s"}) as (receiver, sink):
+        async with running(static(address) | {"body_size_limit": 300_000, "scrape_interval": "2s", "scrape_timeout": "2s"}) as (
+            receiver,
+            sink,
+        ):
             assert await down(receiver, sink) == "body size limit exceeded"
         async with running(static(address) | slow) as (receiver, sink):
             assert await down(receiver, sink) == "no complete answer within 0.1 s"
@@ -188,13 +207,17 @@ async def test_nobody_listens() -> None:
         assert values(sink, "scrape_samples_scraped")[0] == 0.0
 
 
-@pytest.mark.parametrize(("limit", "reason"), [
-    ({"sample_limit": 1}, "sample limit exceeded (2 samples, limit 1)"),
-    ({"label_limit": 3}, "label_limit exceeded (metric: a, number of labels: 4, limit: 3)"),
-    ({"label_name_length_limit": 9}, "label_name_length_limit exceeded"), ({"label_value_length_limit": 20}, "label_value_length_limit exceeded"),
-    ({"target_limit": 1}, "target_limit exceeded (number of targets: 2, limit: 1)"),
-    ({"metric_name_validation_scheme": "legacy"}, "invalid metric name"),
-])
+@pytest.mark.parametrize(
+    ("limit", "reason"),
+    [
+        ({"sample_limit": 1}, "sample limit exceeded (2 samples, limit 1)"),
+        ({"label_limit": 3}, "label_limit exceeded (metric: a, number of labels: 4, limit: 3)"),
+        ({"label_name_length_limit": 9}, "label_name_length_limit exceeded"),
+        ({"label_value_length_limit": 20}, "label_value_length_limit exceeded"),
+        ({"target_limit": 1}, "target_limit exceeded (number of targets: 2, limit: 1)"),
+        ({"metric_name_validation_scheme": "legacy"}, "invalid metric name"),
+    ],
+)
 async def test_limits_fail_the_scrape(limit: dict[str, Any], reason: str) -> None:
     utf8 = b'{"a.b"} 1\n' if "metric_name_validation_scheme" in limit else b""
     page = Page(utf8 + b'a{longer_name="%s"} 1\nb 2\n' % (b"v" * 21))
@@ -216,8 +239,10 @@ async def test_credentials_stay_with_the_host_they_were_meant_for(tmp_path: Path
             place = f"http://{elsewhere.replace('127.0.0.1', 'localhost')}/x" if request.path == "/two" else "/two"
             raise web.HTTPFound(place)
 
-        job = {"basic_auth": {"username": "u", "password_file": str(tmp_path / "password")},
-               "http_headers": {"X-Key": {"secrets": ["k"]}}}
+        job = {
+            "basic_auth": {"username": "u", "password_file": str(tmp_path / "password")},
+            "http_headers": {"X-Key": {"secrets": ["k"]}},
+        }
         async with serve(here) as address:
             async with running(static(address) | job) as (_, sink):
                 await sink.wait_for(lambda s: 1.0 in values(s, "up"))
@@ -233,7 +258,10 @@ async def test_a_redirect_that_never_ends() -> None:
     async def around(request: web.Request) -> web.StreamResponse:
         raise web.HTTPFound("/again")
 
-    async with serve(around) as address, running(static(address) | {"scrape_interval": "1s", "scrape_timeout": "1s"}) as (receiver, sink):
+    async with (
+        serve(around) as address,
+        running(static(address) | {"scrape_interval": "1s", "scrape_timeout": "1s"}) as (receiver, sink),
+    ):
         assert await down(receiver, sink) == "more than 10 redirects"
 
 
@@ -248,11 +276,22 @@ async def test_ways_to_authenticate(tmp_path: Path) -> None:
 
     async with serve(issue) as tokens:
         ways: list[tuple[dict[str, Any], str]] = [
-            ({"authorization": {"credentials": "c"}}, "Bearer c"), ({"bearer_token": "b"}, "Bearer b"),
+            ({"authorization": {"credentials": "c"}}, "Bearer c"),
+            ({"bearer_token": "b"}, "Bearer b"),
             ({"authorization": {"type": "Token", "credentials_file": str(token)}}, "Token t1"),
             ({"bearer_token_file": str(token)}, "Bearer t1"),
-            ({"oauth2": {"client_id": "id", "client_secret": "s", "token_url": f"http://{tokens}/t", "scopes": ["x", "y"],
-                         "endpoint_params": {"k": "v"}}}, "Bearer o1"),
+            (
+                {
+                    "oauth2": {
+                        "client_id": "id",
+                        "client_secret": "s",
+                        "token_url": f"http://{tokens}/t",
+                        "scopes": ["x", "y"],
+                        "endpoint_params": {"k": "v"},
+                    }
+                },
+                "Bearer o1",
+            ),
         ]
         for way, expected in ways:
             page = Page()
@@ -260,7 +299,10 @@ async def test_ways_to_authenticate(tmp_path: Path) -> None:
                 await sink.wait_for(lambda s, page=page: len(values(s, "up")) >= 2 and page.requests)
             assert page.requests[0].headers["Authorization"] == expected
         assert issued == [{"grant_type": "client_credentials", "scope": "x y", "k": "v", "auth": "Basic aWQ6cw=="}]
-    async with serve(Page()) as address, running(static(address) | {"bearer_token_file": str(tmp_path / "none")}) as (receiver, sink):
+    async with (
+        serve(Page()) as address,
+        running(static(address) | {"bearer_token_file": str(tmp_path / "none")}) as (receiver, sink),
+    ):
         assert await down(receiver, sink) == f"credentials_file {tmp_path}/none: No such file or directory"
 
 
@@ -277,8 +319,12 @@ async def test_tls(tmp_path: Path) -> None:
         for good in ({**ca, "server_name": "kubernetes"}, {"insecure_skip_verify": True}, {**inline, "server_name": "kubernetes"}):
             async with running(static(address) | slow | {"tls_config": good}) as (_, sink):
                 await sink.wait_for(lambda s: 1.0 in values(s, "up"))
-        for bad, says in ((ca, "is not trusted"), ({"ca_file": other.cert, "server_name": "kubernetes"}, "is not trusted"),
-                          ({"ca_file": str(tmp_path / "none.crt")}, "No such file"), ({**own, "key_file": server.key, **ca}, "cert_file")):
+        for bad, says in (
+            (ca, "is not trusted"),
+            ({"ca_file": other.cert, "server_name": "kubernetes"}, "is not trusted"),
+            ({"ca_file": str(tmp_path / "none.crt")}, "No such file"),
+            ({**own, "key_file": server.key, **ca}, "cert_file"),
+        ):
             async with running(static(address) | slow | {"tls_config": bad}) as (receiver, sink):
                 assert says in await down(receiver, sink)
     tls.load_verify_locations(authority.cert)
@@ -308,7 +354,9 @@ async def test_a_proxy_is_used_except_where_it_must_not() -> None:
         job = {"proxy_url": f"http://{proxy}", "no_proxy": "127.0.0.0/8", "proxy_connect_header": {"X-P": ["1"]}}
         async with running(static("target.test:80") | job) as (_, sink):
             await sink.wait_for(lambda s: 1.0 in values(s, "up"))
-        assert seen.requests[0].raw_path == "http://target.test:80/metrics" or seen.requests[0].headers["Host"].startswith("target.test")
+        assert seen.requests[0].raw_path == "http://target.test:80/metrics" or seen.requests[0].headers["Host"].startswith(
+            "target.test"
+        )
         direct = Page()
         async with serve(direct) as address, running(static(address) | job) as (_, sink):
             await sink.wait_for(lambda s: 1.0 in values(s, "up"))
@@ -320,7 +368,10 @@ async def test_series_and_targets_that_end_are_marked(tmp_path: Path) -> None:
     file = tmp_path / "targets.json"
     async with serve(page) as address:
         file.write_text(json.dumps([{"targets": [address], "labels": {"zone": 1}}]))
-        async with running({"file_sd_configs": [{"files": [str(tmp_path / "*.json")], "refresh_interval": "100ms"}]}) as (receiver, sink):
+        async with running({"file_sd_configs": [{"files": [str(tmp_path / "*.json")], "refresh_interval": "100ms"}]}) as (
+            receiver,
+            sink,
+        ):
             await sink.wait_for(lambda s: 2.0 in values(s, "b"))
             page.body = b"a 1\n"
             await sink.wait_for(lambda s: stale(values(s, "b")[-1]))
@@ -352,7 +403,9 @@ async def test_a_target_that_comes_back_under_the_same_labels_is_not_ended(tmp_p
 async def test_http_discovery() -> None:
     page = Page()
     async with serve(page) as address:
-        listing = Page(json.dumps([{"targets": [address, address], "labels": {"l": "1"}}]).encode(), **{"Content-Type": "application/json"})
+        listing = Page(
+            json.dumps([{"targets": [address, address], "labels": {"l": "1"}}]).encode(), **{"Content-Type": "application/json"}
+        )
         async with serve(listing) as where, running({"http_sd_configs": [{"url": f"http://{where}/sd"}]}) as (receiver, sink):
             await sink.wait_for(lambda s: 1.0 in values(s, "up"))
             assert target(receiver).discovered["__meta_url"] == f"http://{where}/sd"
@@ -362,15 +415,24 @@ async def test_http_discovery() -> None:
 
 async def test_labels_of_page_target_and_outside() -> None:
     page = Page(b'a{job="mine",clusterName="page",exported_job="e"} 1\nb 2\n')
-    job = {"static_configs": [{"labels": {"zone": "z"}}], "relabel_configs": [{"target_label": "extra", "replacement": "x"}],
-           "metric_relabel_configs": [{"action": "labeldrop", "regex": "extra"}]}
+    job = {
+        "static_configs": [{"labels": {"zone": "z"}}],
+        "relabel_configs": [{"target_label": "extra", "replacement": "x"}],
+        "metric_relabel_configs": [{"action": "labeldrop", "regex": "extra"}],
+    }
     async with serve(page) as address:
         job["static_configs"][0]["targets"] = [address]
         async with running(job, global_={"external_labels": {"clusterName": "c", "region": "r"}}) as (_, sink):
             await sink.wait_for(lambda s: 1.0 in values(s, "up"))
             found = {labels["__name__"]: labels for labels, _, _ in samples(sink)}
         common = {"instance": address, "job": "j", "zone": "z", "region": "r"}
-        assert found["a"] == {"__name__": "a", **common, "clusterName": "page", "exported_job": "e", "exported_exported_job": "mine"}
+        assert found["a"] == {
+            "__name__": "a",
+            **common,
+            "clusterName": "page",
+            "exported_job": "e",
+            "exported_exported_job": "mine",
+        }
         assert found["b"] == {"__name__": "b", **common, "clusterName": "c"}
         assert found["up"] == {"__name__": "up", **common, "clusterName": "c", "extra": "x"}
 
@@ -382,13 +444,20 @@ async def test_a_timer_never_waits_for_a_backend_and_what_nobody_takes_is_counte
     async with serve(page) as address:
         async with running(static(address) | {"scrape_interval": "20ms", "scrape_timeout": "20ms"}, host, sink):
             await eventually(lambda: len(page.requests) > OUTSTANDING + 4)
-            await eventually(lambda: host.ledger.total("kofagent_dropped_items_total", component="prometheus", signal="metrics", reason="backlog"))
+            await eventually(
+                lambda: host.ledger.total(
+                    "kofagent_dropped_items_total", component="prometheus", signal="metrics", reason="backlog"
+                )
+            )
             sink.gate.set()
             await sink.wait_for(lambda s: len(s.batches) >= OUTSTANDING)
         sink.refuse = Refused("queue full")
         async with running(static(address), host, sink):
-            await eventually(lambda: host.ledger.total("kofagent_dropped_items_total", component="prometheus", signal="metrics",
-                                                       reason="refused: queue full"))
+            await eventually(
+                lambda: host.ledger.total(
+                    "kofagent_dropped_items_total", component="prometheus", signal="metrics", reason="refused: queue full"
+                )
+            )
     accepted = host.ledger.total("otelcol_receiver_accepted_metric_points_total", receiver="prometheus", transport="http")
     dropped = host.ledger.sum("kofagent_dropped_items_total")
     refused = host.ledger.total("otelcol_receiver_refused_metric_points_total", receiver="prometheus", transport="http")
@@ -415,7 +484,10 @@ async def ask(receiver: Any, path: str) -> Any:
 async def test_the_api_tells_of_every_target(count: int) -> None:
     """They are written some at a time."""
     addresses = [f"h{i:04}:1" for i in range(2 * count)]
-    job = {"scrape_interval": "1h", "relabel_configs": [{"action": "drop", "source_labels": ["__address__"], "regex": ".*[02468]:1"}]}
+    job = {
+        "scrape_interval": "1h",
+        "relabel_configs": [{"action": "drop", "source_labels": ["__address__"], "regex": ".*[02468]:1"}],
+    }
     server = {"api_server": {"enabled": True, "server_config": {"endpoint": "127.0.0.1:0"}}}
     async with running(static(*addresses) | job, FakeHost(), **server) as (receiver, _):
         await eventually(lambda: len(receiver.pools["j"].targets) == count)
@@ -429,8 +501,10 @@ async def test_the_api_tells_of_every_target(count: int) -> None:
 async def test_the_api() -> None:
     page = Page(b"# TYPE a counter\n# HELP a Some.\na 1\n")
     host = FakeHost()
-    job = {"basic_auth": {"username": "u", "password": "hidden-word"},
-           "relabel_configs": [{"action": "drop", "source_labels": ["__address__"], "regex": "gone:1"}]}
+    job = {
+        "basic_auth": {"username": "u", "password": "hidden-word"},
+        "relabel_configs": [{"action": "drop", "source_labels": ["__address__"], "regex": "gone:1"}],
+    }
     api = {"api_server": {"enabled": True, "server_config": {"endpoint": "127.0.0.1:0"}}}
     async with serve(page) as address, running(static(address, "gone:1", "localhost:1") | job, host, **api) as (receiver, sink):
         await sink.wait_for(lambda s: {0.0, 1.0} <= set(values(s, "up")))
@@ -438,9 +512,25 @@ async def test_the_api() -> None:
         assert answer["status"] == "success"
         active = {t["labels"]["instance"]: t for t in answer["data"]["activeTargets"]}
         good, bad = active[address], active["localhost:1"]
-        assert list(good) == ["discoveredLabels", "labels", "scrapePool", "scrapeUrl", "globalUrl", "lastError", "lastScrape",
-                              "lastScrapeDuration", "health", "scrapeInterval", "scrapeTimeout"]
-        assert (good["health"], good["lastError"], good["scrapePool"], good["scrapeUrl"]) == ("up", "", "j", f"http://{address}/metrics")
+        assert list(good) == [
+            "discoveredLabels",
+            "labels",
+            "scrapePool",
+            "scrapeUrl",
+            "globalUrl",
+            "lastError",
+            "lastScrape",
+            "lastScrapeDuration",
+            "health",
+            "scrapeInterval",
+            "scrapeTimeout",
+        ]
+        assert (good["health"], good["lastError"], good["scrapePool"], good["scrapeUrl"]) == (
+            "up",
+            "",
+            "j",
+            f"http://{address}/metrics",
+        )
         assert good["discoveredLabels"]["__address__"] == address and good["labels"] == {"instance": address, "job": "j"}
         assert (bad["health"], good["scrapeInterval"]) == ("down", "200ms") and "cannot connect" in bad["lastError"]
         assert answer["data"]["droppedTargets"][0]["discoveredLabels"]["__address__"] == "gone:1"
@@ -464,30 +554,37 @@ async def test_the_api() -> None:
 
 
 async def test_kubernetes_jobs_outside_a_cluster_say_so_and_the_others_go_on(
-        monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     host = FakeHost()
-    async with serve(Page()) as address, running({"kubernetes_sd_configs": [{"role": "pod"}], **static(address)}, host) as (_, sink):
+    async with (
+        serve(Page()) as address,
+        running({"kubernetes_sd_configs": [{"role": "pod"}], **static(address)}, host) as (_, sink),
+    ):
         await sink.wait_for(lambda s: 1.0 in values(s, "up"))
         assert "job j: role pod: not in a Kubernetes cluster" in str(host.statuses["receivers/prometheus"])
         assert "--kubeconfig" in caplog.text
 
 
-@pytest.mark.parametrize(("options", "says"), [
-    ({}, "nothing to scrape"),
-    ({"config": {"scrape_configs": [{}]}}, "job_name"),
-    ({"config": {"scrape_configs": [{"job_name": "a"}, {"job_name": "a"}]}}, "'a'"),
-    ({"config": {"scrape_configs": [{"job_name": "a", "scrape_timeout": "5m"}]}}, "make it smaller"),
-    ({"config": {"scrape_configs": [{"job_name": "a", "static_configs": [{"targets": ["http://x/"]}]}]}}, "metrics_path"),
-    ({"config": {"scrape_configs": [{"job_name": "a"}], "rule_files": ["x"]}}, "rule_files"),
-    ({"config": {"scrape_configs": [{"job_name": "a"}], "remote_write": [{}]}}, "prometheusremotewrite"),
-    ({"config": {"scrape_configs": [{"job_name": "a", "bearer_token": "x", "basic_auth": {"username": "u"}}]}}, "keep one"),
-    ({"config": {"scrape_configs": [{"job_name": "a", "scrape_protocols": []}]}}, "scrape_protocols"),
-    ({"config": {"scrape_configs": [{"job_name": "a", "metric_path": "/"}]}}, "metric_path"),
-    ({"config": {"scrape_configs": [{"job_name": "a", "file_sd_configs": [{"files": ["x.txt"]}]}]}}, ".json"),
-    ({"config": {"scrape_configs": [{"job_name": "a", "kubernetes_sd_configs": [{"role": "pods"}]}]}}, "role"),
-    ({"config": {"scrape_configs": [{"job_name": "a", "body_size_limit": "much"}]}}, "size"),
-])
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({}, "nothing to scrape"),
+        ({"config": {"scrape_configs": [{}]}}, "job_name"),
+        ({"config": {"scrape_configs": [{"job_name": "a"}, {"job_name": "a"}]}}, "'a'"),
+        ({"config": {"scrape_configs": [{"job_name": "a", "scrape_timeout": "5m"}]}}, "make it smaller"),
+        ({"config": {"scrape_configs": [{"job_name": "a", "static_configs": [{"targets": ["http://x/"]}]}]}}, "metrics_path"),
+        ({"config": {"scrape_configs": [{"job_name": "a"}], "rule_files": ["x"]}}, "rule_files"),
+        ({"config": {"scrape_configs": [{"job_name": "a"}], "remote_write": [{}]}}, "prometheusremotewrite"),
+        ({"config": {"scrape_configs": [{"job_name": "a", "bearer_token": "x", "basic_auth": {"username": "u"}}]}}, "keep one"),
+        ({"config": {"scrape_configs": [{"job_name": "a", "scrape_protocols": []}]}}, "scrape_protocols"),
+        ({"config": {"scrape_configs": [{"job_name": "a", "metric_path": "/"}]}}, "metric_path"),
+        ({"config": {"scrape_configs": [{"job_name": "a", "file_sd_configs": [{"files": ["x.txt"]}]}]}}, ".json"),
+        ({"config": {"scrape_configs": [{"job_name": "a", "kubernetes_sd_configs": [{"role": "pods"}]}]}}, "role"),
+        ({"config": {"scrape_configs": [{"job_name": "a", "body_size_limit": "much"}]}}, "size"),
+    ],
+)
 def test_mistakes_in_options(options: dict[str, Any], says: str) -> None:
     with pytest.raises(ValidationError) as error:
         COMPONENT.Config.model_validate(options)
@@ -498,7 +595,10 @@ def test_scrape_config_files(tmp_path: Path) -> None:
     (tmp_path / "a.yml").write_text("scrape_configs: [{job_name: filed, scrape_interval: 5s}]")
     options = {"config": {"scrape_config_files": [str(tmp_path / "*.yml")], "scrape_configs": [{"job_name": "written"}]}}
     config: Any = COMPONENT.Config.model_validate(options)
-    assert [(j.job_name, j.scrape_interval, j.scrape_timeout) for j in config.config.jobs()] == [("written", 60.0, 10.0), ("filed", 5.0, 5.0)]
+    assert [(j.job_name, j.scrape_interval, j.scrape_timeout) for j in config.config.jobs()] == [
+        ("written", 60.0, 10.0),
+        ("filed", 5.0, 5.0),
+    ]
     (tmp_path / "b.yml").write_text("scrape_configs: [{job_name: other, nope: 1}]")
     with pytest.raises(ValidationError, match=r"b.yml: nope"):
         COMPONENT.Config.model_validate(options)

@@ -78,30 +78,48 @@ async def test_the_same_series_as_prometheus(tmp_path: Path) -> None:
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         recorded = f"127.0.0.1:{runner.addresses[0][1]}"
-        jobs = [{
-            "job_name": job, "scrape_interval": "1s", "scrape_timeout": "1s",
-            "static_configs": [{"targets": [address], "labels": {"zone": "z1", "device": "mine"}}],
-            "relabel_configs": [{"source_labels": ["__address__"], "regex": "(.+):(.+)", "target_label": "host", "replacement": "$1"},
-                                {"source_labels": ["__address__"], "action": "hashmod", "modulus": 7, "target_label": "shard"}],
-            "metric_relabel_configs": [{"source_labels": ["__name__"], "regex": "go_gc_.*", "action": "drop"},
-                                       {"regex": "mode", "action": "labelmap", "replacement": "the_mode"},
-                                       {"source_labels": ["cpu"], "regex": "(.+)", "target_label": "core", "replacement": "c${1}"}],
-        } for job, address in (("live", f"127.0.0.1:{exporter}"), ("recorded", recorded))]
+        jobs = [
+            {
+                "job_name": job,
+                "scrape_interval": "1s",
+                "scrape_timeout": "1s",
+                "static_configs": [{"targets": [address], "labels": {"zone": "z1", "device": "mine"}}],
+                "relabel_configs": [
+                    {"source_labels": ["__address__"], "regex": "(.+):(.+)", "target_label": "host", "replacement": "$1"},
+                    {"source_labels": ["__address__"], "action": "hashmod", "modulus": 7, "target_label": "shard"},
+                ],
+                "metric_relabel_configs": [
+                    {"source_labels": ["__name__"], "regex": "go_gc_.*", "action": "drop"},
+                    {"regex": "mode", "action": "labelmap", "replacement": "the_mode"},
+                    {"source_labels": ["cpu"], "regex": "(.+)", "target_label": "core", "replacement": "c${1}"},
+                ],
+            }
+            for job, address in (("live", f"127.0.0.1:{exporter}"), ("recorded", recorded))
+        ]
         (tmp_path / "prometheus.yml").write_text(yaml.safe_dump({"scrape_configs": jobs}))
         receiver, sink = make(COMPONENT, {"config": {"scrape_configs": jobs}}, id="prometheus"), Sink()
         receiver.outputs = {Signal.METRICS: sink}
-        arguments = (f"--config.file={tmp_path}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/data",
-                     f"--web.listen-address=127.0.0.1:{server}")
+        arguments = (
+            f"--config.file={tmp_path}/prometheus.yml",
+            f"--storage.tsdb.path={tmp_path}/data",
+            f"--web.listen-address=127.0.0.1:{server}",
+        )
         async with process("prometheus", *arguments):
             await receiver.start()
             try:
                 await sink.wait_for(lambda s: len(s.batches) >= 4)
                 shown = {t.labels["job"]: t for pool in receiver.pools.values() for t in pool.targets}
                 base = f"http://127.0.0.1:{server}/api/v1"
-                both = await fetch(f"{base}/targets?state=active",
-                                   lambda b: [t["health"] for t in json.loads(b)["data"]["activeTargets"]] == ["up", "up"])
-                answer = json.loads(await fetch(f"{base}/query?query=%7Bjob%3D~%22live%7Crecorded%22%7D",
-                                                lambda b: len({r["metric"]["job"] for r in json.loads(b)["data"]["result"]}) == 2))
+                both = await fetch(
+                    f"{base}/targets?state=active",
+                    lambda b: [t["health"] for t in json.loads(b)["data"]["activeTargets"]] == ["up", "up"],
+                )
+                answer = json.loads(
+                    await fetch(
+                        f"{base}/query?query=%7Bjob%3D~%22live%7Crecorded%22%7D",
+                        lambda b: len({r["metric"]["job"] for r in json.loads(b)["data"]["result"]}) == 2,
+                    )
+                )
             finally:
                 await receiver.stop()
                 await runner.cleanup()

@@ -14,7 +14,7 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import MetricsData
 from kofagent.exporters.prometheusremotewrite.labels import decimal, text
 from kofagent.exporters.prometheusremotewrite.names import label_name, metric_name
 
-STALE = struct.unpack("<d", bytes.fromhex("0200000000" "00f07f"))[0]
+STALE = struct.unpack("<d", bytes.fromhex("020000000000f07f"))[0]
 Row = tuple[tuple[tuple[str, str], ...], bytes, int]
 """Sorted labels, the bits of the value, Unix milliseconds."""
 
@@ -52,8 +52,9 @@ def translate(payload: bytes, external: dict[str, str], copy: bool) -> list[Row]
                 newest = max([newest, *[p.time_unix_nano for p in data.data_points]])
                 if kind in ("sum", "histogram") and data.aggregation_temporality != 2:
                     continue
-                name = metric_name(metric.name, metric.unit, suffixes=True, gauge=kind == "gauge",
-                                   counter=kind == "sum" and data.is_monotonic)
+                name = metric_name(
+                    metric.name, metric.unit, suffixes=True, gauge=kind == "gauge", counter=kind == "sum" and data.is_monotonic
+                )
                 if not name:
                     continue
                 for point in data.data_points:
@@ -62,10 +63,12 @@ def translate(payload: bytes, external: dict[str, str], copy: bool) -> list[Row]
                     attributes = {**_texts(point.attributes), **(resource if copy else {})}
                     labels = {**external, **_named(attributes), **identity, **scope}
                     for suffix, extra, value in _samples(kind, point):
-                        add({**labels, "__name__": name + suffix, **extra}, STALE if point.flags & 1 else value,
-                            point.time_unix_nano)
-        described = {k: v for k, v in resource.items()
-                     if k not in ("service.name", "service.namespace", "service.instance.id")}
+                        add(
+                            {**labels, "__name__": name + suffix, **extra},
+                            STALE if point.flags & 1 else value,
+                            point.time_unix_nano,
+                        )
+        described = {k: v for k, v in resource.items() if k not in ("service.name", "service.namespace", "service.instance.id")}
         if described and identity and newest:
             labels = {**external, **_named(described), **identity, "__name__": "target_info"}
             key = tuple(sorted(labels.items()))

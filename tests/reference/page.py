@@ -35,7 +35,17 @@ def read(page: bytes, openmetrics: bool, now_ms: int, finish: Callable[[Labels],
 
 def bound(types: dict[str, str], name: str, key: str) -> bool:
     if key == "le":
-        return types.get(name) == "histogram" or (name not in types and any(
-            name.endswith(s) and types.get(name.removesuffix(s)) == "histogram" for s in ("_bucket", "_sum", "_count", "_created")))
-    return key == "quantile" and (types.get(name) == "summary" or (name not in types and any(
-        name.endswith(s) and types.get(name.removesuffix(s)) == "summary" for s in ("_sum", "_count", "_created"))))
+        return types.get(name) == "histogram" or (
+            name not in types
+            and any(
+                name.endswith(s) and types.get(name.removesuffix(s)) == "histogram"
+                for s in ("_bucket", "_sum", "_count", "_created")
+            )
+        )
+    return key == "quantile" and (
+        types.get(name) == "summary"
+        or (
+            name not in types
+            and any(name.endswith(s) and types.get(name.removesuffix(s)) == "summary" for s in ("_sum", "_count", "_created"))
+        )
+    )

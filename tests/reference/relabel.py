@@ -16,7 +16,7 @@ def expand(template: str, match: object) -> str:
         if template[at] != "$":
             out, at = out + template[at], at + 1
             continue
-        rest = template[at + 1:]
+        rest = template[at + 1 :]
         if rest.startswith("$"):
             out, at = out + "$", at + 2
             continue

@@ -31,13 +31,16 @@ async def test_remote_write_is_read_back_by_a_selector(region: Region) -> None:
     body = b"".join(encode_samples([s.wire for s in series], [1.0, 0.5, STALE], 1_700_000_000_000))
     async with aiohttp.ClientSession() as session:
         url = f"http://{region.endpoint}"
-        async with session.post(url + "/vm/insert/0/prometheus/api/v1/write", data=compress("snappy", body),
-                                headers={"Content-Encoding": "snappy"}) as answer:
+        async with session.post(
+            url + "/vm/insert/0/prometheus/api/v1/write", data=compress("snappy", body), headers={"Content-Encoding": "snappy"}
+        ) as answer:
             assert answer.status == 204
         async with session.get(url + "/api/v1/query", params={"query": 'up{job=~"a|b"}'}) as answer:
             result = (await answer.json())["data"]["result"]
         assert [(r["metric"]["job"], r["value"]) for r in result] == [
-            ("a", [1_700_000_000.0, "1"]), ("b", [1_700_000_000.0, "0.5"])]
+            ("a", [1_700_000_000.0, "1"]),
+            ("b", [1_700_000_000.0, "0.5"]),
+        ]
         async with session.get(url + "/api/v1/query", params={"query": 'up{job="gone"}'}) as answer:
             assert (await answer.json())["data"]["result"] == []
         async with session.get(url + "/api/v1/query", params={"query": "rate(up[5m])"}) as answer:
@@ -53,12 +56,16 @@ async def test_logs_and_traces_are_read_back(region: Region) -> None:
     traces = ExportTraceServiceRequest()
     spans = traces.resource_spans.add()
     spans.resource.attributes.add(key="service.name").value.string_value = "shop"
-    spans.scope_spans.add().spans.add(trace_id=b"\x01" * 16, span_id=b"\x02" * 8, name="GET /", start_time_unix_nano=1000,
-                                      end_time_unix_nano=5000)
+    spans.scope_spans.add().spans.add(
+        trace_id=b"\x01" * 16, span_id=b"\x02" * 8, name="GET /", start_time_unix_nano=1000, end_time_unix_nano=5000
+    )
     async with aiohttp.ClientSession() as session:
         url = f"http://{region.endpoint}"
-        async with session.post(url + "/vls/insert/opentelemetry/v1/logs", data=compress("gzip", logs.SerializeToString()),
-                                headers={"Content-Encoding": "gzip"}) as answer:
+        async with session.post(
+            url + "/vls/insert/opentelemetry/v1/logs",
+            data=compress("gzip", logs.SerializeToString()),
+            headers={"Content-Encoding": "gzip"},
+        ) as answer:
             assert answer.status == 200
         async with session.post(url + "/collector/v1/traces", data=traces.SerializeToString()) as answer:
             assert answer.status == 200
@@ -76,8 +83,11 @@ async def test_malformed_bodies_are_4xx(region: Region) -> None:
     async with aiohttp.ClientSession() as session:
         url = f"http://{region.endpoint}"
         for path, body, encoding, status in (
-                ("/api/v1/write", b"\xff\xff", "snappy", 400), ("/api/v1/write", b"\x0a\xff", "", 400),
-                ("/v1/traces", b"\xff", "", 400), ("/insert/opentelemetry/v1/logs", b"x", "br", 415)):
+            ("/api/v1/write", b"\xff\xff", "snappy", 400),
+            ("/api/v1/write", b"\x0a\xff", "", 400),
+            ("/v1/traces", b"\xff", "", 400),
+            ("/insert/opentelemetry/v1/logs", b"x", "br", 415),
+        ):
             headers = {"Content-Encoding": encoding} if encoding else {}
             async with session.post(url + path, data=body, headers=headers) as answer:
                 assert answer.status == status, path

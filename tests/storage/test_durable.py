@@ -85,8 +85,13 @@ def logs(payload: bytes, metadata: dict[str, tuple[str, ...]] | None = None) -> 
 def make(backend: Backend, disk: Any, host: FakeHost, merge: int = 0, retry: dict[str, Any] | None = None, **queue: Any) -> Sender:
     host.extensions["file_storage"] = disk
     options = {"initial_interval": "1ms", "max_interval": "2ms", "max_elapsed_time": 0, **(retry or {})}
-    return make_sender(make_context("exporters", "otlphttp", host), backend.send, merge_items=merge,
-                       queue=QueueBlock.model_validate({"storage": "file_storage", **queue}), retry=RetryBlock.model_validate(options))
+    return make_sender(
+        make_context("exporters", "otlphttp", host),
+        backend.send,
+        merge_items=merge,
+        queue=QueueBlock.model_validate({"storage": "file_storage", **queue}),
+        retry=RetryBlock.model_validate(options),
+    )
 
 
 def queued(host: FakeHost) -> float:
@@ -203,8 +208,15 @@ async def test_a_full_queue_refuses_and_what_an_earlier_run_left_counts() -> Non
     await it.stop()
 
 
-@pytest.mark.parametrize("change, kept", [
-    (lambda value: value[:-1], b""), (lambda value: b"\xff" * len(value), b""), (lambda value: b"", b""), (lambda value: value, b"abc")])
+@pytest.mark.parametrize(
+    "change, kept",
+    [
+        (lambda value: value[:-1], b""),
+        (lambda value: b"\xff" * len(value), b""),
+        (lambda value: b"", b""),
+        (lambda value: value, b"abc"),
+    ],
+)
 async def test_a_damaged_entry_is_counted_and_the_others_go_on(change: Any, kept: bytes) -> None:
     backend, disk, host = Backend(up=False), Disk(), FakeHost()
     it = make(backend, disk, host)
@@ -251,8 +263,15 @@ async def test_what_waits_goes_together_but_not_with_metadata_or_another_signal(
     await it.start()
     await it.consume(logs(b"first"))
     await eventually(lambda: backend.tries == 1)
-    for batch in (logs(b"ab"), logs(b"cd"), logs(b"ef"), logs(b"g"), logs(b"h", {"t": ("1",)}), logs(b"i"),
-                  Batch(Signal.TRACES, b"t", 1)):
+    for batch in (
+        logs(b"ab"),
+        logs(b"cd"),
+        logs(b"ef"),
+        logs(b"g"),
+        logs(b"h", {"t": ("1",)}),
+        logs(b"i"),
+        Batch(Signal.TRACES, b"t", 1),
+    ):
         await it.consume(batch)
     backend.gate.set()
     await eventually(lambda: not disk.values)
@@ -333,10 +352,18 @@ async def test_each_batch_once_over_outages_and_restarts(tmp_path: Path, seed: i
 
     async def run(steps: int) -> None:
         nonlocal number
-        storage = FILE_STORAGE(FILE_STORAGE.Config.model_validate({"directory": str(tmp_path)}), make_context("extensions", "file_storage", host))
+        storage = FILE_STORAGE(
+            FILE_STORAGE.Config.model_validate({"directory": str(tmp_path)}), make_context("extensions", "file_storage", host)
+        )
         await storage.start()
-        it = make(backend, storage, host, num_consumers=choose.randint(1, 4), queue_size=choose.choice([3, 1000]),
-                  merge=choose.choice([0, 50]))
+        it = make(
+            backend,
+            storage,
+            host,
+            num_consumers=choose.randint(1, 4),
+            queue_size=choose.choice([3, 1000]),
+            merge=choose.choice([0, 50]),
+        )
         await it.start()
         for _ in range(steps):
             if choose.random() < 0.3:

@@ -38,8 +38,13 @@ async def run(batches: list[AnyBatch], *, merge: int = 10, answer: object = None
         return answer  # type: ignore[return-value]
 
     host = FakeHost()
-    sender = Sender(make_context("exporters", "e", host), send, queue=QueueBlock(num_consumers=1),
-                    retry=RetryBlock(enabled=False), merge_items=merge)
+    sender = Sender(
+        make_context("exporters", "e", host),
+        send,
+        queue=QueueBlock(num_consumers=1),
+        retry=RetryBlock(enabled=False),
+        merge_items=merge,
+    )
     await sender.start()
     calls = [asyncio.create_task(sender.consume(otlp(b"first")))]
     await eventually(lambda: given)
@@ -67,7 +72,11 @@ async def test_kinds_and_metadata_are_not_mixed() -> None:
     tenant = {"tenant": ("a",)}
     given, _, _ = await run([otlp(b"a"), columns(1.0), columns(2.0, 3.0), otlp(b"b", tenant), otlp(b"c", dict(tenant)), otlp(b"d")])
     assert [b.payload if isinstance(b, Batch) else [v for g in b.groups for v in g.values] for b in given] == [
-        b"a", [1.0, 2.0, 3.0], b"bc", b"d"]
+        b"a",
+        [1.0, 2.0, 3.0],
+        b"bc",
+        b"d",
+    ]
 
 
 async def test_without_merging_each_goes_by_itself() -> None:

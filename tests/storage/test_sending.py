@@ -38,8 +38,12 @@ class Backend:
 
 
 def sender(backend: Backend, host: FakeHost, queue: dict[str, Any] | None = None, retry: dict[str, Any] | None = None) -> Sender:
-    return Sender(make_context("exporter", "otlphttp", host), backend.send,
-                  queue=QueueBlock.model_validate(queue or {}), retry=RetryBlock.model_validate({**FAST, **(retry or {})}))
+    return Sender(
+        make_context("exporter", "otlphttp", host),
+        backend.send,
+        queue=QueueBlock.model_validate(queue or {}),
+        retry=RetryBlock.model_validate({**FAST, **(retry or {})}),
+    )
 
 
 async def test_consume_returns_only_when_the_backend_has_it() -> None:

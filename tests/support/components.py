@@ -54,8 +54,14 @@ def make_context(kind: str, id: str, host: FakeHost | None = None) -> Context:
     return Context(kind, id, host or FakeHost())
 
 
-def make(cls: type[Component], options: Mapping[str, Any] | None = None, *, kind: str = "receivers", id: str = "test",
-         host: FakeHost | None = None) -> Any:
+def make(
+    cls: type[Component],
+    options: Mapping[str, Any] | None = None,
+    *,
+    kind: str = "receivers",
+    id: str = "test",
+    host: FakeHost | None = None,
+) -> Any:
     """A component of `cls` with validated options, not started."""
     return cls(cls.Config.model_validate(dict(options or {})), make_context(kind, id, host))
 

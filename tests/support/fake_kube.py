@@ -1,11 +1,11 @@
 """A scriptable API server: resources in memory, pages, selectors, watches with history, bookmarks, and every way of failing.
 
-    async with FakeKube() as kube:
-        kube.use(monkeypatch, tmp_path)          # what shared(host, options) finds: a kubeconfig with server and token
-        kube.put(PODS, pod("default", "web-0", node="n1", ip="10.0.0.1"))
-        ...
-        kube.drop_watches()                      # connections broken
-        kube.compact()                           # watches from before now get 410
+async with FakeKube() as kube:
+    kube.use(monkeypatch, tmp_path)          # what shared(host, options) finds: a kubeconfig with server and token
+    kube.put(PODS, pod("default", "web-0", node="n1", ip="10.0.0.1"))
+    ...
+    kube.drop_watches()                      # connections broken
+    kube.compact()                           # watches from before now get 410
 """
 
 from __future__ import annotations
@@ -28,8 +28,10 @@ from kofagent.kubernetes.client import ApiClient
 from kofagent.kubernetes.resources import Resource
 
 Object = dict[str, Any]
-_PATH = re.compile(r"^/(?:api|apis/(?P<group>[^/]+))/(?P<version>[^/]+)(?:/namespaces/(?P<ns>[^/]+)(?=/[^/]+))?"
-                   r"/(?P<plural>[^/]+)(?:/(?P<name>[^/]+))?$")
+_PATH = re.compile(
+    r"^/(?:api|apis/(?P<group>[^/]+))/(?P<version>[^/]+)(?:/namespaces/(?P<ns>[^/]+)(?=/[^/]+))?"
+    r"/(?P<plural>[^/]+)(?:/(?P<name>[^/]+))?$"
+)
 
 
 class TokenAccess(Access):
@@ -136,11 +138,18 @@ class FakeKube:
     def use(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Path:
         """Makes it what `shared(host, options)` finds, whatever the auth_type (serviceAccount or kubeConfig)."""
         path = folder / "kubeconfig"
-        path.write_text(json.dumps({
-            "apiVersion": "v1", "kind": "Config", "current-context": "fake",
-            "clusters": [{"name": "fake", "cluster": {"server": self.url}}],
-            "users": [{"name": "fake", "user": {"token": self.token}}],
-            "contexts": [{"name": "fake", "context": {"cluster": "fake", "user": "fake"}}]}))
+        path.write_text(
+            json.dumps(
+                {
+                    "apiVersion": "v1",
+                    "kind": "Config",
+                    "current-context": "fake",
+                    "clusters": [{"name": "fake", "cluster": {"server": self.url}}],
+                    "users": [{"name": "fake", "user": {"token": self.token}}],
+                    "contexts": [{"name": "fake", "context": {"cluster": "fake", "user": "fake"}}],
+                }
+            )
+        )
         monkeypatch.setattr(access_module, "_default_kubeconfig", str(path))
         return path
 
@@ -214,8 +223,12 @@ class FakeKube:
     def bookmark(self) -> None:
         """A bookmark on every watch."""
         for watch in self._watches:
-            watch.extra.append({"type": "BOOKMARK", "object": {
-                "kind": "Bookmark", "metadata": {"resourceVersion": str(self.version), "creationTimestamp": None}}})
+            watch.extra.append(
+                {
+                    "type": "BOOKMARK",
+                    "object": {"kind": "Bookmark", "metadata": {"resourceVersion": str(self.version), "creationTimestamp": None}},
+                }
+            )
             watch.wake.set()
 
     @property
@@ -253,8 +266,12 @@ class FakeKube:
         watch = query.get("watch") in ("1", "true")
         verb = "get" if match["name"] else "watch" if watch else "list"
         if (verb, group[1]) in self.forbidden:
-            return _answer(403, "Forbidden", f'{group[1]} is forbidden: User "system:serviceaccount:kof:agent" cannot {verb} resource '
-                                             f'"{group[1]}" in API group "{group[0]}" at the cluster scope')
+            return _answer(
+                403,
+                "Forbidden",
+                f'{group[1]} is forbidden: User "system:serviceaccount:kof:agent" cannot {verb} resource '
+                f'"{group[1]}" in API group "{group[0]}" at the cluster scope',
+            )
         if match["name"]:
             found = self.objects.get(group, {}).get((match["ns"] or "", match["name"]))
             return web.json_response(found) if found else _answer(404, "NotFound", f"{group[1]} {match['name']!r} not found")
@@ -270,9 +287,14 @@ class FakeKube:
         for resource in known:
             if resource.group and resource.version not in groups.setdefault(resource.group, []):
                 groups[resource.group].append(resource.version)
-        entries = {name: {"name": name, "versions": [{"groupVersion": f"{name}/{v}", "version": v} for v in versions],
-                          "preferredVersion": {"groupVersion": f"{name}/{versions[0]}", "version": versions[0]}}
-                   for name, versions in groups.items()}
+        entries = {
+            name: {
+                "name": name,
+                "versions": [{"groupVersion": f"{name}/{v}", "version": v} for v in versions],
+                "preferredVersion": {"groupVersion": f"{name}/{versions[0]}", "version": versions[0]},
+            }
+            for name, versions in groups.items()
+        }
         if path == "/apis":
             return {"kind": "APIGroupList", "apiVersion": "v1", "groups": list(entries.values())}
         parts = path.split("/")[1:]
@@ -282,8 +304,13 @@ class FakeKube:
         served = [r for r in known if (r.group, r.version) == wanted]
         if not served:
             return None
-        return {"kind": "APIResourceList", "groupVersion": served[0].api_version, "resources": [
-            {"name": r.plural, "kind": r.kind, "namespaced": r.namespaced, "verbs": ["get", "list", "watch"]} for r in served]}
+        return {
+            "kind": "APIResourceList",
+            "groupVersion": served[0].api_version,
+            "resources": [
+                {"name": r.plural, "kind": r.kind, "namespaced": r.namespaced, "verbs": ["get", "list", "watch"]} for r in served
+            ],
+        }
 
     def _list(self, group: tuple[str, str], query: dict[str, str], wanted: Callable[[Object], bool]) -> web.Response:
         at, version = 0, self.version
@@ -299,12 +326,18 @@ class FakeKube:
         limit = int(query.get("limit", 0)) or len(found) or 1
         if self.page_cap:
             limit = min(limit, self.page_cap)
-        page = found[at:at + limit]
+        page = found[at : at + limit]
         metadata = {"resourceVersion": str(version)}
         if at + limit < len(found):
             metadata["continue"] = f"{version}:{at + limit}"
-        return web.json_response({"kind": "List", "apiVersion": "v1", "metadata": metadata, "items": [
-            {k: v for k, v in o.items() if k not in ("kind", "apiVersion")} for o in page]})
+        return web.json_response(
+            {
+                "kind": "List",
+                "apiVersion": "v1",
+                "metadata": metadata,
+                "items": [{k: v for k, v in o.items() if k not in ("kind", "apiVersion")} for o in page],
+            }
+        )
 
     def _as_of(self, group: tuple[str, str], version: int) -> dict[tuple[str, str], Object]:
         """A list is consistent: its later pages show what was there when it began."""
@@ -320,8 +353,9 @@ class FakeKube:
                     items[key] = old
         return items
 
-    async def _watch(self, request: web.Request, group: tuple[str, str], query: dict[str, str],
-                     wanted: Callable[[Object], bool]) -> web.StreamResponse:
+    async def _watch(
+        self, request: web.Request, group: tuple[str, str], query: dict[str, str], wanted: Callable[[Object], bool]
+    ) -> web.StreamResponse:
         version = int(query.get("resourceVersion") or self.version)
         if version < self.oldest:
             return _answer(410, "Expired", f"too old resource version: {version} ({self.oldest})")
@@ -407,26 +441,70 @@ def _field(obj: Object, rule: str) -> bool:
 
 
 def _status(code: int, reason: str, message: str) -> Object:
-    return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "reason": reason, "message": message, "code": code}
+    return {
+        "kind": "Status",
+        "apiVersion": "v1",
+        "metadata": {},
+        "status": "Failure",
+        "reason": reason,
+        "message": message,
+        "code": code,
+    }
 
 
 def _answer(code: int, reason: str, message: str) -> web.Response:
     return web.json_response(_status(code, reason, message), status=code)
 
 
-def pod(namespace: str, name: str, *, node: str = "n1", ip: str = "10.0.0.1", labels: dict[str, str] | None = None,
-        annotations: dict[str, str] | None = None, owner: tuple[str, str, str] | None = None, phase: str = "Running",
-        containers: list[Object] | None = None, uid: str | None = None) -> Object:
+def pod(
+    namespace: str,
+    name: str,
+    *,
+    node: str = "n1",
+    ip: str = "10.0.0.1",
+    labels: dict[str, str] | None = None,
+    annotations: dict[str, str] | None = None,
+    owner: tuple[str, str, str] | None = None,
+    phase: str = "Running",
+    containers: list[Object] | None = None,
+    uid: str | None = None,
+) -> Object:
     """A running pod. `owner` is (kind, name, uid); `containers` are those of spec, default one `app` with port 8080."""
-    spec = containers if containers is not None else [
-        {"name": "app", "image": "registry.test/app:1.0", "ports": [{"name": "http", "containerPort": 8080, "protocol": "TCP"}]}]
+    spec = (
+        containers
+        if containers is not None
+        else [
+            {"name": "app", "image": "registry.test/app:1.0", "ports": [{"name": "http", "containerPort": 8080, "protocol": "TCP"}]}
+        ]
+    )
     metadata: Object = {"name": name, "namespace": namespace, "labels": labels or {}, "annotations": annotations or {}}
     if uid:
         metadata["uid"] = uid
     if owner:
-        metadata["ownerReferences"] = [{"apiVersion": "apps/v1", "kind": owner[0], "name": owner[1], "uid": owner[2], "controller": True}]
-    return {"metadata": metadata, "spec": {"nodeName": node, "containers": spec}, "status": {
-        "phase": phase, "podIP": ip, "podIPs": [{"ip": ip}], "hostIP": "192.168.0.1", "startTime": "2024-05-01T10:00:01Z",
-        "conditions": [{"type": "Ready", "status": "True"}], "containerStatuses": [
-            {"name": c["name"], "image": c.get("image", ""), "imageID": "registry.test/app@sha256:" + "a" * 64, "ready": True, "restartCount": 0,
-             "containerID": f"containerd://{abs(hash((namespace, name, c['name']))):064x}", "state": {"running": {}}} for c in spec]}}
+        metadata["ownerReferences"] = [
+            {"apiVersion": "apps/v1", "kind": owner[0], "name": owner[1], "uid": owner[2], "controller": True}
+        ]
+    return {
+        "metadata": metadata,
+        "spec": {"nodeName": node, "containers": spec},
+        "status": {
+            "phase": phase,
+            "podIP": ip,
+            "podIPs": [{"ip": ip}],
+            "hostIP": "192.168.0.1",
+            "startTime": "2024-05-01T10:00:01Z",
+            "conditions": [{"type": "Ready", "status": "True"}],
+            "containerStatuses": [
+                {
+                    "name": c["name"],
+                    "image": c.get("image", ""),
+                    "imageID": "registry.test/app@sha256:" + "a" * 64,
+                    "ready": True,
+                    "restartCount": 0,
+                    "containerID": f"containerd://{abs(hash((namespace, name, c['name']))):064x}",
+                    "state": {"running": {}},
+                }
+                for c in spec
+            ],
+        },
+    }

@@ -12,10 +12,10 @@ from typing import Self
 class FaultyProxy:
     """Passes connections on to a port of loopback. What it does wrong is set by its attributes, at any time.
 
-        async with FaultyProxy(kube.port) as proxy:
-            proxy.stalled = True       # nothing goes to the client any more, on old and new connections
-            proxy.cuts = [300, 500]    # the next connections are aborted after so many bytes to the client
-            proxy.piece = 100          # bytes that go to the client every `pause` seconds
+    async with FaultyProxy(kube.port) as proxy:
+        proxy.stalled = True       # nothing goes to the client any more, on old and new connections
+        proxy.cuts = [300, 500]    # the next connections are aborted after so many bytes to the client
+        proxy.piece = 100          # bytes that go to the client every `pause` seconds
     """
 
     def __init__(self, target: int) -> None:
@@ -61,7 +61,7 @@ class FaultyProxy:
             while self.stalled:
                 await asyncio.sleep(0.01)
             if cut is not None and passed + len(data) >= cut:
-                writer.write(data[:cut - passed])
+                writer.write(data[: cut - passed])
                 await writer.drain()
                 return
             passed += len(data)

@@ -11,13 +11,19 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 REQUEST: dict[str, Any] = {
-    "logs": ExportLogsServiceRequest, "metrics": ExportMetricsServiceRequest, "traces": ExportTraceServiceRequest}
+    "logs": ExportLogsServiceRequest,
+    "metrics": ExportMetricsServiceRequest,
+    "traces": ExportTraceServiceRequest,
+}
 
 text = st.text(max_size=8)
 values = st.recursive(
-    st.one_of(text, st.booleans(), st.integers(-(1 << 63), (1 << 63) - 1), st.floats(allow_nan=False), st.binary(max_size=8),
-              st.none()),
-    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(text, inner, max_size=3)), max_leaves=6)
+    st.one_of(
+        text, st.booleans(), st.integers(-(1 << 63), (1 << 63) - 1), st.floats(allow_nan=False), st.binary(max_size=8), st.none()
+    ),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(text, inner, max_size=3)),
+    max_leaves=6,
+)
 attributes = st.dictionaries(text, values, max_size=4)
 
 
@@ -141,8 +147,14 @@ def trace_request(spans: int = 100, attributes: int = 6, name: str = "GET /order
     scope = entry.scope_spans.add()
     scope.scope.name = "lib"
     for _ in range(spans):
-        span = scope.spans.add(trace_id=os.urandom(16), span_id=os.urandom(8), name=name, kind=2,
-                               start_time_unix_nano=1_700_000_000_000_000_000, end_time_unix_nano=1_700_000_000_001_000_000)
+        span = scope.spans.add(
+            trace_id=os.urandom(16),
+            span_id=os.urandom(8),
+            name=name,
+            kind=2,
+            start_time_unix_nano=1_700_000_000_000_000_000,
+            end_time_unix_nano=1_700_000_000_001_000_000,
+        )
         set_attributes(span.attributes, {f"http.attribute{i}": "value of it" for i in range(attributes)})
     return request.SerializeToString()
 

@@ -16,8 +16,17 @@ UID = "2ea1b0ce-52ac-4a3c-9a21-4b4c9bd0a2e4"
 class PodWriter(threading.Thread):
     """Writes `lines` lines `<marker> line <n>` of one pod, rotating every `rotate_every` lines."""
 
-    def __init__(self, root: Path, marker: str, lines: int, *, pod: str = "web-0", namespace: str = "default",
-                 rotate_every: int = 100, pause: float = 0.002) -> None:
+    def __init__(
+        self,
+        root: Path,
+        marker: str,
+        lines: int,
+        *,
+        pod: str = "web-0",
+        namespace: str = "default",
+        rotate_every: int = 100,
+        pause: float = 0.002,
+    ) -> None:
         super().__init__(daemon=True)
         self.folder = root / f"{namespace}_{pod}_{UID}" / "app"
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -44,8 +44,9 @@ def free_port() -> int:
         return port
 
 
-def get(url: str, timeout: float = 10, context: ssl.SSLContext | None = None,
-        headers: dict[str, str] | None = None) -> tuple[int, bytes]:
+def get(
+    url: str, timeout: float = 10, context: ssl.SSLContext | None = None, headers: dict[str, str] | None = None
+) -> tuple[int, bytes]:
     """Status and body of a GET, also for 4xx and 5xx."""
     try:
         with urllib.request.urlopen(urllib.request.Request(url, headers=headers or {}), timeout=timeout, context=context) as answer:
@@ -78,8 +79,16 @@ def wait_until(condition: Callable[[], Any], seconds: float = 60, what: str = "c
 class Server:
     """A subprocess with its output in a file; `stop` ends it, `kill` is kill -9."""
 
-    def __init__(self, name: str, command: Sequence[str], folder: Path, ready: Callable[[], Any], *,
-                 env: dict[str, str] | None = None, seconds: float = 60) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        folder: Path,
+        ready: Callable[[], Any],
+        *,
+        env: dict[str, str] | None = None,
+        seconds: float = 60,
+    ) -> None:
         self.name = name
         self.command = list(command)
         self.log = folder / f"{name}.log"
@@ -155,9 +164,18 @@ def victoria_metrics(folder: Path) -> tuple[Server, str]:
     """A single-node VictoriaMetrics; the URL of its root."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    return Server("victoria-metrics", [
-        _program("victoria-metrics"), f"-storageDataPath={folder}/vm", f"-httpListenAddr=127.0.0.1:{port}", "-retentionPeriod=1",
-        "-search.latencyOffset=0s"], folder, lambda: get(url + "/health")[0] == 200), url
+    return Server(
+        "victoria-metrics",
+        [
+            _program("victoria-metrics"),
+            f"-storageDataPath={folder}/vm",
+            f"-httpListenAddr=127.0.0.1:{port}",
+            "-retentionPeriod=1",
+            "-search.latencyOffset=0s",
+        ],
+        folder,
+        lambda: get(url + "/health")[0] == 200,
+    ), url
 
 
 def victoria_logs(folder: Path) -> tuple[Server, str]:
@@ -172,20 +190,36 @@ def jaeger(folder: Path) -> tuple[Server, str, str, str]:
     """Jaeger v2 in memory; URLs of OTLP/HTTP and of the query API, host:port of OTLP/gRPC."""
     http, grpc, query, query_grpc, health = (free_port() for _ in range(5))
     config = folder / "jaeger.yaml"
-    config.write_text(json.dumps({
-        "service": {"extensions": ["jaeger_storage", "jaeger_query", "healthcheckv2"],
+    config.write_text(
+        json.dumps(
+            {
+                "service": {
+                    "extensions": ["jaeger_storage", "jaeger_query", "healthcheckv2"],
                     "pipelines": {"traces": {"receivers": ["otlp"], "exporters": ["jaeger_storage_exporter"]}},
-                    "telemetry": {"metrics": {"level": "none"}}},
-        "extensions": {
-            "jaeger_storage": {"backends": {"mem": {"memory": {"max_traces": 10000}}}},
-            "jaeger_query": {"storage": {"traces": "mem"}, "http": {"endpoint": f"127.0.0.1:{query}"},
-                             "grpc": {"endpoint": f"127.0.0.1:{query_grpc}"}},
-            "healthcheckv2": {"use_v2": True, "http": {"endpoint": f"127.0.0.1:{health}"}}},
-        "receivers": {"otlp": {"protocols": {"http": {"endpoint": f"127.0.0.1:{http}"},
-                                             "grpc": {"endpoint": f"127.0.0.1:{grpc}"}}}},
-        "exporters": {"jaeger_storage_exporter": {"trace_storage": "mem"}}}))
-    server = Server("jaeger", [_program("jaeger"), f"--config={config}"], folder,
-                    lambda: get(f"http://127.0.0.1:{query}/api/services")[0] == 200)
+                    "telemetry": {"metrics": {"level": "none"}},
+                },
+                "extensions": {
+                    "jaeger_storage": {"backends": {"mem": {"memory": {"max_traces": 10000}}}},
+                    "jaeger_query": {
+                        "storage": {"traces": "mem"},
+                        "http": {"endpoint": f"127.0.0.1:{query}"},
+                        "grpc": {"endpoint": f"127.0.0.1:{query_grpc}"},
+                    },
+                    "healthcheckv2": {"use_v2": True, "http": {"endpoint": f"127.0.0.1:{health}"}},
+                },
+                "receivers": {
+                    "otlp": {"protocols": {"http": {"endpoint": f"127.0.0.1:{http}"}, "grpc": {"endpoint": f"127.0.0.1:{grpc}"}}}
+                },
+                "exporters": {"jaeger_storage_exporter": {"trace_storage": "mem"}},
+            }
+        )
+    )
+    server = Server(
+        "jaeger",
+        [_program("jaeger"), f"--config={config}"],
+        folder,
+        lambda: get(f"http://127.0.0.1:{query}/api/services")[0] == 200,
+    )
     return server, f"http://127.0.0.1:{http}", f"http://127.0.0.1:{query}", f"127.0.0.1:{grpc}"
 
 
@@ -193,9 +227,28 @@ def certificate(folder: Path) -> tuple[Path, Path]:
     """A self-signed certificate and key for localhost and 127.0.0.1, which is its own CA."""
     cert, key = folder / "tls.crt", folder / "tls.key"
     if not cert.exists():
-        subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
-                        "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)],
-                       check=True, capture_output=True)
+        subprocess.run(
+            [
+                "openssl",
+                "req",
+                "-x509",
+                "-newkey",
+                "rsa:2048",
+                "-nodes",
+                "-days",
+                "2",
+                "-subj",
+                "/CN=localhost",
+                "-addext",
+                "subjectAltName=DNS:localhost,IP:127.0.0.1",
+                "-keyout",
+                str(key),
+                "-out",
+                str(cert),
+            ],
+            check=True,
+            capture_output=True,
+        )
     return cert, key
 
 
@@ -205,16 +258,34 @@ def vmauth(folder: Path, routes: Sequence[dict[str, Any]], username: str, passwo
     cert, key = certificate(folder)
     config = folder / "vmauth.yaml"
     config.write_text(json.dumps({"users": [{"username": username, "password": password, "url_map": list(routes)}]}))
-    return Server("vmauth", [_program("vmauth"), f"-auth.config={config}", f"-httpListenAddr=127.0.0.1:{port}", "-tls",
-                             f"-tlsCertFile={cert}", f"-tlsKeyFile={key}"], folder, _listens(port)), f"https://127.0.0.1:{port}"
+    return Server(
+        "vmauth",
+        [
+            _program("vmauth"),
+            f"-auth.config={config}",
+            f"-httpListenAddr=127.0.0.1:{port}",
+            "-tls",
+            f"-tlsCertFile={cert}",
+            f"-tlsKeyFile={key}",
+        ],
+        folder,
+        _listens(port),
+    ), f"https://127.0.0.1:{port}"
 
 
 def nginx(folder: Path, body: str, *, tls: bool = True) -> tuple[Server, str]:
     """nginx with one server block of this body; its URL."""
     port = free_port()
-    lines = ["daemon off;", "user root;" if os.getuid() == 0 else "", f"pid {folder}/nginx.pid;",
-             f"error_log {folder}/nginx-error.log;", "events { worker_connections 256; }",
-             "http {", "access_log off;", "client_max_body_size 64m;"]
+    lines = [
+        "daemon off;",
+        "user root;" if os.getuid() == 0 else "",
+        f"pid {folder}/nginx.pid;",
+        f"error_log {folder}/nginx-error.log;",
+        "events { worker_connections 256; }",
+        "http {",
+        "access_log off;",
+        "client_max_body_size 64m;",
+    ]
     for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"):
         lines.append(f"{name}_temp_path {folder}/nginx-{name};")
     lines.append(f"server {{ listen 127.0.0.1:{port}{' ssl' if tls else ''};")
@@ -224,16 +295,18 @@ def nginx(folder: Path, body: str, *, tls: bool = True) -> tuple[Server, str]:
     lines += [body, "} }"]
     config = folder / "nginx.conf"
     config.write_text("\n".join(lines))
-    return Server("nginx", [_program("nginx"), "-p", str(folder), "-c", str(config)], folder, _listens(port)), \
-        f"{'https' if tls else 'http'}://127.0.0.1:{port}"
+    return Server(
+        "nginx", [_program("nginx"), "-p", str(folder), "-c", str(config)], folder, _listens(port)
+    ), f"{'https' if tls else 'http'}://127.0.0.1:{port}"
 
 
 def node_exporter(folder: Path) -> tuple[Server, str]:
     """prometheus-node-exporter; host:port."""
     port = free_port()
     command = [_program("prometheus-node-exporter"), f"--web.listen-address=127.0.0.1:{port}"]
-    return Server("prometheus-node-exporter", command, folder,
-                  lambda: get(f"http://127.0.0.1:{port}/metrics")[0] == 200), f"127.0.0.1:{port}"
+    return Server(
+        "prometheus-node-exporter", command, folder, lambda: get(f"http://127.0.0.1:{port}/metrics")[0] == 200
+    ), f"127.0.0.1:{port}"
 
 
 def prometheus(folder: Path, config: dict[str, Any], *flags: str) -> tuple[Server, str]:
@@ -242,17 +315,30 @@ def prometheus(folder: Path, config: dict[str, Any], *flags: str) -> tuple[Serve
     url = f"http://127.0.0.1:{port}"
     file = folder / "prometheus.yml"
     file.write_text(json.dumps(config))
-    return Server("prometheus", [_program("prometheus"), f"--config.file={file}", f"--storage.tsdb.path={folder}/tsdb",
-                                 f"--web.listen-address=127.0.0.1:{port}", *flags], folder,
-                  lambda: get(url + "/-/ready")[0] == 200), url
+    return Server(
+        "prometheus",
+        [
+            _program("prometheus"),
+            f"--config.file={file}",
+            f"--storage.tsdb.path={folder}/tsdb",
+            f"--web.listen-address=127.0.0.1:{port}",
+            *flags,
+        ],
+        folder,
+        lambda: get(url + "/-/ready")[0] == 200,
+    ), url
 
 
 def moto(folder: Path) -> tuple[Server, str]:
     """moto's AWS; its URL."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    return Server("moto", [_program("moto"), "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], folder,
-                  lambda: get(url + "/moto-api/")[0] == 200), url
+    return Server(
+        "moto",
+        [_program("moto"), "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        folder,
+        lambda: get(url + "/moto-api/")[0] == 200,
+    ), url
 
 
 def kofagent(folder: Path, *arguments: str, env: dict[str, str] | None = None, metrics_port: int | None = None) -> Server:
@@ -263,5 +349,10 @@ def kofagent(folder: Path, *arguments: str, env: dict[str, str] | None = None, m
     def ready() -> bool:
         return b"everything is ready" in log.read_bytes()[before:]
 
-    return Server("kofagent", [sys.executable, "-m", "kofagent", *arguments], folder, ready,
-                  env={"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(Path(__file__).parents[2]), **(env or {})})
+    return Server(
+        "kofagent",
+        [sys.executable, "-m", "kofagent", *arguments],
+        folder,
+        ready,
+        env={"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(Path(__file__).parents[2]), **(env or {})},
+    )

@@ -14,8 +14,12 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality
 from kofagent.telemetry.otlp_metrics import Metric, MetricWriter, resource_bytes, wrap64
 from kofagent.wire.attributes import encode_value
 
-METRICS = [Metric("a.count", "{x}", "Counts.", "sum", monotonic=True), Metric("a.size", "By", "", "sum"),
-           Metric("a.ratio", "1", "Ratio.", "gauge", double=True), Metric("a.delta", "", "", "sum", double=True, cumulative=False)]
+METRICS = [
+    Metric("a.count", "{x}", "Counts.", "sum", monotonic=True),
+    Metric("a.size", "By", "", "sum"),
+    Metric("a.ratio", "1", "Ratio.", "gauge", double=True),
+    Metric("a.delta", "", "", "sum", double=True, cumulative=False),
+]
 VALUES = st.one_of(st.text(max_size=6), st.booleans(), st.integers(-(1 << 63), (1 << 63) - 1), st.floats(allow_nan=False))
 PAIRS = st.lists(st.tuples(st.sampled_from(["k", "device", "state"]), VALUES), max_size=3).map(tuple)
 TIMES = st.integers(0, (1 << 64) - 1)
@@ -41,8 +45,10 @@ def plain(resources: list[tuple[Any, Any]]) -> ExportMetricsServiceRequest:
                 if metric.kind == "sum":
                     found.sum.is_monotonic = metric.monotonic
                     found.sum.aggregation_temporality = (
-                        AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE if metric.cumulative
-                        else AggregationTemporality.AGGREGATION_TEMPORALITY_DELTA)
+                        AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
+                        if metric.cumulative
+                        else AggregationTemporality.AGGREGATION_TEMPORALITY_DELTA
+                    )
             point = getattr(found, metric.kind).data_points.add(start_time_unix_nano=start, time_unix_nano=time)
             if metric.double:
                 point.as_double = value
@@ -73,7 +79,11 @@ def test_attributes_of_equal_hash_are_not_mixed_up() -> None:
     writer.end_resource()
     (metric,) = ExportMetricsServiceRequest.FromString(writer.take()[0]).resource_metrics[0].scope_metrics[0].metrics
     assert [p.attributes[0].value.WhichOneof("value") for p in metric.sum.data_points] == [
-        "int_value", "bool_value", "double_value", "string_value"]
+        "int_value",
+        "bool_value",
+        "double_value",
+        "string_value",
+    ]
 
 
 def test_kernel_counters_beyond_63_bits_wrap() -> None:

@@ -58,8 +58,10 @@ def errors(tmp_path: Path, values: Any, role: str = "node", **environ: str) -> l
     return str(caught.value).replace(str(tmp_path), "").splitlines()
 
 
-AWS = [{"name": name, "valueFrom": {"secretKeyRef": {"name": "cloudwatch-credentials", "key": name}}}
-       for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")]
+AWS = [
+    {"name": name, "valueFrom": {"secretKeyRef": {"name": "cloudwatch-credentials", "key": name}}}
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+]
 
 
 @needs_golden
@@ -88,7 +90,8 @@ def test_a_missing_secret_is_named_with_its_places(tmp_path: Path) -> None:
         "/values.yaml:3: extensions.basicauth/metrics.client_auth.username: the Secret 'mine' with key 'username' was not found: "
         "looked for /secrets/mine/username and the environment variable MINE_USERNAME; mount the Secret there "
         "(KOFAGENT_SECRETS_DIR moves the "
-        "directory), or set the variable")
+        "directory), or set the variable"
+    )
 
 
 def test_secrets_from_the_environment(tmp_path: Path) -> None:
@@ -98,10 +101,16 @@ def test_secrets_from_the_environment(tmp_path: Path) -> None:
 
 def test_environment_entries(tmp_path: Path, secrets: Path) -> None:
     put(secrets, "cloudwatch-credentials", AWS_ACCESS_KEY_ID="AK")
-    env = [*AWS, {"name": "PLAIN", "value": "v"}, {"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
-           {"name": "MAYBE", "valueFrom": {"secretKeyRef": {"name": "x", "key": "y", "optional": True}}}]
-    values = {"kof": {"basic_auth": False}, "collectors": {"node": {
-        "env": env, "exporters": {"debug": {"note": "${env:PLAIN}-${env:AWS_ACCESS_KEY_ID}"}}}}}
+    env = [
+        *AWS,
+        {"name": "PLAIN", "value": "v"},
+        {"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
+        {"name": "MAYBE", "valueFrom": {"secretKeyRef": {"name": "x", "key": "y", "optional": True}}},
+    ]
+    values = {
+        "kof": {"basic_auth": False},
+        "collectors": {"node": {"env": env, "exporters": {"debug": {"note": "${env:PLAIN}-${env:AWS_ACCESS_KEY_ID}"}}}},
+    }
     config: Any = load(tmp_path, values, AWS_SECRET_ACCESS_KEY="from the pod", NODE="n1")
     assert config.environment == {"AWS_ACCESS_KEY_ID": "AK", "PLAIN": "v"}
     assert config.components["exporters"]["debug"].note == "v-AK"
@@ -114,18 +123,32 @@ def test_environment_entries(tmp_path: Path, secrets: Path) -> None:
 
 def test_a_login_that_nobody_uses_needs_no_secret(tmp_path: Path, secrets: Path) -> None:
     put(secrets, "cloudwatch-credentials", AWS_ACCESS_KEY_ID="AK", AWS_SECRET_ACCESS_KEY="SK")
-    values = {"kof": {signal: {"endpoint": ""} for signal in ("logs", "metrics", "traces")},
-              "collectors": {"node": {"env": AWS, "exporters": {"awscloudwatchlogs": {"region": "r"}}, "service": {"pipelines": {
-                  "logs": {"exporters": ["awscloudwatchlogs"]}, "metrics": {"exporters": ["debug"]},
-                  "traces": {"exporters": ["debug"]}}}}}}
+    values = {
+        "kof": {signal: {"endpoint": ""} for signal in ("logs", "metrics", "traces")},
+        "collectors": {
+            "node": {
+                "env": AWS,
+                "exporters": {"awscloudwatchlogs": {"region": "r"}},
+                "service": {
+                    "pipelines": {
+                        "logs": {"exporters": ["awscloudwatchlogs"]},
+                        "metrics": {"exporters": ["debug"]},
+                        "traces": {"exporters": ["debug"]},
+                    }
+                },
+            }
+        },
+    }
     config = load(tmp_path, values)
     assert config.extensions == [] and config.components["extensions"] == {}
     assert sum("nothing uses it and the Secret 'storage-vmuser-credentials' was not found" in str(w) for w in config.warnings) == 2
 
 
 def test_errors_of_values_and_of_configuration_come_together(tmp_path: Path) -> None:
-    values = {"kof": {"basic_auth": False, "metrics": {"endpoint": "vm:8480"}, "logz": {}},
-              "collectors": {"node": {"service": {"pipelines": {"metrics": {"exporters": ["nope"]}}}}}}
+    values = {
+        "kof": {"basic_auth": False, "metrics": {"endpoint": "vm:8480"}, "logz": {}},
+        "collectors": {"node": {"service": {"pipelines": {"metrics": {"exporters": ["nope"]}}}}},
+    }
     found = errors(tmp_path, values)
     assert len(found) == 3, found
     assert found[2].startswith("/values.yaml:12: collectors.node.service.pipelines.metrics.exporters[0]: ")
@@ -135,7 +158,10 @@ def test_errors_of_values_and_of_configuration_come_together(tmp_path: Path) -> 
 
 def test_an_empty_endpoint_is_one_error(tmp_path: Path) -> None:
     found = errors(tmp_path, {"kof": {"basic_auth": False, "traces": {"endpoint": ""}}})
-    assert len(found) == 1 and "kof.traces.endpoint: is empty, but the pipeline 'traces' of node sends to 'otlphttp/traces'" in found[0]
+    assert (
+        len(found) == 1
+        and "kof.traces.endpoint: is empty, but the pipeline 'traces' of node sends to 'otlphttp/traces'" in found[0]
+    )
 
 
 def test_checking_elsewhere_without_secrets(tmp_path: Path) -> None:

@@ -58,29 +58,49 @@ def test_logins_are_references(role: str, tmp_path: Path) -> None:
     config = render(tmp_path, values, role).manifest()["config"]
     assert config["extensions"] == {
         "basicauth/metrics": {"client_auth": {"username": "${secret:m/u}", "password": "${secret:m/p}"}},
-        "basicauth/logs": {"client_auth": {"username": "${secret:storage-vmuser-credentials/username}",
-                                           "password": "${secret:storage-vmuser-credentials/password}"}}}
+        "basicauth/logs": {
+            "client_auth": {
+                "username": "${secret:storage-vmuser-credentials/username}",
+                "password": "${secret:storage-vmuser-credentials/password}",
+            }
+        },
+    }
     assert config["service"]["extensions"] == ["basicauth/metrics", "basicauth/logs"]
     assert config["exporters"]["prometheusremotewrite"]["auth"] == {"authenticator": "basicauth/metrics"}
 
 
 def test_tls_by_scheme(tmp_path: Path) -> None:
     options = {"ca_file": "/ca.pem"}
-    values = {"kof": {"metrics": {"endpoint": "https://m/w", "tls_options": options},
-                      "logs": {"endpoint": "http://l/v1/logs", "tls_options": options},
-                      "traces": {"endpoint": "https://t"}}}
+    values = {
+        "kof": {
+            "metrics": {"endpoint": "https://m/w", "tls_options": options},
+            "logs": {"endpoint": "http://l/v1/logs", "tls_options": options},
+            "traces": {"endpoint": "https://t"},
+        }
+    }
     exporters = render(tmp_path, values).manifest()["config"]["exporters"]
     assert exporters["prometheusremotewrite"]["tls"] == options
     assert exporters["otlphttp/logs"]["tls"] == {"insecure": True}
     assert "tls" not in exporters["otlphttp/traces"] and "auth" not in exporters["otlphttp/traces"]
-    assert exporters["otlphttp/traces"]["endpoint"] == "https://t" and exporters["otlphttp/logs"]["logs_endpoint"] == "http://l/v1/logs"
+    assert (
+        exporters["otlphttp/traces"]["endpoint"] == "https://t"
+        and exporters["otlphttp/logs"]["logs_endpoint"] == "http://l/v1/logs"
+    )
 
 
 def test_users_values_lie_over_what_is_generated(tmp_path: Path) -> None:
-    values = {"collectors": {"node": {
-        "exporters": {"prometheusremotewrite": {"tls": {"insecure": None}, "timeout": "9s"}, "otlphttp/traces": None},
-        "receivers": {"otlp": {"protocols": {"grpc": None}}, "prometheus": {"config": {"scrape_configs": [{"job_name": "mine"}]}}},
-        "service": {"pipelines": {"traces": {"exporters": ["debug"]}}}}}}
+    values = {
+        "collectors": {
+            "node": {
+                "exporters": {"prometheusremotewrite": {"tls": {"insecure": None}, "timeout": "9s"}, "otlphttp/traces": None},
+                "receivers": {
+                    "otlp": {"protocols": {"grpc": None}},
+                    "prometheus": {"config": {"scrape_configs": [{"job_name": "mine"}]}},
+                },
+                "service": {"pipelines": {"traces": {"exporters": ["debug"]}}},
+            }
+        }
+    }
     rendered = render(tmp_path, values)
     config = rendered.manifest()["config"]
     metrics = config["exporters"]["prometheusremotewrite"]
@@ -104,16 +124,20 @@ def test_several_files_are_laid_over_each_other(tmp_path: Path) -> None:
 
 def test_a_configuration_over_the_values_replaces_lists_but_adds_extensions(tmp_path: Path) -> None:
     over = tmp_path / "over.yaml"
-    over.write_text("extensions: {zpages: {}}\nservice:\n  extensions: [zpages, basicauth/logs]\n"
-                    "  pipelines: {logs: {exporters: [debug]}}\n")
+    over.write_text(
+        "extensions: {zpages: {}}\nservice:\n  extensions: [zpages, basicauth/logs]\n  pipelines: {logs: {exporters: [debug]}}\n"
+    )
 
     def service(values: dict[str, Any]) -> dict[str, Any]:
         made: dict[str, Any] = render_values([write_values(tmp_path, values)], "node", over=[str(over)]).config.plain()["service"]
         return made
 
     assert service({})["extensions"] == ["basicauth/metrics", "basicauth/logs", "zpages"]
-    assert service({})["pipelines"]["logs"] == {"receivers": ["otlp", "filelog/kube"], "processors": ["k8sattributes", "batch"],
-                                                "exporters": ["debug"]}
+    assert service({})["pipelines"]["logs"] == {
+        "receivers": ["otlp", "filelog/kube"],
+        "processors": ["k8sattributes", "batch"],
+        "exporters": ["debug"],
+    }
     assert service({"kof": {"basic_auth": False}})["extensions"] == ["zpages", "basicauth/logs"]
 
 
@@ -132,7 +156,9 @@ def test_generation_0_1_1_has_fixed_pipelines(role: str, tmp_path: Path) -> None
     if role == "node":
         assert set(config["receivers"]) == {"otlp", "filelog", "prometheus"}
         assert [j["job_name"] for j in config["receivers"]["prometheus"]["config"]["scrape_configs"]] == [
-            "integrations/kubernetes/cadvisor", "integrations/kubernetes/kubelet"]
+            "integrations/kubernetes/cadvisor",
+            "integrations/kubernetes/kubelet",
+        ]
         assert config["receivers"]["prometheus"]["config"]["global"]["external_labels"] == {"clusterName": "c1"}
         assert pipelines["traces"]["exporters"] == ["debug"]
     else:
@@ -159,7 +185,9 @@ def wrong(tmp_path: Path, text: str, **options: Any) -> list[str]:
 
 
 def test_typos_are_errors_with_their_line(tmp_path: Path) -> None:
-    assert wrong(tmp_path, """\
+    assert wrong(
+        tmp_path,
+        """\
 globl: {}
 global:
   clusterNam: x
@@ -176,7 +204,8 @@ collectors:
     env: [{name: A, valueForm: {}}]
 opencost: {anything: goes}
 prometheus-node-exporter: {at: all}
-""") == [
+""",
+    ) == [
         "v.yaml:1: globl: unknown key; did you mean 'global'?",
         "v.yaml:3: global.clusterNam: unknown key; did you mean 'clusterName'?",
         "v.yaml:6: kof.metrics.endpont: unknown key; did you mean 'endpoint'?",
@@ -191,30 +220,38 @@ prometheus-node-exporter: {at: all}
 
 def test_endpoints(tmp_path: Path) -> None:
     assert wrong(tmp_path, "kof:\n  metrics:\n    endpoint: vminsert:8480/x\n") == [
-        "v.yaml:3: kof.metrics.endpoint: the URL 'vminsert:8480/x' has no scheme; put http:// or https:// in front"]
+        "v.yaml:3: kof.metrics.endpoint: the URL 'vminsert:8480/x' has no scheme; put http:// or https:// in front"
+    ]
     assert wrong(tmp_path, "kof:\n  logs: {endpoint: ''}\n") == [
         "v.yaml:2: kof.logs.endpoint: is empty, but the pipeline 'logs' of node sends to 'otlphttp/logs'; "
-        "give an endpoint, or set collectors.node.service.pipelines.logs.exporters"]
+        "give an endpoint, or set collectors.node.service.pipelines.logs.exporters"
+    ]
     assert wrong(tmp_path, "kof:\n  logs:\n    credentials_secret_name: ''\n") == [
         "v.yaml:3: kof.logs.credentials_secret_name: is not the name of a Secret or of a key in one; "
-        "name it, or set kof.basic_auth: false for a storage without a login"]
+        "name it, or set kof.basic_auth: false for a storage without a login"
+    ]
 
 
 def test_a_cluster_needs_a_name(tmp_path: Path) -> None:
     assert wrong(tmp_path, "global:\n  clusterName: ''\n  clusterLabel: a-b\n") == [
         "v.yaml:2: global.clusterName: is empty; name the cluster",
-        "v.yaml:3: global.clusterLabel: 'a-b' is not the name of a label; use letters, digits and '_', such as clusterName"]
+        "v.yaml:3: global.clusterLabel: 'a-b' is not the name of a label; use letters, digits and '_', such as clusterName",
+    ]
     assert wrong(tmp_path, "global:\n  clusterName: 5\n") == [
-        "v.yaml:2: global.clusterName: must be a text, not 5; put it in quotes"]
+        "v.yaml:2: global.clusterName: must be a text, not 5; put it in quotes"
+    ]
 
 
 def test_other_generations_and_switched_off(tmp_path: Path) -> None:
     assert wrong(tmp_path, "kof: {}\nopentelemetry-kube-stack:\n  collectors: {}\n") == [
         "v.yaml:2: opentelemetry-kube-stack: is a key of KOF 1.2 and later, whose values are not supported yet; "
-        "supported are the values of KOF 0.1.1, 0.3.0"]
+        "supported are the values of KOF 0.1.1, 0.3.0"
+    ]
     assert wrong(tmp_path, "collectors:\n  enabled: false\n") == [
-        "v.yaml:2: collectors.enabled: the collectors are switched off; set it to true to run them"]
+        "v.yaml:2: collectors.enabled: the collectors are switched off; set it to true to run them"
+    ]
     assert wrong(tmp_path, "", generation="0.3.1") == [
-        "--generation: configuration: the generation '0.3.1' is unknown; did you mean '0.3.0'?"]
+        "--generation: configuration: the generation '0.3.1' is unknown; did you mean '0.3.0'?"
+    ]
     assert wrong(tmp_path, "", role="nodes") == ["--role: configuration: the role 'nodes' is unknown; did you mean 'node'?"]
     assert wrong(tmp_path, "kof: [\n")[0].startswith("v.yaml:2: configuration: not valid YAML")

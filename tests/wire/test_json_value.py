@@ -16,7 +16,9 @@ from kofagent.wire.json_value import JsonEncoder
 text = st.text(max_size=200)
 values: st.SearchStrategy[Any] = st.recursive(
     st.one_of(text, st.booleans(), st.integers(-(1 << 70), 1 << 70), st.floats(allow_nan=False), st.none()),
-    lambda inner: st.one_of(st.lists(inner, max_size=5), st.dictionaries(text, inner, max_size=5)), max_leaves=30)
+    lambda inner: st.one_of(st.lists(inner, max_size=5), st.dictionaries(text, inner, max_size=5)),
+    max_leaves=30,
+)
 _shared = JsonEncoder()
 
 

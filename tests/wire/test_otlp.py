@@ -68,7 +68,9 @@ def test_any_cut_is_taken_or_refused_as_protobuf_does(case, data):
 @pytest.mark.parametrize("signal", SIGNALS)
 def test_a_big_payload_of_tiny_records_is_checked_in_pieces(signal):
     record = b"\x08\x01" if signal == "logs" else b"\x3a\x00"
-    request = otlp.build_resource([otlp.build_scope([b""] * 90_000), otlp.build_scope([record] * 10_000, b"\x0a\x01a")], b"\x10\x01")
+    request = otlp.build_resource(
+        [otlp.build_scope([b""] * 90_000), otlp.build_scope([record] * 10_000, b"\x0a\x01a")], b"\x10\x01"
+    )
     assert otlp.check(signal, request) == (0 if signal == "metrics" else 100_000)
     for bad in (otlp.build_scope([b"\xff"]), otlp.build_scope([], b"\xff")):
         with pytest.raises(ValueError):
@@ -102,8 +104,14 @@ def _flat(signal, payload):
     out = []
     for entry in otlp.resources(payload):
         for scope in entry.scopes:
-            around = (entry.HasField("resource"), entry.resource, entry.schema_url,
-                      scope.HasField("scope"), scope.scope, scope.schema_url)
+            around = (
+                entry.HasField("resource"),
+                entry.resource,
+                entry.schema_url,
+                scope.HasField("scope"),
+                scope.scope,
+                scope.schema_url,
+            )
             for record in scope.records:
                 if signal != "metrics":
                     out.append((around, record))

@@ -60,19 +60,29 @@ def test_the_rules_of_otlp_json():
     assert span.status.code == 2
 
 
-@pytest.mark.parametrize("text", [
-    b"", b"[]", b"{", b"\xff", b"1", b'{"resourceLogs":{}}', b'{"resourceLogs":[1]}', b'{"resourceLogs":[{"schemaUrl":5}]}',
-    b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"traceId":"xyz"}]}]}]}',
-    b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"traceId":"abcd"}]}]}]}',
-    b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"timeUnixNano":"-1"}]}]}]}',
-    b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"timeUnixNano":1.5}]}]}]}',
-    b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"severityNumber":true}]}]}]}',
-    b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"body":{"bytesValue":"!"}}]}]}]}',
-    b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"body":{"boolValue":"yes"}}]}]}]}',
-    b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"body":{"doubleValue":"x"}}]}]}]}',
-    b"[" * 100000,
-    b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"body":' + b'{"arrayValue":{"values":[' * 200 + b"]}}" * 200 + b"}]}]}]}",
-])
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"[]",
+        b"{",
+        b"\xff",
+        b"1",
+        b'{"resourceLogs":{}}',
+        b'{"resourceLogs":[1]}',
+        b'{"resourceLogs":[{"schemaUrl":5}]}',
+        b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"traceId":"xyz"}]}]}]}',
+        b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"traceId":"abcd"}]}]}]}',
+        b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"timeUnixNano":"-1"}]}]}]}',
+        b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"timeUnixNano":1.5}]}]}]}',
+        b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"severityNumber":true}]}]}]}',
+        b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"body":{"bytesValue":"!"}}]}]}]}',
+        b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"body":{"boolValue":"yes"}}]}]}]}',
+        b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"body":{"doubleValue":"x"}}]}]}]}',
+        b"[" * 100000,
+        b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"body":' + b'{"arrayValue":{"values":[' * 200 + b"]}}" * 200 + b"}]}]}]}",
+    ],
+)
 def test_wrong_json_is_a_value_error(text):
     with pytest.raises(ValueError):
         otlp_json.to_protobuf("logs", text)
@@ -103,12 +113,42 @@ def test_partial_success():
     assert decode_partial_success(answer.SerializeToString()) == (3, "too old")
 
 
-_names = st.sampled_from([
-    "resourceLogs", "resource", "scopeLogs", "logRecords", "attributes", "key", "value", "stringValue", "intValue", "doubleValue",
-    "boolValue", "bytesValue", "arrayValue", "kvlistValue", "values", "timeUnixNano", "severityNumber", "traceId", "flags", "body"])
+_names = st.sampled_from(
+    [
+        "resourceLogs",
+        "resource",
+        "scopeLogs",
+        "logRecords",
+        "attributes",
+        "key",
+        "value",
+        "stringValue",
+        "intValue",
+        "doubleValue",
+        "boolValue",
+        "bytesValue",
+        "arrayValue",
+        "kvlistValue",
+        "values",
+        "timeUnixNano",
+        "severityNumber",
+        "traceId",
+        "flags",
+        "body",
+    ]
+)
 _json = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=4), st.sampled_from(["NaN", "-5", "00" * 16, "\ud800"])),
-    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(_names, inner, max_size=4)), max_leaves=20)
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(),
+        st.floats(),
+        st.text(max_size=4),
+        st.sampled_from(["NaN", "-5", "00" * 16, "\ud800"]),
+    ),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(_names, inner, max_size=4)),
+    max_leaves=20,
+)
 
 
 @given(_json)

@@ -50,7 +50,7 @@ def test_the_stale_marker_keeps_its_bits() -> None:
 
 @given(st.lists(st.integers(1, 40), max_size=60), st.integers(1, 90), st.sampled_from([1, 3]))
 def test_split_keeps_everything_in_order_and_under_the_limit(sizes: list[int], limit: int, stride: int) -> None:
-    pieces = [bytes([i % 256]) * size for i, size in enumerate(sizes[:len(sizes) // stride * stride])]
+    pieces = [bytes([i % 256]) * size for i, size in enumerate(sizes[: len(sizes) // stride * stride])]
     runs = remote_write.split(pieces, stride, limit)
     assert [p for run in runs for p in run] == pieces
     for run in runs:
@@ -80,14 +80,31 @@ def test_metadata(kind: str, number: int) -> None:
     assert (entry.type, entry.metric_family_name, entry.help, entry.unit) == (number, "x_seconds", "Gr\u00fc\u00dfe", "s")
 
 
-@given(st.integers(0, 2**64 - 1), doubles, st.integers(-60, 8), doubles, st.integers(0, 2**64 - 1), times,
-       st.lists(st.tuples(st.integers(-(2**31), 2**31 - 1), st.integers(0, 2**32 - 1)), max_size=4),
-       st.lists(st.integers(-(2**63), 2**63 - 1), max_size=6), st.lists(doubles, max_size=4))
-def test_native_histograms_equal_protobuf(count: int, sum: float, schema: int, threshold: float, zeros: int, at: int,
-                                          spans: list, deltas: list, custom: list) -> None:
+@given(
+    st.integers(0, 2**64 - 1),
+    doubles,
+    st.integers(-60, 8),
+    doubles,
+    st.integers(0, 2**64 - 1),
+    times,
+    st.lists(st.tuples(st.integers(-(2**31), 2**31 - 1), st.integers(0, 2**32 - 1)), max_size=4),
+    st.lists(st.integers(-(2**63), 2**63 - 1), max_size=6),
+    st.lists(doubles, max_size=4),
+)
+def test_native_histograms_equal_protobuf(
+    count: int, sum: float, schema: int, threshold: float, zeros: int, at: int, spans: list, deltas: list, custom: list
+) -> None:
     encoded = remote_write.native_histogram(
-        count=count, sum=sum, schema=schema, zero_threshold=threshold, zero_count=zeros, positive=(spans, deltas),
-        negative=(spans[:1], deltas[:2]), timestamp_ms=at, custom_values=custom)
+        count=count,
+        sum=sum,
+        schema=schema,
+        zero_threshold=threshold,
+        zero_count=zeros,
+        positive=(spans, deltas),
+        negative=(spans[:1], deltas[:2]),
+        timestamp_ms=at,
+        custom_values=custom,
+    )
     got = WriteRequest.FromString(remote_write.timeseries(b"", encoded)).timeseries[0].histograms[0]
     assert (got.count_int, got.schema, got.zero_count_int, got.timestamp, got.reset_hint) == (count, schema, zeros, at, 0)
     assert struct.pack("dd", got.sum, got.zero_threshold) == struct.pack("dd", sum, threshold)
@@ -101,4 +118,7 @@ def test_native_histograms_equal_protobuf(count: int, sum: float, schema: int, t
 def test_labels_are_added_only_where_absent() -> None:
     labels = (("__name__", "x"), ("cluster", "own"))
     assert remote_write.with_labels(labels, {"cluster": "other", "a": "1", "none": ""}) == [
-        ("__name__", "x"), ("a", "1"), ("cluster", "own")]
+        ("__name__", "x"),
+        ("a", "1"),
+        ("cluster", "own"),
+    ]

@@ -37,7 +37,8 @@ class Route(ComponentConfig):
     """One entry of the table."""
 
     context: Literal["request", "otelcol", "resource", "log", "span", "metric", "datapoint", ""] = Field(
-        "", description="What the condition looks at; empty: as its paths say, resource without any.")
+        "", description="What the condition looks at; empty: as its paths say, resource without any."
+    )
     condition: str = Field("", description='Condition, as attributes["x"] == "y".')
     statement: str = Field("", description='The same as a statement: route() where attributes["x"] == "y".')
     pipelines: list[str] = Field(description="Pipelines that get what matches.", min_length=1)
@@ -77,7 +78,8 @@ class Config(ComponentConfig):
     table: list[Route] = Field(description="Routes, from top to bottom.", min_length=1)
     default_pipelines: list[str] = Field([], description="Pipelines for what no route took.")
     error_mode: Literal["ignore", "silent", "propagate"] = Field(
-        "ignore", description="What happens when a condition does not fit the data.")
+        "ignore", description="What happens when a condition does not fit the data."
+    )
 
 
 class RoutingConnector(Connector):

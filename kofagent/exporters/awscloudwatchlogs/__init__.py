@@ -113,20 +113,33 @@ class CloudWatchLogsExporter(Exporter):
 
     def __init__(self, config: Any, context: Context) -> None:
         super().__init__(config, context)
-        options = config.model_copy(update={"endpoint": config.endpoint or os.environ.get(
-            "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", "") or os.environ.get("AWS_ENDPOINT_URL", "")})
+        options = config.model_copy(
+            update={
+                "endpoint": config.endpoint
+                or os.environ.get("AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", "")
+                or os.environ.get("AWS_ENDPOINT_URL", "")
+            }
+        )
         self._options = options
-        self._client = HttpClient(HttpClientBlock(
-            timeout=float(config.request_timeout_seconds), compression="none", max_conns_per_host=config.num_workers,
-            proxy_url=config.proxy_address.get_secret_value(),
-            tls=TlsClientBlock(ca_file=config.certificate_file_path, insecure_skip_verify=config.no_verify_ssl)), context)
-        self._sender = make_sender(context, self._send, queue=config.sending_queue, retry=config.retry_on_failure,
-                                   merge_items=events.MAX_CALL_EVENTS)
+        self._client = HttpClient(
+            HttpClientBlock(
+                timeout=float(config.request_timeout_seconds),
+                compression="none",
+                max_conns_per_host=config.num_workers,
+                proxy_url=config.proxy_address.get_secret_value(),
+                tls=TlsClientBlock(ca_file=config.certificate_file_path, insecure_skip_verify=config.no_verify_ssl),
+            ),
+            context,
+        )
+        self._sender = make_sender(
+            context, self._send, queue=config.sending_queue, retry=config.retry_on_failure, merge_items=events.MAX_CALL_EVENTS
+        )
         self._api: LogsApi | None = None
         # Keyed by the identity of the batch, which the entry keeps alive; the oldest go when callers never come back.
         self._half: OrderedDict[int, _Progress] = OrderedDict()
-        self._truncated = context.ledger.counter("kofagent_truncated_items", "Items delivered shortened.",
-                                                 component=context.id, signal="logs")
+        self._truncated = context.ledger.counter(
+            "kofagent_truncated_items", "Items delivered shortened.", component=context.id, signal="logs"
+        )
         self._warned = False
 
     async def start(self) -> None:

@@ -12,15 +12,49 @@ from kofagent.exporters.awscloudwatchlogs.events import Call
 from kofagent.net.client import HttpClient, retry_after_seconds
 from kofagent.telemetry.refused import Refused
 
-_THROTTLED = {"ThrottlingException", "Throttling", "ThrottledException", "TooManyRequestsException", "RequestLimitExceeded",
-              "RequestThrottled", "RequestThrottledException", "LimitExceededException", "BandwidthLimitExceeded",
-              "PriorRequestNotComplete", "TransactionInProgressException", "SlowDown"}
-_TRY_AGAIN = {"ServiceUnavailableException", "ServiceUnavailable", "InternalFailure", "InternalServerError", "InternalError",
-              "OperationAbortedException", "RequestTimeout", "RequestTimeoutException", "InvalidSequenceTokenException"}
-_CREDENTIALS = {"ExpiredTokenException", "ExpiredToken", "RequestExpired", "UnrecognizedClientException", "InvalidClientTokenId",
-                "InvalidSignatureException", "SignatureDoesNotMatch", "AccessDeniedException", "AccessDenied",
-                "MissingAuthenticationTokenException", "MissingAuthenticationToken", "IncompleteSignature",
-                "IncompleteSignatureException", "NotAuthorized", "OptInRequired", "AuthFailure"}
+_THROTTLED = {
+    "ThrottlingException",
+    "Throttling",
+    "ThrottledException",
+    "TooManyRequestsException",
+    "RequestLimitExceeded",
+    "RequestThrottled",
+    "RequestThrottledException",
+    "LimitExceededException",
+    "BandwidthLimitExceeded",
+    "PriorRequestNotComplete",
+    "TransactionInProgressException",
+    "SlowDown",
+}
+_TRY_AGAIN = {
+    "ServiceUnavailableException",
+    "ServiceUnavailable",
+    "InternalFailure",
+    "InternalServerError",
+    "InternalError",
+    "OperationAbortedException",
+    "RequestTimeout",
+    "RequestTimeoutException",
+    "InvalidSequenceTokenException",
+}
+_CREDENTIALS = {
+    "ExpiredTokenException",
+    "ExpiredToken",
+    "RequestExpired",
+    "UnrecognizedClientException",
+    "InvalidClientTokenId",
+    "InvalidSignatureException",
+    "SignatureDoesNotMatch",
+    "AccessDeniedException",
+    "AccessDenied",
+    "MissingAuthenticationTokenException",
+    "MissingAuthenticationToken",
+    "IncompleteSignature",
+    "IncompleteSignatureException",
+    "NotAuthorized",
+    "OptInRequired",
+    "AuthFailure",
+}
 _SHOWN = 300
 
 
@@ -59,6 +93,7 @@ class Rejected:
         def number(name: str, default: int) -> int:
             value = info.get(name)
             return min(max(value, 0), events) if isinstance(value, int) else default
+
         old, expired = number("tooOldLogEventEndIndex", 0), number("expiredLogEventEndIndex", 0)
         # Events are sorted by time: the oldest are a head of the list, the newest a tail.
         self.too_old = old
@@ -140,8 +175,9 @@ class LogsApi:
     async def _once(self, operation: str, body: bytes) -> dict[str, Any]:
         await self._credentials.ready()
         url = endpoint(self._options.endpoint, self._credentials.region)
-        headers = self._credentials.sign(url, body, {
-            "Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": f"Logs_20140328.{operation}"})
+        headers = self._credentials.sign(
+            url, body, {"Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": f"Logs_20140328.{operation}"}
+        )
         answer = await self._client.request("POST", url, body, headers)
         try:
             content = json.loads(answer.body) if answer.body else {}

@@ -83,8 +83,9 @@ class Credentials:
             self._session.get_component("credential_provider").remove("iam-role")
         source = self._session.get_credentials()
         if source is None:
-            raise Refused("no credentials", "no AWS credentials in environment, web identity, files, container or instance",
-                          retry_after=5)
+            raise Refused(
+                "no credentials", "no AWS credentials in environment, web identity, files, container or instance", retry_after=5
+            )
         if not self._options.role_arn:
             return source
         from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials

@@ -49,16 +49,28 @@ class Events(NamedTuple):
     empty: int
 
 
-_LENS = lenses("kofagent.cloudwatch", {
-    "Record": {"time": (1, "fixed64"), "severity_number": (2, "int32"), "severity_text": (3, "bytes"), "body": (5, "bytes"),
-               "attributes": (6, "*bytes"), "dropped_attributes_count": (7, "uint32"), "flags": (8, "fixed32"),
-               "trace_id": (9, "bytes"), "span_id": (10, "bytes"), "observed": (11, "fixed64")},
-    "Identity": {"name": (1, "bytes"), "version": (2, "bytes"), "attributes": (3, "*bytes")},
-    "Attributes": {"attributes": (1, "*bytes")},
-    "Scope": {"scope": (1, "Identity"), "records": (2, "*Record")},
-    "Resource": {"resource": (1, "Attributes"), "scopes": (2, "*Scope")},
-    "Request": {"resources": (1, "*Resource")},
-})
+_LENS = lenses(
+    "kofagent.cloudwatch",
+    {
+        "Record": {
+            "time": (1, "fixed64"),
+            "severity_number": (2, "int32"),
+            "severity_text": (3, "bytes"),
+            "body": (5, "bytes"),
+            "attributes": (6, "*bytes"),
+            "dropped_attributes_count": (7, "uint32"),
+            "flags": (8, "fixed32"),
+            "trace_id": (9, "bytes"),
+            "span_id": (10, "bytes"),
+            "observed": (11, "fixed64"),
+        },
+        "Identity": {"name": (1, "bytes"), "version": (2, "bytes"), "attributes": (3, "*bytes")},
+        "Attributes": {"attributes": (1, "*bytes")},
+        "Scope": {"scope": (1, "Identity"), "records": (2, "*Record")},
+        "Resource": {"resource": (1, "Attributes"), "scopes": (2, "*Scope")},
+        "Request": {"resources": (1, "*Resource")},
+    },
+)
 _Request = _LENS["Request"]
 _known: dict[bytes, tuple[str, str]] = {}
 """Attributes met before: the bytes of a KeyValue to its key and `"key":value` in JSON. Most records repeat most of them."""
@@ -180,8 +192,10 @@ def _emf_stream(text: str, stream: tuple[str, str]) -> tuple[str, str]:
     except (ValueError, RecursionError):
         return stream
     aws = body.get("_aws")
-    for group, name in ((aws.get("logGroupName"), aws.get("logStreamName")) if isinstance(aws, dict) else (None, None),
-                        (body.get("log_group_name"), body.get("log_stream_name"))):
+    for group, name in (
+        (aws.get("logGroupName"), aws.get("logStreamName")) if isinstance(aws, dict) else (None, None),
+        (body.get("log_group_name"), body.get("log_stream_name")),
+    ):
         if isinstance(group, str) and group:
             return group, name if isinstance(name, str) and name else stream[1]
     return stream
@@ -251,8 +265,11 @@ def plan(events: Iterable[Event]) -> Iterator[Call]:
         size = 0
         for event in its:
             cost = event.size + EVENT_OVERHEAD
-            if chunk and (len(chunk) >= MAX_CALL_EVENTS or size + cost > MAX_CALL_BYTES
-                          or event.timestamp - chunk[0].timestamp > MAX_CALL_SPAN_MS):
+            if chunk and (
+                len(chunk) >= MAX_CALL_EVENTS
+                or size + cost > MAX_CALL_BYTES
+                or event.timestamp - chunk[0].timestamp > MAX_CALL_SPAN_MS
+            ):
                 yield Call(stream, chunk)
                 chunk, size = [], 0
             chunk.append(event)

@@ -13,8 +13,14 @@ _SEVERITIES = ("Trace", "Debug", "Info", "Warn", "Error", "Fatal")
 _KINDS = ("Unspecified", "Internal", "Server", "Client", "Producer", "Consumer")
 _CODES = ("Unset", "Ok", "Error")
 _TEMPORALITIES = ("Unspecified", "Delta", "Cumulative")
-_TYPES = {"gauge": "Gauge", "sum": "Sum", "histogram": "Histogram", "exponential_histogram": "ExponentialHistogram",
-          "summary": "Summary", None: "Empty"}
+_TYPES = {
+    "gauge": "Gauge",
+    "sum": "Sum",
+    "histogram": "Histogram",
+    "exponential_histogram": "ExponentialHistogram",
+    "summary": "Summary",
+    None: "Empty",
+}
 
 
 def render(batch: AnyBatch) -> str:
@@ -104,14 +110,24 @@ class _Text:
     def spans(self, scope: Any) -> None:
         for k, span in enumerate(scope.spans):
             self.add(f"Span #{k}")
-            values = [("Trace ID", span.trace_id.hex()), ("Parent ID", span.parent_span_id.hex()), ("ID", span.span_id.hex()),
-                      ("Name", text(span.name)), ("Kind", _name(_KINDS, span.kind))]
+            values = [
+                ("Trace ID", span.trace_id.hex()),
+                ("Parent ID", span.parent_span_id.hex()),
+                ("ID", span.span_id.hex()),
+                ("Name", text(span.name)),
+                ("Kind", _name(_KINDS, span.kind)),
+            ]
             if span.trace_state:
                 values.append(("TraceState", text(span.trace_state)))
-            values += [("Start time", moment(span.start_time_unix_nano)), ("End time", moment(span.end_time_unix_nano)),
-                       ("Status code", _name(_CODES, span.status.code)), ("Status message", text(span.status.message)),
-                       ("DroppedAttributesCount", str(span.dropped_attributes_count)),
-                       ("DroppedEventsCount", str(span.dropped_events_count)), ("DroppedLinksCount", str(span.dropped_links_count))]
+            values += [
+                ("Start time", moment(span.start_time_unix_nano)),
+                ("End time", moment(span.end_time_unix_nano)),
+                ("Status code", _name(_CODES, span.status.code)),
+                ("Status message", text(span.status.message)),
+                ("DroppedAttributesCount", str(span.dropped_attributes_count)),
+                ("DroppedEventsCount", str(span.dropped_events_count)),
+                ("DroppedLinksCount", str(span.dropped_links_count)),
+            ]
             for name, value in values:
                 self.add(f"    {name:<15}: {value}")
             self.attributes("Attributes", span.attributes)

@@ -12,8 +12,16 @@ from kofagent.telemetry.batch import AnyBatch, MetricBatch
 from kofagent.wire.lens import parse
 from kofagent.wire.otlp import checker
 
-_TYPES = {"string_value": "Str", "bool_value": "Bool", "int_value": "Int", "double_value": "Double", "array_value": "Slice",
-          "kvlist_value": "Map", "bytes_value": "Bytes", None: "Empty"}
+_TYPES = {
+    "string_value": "Str",
+    "bool_value": "Bool",
+    "int_value": "Int",
+    "double_value": "Double",
+    "array_value": "Slice",
+    "kvlist_value": "Map",
+    "bytes_value": "Bytes",
+    None: "Empty",
+}
 
 
 def request_of(batch: AnyBatch) -> Any:

@@ -81,7 +81,7 @@ class Config(ComponentConfig):
     @classmethod
     def _octal(cls, value: str) -> str:
         if not re.fullmatch(r"0?[0-7]{3}", value):
-            raise ValueError(f"{value!r} is not octal permissions such as \"0755\"")
+            raise ValueError(f'{value!r} is not octal permissions such as "0755"')
         return value
 
     @field_validator("rotation", mode="before")
@@ -107,8 +107,11 @@ class FileExporter(Exporter):
         self._accounts: dict[Signal, ExporterAccount] = {s: context.ledger.exporter(context.id, s) for s in Signal}
         self._framed = config.format == "proto" or config.compression == "zstd"
         rotation = config.rotation
-        self._rotation = None if rotation is None or config.group_by.enabled else Rotation(
-            (rotation.max_megabytes or 100) << 20, rotation.max_days, rotation.max_backups, rotation.localtime)
+        self._rotation = (
+            None
+            if rotation is None or config.group_by.enabled
+            else Rotation((rotation.max_megabytes or 100) << 20, rotation.max_days, rotation.max_backups, rotation.localtime)
+        )
         self._writers: OrderedDict[str, Writer] = OrderedDict()
         self._seen: set[str] = set()
         # One thread does all the file work, in order: also of callers that were cancelled while it was under way.
@@ -123,9 +126,10 @@ class FileExporter(Exporter):
         try:
             await self._in_thread(self._open)
         except OSError as error:
-            raise StartError(f"path: {error.filename or self.config.path}: {error.strerror}; name a file that can be written"
-                             + ("" if self.config.create_directory or error.errno != errno.ENOENT
-                                else ", or set create_directory: true")) from None
+            raise StartError(
+                f"path: {error.filename or self.config.path}: {error.strerror}; name a file that can be written"
+                + ("" if self.config.create_directory or error.errno != errno.ENOENT else ", or set create_directory: true")
+            ) from None
         if self.config.flush_interval:
             self._flusher = asyncio.create_task(self._flush_often())
 
@@ -179,8 +183,9 @@ class FileExporter(Exporter):
         except OSError as error:
             account.send_failed(batch.count)
             full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-            refused = Refused("disk full" if full else "cannot write",
-                              f"{error.filename or self.config.path}: {error.strerror}", retry_after=1)
+            refused = Refused(
+                "disk full" if full else "cannot write", f"{error.filename or self.config.path}: {error.strerror}", retry_after=1
+            )
             self.context.report(str(refused))
             if not self._failing:
                 self._failing = True

@@ -97,7 +97,7 @@ class Writer:
         backups = []
         for file in path.parent.iterdir():
             match = _BACKUP.search(file.stem)
-            if match and file.suffix == path.suffix and file.stem[:match.start()] == path.stem:
+            if match and file.suffix == path.suffix and file.stem[: match.start()] == path.stem:
                 backups.append((match[1], file))
         backups.sort(reverse=True)
         keep = self._rotation.max_backups or len(backups)

@@ -33,8 +33,12 @@ from kofagent.telemetry.series import Family, encode_labels, sorted_labels
 from kofagent.telemetry.signal import Signal
 from kofagent.wire import remote_write
 
-HEADERS = {"Content-Encoding": "snappy", "Content-Type": "application/x-protobuf", "User-Agent": USER_AGENT,
-           "X-Prometheus-Remote-Write-Version": "0.1.0"}
+HEADERS = {
+    "Content-Encoding": "snappy",
+    "Content-Type": "application/x-protobuf",
+    "User-Agent": USER_AGENT,
+    "X-Prometheus-Remote-Write-Version": "0.1.0",
+}
 SMALL = 16 << 10
 """A request of fewer bytes (not compressed) is not halved: no backend takes less, a 413 means something else then."""
 MERGE_ITEMS = 20_000
@@ -114,20 +118,37 @@ class PrometheusRemoteWrite(Exporter):
         headers = {k: v for k, v in client.headers.items() if k.lower() not in RESERVED_HEADERS}
         self._client = HttpClient(client.model_copy(update={"headers": headers}), context)
         self._external = {label_name(k): v for k, v in config.external_labels.items()}
-        chosen = config.resource_constant_labels if config.resource_to_telemetry_conversion.empty \
+        chosen = (
+            config.resource_constant_labels
+            if config.resource_to_telemetry_conversion.empty
             else config.resource_to_telemetry_conversion
+        )
         self._targets = Targets(self._external, chosen.selector(), config.target_info.enabled, config.namespace)
-        self._translator = Translator(Options(
-            namespace=config.namespace, external_labels=self._external, suffixes=config.suffixes,
-            target_info=config.target_info.enabled, scope_info=not config.disable_scope_info, copy=chosen.selector(),
-            metadata=config.send_metadata, custom_buckets=config.convert_explicit_histograms_to_nhcb,
-            keep_classic=config.keep_classic_histograms), context.log.warning)
+        self._translator = Translator(
+            Options(
+                namespace=config.namespace,
+                external_labels=self._external,
+                suffixes=config.suffixes,
+                target_info=config.target_info.enabled,
+                scope_info=not config.disable_scope_info,
+                copy=chosen.selector(),
+                metadata=config.send_metadata,
+                custom_buckets=config.convert_explicit_histograms_to_nhcb,
+                keep_classic=config.keep_classic_histograms,
+            ),
+            context.log.warning,
+        )
         queue = config.remote_write_queue
         # one consumer, so that requests keep their order; without a queue a caller waits for its turn instead
         self._sender = Sender(
-            context, self._send, retry=config.retry_on_failure, merge_items=MERGE_ITEMS,
-            queue=QueueBlock(num_consumers=1, queue_size=queue.queue_size) if queue.enabled
-            else QueueBlock(num_consumers=1, queue_size=1, block_on_overflow=True))
+            context,
+            self._send,
+            retry=config.retry_on_failure,
+            merge_items=MERGE_ITEMS,
+            queue=QueueBlock(num_consumers=1, queue_size=queue.queue_size)
+            if queue.enabled
+            else QueueBlock(num_consumers=1, queue_size=1, block_on_overflow=True),
+        )
         self._work: _Work | None = None
         self._families_sent: dict[str, float] = {}
         self._logged_reasons: set[str] = set()
@@ -149,10 +170,16 @@ class PrometheusRemoteWrite(Exporter):
         self._count_sent = counter(prefix + "sent_batches", "Requests sent, whatever the answer.", **labels)
         self._count_series = counter(prefix + "translated_time_series", "Time series made of OTLP metrics.", **labels)
         self._count_failed = counter(prefix + "failed_translations", "OTLP batches not translated in full.", **labels)
-        self._count_duplicates = counter("kofagent_exporter_duplicate_samples", "Samples left out: their series has one at "
-                                         "the same millisecond.", exporter=self.context.id)
-        self._count_colliding = counter("kofagent_exporter_colliding_points", "Points of metrics that share a name after "
-                                        "normalisation.", exporter=self.context.id)
+        self._count_duplicates = counter(
+            "kofagent_exporter_duplicate_samples",
+            "Samples left out: their series has one at the same millisecond.",
+            exporter=self.context.id,
+        )
+        self._count_colliding = counter(
+            "kofagent_exporter_colliding_points",
+            "Points of metrics that share a name after normalisation.",
+            exporter=self.context.id,
+        )
         await self._client.start()
         await self._sender.start()
 
@@ -200,14 +227,19 @@ class PrometheusRemoteWrite(Exporter):
         """From now on requests have at most so many bytes."""
         if limit < self._limit:
             self._limit = limit
-            self.context.log.warning("the backend takes no request of %d bytes (413); they are halved and now made of at most %d; "
-                                     "set max_batch_size_bytes to what it takes", 2 * limit, limit)
+            self.context.log.warning(
+                "the backend takes no request of %d bytes (413); they are halved and now made of at most %d; "
+                "set max_batch_size_bytes to what it takes",
+                2 * limit,
+                limit,
+            )
 
     async def _post(self, body: bytes, batch: AnyBatch) -> None:
         headers = HEADERS
         if self.config.include_metadata_keys and batch.metadata:
-            forwarded = {key: ", ".join(values) for key in self.config.include_metadata_keys
-                         if (values := batch.metadata.get(key.lower()))}
+            forwarded = {
+                key: ", ".join(values) for key in self.config.include_metadata_keys if (values := batch.metadata.get(key.lower()))
+            }
             headers = {**forwarded, **HEADERS}
         self._count_sent(1)
         answer = await self._client.request("POST", self._url, body, headers, batch.metadata)

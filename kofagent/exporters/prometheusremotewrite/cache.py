@@ -168,13 +168,26 @@ class Cache:
                 if len(self._names) >= MAX_NAMES:
                     self._names.clear()
                 original = metric.name.decode("utf-8", "replace")
-                shared = self._names[key] = key, original, metric_name(
-                    original, unit, suffixes=options.suffixes, counter=counter, gauge=kind == "gauge", namespace=options.namespace)
+                shared = self._names[key] = (
+                    key,
+                    original,
+                    metric_name(
+                        original,
+                        unit,
+                        suffixes=options.suffixes,
+                        counter=counter,
+                        gauge=kind == "gauge",
+                        namespace=options.namespace,
+                    ),
+                )
             key, original, name = shared
             owner = scope.names.setdefault(name, original)
             if owner != original:
-                self._warn(f"collision {name}", f"metrics {owner!r} and {original!r} of one resource are both called "
-                                f"{name!r} for Prometheus; rename one of them")
+                self._warn(
+                    f"collision {name}",
+                    f"metrics {owner!r} and {original!r} of one resource are both called "
+                    f"{name!r} for Prometheus; rename one of them",
+                )
             encoded = self._metadata(metric, name, unit, kind, counter) if options.metadata and name else b""
             found = scope.new[key] = KnownMetric(scope.generation, scope.origin, name, owner != original, encoded)
             self._entries += 1
@@ -189,8 +202,9 @@ class Cache:
             word = "counter"
         elif (kind == "gauge" and said == "unknown") or (kind == "sum" and said in ("info", "stateset")):
             word = said
-        return remote_write.metadata(remote_write.METADATA_TYPES[word], name,
-                                     metric.description.decode("utf-8", "replace"), unit_name(unit))
+        return remote_write.metadata(
+            remote_write.METADATA_TYPES[word], name, metric.description.decode("utf-8", "replace"), unit_name(unit)
+        )
 
     def _base(self, metric: KnownMetric, encoded: Iterable[bytes]) -> dict[str, str] | None:
         """The labels of a point without its name; None when its attributes cannot be decoded."""
@@ -225,8 +239,9 @@ class Cache:
         metric.new[key] = labels
         return labels
 
-    def learn_parts(self, metric: KnownMetric, key: tuple[Any, ...], label: str, values: Iterable[str],
-                     suffix: str) -> list[bytes] | None:
+    def learn_parts(
+        self, metric: KnownMetric, key: tuple[Any, ...], label: str, values: Iterable[str], suffix: str
+    ) -> list[bytes] | None:
         """Labels of the series of a histogram or summary: `_sum`, `_count`, then one for each value of `label`.
 
         `key` begins with the attributes.

@@ -56,8 +56,11 @@ class QueueOptions(ComponentConfig):
     enabled: bool = Field(True, description="Let batches wait while a request is under way.")
     queue_size: int = Field(10000, ge=0, description="Batches that may wait.")
     num_consumers: int = Field(
-        5, ge=0, description="Accepted for compatibility: requests go one after the other, which keeps the order of every "
-        "series; batches that wait are merged into one request instead.")
+        5,
+        ge=0,
+        description="Accepted for compatibility: requests go one after the other, which keeps the order of every "
+        "series; batches that wait are merged into one request instead.",
+    )
 
     @model_validator(mode="after")
     def _not_empty(self) -> QueueOptions:
@@ -79,7 +82,8 @@ class ResourceLabelOptions(ComponentConfig):
     excluded: list[str] = Field([], description="Patterns of those to leave out; alone: all others are copied.")
     enabled: bool = Field(False, description="Copy all resource attributes to every series.")
     exclude_service_attributes: bool = Field(
-        False, description="Leave out service.name, service.namespace and service.instance.id, which are job and instance.")
+        False, description="Leave out service.name, service.namespace and service.instance.id, which are job and instance."
+    )
 
     @model_validator(mode="after")
     def _one_way(self) -> ResourceLabelOptions:
@@ -138,34 +142,41 @@ class RemoteWriteConfig(RemoteWriteHttpBlock):
     """Options of `prometheusremotewrite`."""
 
     http: RemoteWriteHttpBlock | None = Field(
-        None, description="Client options (endpoint, tls, headers, auth, ...); the block takes precedence over those beside it.")
+        None, description="Client options (endpoint, tls, headers, auth, ...); the block takes precedence over those beside it."
+    )
     namespace: str = Field("", description="Prefix of every metric name of OTLP metrics.")
     external_labels: dict[str, str] = Field({}, description="Labels added to every series that does not have them.")
     remote_write_queue: QueueOptions = Field(QueueOptions(), description="The sending queue.")
     retry_on_failure: RetryOptions = Field(RetryOptions(), description="Retry of 5xx, 429 and broken connections.")
     max_batch_size_bytes: ByteSize = Field(3_000_000, ge=0, description="Largest request before compression; 0: the default.")
     max_batch_request_parallelism: int | None = Field(
-        None, ge=1, description="Accepted for compatibility: requests go one after the other, in order.")
+        None, ge=1, description="Accepted for compatibility: requests go one after the other, in order."
+    )
     resource_to_telemetry_conversion: ResourceLabelOptions = Field(
-        ResourceLabelOptions(), description="Copy resource attributes to labels (deprecated: resource_constant_labels).")
+        ResourceLabelOptions(), description="Copy resource attributes to labels (deprecated: resource_constant_labels)."
+    )
     resource_constant_labels: ResourceLabelOptions = Field(
-        ResourceLabelOptions(), description="Which resource attributes become labels of every series.")
+        ResourceLabelOptions(), description="Which resource attributes become labels of every series."
+    )
     target_info: TargetInfoOptions = Field(TargetInfoOptions(), description="The series target_info.")
     disable_scope_info: bool = Field(False, description="No otel_scope_* labels on series of OTLP metrics.")
     add_metric_suffixes: bool = Field(True, description="Append unit and type to names (deprecated: translation_strategy).")
-    translation_strategy: Literal["", "UnderscoreEscapingWithSuffixes", "UnderscoreEscapingWithoutSuffixes",
-                                  "NoUTF8EscapingWithSuffixes", "NoTranslation"] = Field(
-        "", description="How OTLP names become Prometheus names; takes precedence over add_metric_suffixes.")
+    translation_strategy: Literal[
+        "", "UnderscoreEscapingWithSuffixes", "UnderscoreEscapingWithoutSuffixes", "NoUTF8EscapingWithSuffixes", "NoTranslation"
+    ] = Field("", description="How OTLP names become Prometheus names; takes precedence over add_metric_suffixes.")
     send_metadata: bool = Field(False, description="Send type, help and unit of each metric, once a minute.")
     protobuf_message: Literal["prometheus.WriteRequest"] = Field(
-        "prometheus.WriteRequest", description="Only prometheus.WriteRequest (remote write 1.0).")
+        "prometheus.WriteRequest", description="Only prometheus.WriteRequest (remote write 1.0)."
+    )
     include_metadata_keys: list[str] = Field([], description="Headers of the incoming request to send along.")
     convert_explicit_histograms_to_nhcb: bool = Field(
-        False, description="Write explicit histograms as native ones with custom buckets.")
+        False, description="Write explicit histograms as native ones with custom buckets."
+    )
     keep_classic_histograms: bool = Field(False, description="Write the classic series of these as well.")
     wal: WalOptions | None = Field(None, description="Accepted with a warning: it has no effect here.")
     export_created_metric: CreatedMetricOptions | None = Field(
-        None, description="Accepted with a warning: remote write 1.0 has no created time.")
+        None, description="Accepted with a warning: remote write 1.0 has no created time."
+    )
 
     @field_validator("protobuf_message", mode="before")
     @classmethod
@@ -178,8 +189,9 @@ class RemoteWriteConfig(RemoteWriteHttpBlock):
     @classmethod
     def _escaped(cls, value: str) -> str:
         if value.startswith("No"):
-            raise ValueError(f"{value} needs remote write 2.0; use UnderscoreEscapingWithSuffixes or "
-                             "UnderscoreEscapingWithoutSuffixes")
+            raise ValueError(
+                f"{value} needs remote write 2.0; use UnderscoreEscapingWithSuffixes or UnderscoreEscapingWithoutSuffixes"
+            )
         return value
 
     @field_validator("external_labels")
@@ -201,11 +213,13 @@ class RemoteWriteConfig(RemoteWriteHttpBlock):
     @model_validator(mode="after")
     def _check(self) -> RemoteWriteConfig:
         if not self.client.endpoint:
-            raise ValueError("endpoint is missing; name the URL to write to, such as "
-                             "http://host:8480/insert/0/prometheus/api/v1/write")
+            raise ValueError(
+                "endpoint is missing; name the URL to write to, such as http://host:8480/insert/0/prometheus/api/v1/write"
+            )
         if self.resource_constant_labels.enabled or self.resource_constant_labels.exclude_service_attributes:
-            raise ValueError("resource_constant_labels knows included and excluded; enabled is an option of "
-                             "resource_to_telemetry_conversion")
+            raise ValueError(
+                "resource_constant_labels knows included and excluded; enabled is an option of resource_to_telemetry_conversion"
+            )
         if not self.resource_constant_labels.empty and not self.resource_to_telemetry_conversion.empty:
             raise ValueError("resource_to_telemetry_conversion and resource_constant_labels exclude each other; keep the latter")
         return self

@@ -28,10 +28,15 @@ def from_exponential(point: Any, timestamp_ms: int, stale: float) -> bytes | Non
     down = max(0, point.scale - MAX_SCALE)
     no_value = point.flags & 1
     return native_histogram(
-        count=STALE_COUNT if no_value else point.count, sum=stale if no_value else point.sum,
-        schema=min(point.scale, MAX_SCALE), zero_threshold=point.zero_threshold or DEFAULT_ZERO_THRESHOLD,
-        zero_count=point.zero_count, positive=_dense(point.positive, down), negative=_dense(point.negative, down),
-        timestamp_ms=timestamp_ms)
+        count=STALE_COUNT if no_value else point.count,
+        sum=stale if no_value else point.sum,
+        schema=min(point.scale, MAX_SCALE),
+        zero_threshold=point.zero_threshold or DEFAULT_ZERO_THRESHOLD,
+        zero_count=point.zero_count,
+        positive=_dense(point.positive, down),
+        negative=_dense(point.negative, down),
+        timestamp_ms=timestamp_ms,
+    )
 
 
 def _dense(buckets: Any, down: int) -> Buckets:
@@ -68,16 +73,30 @@ def spans(counts: Iterable[tuple[int, int]]) -> Buckets:
 def from_explicit(point: Any, bounds: Sequence[float], timestamp_ms: int, stale: float) -> bytes:
     """A HistogramDataPoint as a native histogram with custom buckets."""
     if point.flags & 1:
-        return native_histogram(count=0, sum=stale, schema=CUSTOM_BUCKETS, zero_threshold=0.0, zero_count=0,
-                                positive=((), ()), timestamp_ms=timestamp_ms)
+        return native_histogram(
+            count=0,
+            sum=stale,
+            schema=CUSTOM_BUCKETS,
+            zero_threshold=0.0,
+            zero_count=0,
+            positive=((), ()),
+            timestamp_ms=timestamp_ms,
+        )
     finite = [b for b in bounds if not math.isinf(b)]
     counts = list(point.bucket_counts)
-    counts = [*counts[:len(finite)], sum(counts[len(finite):])]
+    counts = [*counts[: len(finite)], sum(counts[len(finite) :])]
     counts += [0] * (len(finite) + 1 - len(counts))
     total = sum(counts)
     if point.count > total:  # what the buckets do not tell of lies above the last bound
         counts[-1] += point.count - total
         total = point.count
     return native_histogram(
-        count=total, sum=point.sum, schema=CUSTOM_BUCKETS, zero_threshold=0.0, zero_count=0,
-        positive=spans((i, c) for i, c in enumerate(counts) if c), timestamp_ms=timestamp_ms, custom_values=finite)
+        count=total,
+        sum=point.sum,
+        schema=CUSTOM_BUCKETS,
+        zero_threshold=0.0,
+        zero_count=0,
+        positive=spans((i, c) for i, c in enumerate(counts) if c),
+        timestamp_ms=timestamp_ms,
+        custom_values=finite,
+    )

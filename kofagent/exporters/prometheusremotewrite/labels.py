@@ -123,8 +123,11 @@ def scope_labels(encoded: bytes) -> dict[str, str]:
     scope: Any = InstrumentationScope.FromString(encoded)
     if scope.name == SCRAPE_SCOPE:
         return {}
-    out = {label_name("otel_scope_" + key): value for key, value in attributes(scope.attributes).items()
-           if key not in ("name", "version", "schema_url")}
+    out = {
+        label_name("otel_scope_" + key): value
+        for key, value in attributes(scope.attributes).items()
+        if key not in ("name", "version", "schema_url")
+    }
     if scope.name:
         out["otel_scope_name"] = scope.name
     if scope.version:

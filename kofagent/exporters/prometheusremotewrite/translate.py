@@ -33,8 +33,9 @@ _ANY_TEMPORALITY = frozenset(("gauge", "summary"))
 class Translator:
     """Turns OTLP metrics into samples; holds the caches. `warn` gets sentences worth logging, each once."""
 
-    def __init__(self, options: Options, warn: Callable[[str], None] = lambda _: None,
-                 clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, options: Options, warn: Callable[[str], None] = lambda _: None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._options = options
         self._warn = warn
         self._clock = clock
@@ -104,9 +105,11 @@ class Translator:
 
     def _refuse(self, kind: str, temporality: int, points: Any, out: Translated) -> None:
         out.drop("delta temporality" if temporality == _DELTA else "unknown temporality", len(points))
-        self._warn_once(f"temporality {temporality}",
-                        "points of delta or unknown temporality are dropped: remote write needs cumulative ones; "
-                        "configure the SDK or sender for cumulative temporality")
+        self._warn_once(
+            f"temporality {temporality}",
+            "points of delta or unknown temporality are dropped: remote write needs cumulative ones; "
+            "configure the SDK or sender for cumulative temporality",
+        )
         self._saw(kind, points)
 
     def _saw(self, kind: str, points: Any) -> None:
@@ -198,8 +201,9 @@ class Translator:
                     out.drop("undecodable attributes", 1)
                     continue
                 fields = histograms.from_explicit(point, bounds, at // 1_000_000, STALE)
-                out.extras.append(remote_write.timeseries(
-                    native, b"".join([one for _, one in decode_exemplars(point.exemplars)]) + fields))
+                out.extras.append(
+                    remote_write.timeseries(native, b"".join([one for _, one in decode_exemplars(point.exemplars)]) + fields)
+                )
                 self._newest = max(self._newest, at)
                 if not options.keep_classic:
                     continue
@@ -211,18 +215,18 @@ class Translator:
                     out.drop("undecodable attributes", 1)
                     continue
             count = point.count
-            rising = list(accumulate(point.bucket_counts))[:len(bounds)]
+            rising = list(accumulate(point.bucket_counts))[: len(bounds)]
             values = [point.sum, count, count, *rising]
             if point.flags & 1:
                 values = [STALE] * len(values)
             skip = 0 if point.HasField("sum") else 1
             first = len(out.labels)
-            out.labels += parts[skip:len(values)]
+            out.labels += parts[skip : len(values)]
             out.values += values[skip:]
             out.times += [at] * (len(values) - skip)
             if point.exemplars:
                 for value, encoded in decode_exemplars(point.exemplars):
-                    bucket = next((i for i, bound in enumerate(bounds[:len(rising)]) if value <= bound), -1)
+                    bucket = next((i for i, bound in enumerate(bounds[: len(rising)]) if value <= bound), -1)
                     index = first + 3 - skip + bucket
                     out.exemplars[index] = out.exemplars.get(index, b"") + encoded
 

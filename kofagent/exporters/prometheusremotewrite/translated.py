@@ -8,9 +8,19 @@ from collections.abc import Callable, Mapping
 class Options:
     """What of the exporter's configuration the translation depends on."""
 
-    def __init__(self, *, namespace: str = "", external_labels: Mapping[str, str] | None = None, suffixes: bool = True,
-                 target_info: bool = True, scope_info: bool = True, copy: Callable[[str], bool] | None = None,
-                 metadata: bool = False, custom_buckets: bool = False, keep_classic: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        namespace: str = "",
+        external_labels: Mapping[str, str] | None = None,
+        suffixes: bool = True,
+        target_info: bool = True,
+        scope_info: bool = True,
+        copy: Callable[[str], bool] | None = None,
+        metadata: bool = False,
+        custom_buckets: bool = False,
+        keep_classic: bool = False,
+    ) -> None:
         self.namespace = namespace
         self.external_labels = dict(external_labels or {})
         self.suffixes = suffixes

@@ -157,8 +157,11 @@ class BasicAuth(Extension):
         client = self.config.client_auth
         username = self._username.read().decode().strip() if self._username else client.username
         # One newline at the end is an editor's, more are the password's.
-        password = self._password.read().decode().removesuffix("\n").removesuffix("\r") if self._password \
+        password = (
+            self._password.read().decode().removesuffix("\n").removesuffix("\r")
+            if self._password
             else client.password.get_secret_value()
+        )
         if self._username or self._password:
             self.context.report(next((f.error for f in (self._username, self._password) if f and f.error), None))
         if ":" in username:

@@ -91,8 +91,7 @@ def matches(password: str, stored: str) -> bool:
     if stored.startswith(("{SHA}", "{SSHA}")):
         raw = base64.b64decode(stored.partition("}")[2])
         return hmac.compare_digest(hashlib.sha1(secret + raw[20:], usedforsecurity=False).digest(), raw[:20])
-    return hmac.compare_digest(hashlib.sha256(secret).digest(),
-                               hashlib.sha256(stored.encode("utf-8", "surrogateescape")).digest())
+    return hmac.compare_digest(hashlib.sha256(secret).digest(), hashlib.sha256(stored.encode("utf-8", "surrogateescape")).digest())
 
 
 def _to64(data: bytes, order: list[tuple[int | None, int | None, int, int]]) -> str:
@@ -107,11 +106,12 @@ def _to64(data: bytes, order: list[tuple[int | None, int | None, int, int]]) -> 
 
 def md5_crypt(secret: bytes, salt: bytes, magic: bytes) -> str:
     """The 22 characters of MD5 crypt (Kamp); `magic` is `$1$` or Apache's `$apr1$`."""
+
     def md5(data: bytes) -> bytes:
         return hashlib.md5(data, usedforsecurity=False).digest()
 
     inner = md5(secret + salt + secret)
-    text = secret + magic + salt + (inner * (len(secret) // 16 + 1))[:len(secret)]
+    text = secret + magic + salt + (inner * (len(secret) // 16 + 1))[: len(secret)]
     bits = len(secret)
     while bits:
         text += b"\0" if bits & 1 else secret[:1]
@@ -126,11 +126,41 @@ def md5_crypt(secret: bytes, salt: bytes, magic: bytes) -> str:
     return _to64(digest, [*order, (None, None, 11, 2)])
 
 
-_ORDER_256 = [(0, 10, 20), (21, 1, 11), (12, 22, 2), (3, 13, 23), (24, 4, 14), (15, 25, 5), (6, 16, 26), (27, 7, 17),
-              (18, 28, 8), (9, 19, 29)]
-_ORDER_512 = [(0, 21, 42), (22, 43, 1), (44, 2, 23), (3, 24, 45), (25, 46, 4), (47, 5, 26), (6, 27, 48), (28, 49, 7),
-              (50, 8, 29), (9, 30, 51), (31, 52, 10), (53, 11, 32), (12, 33, 54), (34, 55, 13), (56, 14, 35), (15, 36, 57),
-              (37, 58, 16), (59, 17, 38), (18, 39, 60), (40, 61, 19), (62, 20, 41)]
+_ORDER_256 = [
+    (0, 10, 20),
+    (21, 1, 11),
+    (12, 22, 2),
+    (3, 13, 23),
+    (24, 4, 14),
+    (15, 25, 5),
+    (6, 16, 26),
+    (27, 7, 17),
+    (18, 28, 8),
+    (9, 19, 29),
+]
+_ORDER_512 = [
+    (0, 21, 42),
+    (22, 43, 1),
+    (44, 2, 23),
+    (3, 24, 45),
+    (25, 46, 4),
+    (47, 5, 26),
+    (6, 27, 48),
+    (28, 49, 7),
+    (50, 8, 29),
+    (9, 30, 51),
+    (31, 52, 10),
+    (53, 11, 32),
+    (12, 33, 54),
+    (34, 55, 13),
+    (56, 14, 35),
+    (15, 36, 57),
+    (37, 58, 16),
+    (59, 17, 38),
+    (18, 39, 60),
+    (40, 61, 19),
+    (62, 20, 41),
+]
 
 
 def sha_crypt(secret: bytes, salt: bytes, rounds: int, variant: str) -> str:

@@ -52,7 +52,7 @@ class Config(ComponentConfig):
     @classmethod
     def _octal(cls, value: str) -> str:
         if not re.fullmatch(r"0?[0-7]{3}", value):
-            raise ValueError(f"{value!r} is not octal permissions such as \"0750\"")
+            raise ValueError(f'{value!r} is not octal permissions such as "0750"')
         return value
 
     @model_validator(mode="after")
@@ -71,8 +71,9 @@ class FileStorage(Extension):
     def __init__(self, config: Any, context: Context) -> None:
         super().__init__(config, context)
         self._stores: list[SqliteStore] = []
-        self._recreated = context.ledger.counter("kofagent_storage_recreated", "Damaged files that were moved aside.",
-                                                 extension=context.id)
+        self._recreated = context.ledger.counter(
+            "kofagent_storage_recreated", "Damaged files that were moved aside.", extension=context.id
+        )
 
     async def start(self) -> None:
         """Makes the directory if asked to; it must be one that can be written."""
@@ -102,10 +103,19 @@ class FileStorage(Extension):
         path = os.path.join(self.config.directory, file_name(kind, id, name))
         block = self.config.compaction
         store = SqliteStore(
-            path, timeout=self.config.timeout, fsync=self.config.fsync, recreate=self.config.recreate,
-            compaction=Compaction(block.on_start, block.on_rebound, block.rebound_needed_threshold_mib << 20,
-                                  block.rebound_trigger_threshold_mib << 20, block.check_interval),
-            set_aside=self._set_aside)
+            path,
+            timeout=self.config.timeout,
+            fsync=self.config.fsync,
+            recreate=self.config.recreate,
+            compaction=Compaction(
+                block.on_start,
+                block.on_rebound,
+                block.rebound_needed_threshold_mib << 20,
+                block.rebound_trigger_threshold_mib << 20,
+                block.check_interval,
+            ),
+            set_aside=self._set_aside,
+        )
         try:
             await store.open()
         except Corrupt as error:

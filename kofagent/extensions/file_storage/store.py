@@ -41,8 +41,9 @@ class SqliteStore:
     OSError; a damaged file is moved aside (`set_aside` is told its new name) when `recreate` is set and raises OSError else.
     """
 
-    def __init__(self, path: str, *, timeout: float, fsync: bool, recreate: bool, compaction: Compaction,
-                 set_aside: Callable[[str], None]) -> None:
+    def __init__(
+        self, path: str, *, timeout: float, fsync: bool, recreate: bool, compaction: Compaction, set_aside: Callable[[str], None]
+    ) -> None:
         self.path = path
         self._timeout = timeout
         self._fsync = fsync
@@ -64,9 +65,11 @@ class SqliteStore:
 
     async def get(self, key: str) -> bytes | None:
         """As `KeyValueStore.get`."""
+
         def work(db: sqlite3.Connection) -> bytes | None:
             row = db.execute("SELECT value FROM kv WHERE key = ?", (_bytes(key),)).fetchone()
             return None if row is None else row[0]
+
         return await self._run(self._guarded, work)
 
     async def set(self, key: str, value: bytes) -> None:
@@ -88,6 +91,7 @@ class SqliteStore:
                     break
                 out[key.decode("utf-8", "surrogateescape")] = value
             return out
+
         return await self._run(self._guarded, work)
 
     async def keys(self, prefix: str = "") -> list[str]:
@@ -101,6 +105,7 @@ class SqliteStore:
                     break
                 out.append(key.decode("utf-8", "surrogateescape"))
             return out
+
         return await self._run(self._guarded, work)
 
     async def apply(self, changes: Mapping[str, bytes | None]) -> None:
@@ -121,6 +126,7 @@ class SqliteStore:
                     db.execute("ROLLBACK")
                 raise
             self._maybe_compact(db)
+
         await self._run(self._guarded, work)
 
     async def close(self) -> None:
@@ -228,12 +234,19 @@ def _bytes(key: str) -> bytes:
 
 def _is_corrupt(error: sqlite3.Error) -> bool:
     code = getattr(error, "sqlite_errorcode", None)
-    return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or (code is not None and code & 0xFF == sqlite3.SQLITE_CORRUPT) \
+    return (
+        code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+        or (code is not None and code & 0xFF == sqlite3.SQLITE_CORRUPT)
         or (code is None and "malformed" in str(error))
+    )
 
 
 def _os_error(error: sqlite3.Error, path: str) -> OSError:
     code = getattr(error, "sqlite_errorcode", 0) or 0
-    number = {sqlite3.SQLITE_FULL: errno.ENOSPC, sqlite3.SQLITE_READONLY: errno.EROFS, sqlite3.SQLITE_CANTOPEN: errno.EACCES,
-              sqlite3.SQLITE_BUSY: errno.EBUSY}.get(code & 0xFF, errno.EIO)
+    number = {
+        sqlite3.SQLITE_FULL: errno.ENOSPC,
+        sqlite3.SQLITE_READONLY: errno.EROFS,
+        sqlite3.SQLITE_CANTOPEN: errno.EACCES,
+        sqlite3.SQLITE_BUSY: errno.EBUSY,
+    }.get(code & 0xFF, errno.EIO)
     return OSError(number, str(error), path)

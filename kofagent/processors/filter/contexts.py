@@ -10,8 +10,11 @@ from kofagent.ottl.ast import Path
 from kofagent.ottl.parser import Parser
 from kofagent.telemetry.signal import Signal
 
-OF_SIGNAL = {Signal.LOGS: ("resource", "scope", "log"), Signal.METRICS: ("resource", "scope", "metric", "datapoint"),
-             Signal.TRACES: ("resource", "scope", "span", "spanevent")}
+OF_SIGNAL = {
+    Signal.LOGS: ("resource", "scope", "log"),
+    Signal.METRICS: ("resource", "scope", "metric", "datapoint"),
+    Signal.TRACES: ("resource", "scope", "span", "spanevent"),
+}
 """Contexts from the outermost to the innermost; a condition on an inner one may ask about the outer ones."""
 
 

@@ -13,8 +13,14 @@ from kofagent.processors.filter.contexts import OF_SIGNAL, infer
 from kofagent.telemetry.matching import AttributeBlock, MatchBlock, SeverityBlock, compile_attributes, unfit
 from kofagent.telemetry.signal import Signal
 
-CONTEXTS = {"resource": "resource", "metric": "metric", "datapoint": "datapoint", "log_record": "log", "span": "span",
-            "spanevent": "spanevent"}
+CONTEXTS = {
+    "resource": "resource",
+    "metric": "metric",
+    "datapoint": "datapoint",
+    "log_record": "log",
+    "span": "span",
+    "spanevent": "spanevent",
+}
 """The OTTL context of the conditions under each key."""
 
 
@@ -42,8 +48,10 @@ class MetricMatch(ComponentConfig):
     @model_validator(mode="after")
     def _patterns_compile(self) -> MetricMatch:
         if self.match_type == "expr" or self.expressions:
-            raise ValueError("match_type expr is not supported; write the expression as an OTTL condition under metrics.metric "
-                             "or metrics.datapoint")
+            raise ValueError(
+                "match_type expr is not supported; write the expression as an OTTL condition under metrics.metric "
+                "or metrics.datapoint"
+            )
         if self.metric_names:
             compile_filterset(self.match_type, self.metric_names)
         if self.resource_attributes:
@@ -65,8 +73,14 @@ class LogMatch(ComponentConfig):
         """The same as match properties; None when nothing is given, which upstream ignores. ValueError for wrong patterns."""
         if not (self.resource_attributes or self.record_attributes or self.severity_texts or self.severity_number or self.bodies):
             return None
-        return MatchBlock(match_type=self.match_type, resources=self.resource_attributes, attributes=self.record_attributes,
-                          log_severity_texts=self.severity_texts, log_severity_number=self.severity_number, log_bodies=self.bodies)
+        return MatchBlock(
+            match_type=self.match_type,
+            resources=self.resource_attributes,
+            attributes=self.record_attributes,
+            log_severity_texts=self.severity_texts,
+            log_severity_number=self.severity_number,
+            log_bodies=self.bodies,
+        )
 
     @model_validator(mode="after")
     def _patterns_compile(self) -> LogMatch:
@@ -92,8 +106,9 @@ class _Conditions(ComponentConfig):
         lists = [n for n in ("include", "exclude") if getattr(self, n, None) is not None]
         conditions = [n for n in CONTEXTS if getattr(self, n, None)]
         if lists and conditions:
-            raise ValueError(f"{lists[0]} and the conditions under {conditions[0]} cannot be used together; "
-                             "write the list as a condition too")
+            raise ValueError(
+                f"{lists[0]} and the conditions under {conditions[0]} cannot be used together; write the list as a condition too"
+            )
         return self
 
 
@@ -160,17 +175,21 @@ class Config(ComponentConfig):
     """Options of filter."""
 
     error_mode: ErrorMode = Field(
-        "propagate", description="A condition that fails: propagate drops the payload, ignore logs and goes on, silent goes on.")
+        "propagate", description="A condition that fails: propagate drops the payload, ignore logs and goes on, silent goes on."
+    )
     metrics: MetricFilters = Field(MetricFilters(), description="Filters of metrics.")
     logs: LogFilters = Field(LogFilters(), description="Filters of logs.")
     spans: SpanLists = Field(SpanLists(), description="Match lists of traces.")
     traces: TraceFilters = Field(TraceFilters(), description="Conditions of traces.")
-    trace_conditions: list[ConditionGroup] = Field([], description="Conditions of traces, as strings or groups.",
-                                                  json_schema_extra=_or_strings)
-    metric_conditions: list[ConditionGroup] = Field([], description="Conditions of metrics, as strings or groups.",
-                                                   json_schema_extra=_or_strings)
-    log_conditions: list[ConditionGroup] = Field([], description="Conditions of logs, as strings or groups.",
-                                                json_schema_extra=_or_strings)
+    trace_conditions: list[ConditionGroup] = Field(
+        [], description="Conditions of traces, as strings or groups.", json_schema_extra=_or_strings
+    )
+    metric_conditions: list[ConditionGroup] = Field(
+        [], description="Conditions of metrics, as strings or groups.", json_schema_extra=_or_strings
+    )
+    log_conditions: list[ConditionGroup] = Field(
+        [], description="Conditions of logs, as strings or groups.", json_schema_extra=_or_strings
+    )
 
     @field_validator(*GROUPS.values(), mode="before")
     @classmethod
@@ -199,8 +218,11 @@ class Config(ComponentConfig):
         """All conditions of a signal, in the order they are asked within their context."""
         name = {Signal.LOGS: "logs", Signal.METRICS: "metrics", Signal.TRACES: "traces"}[signal]
         block = getattr(self, name)
-        out = [Written(f"{name}.{key}[{i}]", text, context, self.error_mode)
-               for key, context in CONTEXTS.items() for i, text in enumerate(getattr(block, key, ()))]
+        out = [
+            Written(f"{name}.{key}[{i}]", text, context, self.error_mode)
+            for key, context in CONTEXTS.items()
+            for i, text in enumerate(getattr(block, key, ()))
+        ]
         groups: list[ConditionGroup] = getattr(self, GROUPS[signal])
         for i, group in enumerate(groups):
             for j, text in enumerate(group.conditions):
@@ -211,6 +233,8 @@ class Config(ComponentConfig):
     @model_validator(mode="after")
     def _one_way(self) -> Config:
         if (self.spans.include or self.spans.exclude) and (self.traces.resource or self.traces.span or self.traces.spanevent):
-            raise ValueError("spans.include or spans.exclude and conditions under traces cannot be used together; "
-                             "write the list as a condition too")
+            raise ValueError(
+                "spans.include or spans.exclude and conditions under traces cannot be used together; "
+                "write the list as a condition too"
+            )
         return self

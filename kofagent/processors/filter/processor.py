@@ -45,7 +45,8 @@ class FilterProcessor(Processor):
         self._rules = Rules(self.config, self.signal)
         self._account = self.context.ledger.processor(self.context.id, self.signal)
         self._upstream_counter = self.context.ledger.counter(
-            f"otelcol_processor_filter_{_COUNTED[self.signal]}_filtered", "Items left out by the filter.", filter=self.context.id)
+            f"otelcol_processor_filter_{_COUNTED[self.signal]}_filtered", "Items left out by the filter.", filter=self.context.id
+        )
 
     async def consume(self, batch: AnyBatch) -> None:
         assert isinstance(batch, Batch)
@@ -191,8 +192,9 @@ class FilterProcessor(Processor):
 
     def _true(self, rule: ConditionRule, around: Around, record: Any = None, *, metric: Any = None, span: Any = None) -> bool:
         try:
-            return rule.condition.matches(around.resource_message(), around.scope_message(), record, metric, around.metadata,
-                                          span=span)
+            return rule.condition.matches(
+                around.resource_message(), around.scope_message(), record, metric, around.metadata, span=span
+            )
         except EvaluationError as error:
             self._failed(rule, error)
             return False
@@ -203,5 +205,6 @@ class FilterProcessor(Processor):
             raise _Failed(f"{rule.name}: {error}")
         if rule.error_mode != "silent" and rule.name not in self._logged:
             self._logged.add(rule.name)
-            self.context.log.warning("condition %s could not be evaluated, the item stays: %s (further ones are not logged)",
-                                     rule.name, error)
+            self.context.log.warning(
+                "condition %s could not be evaluated, the item stays: %s (further ones are not logged)", rule.name, error
+            )

@@ -32,8 +32,15 @@ from kofagent.wire import edit
 from kofagent.wire.attributes import decode_attributes
 
 RESOURCES: dict[str, Resource] = {
-    "namespace": NAMESPACES, "node": NODES, "deployment": DEPLOYMENTS, "replicaset": REPLICASETS, "statefulset": STATEFULSETS,
-    "daemonset": DAEMONSETS, "job": JOBS, "cronjob": CRONJOBS}
+    "namespace": NAMESPACES,
+    "node": NODES,
+    "deployment": DEPLOYMENTS,
+    "replicaset": REPLICASETS,
+    "statefulset": STATEFULSETS,
+    "daemonset": DAEMONSETS,
+    "job": JOBS,
+    "cronjob": CRONJOBS,
+}
 _KINDS_OF_OWNERS = {"replicaset": "ReplicaSet", "statefulset": "StatefulSet", "daemonset": "DaemonSet", "job": "Job"}
 MAX_REMEMBERED = 8192
 MAX_BYTES = 8 << 20
@@ -95,13 +102,16 @@ class Cluster:
         client = shared(self._context.host, self._config)
         await client.start()
         self._client = client
-        self._context.ledger.gauge("otelcol_k8s_watcher_pod_cache_size", "Pods that are known.", lambda: len(self.pods),
-                                   processor=self._context.id)
+        self._context.ledger.gauge(
+            "otelcol_k8s_watcher_pod_cache_size", "Pods that are known.", lambda: len(self.pods), processor=self._context.id
+        )
         statuses = Statuses(self._context)
         filters = self._config.filter
         if filters.node_from_env_var and not filters.node_name():
-            self._context.log.warning("filter.node_from_env_var: the variable %s is not set, so the pods of all nodes are watched",
-                                      filters.node_from_env_var)
+            self._context.log.warning(
+                "filter.node_from_env_var: the variable %s is not set, so the pods of all nodes are watched",
+                filters.node_from_env_var,
+            )
         for kind, resource in RESOURCES.items():
             if not self._extraction.needs(kind):
                 continue
@@ -111,14 +121,35 @@ class Cluster:
             elif kind == "namespace" and not self._extraction.has_rules(kind):
                 selector = "metadata.name=kube-system"
             self._objects[kind] = {}
-            self._subscriptions.append(subscribe(
-                client, resource, namespace=filters.namespace if resource.namespaced else "", field_selector=selector,
-                fields=self._extraction.fields(kind), on_add=self._adds(kind), on_update=self._updates(kind),
-                on_delete=self._deletes(kind), report=statuses.of(kind), timing=self.timing))
-        self._subscriptions.append(subscribe(
-            client, PODS, namespace=filters.namespace, label_selector=filters.label_selector(),
-            field_selector=filters.field_selector(), fields=self._extraction.fields("pod"), on_add=self._put,
-            on_update=lambda old, new: self._put(new), on_delete=self._remove, report=statuses.of("pod"), timing=self.timing))
+            self._subscriptions.append(
+                subscribe(
+                    client,
+                    resource,
+                    namespace=filters.namespace if resource.namespaced else "",
+                    field_selector=selector,
+                    fields=self._extraction.fields(kind),
+                    on_add=self._adds(kind),
+                    on_update=self._updates(kind),
+                    on_delete=self._deletes(kind),
+                    report=statuses.of(kind),
+                    timing=self.timing,
+                )
+            )
+        self._subscriptions.append(
+            subscribe(
+                client,
+                PODS,
+                namespace=filters.namespace,
+                label_selector=filters.label_selector(),
+                field_selector=filters.field_selector(),
+                fields=self._extraction.fields("pod"),
+                on_add=self._put,
+                on_update=lambda old, new: self._put(new),
+                on_delete=self._remove,
+                report=statuses.of("pod"),
+                timing=self.timing,
+            )
+        )
         self._listed_by = self._loop.time() + self._config.wait_for_pod
         self._listing = asyncio.create_task(self._list(), name="k8sattributes: first lists")
         await self._synced()
@@ -137,8 +168,10 @@ class Cluster:
                     await subscription.synced.wait()
         except TimeoutError:
             errors = [s.informer.error for s in self._subscriptions if s.informer.error]
-            raise StartError(f"wait_for_metadata: the pods were not known after {self._config.wait_for_metadata_timeout:g} s"
-                             + (f": {errors[0]}" if errors else "")) from None
+            raise StartError(
+                f"wait_for_metadata: the pods were not known after {self._config.wait_for_metadata_timeout:g} s"
+                + (f": {errors[0]}" if errors else "")
+            ) from None
 
     async def stop(self) -> None:
         """Undoes one `start`; whoever waits for a pod waits no longer."""
@@ -339,7 +372,7 @@ class Cluster:
             elif now - self._last_in_vain > FORGET_IN_VAIN:
                 self._in_vain = 0
             wait = self._config.wait_for_pod
-            until = self._asked[place] = now + max(wait / 2 ** self._in_vain, min(wait, SHORTEST_WAIT))
+            until = self._asked[place] = now + max(wait / 2**self._in_vain, min(wait, SHORTEST_WAIT))
         return now if self._stopping else until
 
     def may_wait_for_others(self) -> float:

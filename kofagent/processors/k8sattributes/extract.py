@@ -22,10 +22,21 @@ IGNORE = "opentelemetry.io/k8s-processor/ignore"
 CONFIG_HASH = "kubernetes.io/config.hash"
 KINDS = ("pod", "namespace", "node", "deployment", "replicaset", "statefulset", "daemonset", "job", "cronjob")
 _OWNERS = {"ReplicaSet": "replicaset", "DaemonSet": "daemonset", "StatefulSet": "statefulset", "Job": "job"}
-_OF_CONTAINERS = {"k8s.container.name", "container.id", "container.image.name", "container.image.tag", "container.image.tags",
-                  "container.image.repo_digests", "service.version", "service.instance.id"}
-_OF_OWNERS = {f"k8s.{kind}.{what}" for kind in ("replicaset", "daemonset", "statefulset", "job", "deployment", "cronjob")
-              for what in ("name", "uid")} | {"service.name"}
+_OF_CONTAINERS = {
+    "k8s.container.name",
+    "container.id",
+    "container.image.name",
+    "container.image.tag",
+    "container.image.tags",
+    "container.image.repo_digests",
+    "service.version",
+    "service.instance.id",
+}
+_OF_OWNERS = {
+    f"k8s.{kind}.{what}"
+    for kind in ("replicaset", "daemonset", "statefulset", "job", "deployment", "cronjob")
+    for what in ("name", "uid")
+} | {"service.name"}
 _CRONJOB = re.compile(r"(.*)-([0-9]{8})", re.ASCII)
 _REPLICASET = re.compile(r"(.*)-[0-9a-zA-Z]+", re.ASCII)
 CRONJOB_SKEW_MINUTES = 24 * 60
@@ -33,7 +44,9 @@ CRONJOB_SKEW_MINUTES = 24 * 60
 
 _LABELS_USED = {
     "service.name": ("app.kubernetes.io/name", "app.kubernetes.io/instance", "pod-template-hash"),
-    "service.version": ("app.kubernetes.io/version",), "k8s.deployment.name": ("pod-template-hash",)}
+    "service.version": ("app.kubernetes.io/version",),
+    "k8s.deployment.name": ("pod-template-hash",),
+}
 
 
 def _keys_of(rules: Iterable[ExtractRule]) -> dict[str, set[str | None]]:
@@ -148,9 +161,14 @@ class Extraction:
         namespace = metadata.get("namespace", "")
         out: dict[str, str] = {}
         for key, value in (
-            ("k8s.pod.name", metadata["name"]), ("service.name", metadata["name"]), ("k8s.pod.hostname", spec.get("hostname", "")),
-            ("k8s.pod.ip", status.get("podIP", "")), ("k8s.namespace.name", namespace), ("service.namespace", namespace),
-            ("k8s.pod.start_time", metadata.get("creationTimestamp", "")), ("k8s.pod.uid", metadata.get("uid", "")),
+            ("k8s.pod.name", metadata["name"]),
+            ("service.name", metadata["name"]),
+            ("k8s.pod.hostname", spec.get("hostname", "")),
+            ("k8s.pod.ip", status.get("podIP", "")),
+            ("k8s.namespace.name", namespace),
+            ("service.namespace", namespace),
+            ("k8s.pod.start_time", metadata.get("creationTimestamp", "")),
+            ("k8s.pod.uid", metadata.get("uid", "")),
             ("k8s.node.name", spec.get("nodeName", "")),
         ):
             if key in wanted and value:
@@ -162,8 +180,9 @@ class Extraction:
         self._rules("pod", metadata, out)
         return out
 
-    def _owner(self, pod: Object, kind: str, name: str, uid: str, find: Callable[[str, str], Object | None],
-               out: dict[str, str]) -> None:
+    def _owner(
+        self, pod: Object, kind: str, name: str, uid: str, find: Callable[[str, str], Object | None], out: dict[str, str]
+    ) -> None:
         wanted = self.wanted
 
         def put(above: str, name: str, uid: str) -> None:
@@ -206,7 +225,8 @@ class Extraction:
         runs = _runs(pod, name)
         for key, value in (
             ("k8s.container.name", name if runs else ""),
-            ("container.image.name", parts[0] if parts else ""), ("container.image.tag", parts[1] if parts else ""),
+            ("container.image.name", parts[0] if parts else ""),
+            ("container.image.tag", parts[1] if parts else ""),
             ("container.image.tags", [parts[1]] if parts else []),
             ("service.version", service_version(image)),
             ("service.instance.id", f"{metadata.get('namespace', '')}.{metadata['name']}.{name}" if runs else ""),

@@ -11,16 +11,48 @@ from kofagent.config.base import ComponentConfig, Duration
 from kofagent.config.filterset import compile_pattern
 from kofagent.kubernetes.options import ApiOptions
 
-DEFAULT_METADATA = ("container.image.name", "container.image.tag", "k8s.deployment.name", "k8s.namespace.name", "k8s.node.name",
-                    "k8s.pod.name", "k8s.pod.start_time", "k8s.pod.uid")
+DEFAULT_METADATA = (
+    "container.image.name",
+    "container.image.tag",
+    "k8s.deployment.name",
+    "k8s.namespace.name",
+    "k8s.node.name",
+    "k8s.pod.name",
+    "k8s.pod.start_time",
+    "k8s.pod.uid",
+)
 METADATA = (
-    "k8s.namespace.name", "k8s.pod.name", "k8s.pod.uid", "k8s.pod.hostname", "k8s.pod.start_time", "k8s.pod.ip",
-    "k8s.deployment.name", "k8s.deployment.uid", "k8s.replicaset.name", "k8s.replicaset.uid", "k8s.daemonset.name",
+    "k8s.namespace.name",
+    "k8s.pod.name",
+    "k8s.pod.uid",
+    "k8s.pod.hostname",
+    "k8s.pod.start_time",
+    "k8s.pod.ip",
+    "k8s.deployment.name",
+    "k8s.deployment.uid",
+    "k8s.replicaset.name",
+    "k8s.replicaset.uid",
+    "k8s.daemonset.name",
     "k8s.daemonset.uid",
-    "k8s.statefulset.name", "k8s.statefulset.uid", "k8s.job.name", "k8s.job.uid", "k8s.cronjob.name", "k8s.cronjob.uid",
-    "k8s.node.name", "k8s.node.uid", "k8s.container.name", "container.id", "container.image.name", "container.image.tag",
-    "container.image.tags", "container.image.repo_digests", "k8s.cluster.uid", "service.namespace", "service.name",
-    "service.version", "service.instance.id",
+    "k8s.statefulset.name",
+    "k8s.statefulset.uid",
+    "k8s.job.name",
+    "k8s.job.uid",
+    "k8s.cronjob.name",
+    "k8s.cronjob.uid",
+    "k8s.node.name",
+    "k8s.node.uid",
+    "k8s.container.name",
+    "container.id",
+    "container.image.name",
+    "container.image.tag",
+    "container.image.tags",
+    "container.image.repo_digests",
+    "k8s.cluster.uid",
+    "service.namespace",
+    "service.name",
+    "service.version",
+    "service.instance.id",
 )
 """What `extract.metadata` may name."""
 
@@ -32,7 +64,8 @@ class ExtractRule(ComponentConfig):
     key: str = Field("", description="Name of the label or annotation.")
     key_regex: str = Field("", description="The same as a regular expression of whole names.")
     from_: Literal["pod", "namespace", "node", "deployment", "replicaset", "statefulset", "daemonset", "job", "cronjob"] = Field(
-        "pod", alias="from", description="Whose labels or annotations.")
+        "pod", alias="from", description="Whose labels or annotations."
+    )
 
     @field_validator("from_", mode="before")
     @classmethod
@@ -56,7 +89,8 @@ class ExtractBlock(ComponentConfig):
     labels: list[ExtractRule] = Field([], description="Labels to add.")
     otel_annotations: bool = Field(False, description="Add annotations below resource.opentelemetry.io/.")
     deployment_name_from_replicaset: bool = Field(
-        False, description="Take the deployment's name from its replica set's also where the pod has no pod-template-hash.")
+        False, description="Take the deployment's name from its replica set's also where the pod has no pod-template-hash."
+    )
 
     @field_validator("metadata")
     @classmethod
@@ -175,7 +209,8 @@ class Config(ApiOptions):
     watch_sync_period: Duration = Field(300.0, ge=0, description="Accepted for compatibility: only changes are processed.")
     pod_delete_grace_period: Duration = Field(120.0, ge=0, description="How long a deleted pod stays known.")
     wait_for_pod: Duration = Field(
-        5.0, ge=0, description="Longest time that telemetry of a pod not yet known waits for it, once a pod; 0: it does not wait.")
+        5.0, ge=0, description="Longest time that telemetry of a pod not yet known waits for it, once a pod; 0: it does not wait."
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Config:

@@ -43,14 +43,19 @@ class K8sAttributes(Processor):
         if self.config.passthrough:
             return "passthrough: the sender's address as k8s.pod.ip\n"
         rules = [" + ".join(name or "connection" for name in names) for names in self._places.rules]
-        return (f"adds {', '.join(sorted(self.config.extract.wanted()))}\npods are found by {', else '.join(rules)}\n"
-                f"waits at most {self.config.wait_for_pod:g} s for a pod that is not known yet\n")
+        return (
+            f"adds {', '.join(sorted(self.config.extract.wanted()))}\npods are found by {', else '.join(rules)}\n"
+            f"waits at most {self.config.wait_for_pod:g} s for a pod that is not known yet\n"
+        )
 
     async def start(self) -> None:
         self._account = self.context.ledger.processor(self.context.id, self.signal)
         self._unknown = self.context.ledger.counter(
-            "kofagent_k8sattributes_unknown_items", "Items that went on without their pod being known.",
-            processor=self.context.id, otel_signal=self.signal.value)
+            "kofagent_k8sattributes_unknown_items",
+            "Items that went on without their pod being known.",
+            processor=self.context.id,
+            otel_signal=self.signal.value,
+        )
         if not self.config.passthrough:
             self._cluster = cluster_of(self.config, self.context)
             self._running = True
@@ -79,8 +84,9 @@ class K8sAttributes(Processor):
         request = otlp.parse_request(batch.payload)
         entries = list(request.resources)
         found = [self._cluster.enrich(entry.resource, sender) for entry in entries]
-        if self.config.wait_for_pod and (self._cluster.may_wait_for_others() or any(
-                known is None and place is not None for _, known, place in found)):
+        if self.config.wait_for_pod and (
+            self._cluster.may_wait_for_others() or any(known is None and place is not None for _, known, place in found)
+        ):
             found = await self._wait_for(self._cluster, [entry.resource for entry in entries], sender, found)
         touched = False
         seen: Counter[tuple[str, str]] = Counter()
@@ -115,8 +121,13 @@ class K8sAttributes(Processor):
         counter = self._counters.get(labels)
         if counter is None:
             counter = self._counters[labels] = self.context.ledger.counter(
-                "otelcol_k8s_pod_association", "Resources whose pod was looked for.", processor=self.context.id, status=labels[0],
-                pod_identifier=labels[1], otel_signal=self.signal.value)
+                "otelcol_k8s_pod_association",
+                "Resources whose pod was looked for.",
+                processor=self.context.id,
+                status=labels[0],
+                pod_identifier=labels[1],
+                otel_signal=self.signal.value,
+            )
         return counter
 
     def _with_sender(self, resource: bytes, sender: Any) -> bytes:

@@ -52,6 +52,7 @@ def _by_regex(rule: ExtractRule, prefix: str) -> Extract:
 
 def expand(template: str, match: Any) -> str:
     """Go's Regexp.Expand: `$1`, `$name`, `${name}`, `$$`; a group that is not there is empty."""
+
     def replace(reference: re.Match[str]) -> str:
         name = reference[1] or reference[2]
         if name is None:

@@ -19,8 +19,10 @@ def node_name(options: K8sBlock, environ: Mapping[str, str] = os.environ) -> str
     variable = options.node_from_env_var or "K8S_NODE_NAME"
     name = environ.get(variable, "")
     if not name:
-        raise ValueError(f"the node's name is not in the environment variable {variable}; set it in the pod from the field "
-                         "spec.nodeName (valueFrom.fieldRef), or name another variable with node_from_env_var")
+        raise ValueError(
+            f"the node's name is not in the environment variable {variable}; set it in the pod from the field "
+            "spec.nodeName (valueFrom.fieldRef), or name another variable with node_from_env_var"
+        )
     return name
 
 

@@ -13,14 +13,61 @@ from kofagent.kubernetes.options import ApiOptions
 
 DETECTORS = ("env", "system", "k8s_api", "k8snode")
 LATER = (
-    "akamai", "aks", "alibaba_ecs", "azure", "azurecontainerapps", "consul", "digitalocean", "docker", "dynatrace", "ec2", "ecs",
-    "eks", "elasticbeanstalk", "gcp", "gce", "gke", "heroku", "hetzner", "ibmcloud_classic", "ibmcloud_vpc",
-    "kubeadm", "lambda", "nova", "openshift", "oraclecloud", "scaleway", "tencent_cvm", "upcloud", "vultr")
+    "akamai",
+    "aks",
+    "alibaba_ecs",
+    "azure",
+    "azurecontainerapps",
+    "consul",
+    "digitalocean",
+    "docker",
+    "dynatrace",
+    "ec2",
+    "ecs",
+    "eks",
+    "elasticbeanstalk",
+    "gcp",
+    "gce",
+    "gke",
+    "heroku",
+    "hetzner",
+    "ibmcloud_classic",
+    "ibmcloud_vpc",
+    "kubeadm",
+    "lambda",
+    "nova",
+    "openshift",
+    "oraclecloud",
+    "scaleway",
+    "tencent_cvm",
+    "upcloud",
+    "vultr",
+)
 """Upstream's detectors that ask a cloud."""
-SYSTEM_ATTRIBUTES = {"host.name": True, "os.type": True, **dict.fromkeys((
-    "host.arch", "host.cpu.cache.l2.size", "host.cpu.family", "host.cpu.model.id", "host.cpu.model.name", "host.cpu.stepping",
-    "host.cpu.vendor.id", "host.id", "host.interface", "host.ip", "host.mac", "os.build.id", "os.description", "os.name",
-    "os.version"), False)}
+SYSTEM_ATTRIBUTES = {
+    "host.name": True,
+    "os.type": True,
+    **dict.fromkeys(
+        (
+            "host.arch",
+            "host.cpu.cache.l2.size",
+            "host.cpu.family",
+            "host.cpu.model.id",
+            "host.cpu.model.name",
+            "host.cpu.stepping",
+            "host.cpu.vendor.id",
+            "host.id",
+            "host.interface",
+            "host.ip",
+            "host.mac",
+            "os.build.id",
+            "os.description",
+            "os.name",
+            "os.version",
+        ),
+        False,
+    ),
+}
 """Attributes of the system detector and whether they are on by default."""
 K8S_ATTRIBUTES = ("k8s.node.name", "k8s.node.uid", "k8s.cluster.uid")
 """Attributes of the k8s_api detector, all on by default."""

@@ -157,10 +157,10 @@ class ResourceDetection(Processor):
         done, _ = await asyncio.wait({outcome}, timeout=config.timeout or None)
         if done:
             return outcome.result()
-        self.context.log.warning("the host's name was not found in %g s; does the name server answer? (hostname_sources)",
-                                 config.timeout)
+        self.context.log.warning(
+            "the host's name was not found in %g s; does the name server answer? (hostname_sources)", config.timeout
+        )
         sources = config.system.hostname_sources or ["dns", "os"]
         if "os" not in sources:
             raise OSError(f"none of the hostname_sources {', '.join(sources)} answered in {config.timeout:g} s; add os")
         return system.detect(config.system, lambda: False)
-

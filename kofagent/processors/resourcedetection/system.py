@@ -15,8 +15,20 @@ from typing import Any
 
 from kofagent.processors.resourcedetection.options import SystemBlock
 
-ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64", "armv6l": "arm32", "armv7l": "arm32",
-                 "armv8l": "arm32", "i386": "x86", "i686": "x86", "ppc64le": "ppc64", "ppc64": "ppc64", "s390x": "s390x"}
+ARCHITECTURES = {
+    "x86_64": "amd64",
+    "amd64": "amd64",
+    "aarch64": "arm64",
+    "arm64": "arm64",
+    "armv6l": "arm32",
+    "armv7l": "arm32",
+    "armv8l": "arm32",
+    "i386": "x86",
+    "i686": "x86",
+    "ppc64le": "ppc64",
+    "ppc64": "ppc64",
+    "s390x": "s390x",
+}
 SYSTEMS = {"win32": "windows", "cygwin": "windows", "sunos5": "solaris"}
 
 
@@ -97,14 +109,19 @@ def _os() -> dict[str, Any]:
     uname = platform.uname()
     kernel = " ".join((uname.system, uname.node, uname.release, uname.version, uname.machine))
     pretty = release.get("PRETTY_NAME") or " ".join(x for x in (release.get("NAME"), release.get("VERSION")) if x)
-    return {"os.type": SYSTEMS.get(sys.platform, sys.platform.rstrip("0123456789")), "os.name": release.get("NAME") or uname.system,
-            "os.version": release.get("VERSION_ID") or uname.release, "os.build.id": release.get("BUILD_ID") or uname.release,
-            "os.description": f"{pretty} ({kernel})" if pretty else kernel}
+    return {
+        "os.type": SYSTEMS.get(sys.platform, sys.platform.rstrip("0123456789")),
+        "os.name": release.get("NAME") or uname.system,
+        "os.version": release.get("VERSION_ID") or uname.release,
+        "os.build.id": release.get("BUILD_ID") or uname.release,
+        "os.description": f"{pretty} ({kernel})" if pretty else kernel,
+    }
 
 
 def os_release(text: str) -> dict[str, str]:
     """os-release(5) as a dict."""
     import shlex
+
     out = {}
     for line in text.splitlines():
         key, equals, value = line.strip().partition("=")
@@ -129,12 +146,15 @@ def _machine_id() -> str:
     if sys.platform == "darwin":
         import re
         import subprocess
-        found = subprocess.run(["/usr/sbin/ioreg", "-rd1", "-c", "IOPlatformExpertDevice"], capture_output=True, text=True,
-                               timeout=5, check=False)
+
+        found = subprocess.run(
+            ["/usr/sbin/ioreg", "-rd1", "-c", "IOPlatformExpertDevice"], capture_output=True, text=True, timeout=5, check=False
+        )
         match = re.search(r'"IOPlatformUUID" = "([^"]+)"', found.stdout)
         return match[1] if match else ""
     if sys.platform == "win32":
         import winreg
+
         with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, r"SOFTWARE\Microsoft\Cryptography") as key:
             return str(winreg.QueryValueEx(key, "MachineGuid")[0])
     return ""
@@ -142,6 +162,7 @@ def _machine_id() -> str:
 
 def _network() -> dict[str, Any]:
     import psutil
+
     up = {name for name, stats in psutil.net_if_stats().items() if stats.isup and "loopback" not in stats.flags.split(",")}
     ips, macs, names = [], [], []
     for name, addresses in psutil.net_if_addrs().items():
@@ -165,15 +186,31 @@ def cpu_attributes(cpuinfo: str) -> dict[str, Any]:
     lines = [line.partition(":") for line in cpuinfo.split("\n\n", 1)[0].splitlines()]
     first: Mapping[str, str] = {key.strip(): value.strip() for key, _, value in lines}
     cache = first.get("cache size", "").partition(" ")[0]
-    return {"host.cpu.vendor.id": first.get("vendor_id"), "host.cpu.family": first.get("cpu family"),
-            "host.cpu.model.id": first.get("model"), "host.cpu.model.name": first.get("model name"),
-            "host.cpu.stepping": first.get("stepping"), "host.cpu.cache.l2.size": int(cache) if cache.isdigit() else None}
+    return {
+        "host.cpu.vendor.id": first.get("vendor_id"),
+        "host.cpu.family": first.get("cpu family"),
+        "host.cpu.model.id": first.get("model"),
+        "host.cpu.model.name": first.get("model name"),
+        "host.cpu.stepping": first.get("stepping"),
+        "host.cpu.cache.l2.size": int(cache) if cache.isdigit() else None,
+    }
 
 
 _READERS: tuple[tuple[frozenset[str], Callable[[], dict[str, Any]]], ...] = (
     (frozenset({"os.type", "os.name", "os.version", "os.build.id", "os.description"}), _os),
     (frozenset({"host.id", "host.arch"}), _host),
     (frozenset({"host.ip", "host.mac", "host.interface"}), _network),
-    (frozenset({"host.cpu.vendor.id", "host.cpu.family", "host.cpu.model.id", "host.cpu.model.name", "host.cpu.stepping",
-                "host.cpu.cache.l2.size"}), _cpu),
+    (
+        frozenset(
+            {
+                "host.cpu.vendor.id",
+                "host.cpu.family",
+                "host.cpu.model.id",
+                "host.cpu.model.name",
+                "host.cpu.stepping",
+                "host.cpu.cache.l2.size",
+            }
+        ),
+        _cpu,
+    ),
 )

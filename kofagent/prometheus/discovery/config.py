@@ -17,9 +17,39 @@ from kofagent.prometheus.client_config import HttpClientOptions
 from kofagent.prometheus.relabel import Text
 
 OTHER_MECHANISMS = (
-    "aws", "azure", "consul", "digitalocean", "dns", "docker", "dockerswarm", "ec2", "ecs", "elasticache", "eureka", "gce",
-    "hetzner", "ionos", "kuma", "lightsail", "linode", "marathon", "msk", "nerve", "nomad", "oci", "openstack", "outscale",
-    "ovhcloud", "puppetdb", "rds", "scaleway", "serverset", "stackit", "triton", "uyuni", "vultr",
+    "aws",
+    "azure",
+    "consul",
+    "digitalocean",
+    "dns",
+    "docker",
+    "dockerswarm",
+    "ec2",
+    "ecs",
+    "elasticache",
+    "eureka",
+    "gce",
+    "hetzner",
+    "ionos",
+    "kuma",
+    "lightsail",
+    "linode",
+    "marathon",
+    "msk",
+    "nerve",
+    "nomad",
+    "oci",
+    "openstack",
+    "outscale",
+    "ovhcloud",
+    "puppetdb",
+    "rds",
+    "scaleway",
+    "serverset",
+    "stackit",
+    "triton",
+    "uyuni",
+    "vultr",
 )
 """Mechanisms of Prometheus that kofagent does not have."""
 Role = Literal["node", "pod", "service", "endpoints", "endpointslice", "ingress"]
@@ -109,15 +139,23 @@ class KubernetesSdConfig(HttpClientOptions):
             raise ValueError("api_server and kubeconfig_file are both set; keep one")
         if (self.api_server or self.kubeconfig_file) and self.namespaces.own_namespace:
             raise ValueError("own_namespace is that of the pod's service account, which api_server and kubeconfig_file do not use")
-        own = [name for name, field in HttpClientOptions.model_fields.items()
-               if getattr(self, name) != field.get_default(call_default_factory=True)]
+        own = [
+            name
+            for name, field in HttpClientOptions.model_fields.items()
+            if getattr(self, name) != field.get_default(call_default_factory=True)
+        ]
         if own and not self.api_server:
             raise ValueError(f"{own[0]} is for an API server of its own; set api_server too, or remove it")
         if self.api_server and urlsplit(self.api_server).scheme not in ("http", "https"):
             raise ValueError("api_server needs http:// or https://")
-        allowed = {"pod": {"pod", "node"}, "service": {"service"}, "node": {"node"}, "ingress": {"ingress"},
-                   "endpoints": {"pod", "service", "endpoints"},
-                   "endpointslice": {"pod", "service", "endpointslice"}}[self.role]
+        allowed = {
+            "pod": {"pod", "node"},
+            "service": {"service"},
+            "node": {"node"},
+            "ingress": {"ingress"},
+            "endpoints": {"pod", "service", "endpoints"},
+            "endpointslice": {"pod", "service", "endpointslice"},
+        }[self.role]
         if self.role in ("pod", "endpoints", "endpointslice"):
             allowed = allowed | {"node"} if self.attach_metadata.node else allowed
         seen: set[str] = set()
@@ -146,7 +184,10 @@ class DiscoveryOptions(ComponentConfig):
             return data
         if "other_sd_configs" in data:
             raise ValueError("other_sd_configs: unknown key")
-        others = {k: v for k, v in data.items() if isinstance(k, str) and k.removesuffix("_sd_configs") in OTHER_MECHANISMS
-                  and k.endswith("_sd_configs")}
+        others = {
+            k: v
+            for k, v in data.items()
+            if isinstance(k, str) and k.removesuffix("_sd_configs") in OTHER_MECHANISMS and k.endswith("_sd_configs")
+        }
         data = {k: v for k, v in data.items() if k not in others and not (v is None and k.endswith("_configs"))}
         return {**data, "other_sd_configs": others} if others else data

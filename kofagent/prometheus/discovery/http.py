@@ -40,8 +40,12 @@ class HttpDiscovery:
     async def _ask(self) -> list[Group] | None:
         url, seconds = self._config.url, self._config.refresh_interval
         try:
-            page = await self._client.get(url, {"Accept": "application/json", "Accept-Encoding": "gzip",
-                                                "X-Prometheus-Refresh-Interval-Seconds": f"{seconds:g}"}, seconds, _LARGEST)
+            page = await self._client.get(
+                url,
+                {"Accept": "application/json", "Accept-Encoding": "gzip", "X-Prometheus-Refresh-Interval-Seconds": f"{seconds:g}"},
+                seconds,
+                _LARGEST,
+            )
             if page.status != 200:
                 raise FetchError(f"the server answered {page.status}")
             if page.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":

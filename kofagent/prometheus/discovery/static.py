@@ -13,8 +13,9 @@ class StaticDiscovery:
     """All `static_configs` of a job."""
 
     def __init__(self, configs: Sequence[StaticConfig]) -> None:
-        self.groups = [Group(str(i), [{"__address__": target} for target in config.targets], config.labels)
-                       for i, config in enumerate(configs)]
+        self.groups = [
+            Group(str(i), [{"__address__": target} for target in config.targets], config.labels) for i, config in enumerate(configs)
+        ]
 
     async def run(self, update: Update) -> None:
         update(self.groups)

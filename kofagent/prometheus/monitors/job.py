@@ -78,12 +78,20 @@ def copy(spec: Spec, out: Data, **names: str) -> None:
             out[name] = spec[field]
 
 
-LIMITS = {"sampleLimit": "sample_limit", "targetLimit": "target_limit", "labelLimit": "label_limit",
-          "labelNameLengthLimit": "label_name_length_limit", "labelValueLengthLimit": "label_value_length_limit",
-          "keepDroppedTargets": "keep_dropped_targets"}
-_HISTOGRAMS = {"scrapeNativeHistograms": "scrape_native_histograms", "nativeHistogramBucketLimit": "native_histogram_bucket_limit",
-               "scrapeClassicHistograms": "always_scrape_classic_histograms",
-               "convertClassicHistogramsToNHCB": "convert_classic_histograms_to_nhcb"}
+LIMITS = {
+    "sampleLimit": "sample_limit",
+    "targetLimit": "target_limit",
+    "labelLimit": "label_limit",
+    "labelNameLengthLimit": "label_name_length_limit",
+    "labelValueLengthLimit": "label_value_length_limit",
+    "keepDroppedTargets": "keep_dropped_targets",
+}
+_HISTOGRAMS = {
+    "scrapeNativeHistograms": "scrape_native_histograms",
+    "nativeHistogramBucketLimit": "native_histogram_bucket_limit",
+    "scrapeClassicHistograms": "always_scrape_classic_histograms",
+    "convertClassicHistogramsToNHCB": "convert_classic_histograms_to_nhcb",
+}
 
 
 def limits(spec: Spec, chosen: Spec) -> Data:
@@ -112,8 +120,10 @@ def proxy(spec: Spec, namespace: str, resolve: Resolve) -> Data:
     out: Data = {}
     copy(spec, out, proxyUrl="proxy_url", noProxy="no_proxy", proxyFromEnvironment="proxy_from_environment")
     if spec.get("proxyConnectHeader"):
-        out["proxy_connect_header"] = {name: [secret_key(resolve, namespace, entry, "proxyConnectHeader") for entry in entries]
-                                       for name, entries in spec["proxyConnectHeader"].items()}
+        out["proxy_connect_header"] = {
+            name: [secret_key(resolve, namespace, entry, "proxyConnectHeader") for entry in entries]
+            for name, entries in spec["proxyConnectHeader"].items()
+        }
     return out
 
 
@@ -148,8 +158,10 @@ def authentication(spec: Spec, chosen: Spec, namespace: str, resolve: Resolve, s
     out: Data = {}
     basic = spec.get("basicAuth")
     if basic:
-        out["basic_auth"] = {"username": secret_key(resolve, namespace, basic.get("username"), "basicAuth.username"),
-                             "password": secret_key(resolve, namespace, basic.get("password"), "basicAuth.password")}
+        out["basic_auth"] = {
+            "username": secret_key(resolve, namespace, basic.get("username"), "basicAuth.username"),
+            "password": secret_key(resolve, namespace, basic.get("password"), "basicAuth.password"),
+        }
     if spec.get("bearerTokenFile"):
         if settings.deny_files:
             raise Unusable("bearerTokenFile is a file of the agent, which monitors.deny_files forbids; use authorization")
@@ -172,9 +184,11 @@ def authentication(spec: Spec, chosen: Spec, namespace: str, resolve: Resolve, s
 
 def oauth2(spec: Spec, namespace: str, resolve: Resolve, settings: Settings) -> Data:
     """`oauth2`."""
-    out: Data = {"client_id": secret_or_config_map(resolve, namespace, spec.get("clientId") or {}, "oauth2.clientId"),
-                 "client_secret": secret_key(resolve, namespace, spec.get("clientSecret"), "oauth2.clientSecret"),
-                 "token_url": spec.get("tokenUrl") or ""}
+    out: Data = {
+        "client_id": secret_or_config_map(resolve, namespace, spec.get("clientId") or {}, "oauth2.clientId"),
+        "client_secret": secret_key(resolve, namespace, spec.get("clientSecret"), "oauth2.clientSecret"),
+        "token_url": spec.get("tokenUrl") or "",
+    }
     if spec.get("scopes"):
         out["scopes"] = list(spec["scopes"])
     if spec.get("endpointParams"):
@@ -193,8 +207,12 @@ def user_rules(entries: Any) -> list[Rule]:
     for entry in entries or ():
         rule: Rule = {}
         copy(entry, rule, separator="separator", replacement="replacement")
-        for field, name in (("sourceLabels", "source_labels"), ("targetLabel", "target_label"), ("regex", "regex"),
-                            ("modulus", "modulus")):
+        for field, name in (
+            ("sourceLabels", "source_labels"),
+            ("targetLabel", "target_label"),
+            ("regex", "regex"),
+            ("modulus", "modulus"),
+        ):
             if entry.get(field):
                 rule[name] = entry[field]
         if entry.get("action"):
@@ -249,8 +267,14 @@ def selector_text(selector: Spec) -> str:
     parts = [(key, f"{key}={value}") for key, value in (selector.get("matchLabels") or {}).items()]
     for entry in selector.get("matchExpressions") or ():
         key, values = entry.get("key") or "", ",".join(sorted(entry.get("values") or ()))
-        parts.append((key, {"In": f"{key} in ({values})", "NotIn": f"{key} notin ({values})", "Exists": key,
-                            "DoesNotExist": f"!{key}"}.get(entry.get("operator") or "", key)))
+        parts.append(
+            (
+                key,
+                {"In": f"{key} in ({values})", "NotIn": f"{key} notin ({values})", "Exists": key, "DoesNotExist": f"!{key}"}.get(
+                    entry.get("operator") or "", key
+                ),
+            )
+        )
     return ",".join(text for _, text in sorted(parts, key=lambda part: part[0]))
 
 

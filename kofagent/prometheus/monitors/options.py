@@ -26,8 +26,10 @@ class AllocationBlock(ComponentConfig):
         """The allocation; StartError when the node is not known."""
         node = self.node_name or os.environ.get("K8S_NODE_NAME", "")
         if self.strategy == "per-node" and not node:
-            raise StartError("allocation.strategy per-node needs the name of the node: set allocation.node_name, or K8S_NODE_NAME "
-                             "from the pod's spec.nodeName")
+            raise StartError(
+                "allocation.strategy per-node needs the name of the node: set allocation.node_name, or K8S_NODE_NAME "
+                "from the pod's spec.nodeName"
+            )
         return Allocation(self.strategy, node if self.strategy == "per-node" else "")
 
 
@@ -48,8 +50,12 @@ class LabelSelector(ComponentConfig):
     @model_validator(mode="before")
     @classmethod
     def _either_spelling(cls, data: Any) -> Any:
-        names = {"matchLabels": "match_labels", "matchlabels": "match_labels", "matchExpressions": "match_expressions",
-                 "matchexpressions": "match_expressions"}
+        names = {
+            "matchLabels": "match_labels",
+            "matchlabels": "match_labels",
+            "matchExpressions": "match_expressions",
+            "matchexpressions": "match_expressions",
+        }
         return {names.get(key, key): value for key, value in data.items()} if isinstance(data, dict) else data
 
     def plain(self) -> dict[str, Any]:
@@ -72,7 +78,8 @@ class MonitorsBlock(ComponentConfig):
     scrape_config_selector: LabelSelector = Field(LabelSelector(), description="ScrapeConfigs by label.")
     scrape_interval: Duration = Field(0.0, ge=0, description="Interval of objects that name none; 0: that of config.global.")
     service_discovery_role: Literal["endpointslice", "endpoints"] = Field(
-        "endpointslice", description="What ServiceMonitors find targets by.")
+        "endpointslice", description="What ServiceMonitors find targets by."
+    )
     scrape_classes: list[dict[str, Any]] = Field([], description="Scrape classes, as in a Prometheus object.")
     deny_files: bool = Field(False, description="Refuse objects that name files of the agent, such as bearerTokenFile.")
 
@@ -82,6 +89,10 @@ class MonitorsBlock(ComponentConfig):
 
     def selectors(self, kind: Kind) -> list[dict[str, Any]]:
         """The selectors an object of a kind has to match."""
-        own = {"ServiceMonitor": self.service_monitor_selector, "PodMonitor": self.pod_monitor_selector,
-               "Probe": self.probe_selector, "ScrapeConfig": self.scrape_config_selector}[kind]
+        own = {
+            "ServiceMonitor": self.service_monitor_selector,
+            "PodMonitor": self.pod_monitor_selector,
+            "Probe": self.probe_selector,
+            "ScrapeConfig": self.scrape_config_selector,
+        }[kind]
         return [self.selector.plain(), own.plain()]

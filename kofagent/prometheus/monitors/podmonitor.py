@@ -35,10 +35,12 @@ def pod_monitor_jobs(monitor: Object, index: int, resolve: Resolve, settings: Se
     namespaces = chosen_namespaces(spec.get("namespaceSelector"), namespace)
     attach = spec.get("attachMetadata") or chosen.get("attachMetadata")
     by_api = role_selectors(spec, ("pod",))
-    data = {"job_name": f"podMonitor/{namespace}/{name}/{index}",
-            **endpoint_data(endpoint, spec, chosen, namespace, resolve, settings),
-            **kubernetes_sd("pod", namespaces, attach, by_api),
-            "relabel_configs": _rules(endpoint, spec, chosen, f"{namespace}/{name}", not by_api)}
+    data = {
+        "job_name": f"podMonitor/{namespace}/{name}/{index}",
+        **endpoint_data(endpoint, spec, chosen, namespace, resolve, settings),
+        **kubernetes_sd("pod", namespaces, attach, by_api),
+        "relabel_configs": _rules(endpoint, spec, chosen, f"{namespace}/{name}", not by_api),
+    }
     return Job(data, _select(namespaces, {} if by_api else selector))
 
 

@@ -38,30 +38,49 @@ def probe_job(probe: Object, resolve: Resolve, settings: Settings) -> Job:
     if not prober.get("url") or "/" in str(prober["url"]):
         raise Unusable("prober.url is host or host:port")
     chosen = settings.scrape_class(spec)
-    data: Data = {"job_name": f"probe/{namespace}/{name}", "honor_timestamps": True, "metrics_path": prober.get("path") or "/probe",
-                  "params": _params(spec)}
+    data: Data = {
+        "job_name": f"probe/{namespace}/{name}",
+        "honor_timestamps": True,
+        "metrics_path": prober.get("path") or "/probe",
+        "params": _params(spec),
+    }
     for field, option in (("interval", "scrape_interval"), ("scrapeTimeout", "scrape_timeout")):
         if spec.get(field):
             data[option] = spec[field]
     copy(spec, data, followRedirects="follow_redirects", enableHttp2="enable_http2")
-    data.update({**scheme(prober), **limits(spec, chosen), **proxy(prober, namespace, resolve),
-                 **tls(spec.get("tlsConfig"), chosen, namespace, resolve, settings),
-                 **authentication(spec, chosen, namespace, resolve, settings),
-                 **metric_rules(chosen, spec.get("metricRelabelings"))})
+    data.update(
+        {
+            **scheme(prober),
+            **limits(spec, chosen),
+            **proxy(prober, namespace, resolve),
+            **tls(spec.get("tlsConfig"), chosen, namespace, resolve, settings),
+            **authentication(spec, chosen, namespace, resolve, settings),
+            **metric_rules(chosen, spec.get("metricRelabelings")),
+        }
+    )
     rules = first_rules() + ([fixed("job", spec["jobName"])] if spec.get("jobName") else [])
     here: list[str] | None = None
     if targets.get("staticConfig"):
         static = targets["staticConfig"]
         labels = {"namespace": namespace, **(static.get("labels") or {})}
         data["static_configs"] = [{"targets": list(static.get("static") or ()), "labels": labels}]
-        rules += [{"source_labels": ["__address__"], "target_label": "__param_target"}, *_prober(prober),
-                  *user_rules(chosen.get("relabelings")), *user_rules(static.get("relabelingConfigs"))]
+        rules += [
+            {"source_labels": ["__address__"], "target_label": "__param_target"},
+            *_prober(prober),
+            *user_rules(chosen.get("relabelings")),
+            *user_rules(static.get("relabelingConfigs")),
+        ]
     elif targets.get("ingress"):
         ingress = targets["ingress"]
         here = chosen_namespaces(ingress.get("namespaceSelector"), namespace)
         data.update(kubernetes_sd("ingress", here))
-        rules += [*selector_rules(ingress.get("selector") or {}, "ingress"), *_ingress(), *_prober(prober),
-                  *user_rules(chosen.get("relabelings")), *user_rules(ingress.get("relabelingConfigs"))]
+        rules += [
+            *selector_rules(ingress.get("selector") or {}, "ingress"),
+            *_ingress(),
+            *_prober(prober),
+            *user_rules(chosen.get("relabelings")),
+            *user_rules(ingress.get("relabelingConfigs")),
+        ]
     else:
         raise Unusable("targets needs staticConfig or ingress")
     data["relabel_configs"] = rules
@@ -89,8 +108,23 @@ def _prober(prober: Spec) -> list[Rule]:
 
 
 def _ingress() -> list[Rule]:
-    return [{"source_labels": [META + "ingress_scheme", "__address__", META + "ingress_path"], "separator": ";",
-             "regex": "(.+);(.+);(.+)", "target_label": "__param_target", "replacement": "${1}://${2}${3}", "action": "replace"},
-            copy_label("namespace", "namespace"), copy_label("ingress_name", "ingress"),
-            {"source_labels": ["__address__"], "separator": ";", "regex": "(.*)", "target_label": "__tmp_ingress_address",
-             "replacement": "$1", "action": "replace"}]
+    return [
+        {
+            "source_labels": [META + "ingress_scheme", "__address__", META + "ingress_path"],
+            "separator": ";",
+            "regex": "(.+);(.+);(.+)",
+            "target_label": "__param_target",
+            "replacement": "${1}://${2}${3}",
+            "action": "replace",
+        },
+        copy_label("namespace", "namespace"),
+        copy_label("ingress_name", "ingress"),
+        {
+            "source_labels": ["__address__"],
+            "separator": ";",
+            "regex": "(.*)",
+            "target_label": "__tmp_ingress_address",
+            "replacement": "$1",
+            "action": "replace",
+        },
+    ]

@@ -35,18 +35,34 @@ def scrape_config_job(config: Object, resolve: Resolve, settings: Settings) -> J
     if unknown:
         raise Unusable(f"{', '.join(unknown)}: not supported; {', '.join(_DISCOVERY)} are")
     data: Data = {"job_name": f"scrapeConfig/{namespace}/{name}"}
-    copy(spec, data, honorTimestamps="honor_timestamps", trackTimestampsStaleness="track_timestamps_staleness",
-         honorLabels="honor_labels", metricsPath="metrics_path", params="params", enableCompression="enable_compression",
-         enableHTTP2="enable_http2", scrapeInterval="scrape_interval", scrapeTimeout="scrape_timeout")
+    copy(
+        spec,
+        data,
+        honorTimestamps="honor_timestamps",
+        trackTimestampsStaleness="track_timestamps_staleness",
+        honorLabels="honor_labels",
+        metricsPath="metrics_path",
+        params="params",
+        enableCompression="enable_compression",
+        enableHTTP2="enable_http2",
+        scrapeInterval="scrape_interval",
+        scrapeTimeout="scrape_timeout",
+    )
     if spec.get("nameValidationScheme"):
         data["metric_name_validation_scheme"] = str(spec["nameValidationScheme"]).lower()
     if spec.get("nameEscapingScheme"):
         text = str(spec["nameEscapingScheme"]).lower()
         data["metric_name_escaping_scheme"] = _ESCAPING.get(text, text)
-    data.update({**scheme(spec), **proxy(spec, namespace, resolve),
-                 **authentication(spec, chosen, namespace, resolve, settings),
-                 **tls(spec.get("tlsConfig"), chosen, namespace, resolve, settings), **limits(spec, chosen),
-                 **metric_rules(chosen, spec.get("metricRelabelings"))})
+    data.update(
+        {
+            **scheme(spec),
+            **proxy(spec, namespace, resolve),
+            **authentication(spec, chosen, namespace, resolve, settings),
+            **tls(spec.get("tlsConfig"), chosen, namespace, resolve, settings),
+            **limits(spec, chosen),
+            **metric_rules(chosen, spec.get("metricRelabelings")),
+        }
+    )
     for key, (option, entry) in _DISCOVERY.items():
         if spec.get(key):
             data[option] = [entry(one, namespace, resolve, settings) for one in spec[key]]
@@ -70,8 +86,11 @@ def _file(entry: Spec, namespace: str, resolve: Resolve, settings: Settings) -> 
 
 
 def _client(entry: Spec, namespace: str, resolve: Resolve, settings: Settings) -> Data:
-    out: Data = {**proxy(entry, namespace, resolve), **authentication(entry, {}, namespace, resolve, settings),
-                 **tls(entry.get("tlsConfig"), {}, namespace, resolve, settings)}
+    out: Data = {
+        **proxy(entry, namespace, resolve),
+        **authentication(entry, {}, namespace, resolve, settings),
+        **tls(entry.get("tlsConfig"), {}, namespace, resolve, settings),
+    }
     copy(entry, out, followRedirects="follow_redirects", enableHTTP2="enable_http2")
     return out
 
@@ -90,14 +109,18 @@ def _kubernetes(entry: Spec, namespace: str, resolve: Resolve, settings: Setting
     if where:
         out["namespaces"] = {"names": list(where.get("names") or ()), "own_namespace": bool(where.get("ownNamespace"))}
     if entry.get("selectors"):
-        out["selectors"] = [{"role": str(one.get("role") or "").lower(), "label": one.get("label") or "",
-                             "field": one.get("field") or ""} for one in entry["selectors"]]
+        out["selectors"] = [
+            {"role": str(one.get("role") or "").lower(), "label": one.get("label") or "", "field": one.get("field") or ""}
+            for one in entry["selectors"]
+        ]
     if entry.get("attachMetadata") and role in ("pod", "endpoints", "endpointslice"):
         out["attach_metadata"] = {"node": bool(entry["attachMetadata"].get("node"))}
     return out
 
 
 _DISCOVERY: dict[str, tuple[str, Callable[[Spec, str, Resolve, Settings], Data]]] = {
-    "staticConfigs": ("static_configs", _static), "fileSDConfigs": ("file_sd_configs", _file),
-    "httpSDConfigs": ("http_sd_configs", _http), "kubernetesSDConfigs": ("kubernetes_sd_configs", _kubernetes),
+    "staticConfigs": ("static_configs", _static),
+    "fileSDConfigs": ("file_sd_configs", _file),
+    "httpSDConfigs": ("http_sd_configs", _http),
+    "kubernetesSDConfigs": ("kubernetes_sd_configs", _kubernetes),
 }

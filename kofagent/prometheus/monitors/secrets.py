@@ -63,9 +63,16 @@ class _Named:
         self._changed = changed
         self._error: str | None = None
         self._subscription: Subscription = subscribe(
-            client, _RESOURCES[self._kind], namespace=self._namespace, field_selector=f"metadata.name={self._name}",
-            fields=("data",), on_add=lambda _: changed(), on_update=lambda _, __: changed(), on_delete=lambda _: changed(),
-            report=self._told)
+            client,
+            _RESOURCES[self._kind],
+            namespace=self._namespace,
+            field_selector=f"metadata.name={self._name}",
+            fields=("data",),
+            on_add=lambda _: changed(),
+            on_update=lambda _, __: changed(),
+            on_delete=lambda _: changed(),
+            report=self._told,
+        )
         self._task = asyncio.ensure_future(self._first_read())
 
     @property

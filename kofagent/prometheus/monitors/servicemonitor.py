@@ -38,15 +38,27 @@ from kofagent.prometheus.monitors.job import (
 def endpoint_data(endpoint: Spec, spec: Spec, chosen: Spec, namespace: str, resolve: Resolve, settings: Settings) -> Data:
     """Everything of an endpoint but its name, discovery and rules."""
     out: Data = {"honor_labels": bool(endpoint.get("honorLabels"))}
-    copy(endpoint, out, honorTimestamps="honor_timestamps", trackTimestampsStaleness="track_timestamps_staleness", params="params",
-         followRedirects="follow_redirects", enableHttp2="enable_http2")
+    copy(
+        endpoint,
+        out,
+        honorTimestamps="honor_timestamps",
+        trackTimestampsStaleness="track_timestamps_staleness",
+        params="params",
+        followRedirects="follow_redirects",
+        enableHttp2="enable_http2",
+    )
     for field, name in (("interval", "scrape_interval"), ("scrapeTimeout", "scrape_timeout"), ("path", "metrics_path")):
         if endpoint.get(field):
             out[name] = endpoint[field]
-    return {**out, **scheme(endpoint), **proxy(endpoint, namespace, resolve),
-            **tls(endpoint.get("tlsConfig"), chosen, namespace, resolve, settings),
-            **authentication(endpoint, chosen, namespace, resolve, settings), **limits(spec, chosen),
-            **metric_rules(chosen, endpoint.get("metricRelabelings"))}
+    return {
+        **out,
+        **scheme(endpoint),
+        **proxy(endpoint, namespace, resolve),
+        **tls(endpoint.get("tlsConfig"), chosen, namespace, resolve, settings),
+        **authentication(endpoint, chosen, namespace, resolve, settings),
+        **limits(spec, chosen),
+        **metric_rules(chosen, endpoint.get("metricRelabelings")),
+    }
 
 
 def role_selectors(spec: Spec, roles: tuple[str, ...]) -> list[Data]:
@@ -66,10 +78,12 @@ def service_monitor_jobs(monitor: Object, index: int, resolve: Resolve, settings
     namespaces = chosen_namespaces(spec.get("namespaceSelector"), namespace)
     attach = spec.get("attachMetadata") or chosen.get("attachMetadata")
     by_api = role_selectors(spec, (role, "service"))
-    data = {"job_name": f"serviceMonitor/{namespace}/{name}/{index}",
-            **endpoint_data(endpoint, spec, chosen, namespace, resolve, settings),
-            **kubernetes_sd(role, namespaces, attach, by_api),
-            "relabel_configs": _rules(endpoint, spec, chosen, "endpoint" if role == "endpoints" else role, not by_api)}
+    data = {
+        "job_name": f"serviceMonitor/{namespace}/{name}/{index}",
+        **endpoint_data(endpoint, spec, chosen, namespace, resolve, settings),
+        **kubernetes_sd(role, namespaces, attach, by_api),
+        "relabel_configs": _rules(endpoint, spec, chosen, "endpoint" if role == "endpoints" else role, not by_api),
+    }
     return Job(data, _select(role, namespaces, {} if by_api else selector))
 
 
@@ -85,10 +99,16 @@ def _rules(endpoint: Spec, spec: Spec, chosen: Spec, prefix: str, select: bool) 
         kind = "number" if isinstance(target_port, int) else "name"
         rules.append({"action": "keep", "source_labels": [f"{META}pod_container_port_{kind}"], "regex": str(target_port)})
     target = [f"{META}{prefix}_address_target_kind", f"{META}{prefix}_address_target_name"]
-    rules += [{"source_labels": target, "separator": ";", "regex": f"{kind};(.*)", "replacement": "${1}", "target_label": label}
-              for kind, label in (("Node", "node"), ("Pod", "pod"))]
-    rules += [copy_label("namespace", "namespace"), copy_label("service_name", "service"), copy_label("pod_name", "pod"),
-              copy_label("pod_container_name", "container")]
+    rules += [
+        {"source_labels": target, "separator": ";", "regex": f"{kind};(.*)", "replacement": "${1}", "target_label": label}
+        for kind, label in (("Node", "node"), ("Pod", "pod"))
+    ]
+    rules += [
+        copy_label("namespace", "namespace"),
+        copy_label("service_name", "service"),
+        copy_label("pod_name", "pod"),
+        copy_label("pod_container_name", "container"),
+    ]
     if endpoint.get("filterRunning", True) is not False:
         rules.append(RUNNING)
     rules += [copy_if_set(f"service_label_{sanitize(label)}", sanitize(label)) for label in spec.get("targetLabels") or ()]

@@ -34,8 +34,12 @@ from kofagent.prometheus.monitors.servicemonitor import service_monitor_jobs
 from kofagent.prometheus.monitors.unread import Seen
 
 CRD_S = 60.0
-RESOURCES: dict[Kind, Resource] = {"ServiceMonitor": SERVICEMONITORS, "PodMonitor": PODMONITORS, "Probe": PROBES,
-                                   "ScrapeConfig": SCRAPECONFIGS}
+RESOURCES: dict[Kind, Resource] = {
+    "ServiceMonitor": SERVICEMONITORS,
+    "PodMonitor": PODMONITORS,
+    "Probe": PROBES,
+    "ScrapeConfig": SCRAPECONFIGS,
+}
 _NEVER: dict[Strategy, Kind] = {"per-node": "Probe", "without-node": "PodMonitor"}
 """Kinds whose targets are all another agent's: they are not read, and the rights for them and their Secrets are not needed."""
 _FIELDS = ("spec", "metadata.labels")
@@ -55,9 +59,19 @@ class Wanted:
 class Monitors:
     """Calls `update` with all jobs by name, first when everything was read once. `connect` gives a client or raises StartError."""
 
-    def __init__(self, block: MonitorsBlock, defaults: GlobalConfig, connect: Callable[[], ApiClient], log: logging.Logger,
-                 report: Report, update: Callable[[Mapping[str, Wanted]], None], *, allocation: Allocation | None = None,
-                 slow: float = SLOW_S, retry: float = CRD_S) -> None:
+    def __init__(
+        self,
+        block: MonitorsBlock,
+        defaults: GlobalConfig,
+        connect: Callable[[], ApiClient],
+        log: logging.Logger,
+        report: Report,
+        update: Callable[[Mapping[str, Wanted]], None],
+        *,
+        allocation: Allocation | None = None,
+        slow: float = SLOW_S,
+        retry: float = CRD_S,
+    ) -> None:
         self._block = block
         never = _NEVER.get(allocation.strategy if allocation is not None else "all")
         self._kinds = [kind for kind in block.kinds if kind != never]
@@ -88,8 +102,9 @@ class Monitors:
                 self._namespaces = self._subscribe(client, NAMESPACES, "", ("metadata.labels",))
                 await self._namespaces.synced.wait()
             ready = [asyncio.Event() for _ in self._kinds]
-            self._tasks = [asyncio.ensure_future(self._follow_kind(client, kind, done))
-                           for kind, done in zip(self._kinds, ready, strict=True)]
+            self._tasks = [
+                asyncio.ensure_future(self._follow_kind(client, kind, done)) for kind, done in zip(self._kinds, ready, strict=True)
+            ]
             for done in ready:
                 await done.wait()
             await self._follow(secrets)
@@ -127,16 +142,25 @@ class Monitors:
         except (ApiError, AttributeError):
             return True  # The watch will say what is wrong.
 
-    def _subscribe(self, client: ApiClient, resource: Resource, namespace: str, fields: tuple[str, ...],
-                   done: asyncio.Event | None = None) -> Subscription:
+    def _subscribe(
+        self, client: ApiClient, resource: Resource, namespace: str, fields: tuple[str, ...], done: asyncio.Event | None = None
+    ) -> Subscription:
         def told(error: str | None) -> None:
             self._report(f"{resource}{f' in {namespace}' if namespace else ''}", error)
             if error is not None and done is not None:
                 done.set()
 
         wake = self._wake
-        return subscribe(client, resource, namespace=namespace, fields=fields, on_add=lambda _: wake.set(),
-                         on_update=lambda _, __: wake.set(), on_delete=lambda _: wake.set(), report=told)
+        return subscribe(
+            client,
+            resource,
+            namespace=namespace,
+            fields=fields,
+            on_add=lambda _: wake.set(),
+            on_update=lambda _, __: wake.set(),
+            on_delete=lambda _: wake.set(),
+            report=told,
+        )
 
     async def _follow(self, secrets: Secrets) -> None:
         loop = asyncio.get_running_loop()
@@ -238,6 +262,7 @@ def _jobs(kind: Kind, monitor: Object) -> Iterator[tuple[str, Translate]]:
         yield f"scrapeConfig/{namespace}/{name}", scrape_config_job
 
 
-def _of_endpoint(translate: Callable[[Object, int, Resolve, Settings], Job], index: int, monitor: Object, resolve: Resolve,
-                 settings: Settings) -> Job:
+def _of_endpoint(
+    translate: Callable[[Object, int, Resolve, Settings], Job], index: int, monitor: Object, resolve: Resolve, settings: Settings
+) -> Job:
     return translate(monitor, index, resolve, settings)

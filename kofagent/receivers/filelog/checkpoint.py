@@ -33,13 +33,22 @@ def decode(uid: str, data: bytes) -> Identity:
     try:
         value = json.loads(data)
         return Identity(
-            uid=uid, key=(int(value["key"][0]), int(value["key"][1])),
+            uid=uid,
+            key=(int(value["key"][0]), int(value["key"][1])),
             path=str(value["path"]).encode("latin-1").decode("utf-8", "surrogateescape"),
-            head=base64.b64decode(value["head"]), guard=base64.b64decode(value["guard"]),
-            offset=int(value["offset"]), base=int(value["base"]), number=int(value["number"]),
-            skipping=bool(value["skipping"]), header=value["header"], gzip=bool(value["gzip"]),
+            head=base64.b64decode(value["head"]),
+            guard=base64.b64decode(value["guard"]),
+            offset=int(value["offset"]),
+            base=int(value["base"]),
+            number=int(value["number"]),
+            skipping=bool(value["skipping"]),
+            header=value["header"],
+            gzip=bool(value["gzip"]),
             # one written before these were kept is nobody's loss
-            size=int(value.get("size", 0)), mtime=int(value.get("mtime", 0)), done=bool(value.get("done", True)))
+            size=int(value.get("size", 0)),
+            mtime=int(value.get("mtime", 0)),
+            done=bool(value.get("done", True)),
+        )
     except (KeyError, TypeError, IndexError, UnicodeError, json.JSONDecodeError) as error:
         raise ValueError(f"checkpoint {uid}: {error!r}") from None
 
@@ -63,7 +72,7 @@ class Checkpoints:
         if self._store is not None:
             for key, data in (await self._store.items(_PREFIX)).items():
                 try:
-                    known.append(decode(key[len(_PREFIX):], data))
+                    known.append(decode(key[len(_PREFIX) :], data))
                 except ValueError as error:
                     problems.append(str(error))
         return known, problems
@@ -84,8 +93,9 @@ class Checkpoints:
             return
         changes, self._changes = self._changes, {}
         try:
-            await self._store.apply({_PREFIX + uid: None if identity is None else encode(identity)
-                                     for uid, identity in changes.items()})
+            await self._store.apply(
+                {_PREFIX + uid: None if identity is None else encode(identity) for uid, identity in changes.items()}
+            )
         except BaseException:
             self._changes = {**changes, **self._changes}
             raise

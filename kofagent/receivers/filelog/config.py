@@ -56,8 +56,7 @@ class HeaderBlock(ComponentConfig):
     """`header`: lines at the start of a file that describe all its entries and are no entries themselves."""
 
     pattern: str = Field(description="Regular expression that matches every header line.")
-    metadata_operators: list[dict[str, Any]] = Field(
-        description="Operators that make attributes of a header line.", min_length=1)
+    metadata_operators: list[dict[str, Any]] = Field(description="Operators that make attributes of a header line.", min_length=1)
 
     @model_validator(mode="after")
     def _check(self) -> HeaderBlock:
@@ -73,7 +72,8 @@ class SortBlock(ComponentConfig):
     """One entry of `ordering_criteria.sort_by`."""
 
     sort_type: Literal["numeric", "alphabetical", "timestamp", "mtime"] = Field(
-        description="What the capture is compared as; mtime: the file's modification time.")
+        description="What the capture is compared as; mtime: the file's modification time."
+    )
     regex_key: str = Field("", description="Named capture group of ordering_criteria.regex.")
     ascending: bool = Field(False, description="Smallest first.")
     layout: str = Field("", description="strptime layout, for timestamp.")
@@ -150,12 +150,12 @@ class Config(ComponentConfig):
     include_file_record_number: bool = Field(False, description="Attribute log.file.record_number, from 1.")
     include_file_record_offset: bool = Field(False, description="Attribute log.file.record_offset, in bytes.")
     poll_interval: Duration = Field(0.2, gt=0, description="How often the files are looked at.")
-    fingerprint_size: ByteSize = Field(
-        1000, ge=MIN_FINGERPRINT, description="Bytes at the start of a file that identify it.")
+    fingerprint_size: ByteSize = Field(1000, ge=MIN_FINGERPRINT, description="Bytes at the start of a file that identify it.")
     initial_buffer_size: ByteSize = Field(16384, description="Accepted for compatibility; reads are 128 KiB.")
     max_log_size: ByteSize = Field(1048576, gt=0, description="Longest entry, in bytes.")
     max_log_size_behavior: Literal["split", "truncate"] = Field(
-        "split", description="A longer entry becomes several, or loses its rest.")
+        "split", description="A longer entry becomes several, or loses its rest."
+    )
     max_concurrent_files: int = Field(1024, ge=1, description="Files open at once.")
     max_batches: int = Field(0, ge=0, description="At most this many times max_concurrent_files/2 files per poll; 0: all.")
     delete_after_read: bool = Field(False, description="Delete a file once it is read and its entries are taken.")
@@ -171,8 +171,10 @@ class Config(ComponentConfig):
     compression: Literal["", "gzip", "auto"] = Field("", description="Read gzip files: none, all, or those that are.")
     polls_to_archive: int = Field(0, ge=0, description="Remember this many more files that are gone (with storage).")
     on_truncate: Literal["", "ignore", "read_whole_file", "read_new"] = Field(
-        "", description="A file that shrank but starts as before: wait until it outgrows its old size, read it all again, "
-                        "or read what is new. Not set: read_whole_file when it was truncated in place, else ignore.")
+        "",
+        description="A file that shrank but starts as before: wait until it outgrows its old size, read it all again, "
+        "or read what is new. Not set: read_whole_file when it was truncated in place, else ignore.",
+    )
 
     @field_validator("include", "exclude")
     @classmethod

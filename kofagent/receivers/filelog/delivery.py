@@ -96,8 +96,7 @@ class Delivery:
     def _room(self, size: int) -> bool:
         if not self._parcels:
             return True
-        return (len(self._parcels) < MAX_PARCELS and self._bytes + size <= MAX_BYTES
-                and not any(p.refused for p in self._parcels))
+        return len(self._parcels) < MAX_PARCELS and self._bytes + size <= MAX_BYTES and not any(p.refused for p in self._parcels)
 
     async def _wait(self, seconds: float) -> None:
         async with self._change:

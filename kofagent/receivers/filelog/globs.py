@@ -59,8 +59,8 @@ def _braces(pattern: str) -> list[str]:
             depth -= 1
             if depth == 0:
                 cut.append(at)
-                middles = [pattern[a + 1:b] for a, b in pairwise(cut)]
-                return [p for middle in middles for p in _braces(pattern[:start] + middle + pattern[at + 1:])]
+                middles = [pattern[a + 1 : b] for a, b in pairwise(cut)]
+                return [p for middle in middles for p in _braces(pattern[:start] + middle + pattern[at + 1 :])]
         at += 1
     if depth:
         raise ValueError(f"glob {pattern!r}: '{{' is not closed; add '}}' or write \\{{")
@@ -70,7 +70,7 @@ def _braces(pattern: str) -> list[str]:
 def _class_end(pattern: str, at: int) -> int:
     """The offset behind the class that starts at `at`."""
     end = at + 1
-    if pattern[end:end + 1] in ("^", "!"):
+    if pattern[end : end + 1] in ("^", "!"):
         end += 1
     first = end
     while end < len(pattern) and (pattern[end] != "]" or end == first):
@@ -90,7 +90,7 @@ def _component_regex(component: str) -> str:
             out.append("[^/]")
         elif char == "[":
             end = _class_end(component, at)
-            out.append(_class_regex(component[at + 1:end - 1], component))
+            out.append(_class_regex(component[at + 1 : end - 1], component))
             at = end
             continue
         elif char == "\\":
@@ -216,8 +216,7 @@ class Finder:
                     return False
         except OSError:
             return False
-        return not any(map(os.path.lexists, self._absent)) and all(
-            _file_key(path) == key for path, key in self._literal.items())
+        return not any(map(os.path.lexists, self._absent)) and all(_file_key(path) == key for path, key in self._literal.items())
 
     def _is_excluded(self, path: str) -> bool:
         known = self._excluded.get(path)

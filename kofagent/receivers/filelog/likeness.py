@@ -21,7 +21,7 @@ def fits(tail: Tail, known: Identity) -> bool:
         if known.gzip or whole:
             return True
         if len(tail.head) >= known.offset:
-            return tail.head[:known.offset].endswith(known.guard)
+            return tail.head[: known.offset].endswith(known.guard)
         return tail.head == known.head
     if known.gzip:
         return False

@@ -57,7 +57,7 @@ class Ordering:
             keyed.sort(key=lambda item: item[0], reverse=not sort.ascending)
             items = [(path, captures) for _, path, captures in keyed]
         chosen = [path for path, _ in items]
-        return chosen[:self._top] if self._top else chosen
+        return chosen[: self._top] if self._top else chosen
 
 
 def _key(sort: SortBlock) -> Callable[[str, dict[str, Any]], Any]:

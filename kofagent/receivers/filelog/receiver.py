@@ -52,15 +52,20 @@ class FileLogReceiver(Receiver):
         self._failure = ""
         self._clock = time.monotonic
         self._count_broken = context.ledger.counter(
-            "kofagent_filelog_unreadable_files", "Files that could not be opened or read.", receiver=context.id)
+            "kofagent_filelog_unreadable_files", "Files that could not be opened or read.", receiver=context.id
+        )
 
     def _chain(self, operators: list[dict[str, Any]]) -> Chain:
         config, context = self._options, self.context
         ledger = context.ledger
         return Chain(
-            operators, attributes=config.attributes, resource=config.resource,
+            operators,
+            attributes=config.attributes,
+            resource=config.resource,
             dropped=lambda reason, n: ledger.dropped(context.id, Signal.LOGS, reason, n),
-            filtered=lambda rule, n: ledger.filtered(context.id, Signal.LOGS, rule, n), log=context.log)
+            filtered=lambda rule, n: ledger.filtered(context.id, Signal.LOGS, rule, n),
+            log=context.log,
+        )
 
     def explain(self) -> str:
         """What the operators were compiled to."""
@@ -69,8 +74,10 @@ class FileLogReceiver(Receiver):
     async def start(self) -> None:
         """Takes up the checkpoints and begins to poll. StartError when the storage extension is not there."""
         await self.open()
-        self._tasks = [asyncio.create_task(self._poll(), name=f"{self.context.id} poll"),
-                       asyncio.create_task(self._read(), name=f"{self.context.id} read")]
+        self._tasks = [
+            asyncio.create_task(self._poll(), name=f"{self.context.id} poll"),
+            asyncio.create_task(self._read(), name=f"{self.context.id} read"),
+        ]
 
     async def open(self) -> None:
         """All of `start` but the polling."""
@@ -96,8 +103,12 @@ class FileLogReceiver(Receiver):
         self._delivery = Delivery(self.outputs[Signal.LOGS], context, config.retry_on_failure, self._moved)
         gauge = context.ledger.gauge
         gauge("otelcol_fileconsumer_open_files_ratio", "Open files.", lambda: tracker.open_files, receiver=context.id)
-        gauge("otelcol_fileconsumer_reading_files_ratio", "Open files that are being read.", lambda: len(self._ready),
-              receiver=context.id)
+        gauge(
+            "otelcol_fileconsumer_reading_files_ratio",
+            "Open files that are being read.",
+            lambda: len(self._ready),
+            receiver=context.id,
+        )
 
     async def poll_once(self, now: float) -> None:
         """One poll and all reading it gives rise to, at this time of the clock: for tests, and for reading once."""
@@ -129,8 +140,9 @@ class FileLogReceiver(Receiver):
         left = await self._delivery.drain(_STOP_S)
         if left and not self._checkpoints.durable:
             self.context.ledger.dropped(self.context.id, Signal.LOGS, "shutdown", left)
-            self.context.log.warning("%d log records were read and not delivered before the stop; "
-                                     "with `storage` they would be read again", left)
+            self.context.log.warning(
+                "%d log records were read and not delivered before the stop; with `storage` they would be read again", left
+            )
         tracker.close()
         await self._save()
         with contextlib.suppress(OSError):

@@ -43,8 +43,15 @@ class Recovery:
         self._included = included
         self._unreadable = unreadable
 
-    def search(self, path: str, wanted: Sequence[Identity], known: Sequence[Identity], tails: Mapping[Key, Tail],
-               newer_than: int | None, folders: Folders) -> Found:
+    def search(
+        self,
+        path: str,
+        wanted: Sequence[Identity],
+        known: Sequence[Identity],
+        tails: Mapping[Key, Tail],
+        newer_than: int | None,
+        folders: Folders,
+    ) -> Found:
         """Opens what there is to read of `path`: the rest of the files in `wanted`, and files that nobody saw.
 
         `known`: identities of files that were at this path at some time. `newer_than`: None where no file can have come and gone
@@ -61,8 +68,15 @@ class Recovery:
             found = self._search(path, wanted, known, tails, newer_than, folders)
         return found
 
-    def _search(self, path: str, wanted: Sequence[Identity], known: Sequence[Identity], tails: Mapping[Key, Tail],
-                newer_than: int | None, folders: Folders) -> Found:
+    def _search(
+        self,
+        path: str,
+        wanted: Sequence[Identity],
+        known: Sequence[Identity],
+        tails: Mapping[Key, Tail],
+        newer_than: int | None,
+        folders: Folders,
+    ) -> Found:
         inodes = {identity.key[1] for identity in wanted}
         files = folders.beside(path, inodes.__contains__)
         found: dict[int, tuple[Tail, Identity | None]] = {}
@@ -79,8 +93,15 @@ class Recovery:
         order = oldest_first(file for file in files if file.inode in found)
         return Found([found[file.inode] for file in order], missing)
 
-    def _find(self, path: str, identity: Identity, files: list[Rotated], tails: Mapping[Key, Tail],
-              found: Container[int], folders: Folders) -> tuple[Tail | None, bool]:
+    def _find(
+        self,
+        path: str,
+        identity: Identity,
+        files: list[Rotated],
+        tails: Mapping[Key, Tail],
+        found: Container[int],
+        folders: Folders,
+    ) -> tuple[Tail | None, bool]:
         """The file, and whether it is there at all: it may be there and hold nothing new, or be a poll's business."""
         by_inode = [f for f in files if f.inode == identity.key[1]]
         by_head = [] if identity.done else [f for f in files if f.mark is not None and f not in by_inode]
@@ -93,16 +114,27 @@ class Recovery:
                     return None, True
                 continue
             if same(tail, identity):
-                if file.path == path or self._included(file.path) \
-                        or (identity.done and (tail.gzip or tail.size <= identity.offset)):
+                if (
+                    file.path == path
+                    or self._included(file.path)
+                    or (identity.done and (tail.gzip or tail.size <= identity.offset))
+                ):
                     tail.close()
                     return None, True
                 return tail, True
             tail.close()
         return None, False
 
-    def _unseen(self, path: str, files: list[Rotated], known: Sequence[Identity], tails: Mapping[Key, Tail],
-                found: Container[int], newer_than: int, folders: Folders) -> list[tuple[Rotated, Tail]]:
+    def _unseen(
+        self,
+        path: str,
+        files: list[Rotated],
+        known: Sequence[Identity],
+        tails: Mapping[Key, Tail],
+        found: Container[int],
+        newer_than: int,
+        folders: Folders,
+    ) -> list[tuple[Rotated, Tail]]:
         """The rotated files that are newer than every known one."""
         out: list[tuple[Rotated, Tail]] = []
         for file in reversed(files):
@@ -140,8 +172,15 @@ class Recovery:
         try:
             status = os.fstat(fd)
             gzip = (bool(self._reading.config.compression) or file.path.endswith(".gz")) and is_gzip(fd)
-            tail = Tail(self._reading, secrets.token_hex(8), path, fd, status, gzip=gzip,
-                        attributes=file_attributes(self._reading.config, path, status, strict=False))
+            tail = Tail(
+                self._reading,
+                secrets.token_hex(8),
+                path,
+                fd,
+                status,
+                gzip=gzip,
+                attributes=file_attributes(self._reading.config, path, status, strict=False),
+            )
         except OSError:
             os.close(fd)
             return None

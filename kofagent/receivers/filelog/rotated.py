@@ -38,12 +38,12 @@ def mark_of(base: str, name: str) -> str | None:
     plain = name.removesuffix(".gz")
     if plain.endswith(_UNFINISHED):
         return None
-    if plain.startswith(base) and plain[len(base):len(base) + 1] in _SEPARATORS and len(plain) > len(base):
-        mark = plain[len(base) + 1:]
+    if plain.startswith(base) and plain[len(base) : len(base) + 1] in _SEPARATORS and len(plain) > len(base):
+        mark = plain[len(base) + 1 :]
         return mark if any(map(str.isdecimal, mark)) else None
     stem, dot, ending = base.rpartition(".")
     if stem and plain.startswith(stem) and plain.endswith(dot + ending):  # name-TIME.log; a number may be another program's file
-        mark = plain[len(stem):-len(ending) - 1]
+        mark = plain[len(stem) : -len(ending) - 1]
         if mark[:1] in ("-", "_", ".") and sum(map(str.isdecimal, mark)) >= _DATE_DIGITS:
             return mark[1:]
     return None

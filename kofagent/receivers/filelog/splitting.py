@@ -208,8 +208,7 @@ class Clean:
         self._trim = trimmer(leading, trailing, containers)
         self._keeps = leading, trailing
         # bytes.strip strips a little more than upstream (\v, \f): it only says whether there may be something to trim.
-        self._probe: Callable[[bytes], bytes] = (
-            bytes.rstrip if leading else bytes.lstrip if trailing else bytes.strip)
+        self._probe: Callable[[bytes], bytes] = bytes.rstrip if leading else bytes.lstrip if trailing else bytes.strip
 
     def chunk(self, text: bytes) -> bytes:
         """The same lines; the same object when nothing had to be done."""

@@ -1,9 +1,9 @@
 """One file: how far it was read, how far its entries were handed to the operators, how far somebody owns them.
 
-    0 ........ acked ........ fed ............ source.at
-               |              | `rest`: read, the entry is not complete
-               | entries under way to the pipeline
-               checkpoint
+0 ........ acked ........ fed ............ source.at
+           |              | `rest`: read, the entry is not complete
+           | entries under way to the pipeline
+           checkpoint
 """
 
 from __future__ import annotations
@@ -85,8 +85,17 @@ class Reading:
 class Tail:
     """One file that is being read. `fd` is -1 while it is parked (too many files are open)."""
 
-    def __init__(self, reading: Reading, uid: str, path: str, fd: int, status: os.stat_result, *,
-                 attributes: Mapping[str, Any], gzip: bool | None = None) -> None:
+    def __init__(
+        self,
+        reading: Reading,
+        uid: str,
+        path: str,
+        fd: int,
+        status: os.stat_result,
+        *,
+        attributes: Mapping[str, Any],
+        gzip: bool | None = None,
+    ) -> None:
         """`gzip`: whether it is compressed; None: as the options say."""
         self.reading = reading
         self.uid = uid
@@ -190,8 +199,10 @@ class Tail:
             return False
         self.head = head
         # who asked to ignore a truncation reads on at the old offset, whatever is before it
-        return self.reading.config.on_truncate == "ignore" \
+        return (
+            self.reading.config.on_truncate == "ignore"
             or self.bytes_before(self.source.at) == (self.guard + self.rest[-GUARD:])[-GUARD:]
+        )
 
     def behind(self) -> bool:
         """True when the file has bytes that were not read, as far as its size of the last look says."""
@@ -208,9 +219,22 @@ class Tail:
     def identity(self, place: Place | None = None) -> Identity:
         """What to remember of it at this place, without one at the place where feeding is."""
         _, offset, number, guard, skipping = place or self.place(0)
-        return Identity(self.uid, self.key, self.path, self.head, guard, offset, self.base, number, skipping,
-                        self.header if offset else None, self.gzip, max(self.size, self.unread), max(self.mtime, 0),
-                        self.complete and offset == self.fed)
+        return Identity(
+            self.uid,
+            self.key,
+            self.path,
+            self.head,
+            guard,
+            offset,
+            self.base,
+            number,
+            skipping,
+            self.header if offset else None,
+            self.gzip,
+            max(self.size, self.unread),
+            max(self.mtime, 0),
+            self.complete and offset == self.fed,
+        )
 
     def place(self, observed_ns: int) -> Place:
         """Where feeding is now."""

@@ -53,8 +53,7 @@ class Tracker:
         self._context = context
         self._checkpoints = checkpoints
         self._finder = Finder(config.include, config.exclude)
-        self._recovery = Recovery(reading, lambda path: any(glob.matches(path) for glob in self._finder.include),
-                                  self._cannot_read)
+        self._recovery = Recovery(reading, lambda path: any(glob.matches(path) for glob in self._finder.include), self._cannot_read)
         self._losses = Losses(context)
         self._unsettled: list[Identity] = []
         self._newest = 0  # when an earlier run last saw a file change (ns)
@@ -69,7 +68,8 @@ class Tracker:
         self._remembered = REMEMBERED + (config.polls_to_archive if checkpoints.durable else 0)
         self._unreadable: set[str] = set()
         self._count_unreadable = context.ledger.counter(
-            "kofagent_filelog_unreadable_files", "Files that could not be opened or read.", receiver=context.id)
+            "kofagent_filelog_unreadable_files", "Files that could not be opened or read.", receiver=context.id
+        )
         self._polled = False
         self._last_paths: list[str] | None = None
         self._quick_left = 0
@@ -143,7 +143,7 @@ class Tracker:
             elif tail.path not in at:
                 self._renamed(tail, at[0])
         if self._fresh_limit:
-            fresh = fresh[:self._fresh_limit]
+            fresh = fresh[: self._fresh_limit]
         for path, status in fresh:
             self._open(path, status)
         for tail in list(tails.values()):
@@ -168,8 +168,14 @@ class Tracker:
         self._quick_left -= 1
         seek, end = os.lseek, os.SEEK_END
         for tail in self.tails.values():
-            if tail.fd < 0 or tail.linked or tail.lost_at is not None or tail.twin is not None or tail.mtime < 0 \
-                    or seek(tail.fd, 0, end) != tail.size:
+            if (
+                tail.fd < 0
+                or tail.linked
+                or tail.lost_at is not None
+                or tail.twin is not None
+                or tail.mtime < 0
+                or seek(tail.fd, 0, end) != tail.size
+            ):
                 return False
         return True
 
@@ -184,8 +190,7 @@ class Tracker:
             for directory, error in errors.items():
                 if directory not in self._roots:
                     self._context.log.error("cannot list the directory %s: %s; give read and search permission", directory, error)
-            self._context.report(
-                "cannot list " + ", ".join(f"{d}: {e}" for d, e in sorted(errors.items())[:3]) if errors else None)
+            self._context.report("cannot list " + ", ".join(f"{d}: {e}" for d, e in sorted(errors.items())[:3]) if errors else None)
             self._roots = dict(errors)
 
     def _cannot_read(self, path: str, error: OSError) -> None:
@@ -298,8 +303,12 @@ class Tracker:
             status = os.fstat(tail.fd)
             if status.st_size != tail.size or status.st_mtime_ns != tail.mtime:
                 before, tail.size, tail.mtime = tail.size, status.st_size, status.st_mtime_ns
-                if not tail.gzip and tail.twin is None and (status.st_size < tail.source.at or not tail.intact()) \
-                        and self._truncated(tail, tail.path, status, before):
+                if (
+                    not tail.gzip
+                    and tail.twin is None
+                    and (status.st_size < tail.source.at or not tail.intact())
+                    and self._truncated(tail, tail.path, status, before)
+                ):
                     new = self.tails.get(tail.key)
                     if new is not None:
                         new.lost_at = tail.lost_at
@@ -378,8 +387,7 @@ class Tracker:
         self._start(tail, path, status)
 
     def _make(self, path: str, fd: int, status: os.stat_result) -> Tail:
-        return Tail(self.reading, secrets.token_hex(8), path, fd, status,
-                    attributes=file_attributes(self._config, path, status))
+        return Tail(self.reading, secrets.token_hex(8), path, fd, status, attributes=file_attributes(self._config, path, status))
 
     def _start(self, tail: Tail, path: str, status: os.stat_result) -> None:
         """Decides where reading starts in a file that was not open before."""
@@ -413,9 +421,18 @@ class Tracker:
         best: Identity | None = None
         for other in list(self.tails.values()):
             # an editor writes a new file and renames it over the old one
-            if other.path == tail.path and other.lost_at is not None and other.twin is None and other.fed \
-                    and not tail.gzip and not other.gzip and tail.head.startswith(other.head) and tail.size >= other.fed \
-                    and not other.behind() and tail.bytes_before(other.fed) == other.guard:
+            if (
+                other.path == tail.path
+                and other.lost_at is not None
+                and other.twin is None
+                and other.fed
+                and not tail.gzip
+                and not other.gzip
+                and tail.head.startswith(other.head)
+                and tail.size >= other.fed
+                and not other.behind()
+                and tail.bytes_before(other.fed) == other.guard
+            ):
                 identity = other.identity()
                 other.rest = b""
                 self.end(other)
@@ -515,8 +532,9 @@ class Tracker:
                 chain, _ = self._recover(path, [], known, self._looked, folders)
                 self._in_order([*chain, new])
 
-    def _recover(self, path: str, wanted: list[Identity], known: list[Identity], newer_than: int | None,
-                 folders: Folders) -> tuple[list[Tail], list[Identity]]:
+    def _recover(
+        self, path: str, wanted: list[Identity], known: list[Identity], newer_than: int | None, folders: Folders
+    ) -> tuple[list[Tail], list[Identity]]:
         """Takes up what there is still to read of a path, oldest first. Also returns what is nowhere to be found."""
         if newer_than is not None:
             known = known + [t.identity() for t in self.tails.values() if t.path == path and t.twin is None]

@@ -25,20 +25,31 @@ class Entry(NamedTuple):
     opt_in: frozenset[str]
 
 
-def _gauge(name: str, unit: str, description: str, attributes: str = "", *, on: bool = True, double: bool = True,
-           opt_in: str = "") -> Entry:
+def _gauge(
+    name: str, unit: str, description: str, attributes: str = "", *, on: bool = True, double: bool = True, opt_in: str = ""
+) -> Entry:
     metric = Metric(name, unit, description, "gauge", double=double)
     return Entry(metric, tuple(attributes.split()), on, frozenset(opt_in.split()))
 
 
-def _sum(name: str, unit: str, description: str, attributes: str = "", *, on: bool = True, double: bool = False,
-         monotonic: bool = False, opt_in: str = "") -> Entry:
+def _sum(
+    name: str,
+    unit: str,
+    description: str,
+    attributes: str = "",
+    *,
+    on: bool = True,
+    double: bool = False,
+    monotonic: bool = False,
+    opt_in: str = "",
+) -> Entry:
     metric = Metric(name, unit, description, "sum", double=double, monotonic=monotonic)
     return Entry(metric, tuple(attributes.split()), on, frozenset(opt_in.split()))
 
 
-def _counter(name: str, unit: str, description: str, attributes: str = "", *, on: bool = True, double: bool = False,
-             opt_in: str = "") -> Entry:
+def _counter(
+    name: str, unit: str, description: str, attributes: str = "", *, on: bool = True, double: bool = False, opt_in: str = ""
+) -> Entry:
     return _sum(name, unit, description, attributes, on=on, double=double, monotonic=True, opt_in=opt_in)
 
 
@@ -51,8 +62,14 @@ _FS = "device mode mountpoint type"
 CATALOG: dict[str, dict[str, Entry]] = {
     "cpu": _table(
         _counter("system.cpu.time", "s", "Seconds the CPU spent in each state.", "cpu state", double=True, opt_in="cpu"),
-        _gauge("system.cpu.utilization", "1", "Share of the time since the last scrape spent in each state.", "cpu state",
-               on=False, opt_in="cpu"),
+        _gauge(
+            "system.cpu.utilization",
+            "1",
+            "Share of the time since the last scrape spent in each state.",
+            "cpu state",
+            on=False,
+            opt_in="cpu",
+        ),
         _gauge("system.cpu.frequency", "Hz", "Present clock of the core.", "cpu", on=False),
         _sum("system.cpu.logical.count", "{cpu}", "Logical CPUs."),
         _sum("system.cpu.physical.count", "{cpu}", "Physical cores.", on=False),
@@ -88,10 +105,16 @@ CATALOG: dict[str, dict[str, Entry]] = {
         _sum("system.memory.linux.hugepages.page_size", "By", "Size of a huge page.", on=False),
         _sum("system.memory.linux.hugepages.reserved", "{page}", "Huge pages promised and not yet taken.", on=False),
         _sum("system.memory.linux.hugepages.surplus", "{page}", "Huge pages beyond the persistent pool.", on=False),
-        _sum("system.memory.linux.hugepages.usage", "{page}", "Huge pages by state.",
-             "system.memory.linux.hugepages.state", on=False),
-        _gauge("system.memory.linux.hugepages.utilization", "1", "Share of the huge pages in each state.",
-               "system.memory.linux.hugepages.state", on=False),
+        _sum(
+            "system.memory.linux.hugepages.usage", "{page}", "Huge pages by state.", "system.memory.linux.hugepages.state", on=False
+        ),
+        _gauge(
+            "system.memory.linux.hugepages.utilization",
+            "1",
+            "Share of the huge pages in each state.",
+            "system.memory.linux.hugepages.state",
+            on=False,
+        ),
     ),
     "network": _table(
         _sum("system.network.connections", "{connections}", "TCP connections by state.", "protocol state"),
@@ -105,10 +128,15 @@ CATALOG: dict[str, dict[str, Entry]] = {
     "nfs": _table(
         _counter("nfs.client.net.count", "{record}", "TCP segments and UDP datagrams of the client.", "network.transport"),
         _counter("nfs.client.net.tcp.connection.accepted", "{connection}", "TCP connections of the client."),
-        _counter("nfs.client.operation.count", "{operation}", "NFSv4 operations of the client.",
-                 "onc_rpc.version nfs.operation.name"),
-        _counter("nfs.client.procedure.count", "{procedure}", "Procedures called by the client.",
-                 "onc_rpc.version onc_rpc.procedure.name"),
+        _counter(
+            "nfs.client.operation.count", "{operation}", "NFSv4 operations of the client.", "onc_rpc.version nfs.operation.name"
+        ),
+        _counter(
+            "nfs.client.procedure.count",
+            "{procedure}",
+            "Procedures called by the client.",
+            "onc_rpc.version onc_rpc.procedure.name",
+        ),
         _counter("nfs.client.rpc.authrefresh.count", "{authrefresh}", "Refreshed RPC credentials of the client."),
         _counter("nfs.client.rpc.count", "{request}", "RPCs the client sent."),
         _counter("nfs.client.rpc.retransmit.count", "{retransmit}", "RPCs the client sent again."),
@@ -116,10 +144,12 @@ CATALOG: dict[str, dict[str, Entry]] = {
         _counter("nfs.server.io", "By", "Bytes the server received and sent.", "network.io.direction"),
         _counter("nfs.server.net.count", "{request}", "TCP segments and UDP datagrams of the server.", "network.transport"),
         _counter("nfs.server.net.tcp.connection.accepted", "{connection}", "TCP connections the server accepted."),
-        _counter("nfs.server.operation.count", "{operation}", "NFSv4 operations of the server.",
-                 "onc_rpc.version nfs.operation.name"),
-        _counter("nfs.server.procedure.count", "{procedure}", "Procedures the server ran.",
-                 "onc_rpc.version onc_rpc.procedure.name"),
+        _counter(
+            "nfs.server.operation.count", "{operation}", "NFSv4 operations of the server.", "onc_rpc.version nfs.operation.name"
+        ),
+        _counter(
+            "nfs.server.procedure.count", "{procedure}", "Procedures the server ran.", "onc_rpc.version onc_rpc.procedure.name"
+        ),
         _counter("nfs.server.repcache.requests", "{request}", "Look-ups of the reply cache.", "nfs.server.repcache.status"),
         _counter("nfs.server.rpc.count", "{request}", "RPCs the server refused, by cause.", "error.type"),
         _sum("nfs.server.thread.count", "{thread}", "Threads of the server."),
@@ -154,8 +184,14 @@ CATALOG: dict[str, dict[str, Entry]] = {
 }
 
 RESOURCE_ATTRIBUTES = {
-    "process.pid": True, "process.parent_pid": True, "process.executable.name": True, "process.executable.path": True,
-    "process.command": True, "process.command_line": True, "process.owner": True, "process.cgroup": False,
+    "process.pid": True,
+    "process.parent_pid": True,
+    "process.executable.name": True,
+    "process.executable.path": True,
+    "process.command": True,
+    "process.command_line": True,
+    "process.owner": True,
+    "process.cgroup": False,
     "process.linux.cgroup": False,
 }
 """Resource attributes of the process scraper and whether they are on by default."""

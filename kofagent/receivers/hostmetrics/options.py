@@ -26,10 +26,10 @@ class MetricOptions(ComponentConfig):
     """Options of one metric."""
 
     enabled: bool | None = Field(None, description="Send this metric; absent: the metric's default.")
-    attributes: list[str] | None = Field(
-        None, description="Attributes that are kept; points that become equal are aggregated.")
+    attributes: list[str] | None = Field(None, description="Attributes that are kept; points that become equal are aggregated.")
     aggregation_strategy: Literal["sum", "avg", "min", "max"] | None = Field(
-        None, description="How equal points are aggregated; absent: sum for sums, avg for gauges.")
+        None, description="How equal points are aggregated; absent: sum for sums, avg for gauges."
+    )
 
 
 class ScraperOptions(ComponentConfig):
@@ -271,7 +271,8 @@ class Config(ComponentConfig):
     timeout: Duration = Field(0.0, ge=0, description="Stop a collection after this and send what was read; 0: never.")
     root_path: str = Field("", description="Where the host's root directory is mounted (Linux).")
     metadata_collection_interval: Duration = Field(
-        300.0, ge=0, description="Accepted for compatibility: entity events are not sent.")
+        300.0, ge=0, description="Accepted for compatibility: entity events are not sent."
+    )
     scrapers: ScrapersBlock = Field(description="The scrapers, by name.")
 
     @field_validator("scrapers")

@@ -35,8 +35,12 @@ class HostMetrics(Receiver):
 
     def explain(self) -> str:
         """The metrics that are on, by scraper."""
-        return "".join([f"{name}: {', '.join(Recorder(name, chosen.metrics).names)}\n"
-                        for name, chosen in self.config.scrapers.configured().items()])
+        return "".join(
+            [
+                f"{name}: {', '.join(Recorder(name, chosen.metrics).names)}\n"
+                for name, chosen in self.config.scrapers.configured().items()
+            ]
+        )
 
     async def start(self) -> None:
         config = self.config
@@ -48,8 +52,10 @@ class HostMetrics(Receiver):
     def prepare(self) -> None:
         """Makes the scrapers; `collect` works afterwards."""
         self._roots = Roots(self.config.root_path)
-        self._scrapers = [(name, make_scraper(name, chosen, self._roots), Recorder(name, chosen.metrics))
-                          for name, chosen in self.config.scrapers.configured().items()]
+        self._scrapers = [
+            (name, make_scraper(name, chosen, self._roots), Recorder(name, chosen.metrics))
+            for name, chosen in self.config.scrapers.configured().items()
+        ]
 
     async def stop(self) -> None:
         if self._task is not None:
@@ -74,8 +80,9 @@ class HostMetrics(Receiver):
         outcome = in_daemon_thread(self.collect, f"{self.context.id} scrape")
         done, _ = await asyncio.wait({outcome}, timeout=max(self.config.collection_interval, self.config.timeout))
         if not done:
-            self.context.log.warning("a collection takes longer than %g s; does a mount or /proc not answer?",
-                                     self.config.collection_interval)
+            self.context.log.warning(
+                "a collection takes longer than %g s; does a mount or /proc not answer?", self.config.collection_interval
+            )
             self.context.report("a collection does not end; does a mount or /proc not answer?")
         batch = await outcome
         if not done:
@@ -133,11 +140,12 @@ class HostMetrics(Receiver):
         if (scraper, problem) not in self._logged and len(self._logged) < _LOGGED_PROBLEMS:
             self._logged.add((scraper, problem))
             place = f"scraper {scraper}: " if scraper else ""
-            self.context.log.warning("%s%s%s (further ones are counted, not logged)", place, problem,
-                                     f": {detail}" if detail else "")
+            self.context.log.warning(
+                "%s%s%s (further ones are counted, not logged)", place, problem, f": {detail}" if detail else ""
+            )
 
 
 def _psutil_boot_ns() -> int:
     import psutil
-    return int(psutil.boot_time() * 1e9)
 
+    return int(psutil.boot_time() * 1e9)

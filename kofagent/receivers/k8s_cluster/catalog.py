@@ -30,64 +30,100 @@ def _sum(name: str, unit: str, description: str, attributes: str, *, on: bool) -
     return Entry(Metric(name, unit, description, "sum"), tuple(attributes.split()), on)
 
 
-CATALOG: dict[str, Entry] = {entry.metric.name: entry for entry in (
-    _gauge("k8s.container.cpu_limit", "{cpu}", "CPU limit of the container.", double=True),
-    _gauge("k8s.container.cpu_request", "{cpu}", "CPU request of the container.", double=True),
-    _gauge("k8s.container.ephemeralstorage_limit", "By", "Ephemeral storage limit of the container."),
-    _gauge("k8s.container.ephemeralstorage_request", "By", "Ephemeral storage request of the container."),
-    _gauge("k8s.container.memory_limit", "By", "Memory limit of the container."),
-    _gauge("k8s.container.memory_request", "By", "Memory request of the container."),
-    _gauge("k8s.container.ready", "", "1 when the container is ready, else 0."),
-    _gauge("k8s.container.restarts", "{restart}", "Restarts of the container as its pod's status has them."),
-    _sum("k8s.container.status.reason", "{container}", "1 for the reason the container's state has now, else 0.",
-         "k8s.container.status.reason", on=False),
-    _sum("k8s.container.status.state", "{container}", "1 for the state the container is in, else 0.",
-         "k8s.container.status.state", on=False),
-    _gauge("k8s.container.storage_limit", "By", "Storage limit of the container."),
-    _gauge("k8s.container.storage_request", "By", "Storage request of the container."),
-    _gauge("k8s.cronjob.active_jobs", "{job}", "Jobs of the cron job that run now."),
-    _gauge("k8s.daemonset.current_scheduled_nodes", "{node}", "Nodes that have the daemon's pod and should."),
-    _gauge("k8s.daemonset.desired_scheduled_nodes", "{node}", "Nodes that should have the daemon's pod."),
-    _gauge("k8s.daemonset.misscheduled_nodes", "{node}", "Nodes that have the daemon's pod and should not."),
-    _gauge("k8s.daemonset.ready_nodes", "{node}", "Nodes where the daemon's pod is ready."),
-    _gauge("k8s.deployment.available", "{pod}", "Available pods of the deployment."),
-    _gauge("k8s.deployment.desired", "{pod}", "Pods the deployment should have."),
-    _gauge("k8s.hpa.current_replicas", "{pod}", "Pods the autoscaler's target has."),
-    _gauge("k8s.hpa.desired_replicas", "{pod}", "Pods the autoscaler wants."),
-    _gauge("k8s.hpa.max_replicas", "{pod}", "Most pods the autoscaler may ask for."),
-    _gauge("k8s.hpa.min_replicas", "{pod}", "Fewest pods the autoscaler may ask for."),
-    _gauge("k8s.job.active_pods", "{pod}", "Running pods of the job."),
-    _gauge("k8s.job.desired_successful_pods", "{pod}", "Pods of the job that must succeed."),
-    _gauge("k8s.job.failed_pods", "{pod}", "Failed pods of the job."),
-    _gauge("k8s.job.max_parallel_pods", "{pod}", "Most pods the job runs at a time."),
-    _gauge("k8s.job.successful_pods", "{pod}", "Succeeded pods of the job."),
-    _gauge("k8s.namespace.phase", "", "Phase of the namespace: 1 active, 0 terminating, -1 unknown."),
-    _gauge("k8s.node.condition", "{condition}", "Condition of the node: 1 true, 0 false, -1 unknown.", "condition", on=False),
-    _gauge("k8s.pod.phase", "", "Phase of the pod: 1 pending, 2 running, 3 succeeded, 4 failed, 5 unknown."),
-    _gauge("k8s.pod.status_reason", "", "Reason of the pod's status: 1 Evicted, 2 NodeAffinity, 3 NodeLost, 4 Shutdown, "
-           "5 UnexpectedAdmissionError, 6 any other or none.", on=False),
-    _gauge("k8s.replicaset.available", "{pod}", "Available pods of the replica set."),
-    _gauge("k8s.replicaset.desired", "{pod}", "Pods the replica set should have."),
-    _gauge("k8s.replication_controller.available", "{pod}", "Available pods of the replication controller."),
-    _gauge("k8s.replication_controller.desired", "{pod}", "Pods the replication controller should have."),
-    _gauge("k8s.resource_quota.hard_limit", "{resource}", "Limit of the quota; CPU requests and limits in thousandths.",
-           "resource"),
-    _gauge("k8s.resource_quota.used", "{resource}", "What of the quota is used; CPU requests and limits in thousandths.",
-           "resource"),
-    _gauge("k8s.service.endpoint.count", "{endpoint}", "Endpoints of the service by condition, type of address and zone.",
-           "k8s.service.endpoint.address_type k8s.service.endpoint.condition k8s.service.endpoint.zone", on=False),
-    _gauge("k8s.service.load_balancer.ingress.count", "{ingress}", "Addresses the load balancer gave the service.", on=False),
-    _gauge("k8s.statefulset.current_pods", "{pod}", "Pods of the stateful set's current revision."),
-    _gauge("k8s.statefulset.desired_pods", "{pod}", "Pods the stateful set should have."),
-    _gauge("k8s.statefulset.ready_pods", "{pod}", "Ready pods of the stateful set."),
-    _gauge("k8s.statefulset.updated_pods", "{pod}", "Pods of the stateful set's newest revision."),
-    _gauge("openshift.appliedclusterquota.limit", "{resource}", "Limit of the cluster quota as applied to a namespace.",
-           "k8s.namespace.name resource"),
-    _gauge("openshift.appliedclusterquota.used", "{resource}", "What of the cluster quota a namespace uses.",
-           "k8s.namespace.name resource"),
-    _gauge("openshift.clusterquota.limit", "{resource}", "Limit of the cluster quota.", "resource"),
-    _gauge("openshift.clusterquota.used", "{resource}", "What of the cluster quota is used.", "resource"),
-)}
+CATALOG: dict[str, Entry] = {
+    entry.metric.name: entry
+    for entry in (
+        _gauge("k8s.container.cpu_limit", "{cpu}", "CPU limit of the container.", double=True),
+        _gauge("k8s.container.cpu_request", "{cpu}", "CPU request of the container.", double=True),
+        _gauge("k8s.container.ephemeralstorage_limit", "By", "Ephemeral storage limit of the container."),
+        _gauge("k8s.container.ephemeralstorage_request", "By", "Ephemeral storage request of the container."),
+        _gauge("k8s.container.memory_limit", "By", "Memory limit of the container."),
+        _gauge("k8s.container.memory_request", "By", "Memory request of the container."),
+        _gauge("k8s.container.ready", "", "1 when the container is ready, else 0."),
+        _gauge("k8s.container.restarts", "{restart}", "Restarts of the container as its pod's status has them."),
+        _sum(
+            "k8s.container.status.reason",
+            "{container}",
+            "1 for the reason the container's state has now, else 0.",
+            "k8s.container.status.reason",
+            on=False,
+        ),
+        _sum(
+            "k8s.container.status.state",
+            "{container}",
+            "1 for the state the container is in, else 0.",
+            "k8s.container.status.state",
+            on=False,
+        ),
+        _gauge("k8s.container.storage_limit", "By", "Storage limit of the container."),
+        _gauge("k8s.container.storage_request", "By", "Storage request of the container."),
+        _gauge("k8s.cronjob.active_jobs", "{job}", "Jobs of the cron job that run now."),
+        _gauge("k8s.daemonset.current_scheduled_nodes", "{node}", "Nodes that have the daemon's pod and should."),
+        _gauge("k8s.daemonset.desired_scheduled_nodes", "{node}", "Nodes that should have the daemon's pod."),
+        _gauge("k8s.daemonset.misscheduled_nodes", "{node}", "Nodes that have the daemon's pod and should not."),
+        _gauge("k8s.daemonset.ready_nodes", "{node}", "Nodes where the daemon's pod is ready."),
+        _gauge("k8s.deployment.available", "{pod}", "Available pods of the deployment."),
+        _gauge("k8s.deployment.desired", "{pod}", "Pods the deployment should have."),
+        _gauge("k8s.hpa.current_replicas", "{pod}", "Pods the autoscaler's target has."),
+        _gauge("k8s.hpa.desired_replicas", "{pod}", "Pods the autoscaler wants."),
+        _gauge("k8s.hpa.max_replicas", "{pod}", "Most pods the autoscaler may ask for."),
+        _gauge("k8s.hpa.min_replicas", "{pod}", "Fewest pods the autoscaler may ask for."),
+        _gauge("k8s.job.active_pods", "{pod}", "Running pods of the job."),
+        _gauge("k8s.job.desired_successful_pods", "{pod}", "Pods of the job that must succeed."),
+        _gauge("k8s.job.failed_pods", "{pod}", "Failed pods of the job."),
+        _gauge("k8s.job.max_parallel_pods", "{pod}", "Most pods the job runs at a time."),
+        _gauge("k8s.job.successful_pods", "{pod}", "Succeeded pods of the job."),
+        _gauge("k8s.namespace.phase", "", "Phase of the namespace: 1 active, 0 terminating, -1 unknown."),
+        _gauge("k8s.node.condition", "{condition}", "Condition of the node: 1 true, 0 false, -1 unknown.", "condition", on=False),
+        _gauge("k8s.pod.phase", "", "Phase of the pod: 1 pending, 2 running, 3 succeeded, 4 failed, 5 unknown."),
+        _gauge(
+            "k8s.pod.status_reason",
+            "",
+            "Reason of the pod's status: 1 Evicted, 2 NodeAffinity, 3 NodeLost, 4 Shutdown, "
+            "5 UnexpectedAdmissionError, 6 any other or none.",
+            on=False,
+        ),
+        _gauge("k8s.replicaset.available", "{pod}", "Available pods of the replica set."),
+        _gauge("k8s.replicaset.desired", "{pod}", "Pods the replica set should have."),
+        _gauge("k8s.replication_controller.available", "{pod}", "Available pods of the replication controller."),
+        _gauge("k8s.replication_controller.desired", "{pod}", "Pods the replication controller should have."),
+        _gauge(
+            "k8s.resource_quota.hard_limit", "{resource}", "Limit of the quota; CPU requests and limits in thousandths.", "resource"
+        ),
+        _gauge(
+            "k8s.resource_quota.used",
+            "{resource}",
+            "What of the quota is used; CPU requests and limits in thousandths.",
+            "resource",
+        ),
+        _gauge(
+            "k8s.service.endpoint.count",
+            "{endpoint}",
+            "Endpoints of the service by condition, type of address and zone.",
+            "k8s.service.endpoint.address_type k8s.service.endpoint.condition k8s.service.endpoint.zone",
+            on=False,
+        ),
+        _gauge("k8s.service.load_balancer.ingress.count", "{ingress}", "Addresses the load balancer gave the service.", on=False),
+        _gauge("k8s.statefulset.current_pods", "{pod}", "Pods of the stateful set's current revision."),
+        _gauge("k8s.statefulset.desired_pods", "{pod}", "Pods the stateful set should have."),
+        _gauge("k8s.statefulset.ready_pods", "{pod}", "Ready pods of the stateful set."),
+        _gauge("k8s.statefulset.updated_pods", "{pod}", "Pods of the stateful set's newest revision."),
+        _gauge(
+            "openshift.appliedclusterquota.limit",
+            "{resource}",
+            "Limit of the cluster quota as applied to a namespace.",
+            "k8s.namespace.name resource",
+        ),
+        _gauge(
+            "openshift.appliedclusterquota.used",
+            "{resource}",
+            "What of the cluster quota a namespace uses.",
+            "k8s.namespace.name resource",
+        ),
+        _gauge("openshift.clusterquota.limit", "{resource}", "Limit of the cluster quota.", "resource"),
+        _gauge("openshift.clusterquota.used", "{resource}", "What of the cluster quota is used.", "resource"),
+    )
+}
 
 _ON = """container.id container.image.name container.image.tag k8s.container.name k8s.cronjob.name k8s.cronjob.uid
     k8s.daemonset.name k8s.daemonset.uid k8s.deployment.name k8s.deployment.uid k8s.hpa.name k8s.hpa.uid k8s.job.name k8s.job.uid
@@ -112,7 +148,7 @@ def snake_case(name: str) -> str:
     out: list[str] = []
     name = name.strip()
     for i, char in enumerate(name):
-        kind, after = _kind(char), _kind(name[i + 1:i + 2])
+        kind, after = _kind(char), _kind(name[i + 1 : i + 2])
         if kind and after and kind != after:
             if kind == "cap" and after == "low" and i > 0 and _kind(name[i - 1]) == "cap":
                 out.append("_")

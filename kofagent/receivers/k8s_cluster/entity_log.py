@@ -33,8 +33,11 @@ _RETRY = 5.0
 
 def state_record(entity: Entity, interval: float, time_ns: int) -> bytes:
     """The body of a LogRecord that tells what an entity is like now."""
-    pairs = [("otel.entity.id", {entity.id_key: entity.id}), ("otel.entity.event.type", "entity_state"),
-             ("otel.entity.type", entity.type)]
+    pairs = [
+        ("otel.entity.id", {entity.id_key: entity.id}),
+        ("otel.entity.event.type", "entity_state"),
+        ("otel.entity.type", entity.type),
+    ]
     if interval:
         pairs.append(("otel.entity.interval", int(interval * 1000)))  # type: ignore[arg-type]
     pairs.append(("otel.entity.attributes", entity.attributes))
@@ -44,9 +47,14 @@ def state_record(entity: Entity, interval: float, time_ns: int) -> bytes:
 
 def delete_record(entity: Entity, time_ns: int) -> bytes:
     """The body of a LogRecord that tells that an entity is gone."""
-    return _TIME(0x09, time_ns) + encode_attributes([
-        ("otel.entity.id", {entity.id_key: entity.id}), ("otel.entity.event.type", "entity_delete"),
-        ("otel.entity.type", entity.type)], 6)
+    return _TIME(0x09, time_ns) + encode_attributes(
+        [
+            ("otel.entity.id", {entity.id_key: entity.id}),
+            ("otel.entity.event.type", "entity_delete"),
+            ("otel.entity.type", entity.type),
+        ],
+        6,
+    )
 
 
 def request(records: list[bytes]) -> bytes:

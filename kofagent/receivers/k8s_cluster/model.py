@@ -52,8 +52,13 @@ class Selection:
 
     def points(self, *values: tuple[str, float | None] | tuple[str, float | None, Pairs]) -> tuple[Point, ...]:
         """The points of the metrics that are on; a value of None is none. ("k8s.pod.phase", 2), or with attributes."""
-        return tuple([(CATALOG[v[0]].metric, v[1], v[2] if len(v) > 2 else ())  # type: ignore[misc]
-                      for v in values if v[0] in self.metrics and v[1] is not None])
+        return tuple(
+            [
+                (CATALOG[v[0]].metric, v[1], v[2] if len(v) > 2 else ())  # type: ignore[misc]
+                for v in values
+                if v[0] in self.metrics and v[1] is not None
+            ]
+        )
 
     def described(self, resource: Iterable[tuple[str, Value]], points: tuple[Point, ...], started: bool = True) -> list[Described]:
         """The points with the attributes that are on; nothing when there are no points or a filter leaves them out."""
@@ -75,8 +80,13 @@ class Source(NamedTuple):
     entities: Callable[[Object, Lookup], list[Entity]] | None
 
 
-META_FIELDS: tuple[Field, ...] = ("metadata.labels", "metadata.creationTimestamp", "metadata.ownerReferences.kind",
-                                  "metadata.ownerReferences.name", "metadata.ownerReferences.uid")
+META_FIELDS: tuple[Field, ...] = (
+    "metadata.labels",
+    "metadata.creationTimestamp",
+    "metadata.ownerReferences.kind",
+    "metadata.ownerReferences.name",
+    "metadata.ownerReferences.uid",
+)
 """What every entity needs of an object's metadata."""
 NO_TIME = "0001-01-01T00:00:00Z"
 
@@ -137,8 +147,12 @@ def generic_entity(obj: Object, kind: str) -> Entity:
     name, namespace, uid = metadata_of(obj)
     lower = kind.lower()
     attributes = labels_of(obj)
-    attributes |= {"k8s.workload.kind": kind, "k8s.workload.name": name, f"{lower}.creation_timestamp": created(obj),
-                   "k8s.namespace.name": namespace}
+    attributes |= {
+        "k8s.workload.kind": kind,
+        "k8s.workload.name": name,
+        f"{lower}.creation_timestamp": created(obj),
+        "k8s.namespace.name": namespace,
+    }
     for owner in owners(obj):
         owner_kind = owner.get("kind", "").lower()
         attributes[f"k8s.{owner_kind}.name"] = owner.get("name", "")

@@ -33,8 +33,11 @@ def condition_metric(condition: str) -> Metric:
     metric = _custom.get(("condition", condition))
     if metric is None:
         metric = _custom["condition", condition] = Metric(
-            f"k8s.node.condition_{snake_case(condition)}", "", f"Condition {condition} of the node: 1 true, 0 false, -1 unknown.",
-            "gauge")
+            f"k8s.node.condition_{snake_case(condition)}",
+            "",
+            f"Condition {condition} of the node: 1 true, 0 false, -1 unknown.",
+            "gauge",
+        )
     return metric
 
 
@@ -43,8 +46,12 @@ def allocatable_metric(resource: str) -> Metric:
     metric = _custom.get(("allocatable", resource))
     if metric is None:
         metric = _custom["allocatable", resource] = Metric(
-            f"k8s.node.allocatable_{snake_case(resource)}", _UNITS.get(resource, f"{{{resource}}}"),
-            f"What pods may use of the node's {resource}.", "gauge", double=resource == "cpu")
+            f"k8s.node.allocatable_{snake_case(resource)}",
+            _UNITS.get(resource, f"{{{resource}}}"),
+            f"What pods may use of the node's {resource}.",
+            "gauge",
+            double=resource == "cpu",
+        )
     return metric
 
 
@@ -52,9 +59,13 @@ def node_fields(selection: Selection) -> tuple[Field, ...]:
     """What metrics need of a node."""
     needed: list[Field] = ["status.conditions.type", "status.conditions.status"]
     needed += [("status", "allocatable", name) for name in selection.allocatable]
-    for attribute, field in (("k8s.kubelet.version", "kubeletVersion"), ("container.runtime", "containerRuntimeVersion"),
-                             ("container.runtime.version", "containerRuntimeVersion"), ("os.description", "osImage"),
-                             ("os.type", "operatingSystem")):
+    for attribute, field in (
+        ("k8s.kubelet.version", "kubeletVersion"),
+        ("container.runtime", "containerRuntimeVersion"),
+        ("container.runtime.version", "containerRuntimeVersion"),
+        ("os.description", "osImage"),
+        ("os.type", "operatingSystem"),
+    ):
         if attribute in selection.attributes:
             needed.append(f"status.nodeInfo.{field}")
     return tuple(needed)
@@ -76,12 +87,23 @@ def describe_node(node: Object, selection: Selection) -> list[Described]:
         runtime = version = ""
     basic = [("k8s.node.uid", uid), ("k8s.node.name", name), ("k8s.kubelet.version", info.get("kubeletVersion") or "")]
     out = selection.described(
-        [*basic, ("os.type", info.get("operatingSystem") or ""), ("container.runtime", runtime or None),
-         ("container.runtime.version", version or None), ("os.description", info.get("osImage") or "")],
-        tuple(points), started=False)
+        [
+            *basic,
+            ("os.type", info.get("operatingSystem") or ""),
+            ("container.runtime", runtime or None),
+            ("container.runtime.version", version or None),
+            ("os.description", info.get("osImage") or ""),
+        ],
+        tuple(points),
+        started=False,
+    )
     if selection.on("k8s.node.condition"):
-        out += selection.described(basic, selection.points(
-            *(("k8s.node.condition", value, (("condition", kind),)) for kind, value in reversed(conditions.items()))))
+        out += selection.described(
+            basic,
+            selection.points(
+                *(("k8s.node.condition", value, (("condition", kind),)) for kind, value in reversed(conditions.items()))
+            ),
+        )
     return out
 
 
@@ -101,19 +123,32 @@ def describe_namespace(namespace: Object, selection: Selection) -> list[Describe
     name, _, uid = metadata_of(namespace)
     phase = at(namespace, "status", "phase") or ""
     value = {"Active": 1, "Terminating": 0, "": -1}.get(phase, 0)
-    return selection.described([("k8s.namespace.uid", uid), ("k8s.namespace.name", name)],
-                               selection.points(("k8s.namespace.phase", value)))
+    return selection.described(
+        [("k8s.namespace.uid", uid), ("k8s.namespace.name", name)], selection.points(("k8s.namespace.phase", value))
+    )
 
 
 def namespace_entities(namespace: Object, lookup: Lookup) -> list[Entity]:
     """The namespace."""
     name, _, uid = metadata_of(namespace)
     phase = (at(namespace, "status", "phase") or "unknown").lower()
-    return [Entity("k8s.namespace", "k8s.namespace.uid", uid, {
-        "k8s.namespace.name": name, "k8s.namespace.phase": phase, "k8s.namespace.creation_timestamp": created(namespace)})]
+    return [
+        Entity(
+            "k8s.namespace",
+            "k8s.namespace.uid",
+            uid,
+            {"k8s.namespace.name": name, "k8s.namespace.phase": phase, "k8s.namespace.creation_timestamp": created(namespace)},
+        )
+    ]
 
 
-NODE = Source(NODES, node_fields, describe_node, (*META_FIELDS, "status.conditions.type", "status.conditions.status"),
-              node_entities)
-NAMESPACE = Source(NAMESPACES, lambda selection: ("status.phase",), describe_namespace,
-                   ("metadata.creationTimestamp", "status.phase"), namespace_entities)
+NODE = Source(
+    NODES, node_fields, describe_node, (*META_FIELDS, "status.conditions.type", "status.conditions.status"), node_entities
+)
+NAMESPACE = Source(
+    NAMESPACES,
+    lambda selection: ("status.phase",),
+    describe_namespace,
+    ("metadata.creationTimestamp", "status.phase"),
+    namespace_entities,
+)

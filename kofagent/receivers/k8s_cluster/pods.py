@@ -29,10 +29,23 @@ from kofagent.receivers.k8s_cluster.model import (
 _PHASES = {"Pending": 1, "Running": 2, "Succeeded": 3, "Failed": 4, "Unknown": 5}
 _STATUS_REASONS = {"Evicted": 1, "NodeAffinity": 2, "NodeLost": 3, "Shutdown": 4, "UnexpectedAdmissionError": 5}
 _STATES = ("running", "waiting", "terminated")
-_REASONS = ("ContainerCreating", "CrashLoopBackOff", "CreateContainerConfigError", "ErrImagePull", "ImagePullBackOff", "OOMKilled",
-            "Completed", "Error", "ContainerCannotRun")
-_AMOUNTS = (("cpu", "cpu", quantity.cores), ("memory", "memory", quantity.whole), ("storage", "storage", quantity.whole),
-            ("ephemeral-storage", "ephemeralstorage", quantity.whole))
+_REASONS = (
+    "ContainerCreating",
+    "CrashLoopBackOff",
+    "CreateContainerConfigError",
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "OOMKilled",
+    "Completed",
+    "Error",
+    "ContainerCannotRun",
+)
+_AMOUNTS = (
+    ("cpu", "cpu", quantity.cores),
+    ("memory", "memory", quantity.whole),
+    ("storage", "storage", quantity.whole),
+    ("ephemeral-storage", "ephemeralstorage", quantity.whole),
+)
 _SCHEME = re.compile(r"[\w-]+://", re.ASCII)
 
 
@@ -62,33 +75,47 @@ def describe(pod: Object, selection: Selection) -> list[Described]:
     where = [("k8s.namespace.name", namespace), ("k8s.node.name", node), ("k8s.pod.name", name), ("k8s.pod.uid", uid)]
     out = selection.described(
         [*where, ("k8s.pod.qos_class", at(pod, "status", "qosClass") or "")],
-        selection.points(("k8s.pod.phase", _PHASES.get(at(pod, "status", "phase"), 5)),
-                         ("k8s.pod.status_reason", _STATUS_REASONS.get(at(pod, "status", "reason"), 6))))
+        selection.points(
+            ("k8s.pod.phase", _PHASES.get(at(pod, "status", "phase"), 5)),
+            ("k8s.pod.status_reason", _STATUS_REASONS.get(at(pod, "status", "reason"), 6)),
+        ),
+    )
     statuses = {s.get("name"): s for s in reversed(at(pod, "status", "containerStatuses") or [])}
     for container in at(pod, "spec", "containers") or []:
         out += _container(container, statuses.get(container["name"]), where, selection)
     return out
 
 
-def _container(container: dict[str, Any], status: dict[str, Any] | None, where: list[tuple[str, str]],
-               selection: Selection) -> list[Described]:
+def _container(
+    container: dict[str, Any], status: dict[str, Any] | None, where: list[tuple[str, str]], selection: Selection
+) -> list[Described]:
     requests, limits = at(container, "resources", "requests") or {}, at(container, "resources", "limits") or {}
     points: list[Point] = []
     for key, name, read in _AMOUNTS:
-        points += selection.points((f"k8s.container.{name}_request", amount(read, requests.get(key))),
-                                   (f"k8s.container.{name}_limit", amount(read, limits.get(key))))
+        points += selection.points(
+            (f"k8s.container.{name}_request", amount(read, requests.get(key))),
+            (f"k8s.container.{name}_limit", amount(read, limits.get(key))),
+        )
     last_reason = None
     if status is not None:
-        points += selection.points(("k8s.container.restarts", number(status, "restartCount")),
-                                   ("k8s.container.ready", 1 if status.get("ready") else 0))
+        points += selection.points(
+            ("k8s.container.restarts", number(status, "restartCount")), ("k8s.container.ready", 1 if status.get("ready") else 0)
+        )
         points += _state_points(status.get("state") or {}, selection)
         if at(status, "lastState", "terminated") is not None:
             last_reason = at(status, "lastState", "terminated", "reason") or ""
     image = split_image((status or {}).get("image") or "") or (None, None)
     return selection.described(
-        [("container.id", container_id(status or {})), ("container.image.name", image[0]), ("container.image.tag", image[1]),
-         ("k8s.container.name", container["name"]), ("k8s.container.status.last_terminated_reason", last_reason), *where],
-        tuple(points))
+        [
+            ("container.id", container_id(status or {})),
+            ("container.image.name", image[0]),
+            ("container.image.tag", image[1]),
+            ("k8s.container.name", container["name"]),
+            ("k8s.container.status.last_terminated_reason", last_reason),
+            *where,
+        ],
+        tuple(points),
+    )
 
 
 def _state_points(state: dict[str, Any], selection: Selection) -> list[Point]:
@@ -115,7 +142,7 @@ def container_id(status: dict[str, Any]) -> str:
     """The container's id without its runtime's scheme; empty when it was not made yet."""
     text: str = status.get("containerID") or ""
     match = _SCHEME.match(text)
-    return text[match.end():] if match else text
+    return text[match.end() :] if match else text
 
 
 def entities(pod: Object, lookup: Lookup, services: list[str]) -> list[Entity]:
@@ -149,11 +176,16 @@ def _workload(pod: Object, kind: str, above: str, owner: Object | None) -> dict[
     """What the pod's Job or ReplicaSet says: the CronJob or Deployment over it is the workload, else it is itself."""
     if owner is None:
         return {}
-    reference = (next((o for o in owners(owner) if o.get("kind") == above), None)
-                 or next((o for o in owners(pod) if o.get("kind") == kind), {}))
+    reference = next((o for o in owners(owner) if o.get("kind") == above), None) or next(
+        (o for o in owners(pod) if o.get("kind") == kind), {}
+    )
     found, name = reference.get("kind", ""), reference.get("name", "")
-    return {"k8s.workload.kind": found, "k8s.workload.name": name, f"k8s.{found.lower()}.name": name,
-            f"k8s.{found.lower()}.uid": reference.get("uid", "")}
+    return {
+        "k8s.workload.kind": found,
+        "k8s.workload.name": name,
+        f"k8s.{found.lower()}.name": name,
+        f"k8s.{found.lower()}.uid": reference.get("uid", ""),
+    }
 
 
 def _container_entities(pod: Object, name: str, namespace: str, uid: str, node: str) -> list[Entity]:
@@ -166,8 +198,13 @@ def _container_entities(pod: Object, name: str, namespace: str, uid: str, node: 
         image = split_image(status.get("image") or "")
         if image is not None:
             told |= {"container.image.name": image[0], "container.image.tag": image[1]}
-        told |= {"k8s.container.name": status.get("name", ""), "k8s.pod.name": name, "k8s.pod.uid": uid,
-                 "k8s.namespace.name": namespace, "k8s.node.name": node}
+        told |= {
+            "k8s.container.name": status.get("name", ""),
+            "k8s.pod.name": name,
+            "k8s.pod.uid": uid,
+            "k8s.namespace.name": namespace,
+            "k8s.node.name": node,
+        }
         state = status.get("state") or {}
         for one in ("running", "terminated", "waiting"):
             if one in state:
@@ -180,7 +217,12 @@ def _container_entities(pod: Object, name: str, namespace: str, uid: str, node: 
     return out
 
 
-ENTITY_FIELDS: tuple[Field, ...] = (*META_FIELDS, "spec.nodeName", "status.phase", "status.reason", *(
-    f"status.containerStatuses.{f}" for f in ("name", "image", "containerID", "state")))
+ENTITY_FIELDS: tuple[Field, ...] = (
+    *META_FIELDS,
+    "spec.nodeName",
+    "status.phase",
+    "status.reason",
+    *(f"status.containerStatuses.{f}" for f in ("name", "image", "containerID", "state")),
+)
 
 SOURCE = Source(PODS, fields, describe, ENTITY_FIELDS, lambda pod, lookup: entities(pod, lookup, []))

@@ -22,15 +22,21 @@ def _quota(obj: Object, selection: Selection) -> list[Described]:
     name, namespace, uid = metadata_of(obj)
     return selection.described(
         [("k8s.resourcequota.uid", uid), ("k8s.resourcequota.name", name), ("k8s.namespace.name", namespace)],
-        tuple(_points(obj.get("status"), "k8s.resource_quota", "hard_limit", selection)))
+        tuple(_points(obj.get("status"), "k8s.resource_quota", "hard_limit", selection)),
+    )
 
 
 def _cluster_quota(obj: Object, selection: Selection) -> list[Described]:
     name, _, uid = metadata_of(obj)
     points = _points(at(obj, "status", "total"), "openshift.clusterquota", "limit", selection)
     for entry in at(obj, "status", "namespaces") or []:
-        points += _points(entry.get("status"), "openshift.appliedclusterquota", "limit", selection,
-                          (("k8s.namespace.name", entry.get("namespace", "")),))
+        points += _points(
+            entry.get("status"),
+            "openshift.appliedclusterquota",
+            "limit",
+            selection,
+            (("k8s.namespace.name", entry.get("namespace", "")),),
+        )
     return selection.described([("openshift.clusterquota.name", name), ("openshift.clusterquota.uid", uid)], tuple(points))
 
 

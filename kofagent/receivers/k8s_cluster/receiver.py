@@ -50,8 +50,9 @@ class K8sCluster(Receiver):
     async def start(self) -> None:
         config = self.config
         if config.metadata_exporters:
-            self.context.log.warning("metadata_exporters has no effect: no exporter takes metadata; "
-                                     "use the receiver in a logs pipeline")
+            self.context.log.warning(
+                "metadata_exporters has no effect: no exporter takes metadata; use the receiver in a logs pipeline"
+            )
         if config.k8s_leader_elector:
             self.context.log.warning("k8s_leader_elector has no effect: run one instance of this receiver per cluster")
         client = shared(self.context.host, config)
@@ -63,9 +64,13 @@ class K8sCluster(Receiver):
             self._queue = EntityQueue(self.context, config.metadata_collection_interval)
             self._queue.start(logs)
         self._watcher = Watcher(
-            client, config, self._selection,
+            client,
+            config,
+            self._selection,
             (lambda: Snapshot(catalog.SCOPE, __version__, catalog.SCHEMA_URL, start_ns)) if metrics is not None else None,
-            self._queue, self.context.report)
+            self._queue,
+            self.context.report,
+        )
         self._watcher.start()
         if metrics is not None:
             self._tasks.append(asyncio.create_task(self._rounds(), name=self.context.id))

@@ -41,8 +41,11 @@ def count_slice(obj: Object) -> Counts:
         conditions, zone = endpoint.get("conditions") or {}, endpoint.get("zone") or ""
         ready = conditions.get("ready") is not False
         serving = conditions.get("serving")
-        for name, is_so in (("ready", ready), ("serving", ready if serving is None else serving),
-                            ("terminating", bool(conditions.get("terminating")))):
+        for name, is_so in (
+            ("ready", ready),
+            ("serving", ready if serving is None else serving),
+            ("terminating", bool(conditions.get("terminating"))),
+        ):
             out[kind, zone, name] += int(bool(is_so))
     return out
 
@@ -66,18 +69,35 @@ def describe(service: Object, selection: Selection, counts: Counts | None = None
     counts = counts or Counter()
     for kind, zone in dict.fromkeys((kind, zone) for kind, zone, _ in counts):
         if kind in ("IPv4", "IPv6", "FQDN"):
-            points += selection.points(*((
-                "k8s.service.endpoint.count", counts[kind, zone, condition],
-                (("k8s.service.endpoint.address_type", kind), ("k8s.service.endpoint.condition", condition),
-                 ("k8s.service.endpoint.zone", zone))) for condition in _CONDITIONS))
+            points += selection.points(
+                *(
+                    (
+                        "k8s.service.endpoint.count",
+                        counts[kind, zone, condition],
+                        (
+                            ("k8s.service.endpoint.address_type", kind),
+                            ("k8s.service.endpoint.condition", condition),
+                            ("k8s.service.endpoint.zone", zone),
+                        ),
+                    )
+                    for condition in _CONDITIONS
+                )
+            )
     type_ = at(service, "spec", "type") or ""
     if type_ == "LoadBalancer":
         ingress = at(service, "status", "loadBalancer", "ingress") or []
         points += selection.points(("k8s.service.load_balancer.ingress.count", len(ingress)))
     return selection.described(
-        [("k8s.service.name", name), ("k8s.service.uid", uid), ("k8s.namespace.name", namespace), ("k8s.service.type", type_),
-         ("k8s.service.traffic_distribution", at(service, "spec", "trafficDistribution")),
-         ("k8s.service.publish_not_ready_addresses", bool(at(service, "spec", "publishNotReadyAddresses")))], tuple(points))
+        [
+            ("k8s.service.name", name),
+            ("k8s.service.uid", uid),
+            ("k8s.namespace.name", namespace),
+            ("k8s.service.type", type_),
+            ("k8s.service.traffic_distribution", at(service, "spec", "trafficDistribution")),
+            ("k8s.service.publish_not_ready_addresses", bool(at(service, "spec", "publishNotReadyAddresses"))),
+        ],
+        tuple(points),
+    )
 
 
 def entities(service: Object, lookup: Lookup) -> list[Entity]:
@@ -86,8 +106,11 @@ def entities(service: Object, lookup: Lookup) -> list[Entity]:
     out = {"k8s.namespace.name": namespace, "k8s.service.name": name, "k8s.service.creation_timestamp": created(service)}
     out |= {f"k8s.service.selector.{k}": v for k, v in (at(service, "spec", "selector") or {}).items()}
     out |= {f"k8s.service.label.{k}": v for k, v in (service["metadata"].get("labels") or {}).items()}
-    out |= {f"k8s.service.annotation.{k}": v for k, v in (service["metadata"].get("annotations") or {}).items()
-            if not k.startswith(_LAST_APPLIED)}
+    out |= {
+        f"k8s.service.annotation.{k}": v
+        for k, v in (service["metadata"].get("annotations") or {}).items()
+        if not k.startswith(_LAST_APPLIED)
+    }
     return [Entity("k8s.service", "k8s.service.uid", uid, out)]
 
 

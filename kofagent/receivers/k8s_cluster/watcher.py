@@ -29,8 +29,15 @@ class Entities(Protocol):
 class Watcher:
     """All subscriptions of one receiver. `metrics` and `entities` say what is wanted of the objects."""
 
-    def __init__(self, client: ApiClient, config: Config, selection: Selection, new_snapshot: Callable[[], Snapshot] | None,
-                 entities: Entities | None, report: Callable[[str | None], None]) -> None:
+    def __init__(
+        self,
+        client: ApiClient,
+        config: Config,
+        selection: Selection,
+        new_snapshot: Callable[[], Snapshot] | None,
+        entities: Entities | None,
+        report: Callable[[str | None], None],
+    ) -> None:
         self._client = client
         self._config = config
         self._selection = selection
@@ -50,10 +57,18 @@ class Watcher:
         whole = places == [""]
         if self._new_snapshot is not None and self._selection.on("k8s.service.endpoint.count"):
             for place in places:
-                self._slices.append(subscribe(
-                    self._client, services.SLICES, namespace=place, fields=services.SLICE_FIELDS, on_add=self._slice,
-                    on_update=lambda old, new: self._slice(new), on_delete=self._slice_gone,
-                    report=self._reporter(services.SLICES, place)))
+                self._slices.append(
+                    subscribe(
+                        self._client,
+                        services.SLICES,
+                        namespace=place,
+                        fields=services.SLICE_FIELDS,
+                        on_add=self._slice,
+                        on_update=lambda old, new: self._slice(new),
+                        on_delete=self._slice_gone,
+                        report=self._reporter(services.SLICES, place),
+                    )
+                )
         # Owners and services come before pods: a pod's entity speaks of them.
         sources: list[Source] = [*workloads.SOURCES, services.SOURCE, pods.SOURCE, quotas.QUOTA]
         if whole:
@@ -179,8 +194,15 @@ class _Part:
         self.snapshot = watcher._new_snapshot() if watcher._new_snapshot is not None else None
         self._watcher = watcher
         self.subscription = subscribe(
-            watcher._client, source.resource, namespace=place, fields=watcher.fields(source), on_add=self._add,
-            on_update=self._update, on_delete=self._delete, report=watcher._reporter(source.resource, place))
+            watcher._client,
+            source.resource,
+            namespace=place,
+            fields=watcher.fields(source),
+            on_add=self._add,
+            on_update=self._update,
+            on_delete=self._delete,
+            report=watcher._reporter(source.resource, place),
+        )
 
     def _add(self, obj: Object) -> None:
         watcher = self._watcher

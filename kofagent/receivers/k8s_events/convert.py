@@ -11,8 +11,9 @@ from kofagent.kubernetes.changes import Record, unix_nanos
 from kofagent.wire.attributes import encode_attributes, encode_text, encode_value
 from kofagent.wire.varint import length_delimited, varint
 
-SCOPE = (length_delimited(1, b"github.com/open-telemetry/opentelemetry-collector-contrib/receiver/k8seventsreceiver")
-         + length_delimited(2, __version__.encode()))
+SCOPE = length_delimited(
+    1, b"github.com/open-telemetry/opentelemetry-collector-contrib/receiver/k8seventsreceiver"
+) + length_delimited(2, __version__.encode())
 """The InstrumentationScope message; the name is upstream's, which queries may select."""
 SEVERITY = {"normal": 9, "warning": 13, "error": 17, "critical": 21}
 """SeverityNumber by the event's type in lower case; other types have none."""
@@ -47,15 +48,17 @@ def go_time(text: Any) -> str:
 def to_record(event: dict[str, Any], observed: int) -> Record:
     """Resource and LogRecord of an event. `observed` is Unix nanoseconds."""
     about, metadata = _map(event, "involvedObject"), _map(event, "metadata")
-    resource = encode_attributes({
-        "k8s.node.name": _text(_map(event, "source"), "host"),
-        "k8s.object.kind": _text(about, "kind"),
-        "k8s.object.name": _text(about, "name"),
-        "k8s.object.uid": _text(about, "uid"),
-        "k8s.object.fieldpath": _text(about, "fieldPath"),
-        "k8s.object.api_version": _text(about, "apiVersion"),
-        "k8s.object.resource_version": _text(about, "resourceVersion"),
-    })
+    resource = encode_attributes(
+        {
+            "k8s.node.name": _text(_map(event, "source"), "host"),
+            "k8s.object.kind": _text(about, "kind"),
+            "k8s.object.name": _text(about, "name"),
+            "k8s.object.uid": _text(about, "uid"),
+            "k8s.object.fieldpath": _text(about, "fieldPath"),
+            "k8s.object.api_version": _text(about, "apiVersion"),
+            "k8s.object.resource_version": _text(about, "resourceVersion"),
+        }
+    )
     attributes: dict[str, Any] = {
         "k8s.event.reason": _text(event, "reason"),
         "k8s.event.action": _text(event, "action"),
@@ -72,8 +75,11 @@ def to_record(event: dict[str, Any], observed: int) -> Record:
     severity = SEVERITY.get(type.lower())
     if severity is not None:
         out += [b"\x10" + varint(severity), length_delimited(3, encode_text(type))]
-    out += [length_delimited(5, encode_value(_text(event, "message"))), encode_attributes(attributes, 6),
-            b"\x59" + _FIXED64.pack(observed)]
+    out += [
+        length_delimited(5, encode_value(_text(event, "message"))),
+        encode_attributes(attributes, 6),
+        b"\x59" + _FIXED64.pack(observed),
+    ]
     return resource, b"".join(out)
 
 

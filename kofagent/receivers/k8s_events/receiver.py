@@ -55,11 +55,13 @@ class K8sEvents(Receiver):
             extension: Any = self.context.host.extension(self.config.storage)
             self._store = await extension.open_store(self.context.kind, self.context.id)
         self._sent: dict[str, float] = {}
-        self._delivery = Delivery(self.context, self.outputs[Signal.LOGS],
-                                  self.context.ledger.receiver(self.context.id, Signal.LOGS, "http"))
+        self._delivery = Delivery(
+            self.context, self.outputs[Signal.LOGS], self.context.ledger.receiver(self.context.id, Signal.LOGS, "http")
+        )
         statuses = Statuses(self.context)
-        self._streams = [self._stream(client, self._store, namespace, statuses, began)
-                         for namespace in self.config.namespaces or [""]]
+        self._streams = [
+            self._stream(client, self._store, namespace, statuses, began) for namespace in self.config.namespaces or [""]
+        ]
         for stream in self._streams:
             stream.start()
 
@@ -73,10 +75,18 @@ class K8sEvents(Receiver):
             await store.set(key, value)
 
         # The API server keeps times of events in whole seconds.
-        handlers = Handlers(self._convert, self._deliver, lambda event, since: last_seen(event) >= int(since), load, save,
-                            statuses.of(namespace))
-        return Changes(client, Query(CORE_EVENTS, namespace), handlers, initial="newer", since=began,
-                       kept=self.config.storage is not None, timing=self.timing)
+        handlers = Handlers(
+            self._convert, self._deliver, lambda event, since: last_seen(event) >= int(since), load, save, statuses.of(namespace)
+        )
+        return Changes(
+            client,
+            Query(CORE_EVENTS, namespace),
+            handlers,
+            initial="newer",
+            since=began,
+            kept=self.config.storage is not None,
+            timing=self.timing,
+        )
 
     async def stop(self) -> None:
         streams, self._streams = self._streams, ()

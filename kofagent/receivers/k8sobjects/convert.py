@@ -11,8 +11,9 @@ from kofagent.wire.attributes import encode_attributes
 from kofagent.wire.json_value import JsonEncoder
 from kofagent.wire.varint import length_delimited
 
-SCOPE = (length_delimited(1, b"github.com/open-telemetry/opentelemetry-collector-contrib/receiver/k8sobjectsreceiver")
-         + length_delimited(2, __version__.encode()))
+SCOPE = length_delimited(
+    1, b"github.com/open-telemetry/opentelemetry-collector-contrib/receiver/k8sobjectsreceiver"
+) + length_delimited(2, __version__.encode())
 """The InstrumentationScope message; the name is upstream's, which queries may select."""
 _FIXED64 = struct.Struct("<Q")
 _encode = JsonEncoder().value

@@ -48,7 +48,8 @@ class ObjectsBlock(ComponentConfig):
     namespaces: list[str] = Field([], description="Only these namespaces; empty: all.")
     exclude_namespaces: list[NamespaceFilter] = Field([], description="Not these namespaces.")
     exclude_watch_type: list[Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR"]] = Field(
-        [], description="Watch events that are left out.")
+        [], description="Watch events that are left out."
+    )
 
     @model_validator(mode="after")
     def _check(self) -> ObjectsBlock:

@@ -50,8 +50,9 @@ class K8sObjects(Receiver):
         else:
             extension: Any = self.context.host.extension(self.config.storage)
             self._store = await extension.open_store(self.context.kind, self.context.id)
-        self._delivery = Delivery(self.context, self.outputs[Signal.LOGS],
-                                  self.context.ledger.receiver(self.context.id, Signal.LOGS, "http"))
+        self._delivery = Delivery(
+            self.context, self.outputs[Signal.LOGS], self.context.ledger.receiver(self.context.id, Signal.LOGS, "http")
+        )
         self._statuses = Statuses(self.context)
         for block in self.config.objects:
             try:
@@ -156,9 +157,15 @@ class K8sObjects(Receiver):
             await self._delivery.offer(log_batch(records, SCOPE))
 
         handlers = Handlers(convert, deliver, newer, load, save, self._statuses.of(_name(block, query.namespace)))
-        return Changes(self._client, query, handlers, initial="all" if self.config.include_initial_state else "",
-                       version=block.resource_version, timing=self.timing,
-                       kept=self.config.storage is not None and block.persist_resource_version)
+        return Changes(
+            self._client,
+            query,
+            handlers,
+            initial="all" if self.config.include_initial_state else "",
+            version=block.resource_version,
+            timing=self.timing,
+            kept=self.config.storage is not None and block.persist_resource_version,
+        )
 
     def _safely(self, make: Callable[[], Record]) -> Record | None:
         try:
@@ -207,8 +214,9 @@ class K8sObjects(Receiver):
         records: list[Record] = []
         keys: list[str] = []
         size = 0
-        async for page in self._client.list_pages(query.resource, query.namespace, label_selector=query.label_selector,
-                                                  field_selector=query.field_selector):
+        async for page in self._client.list_pages(
+            query.resource, query.namespace, label_selector=query.label_selector, field_selector=query.field_selector
+        ):
             for obj in page.items:
                 key = str((obj.get("metadata") or {}).get("uid") or "")
                 if key in sent or excluded(namespace_of(obj)):

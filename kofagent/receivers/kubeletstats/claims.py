@@ -37,8 +37,13 @@ class Claims:
         for known in (self.attributes, self.problems, self._ask_again):
             for key in [k for k in known if k not in wanted]:
                 del known[key]  # type: ignore[attr-defined]
-        await asyncio.gather(*(self._ask(key, namespaces[key[0]], claim, now) for key, claim in wanted.items()
-                               if key not in self.attributes and self._ask_again.get(key, 0) <= now))
+        await asyncio.gather(
+            *(
+                self._ask(key, namespaces[key[0]], claim, now)
+                for key, claim in wanted.items()
+                if key not in self.attributes and self._ask_again.get(key, 0) <= now
+            )
+        )
 
     async def _ask(self, key: Key, namespace: str, name: str, now: float) -> None:
         try:

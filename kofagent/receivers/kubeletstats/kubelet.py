@@ -116,8 +116,9 @@ def _context(config: Config, default_ca: str) -> ssl.SSLContext:
     options = {name: getattr(config, name) for name in _TLS_OPTIONS}
     if not options["ca_file"] and not options["ca_pem"]:
         options["ca_file"] = default_ca
-    return client_context(TlsClientBlock(**options, insecure_skip_verify=config.insecure_skip_verify,
-                                         include_system_ca_certs_pool=True))
+    return client_context(
+        TlsClientBlock(**options, insecure_skip_verify=config.insecure_skip_verify, include_system_ca_certs_pool=True)
+    )
 
 
 class _FileAccess(Access):
@@ -164,9 +165,11 @@ class _TokenAccess(_FileAccess):
         try:
             self._token.read()
         except (OSError, ValueError):
-            raise StartError(f"no service account in this pod: {self._token.path} cannot be read; set "
-                             "automountServiceAccountToken: true for the pod, or on a laptop run with "
-                             "--kubeconfig ~/.kube/config") from None
+            raise StartError(
+                f"no service account in this pod: {self._token.path} cannot be read; set "
+                "automountServiceAccountToken: true for the pod, or on a laptop run with "
+                "--kubeconfig ~/.kube/config"
+            ) from None
         super().__init__(url, config, ca)
 
     async def headers(self) -> Mapping[str, str]:

@@ -39,17 +39,22 @@ class Config(CatalogueOptions, TlsBlock):
     initial_delay: Duration = Field(1.0, ge=0, description="Wait before the first collection.")
     timeout: Duration = Field(0.0, ge=0, description="Time for one answer of the kubelet; 0: 30 s.")
     auth_type: Literal["tls", "serviceAccount", "none", "kubeConfig"] = Field(
-        "tls", description="tls: cert_file and key_file; serviceAccount: the pod's token and CA; none: the read-only port; "
-        "kubeConfig: through the API server's proxy, endpoint is the node's name.")
+        "tls",
+        description="tls: cert_file and key_file; serviceAccount: the pod's token and CA; none: the read-only port; "
+        "kubeConfig: through the API server's proxy, endpoint is the node's name.",
+    )
     context: str = Field("", description="Context of the kubeconfig; empty: its current one.")
-    endpoint: str = Field("", description="host:port or URL of the kubelet; empty: $K8S_NODE_NAME or this host, port 10250 "
-                          "(10255 with auth_type none).")
+    endpoint: str = Field(
+        "",
+        description="host:port or URL of the kubelet; empty: $K8S_NODE_NAME or this host, port 10250 (10255 with auth_type none).",
+    )
     dialer: Dialer = Field(Dialer(), description="Options of connecting.")
     insecure_skip_verify: bool = Field(False, description="TLS without checking the kubelet's certificate.")
     metric_groups: list[Group] = Field(["container", "pod", "node"], description="What metrics are sent of.")
     extra_metadata_labels: list[Label] = Field([], description="Attributes read from the kubelet's /pods.")
     k8s_api_config: ApiOptions | None = Field(
-        None, description="Access to the API server, for volumes of claims and the capacity of the node.")
+        None, description="Access to the API server, for volumes of claims and the capacity of the node."
+    )
     node: str = Field("", description="Name of the node, for metrics that compare with its capacity.")
     collect_all_network_interfaces: AllInterfaces = Field(AllInterfaces(), description="Which network interfaces are sent.")
 

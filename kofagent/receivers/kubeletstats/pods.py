@@ -57,14 +57,15 @@ class PodFacts:
                 one = self.container_amounts[uid, container["name"]] = _amounts(container.get("resources") or {})
                 found.append(one)
             # A pod has a limit only when each of its containers has one.
-            self.pod_amounts[uid] = Amounts(*(sum(column) if all(column) else 0 for column in zip(*found, strict=True))) \
-                if found else NOTHING
+            self.pod_amounts[uid] = (
+                Amounts(*(sum(column) if all(column) else 0 for column in zip(*found, strict=True))) if found else NOTHING
+            )
 
 
 def without_scheme(container_id: str) -> str:
     """A container's id without its runtime (`containerd://`)."""
     match = _SCHEME.match(container_id)
-    return container_id[match.end():].strip() if match else container_id.strip()
+    return container_id[match.end() :].strip() if match else container_id.strip()
 
 
 def _amounts(resources: Mapping[str, Any]) -> Amounts:
@@ -120,10 +121,17 @@ def _disk_attributes(source: Mapping[str, Any]) -> Pairs:
     for key, id_field, attribute in _DISKS:
         disk = source.get(key)
         if disk is not None:
-            return [("k8s.volume.type", key), (attribute, str(disk.get(id_field) or "")),
-                    ("fs.type", str(disk.get("fsType") or "")), ("partition", str(disk.get("partition") or 0))]
+            return [
+                ("k8s.volume.type", key),
+                (attribute, str(disk.get(id_field) or "")),
+                ("fs.type", str(disk.get("fsType") or "")),
+                ("partition", str(disk.get("partition") or 0)),
+            ]
     gluster = source.get("glusterfs")
     if gluster is not None:
-        return [("k8s.volume.type", "glusterfs"), ("glusterfs.endpoints.name", str(gluster.get("endpoints") or "")),
-                ("glusterfs.path", str(gluster.get("path") or ""))]
+        return [
+            ("k8s.volume.type", "glusterfs"),
+            ("glusterfs.endpoints.name", str(gluster.get("endpoints") or "")),
+            ("glusterfs.path", str(gluster.get("path") or "")),
+        ]
     return []

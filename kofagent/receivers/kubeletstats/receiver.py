@@ -54,7 +54,8 @@ class KubeletStats(Receiver):
         labels = {"receiver": context.id, "scraper": "kubeletstats"}
         self._scraped = context.ledger.counter("otelcol_scraper_scraped_metric_points", "Metric points that were read.", **labels)
         self._errored = context.ledger.counter(
-            "otelcol_scraper_errored_metric_points", "Metric points that could not be read.", **labels)
+            "otelcol_scraper_errored_metric_points", "Metric points that could not be read.", **labels
+        )
 
     def explain(self) -> str:
         """The metrics that are on."""
@@ -63,17 +64,26 @@ class KubeletStats(Receiver):
     async def start(self) -> None:
         config = self.config
         kubelet = Kubelet(config)
-        needs_claims = (config.k8s_api_config is not None and "volume" in config.metric_groups
-                        and "k8s.volume.type" in config.extra_metadata_labels)
+        needs_claims = (
+            config.k8s_api_config is not None
+            and "volume" in config.metric_groups
+            and "k8s.volume.type" in config.extra_metadata_labels
+        )
         if needs_claims or self._needs_capacity:
             self._api = api = shared(self.context.host, config.k8s_api_config or ApiOptions())
             await api.start()
             if needs_claims:
                 self._claims = Claims(api)
             if self._needs_capacity:
-                self._node = subscribe(api, NODES, field_selector=f"metadata.name={config.node}", fields=("status.capacity",),
-                                       on_add=self._learn, on_update=lambda old, new: self._learn(new),
-                                       report=lambda error: self._tell("node", error))
+                self._node = subscribe(
+                    api,
+                    NODES,
+                    field_selector=f"metadata.name={config.node}",
+                    fields=("status.capacity",),
+                    on_add=self._learn,
+                    on_update=lambda old, new: self._learn(new),
+                    report=lambda error: self._tell("node", error),
+                )
         await kubelet.start()
         self._kubelet = kubelet
         self._task = asyncio.create_task(self._run(), name=self.context.id)
@@ -96,8 +106,9 @@ class KubeletStats(Receiver):
     def _learn(self, node: Object) -> None:
         capacity = (node.get("status") or {}).get("capacity") or {}
         try:
-            self._capacity = Capacity(quantity.cores(str(capacity.get("cpu", "0"))),
-                                      quantity.whole(str(capacity.get("memory", "0"))))
+            self._capacity = Capacity(
+                quantity.cores(str(capacity.get("cpu", "0"))), quantity.whole(str(capacity.get("memory", "0")))
+            )
         except ValueError:
             self._capacity = Capacity()
 
@@ -138,8 +149,10 @@ class KubeletStats(Receiver):
         if self._needs_pods:
             try:
                 facts = self._facts(await kubelet.get("/pods"))
-                self._tell("pods", f"{kubelet.where} told of {facts.malformed} pods that are not as the API has them"
-                           if facts.malformed else None)
+                self._tell(
+                    "pods",
+                    f"{kubelet.where} told of {facts.malformed} pods that are not as the API has them" if facts.malformed else None,
+                )
             except KubeletError as error:
                 self._tell("pods", str(error))
             except ValueError:

@@ -15,12 +15,23 @@ from kofagent.receivers.kubeletstats.options import Config
 from kofagent.receivers.kubeletstats.pods import NOTHING, Amounts, PodFacts, claim_of, volume_attributes
 from kofagent.telemetry.otlp_metrics import Metric, MetricWriter, Pairs, resource_bytes
 
-_MEMORY = (("available", "availableBytes"), ("usage", "usageBytes"), ("rss", "rssBytes"), ("working_set", "workingSetBytes"),
-           ("page_faults", "pageFaults"), ("major_page_faults", "majorPageFaults"))
+_MEMORY = (
+    ("available", "availableBytes"),
+    ("usage", "usageBytes"),
+    ("rss", "rssBytes"),
+    ("working_set", "workingSetBytes"),
+    ("page_faults", "pageFaults"),
+    ("major_page_faults", "majorPageFaults"),
+)
 _FILES = (("available", "availableBytes"), ("capacity", "capacityBytes"), ("usage", "usedBytes"))
-_VOLUME = (("k8s.volume.available", "availableBytes"), ("k8s.volume.capacity", "capacityBytes"),
-           ("k8s.pod.volume.usage", "usedBytes"), ("k8s.volume.inodes", "inodes"), ("k8s.volume.inodes.free", "inodesFree"),
-           ("k8s.volume.inodes.used", "inodesUsed"))
+_VOLUME = (
+    ("k8s.volume.available", "availableBytes"),
+    ("k8s.volume.capacity", "capacityBytes"),
+    ("k8s.pod.volume.usage", "usedBytes"),
+    ("k8s.volume.inodes", "inodes"),
+    ("k8s.volume.inodes.free", "inodesFree"),
+    ("k8s.volume.inodes.used", "inodesUsed"),
+)
 _NETWORK = (("io", "rxBytes", "txBytes"), ("errors", "rxErrors", "txErrors"))
 Stats = Mapping[str, Any]
 Points = list[tuple[Metric, float, Pairs]]
@@ -90,16 +101,20 @@ class Converter:
                 self._writer.add(metric, value, attributes, start_ns=start_ns, time_ns=time_ns)
             self._writer.end_resource(encoded)
 
-    def _parts(self, summary: Stats, facts: PodFacts | None, capacity: Capacity,
-               claims: Claims | None) -> Iterator[tuple[Pairs, Points, int] | _Problem]:
+    def _parts(
+        self, summary: Stats, facts: PodFacts | None, capacity: Capacity, claims: Claims | None
+    ) -> Iterator[tuple[Pairs, Points, int] | _Problem]:
         if "node" in self._groups:
             yield _guarded(self._node, summary["node"])
         for pod in _list(summary.get("pods")):
             try:
                 reference = pod["podRef"]
                 uid = str(reference["uid"])
-                where = (("k8s.pod.uid", uid), ("k8s.pod.name", str(reference["name"])),
-                         ("k8s.namespace.name", str(reference["namespace"])))
+                where = (
+                    ("k8s.pod.uid", uid),
+                    ("k8s.pod.name", str(reference["name"])),
+                    ("k8s.namespace.name", str(reference["namespace"])),
+                )
                 containers, volumes = _list(pod.get("containers")), _list(pod.get("volume"))
             except (AttributeError, KeyError, TypeError):
                 yield _Problem("the kubelet told of a pod without podRef", "")
@@ -126,8 +141,9 @@ class Converter:
         self._network(points, "k8s.pod", pod.get("network"), self._interfaces.pod)
         return where, points, start_of(pod)
 
-    def _container(self, stats: Stats, where: Pairs, uid: str, facts: PodFacts | None,
-                   capacity: Capacity) -> tuple[Pairs, Points, int]:
+    def _container(
+        self, stats: Stats, where: Pairs, uid: str, facts: PodFacts | None, capacity: Capacity
+    ) -> tuple[Pairs, Points, int]:
         name = str(stats["name"])
         resource: Pairs = (*where, ("k8s.container.name", name))
         if "container.id" in self._labels:
@@ -142,8 +158,9 @@ class Converter:
         self._measured(points, "container", "k8s.container", stats, stats.get("rootfs"), amounts, capacity)
         return resource, points, start_of(stats)
 
-    def _volume(self, stats: Stats, where: Pairs, uid: str, facts: PodFacts | None,
-                claims: Claims | None) -> tuple[Pairs, Points, int]:
+    def _volume(
+        self, stats: Stats, where: Pairs, uid: str, facts: PodFacts | None, claims: Claims | None
+    ) -> tuple[Pairs, Points, int]:
         name = str(stats["name"])
         resource: Pairs = (*where, ("k8s.volume.name", name))
         if "k8s.volume.type" in self._labels:
@@ -163,8 +180,9 @@ class Converter:
             self._add(points, metric_name, stats.get(key))
         return resource, points, self._start_ns
 
-    def _measured(self, points: Points, prefix: str, ratios: str, stats: Stats, files: Stats | None, amounts: Amounts,
-                  capacity: Capacity) -> None:
+    def _measured(
+        self, points: Points, prefix: str, ratios: str, stats: Stats, files: Stats | None, amounts: Amounts, capacity: Capacity
+    ) -> None:
         """Uptime, CPU, memory and file system."""
         metric = self._on.get(f"{prefix}.uptime")
         if metric is not None and start_of(stats):
@@ -178,8 +196,9 @@ class Converter:
         if ratios:
             used = memory.get("usageBytes")
             for resource, value, node, limit, request in (
-                    ("cpu", None if nano is None else nano / 1_000_000_000, capacity.cpu, amounts.cpu_limit, amounts.cpu_request),
-                    ("memory", used, capacity.memory, amounts.memory_limit, amounts.memory_request)):
+                ("cpu", None if nano is None else nano / 1_000_000_000, capacity.cpu, amounts.cpu_limit, amounts.cpu_request),
+                ("memory", used, capacity.memory, amounts.memory_limit, amounts.memory_request),
+            ):
                 for of, whole in ((".node.utilization", node), ("_limit_utilization", limit), ("_request_utilization", request)):
                     if whole > 0:
                         self._add(points, f"{ratios}.{resource}{of}", value, whole)
@@ -194,8 +213,13 @@ class Converter:
             name = str(interface.get("name") or "")
             for metric_name, received, sent in _NETWORK:
                 for key, direction in ((received, "receive"), (sent, "transmit")):
-                    self._add(points, f"{prefix}.network.{metric_name}", interface.get(key), 1,
-                              (("interface", name), ("direction", direction)))
+                    self._add(
+                        points,
+                        f"{prefix}.network.{metric_name}",
+                        interface.get(key),
+                        1,
+                        (("interface", name), ("direction", direction)),
+                    )
 
     def _add(self, points: Points, name: str, value: Any, divide: float = 1, attributes: Pairs = ()) -> None:
         metric = self._on.get(name)

@@ -60,8 +60,10 @@ class Config(ComponentConfig):
 
     protocols: Protocols = Field(Protocols(), description="The protocols to serve.")
     max_in_flight_size: ByteSize = Field(
-        64 * 1024 * 1024, ge=0,
-        description="Bytes of all requests under way together, beyond which senders are told to wait; 0: no limit.")
+        64 * 1024 * 1024,
+        ge=0,
+        description="Bytes of all requests under way together, beyond which senders are told to wait; 0: no limit.",
+    )
 
     @model_validator(mode="after")
     def _one_at_least(self) -> Config:
@@ -95,8 +97,11 @@ class OtlpReceiver(Receiver):
                 self._doors.append(grpc_door)
                 self.ports["grpc"] = grpc_door.port
             if protocols.http is not None:
-                paths = {"traces": protocols.http.traces_url_path, "metrics": protocols.http.metrics_url_path,
-                         "logs": protocols.http.logs_url_path}
+                paths = {
+                    "traces": protocols.http.traces_url_path,
+                    "metrics": protocols.http.metrics_url_path,
+                    "logs": protocols.http.logs_url_path,
+                }
                 http_door = HttpDoor(protocols.http, self.context, Intake(self.context, self.outputs, room, "http"), paths)
                 await http_door.start()
                 self._doors.append(http_door)

@@ -36,7 +36,8 @@ class GrpcDoor:
         self._limit = message_limit(settings)
         self._auth: ServerAuth | None = None
         services: Mapping[str, Mapping[str, Method]] = {
-            SERVICES[signal]: {"Export": self._method(signal)} for signal in intake.outputs}
+            SERVICES[signal]: {"Export": self._method(signal)} for signal in intake.outputs
+        }
         self._server = GrpcServer(settings, context.id, services)
 
     @property

@@ -32,7 +32,8 @@ class Intake:
         self.room = room
         self._transport = transport
         self._accounts: dict[Signal, ReceiverAccount] = {
-            signal: context.ledger.receiver(context.id, signal, transport) for signal in outputs}
+            signal: context.ledger.receiver(context.id, signal, transport) for signal in outputs
+        }
         self._logged: dict[str, float] = {}
 
     async def take(self, signal: Signal, payload: bytes, metadata: Metadata | None, json: bool = False) -> None:
@@ -65,8 +66,12 @@ class Intake:
     def reject(self, reason: str, sentence: str) -> None:
         """Counts a request that never became items, and logs the first of its kind in five minutes."""
         self._context.ledger.counter(
-            "kofagent_receiver_rejected_requests", "Requests that were refused before their items were known, by reason.",
-            receiver=self._context.id, transport=self._transport, reason=reason)(1)
+            "kofagent_receiver_rejected_requests",
+            "Requests that were refused before their items were known, by reason.",
+            receiver=self._context.id,
+            transport=self._transport,
+            reason=reason,
+        )(1)
         now = time.monotonic()
         if now - self._logged.get(reason, -LOG_EVERY) >= LOG_EVERY:
             self._logged[reason] = now

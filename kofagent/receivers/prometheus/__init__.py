@@ -59,8 +59,10 @@ class Config(ComponentConfig):
 
     config: PrometheusConfig = Field(PrometheusConfig(), description="Prometheus' configuration: global, scrape_configs.")
     api_server: ApiServerBlock = Field(
-        ApiServerBlock(), description="Prometheus' API about targets.",
-        validation_alias=AliasChoices("api_server", "prometheus_api_server"))
+        ApiServerBlock(),
+        description="Prometheus' API about targets.",
+        validation_alias=AliasChoices("api_server", "prometheus_api_server"),
+    )
     monitors: MonitorsBlock = Field(MonitorsBlock(), description="Scrape what ServiceMonitors and the like ask for.")
     allocation: AllocationBlock = Field(AllocationBlock(), description="Which part of all targets this agent scrapes.")
     target_allocator: dict[str, Any] | None = Field(None, description="Accepted with a warning: monitors does its work.")
@@ -114,8 +116,13 @@ class PrometheusReceiver(Receiver):
         self._consumer: Consumer = self.outputs[Signal.METRICS]
         pools = self._pools = Pools(self.config, self.context, self._emit)
         if self.config.api_server.enabled:
-            self._api = ApiServer(self.config.api_server.server_config, self.config.api_server.max_connections, self.config.config,
-                                  pools.by_name, self.context)
+            self._api = ApiServer(
+                self.config.api_server.server_config,
+                self.config.api_server.max_connections,
+                self.config.config,
+                pools.by_name,
+                self.context,
+            )
             await self._api.start()
         if self.config.target_allocator is not None:
             self.context.log.warning("target_allocator is not asked: write config.scrape_configs, or set monitors.enabled")

@@ -39,8 +39,14 @@ _MATCHER = re.compile(r'\s*([a-zA-Z_][a-zA-Z0-9_]*)\s*(=~|!~|!=|=)\s*"((?:\\.|[^
 class ApiServer:
     """The server. `start` raises StartError when the address is taken."""
 
-    def __init__(self, block: HttpServerBlock, max_connections: int, config: PrometheusConfig, pools: Mapping[str, ScrapePool],
-                 context: Context) -> None:
+    def __init__(
+        self,
+        block: HttpServerBlock,
+        max_connections: int,
+        config: PrometheusConfig,
+        pools: Mapping[str, ScrapePool],
+        context: Context,
+    ) -> None:
         self._block = block
         self._config = config
         self._pools = pools
@@ -169,8 +175,9 @@ class ApiServer:
         return web.Response(text="kofagent is Ready.\n")
 
 
-async def _pieces(active: Iterator[dict[str, Any]], dropped: Iterator[dict[str, Any]],
-                  counts: Mapping[str, int] | None) -> AsyncIterator[bytes]:
+async def _pieces(
+    active: Iterator[dict[str, Any]], dropped: Iterator[dict[str, Any]], counts: Mapping[str, int] | None
+) -> AsyncIterator[bytes]:
     """The answer about targets, some at a time: ten thousand are 30 MB, and scraping goes on meanwhile."""
     yield b'{"status": "success", "data": {"activeTargets": ['
     for name, found in ((b"", active), (b'], "droppedTargets": [', dropped)):
@@ -194,10 +201,16 @@ def _dropped(pool: str, target: Dropped) -> dict[str, Any]:
 def _target(pool: str, target: Target) -> dict[str, Any]:
     last = datetime.fromtimestamp(target.last_scrape, UTC) if target.last_scrape else datetime(1, 1, 1, tzinfo=UTC)
     return {
-        "discoveredLabels": target.discovered, "labels": target.labels, "scrapePool": pool, "scrapeUrl": target.url,
-        "globalUrl": _global_url(target.url), "lastError": target.last_error,
-        "lastScrape": last.isoformat().replace("+00:00", "Z"), "lastScrapeDuration": target.last_duration,
-        "health": target.health, "scrapeInterval": format_duration(target.interval),
+        "discoveredLabels": target.discovered,
+        "labels": target.labels,
+        "scrapePool": pool,
+        "scrapeUrl": target.url,
+        "globalUrl": _global_url(target.url),
+        "lastError": target.last_error,
+        "lastScrape": last.isoformat().replace("+00:00", "Z"),
+        "lastScrapeDuration": target.last_duration,
+        "health": target.health,
+        "scrapeInterval": format_duration(target.interval),
         "scrapeTimeout": format_duration(target.timeout),
     }
 
@@ -205,7 +218,7 @@ def _target(pool: str, target: Target) -> dict[str, Any]:
 def _global_url(url: str) -> str:
     """The URL as somebody elsewhere would use it: this host's name instead of a loopback address."""
     match = re.match(r"(https?://)(localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?(?=/|\Z)", url)
-    return f"{match[1]}{socket.gethostname()}{match[3] or ''}{url[match.end():]}" if match else url
+    return f"{match[1]}{socket.gethostname()}{match[3] or ''}{url[match.end() :]}" if match else url
 
 
 def _matcher(selector: str) -> Callable[[Mapping[str, str]], bool]:
@@ -214,13 +227,13 @@ def _matcher(selector: str) -> Callable[[Mapping[str, str]], bool]:
     if not text:
         return lambda labels: True
     if not (text.startswith("{") and text.endswith("}")):
-        raise ValueError("expected {label=\"value\", ...}")
+        raise ValueError('expected {label="value", ...}')
     text, at = text[1:-1], 0
     tests: list[Callable[[Mapping[str, str]], bool]] = []
     while text[at:].strip():
         match = _MATCHER.match(text, at)
         if match is None:
-            raise ValueError("expected {label=\"value\", ...}")
+            raise ValueError('expected {label="value", ...}')
         at = match.end()
         name, operator = match[1], match[2]
         value = re.sub(r"\\(.)", lambda m: "\n" if m[1] == "n" else m[1], match[3])
@@ -238,8 +251,11 @@ def _plain(value: Any) -> Any:
         return "<secret>" if value.get_secret_value() else ""
     if isinstance(value, BaseModel):
         fields = type(value).model_fields
-        return {fields[name].alias or name: _plain(getattr(value, name)) for name in fields
-                if name in value.model_fields_set and name != "other_sd_configs"}
+        return {
+            fields[name].alias or name: _plain(getattr(value, name))
+            for name in fields
+            if name in value.model_fields_set and name != "other_sd_configs"
+        }
     if isinstance(value, dict):
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, list):

@@ -56,8 +56,15 @@ class Pools:
             await pool.start(self._discoveries(pool.job))
         block = self._config.monitors
         if block.enabled:
-            monitors = Monitors(block, self._config.config.global_, lambda: shared(self._context.host, ApiOptions()),
-                                self._context.log, self.report, self._want, allocation=self._allocation)
+            monitors = Monitors(
+                block,
+                self._config.config.global_,
+                lambda: shared(self._context.host, ApiOptions()),
+                self._context.log,
+                self.report,
+                self._want,
+                allocation=self._allocation,
+            )
             self._spawn(self._read(monitors))
             self._spawn(self._follow())
 
@@ -89,16 +96,34 @@ class Pools:
     def _pool(self, job: ScrapeConfig, *, probes: bool = False) -> ScrapePool:
         config = self._config
         allocation = self._allocation.of_probes() if probes else self._allocation
-        return ScrapePool(job, config.config.global_.external_labels, self._emit, self._context.log, user_agent=AGENT,
-                          initial_delay=config.initial_scrape_offset, trim_suffixes=config.trim_metric_suffixes,
-                          superseded=self.owns, allocation=allocation, api=self._api)
+        return ScrapePool(
+            job,
+            config.config.global_.external_labels,
+            self._emit,
+            self._context.log,
+            user_agent=AGENT,
+            initial_delay=config.initial_scrape_offset,
+            trim_suffixes=config.trim_metric_suffixes,
+            superseded=self.owns,
+            allocation=allocation,
+            api=self._api,
+        )
 
     def _discoveries(self, job: ScrapeConfig, select: Select | None = None) -> list[Discovery]:
         # Jobs of monitors choose from watches of the whole cluster, so that a hundred of them cost one watch.
         shared_watch = [""] if select is not None and not self._config.monitors.namespaces else None
-        return [KubernetesDiscovery(entry, connector(entry, self._context.host, AGENT), self._context.log,
-                                    lambda what, why: self.report(f"job {job.job_name}: {what}", why), allocation=self._allocation,
-                                    select=select, namespaces=shared_watch) for entry in job.kubernetes_sd_configs]
+        return [
+            KubernetesDiscovery(
+                entry,
+                connector(entry, self._context.host, AGENT),
+                self._context.log,
+                lambda what, why: self.report(f"job {job.job_name}: {what}", why),
+                allocation=self._allocation,
+                select=select,
+                namespaces=shared_watch,
+            )
+            for entry in job.kubernetes_sd_configs
+        ]
 
     def _warn(self, job: ScrapeConfig) -> None:
         log, name = self._context.log, job.job_name

@@ -33,7 +33,8 @@ class Running:
     def __init__(self, url: str, options: dict[str, Any] | None = None, host: FakeHost | None = None) -> None:
         self.host = host or FakeHost()
         self.exporter: PrometheusRemoteWrite = make(
-            COMPONENT, {"endpoint": url, **FAST, **(options or {})}, kind="exporters", id="prometheusremotewrite", host=self.host)
+            COMPONENT, {"endpoint": url, **FAST, **(options or {})}, kind="exporters", id="prometheusremotewrite", host=self.host
+        )
 
     async def __aenter__(self) -> Running:
         await self.exporter.start()
@@ -47,8 +48,9 @@ class Running:
         return self.host.ledger.total("otelcol_exporter_sent_metric_points_total", exporter="prometheusremotewrite")
 
     def dropped(self, reason: str) -> float:
-        return self.host.ledger.total("kofagent_dropped_items_total", component="prometheusremotewrite", signal="metrics",
-                                      reason=reason)
+        return self.host.ledger.total(
+            "kofagent_dropped_items_total", component="prometheusremotewrite", signal="metrics", reason=reason
+        )
 
 
 async def test_columns_arrive_with_the_headers_of_the_protocol() -> None:
@@ -56,12 +58,20 @@ async def test_columns_arrive_with_the_headers_of_the_protocol() -> None:
         await it.exporter.consume(columns(1.5, T0, "a", "b"))
         assert it.sent == 2
     headers = backend.seen[0].headers
-    assert {k: headers.getall(k) for k in ("Content-Encoding", "Content-Type", "User-Agent", "X-Tenant",
-                                           "X-Prometheus-Remote-Write-Version")} == {
-        "Content-Encoding": ["snappy"], "Content-Type": ["application/x-protobuf"], "User-Agent": [f"kofagent/{__version__}"],
-        "X-Tenant": ["7"], "X-Prometheus-Remote-Write-Version": ["0.1.0"]}
+    assert {
+        k: headers.getall(k)
+        for k in ("Content-Encoding", "Content-Type", "User-Agent", "X-Tenant", "X-Prometheus-Remote-Write-Version")
+    } == {
+        "Content-Encoding": ["snappy"],
+        "Content-Type": ["application/x-protobuf"],
+        "User-Agent": [f"kofagent/{__version__}"],
+        "X-Tenant": ["7"],
+        "X-Prometheus-Remote-Write-Version": ["0.1.0"],
+    }
     assert series(backend.requests[0]) == [
-        ({"__name__": "a", "job": "j"}, [(1.5, T0)]), ({"__name__": "b", "job": "j"}, [(1.5, T0)])]
+        ({"__name__": "a", "job": "j"}, [(1.5, T0)]),
+        ({"__name__": "b", "job": "j"}, [(1.5, T0)]),
+    ]
 
 
 @pytest.mark.parametrize("status", [200, 202, 204])
@@ -230,7 +240,9 @@ async def test_external_labels_of_columns_only_where_absent() -> None:
         for _ in range(2):
             await it.exporter.consume(batch)
     assert [labels for labels, _ in series(backend.requests[1])] == [
-        {"__name__": "a", "cluster": "own", "re_gion": "r"}, {"__name__": "b", "cluster": "c1", "re_gion": "r", "zone": "z"}]
+        {"__name__": "a", "cluster": "own", "re_gion": "r"},
+        {"__name__": "b", "cluster": "c1", "re_gion": "r", "zone": "z"},
+    ]
 
 
 async def test_target_info_and_copied_attributes_of_scraped_targets() -> None:
@@ -277,7 +289,9 @@ async def test_columns_with_times_exemplars_and_metadata() -> None:
     assert [(m.metric_family_name, m.type, m.help, m.unit) for m in first.metadata] == [("lat", 3, "How long", "seconds")]
     assert not second.metadata  # once a minute
     assert [(s.samples[0].timestamp, s.exemplars[0].timestamp, s.exemplars[0].value) for s in first.timeseries] == [
-        (T0, 7, 0.25), (T0 + 5, T0 + 5, 0.5)]
+        (T0, 7, 0.25),
+        (T0 + 5, T0 + 5, 0.5),
+    ]
 
 
 async def test_undecodable_payload_is_dropped_and_counted() -> None:
@@ -306,6 +320,7 @@ async def test_metadata_keys_are_forwarded() -> None:
 
 def _gauge() -> bytes:
     from opentelemetry.proto.metrics.v1.metrics_pb2 import MetricsData
+
     data = MetricsData()
     point = data.resource_metrics.add().scope_metrics.add().metrics.add(name="g").gauge.data_points.add()
     point.time_unix_nano, point.as_double = T0 * 1_000_000, 1.0
@@ -313,23 +328,32 @@ def _gauge() -> bytes:
     return encoded
 
 
-@pytest.mark.parametrize(("options", "words"), [
-    ({}, "endpoint is missing"),
-    ({"endpoint": "vminsert:8480/api/v1/write"}, "scheme"),
-    ({"endpoint": "ftp://x/"}, "scheme"),
-    ({"http": {"endpoint": "x"}}, "scheme"),
-    ({"endpoint": "http://x", "compression": "gzip"}, "snappy"),
-    ({"endpoint": "http://x", "protobuf_message": "io.prometheus.write.v2.Request"}, "remote write 2.0 is not supported"),
-    ({"endpoint": "http://x", "translation_strategy": "NoTranslation"}, "remote write 2.0"),
-    ({"endpoint": "http://x", "external_labels": {"a": ""}}, "external_labels"),
-    ({"endpoint": "http://x", "remote_write_queue": {"queue_size": 0}}, "queue_size 0"),
-    ({"endpoint": "http://x", "max_batch_request_parallelism": 0}, "greater than or equal to 1"),
-    ({"endpoint": "http://x", "include_metadata_keys": ["user-agent"]}, "protocol"),
-    ({"endpoint": "http://x", "resource_constant_labels": {"enabled": True}}, "resource_to_telemetry_conversion"),
-    ({"endpoint": "http://x", "resource_constant_labels": {"included": ["*"]},
-      "resource_to_telemetry_conversion": {"enabled": True}}, "exclude each other"),
-    ({"endpoint": "http://x", "nope": 1}, "nope"),
-])
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, "endpoint is missing"),
+        ({"endpoint": "vminsert:8480/api/v1/write"}, "scheme"),
+        ({"endpoint": "ftp://x/"}, "scheme"),
+        ({"http": {"endpoint": "x"}}, "scheme"),
+        ({"endpoint": "http://x", "compression": "gzip"}, "snappy"),
+        ({"endpoint": "http://x", "protobuf_message": "io.prometheus.write.v2.Request"}, "remote write 2.0 is not supported"),
+        ({"endpoint": "http://x", "translation_strategy": "NoTranslation"}, "remote write 2.0"),
+        ({"endpoint": "http://x", "external_labels": {"a": ""}}, "external_labels"),
+        ({"endpoint": "http://x", "remote_write_queue": {"queue_size": 0}}, "queue_size 0"),
+        ({"endpoint": "http://x", "max_batch_request_parallelism": 0}, "greater than or equal to 1"),
+        ({"endpoint": "http://x", "include_metadata_keys": ["user-agent"]}, "protocol"),
+        ({"endpoint": "http://x", "resource_constant_labels": {"enabled": True}}, "resource_to_telemetry_conversion"),
+        (
+            {
+                "endpoint": "http://x",
+                "resource_constant_labels": {"included": ["*"]},
+                "resource_to_telemetry_conversion": {"enabled": True},
+            },
+            "exclude each other",
+        ),
+        ({"endpoint": "http://x", "nope": 1}, "nope"),
+    ],
+)
 def test_wrong_options(options: dict[str, Any], words: str) -> None:
     with pytest.raises(ValidationError, match=words):
         COMPONENT.Config.model_validate(options)
@@ -338,8 +362,11 @@ def test_wrong_options(options: dict[str, Any], words: str) -> None:
 def test_defaults_are_upstreams() -> None:
     config = COMPONENT.Config.model_validate({"endpoint": "http://x/write"})
     assert config.client.timeout == 5
-    assert (config.retry_on_failure.initial_interval, config.retry_on_failure.max_interval,
-            config.retry_on_failure.max_elapsed_time) == (0.05, 30, 300)
+    assert (
+        config.retry_on_failure.initial_interval,
+        config.retry_on_failure.max_interval,
+        config.retry_on_failure.max_elapsed_time,
+    ) == (0.05, 30, 300)
     assert (config.remote_write_queue.queue_size, config.remote_write_queue.num_consumers) == (10000, 5)
     assert config.max_batch_size_bytes == 3_000_000
     assert config.target_info.enabled and config.suffixes and not config.disable_scope_info and not config.send_metadata
@@ -351,8 +378,10 @@ def test_the_http_block_takes_precedence() -> None:
 
 
 async def test_options_without_effect_are_accepted_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
-    async with Running("http://127.0.0.1:1/", {"wal": {"directory": "x"}, "export_created_metric": {"enabled": True},
-                                               "headers": {"Content-Type": "x"}}):
+    async with Running(
+        "http://127.0.0.1:1/",
+        {"wal": {"directory": "x"}, "export_created_metric": {"enabled": True}, "headers": {"Content-Type": "x"}},
+    ):
         pass
     said = " ".join(r.getMessage() for r in caplog.records)
     assert "wal" in said and "export_created_metric" in said and "Content-Type" in said

@@ -35,8 +35,12 @@ def victoria(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    server, url = servers.prometheus(tmp_path_factory.mktemp("prometheus"), {"global": {"scrape_interval": "1h"}},
-                                     "--web.enable-remote-write-receiver", "--enable-feature=native-histograms,exemplar-storage")
+    server, url = servers.prometheus(
+        tmp_path_factory.mktemp("prometheus"),
+        {"global": {"scrape_interval": "1h"}},
+        "--web.enable-remote-write-receiver",
+        "--enable-feature=native-histograms,exemplar-storage",
+    )
     yield url
     server.stop()
 
@@ -67,8 +71,9 @@ def exported(url: str, match: str, count: int) -> dict[tuple[tuple[str, str], ..
 async def test_columns_into_victoria_metrics(victoria: str) -> None:
     now = int(time.time() * 1000)
     many = [Series((("__name__", "columns"), ("i", str(i)), ("job", "j"))) for i in range(500)]
-    batches = [MetricBatch([Samples(many, [float(i * step) for i in range(500)], now - 30_000 + step * 1000)])
-               for step in range(10)]
+    batches = [
+        MetricBatch([Samples(many, [float(i * step) for i in range(500)], now - 30_000 + step * 1000)]) for step in range(10)
+    ]
     await send(victoria + "/api/v1/write", *batches, external_labels={"clusterName": "child1"}, max_batch_size_bytes=10_000)
     got = exported(victoria, "columns", 500)
     assert len(got) == 500
@@ -86,8 +91,11 @@ async def test_the_recorded_otlp_metrics_into_victoria_metrics(victoria: str) ->
     await send(victoria + "/api/v1/write", Batch(Signal.METRICS, request.SerializeToString(), 13))
     got = exported(victoria, '{job="shop/checkout"}', 19)
     expected = json.loads((PARITY / "otlp-metrics-expected.json").read_text())["default"]
-    wanted = {tuple(sorted(one["labels"].items())): [(float(v), now // 10**6) for v, _ in one["samples"]]
-              for one in expected if one["samples"][0][0] != "nan"}  # a marker alone is no series there
+    wanted = {
+        tuple(sorted(one["labels"].items())): [(float(v), now // 10**6) for v, _ in one["samples"]]
+        for one in expected
+        if one["samples"][0][0] != "nan"
+    }  # a marker alone is no series there
     assert {k: v for k, v in got.items() if k in wanted} == wanted
     assert all(math.isnan(v or math.nan) for k, samples in got.items() if k not in wanted for v, _ in samples)
 
@@ -112,9 +120,11 @@ def query(url: str, expression: str, at: float) -> list[Any]:
 async def test_staleness_in_prometheus(prometheus: str) -> None:
     now = int(time.time() * 1000)
     gone, stays = Series((("__name__", "s"), ("x", "gone"))), Series((("__name__", "s"), ("x", "stays")))
-    await send(prometheus + "/api/v1/write",
-               MetricBatch([Samples([gone, stays], [1.0, 2.0], now - 2000)]),
-               MetricBatch([Samples([gone, stays], [STALE, 3.0], now - 1000)]))
+    await send(
+        prometheus + "/api/v1/write",
+        MetricBatch([Samples([gone, stays], [1.0, 2.0], now - 2000)]),
+        MetricBatch([Samples([gone, stays], [STALE, 3.0], now - 1000)]),
+    )
     before = query(prometheus, "s", (now - 1500) / 1000)
     assert sorted(one["metric"]["x"] for one in before) == ["gone", "stays"]
     after = query(prometheus, "s", now / 1000)

@@ -34,8 +34,9 @@ def rows(out: Translated) -> list[Any]:
     pieces = encode_samples(out.labels, out.values, out.times)
     assert len(pieces) == PIECES * len(out.labels)
     request = WriteRequest.FromString(b"".join(pieces))
-    return sorted((tuple(labels.items()), struct.pack(">d", value), at)
-                  for labels, samples in series(request) for value, at in samples)
+    return sorted(
+        (tuple(labels.items()), struct.pack(">d", value), at) for labels, samples in series(request) for value, at in samples
+    )
 
 
 def translated(data: MetricsData, **options: Any) -> Translated:
@@ -52,20 +53,51 @@ def one_metric(name: str = "m", unit: str = "", **resource: str) -> tuple[Metric
 
 # --- the property: equal to the plain twin, whatever is cached already
 
-keys = st.sampled_from(["a", "a.b", "a_b", "_x", "9", "le", "job", "__name__", "__r__", "service.name", "service.namespace",
-                        "service.instance.id", "host.name", "otel.scope.name", "quantile", ""])
-scalars = st.one_of(st.text("ab;\"\\<\u00e9", max_size=4), st.booleans(), st.integers(-5, 5), st.floats(allow_nan=False), st.none(),
-                    st.binary(max_size=3))
+keys = st.sampled_from(
+    [
+        "a",
+        "a.b",
+        "a_b",
+        "_x",
+        "9",
+        "le",
+        "job",
+        "__name__",
+        "__r__",
+        "service.name",
+        "service.namespace",
+        "service.instance.id",
+        "host.name",
+        "otel.scope.name",
+        "quantile",
+        "",
+    ]
+)
+scalars = st.one_of(
+    st.text('ab;"\\<\u00e9', max_size=4),
+    st.booleans(),
+    st.integers(-5, 5),
+    st.floats(allow_nan=False),
+    st.none(),
+    st.binary(max_size=3),
+)
 values = st.recursive(
-    scalars, lambda inner: st.one_of(st.lists(inner, max_size=2), st.dictionaries(st.sampled_from(["k", "j"]), inner, max_size=2)),
-    max_leaves=4)
+    scalars,
+    lambda inner: st.one_of(st.lists(inner, max_size=2), st.dictionaries(st.sampled_from(["k", "j"]), inner, max_size=2)),
+    max_leaves=4,
+)
 attribute_maps = st.dictionaries(keys, values, max_size=4)
 numbers = st.one_of(st.integers(-(2**63), 2**63 - 1), st.floats(), st.none())
 times = st.sampled_from([0, T0, T0 + 1, T0 + 10**6, T0 + 10**9, 10**9])
-points = st.tuples(attribute_maps, numbers, times, st.booleans(), st.sampled_from([0, 0, 0, 1, 2]),
-                   st.randoms(use_true_random=False))
-metrics = st.tuples(st.sampled_from(["m", "a.b", "a_b", "x.total", "9", "._"]), st.sampled_from(["", "1", "s", "By/s", "{r}"]),
-                    st.sampled_from(sorted(DATA)), st.lists(points, min_size=0, max_size=4))
+points = st.tuples(
+    attribute_maps, numbers, times, st.booleans(), st.sampled_from([0, 0, 0, 1, 2]), st.randoms(use_true_random=False)
+)
+metrics = st.tuples(
+    st.sampled_from(["m", "a.b", "a_b", "x.total", "9", "._"]),
+    st.sampled_from(["", "1", "s", "By/s", "{r}"]),
+    st.sampled_from(sorted(DATA)),
+    st.lists(points, min_size=0, max_size=4),
+)
 payloads = st.lists(st.tuples(attribute_maps, attribute_maps, st.lists(metrics, max_size=3)), max_size=3)
 
 
@@ -107,11 +139,11 @@ def add_point(body: Any, kind: str, attributes: dict[str, Any], number: Any, at:
     point.count = 6
     point.sum = float(number or 0)
     if kind == "summary":
-        for quantile in (0, 0.5, 0.99)[:len(attributes)]:
+        for quantile in (0, 0.5, 0.99)[: len(attributes)]:
             point.quantile_values.add(quantile=quantile, value=quantile * 2)
     elif attributes:
         point.explicit_bounds.extend([5.0, 10.5, 1e16])
-        point.bucket_counts.extend([1, 2, 3, 0][:1 + len(attributes)])
+        point.bucket_counts.extend([1, 2, 3, 0][: 1 + len(attributes)])
         if number is None:
             point.ClearField("sum")
 
@@ -131,8 +163,9 @@ def _reordered(data: MetricsData, groups: list[Any]) -> bytes:
                 encoded += length_delimited(2, metric.SerializeToString())
                 continue
             body = getattr(metric, DATA[kind])
-            points = b"".join([length_delimited(1, _shuffled(p, spec[5]))
-                               for p, spec in zip(body.data_points, of_metric, strict=True)])
+            points = b"".join(
+                [length_delimited(1, _shuffled(p, spec[5])) for p, spec in zip(body.data_points, of_metric, strict=True)]
+            )
             empty = type(body)()
             empty.CopyFrom(body)
             empty.ClearField("data_points")
@@ -176,34 +209,39 @@ def test_equals_the_plain_translation(several: list[Any], natural: bool, copy: b
 # --- names and values
 
 
-@pytest.mark.parametrize(("name", "unit", "kind", "expected"), [
-    ("system.memory.usage", "By", "gauge", "system_memory_usage_bytes"),
-    ("process.cpu.utilization", "1", "gauge", "process_cpu_utilization_ratio"),
-    ("a_ratio_b", "1", "gauge", "a_b_ratio"),
-    ("x", "1", "sum", "x"),
-    ("requests", "1", "counter", "requests_total"),
-    ("bytes.sent_total", "By", "counter", "bytes_sent_total"),
-    ("total.x", "", "counter", "x_total"),
-    ("disk.io", "By/s", "gauge", "disk_io_bytes_per_second"),
-    ("disk.io", "{op}/s", "gauge", "disk_io_per_second"),
-    ("speed", "m/s", "gauge", "speed_meters_per_second"),
-    ("fuel", "km/{lap}", "gauge", "fuel_km"),
-    ("t", "%", "gauge", "t_percent"),
-    ("9lives", "", "gauge", "_9lives"),
-    ("a:b", "", "gauge", "a:b"),
-    ("a..b__c-", "", "gauge", "a_b_c"),
-    ("gr\u00fc\u00dfe", "", "gauge", "gr_e"),
-    ("x", "foo-bar", "gauge", "x_foo_bar"),
-    ("._.", "", "gauge", ""),
-    ("", "", "gauge", ""),
-    ("latency_seconds", "s", "gauge", "latency_seconds"),
-])
+@pytest.mark.parametrize(
+    ("name", "unit", "kind", "expected"),
+    [
+        ("system.memory.usage", "By", "gauge", "system_memory_usage_bytes"),
+        ("process.cpu.utilization", "1", "gauge", "process_cpu_utilization_ratio"),
+        ("a_ratio_b", "1", "gauge", "a_b_ratio"),
+        ("x", "1", "sum", "x"),
+        ("requests", "1", "counter", "requests_total"),
+        ("bytes.sent_total", "By", "counter", "bytes_sent_total"),
+        ("total.x", "", "counter", "x_total"),
+        ("disk.io", "By/s", "gauge", "disk_io_bytes_per_second"),
+        ("disk.io", "{op}/s", "gauge", "disk_io_per_second"),
+        ("speed", "m/s", "gauge", "speed_meters_per_second"),
+        ("fuel", "km/{lap}", "gauge", "fuel_km"),
+        ("t", "%", "gauge", "t_percent"),
+        ("9lives", "", "gauge", "_9lives"),
+        ("a:b", "", "gauge", "a:b"),
+        ("a..b__c-", "", "gauge", "a_b_c"),
+        ("gr\u00fc\u00dfe", "", "gauge", "gr_e"),
+        ("x", "foo-bar", "gauge", "x_foo_bar"),
+        ("._.", "", "gauge", ""),
+        ("", "", "gauge", ""),
+        ("latency_seconds", "s", "gauge", "latency_seconds"),
+    ],
+)
 def test_metric_names(name: str, unit: str, kind: str, expected: str) -> None:
     assert metric_name(name, unit, suffixes=True, counter=kind == "counter", gauge=kind == "gauge") == expected
 
 
-@pytest.mark.parametrize(("name", "namespace", "expected"), [
-    ("system.memory.usage", "", "system_memory_usage"), ("a__b", "", "a__b"), ("9x", "", "_9x"), ("x", "my ns", "my_ns_x")])
+@pytest.mark.parametrize(
+    ("name", "namespace", "expected"),
+    [("system.memory.usage", "", "system_memory_usage"), ("a__b", "", "a__b"), ("9x", "", "_9x"), ("x", "my ns", "my_ns_x")],
+)
 def test_metric_names_without_suffixes(name: str, namespace: str, expected: str) -> None:
     assert metric_name(name, "By", suffixes=False, counter=True, gauge=False, namespace=namespace) == expected
 
@@ -212,30 +250,66 @@ def test_a_namespace_goes_first() -> None:
     assert metric_name("x.y", "s", suffixes=True, counter=True, gauge=False, namespace="ns") == "ns_x_y_seconds_total"
 
 
-@pytest.mark.parametrize(("name", "expected"), [
-    ("http.method", "http_method"), ("room-name", "room_name"), ("1st", "key_1st"), ("_under", "key_under"),
-    ("__reserved", "key_reserved"), ("__name__", "__name__"), ("__a b__", "__a_b__"), ("a..b", "a_b"), ("", ""), ("____", ""),
-    ("\u00fc", "key_")])
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("http.method", "http_method"),
+        ("room-name", "room_name"),
+        ("1st", "key_1st"),
+        ("_under", "key_under"),
+        ("__reserved", "key_reserved"),
+        ("__name__", "__name__"),
+        ("__a b__", "__a_b__"),
+        ("a..b", "a_b"),
+        ("", ""),
+        ("____", ""),
+        ("\u00fc", "key_"),
+    ],
+)
 def test_label_names(name: str, expected: str) -> None:
     assert label_name(name) == expected
 
 
 def test_units() -> None:
     assert [unit_name(u) for u in ("s", "By/s", "1", "{x}", "1/s", "a b")] == [
-        "seconds", "bytes_per_second", "", "", "per_second", "a_b"]
+        "seconds",
+        "bytes_per_second",
+        "",
+        "",
+        "per_second",
+        "a_b",
+    ]
 
 
-@pytest.mark.parametrize(("value", "le", "label"), [
-    (1.0, "1", "1"), (0.1, "0.1", "0.1"), (1e16, "10000000000000000", "10000000000000000"), (1e-7, "0.0000001", "1e-7"),
-    (1.5e21, "1500000000000000000000", "1.5e+21"), (-0.0, "-0", "-0"), (float("inf"), "+Inf", "Infinity"),
-    (float("-inf"), "-Inf", "-Infinity"), (float("nan"), "NaN", "NaN"), (1e-300, "0." + "0" * 299 + "1", "1e-300")])
+@pytest.mark.parametrize(
+    ("value", "le", "label"),
+    [
+        (1.0, "1", "1"),
+        (0.1, "0.1", "0.1"),
+        (1e16, "10000000000000000", "10000000000000000"),
+        (1e-7, "0.0000001", "1e-7"),
+        (1.5e21, "1500000000000000000000", "1.5e+21"),
+        (-0.0, "-0", "-0"),
+        (float("inf"), "+Inf", "Infinity"),
+        (float("-inf"), "-Inf", "-Infinity"),
+        (float("nan"), "NaN", "NaN"),
+        (1e-300, "0." + "0" * 299 + "1", "1e-300"),
+    ],
+)
 def test_doubles_as_text(value: float, le: str, label: str) -> None:
     assert (decimal(value), double_text(value)) == (le, label)
 
 
-@pytest.mark.parametrize(("value", "expected"), [
-    (["a", 1, 2.0, True, None, b"\x01\x02", {"b": 1, "a": [0.5]}], '["a",1,2,true,null,"AQI=",{"a":[0.5],"b":1}]'),
-    ({"k": "<&>\u00e9\n"}, '{"k":"<&>\u00e9\\n"}'), ([], "[]"), ({}, "{}"), ([float("nan")], '["NaN"]')])
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (["a", 1, 2.0, True, None, b"\x01\x02", {"b": 1, "a": [0.5]}], '["a",1,2,true,null,"AQI=",{"a":[0.5],"b":1}]'),
+        ({"k": "<&>\u00e9\n"}, '{"k":"<&>\u00e9\\n"}'),
+        ([], "[]"),
+        ({}, "{}"),
+        ([float("nan")], '["NaN"]'),
+    ],
+)
 def test_lists_and_maps_are_json(value: Any, expected: str) -> None:
     any_value = AnyValue()
     set_value(any_value, value)
@@ -266,8 +340,13 @@ def test_points_that_cannot_be_written_are_counted_by_reason() -> None:
     coarse.data_points.add(time_unix_nano=T0, scale=-5)
     metrics.add(name="empty")
     out = translated(data)
-    assert out.dropped == {"delta temporality": 1, "unknown temporality": 1, "unusable metric name": 1, "no timestamp": 1,
-                           "histogram scale below -4": 1}
+    assert out.dropped == {
+        "delta temporality": 1,
+        "unknown temporality": 1,
+        "unusable metric name": 1,
+        "no timestamp": 1,
+        "histogram scale below -4": 1,
+    }
     assert not out.labels and not out.extras
 
 
@@ -284,9 +363,15 @@ def test_malformed_points_and_attributes_do_not_take_the_others_along() -> None:
         assert out.dropped == {"undecodable point": 3, "undecodable attributes": 1}
 
 
-@pytest.mark.parametrize("payload", [
-    b"\x0a\xff", length_delimited(1, length_delimited(1, b"\x0a\xff")),
-    length_delimited(1, length_delimited(2, length_delimited(1, b"\x0a\x01\xff")))], ids=["whole", "resource", "scope"])
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"\x0a\xff",
+        length_delimited(1, length_delimited(1, b"\x0a\xff")),
+        length_delimited(1, length_delimited(2, length_delimited(1, b"\x0a\x01\xff"))),
+    ],
+    ids=["whole", "resource", "scope"],
+)
 def test_a_payload_that_is_not_otlp(payload: bytes) -> None:
     with pytest.raises(ValueError, match="not OTLP metrics"):
         Translator(Options()).translate(payload)
@@ -342,14 +427,25 @@ def test_exemplars_of_counters_and_histograms() -> None:
     bars.exemplars.add(time_unix_nano=T0, as_double=1.5)
     bars.exemplars.add(time_unix_nano=T0, as_double=99)
     for out in (translated(data), translated(data)):
-        by_labels = {i: dict(labels) for i, (labels, _) in enumerate(
-            series(WriteRequest.FromString(b"".join(encode_samples(out.labels, out.values, out.times)))))}
-        got = {(by_labels[i]["__name__"], by_labels[i].get("le", "")): WriteRequest.FromString(
-            timeseries(b"", fields)).timeseries[0].exemplars for i, fields in out.exemplars.items()}
+        by_labels = {
+            i: dict(labels)
+            for i, (labels, _) in enumerate(
+                series(WriteRequest.FromString(b"".join(encode_samples(out.labels, out.values, out.times))))
+            )
+        }
+        got = {
+            (by_labels[i]["__name__"], by_labels[i].get("le", "")): WriteRequest.FromString(timeseries(b"", fields))
+            .timeseries[0]
+            .exemplars
+            for i, fields in out.exemplars.items()
+        }
         assert set(got) == {("c_total", ""), ("h_bucket", "2"), ("h_bucket", "+Inf")}
         first, second = got["c_total", ""]
         assert {x.name: x.value for x in first.labels} == {
-            "trace_id": bytes(range(16)).hex(), "span_id": bytes(range(8)).hex(), "user_id": "u"}
+            "trace_id": bytes(range(16)).hex(),
+            "span_id": bytes(range(8)).hex(),
+            "user_id": "u",
+        }
         assert (first.value, first.timestamp) == (7, T0 // 10**6)
         assert not second.labels  # 128 characters are the most
 

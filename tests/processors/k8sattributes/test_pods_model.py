@@ -13,13 +13,18 @@ from kofagent.processors.k8sattributes.pods import Pods
 
 UID = 0
 GRACE = 10
-steps = st.lists(st.tuples(st.sampled_from(["put", "put", "remove", "pass"]), st.integers(0, 5), st.integers(0, 3), st.integers(0, 12)),
-                 max_size=60)
+steps = st.lists(
+    st.tuples(st.sampled_from(["put", "put", "remove", "pass"]), st.integers(0, 5), st.integers(0, 3), st.integers(0, 12)),
+    max_size=60,
+)
 
 
 def made(number: int, address: int, started: int) -> dict[str, Any]:
-    return {"metadata": {"name": f"p{number}", "namespace": "a", "uid": f"u{number}"}, "spec": {},
-            "status": {"podIP": f"10.0.0.{address}", "startTime": f"2026-01-01T00:00:{started:02}Z"}}
+    return {
+        "metadata": {"name": f"p{number}", "namespace": "a", "uid": f"u{number}"},
+        "spec": {},
+        "status": {"podIP": f"10.0.0.{address}", "startTime": f"2026-01-01T00:00:{started:02}Z"},
+    }
 
 
 @given(steps)

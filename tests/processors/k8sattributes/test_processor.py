@@ -68,8 +68,9 @@ class Running:
         batch = self.sink.batches[-1]
         assert isinstance(batch, Batch) and batch.count == count
         out = ExportLogsServiceRequest.FromString(batch.payload)
-        assert [r for e in out.resource_logs for s in e.scope_logs for r in s.log_records] \
-            == list(request.resource_logs[0].scope_logs[0].log_records), "records go on as they were"
+        assert [r for e in out.resource_logs for s in e.scope_logs for r in s.log_records] == list(
+            request.resource_logs[0].scope_logs[0].log_records
+        ), "records go on as they were"
         return attributes(out.resource_logs[0].resource.attributes)
 
     def unknown(self) -> float:
@@ -82,12 +83,21 @@ class Running:
 async def test_kofs_default(kube: FakeKube) -> None:
     """The log pipeline of KOF: k8s.node.name by the pod's uid."""
     kube.put(PODS, pod("shop", "web-0", node="node-7", uid="u1"))
-    async with Running({"auth_type": "serviceAccount", "passthrough": False, "extract": {"metadata": ["k8s.node.name"]},
-                        "pod_association": BY_UID}) as running:
+    async with Running(
+        {"auth_type": "serviceAccount", "passthrough": False, "extract": {"metadata": ["k8s.node.name"]}, "pod_association": BY_UID}
+    ) as running:
         assert await running.send({"k8s.pod.uid": "u1", "a": "b"}) == {"k8s.pod.uid": "u1", "a": "b", "k8s.node.name": "node-7"}
         assert running.unknown() == 0
-        assert running.host.ledger.total("otelcol_k8s_pod_association_total", processor="k8sattributes", status="success",
-                                         pod_identifier="resource_attribute/k8s.pod.uid", otel_signal="logs") == 1
+        assert (
+            running.host.ledger.total(
+                "otelcol_k8s_pod_association_total",
+                processor="k8sattributes",
+                status="success",
+                pod_identifier="resource_attribute/k8s.pod.uid",
+                otel_signal="logs",
+            )
+            == 1
+        )
 
 
 async def test_what_the_data_has_stays(kube: FakeKube) -> None:
@@ -101,9 +111,22 @@ async def test_what_the_data_has_stays(kube: FakeKube) -> None:
 async def test_rules_in_their_order_and_several_sources(kube: FakeKube) -> None:
     kube.put(PODS, pod("a", "web-0", uid="u1", ip="10.0.0.1"))
     kube.put(PODS, pod("b", "web-0", uid="u2", ip="10.0.0.2"))
-    async with Running({"extract": {"metadata": ["k8s.pod.uid", "k8s.pod.ip"]}, "wait_for_pod": "0s", "pod_association": [
-            {"sources": [{"from": "resource_attribute", "name": "k8s.pod.name"}, {"from": "resource_attribute", "name": "k8s.namespace.name"}]},
-            {"sources": [{"from": "resource_attribute", "name": "k8s.pod.ip"}]}, {"sources": [{"from": "connection"}]}]}) as running:
+    async with Running(
+        {
+            "extract": {"metadata": ["k8s.pod.uid", "k8s.pod.ip"]},
+            "wait_for_pod": "0s",
+            "pod_association": [
+                {
+                    "sources": [
+                        {"from": "resource_attribute", "name": "k8s.pod.name"},
+                        {"from": "resource_attribute", "name": "k8s.namespace.name"},
+                    ]
+                },
+                {"sources": [{"from": "resource_attribute", "name": "k8s.pod.ip"}]},
+                {"sources": [{"from": "connection"}]},
+            ],
+        }
+    ) as running:
         await running.known(2)
         by_name = {"k8s.pod.name": "web-0", "k8s.namespace.name": "b"}
         assert (await running.send(by_name))["k8s.pod.uid"] == "u2"
@@ -124,9 +147,14 @@ async def test_the_default_rules(kube: FakeKube) -> None:
     async with Running({"extract": {"metadata": ["k8s.pod.name"]}, "wait_for_pod": "0s"}) as running:
         await running.known(3)
         for resource, peer, wanted in (
-            ({"k8s.pod.ip": "10.0.0.1"}, "10.0.0.2", "one"), ({"ip": "10.0.0.1"}, "10.0.0.2", "one"), ({}, "10.0.0.2", "two"),
-            ({"host.name": "10.0.0.1"}, "", "one"), ({"host.name": "10.0.0.1"}, "10.0.0.2", "two"), ({"host.name": "web"}, "", None),
-            ({}, "10.0.0.3", None), ({}, "::ffff:10.0.0.1", "one"),
+            ({"k8s.pod.ip": "10.0.0.1"}, "10.0.0.2", "one"),
+            ({"ip": "10.0.0.1"}, "10.0.0.2", "one"),
+            ({}, "10.0.0.2", "two"),
+            ({"host.name": "10.0.0.1"}, "", "one"),
+            ({"host.name": "10.0.0.1"}, "10.0.0.2", "two"),
+            ({"host.name": "web"}, "", None),
+            ({}, "10.0.0.3", None),
+            ({}, "::ffff:10.0.0.1", "one"),
         ):
             assert (await running.send(resource, peer)).get("k8s.pod.name") == wanted, (resource, peer)
 
@@ -136,8 +164,13 @@ async def test_by_container_id_and_static_pods(kube: FakeKube) -> None:
     made["status"]["containerStatuses"][0]["containerID"] = "containerd://c1"
     kube.put(PODS, made)
     kube.put(PODS, pod("kube-system", "kube-apiserver-n1", uid="mirror", annotations={"kubernetes.io/config.hash": "hash"}))
-    async with Running({"extract": {"metadata": ["k8s.pod.name", "container.id"]}, "wait_for_pod": "0s", "pod_association": [
-            {"sources": [{"from": "resource_attribute", "name": "container.id"}]}, *BY_UID]}) as running:
+    async with Running(
+        {
+            "extract": {"metadata": ["k8s.pod.name", "container.id"]},
+            "wait_for_pod": "0s",
+            "pod_association": [{"sources": [{"from": "resource_attribute", "name": "container.id"}]}, *BY_UID],
+        }
+    ) as running:
         await running.known(2)
         assert (await running.send({"container.id": "c1"}))["k8s.pod.name"] == "one"
         assert (await running.send({"k8s.pod.uid": "hash"}))["k8s.pod.name"] == "kube-apiserver-n1"
@@ -240,9 +273,18 @@ async def test_stop_ends_the_wait(kube: FakeKube) -> None:
 
 
 async def test_what_changes_is_seen(kube: FakeKube) -> None:
-    options = {"pod_association": BY_UID, "extract": {"metadata": ["k8s.pod.name", "k8s.deployment.uid"], "labels": [
-        {"key": "app", "tag_name": "app"}, {"key": "team", "tag_name": "team", "from": "namespace"},
-        {"key": "zone", "tag_name": "zone", "from": "node"}, {"key": "tier", "tag_name": "tier", "from": "deployment"}]}}
+    options = {
+        "pod_association": BY_UID,
+        "extract": {
+            "metadata": ["k8s.pod.name", "k8s.deployment.uid"],
+            "labels": [
+                {"key": "app", "tag_name": "app"},
+                {"key": "team", "tag_name": "team", "from": "namespace"},
+                {"key": "zone", "tag_name": "zone", "from": "node"},
+                {"key": "tier", "tag_name": "tier", "from": "deployment"},
+            ],
+        },
+    }
     owner = ("ReplicaSet", "web-1", "rs1")
     kube.put(PODS, pod("shop", "web-0", uid="u1", labels={"app": "one"}, owner=owner))
     async with Running(options) as running:
@@ -252,9 +294,26 @@ async def test_what_changes_is_seen(kube: FakeKube) -> None:
         kube.put(NAMESPACES, {"metadata": {"name": "shop", "labels": {"team": "red"}}})
         kube.put(NODES, {"metadata": {"name": "n1", "labels": {"zone": "z1"}}})
         kube.put(DEPLOYMENTS, {"metadata": {"name": "web", "namespace": "shop", "uid": "d1", "labels": {"tier": "front"}}})
-        kube.put(REPLICASETS, {"metadata": {"name": "web-1", "namespace": "shop", "uid": "rs1", "ownerReferences": [
-            {"kind": "Deployment", "name": "web", "uid": "d1", "controller": True}]}})
-        wanted = {**me, "k8s.pod.name": "web-0", "app": "two", "team": "red", "zone": "z1", "tier": "front", "k8s.deployment.uid": "d1"}
+        kube.put(
+            REPLICASETS,
+            {
+                "metadata": {
+                    "name": "web-1",
+                    "namespace": "shop",
+                    "uid": "rs1",
+                    "ownerReferences": [{"kind": "Deployment", "name": "web", "uid": "d1", "controller": True}],
+                }
+            },
+        )
+        wanted = {
+            **me,
+            "k8s.pod.name": "web-0",
+            "app": "two",
+            "team": "red",
+            "zone": "z1",
+            "tier": "front",
+            "k8s.deployment.uid": "d1",
+        }
         async with asyncio.timeout(20):
             while await running.send(me) != wanted:
                 await asyncio.sleep(0.02)
@@ -264,17 +323,32 @@ async def test_what_changes_is_seen(kube: FakeKube) -> None:
                 await asyncio.sleep(0.02)
         # without a pod, by the names the resource has
         assert await running.send({"k8s.namespace.name": "shop", "k8s.node.name": "n1", "k8s.deployment.uid": "d1"}) == {
-            "k8s.namespace.name": "shop", "k8s.node.name": "n1", "k8s.deployment.uid": "d1", "team": "blue", "zone": "z1", "tier": "front"}
+            "k8s.namespace.name": "shop",
+            "k8s.node.name": "n1",
+            "k8s.deployment.uid": "d1",
+            "team": "blue",
+            "zone": "z1",
+            "tier": "front",
+        }
 
 
 async def test_node_and_cluster_uids(kube: FakeKube) -> None:
     kube.put(PODS, pod("shop", "web-0", uid="u1"))
     kube.put(NODES, {"metadata": {"name": "n1", "uid": "node-uid"}})
     kube.put(NAMESPACES, {"metadata": {"name": "kube-system", "uid": "cluster-uid"}})
-    async with Running({"pod_association": BY_UID, "wait_for_metadata": True, "extract": {"metadata": [
-            "k8s.node.uid", "k8s.cluster.uid", "service.namespace"]}}) as running:
+    async with Running(
+        {
+            "pod_association": BY_UID,
+            "wait_for_metadata": True,
+            "extract": {"metadata": ["k8s.node.uid", "k8s.cluster.uid", "service.namespace"]},
+        }
+    ) as running:
         assert await running.send({"k8s.pod.uid": "u1"}) == {
-            "k8s.pod.uid": "u1", "k8s.node.uid": "node-uid", "k8s.cluster.uid": "cluster-uid", "service.namespace": "shop"}
+            "k8s.pod.uid": "u1",
+            "k8s.node.uid": "node-uid",
+            "k8s.cluster.uid": "cluster-uid",
+            "service.namespace": "shop",
+        }
 
 
 async def test_deleted_pods_stay_for_their_last_lines(kube: FakeKube) -> None:
@@ -383,7 +457,10 @@ async def test_malformed_payloads_are_refused_and_counted(kube: FakeKube) -> Non
         with pytest.raises(Refused) as refused:
             await running.processor.consume(Batch(Signal.LOGS, b"\x0a\xff", 1))
         assert refused.value.permanent
-        assert running.host.ledger.total("kofagent_dropped_items_total", component="k8sattributes", signal="logs", reason="malformed") == 1
+        assert (
+            running.host.ledger.total("kofagent_dropped_items_total", component="k8sattributes", signal="logs", reason="malformed")
+            == 1
+        )
 
 
 async def test_what_is_remembered_is_bounded(kube: FakeKube, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -410,7 +487,9 @@ async def test_the_sender_of_real_requests(kube: FakeKube) -> None:
     import grpc
 
     async with Running({"passthrough": True}) as running:
-        receiver = make(OtlpReceiver, {"protocols": {"grpc": {"endpoint": "127.0.0.1:0"}, "http": {"endpoint": "127.0.0.1:0"}}}, id="otlp")
+        receiver = make(
+            OtlpReceiver, {"protocols": {"grpc": {"endpoint": "127.0.0.1:0"}, "http": {"endpoint": "127.0.0.1:0"}}}, id="otlp"
+        )
         receiver.outputs = {Signal.LOGS: running.processor}
         await receiver.start()
         body = logs({"body": "x"}, resource={"a": "b"}).SerializeToString()
@@ -433,14 +512,26 @@ async def test_the_sender_of_real_requests(kube: FakeKube) -> None:
             await batch.stop()
         finally:
             await receiver.stop()
-        found = [attributes(ExportLogsServiceRequest.FromString(b.payload).resource_logs[0].resource.attributes)  # type: ignore[union-attr]
-                 for b in running.sink.batches]
+        found = [
+            attributes(ExportLogsServiceRequest.FromString(b.payload).resource_logs[0].resource.attributes)  # type: ignore[union-attr]
+            for b in running.sink.batches
+        ]
         assert [f.get("k8s.pod.ip") for f in found] == ["127.0.0.1", "127.0.0.1", "10.0.0.9", None]
 
 
-@pytest.mark.parametrize("peer, wanted", [("10.0.0.1", "10.0.0.1"), ("ipv4:10.0.0.1:5000", "10.0.0.1"), ("ipv6:[::1]:5000", "::1"),
-                                          ("ipv6:%5Bfd00::1%5D:5000", "fd00::1"), ("::ffff:10.0.0.1", "10.0.0.1"), ("unix:/tmp/x", ""),
-                                          ("", ""), ("fe80::1%eth0", "fe80::1")])
+@pytest.mark.parametrize(
+    "peer, wanted",
+    [
+        ("10.0.0.1", "10.0.0.1"),
+        ("ipv4:10.0.0.1:5000", "10.0.0.1"),
+        ("ipv6:[::1]:5000", "::1"),
+        ("ipv6:%5Bfd00::1%5D:5000", "fd00::1"),
+        ("::ffff:10.0.0.1", "10.0.0.1"),
+        ("unix:/tmp/x", ""),
+        ("", ""),
+        ("fe80::1%eth0", "fe80::1"),
+    ],
+)
 def test_addresses_of_peers(peer: str, wanted: str) -> None:
     assert address_of(peer) == wanted
 

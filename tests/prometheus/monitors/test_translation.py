@@ -20,9 +20,14 @@ from kofagent.prometheus.monitors.servicemonitor import service_monitor_jobs
 HERE = Path(__file__).parent
 OBJECTS = list(yaml.safe_load_all((HERE / "objects.yaml").read_text()))
 EXPECTED = {job["job_name"]: job for job in json.loads((HERE / "expected.json").read_text())}
-STRICT = {"name": "strict", "tlsConfig": {"caFile": "/strict/ca"}, "authorization": {"credentialsFile": "/strict/token"},
-          "relabelings": [{"targetLabel": "class", "replacement": "strict"}],
-          "metricRelabelings": [{"regex": "secret_.*", "action": "labeldrop"}], "attachMetadata": {"node": True}}
+STRICT = {
+    "name": "strict",
+    "tlsConfig": {"caFile": "/strict/ca"},
+    "authorization": {"credentialsFile": "/strict/token"},
+    "relabelings": [{"targetLabel": "class", "replacement": "strict"}],
+    "metricRelabelings": [{"regex": "secret_.*", "action": "labeldrop"}],
+    "attachMetadata": {"node": True},
+}
 SETTINGS = Settings(scrape_classes=(STRICT,))
 
 
@@ -86,38 +91,66 @@ def test_schemes_in_capitals() -> None:
     assert jobs_of(monitor(endpoints=[{"scheme": "HTTPS"}]))[0].data["scheme"] == "https"
 
 
-@pytest.mark.parametrize(("obj", "why"), [
-    (monitor(endpoints=[{"basicAuth": {"username": {"name": "gone", "key": "u"}}}]), "Secret shop/gone does not exist"),
-    (monitor(endpoints=[{"basicAuth": {"username": {"name": "creds"}}}]), r"basicAuth\.username needs the name and the key"),
-    (monitor(endpoints=[{"tlsConfig": {"ca": {"configMap": {"name": "pki"}}}}]), r"tlsConfig\.ca needs the name and the key"),
-    (monitor(endpoints=[{}], selector={"matchExpressions": [{"key": "a", "operator": "Near"}]}), "'Near' is not an operator"),
-    (monitor(endpoints=[{}], scrapeClass="other"), "scrapeClass 'other' is not among"),
-    (monitor("Probe", prober={"url": "http://x/y"}, targets={"staticConfig": {"static": ["a"]}}), "prober.url is host or host:port"),
-    (monitor("Probe", prober={"url": "x:1"}, targets={}), "staticConfig or ingress"),
-    (monitor("ScrapeConfig", consulSDConfigs=[{"server": "x"}]), "consulSDConfigs: not supported"),
-    (monitor(endpoints=[{}], nativeHistogramMinBucketFactor="much"), "is not a number")])
+@pytest.mark.parametrize(
+    ("obj", "why"),
+    [
+        (monitor(endpoints=[{"basicAuth": {"username": {"name": "gone", "key": "u"}}}]), "Secret shop/gone does not exist"),
+        (monitor(endpoints=[{"basicAuth": {"username": {"name": "creds"}}}]), r"basicAuth\.username needs the name and the key"),
+        (monitor(endpoints=[{"tlsConfig": {"ca": {"configMap": {"name": "pki"}}}}]), r"tlsConfig\.ca needs the name and the key"),
+        (monitor(endpoints=[{}], selector={"matchExpressions": [{"key": "a", "operator": "Near"}]}), "'Near' is not an operator"),
+        (monitor(endpoints=[{}], scrapeClass="other"), "scrapeClass 'other' is not among"),
+        (
+            monitor("Probe", prober={"url": "http://x/y"}, targets={"staticConfig": {"static": ["a"]}}),
+            "prober.url is host or host:port",
+        ),
+        (monitor("Probe", prober={"url": "x:1"}, targets={}), "staticConfig or ingress"),
+        (monitor("ScrapeConfig", consulSDConfigs=[{"server": "x"}]), "consulSDConfigs: not supported"),
+        (monitor(endpoints=[{}], nativeHistogramMinBucketFactor="much"), "is not a number"),
+    ],
+)
 def test_what_cannot_be_used_says_why(obj: dict[str, Any], why: str) -> None:
     with pytest.raises(Unusable, match=why):
         jobs_of(obj)
 
 
-@pytest.mark.parametrize("obj", [
-    monitor(endpoints=[{"bearerTokenFile": "/etc/shadow"}]), monitor(endpoints=[{"tlsConfig": {"caFile": "/etc/shadow"}}]),
-    monitor("ScrapeConfig", fileSDConfigs=[{"files": ["/etc/x.yaml"]}])])
+@pytest.mark.parametrize(
+    "obj",
+    [
+        monitor(endpoints=[{"bearerTokenFile": "/etc/shadow"}]),
+        monitor(endpoints=[{"tlsConfig": {"caFile": "/etc/shadow"}}]),
+        monitor("ScrapeConfig", fileSDConfigs=[{"files": ["/etc/x.yaml"]}]),
+    ],
+)
 def test_files_of_the_agent_can_be_forbidden(obj: dict[str, Any]) -> None:
     jobs_of(obj)
     with pytest.raises(Unusable, match="deny_files forbids"):
         jobs_of(obj, Settings(deny_files=True))
 
 
-SELECTOR = {"matchLabels": {"a": "1"}, "matchExpressions": [
-    {"key": "b", "operator": "In", "values": ["z", "y"]}, {"key": "c", "operator": "NotIn", "values": ["3"]},
-    {"key": "d", "operator": "Exists"}, {"key": "e", "operator": "DoesNotExist"}]}
+SELECTOR = {
+    "matchLabels": {"a": "1"},
+    "matchExpressions": [
+        {"key": "b", "operator": "In", "values": ["z", "y"]},
+        {"key": "c", "operator": "NotIn", "values": ["3"]},
+        {"key": "d", "operator": "Exists"},
+        {"key": "e", "operator": "DoesNotExist"},
+    ],
+}
 
 
-@pytest.mark.parametrize(("change", "expected"), [
-    ({}, True), ({"c": "4"}, True), ({"a": "2"}, False), ({"b": "x"}, False), ({"b": None}, False), ({"c": "3"}, False),
-    ({"d": None}, False), ({"e": ""}, False)])
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({}, True),
+        ({"c": "4"}, True),
+        ({"a": "2"}, False),
+        ({"b": "x"}, False),
+        ({"b": None}, False),
+        ({"c": "3"}, False),
+        ({"d": None}, False),
+        ({"e": ""}, False),
+    ],
+)
 def test_selectors(change: dict[str, str | None], expected: bool) -> None:
     labels = {k: v for k, v in {"a": "1", "b": "y", "d": "", **change}.items() if v is not None}
     assert matches(SELECTOR, labels) is expected
@@ -142,6 +175,10 @@ def test_objects_that_cannot_match_are_left_out_before_labels_are_made() -> None
     select = MADE["podMonitor/shop/pods/0"].select
     pod = lambda ns, **labels: {"metadata": {"namespace": ns, "name": "x", "labels": labels}}  # noqa: E731
     assert select is not None
-    assert [select(p, NoService()) for p in (pod("shop", app="web"), pod("shop", app="db"), pod("a", app="web"))] == [True, False, False]  # type: ignore[arg-type]
+    assert [select(p, NoService()) for p in (pod("shop", app="web"), pod("shop", app="db"), pod("a", app="web"))] == [
+        True,
+        False,
+        False,
+    ]  # type: ignore[arg-type]
     by_role = MADE["serviceMonitor/shop/by-role/0"].select
     assert by_role is not None and by_role(piece("shop", "unknown"), NoService())  # type: ignore[arg-type]

@@ -29,10 +29,19 @@ class Output:
 async def main(include: str, output: str, store: str) -> None:
     host = FakeHost()
     storage = host.extensions["file_storage"] = make(
-        load("extensions", "file_storage"), {"directory": store, "create_directory": True}, kind="extensions", id="file_storage", host=host)
+        load("extensions", "file_storage"),
+        {"directory": store, "create_directory": True},
+        kind="extensions",
+        id="file_storage",
+        host=host,
+    )
     await storage.start()
-    receiver = make(COMPONENT, {"include": [include], "start_at": "beginning", "poll_interval": "20ms",
-                                "storage": "file_storage"}, id="filelog", host=host)
+    receiver = make(
+        COMPONENT,
+        {"include": [include], "start_at": "beginning", "poll_interval": "20ms", "storage": "file_storage"},
+        id="filelog",
+        host=host,
+    )
     receiver.outputs = {Signal.LOGS: Output(output)}
     await receiver.start()
     print("started", flush=True)

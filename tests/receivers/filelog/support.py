@@ -34,8 +34,9 @@ class Store(MemoryStore):
 class Tailing:
     """Use as `async with Tailing(options) as t: await t.poll(); t.lines()`; the clock stands still unless told."""
 
-    def __init__(self, options: dict[str, Any], *, host: FakeHost | None = None, store: Store | None = None,
-                 sink: Sink | None = None) -> None:
+    def __init__(
+        self, options: dict[str, Any], *, host: FakeHost | None = None, store: Store | None = None, sink: Sink | None = None
+    ) -> None:
         self.host = host or FakeHost()
         if store is not None:
             self.host.extensions["file_storage"] = store

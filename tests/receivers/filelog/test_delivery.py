@@ -38,7 +38,9 @@ class Moody(Sink):
 async def test_a_refused_batch_is_dropped_and_counted_by_default(tmp_path: Path) -> None:
     path = tmp_path / "a.log"
     path.write_text("1\n2\n")
-    async with log(tmp_path, ) as t:
+    async with log(
+        tmp_path,
+    ) as t:
         t.sink.refuse = Refused("queue_full")
         assert await t.poll() == []
         t.sink.refuse = None
@@ -66,8 +68,11 @@ async def test_a_refused_batch_is_offered_again(tmp_path: Path, keep: bool) -> N
     host = FakeHost()
     host.keep_retrying = keep
     sink = Moody(*[Refused("queue_full")] * 3)
-    retry = {"initial_interval": "1ms", "max_interval": "2ms"} if keep else {
-        "enabled": True, "initial_interval": "1ms", "max_interval": "2ms"}
+    retry = (
+        {"initial_interval": "1ms", "max_interval": "2ms"}
+        if keep
+        else {"enabled": True, "initial_interval": "1ms", "max_interval": "2ms"}
+    )
     (tmp_path / "a.log").write_text("1\n2\n")
     async with Tailing({"include": [f"{tmp_path}/*"], "retry_on_failure": retry}, host=host, sink=sink) as t:
         await t.poll()
@@ -194,8 +199,11 @@ async def test_a_file_truncated_or_compressed_while_nobody_read(tmp_path: Path) 
 
 async def test_record_numbers_and_headers_survive_a_restart(tmp_path: Path) -> None:
     store, path = Store(), tmp_path / "a.log"
-    options: dict[str, Any] = {"include": [str(path)], "include_file_record_number": True, "header": {
-        "pattern": "^#", "metadata_operators": [{"type": "regex_parser", "regex": "^# (?P<name>.*)$"}]}}
+    options: dict[str, Any] = {
+        "include": [str(path)],
+        "include_file_record_number": True,
+        "header": {"pattern": "^#", "metadata_operators": [{"type": "regex_parser", "regex": "^# (?P<name>.*)$"}]},
+    }
     path.write_text("# x\n1\n")
     async with Tailing(options, store=store) as t:
         await t.poll()
@@ -204,7 +212,10 @@ async def test_record_numbers_and_headers_survive_a_restart(tmp_path: Path) -> N
         await t.poll()
         [record] = t.records()
         assert {a.key: a.value.string_value or a.value.int_value for a in record.attributes} == {
-            "log.file.name": "a.log", "log.file.record_number": 2, "name": "x"}
+            "log.file.name": "a.log",
+            "log.file.record_number": 2,
+            "name": "x",
+        }
 
 
 async def test_the_checkpoint_moves_only_when_somebody_owns_the_records(tmp_path: Path) -> None:
@@ -257,8 +268,11 @@ async def test_started_and_stopped_for_real(tmp_path: Path) -> None:
     await t.receiver.stop()
     await t.receiver.stop()
     assert t.lines() == ["1", "2"]
-    assert not any(os.readlink(f"/proc/self/fd/{fd}").startswith(str(tmp_path)) for fd in os.listdir("/proc/self/fd")
-                   if os.path.islink(f"/proc/self/fd/{fd}"))
+    assert not any(
+        os.readlink(f"/proc/self/fd/{fd}").startswith(str(tmp_path))
+        for fd in os.listdir("/proc/self/fd")
+        if os.path.islink(f"/proc/self/fd/{fd}")
+    )
 
 
 async def test_a_store_that_fails_is_tried_again(tmp_path: Path) -> None:
@@ -283,8 +297,10 @@ async def test_a_store_that_fails_is_tried_again(tmp_path: Path) -> None:
 async def test_the_checkpoint_follows_a_file_whose_operators_always_hold_an_entry(tmp_path: Path) -> None:
     """recombine by first entries holds the last series at any time; a crash repeats a read at most, and loses nothing."""
     store, path = Store(), tmp_path / "a.log"
-    options = {"include": [str(path)], "operators": [
-        {"type": "recombine", "combine_field": "body", "is_first_entry": "body startsWith 'E'", "combine_with": " "}]}
+    options = {
+        "include": [str(path)],
+        "operators": [{"type": "recombine", "combine_field": "body", "is_first_entry": "body startsWith 'E'", "combine_with": " "}],
+    }
     t = Tailing(options, store=store)
     await t.receiver.open()
     path.write_text("E1\n1\n")
@@ -306,8 +322,10 @@ async def test_the_checkpoint_follows_a_file_whose_operators_always_hold_an_entr
 
 async def test_a_stop_hands_out_what_operators_hold(tmp_path: Path) -> None:
     store, path = Store(), tmp_path / "a.log"
-    options = {"include": [str(path)], "operators": [
-        {"type": "recombine", "combine_field": "body", "is_first_entry": "body startsWith 'E'", "combine_with": " "}]}
+    options = {
+        "include": [str(path)],
+        "operators": [{"type": "recombine", "combine_field": "body", "is_first_entry": "body startsWith 'E'", "combine_with": " "}],
+    }
     path.write_text("E1\n1\nE2\n")
     async with Tailing(options, store=store) as t:
         assert await t.poll() == ["E1 1"]
@@ -320,8 +338,13 @@ async def test_a_stop_hands_out_what_operators_hold(tmp_path: Path) -> None:
 
 async def test_recombine_hands_out_after_its_flush_period_in_wall_time(tmp_path: Path) -> None:
     path = tmp_path / "a.log"
-    options = {"include": [str(path)], "poll_interval": "10ms", "operators": [
-        {"type": "recombine", "combine_field": "body", "is_first_entry": "body startsWith 'E'", "force_flush_period": "50ms"}]}
+    options = {
+        "include": [str(path)],
+        "poll_interval": "10ms",
+        "operators": [
+            {"type": "recombine", "combine_field": "body", "is_first_entry": "body startsWith 'E'", "force_flush_period": "50ms"}
+        ],
+    }
     t = Tailing(options)
     path.write_text("E1\n1\n")
     await t.receiver.start()

@@ -10,32 +10,35 @@ import pytest
 from kofagent.receivers.filelog.globs import Finder, Glob
 
 
-@pytest.mark.parametrize(("pattern", "path", "want"), [
-    ("/var/log/pods/*/*/*.log", "/var/log/pods/ns_pod_uid/app/0.log", True),
-    ("/var/log/pods/*/*/*.log", "/var/log/pods/ns_pod_uid/app/0.log.20250101", False),
-    ("/var/log/pods/*/*/*.log", "/var/log/pods/app/0.log", False),
-    ("/var/log/pods/*/otc-container/*.log", "/var/log/pods/x/otc-container/1.log", True),
-    ("/a/**/*.log", "/a/x.log", True),
-    ("/a/**/*.log", "/a/b/c/x.log", True),
-    ("/a/**", "/a/b/c", True),
-    ("/a/**", "/b/c", False),
-    ("/a/b**.log", "/a/bcd.log", True),
-    ("/a/b**.log", "/a/b/c.log", False),
-    ("/a/?.log", "/a/x.log", True),
-    ("/a/?.log", "/a/xy.log", False),
-    ("/a/[a-c].log", "/a/b.log", True),
-    ("/a/[^a-c].log", "/a/b.log", False),
-    ("/a/[!a-c].log", "/a/d.log", True),
-    ("/a/[]x].log", "/a/].log", True),
-    ("/a/{b,c/d}/x", "/a/c/d/x", True),
-    ("/a/{b,{c,d}e}.log", "/a/de.log", True),
-    ("/a/x{,.1}.log", "/a/x.log", True),
-    (r"/a/\*.log", "/a/*.log", True),
-    (r"/a/\*.log", "/a/x.log", False),
-    (r"/a/\{x\}", "/a/{x}", True),
-    ("/a/*.log", "/a/.hidden.log", True),
-    ("/a/x+y(1).log", "/a/x+y(1).log", True),
-])
+@pytest.mark.parametrize(
+    ("pattern", "path", "want"),
+    [
+        ("/var/log/pods/*/*/*.log", "/var/log/pods/ns_pod_uid/app/0.log", True),
+        ("/var/log/pods/*/*/*.log", "/var/log/pods/ns_pod_uid/app/0.log.20250101", False),
+        ("/var/log/pods/*/*/*.log", "/var/log/pods/app/0.log", False),
+        ("/var/log/pods/*/otc-container/*.log", "/var/log/pods/x/otc-container/1.log", True),
+        ("/a/**/*.log", "/a/x.log", True),
+        ("/a/**/*.log", "/a/b/c/x.log", True),
+        ("/a/**", "/a/b/c", True),
+        ("/a/**", "/b/c", False),
+        ("/a/b**.log", "/a/bcd.log", True),
+        ("/a/b**.log", "/a/b/c.log", False),
+        ("/a/?.log", "/a/x.log", True),
+        ("/a/?.log", "/a/xy.log", False),
+        ("/a/[a-c].log", "/a/b.log", True),
+        ("/a/[^a-c].log", "/a/b.log", False),
+        ("/a/[!a-c].log", "/a/d.log", True),
+        ("/a/[]x].log", "/a/].log", True),
+        ("/a/{b,c/d}/x", "/a/c/d/x", True),
+        ("/a/{b,{c,d}e}.log", "/a/de.log", True),
+        ("/a/x{,.1}.log", "/a/x.log", True),
+        (r"/a/\*.log", "/a/*.log", True),
+        (r"/a/\*.log", "/a/x.log", False),
+        (r"/a/\{x\}", "/a/{x}", True),
+        ("/a/*.log", "/a/.hidden.log", True),
+        ("/a/x+y(1).log", "/a/x+y(1).log", True),
+    ],
+)
 def test_patterns(pattern: str, path: str, want: bool) -> None:
     assert Glob(pattern).matches(path) is want
 

@@ -15,8 +15,13 @@ from tests.receivers.filelog.support import Tailing
 
 @pytest.mark.parametrize("step", [None, 100])
 async def test_pods_read_from_files(tmp_path: Path, step: int | None) -> None:
-    options = {"include": [f"{tmp_path}/*/*/*.log"], "exclude": [f"{tmp_path}/*/otc-container/*.log"], "include_file_name": False,
-               "include_file_path": True, "operators": KOF_OPERATORS}
+    options = {
+        "include": [f"{tmp_path}/*/*/*.log"],
+        "exclude": [f"{tmp_path}/*/otc-container/*.log"],
+        "include_file_name": False,
+        "include_file_path": True,
+        "operators": KOF_OPERATORS,
+    }
     async with Tailing(options) as t:
         if step is None:
             shutil.copytree(HERE / "pods", tmp_path, dirs_exist_ok=True)
@@ -28,7 +33,7 @@ async def test_pods_read_from_files(tmp_path: Path, step: int | None) -> None:
                 target.parent.mkdir(parents=True)
                 for at in range(0, len(data), step):
                     with target.open("ab") as file:
-                        file.write(data[at:at + step])
+                        file.write(data[at : at + step])
                     await t.poll(0.01)
     got = records(t.sink.payload(Signal.LOGS))
     for record in got:

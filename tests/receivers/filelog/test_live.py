@@ -80,7 +80,8 @@ def copytruncate(path: Path, n: int) -> None:
 @pytest.mark.parametrize("rotate", [rename, compress, delete, copytruncate])
 @pytest.mark.parametrize("include", ["*.log", "*"])
 async def test_every_line_of_a_live_writer_arrives_once_and_in_order(
-        tmp_path: Path, rotate: Callable[[Path, int], None], include: str) -> None:
+    tmp_path: Path, rotate: Callable[[Path, int], None], include: str
+) -> None:
     t = Tailing({"include": [f"{tmp_path}/{include}"], "poll_interval": "20ms", "compression": "auto" if include == "*" else ""})
     await t.receiver.start()
     writer = LiveWriter(tmp_path, rotate)
@@ -104,11 +105,19 @@ async def test_every_line_of_a_live_writer_arrives_once_and_in_order(
 
 @pytest.mark.parametrize(("include", "rotate"), [("*", rename), ("*.log", rename), ("*.log", compress)])
 async def test_a_reader_that_is_killed_again_and_again_loses_nothing(
-        tmp_path: Path, include: str, rotate: Callable[[Path, int], None]) -> None:
+    tmp_path: Path, include: str, rotate: Callable[[Path, int], None]
+) -> None:
     logs, output = tmp_path / "logs", tmp_path / "output"
     logs.mkdir()
     writer = LiveWriter(logs, rotate, lines=12_000)
-    arguments = [sys.executable, "-m", "tests.receivers.filelog.reader_process", f"{logs}/{include}", str(output), str(tmp_path / "store")]
+    arguments = [
+        sys.executable,
+        "-m",
+        "tests.receivers.filelog.reader_process",
+        f"{logs}/{include}",
+        str(output),
+        str(tmp_path / "store"),
+    ]
     want = {f"{i} {n} {'x' * (n % 200)};" for i in range(writer.files) for n in range(writer.lines)}
     kills = 0
     got: Counter[str] = Counter()

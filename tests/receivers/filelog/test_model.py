@@ -80,8 +80,12 @@ class Writer:
 async def run(operations: list[Any], matching: bool, durable: bool) -> None:
     root = Path(tempfile.mkdtemp())
     store = Store() if durable else None
-    options = {"include": [f"{root}/*" if matching else f"{root}/?.log"], "compression": "auto" if matching else "",
-               "force_flush_period": "0s", "fingerprint_size": 64}
+    options = {
+        "include": [f"{root}/*" if matching else f"{root}/?.log"],
+        "compression": "auto" if matching else "",
+        "force_flush_period": "0s",
+        "fingerprint_size": 64,
+    }
     writer = Writer(root)
     t = Tailing(options, store=store)
     await t.receiver.open()

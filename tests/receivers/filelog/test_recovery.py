@@ -329,12 +329,26 @@ async def test_a_link_to_the_file(tmp_path: Path) -> None:
         assert attributes(t.records()[0])["log.file.path_resolved"] == str(path)
 
 
-@pytest.mark.parametrize(("base", "name", "mark"), [
-    ("0.log", "0.log.20261121-100000", "20261121-100000"), ("0.log", "0.log.20261121-100000.gz", "20261121-100000"),
-    ("0.log", "0.log.20261121-100000.gz.tmp", None), ("0.log", "0.log.20261121-100000.tmp", None), ("0.log", "0.log", None),
-    ("0.log", "10.log", None), ("1.log", "10.log.1", None), ("a.log", "a.log.3.gz", "3"), ("a.log", "a.log-20261121", "20261121"),
-    ("a.log", "a-2026-11-21T10-00-00.000.log.gz", "2026-11-21T10-00-00.000"), ("a.log", "a-2.log", None), ("a.log", "a.log.bak", None),
-    ("a.log", "a.logs", None), ("messages", "messages-20261121", "20261121"), ("a.log", "a.log.gz", None)])
+@pytest.mark.parametrize(
+    ("base", "name", "mark"),
+    [
+        ("0.log", "0.log.20261121-100000", "20261121-100000"),
+        ("0.log", "0.log.20261121-100000.gz", "20261121-100000"),
+        ("0.log", "0.log.20261121-100000.gz.tmp", None),
+        ("0.log", "0.log.20261121-100000.tmp", None),
+        ("0.log", "0.log", None),
+        ("0.log", "10.log", None),
+        ("1.log", "10.log.1", None),
+        ("a.log", "a.log.3.gz", "3"),
+        ("a.log", "a.log-20261121", "20261121"),
+        ("a.log", "a-2026-11-21T10-00-00.000.log.gz", "2026-11-21T10-00-00.000"),
+        ("a.log", "a-2.log", None),
+        ("a.log", "a.log.bak", None),
+        ("a.log", "a.logs", None),
+        ("messages", "messages-20261121", "20261121"),
+        ("a.log", "a.log.gz", None),
+    ],
+)
 def test_names_of_rotated_files(base: str, name: str, mark: str | None) -> None:
     assert mark_of(base, name) == mark
 

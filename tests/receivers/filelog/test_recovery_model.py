@@ -27,13 +27,22 @@ KEPT = 3
 """Rotated files that are kept of a container."""
 NAME = st.sampled_from([*NAMES, NAMES[0]])
 WRITING = st.one_of(
-    st.tuples(st.just("append"), NAME, st.integers(1, 40)), st.tuples(st.just("append"), NAME, st.integers(1, 40)),
-    st.tuples(st.just("rotate"), NAME), st.tuples(st.just("chat"), NAME, st.integers(1, 4)), st.tuples(st.just("remove"), NAME))
+    st.tuples(st.just("append"), NAME, st.integers(1, 40)),
+    st.tuples(st.just("append"), NAME, st.integers(1, 40)),
+    st.tuples(st.just("rotate"), NAME),
+    st.tuples(st.just("chat"), NAME, st.integers(1, 4)),
+    st.tuples(st.just("remove"), NAME),
+)
 READING = st.one_of(
-    st.tuples(st.just("poll"), st.sampled_from([0.2, 0.2, 12.0])), st.tuples(st.just("look"), st.integers(0, 3)),
-    st.sampled_from([("hold",), ("release",)]))
-RUN = st.tuples(st.lists(st.one_of(WRITING, READING), min_size=1, max_size=8), st.sampled_from([("stop",), ("kill",)]),
-                st.lists(WRITING, min_size=1, max_size=4))
+    st.tuples(st.just("poll"), st.sampled_from([0.2, 0.2, 12.0])),
+    st.tuples(st.just("look"), st.integers(0, 3)),
+    st.sampled_from([("hold",), ("release",)]),
+)
+RUN = st.tuples(
+    st.lists(st.one_of(WRITING, READING), min_size=1, max_size=8),
+    st.sampled_from([("stop",), ("kill",)]),
+    st.lists(WRITING, min_size=1, max_size=4),
+)
 """What happens while the reader runs, how it ends, what happens before it runs again."""
 
 
@@ -79,7 +88,7 @@ class Kubelet:
         if not path.exists() or not path.stat().st_size:
             return
         rotated = sorted(p for p in folder.iterdir() if p != path)
-        for old in rotated[:max(0, len(rotated) - (KEPT - 1))]:
+        for old in rotated[: max(0, len(rotated) - (KEPT - 1))]:
             self.gone(old)
         for plain in (p for p in rotated if p.exists() and p.suffix != ".gz"):
             packed, part = Path(f"{plain}.gz"), Path(f"{plain}.gz.tmp")
@@ -148,7 +157,7 @@ async def run(operations: list[Any]) -> None:
                 t.receiver.look(t.now)
                 kubelet.look()
                 await t.receiver._save()
-                for tail in list(t.receiver._ready)[:arguments[0]]:
+                for tail in list(t.receiver._ready)[: arguments[0]]:
                     if not t.receiver._step(tail):
                         t.receiver._ready.pop(tail, None)
             elif kind == "hold":

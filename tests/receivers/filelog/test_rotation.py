@@ -127,8 +127,9 @@ async def test_a_truncated_file_that_starts_as_before(tmp_path: Path) -> None:
         assert await t.poll() == ["new"]
 
 
-@pytest.mark.parametrize(("on_truncate", "want"), [("ignore", ["5"]), ("read_new", ["3", "4", "5"]),
-                                                   ("read_whole_file", ["#" * 1000, "3", "4", "5"])])
+@pytest.mark.parametrize(
+    ("on_truncate", "want"), [("ignore", ["5"]), ("read_new", ["3", "4", "5"]), ("read_whole_file", ["#" * 1000, "3", "4", "5"])]
+)
 async def test_on_truncate_as_upstream_means_it(tmp_path: Path, on_truncate: str, want: list[str]) -> None:
     path = tmp_path / "a.log"
     path.write_text("#" * 1000 + "\n1\n2\n")

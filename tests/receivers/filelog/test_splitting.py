@@ -43,7 +43,7 @@ def test_splitting_does_not_depend_on_how_the_bytes_arrive(multiline: Any, encod
     def run(step: int) -> tuple[list[bytes], bytes]:
         rest, out = b"", []
         for at in range(0, len(data), step):
-            rest += data[at:at + step]
+            rest += data[at : at + step]
             whole = len(rest) - len(rest) % how.width
             spans, end = splitter.split(rest[:whole], at + step < len(data))
             out += [rest[start:stop] for _, start, stop in spans]

@@ -52,12 +52,15 @@ async def test_empty_files_and_empty_lines_give_nothing(tmp_path: Path) -> None:
         assert await t.poll() == ["x"]
 
 
-@pytest.mark.parametrize(("leading", "trailing", "want"), [
-    (False, False, ["a b", "c", "d"]),
-    (True, False, [" a b", "\tc", "d"]),
-    (False, True, ["a b  ", "c", "d"]),
-    (True, True, [" a b  ", "\tc", "d"]),
-])
+@pytest.mark.parametrize(
+    ("leading", "trailing", "want"),
+    [
+        (False, False, ["a b", "c", "d"]),
+        (True, False, [" a b", "\tc", "d"]),
+        (False, True, ["a b  ", "c", "d"]),
+        (True, True, [" a b  ", "\tc", "d"]),
+    ],
+)
 async def test_white_space_and_carriage_returns(tmp_path: Path, leading: bool, trailing: bool, want: list[str]) -> None:
     (tmp_path / "a.log").write_bytes(b" a b  \r\n\tc\r\nd\n\r\n")
     async with log(tmp_path, preserve_leading_whitespaces=leading, preserve_trailing_whitespaces=trailing) as t:
@@ -90,9 +93,20 @@ async def test_unicode_and_what_is_no_utf8(tmp_path: Path) -> None:
         assert await t.poll() == ["gr\u00fc\u00df \U0001f600", "\ufffd\ufffdx", "ok"]
 
 
-@pytest.mark.parametrize(("name", "codec"), [
-    ("utf-16le", "utf-16-le"), ("UTF-16BE", "utf-16-be"), ("utf-16", "utf-16-le"), ("big5", "big5"), ("gb18030", "gb18030"),
-    ("shift_jis", "shift_jis"), ("iso-8859-1", "latin-1"), ("windows-1252", "cp1252"), ("utf8", "utf-8")])
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [
+        ("utf-16le", "utf-16-le"),
+        ("UTF-16BE", "utf-16-be"),
+        ("utf-16", "utf-16-le"),
+        ("big5", "big5"),
+        ("gb18030", "gb18030"),
+        ("shift_jis", "shift_jis"),
+        ("iso-8859-1", "latin-1"),
+        ("windows-1252", "cp1252"),
+        ("utf8", "utf-8"),
+    ],
+)
 async def test_encodings(tmp_path: Path, name: str, codec: str) -> None:
     chinese = "\u00e9t\u00e9" if codec in ("latin-1", "cp1252") else "\u4e2d\u6587"
     words = ["one", " two ", chinese, "\u0a0a" * 3 if "utf" in codec else "x"]  # U+0A0A: newline bytes in UTF-16
@@ -101,7 +115,7 @@ async def test_encodings(tmp_path: Path, name: str, codec: str) -> None:
     async with log(tmp_path, encoding=name) as t:
         got = []
         for at in range(0, len(data), 7):  # cut everywhere, also inside a character
-            append(path, data[at:at + 7])
+            append(path, data[at : at + 7])
             got += await t.poll(0.01)
         assert got == [w.strip() for w in words]
 
@@ -155,23 +169,27 @@ async def test_raw_utf8_leaves_what_is_invalid_as_bytes(tmp_path: Path) -> None:
         assert await t.poll() == ["gr\u00fc\u00df"]
 
 
-@pytest.mark.parametrize(("multiline", "text", "want", "rest"), [
-    ({"line_start_pattern": "^E"}, "junk\nE1\n at x\n at y\nE2\nE3\n z\n", ["junk", "E1\n at x\n at y", "E2"], "E3\n z"),
-    ({"line_start_pattern": "LOG(S|E)", "omit_pattern": True}, "LOGSa LOGEb\nLOGSc", ["a", "b"], "LOGSc"),
-    ({"line_end_pattern": "END$"}, "a\nb END\nc END\nd", ["a\nb END", "c END"], "d"),
-    ({"line_end_pattern": ";", "omit_pattern": True}, "a;b\n;c", ["a", "b"], "c"),
-])
+@pytest.mark.parametrize(
+    ("multiline", "text", "want", "rest"),
+    [
+        ({"line_start_pattern": "^E"}, "junk\nE1\n at x\n at y\nE2\nE3\n z\n", ["junk", "E1\n at x\n at y", "E2"], "E3\n z"),
+        ({"line_start_pattern": "LOG(S|E)", "omit_pattern": True}, "LOGSa LOGEb\nLOGSc", ["a", "b"], "LOGSc"),
+        ({"line_end_pattern": "END$"}, "a\nb END\nc END\nd", ["a\nb END", "c END"], "d"),
+        ({"line_end_pattern": ";", "omit_pattern": True}, "a;b\n;c", ["a", "b"], "c"),
+    ],
+)
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16le", "big5"])
 @pytest.mark.parametrize("step", [3, 1000])
-async def test_multiline(tmp_path: Path, multiline: dict[str, Any], text: str, want: list[str], rest: str, encoding: str,
-                         step: int) -> None:
+async def test_multiline(
+    tmp_path: Path, multiline: dict[str, Any], text: str, want: list[str], rest: str, encoding: str, step: int
+) -> None:
     data = text.encode(encoding)
     path = tmp_path / "a.log"
     # a match that touches the end is taken as it is, so only patterns that cannot grow are fed byte by byte
     async with log(tmp_path, multiline=multiline, encoding=encoding) as t:
         got = []
         for at in range(0, len(data), step):
-            append(path, data[at:at + step])
+            append(path, data[at : at + step])
             got += await t.poll(0.01)
         assert got == want
         assert await t.poll(1) == [rest]
@@ -193,7 +211,8 @@ async def test_record_numbers_and_offsets(tmp_path: Path) -> None:
         assert [attributes(r) for r in t.records()] == [
             {"log.file.record_number": 1, "log.file.record_offset": 0},
             {"log.file.record_number": 3, "log.file.record_offset": 5},
-            {"log.file.record_number": 4, "log.file.record_offset": 13}]
+            {"log.file.record_number": 4, "log.file.record_offset": 13},
+        ]
 
 
 async def test_what_is_said_of_a_file(tmp_path: Path) -> None:
@@ -201,22 +220,37 @@ async def test_what_is_said_of_a_file(tmp_path: Path) -> None:
     real.write_text("x\n")
     real.chmod(0o640)
     (tmp_path / "link.log").symlink_to(real)
-    async with log(tmp_path, include_file_path=True, include_file_name_resolved=True, include_file_path_resolved=True,
-                   include_file_owner_name=True, include_file_permissions=True, include_file_owner_group_name=True,
-                   attributes={"a": "b"}, resource={"service.name": "s"}) as t:
+    async with log(
+        tmp_path,
+        include_file_path=True,
+        include_file_name_resolved=True,
+        include_file_path_resolved=True,
+        include_file_owner_name=True,
+        include_file_permissions=True,
+        include_file_owner_group_name=True,
+        attributes={"a": "b"},
+        resource={"service.name": "s"},
+    ) as t:
         assert await t.poll() == ["x"]
         got = attributes(t.records()[0])
         assert got.pop("log.file.owner.group.name")
         assert got == {
-            "a": "b", "log.file.name": "link.log", "log.file.path": f"{tmp_path}/link.log", "log.file.name_resolved": "real.txt",
-            "log.file.path_resolved": os.path.realpath(real), "log.file.permissions": "640",
-            "log.file.owner.name": pwd.getpwuid(os.getuid()).pw_name}
+            "a": "b",
+            "log.file.name": "link.log",
+            "log.file.path": f"{tmp_path}/link.log",
+            "log.file.name_resolved": "real.txt",
+            "log.file.path_resolved": os.path.realpath(real),
+            "log.file.permissions": "640",
+            "log.file.owner.name": pwd.getpwuid(os.getuid()).pw_name,
+        }
 
 
 async def test_header_lines_describe_all_entries(tmp_path: Path) -> None:
     path = tmp_path / "a.log"
-    header = {"pattern": "^#", "metadata_operators": [{"type": "regex_parser", "regex": "(?P<key>version|host)=(?P<value>.*)$",
-                                                      "on_error": "send_quiet"}]}
+    header = {
+        "pattern": "^#",
+        "metadata_operators": [{"type": "regex_parser", "regex": "(?P<key>version|host)=(?P<value>.*)$", "on_error": "send_quiet"}],
+    }
     path.write_text("# host=h\n#\n")
     async with log(tmp_path, header=header) as t:
         assert await t.poll() == []
@@ -228,8 +262,12 @@ async def test_header_lines_describe_all_entries(tmp_path: Path) -> None:
 async def test_ordering_criteria(tmp_path: Path) -> None:
     for name in ("a.1.log", "a.2.log", "a.10.log", "b.3.log", "b.x.log", "c.log"):
         (tmp_path / name).write_text(name + "\n")
-    ordering = {"regex": r"(?P<app>[a-z])\.(?P<n>\w+)\.log$", "top_n": 1, "group_by": r"/(\w)\.\w+\.log$",
-                "sort_by": [{"regex_key": "n", "sort_type": "numeric", "ascending": False}]}
+    ordering = {
+        "regex": r"(?P<app>[a-z])\.(?P<n>\w+)\.log$",
+        "top_n": 1,
+        "group_by": r"/(\w)\.\w+\.log$",
+        "sort_by": [{"regex_key": "n", "sort_type": "numeric", "ascending": False}],
+    }
     async with log(tmp_path, ordering_criteria=ordering) as t:
         assert sorted(await t.poll()) == ["a.10.log", "b.3.log"]
     del ordering["group_by"]
@@ -241,8 +279,12 @@ async def test_ordering_by_time(tmp_path: Path) -> None:
     for i, name in enumerate(("2024010300.log", "2024010100.log", "2024010200.log", "nonsense.log")):
         (tmp_path / name).write_text(name + "\n")
         os.utime(tmp_path / name, (1000 + i, 1000 + i))
-    by_name = {"regex": r"(?P<t>\w+)\.log$", "sort_by": [{"regex_key": "t", "sort_type": "timestamp", "layout": "%Y%m%d%H",
-                                                           "location": "Europe/Berlin", "ascending": True}]}
+    by_name = {
+        "regex": r"(?P<t>\w+)\.log$",
+        "sort_by": [
+            {"regex_key": "t", "sort_type": "timestamp", "layout": "%Y%m%d%H", "location": "Europe/Berlin", "ascending": True}
+        ],
+    }
     async with log(tmp_path, ordering_criteria={**by_name, "top_n": 0}) as t:
         assert await t.poll() == ["2024010100.log", "2024010200.log", "2024010300.log"]
     async with log(tmp_path, ordering_criteria={"top_n": 2, "sort_by": [{"sort_type": "mtime"}]}) as t:
@@ -282,7 +324,7 @@ async def test_a_file_somebody_locks_is_left_for_later(tmp_path: Path) -> None:
 
 async def test_gzip(tmp_path: Path) -> None:
     path = tmp_path / "a.log"
-    path.write_bytes(gzip.compress(b"one\ntwo") )
+    path.write_bytes(gzip.compress(b"one\ntwo"))
     async with log(tmp_path, compression="auto") as t:
         assert await t.poll() == ["one", "two"]
         append(path, gzip.compress(b"three\n" * 100000))  # a member that was added
@@ -371,23 +413,31 @@ async def test_a_chatty_file_keeps_nobody_waiting(tmp_path: Path) -> None:
         assert got.index("quiet") < 2000
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    ({}, "include"),
-    ({"include": []}, "include"),
-    ({"include": ["/a/{b"]}, "not closed"),
-    ({"include": ["/a"], "encoding": "klingon"}, "unsupported encoding 'klingon'"),
-    ({"include": ["/a"], "multiline": {"line_start_pattern": "a", "line_end_pattern": "b"}}, "only one of"),
-    ({"include": ["/a"], "multiline": {"line_start_pattern": "("}}, "line_start_pattern: '(' is not a regular expression"),
-    ({"include": ["/a"], "encoding": "nop", "multiline": {"line_end_pattern": "b"}}, "multiline cannot be used"),
-    ({"include": ["/a"], "start_at": "end", "delete_after_read": True}, "delete_after_read cannot be used with start_at: end"),
-    ({"include": ["/a"], "fingerprint_size": 15}, "fingerprint_size"),
-    ({"include": ["/a"], "max_log_size": 0}, "max_log_size"),
-    ({"include": ["/a"], "ordering_criteria": {"sort_by": [{"sort_type": "numeric", "regex_key": "x"}]}}, "regex must be set"),
-    ({"include": ["/a"], "ordering_criteria": {"regex": "(?P<y>a)", "sort_by": [{"sort_type": "numeric", "regex_key": "x"}]}},
-     "no named group"),
-    ({"include": ["/a"], "operators": [{"type": "no_such"}]}, "no_such"),
-    ({"include": ["/a"], "poll_intervall": "1s"}, "poll_intervall"),
-])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "include"),
+        ({"include": []}, "include"),
+        ({"include": ["/a/{b"]}, "not closed"),
+        ({"include": ["/a"], "encoding": "klingon"}, "unsupported encoding 'klingon'"),
+        ({"include": ["/a"], "multiline": {"line_start_pattern": "a", "line_end_pattern": "b"}}, "only one of"),
+        ({"include": ["/a"], "multiline": {"line_start_pattern": "("}}, "line_start_pattern: '(' is not a regular expression"),
+        ({"include": ["/a"], "encoding": "nop", "multiline": {"line_end_pattern": "b"}}, "multiline cannot be used"),
+        ({"include": ["/a"], "start_at": "end", "delete_after_read": True}, "delete_after_read cannot be used with start_at: end"),
+        ({"include": ["/a"], "fingerprint_size": 15}, "fingerprint_size"),
+        ({"include": ["/a"], "max_log_size": 0}, "max_log_size"),
+        ({"include": ["/a"], "ordering_criteria": {"sort_by": [{"sort_type": "numeric", "regex_key": "x"}]}}, "regex must be set"),
+        (
+            {
+                "include": ["/a"],
+                "ordering_criteria": {"regex": "(?P<y>a)", "sort_by": [{"sort_type": "numeric", "regex_key": "x"}]},
+            },
+            "no named group",
+        ),
+        ({"include": ["/a"], "operators": [{"type": "no_such"}]}, "no_such"),
+        ({"include": ["/a"], "poll_intervall": "1s"}, "poll_intervall"),
+    ],
+)
 def test_wrong_options_say_what_is_wrong(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         Config.model_validate(options)

@@ -90,8 +90,18 @@ def test_catalog_is_upstreams() -> None:
         for name, entry in entries.items():
             metric = entry.metric
             kind = "g" if metric.kind == "gauge" else "m" if metric.monotonic else "s"
-            ours.add(" ".join([scraper, name, metric.unit, kind + ("d" if metric.double else "i"), "on" if entry.enabled else "off",
-                               ",".join(entry.attributes)]).strip())
+            ours.add(
+                " ".join(
+                    [
+                        scraper,
+                        name,
+                        metric.unit,
+                        kind + ("d" if metric.double else "i"),
+                        "on" if entry.enabled else "off",
+                        ",".join(entry.attributes),
+                    ]
+                ).strip()
+            )
     assert ours == set(UPSTREAM.strip().splitlines())
 
 

@@ -21,17 +21,20 @@ def _no_proc(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.setattr(module, "LINUX", False)
 
 
-@pytest.mark.parametrize(("scraper", "least"), [
-    ("cpu", {"system.cpu.time", "system.cpu.logical.count"}),
-    ("load", {"system.cpu.load_average.1m"}),
-    ("memory", {"system.memory.usage", "system.memory.utilization", "system.memory.limit"}),
-    ("network", {"system.network.io", "system.network.connections"}),
-    ("processes", {"system.processes.count"}),
-    ("system", {"system.uptime"}),
-    ("filesystem", set()),
-    ("disk", set()),
-    ("paging", set()),
-])
+@pytest.mark.parametrize(
+    ("scraper", "least"),
+    [
+        ("cpu", {"system.cpu.time", "system.cpu.logical.count"}),
+        ("load", {"system.cpu.load_average.1m"}),
+        ("memory", {"system.memory.usage", "system.memory.utilization", "system.memory.limit"}),
+        ("network", {"system.network.io", "system.network.connections"}),
+        ("processes", {"system.processes.count"}),
+        ("system", {"system.uptime"}),
+        ("filesystem", set()),
+        ("disk", set()),
+        ("paging", set()),
+    ],
+)
 def test_scrapers(scraper: str, least: set[str]) -> None:
     made = receiver("", {scraper: all_on(scraper)})
     batch = made.collect()

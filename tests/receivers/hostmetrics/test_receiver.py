@@ -116,20 +116,23 @@ def test_defaults() -> None:
     assert list(config.scrapers.configured()) == ["cpu"]
 
 
-@pytest.mark.parametrize(("options", "words"), [
-    ({}, "scrapers"),
-    ({"scrapers": {}}, "no scraper"),
-    ({"scrapers": {"cpuu": {}}}, "did you mean 'cpu'"),
-    ({"scrapers": {"cpu": {"metrics": {"system.cpu.tme": {"enabled": True}}}}}, "did you mean 'system.cpu.time'"),
-    ({"scrapers": {"cpu": {"metrics": {"system.cpu.time": {"attributes": ["core"]}}}}}, "no attribute 'core'"),
-    ({"scrapers": {"cpu": {"metrics": {"system.cpu.time": {"enable": True}}}}}, "enable"),
-    ({"scrapers": {"process": {"resource_attributes": {"process.pidd": {"enabled": False}}}}}, "did you mean 'process.pid'"),
-    ({"scrapers": {"disk": {"include": {"match_type": "regexp", "devices": ["("]}}}}, "not a regular expression"),
-    ({"scrapers": {"disk": {"include": {"devices": ["sda"]}}}}, "match_type is missing"),
-    ({"scrapers": {"disk": {"include": {"match_type": "glob", "devices": ["sda"]}}}}, "match_type"),
-    ({"scrapers": {"cpu": {}}, "collection_interval": "0s"}, "collection_interval"),
-    ({"scrapers": {"cpu": {}}, "collection_interval": 10}, "did you mean 10s"),
-])
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, "scrapers"),
+        ({"scrapers": {}}, "no scraper"),
+        ({"scrapers": {"cpuu": {}}}, "did you mean 'cpu'"),
+        ({"scrapers": {"cpu": {"metrics": {"system.cpu.tme": {"enabled": True}}}}}, "did you mean 'system.cpu.time'"),
+        ({"scrapers": {"cpu": {"metrics": {"system.cpu.time": {"attributes": ["core"]}}}}}, "no attribute 'core'"),
+        ({"scrapers": {"cpu": {"metrics": {"system.cpu.time": {"enable": True}}}}}, "enable"),
+        ({"scrapers": {"process": {"resource_attributes": {"process.pidd": {"enabled": False}}}}}, "did you mean 'process.pid'"),
+        ({"scrapers": {"disk": {"include": {"match_type": "regexp", "devices": ["("]}}}}, "not a regular expression"),
+        ({"scrapers": {"disk": {"include": {"devices": ["sda"]}}}}, "match_type is missing"),
+        ({"scrapers": {"disk": {"include": {"match_type": "glob", "devices": ["sda"]}}}}, "match_type"),
+        ({"scrapers": {"cpu": {}}, "collection_interval": "0s"}, "collection_interval"),
+        ({"scrapers": {"cpu": {}}, "collection_interval": 10}, "did you mean 10s"),
+    ],
+)
 def test_wrong_options(options: dict[str, Any], words: str) -> None:
     with pytest.raises(ValidationError, match=words):
         Config.model_validate(options)

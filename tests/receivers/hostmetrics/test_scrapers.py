@@ -27,9 +27,18 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_cpu_adds_up_over_cpus_by_default(root: Path) -> None:
     got = read(root, {"cpu": None})
     assert got["system.cpu.logical.count"] == {(): 2} and len(got) == 2
-    assert got["system.cpu.time"] == pytest.approx({
-        ("user",): 300 / TICK, ("nice",): 30 / TICK, ("system",): 60 / TICK, ("idle",): 6000 / TICK,
-        ("wait",): 12 / TICK, ("interrupt",): 3 / TICK, ("softirq",): 6 / TICK, ("steal",): 9 / TICK})
+    assert got["system.cpu.time"] == pytest.approx(
+        {
+            ("user",): 300 / TICK,
+            ("nice",): 30 / TICK,
+            ("system",): 60 / TICK,
+            ("idle",): 6000 / TICK,
+            ("wait",): 12 / TICK,
+            ("interrupt",): 3 / TICK,
+            ("softirq",): 6 / TICK,
+            ("steal",): 9 / TICK,
+        }
+    )
 
 
 def test_cpu_per_cpu_and_the_rest(root: Path) -> None:
@@ -60,15 +69,24 @@ def test_utilization_is_averaged_over_cpus_by_default(root: Path) -> None:
 
 
 def test_disk(root: Path) -> None:
-    got = read(root, {"disk": {"include": {"match_type": "regexp", "devices": ["^sd"]},
-                               "exclude": {"match_type": "strict", "devices": ["sda1"]}}})
+    got = read(
+        root,
+        {
+            "disk": {
+                "include": {"match_type": "regexp", "devices": ["^sd"]},
+                "exclude": {"match_type": "strict", "devices": ["sda1"]},
+            }
+        },
+    )
     assert got == {
         "system.disk.io": {("sda", "read"): 20 * 512, ("sda", "write"): 50 * 512},
         "system.disk.operations": {("sda", "read"): 10, ("sda", "write"): 40},
         "system.disk.operation_time": {("sda", "read"): 0.3, ("sda", "write"): 0.6},
         "system.disk.merged": {("sda", "read"): 1, ("sda", "write"): 4},
-        "system.disk.io_time": {("sda",): 0.8}, "system.disk.weighted_io_time": {("sda",): 0.9},
-        "system.disk.pending_operations": {("sda",): 7}}
+        "system.disk.io_time": {("sda",): 0.8},
+        "system.disk.weighted_io_time": {("sda",): 0.9},
+        "system.disk.pending_operations": {("sda",): 7},
+    }
 
 
 def test_disk_without_lists_has_every_device(root: Path) -> None:
@@ -90,9 +108,16 @@ def test_filesystem_real_ones_only(root: Path) -> None:
 def test_filesystem_virtual_and_filters(root: Path) -> None:
     got = read(root, {"filesystem": {"include_virtual_filesystems": True}})
     assert {k[2] for k in got["system.filesystem.usage"]} == {"/", "/data disk", "/run", "/srv"}
-    got = read(root, {"filesystem": {"include_virtual_filesystems": True,
-                                     "exclude_fs_types": {"match_type": "strict", "fs_types": ["tmpfs"]},
-                                     "exclude_mount_points": {"match_type": "regexp", "mount_points": ["^/s"]}}})
+    got = read(
+        root,
+        {
+            "filesystem": {
+                "include_virtual_filesystems": True,
+                "exclude_fs_types": {"match_type": "strict", "fs_types": ["tmpfs"]},
+                "exclude_mount_points": {"match_type": "regexp", "mount_points": ["^/s"]},
+            }
+        },
+    )
     assert {k[2] for k in got["system.filesystem.usage"]} == {"/", "/data disk"}
     got = read(root, {"filesystem": {"include_devices": {"match_type": "strict", "devices": ["/dev/sdb1"]}}})
     assert {k[2] for k in got["system.filesystem.usage"]} == {"/data disk"}
@@ -108,16 +133,25 @@ def test_filesystem_a_mount_that_is_gone_leaves_the_others(root: Path, caplog: p
 
 
 def test_load(root: Path) -> None:
-    assert read(root, {"load": {}}) == {"system.cpu.load_average.1m": {(): 0.5}, "system.cpu.load_average.5m": {(): 1.0},
-                                        "system.cpu.load_average.15m": {(): 2.0}}
+    assert read(root, {"load": {}}) == {
+        "system.cpu.load_average.1m": {(): 0.5},
+        "system.cpu.load_average.5m": {(): 1.0},
+        "system.cpu.load_average.15m": {(): 2.0},
+    }
     assert read(root, {"load": {"cpu_average": True}})["system.cpu.load_average.15m"] == {(): 1.0}
 
 
 def test_memory(root: Path) -> None:
     k = 1024
     got = read(root, {"memory": all_on("memory")})
-    assert got["system.memory.usage"] == {("used",): 600 * k, ("free",): 100 * k, ("buffered",): 50 * k, ("cached",): 230 * k,
-                                          ("slab_reclaimable",): 30 * k, ("slab_unreclaimable",): 20 * k}
+    assert got["system.memory.usage"] == {
+        ("used",): 600 * k,
+        ("free",): 100 * k,
+        ("buffered",): 50 * k,
+        ("cached",): 230 * k,
+        ("slab_reclaimable",): 30 * k,
+        ("slab_unreclaimable",): 20 * k,
+    }
     assert got["system.memory.utilization"]["used",] == 0.6
     assert got["system.memory.limit"] == {(): 1000 * k} and got["system.memory.page_size"] == {(): PAGE}
     assert got["system.linux.memory.available"] == {(): 400 * k} and got["system.linux.memory.dirty"] == {(): 7 * k}
@@ -154,8 +188,12 @@ def test_paging(root: Path) -> None:
     got = read(root, {"paging": all_on("paging")})
     assert got["system.paging.usage"] == {("/dev/sda2", "used"): 250 * 1024, ("/dev/sda2", "free"): 750 * 1024}
     assert got["system.paging.utilization"] == {("/dev/sda2", "used"): 0.25, ("/dev/sda2", "free"): 0.75}
-    assert got["system.paging.operations"] == {("page_in", "major"): 3, ("page_out", "major"): 4, ("page_in", "minor"): 100,
-                                               ("page_out", "minor"): 200}
+    assert got["system.paging.operations"] == {
+        ("page_in", "major"): 3,
+        ("page_out", "major"): 4,
+        ("page_in", "minor"): 100,
+        ("page_out", "minor"): 200,
+    }
     assert got["system.paging.faults"] == {("major",): 10, ("minor",): 990}
 
 
@@ -164,7 +202,10 @@ def test_nfs(root: Path) -> None:
     assert got["nfs.client.net.count"] == {("udp",): 1, ("tcp",): 9}
     assert got["nfs.client.rpc.retransmit.count"] == {(): 3}
     assert got["nfs.client.procedure.count"][3, "COMMIT"] == 21 and got["nfs.client.operation.count"] == {
-        (4, "NULL"): 0, (4, "READ"): 5, (4, "WRITE"): 6}
+        (4, "NULL"): 0,
+        (4, "READ"): 5,
+        (4, "WRITE"): 6,
+    }
     assert got["nfs.server.repcache.requests"] == {("hit",): 1, ("miss",): 2, ("nocache",): 3}
     assert got["nfs.server.io"] == {("receive",): 500, ("transmit",): 600}
     assert got["nfs.server.rpc.count"] == {("format",): 1, ("auth",): 2, ("client",): 3}
@@ -189,8 +230,14 @@ def test_system_and_processes(root: Path) -> None:
     add_process(root, 23, state="X")
     got = read(root, {"system": {}, "processes": {}})
     assert got["system.uptime"] == {(): 1234.56} and got["system.processes.created"] == {(): 4242}
-    assert got["system.processes.count"] == {("sleeping",): 2, ("zombies",): 1, ("stopped",): 1, ("unknown",): 1,
-                                             ("running",): 3, ("blocked",): 1}
+    assert got["system.processes.count"] == {
+        ("sleeping",): 2,
+        ("zombies",): 1,
+        ("stopped",): 1,
+        ("unknown",): 1,
+        ("running",): 3,
+        ("blocked",): 1,
+    }
 
 
 def test_process(root: Path) -> None:
@@ -198,8 +245,14 @@ def test_process(root: Path) -> None:
     batch = receiver(root, {"process": all_on("process")}).collect()
     (entry,) = decoded(batch.payload).resource_metrics
     assert attributes_of(entry.resource.attributes) == {
-        "process.pid": 42, "process.parent_pid": 1, "process.executable.name": "web (x)", "process.executable.path": "/usr/bin/web",
-        "process.command": "/usr/bin/web", "process.command_line": "/usr/bin/web --port 80", "process.owner": "web"}
+        "process.pid": 42,
+        "process.parent_pid": 1,
+        "process.executable.name": "web (x)",
+        "process.executable.path": "/usr/bin/web",
+        "process.command": "/usr/bin/web",
+        "process.command_line": "/usr/bin/web --port 80",
+        "process.owner": "web",
+    }
     got = points(batch.payload)
     assert got["process.cpu.time"] == {("user",): 150 / TICK, ("system",): 50 / TICK, ("wait",): 25 / TICK}
     assert got["process.memory.usage"] == {(): 2 * PAGE} and got["process.memory.virtual"] == {(): 2 * PAGE}
@@ -228,8 +281,10 @@ def test_process_cpu_utilization_of_one_process(root: Path) -> None:
 def test_process_names_filter_and_resource_attributes(root: Path) -> None:
     add_process(root, 42, comm="web")
     add_process(root, 43, comm="fifteen-charact", cmdline=b"/opt/fifteen-characters-and-more\0")
-    options = {"include": {"match_type": "strict", "names": ["fifteen-characters-and-more"]},
-               "resource_attributes": {"process.cgroup": {"enabled": True}, "process.owner": {"enabled": False}}}
+    options = {
+        "include": {"match_type": "strict", "names": ["fifteen-characters-and-more"]},
+        "resource_attributes": {"process.cgroup": {"enabled": True}, "process.owner": {"enabled": False}},
+    }
     batch = receiver(root, {"process": options}).collect()
     (entry,) = decoded(batch.payload).resource_metrics
     got = attributes_of(entry.resource.attributes)
@@ -326,8 +381,13 @@ def test_environment_wins_over_root_path(root: Path, tmp_path: Path, monkeypatch
 
 def test_start_time_is_the_boot(root: Path) -> None:
     batch = receiver(root, {"load": {}, "cpu": {}}).collect()
-    starts = {p.start_time_unix_nano for e in decoded(batch.payload).resource_metrics for s in e.scope_metrics for m in s.metrics
-              for p in getattr(m, m.WhichOneof("data")).data_points}
+    starts = {
+        p.start_time_unix_nano
+        for e in decoded(batch.payload).resource_metrics
+        for s in e.scope_metrics
+        for m in s.metrics
+        for p in getattr(m, m.WhichOneof("data")).data_points
+    }
     assert starts == {1700000000 * 10**9}
 
 

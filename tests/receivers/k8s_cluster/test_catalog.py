@@ -89,11 +89,27 @@ def test_scope_and_schema() -> None:
     assert SCHEMA_URL == "https://opentelemetry.io/schemas/1.18.0"
 
 
-@pytest.mark.parametrize("name, wanted", [
-    ("Ready", "ready"), ("MemoryPressure", "memory_pressure"), ("PIDPressure", "pid_pressure"), ("DiskPressure", "disk_pressure"),
-    ("NetworkUnavailable", "network_unavailable"), ("ephemeral-storage", "ephemeral_storage"), ("hugepages-1Gi", "hugepages_1_gi"),
-    ("cpu", "cpu"), ("nvidia.com/gpu", "nvidia_com/gpu"), ("JSONData", "json_data"), ("KernelDeadlock", "kernel_deadlock"),
-    ("ABC", "abc"), ("a1B", "a_1_b"), ("A1", "a_1"), ("", ""), (" Ready ", "ready")])
+@pytest.mark.parametrize(
+    "name, wanted",
+    [
+        ("Ready", "ready"),
+        ("MemoryPressure", "memory_pressure"),
+        ("PIDPressure", "pid_pressure"),
+        ("DiskPressure", "disk_pressure"),
+        ("NetworkUnavailable", "network_unavailable"),
+        ("ephemeral-storage", "ephemeral_storage"),
+        ("hugepages-1Gi", "hugepages_1_gi"),
+        ("cpu", "cpu"),
+        ("nvidia.com/gpu", "nvidia_com/gpu"),
+        ("JSONData", "json_data"),
+        ("KernelDeadlock", "kernel_deadlock"),
+        ("ABC", "abc"),
+        ("a1B", "a_1_b"),
+        ("A1", "a_1"),
+        ("", ""),
+        (" Ready ", "ready"),
+    ],
+)
 def test_snake_case(name: str, wanted: str) -> None:
     assert snake_case(name) == wanted
 
@@ -101,23 +117,32 @@ def test_snake_case(name: str, wanted: str) -> None:
 def test_metrics_named_by_options() -> None:
     condition = condition_metric("PIDPressure")
     assert (condition.name, condition.unit, condition.double) == ("k8s.node.condition_pid_pressure", "", False)
-    units = {name: (allocatable_metric(name).name, allocatable_metric(name).unit, allocatable_metric(name).double)
-             for name in ("cpu", "memory", "ephemeral-storage", "storage", "pods", "nvidia.com/gpu")}
+    units = {
+        name: (allocatable_metric(name).name, allocatable_metric(name).unit, allocatable_metric(name).double)
+        for name in ("cpu", "memory", "ephemeral-storage", "storage", "pods", "nvidia.com/gpu")
+    }
     assert units == {
         "cpu": ("k8s.node.allocatable_cpu", "{cpu}", True),
         "memory": ("k8s.node.allocatable_memory", "By", False),
         "ephemeral-storage": ("k8s.node.allocatable_ephemeral_storage", "By", False),
         "storage": ("k8s.node.allocatable_storage", "By", False),
         "pods": ("k8s.node.allocatable_pods", "{pod}", False),
-        "nvidia.com/gpu": ("k8s.node.allocatable_nvidia_com/gpu", "{nvidia.com/gpu}", False)}
+        "nvidia.com/gpu": ("k8s.node.allocatable_nvidia_com/gpu", "{nvidia.com/gpu}", False),
+    }
 
 
-@pytest.mark.parametrize("options, said", [
-    ({"metrics": {"k8s.pod.fase": {"enabled": True}}}, "did you mean 'k8s.pod.phase'"),
-    ({"resource_attributes": {"k8s.pod.uuid": {}}}, "did you mean 'k8s.pod.uid'"),
-    ({"resource_attributes": {"k8s.pod.uid": {"metrics_include": [{}]}}}, "either strict or regexp"),
-    ({"resource_attributes": {"k8s.pod.uid": {"metrics_include": [{"regexp": "("}]}}}, "regular expression"),
-    ({"collection_interval": 10}, "did you mean 10s"), ({"distribution": "k3s"}, "openshift"), ({"auth_type": "magic"}, "kubeConfig")])
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        ({"metrics": {"k8s.pod.fase": {"enabled": True}}}, "did you mean 'k8s.pod.phase'"),
+        ({"resource_attributes": {"k8s.pod.uuid": {}}}, "did you mean 'k8s.pod.uid'"),
+        ({"resource_attributes": {"k8s.pod.uid": {"metrics_include": [{}]}}}, "either strict or regexp"),
+        ({"resource_attributes": {"k8s.pod.uid": {"metrics_include": [{"regexp": "("}]}}}, "regular expression"),
+        ({"collection_interval": 10}, "did you mean 10s"),
+        ({"distribution": "k3s"}, "openshift"),
+        ({"auth_type": "magic"}, "kubeConfig"),
+    ],
+)
 def test_wrong_options_are_explained(options: dict[str, object], said: str) -> None:
     with pytest.raises(ValidationError) as error:
         Config.model_validate(options)

@@ -25,23 +25,61 @@ def entities(source: Source, obj: Object) -> list[Entity]:
 
 def a_pod(owner: tuple[str, str] | None = None) -> Object:
     owners = [{"kind": owner[0], "name": owner[1], "uid": f"uid-{owner[1]}", "controller": True}] if owner else []
-    return {"metadata": meta("web-0", "shop", labels={"app": "web"}, ownerReferences=owners, **BORN),
-            "spec": {"nodeName": "n1", "containers": [{"name": "app"}]},
-            "status": {"phase": "Failed", "reason": "Evicted", "containerStatuses": [
-                {"name": "app", "image": "app:1", "containerID": "containerd://abc", "state": {"terminated": {
-                    "reason": "Error", "startedAt": "2024-05-01T10:00:05Z"}}}]}}
+    return {
+        "metadata": meta("web-0", "shop", labels={"app": "web"}, ownerReferences=owners, **BORN),
+        "spec": {"nodeName": "n1", "containers": [{"name": "app"}]},
+        "status": {
+            "phase": "Failed",
+            "reason": "Evicted",
+            "containerStatuses": [
+                {
+                    "name": "app",
+                    "image": "app:1",
+                    "containerID": "containerd://abc",
+                    "state": {"terminated": {"reason": "Error", "startedAt": "2024-05-01T10:00:05Z"}},
+                }
+            ],
+        },
+    }
 
 
 def test_a_pod_and_its_container() -> None:
     pod, container = entities(pods.SOURCE, a_pod(("DaemonSet", "logs")))
-    assert pod == Entity("k8s.pod", "k8s.pod.uid", "uid-web-0", {
-        "app": "web", "pod.creation_timestamp": "2024-05-01T10:00:00Z", "k8s.pod.phase": "Failed",
-        "k8s.pod.status_reason": "Evicted", "k8s.node.name": "n1", "k8s.daemonset.name": "logs", "k8s.daemonset.uid": "uid-logs",
-        "k8s.workload.kind": "DaemonSet", "k8s.workload.name": "logs", "k8s.namespace.name": "shop", "k8s.pod.name": "web-0"})
-    assert container == Entity("container", "container.id", "abc", {
-        "container.image.name": "app", "container.image.tag": "1", "k8s.container.name": "app", "k8s.pod.name": "web-0",
-        "k8s.pod.uid": "uid-web-0", "k8s.namespace.name": "shop", "k8s.node.name": "n1", "container.status": "terminated",
-        "container.status.reason": "Error", "container.creation_timestamp": "2024-05-01T10:00:05Z"})
+    assert pod == Entity(
+        "k8s.pod",
+        "k8s.pod.uid",
+        "uid-web-0",
+        {
+            "app": "web",
+            "pod.creation_timestamp": "2024-05-01T10:00:00Z",
+            "k8s.pod.phase": "Failed",
+            "k8s.pod.status_reason": "Evicted",
+            "k8s.node.name": "n1",
+            "k8s.daemonset.name": "logs",
+            "k8s.daemonset.uid": "uid-logs",
+            "k8s.workload.kind": "DaemonSet",
+            "k8s.workload.name": "logs",
+            "k8s.namespace.name": "shop",
+            "k8s.pod.name": "web-0",
+        },
+    )
+    assert container == Entity(
+        "container",
+        "container.id",
+        "abc",
+        {
+            "container.image.name": "app",
+            "container.image.tag": "1",
+            "k8s.container.name": "app",
+            "k8s.pod.name": "web-0",
+            "k8s.pod.uid": "uid-web-0",
+            "k8s.namespace.name": "shop",
+            "k8s.node.name": "n1",
+            "container.status": "terminated",
+            "container.status.reason": "Error",
+            "container.creation_timestamp": "2024-05-01T10:00:05Z",
+        },
+    )
 
 
 def test_a_container_that_was_not_made_yet_is_no_entity() -> None:
@@ -50,17 +88,49 @@ def test_a_container_that_was_not_made_yet_is_no_entity() -> None:
     assert [entity.type for entity in entities(pods.SOURCE, pod)] == ["k8s.pod"]
 
 
-@pytest.mark.parametrize("kind, resource, above, told", [
-    ("ReplicaSet", REPLICASETS, "Deployment", {
-        "k8s.replicaset.name": "own", "k8s.replicaset.uid": "uid-own", "k8s.deployment.name": "top", "k8s.deployment.uid": "uid-top",
-        "k8s.workload.kind": "Deployment", "k8s.workload.name": "top"}),
-    ("ReplicaSet", REPLICASETS, None, {
-        "k8s.replicaset.name": "own", "k8s.replicaset.uid": "uid-own", "k8s.workload.kind": "ReplicaSet",
-        "k8s.workload.name": "own"}),
-    ("Job", JOBS, "CronJob", {
-        "k8s.job.name": "own", "k8s.job.uid": "uid-own", "k8s.cronjob.name": "top", "k8s.cronjob.uid": "uid-top",
-        "k8s.workload.kind": "CronJob", "k8s.workload.name": "top"}),
-    ("Job", JOBS, "unknown", {"k8s.job.name": "own", "k8s.job.uid": "uid-own"})])
+@pytest.mark.parametrize(
+    "kind, resource, above, told",
+    [
+        (
+            "ReplicaSet",
+            REPLICASETS,
+            "Deployment",
+            {
+                "k8s.replicaset.name": "own",
+                "k8s.replicaset.uid": "uid-own",
+                "k8s.deployment.name": "top",
+                "k8s.deployment.uid": "uid-top",
+                "k8s.workload.kind": "Deployment",
+                "k8s.workload.name": "top",
+            },
+        ),
+        (
+            "ReplicaSet",
+            REPLICASETS,
+            None,
+            {
+                "k8s.replicaset.name": "own",
+                "k8s.replicaset.uid": "uid-own",
+                "k8s.workload.kind": "ReplicaSet",
+                "k8s.workload.name": "own",
+            },
+        ),
+        (
+            "Job",
+            JOBS,
+            "CronJob",
+            {
+                "k8s.job.name": "own",
+                "k8s.job.uid": "uid-own",
+                "k8s.cronjob.name": "top",
+                "k8s.cronjob.uid": "uid-top",
+                "k8s.workload.kind": "CronJob",
+                "k8s.workload.name": "top",
+            },
+        ),
+        ("Job", JOBS, "unknown", {"k8s.job.name": "own", "k8s.job.uid": "uid-own"}),
+    ],
+)
 def test_the_workload_of_a_pod(kind: str, resource: Resource, above: str | None, told: dict[str, str]) -> None:
     def lookup(asked: Resource, namespace: str, name: str) -> Object | None:
         if asked is not resource or (namespace, name) != ("shop", "own") or above == "unknown":
@@ -70,8 +140,11 @@ def test_the_workload_of_a_pod(kind: str, resource: Resource, above: str | None,
 
     (pod, _) = pods.entities(a_pod((kind, "own")), lookup, ["web-b", "web-a"])
     assert pod.attributes.pop("k8s.service.web-a") == ""
-    assert {k: v for k, v in pod.attributes.items() if k.split(".")[1:2] not in (["pod"], ["node"], ["namespace"])
-            and k.startswith("k8s.")} == told
+    assert {
+        k: v
+        for k, v in pod.attributes.items()
+        if k.split(".")[1:2] not in (["pod"], ["node"], ["namespace"]) and k.startswith("k8s.")
+    } == told
 
 
 def test_a_service_without_a_selector_selects_no_pod() -> None:
@@ -81,45 +154,123 @@ def test_a_service_without_a_selector_selects_no_pod() -> None:
 
 
 def test_nodes_namespaces_and_services() -> None:
-    node = {"metadata": meta("n1", labels={"zone": "a"}, **BORN), "status": {"conditions": [
-        {"type": "Ready", "status": "True"}, {"type": "PIDPressure", "status": "Unknown"}, {"type": "KernelDeadlock", "status": "True"}]}}
-    assert entities(nodes.NODE, node) == [Entity("k8s.node", "k8s.node.uid", "uid-n1", {
-        "zone": "a", "k8s.node.name": "n1", "node.creation_timestamp": "2024-05-01T10:00:00Z", "k8s.node.condition_ready": "true",
-        "k8s.node.condition_pid_pressure": "unknown"})]
+    node = {
+        "metadata": meta("n1", labels={"zone": "a"}, **BORN),
+        "status": {
+            "conditions": [
+                {"type": "Ready", "status": "True"},
+                {"type": "PIDPressure", "status": "Unknown"},
+                {"type": "KernelDeadlock", "status": "True"},
+            ]
+        },
+    }
+    assert entities(nodes.NODE, node) == [
+        Entity(
+            "k8s.node",
+            "k8s.node.uid",
+            "uid-n1",
+            {
+                "zone": "a",
+                "k8s.node.name": "n1",
+                "node.creation_timestamp": "2024-05-01T10:00:00Z",
+                "k8s.node.condition_ready": "true",
+                "k8s.node.condition_pid_pressure": "unknown",
+            },
+        )
+    ]
     namespace = {"metadata": meta("shop", labels={"x": "y"}, **BORN), "status": {"phase": "Active"}}
-    assert entities(nodes.NAMESPACE, namespace) == [Entity("k8s.namespace", "k8s.namespace.uid", "uid-shop", {
-        "k8s.namespace.name": "shop", "k8s.namespace.phase": "active",
-        "k8s.namespace.creation_timestamp": "2024-05-01T10:00:00Z"})]
-    service = {"metadata": meta("web", "shop", labels={"l": "1"}, annotations={
-        "a": "2", "kubectl.kubernetes.io/last-applied-configuration": "{}"}, **BORN), "spec": {"selector": {"app": "web"}}}
-    assert entities(services.SOURCE, service) == [Entity("k8s.service", "k8s.service.uid", "uid-web", {
-        "k8s.namespace.name": "shop", "k8s.service.name": "web", "k8s.service.creation_timestamp": "2024-05-01T10:00:00Z",
-        "k8s.service.selector.app": "web", "k8s.service.label.l": "1", "k8s.service.annotation.a": "2"})]
+    assert entities(nodes.NAMESPACE, namespace) == [
+        Entity(
+            "k8s.namespace",
+            "k8s.namespace.uid",
+            "uid-shop",
+            {
+                "k8s.namespace.name": "shop",
+                "k8s.namespace.phase": "active",
+                "k8s.namespace.creation_timestamp": "2024-05-01T10:00:00Z",
+            },
+        )
+    ]
+    service = {
+        "metadata": meta(
+            "web",
+            "shop",
+            labels={"l": "1"},
+            annotations={"a": "2", "kubectl.kubernetes.io/last-applied-configuration": "{}"},
+            **BORN,
+        ),
+        "spec": {"selector": {"app": "web"}},
+    }
+    assert entities(services.SOURCE, service) == [
+        Entity(
+            "k8s.service",
+            "k8s.service.uid",
+            "uid-web",
+            {
+                "k8s.namespace.name": "shop",
+                "k8s.service.name": "web",
+                "k8s.service.creation_timestamp": "2024-05-01T10:00:00Z",
+                "k8s.service.selector.app": "web",
+                "k8s.service.label.l": "1",
+                "k8s.service.annotation.a": "2",
+            },
+        )
+    ]
 
 
-@pytest.mark.parametrize("kind, type_, more_of", [
-    ("Deployment", "deployment", {"k8s.deployment.name": "web"}), ("ReplicaSet", "replicaset", {}),
-    ("ReplicationController", "replicationcontroller", {}), ("DaemonSet", "daemonset", {}), ("Job", "job", {}),
-    ("StatefulSet", "statefulset", {"current_revision": "r1", "update_revision": "r2"}),
-    ("CronJob", "cronjob", {"schedule": "@daily", "concurrency_policy": "Forbid"}), ("HorizontalPodAutoscaler", "hpa", {})])
+@pytest.mark.parametrize(
+    "kind, type_, more_of",
+    [
+        ("Deployment", "deployment", {"k8s.deployment.name": "web"}),
+        ("ReplicaSet", "replicaset", {}),
+        ("ReplicationController", "replicationcontroller", {}),
+        ("DaemonSet", "daemonset", {}),
+        ("Job", "job", {}),
+        ("StatefulSet", "statefulset", {"current_revision": "r1", "update_revision": "r2"}),
+        ("CronJob", "cronjob", {"schedule": "@daily", "concurrency_policy": "Forbid"}),
+        ("HorizontalPodAutoscaler", "hpa", {}),
+    ],
+)
 def test_workloads(kind: str, type_: str, more_of: dict[str, str]) -> None:
     source = next(s for s in workloads.SOURCES if s.resource.kind == kind)
-    obj = {"metadata": meta("web", "shop", labels={"l": "1"}, ownerReferences=[{"kind": "Thing", "name": "t", "uid": "u"}], **BORN),
-           "spec": {"schedule": "@daily", "concurrencyPolicy": "Forbid", "replicas": 1},
-           "status": {"currentRevision": "r1", "updateRevision": "r2"}}
-    assert entities(source, obj) == [Entity(f"k8s.{type_}", f"k8s.{type_}.uid", "uid-web", {
-        "l": "1", "k8s.workload.kind": "HPA" if type_ == "hpa" else kind, "k8s.workload.name": "web",
-        f"{type_}.creation_timestamp": "2024-05-01T10:00:00Z", "k8s.namespace.name": "shop", "k8s.thing.name": "t",
-        "k8s.thing.uid": "u", **more_of})]
+    obj = {
+        "metadata": meta("web", "shop", labels={"l": "1"}, ownerReferences=[{"kind": "Thing", "name": "t", "uid": "u"}], **BORN),
+        "spec": {"schedule": "@daily", "concurrencyPolicy": "Forbid", "replicas": 1},
+        "status": {"currentRevision": "r1", "updateRevision": "r2"},
+    }
+    assert entities(source, obj) == [
+        Entity(
+            f"k8s.{type_}",
+            f"k8s.{type_}.uid",
+            "uid-web",
+            {
+                "l": "1",
+                "k8s.workload.kind": "HPA" if type_ == "hpa" else kind,
+                "k8s.workload.name": "web",
+                f"{type_}.creation_timestamp": "2024-05-01T10:00:00Z",
+                "k8s.namespace.name": "shop",
+                "k8s.thing.name": "t",
+                "k8s.thing.uid": "u",
+                **more_of,
+            },
+        )
+    ]
 
 
 def test_records() -> None:
     entity = Entity("k8s.pod", "k8s.pod.uid", "u1", {"a": "b"})
     told = read_events(request([state_record(entity, 300, 1), state_record(entity, 0, 2), delete_record(entity, 3)]))
-    state: dict[str, Any] = {"otel.entity.id": {"k8s.pod.uid": "u1"}, "otel.entity.event.type": "entity_state",
-                             "otel.entity.type": "k8s.pod", "otel.entity.attributes": {"a": "b"}}
-    assert told == [{**state, "otel.entity.interval": 300_000}, state, {
-        "otel.entity.id": {"k8s.pod.uid": "u1"}, "otel.entity.event.type": "entity_delete", "otel.entity.type": "k8s.pod"}]
+    state: dict[str, Any] = {
+        "otel.entity.id": {"k8s.pod.uid": "u1"},
+        "otel.entity.event.type": "entity_state",
+        "otel.entity.type": "k8s.pod",
+        "otel.entity.attributes": {"a": "b"},
+    }
+    assert told == [
+        {**state, "otel.entity.interval": 300_000},
+        state,
+        {"otel.entity.id": {"k8s.pod.uid": "u1"}, "otel.entity.event.type": "entity_delete", "otel.entity.type": "k8s.pod"},
+    ]
 
 
 async def test_a_refused_event_waits_and_only_the_newest_of_an_entity_is_sent() -> None:

@@ -48,8 +48,9 @@ def fill(kube: FakeKube) -> None:
 
 
 @asynccontextmanager
-async def running(host: FakeHost | None = None, to_metrics: Sink | None = None, to_logs: Sink | None = None,
-                  **options: Any) -> AsyncIterator[Any]:
+async def running(
+    host: FakeHost | None = None, to_metrics: Sink | None = None, to_logs: Sink | None = None, **options: Any
+) -> AsyncIterator[Any]:
     receiver = make(COMPONENT, {**QUICK, **options}, id="k8s_cluster", host=host)
     receiver.outputs = {s: sink for s, sink in ((Signal.METRICS, to_metrics), (Signal.LOGS, to_logs)) if sink is not None}
     await receiver.start()
@@ -95,8 +96,9 @@ async def test_metrics_of_a_cluster_and_of_its_changes(kube: FakeKube) -> None:
         assert entry.scope_metrics[0].scope.name.endswith("k8sclusterreceiver")
         kube.put(DEPLOYMENTS, {"metadata": meta("web", "shop"), "spec": {"replicas": 7}, "status": {}})
         kube.delete(PODS, "x-0", "other")
-        await eventually(lambda: values(sink).get(("k8s.deployment.desired", "web")) == 7
-                         and ("k8s.pod.phase", "x-0") not in values(sink))
+        await eventually(
+            lambda: values(sink).get(("k8s.deployment.desired", "web")) == 7 and ("k8s.pod.phase", "x-0") not in values(sink)
+        )
         assert "k8s.pod.phase" in receiver.explain()
         assert host.statuses.get("receivers/k8s_cluster") is None
     accepted = host.ledger.total("otelcol_receiver_accepted_metric_points_total", receiver="k8s_cluster", transport="")
@@ -135,8 +137,7 @@ async def test_all_entities_are_told_again_and_again(kube: FakeKube) -> None:
     sink = Sink()
     async with running(to_logs=sink, metadata_collection_interval="300ms"):
         await sink.wait_for(lambda s: s.count >= 3)
-    assert {e["otel.entity.id"]["k8s.namespace.uid"] for b in sink.batches
-            for e in read_events(b.payload)} == {"uid-shop"}  # type: ignore[union-attr]
+    assert {e["otel.entity.id"]["k8s.namespace.uid"] for b in sink.batches for e in read_events(b.payload)} == {"uid-shop"}  # type: ignore[union-attr]
 
 
 async def test_only_some_namespaces(kube: FakeKube) -> None:
@@ -159,8 +160,11 @@ async def test_endpoints_of_services(kube: FakeKube) -> None:
         return sum(number(p) for p in found if p.attributes[1].value.string_value == "ready") if found else None
 
     def slice_of(name: str, *conditions: bool) -> Any:
-        return {"metadata": {**meta(name, "shop"), "labels": {"kubernetes.io/service-name": "web"}}, "addressType": "IPv4",
-                "endpoints": [{"addresses": ["10.0.0.1"], "zone": "a", "conditions": {"ready": c}} for c in conditions]}
+        return {
+            "metadata": {**meta(name, "shop"), "labels": {"kubernetes.io/service-name": "web"}},
+            "addressType": "IPv4",
+            "endpoints": [{"addresses": ["10.0.0.1"], "zone": "a", "conditions": {"ready": c}} for c in conditions],
+        }
 
     async with running(to_metrics=sink, metrics=on("k8s.service.endpoint.count")):
         await eventually(lambda: sink.batches)
@@ -210,8 +214,11 @@ async def test_refused_metrics_are_counted(kube: FakeKube) -> None:
     sink, host = Sink(), FakeHost()
     sink.refuse = Refused("backend")
     async with running(host, sink):
-        await eventually(lambda: host.ledger.total(
-            "kofagent_dropped_items_total", component="k8s_cluster", signal="metrics", reason="backend") > 0)
+        await eventually(
+            lambda: (
+                host.ledger.total("kofagent_dropped_items_total", component="k8s_cluster", signal="metrics", reason="backend") > 0
+            )
+        )
         sink.refuse = None
         await eventually(lambda: sink.batches)
 

@@ -14,8 +14,11 @@ from kofagent.receivers.k8s_cluster.snapshot import Snapshot, payloads
 from tests.receivers.k8s_cluster.support import attributes_of, number, read_metrics
 
 names = st.sampled_from(["k8s.pod.phase", "k8s.container.cpu_limit", "k8s.resource_quota.used", "k8s.container.status.state"])
-points = st.lists(st.tuples(names, st.integers(-5, 5), st.sampled_from([(), (("resource", "cpu"),), (("resource", "pods"),)])),
-                  min_size=1, max_size=5).map(lambda found: tuple((CATALOG[n].metric, v, a) for n, v, a in found))
+points = st.lists(
+    st.tuples(names, st.integers(-5, 5), st.sampled_from([(), (("resource", "cpu"),), (("resource", "pods"),)])),
+    min_size=1,
+    max_size=5,
+).map(lambda found: tuple((CATALOG[n].metric, v, a) for n, v, a in found))
 resources = st.lists(st.tuples(st.sampled_from(["k8s.pod.uid", "k8s.pod.name"]), st.text(max_size=5)), max_size=2).map(tuple)
 one = st.builds(Described, resources, points, st.booleans())
 actions = st.lists(st.tuples(st.sampled_from("abcd"), st.one_of(st.none(), st.lists(one, max_size=3))), max_size=12)
@@ -45,7 +48,10 @@ def test_a_round_sends_what_was_put_last(told: list[tuple[str, list[Described] |
         for (resource, metrics, entry), wanted in zip(found, expected, strict=True):
             assert resource == dict(wanted.resource)
             assert (entry.schema_url, entry.scope_metrics[0].scope.name, entry.scope_metrics[0].scope.version) == (
-                "schema", "scope", "1")
+                "schema",
+                "scope",
+                "1",
+            )
             told_points: dict[str, list[tuple[Any, Any]]] = {}
             for metric, value, attributes in wanted.points:
                 told_points.setdefault(metric.name, []).append((value, dict(attributes)))

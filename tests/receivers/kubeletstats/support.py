@@ -16,18 +16,36 @@ WEB, INIT = "6f1c7f2e-0001", "6f1c7f2e-0002"
 
 
 def _cpu(n: int) -> Object:
-    return {"time": "2024-05-02T00:00:00Z", "usageNanoCores": n * 1_000_003, "usageCoreNanoSeconds": n * 7_000_000_009,
-            "psi": {"full": {"total": 0, "avg10": 0, "avg60": 0, "avg300": 0}}}
+    return {
+        "time": "2024-05-02T00:00:00Z",
+        "usageNanoCores": n * 1_000_003,
+        "usageCoreNanoSeconds": n * 7_000_000_009,
+        "psi": {"full": {"total": 0, "avg10": 0, "avg60": 0, "avg300": 0}},
+    }
 
 
 def _memory(n: int) -> Object:
-    return {"time": "2024-05-02T00:00:00Z", "availableBytes": n + 1, "usageBytes": n + 2, "workingSetBytes": n + 3, "rssBytes": n + 4,
-            "pageFaults": n + 5, "majorPageFaults": n + 6}
+    return {
+        "time": "2024-05-02T00:00:00Z",
+        "availableBytes": n + 1,
+        "usageBytes": n + 2,
+        "workingSetBytes": n + 3,
+        "rssBytes": n + 4,
+        "pageFaults": n + 5,
+        "majorPageFaults": n + 6,
+    }
 
 
 def _fs(n: int) -> Object:
-    return {"time": "2024-05-02T00:00:00Z", "availableBytes": n + 1, "capacityBytes": n + 2, "usedBytes": n + 3, "inodesFree": n + 4,
-            "inodes": n + 5, "inodesUsed": n + 6}
+    return {
+        "time": "2024-05-02T00:00:00Z",
+        "availableBytes": n + 1,
+        "capacityBytes": n + 2,
+        "usedBytes": n + 3,
+        "inodesFree": n + 4,
+        "inodes": n + 5,
+        "inodesUsed": n + 6,
+    }
 
 
 def _interface(name: str, n: int) -> Object:
@@ -36,33 +54,92 @@ def _interface(name: str, n: int) -> Object:
 
 SUMMARY: Object = {
     "node": {
-        "nodeName": "node1", "systemContainers": [{"name": "kubelet", "startTime": NODE_START, "cpu": _cpu(1), "memory": _memory(1)}],
-        "startTime": NODE_START, "cpu": _cpu(10), "memory": _memory(1_000_000),
-        "network": {"time": "2024-05-02T00:00:00Z", **_interface("eth0", 100), "interfaces": [_interface("eth0", 100), _interface("eth1", 200)]},
-        "fs": _fs(2_000_000), "runtime": {"imageFs": _fs(3_000_000)}, "rlimit": {"time": "2024-05-02T00:00:00Z", "maxpid": 100, "curproc": 5},
-        "swap": {"time": "2024-05-02T00:00:00Z", "swapAvailableBytes": 0, "swapUsageBytes": 0}},
+        "nodeName": "node1",
+        "systemContainers": [{"name": "kubelet", "startTime": NODE_START, "cpu": _cpu(1), "memory": _memory(1)}],
+        "startTime": NODE_START,
+        "cpu": _cpu(10),
+        "memory": _memory(1_000_000),
+        "network": {
+            "time": "2024-05-02T00:00:00Z",
+            **_interface("eth0", 100),
+            "interfaces": [_interface("eth0", 100), _interface("eth1", 200)],
+        },
+        "fs": _fs(2_000_000),
+        "runtime": {"imageFs": _fs(3_000_000)},
+        "rlimit": {"time": "2024-05-02T00:00:00Z", "maxpid": 100, "curproc": 5},
+        "swap": {"time": "2024-05-02T00:00:00Z", "swapAvailableBytes": 0, "swapUsageBytes": 0},
+    },
     "pods": [
-        {"podRef": {"name": "web-0", "namespace": "shop", "uid": WEB}, "startTime": POD_START,
-         "containers": [
-             {"name": "app", "startTime": CONTAINER_START, "cpu": _cpu(3), "memory": _memory(300), "rootfs": _fs(400), "logs": _fs(500)},
-             {"name": "side", "startTime": CONTAINER_START, "cpu": {"time": "2024-05-02T00:00:00Z", "usageCoreNanoSeconds": 5},
-              "memory": {"time": "2024-05-02T00:00:00Z", "workingSetBytes": 9}}],
-         "cpu": _cpu(4), "memory": _memory(600),
-         "network": {"time": "2024-05-02T00:00:00Z", **_interface("eth0", 700), "interfaces": [_interface("eth0", 700), _interface("net1", 800)]},
-         "volume": [{**_fs(900), "name": "data", "pvcRef": {"name": "data-web-0", "namespace": "shop"}}, {**_fs(1000), "name": "cache"},
-                    {**_fs(1100), "name": "token"}],
-         "ephemeral-storage": _fs(1200), "process_stats": {"process_count": 2}, "swap": {"time": "2024-05-02T00:00:00Z"}},
-        {"podRef": {"name": "job-1", "namespace": "shop", "uid": INIT}, "startTime": POD_START, "containers": []}]}
+        {
+            "podRef": {"name": "web-0", "namespace": "shop", "uid": WEB},
+            "startTime": POD_START,
+            "containers": [
+                {
+                    "name": "app",
+                    "startTime": CONTAINER_START,
+                    "cpu": _cpu(3),
+                    "memory": _memory(300),
+                    "rootfs": _fs(400),
+                    "logs": _fs(500),
+                },
+                {
+                    "name": "side",
+                    "startTime": CONTAINER_START,
+                    "cpu": {"time": "2024-05-02T00:00:00Z", "usageCoreNanoSeconds": 5},
+                    "memory": {"time": "2024-05-02T00:00:00Z", "workingSetBytes": 9},
+                },
+            ],
+            "cpu": _cpu(4),
+            "memory": _memory(600),
+            "network": {
+                "time": "2024-05-02T00:00:00Z",
+                **_interface("eth0", 700),
+                "interfaces": [_interface("eth0", 700), _interface("net1", 800)],
+            },
+            "volume": [
+                {**_fs(900), "name": "data", "pvcRef": {"name": "data-web-0", "namespace": "shop"}},
+                {**_fs(1000), "name": "cache"},
+                {**_fs(1100), "name": "token"},
+            ],
+            "ephemeral-storage": _fs(1200),
+            "process_stats": {"process_count": 2},
+            "swap": {"time": "2024-05-02T00:00:00Z"},
+        },
+        {"podRef": {"name": "job-1", "namespace": "shop", "uid": INIT}, "startTime": POD_START, "containers": []},
+    ],
+}
 
-PODS: Object = {"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": [
-    {"metadata": {"name": "web-0", "namespace": "shop", "uid": WEB},
-     "spec": {"volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data-web-0"}}, {"name": "cache", "emptyDir": {}},
-                          {"name": "token", "projected": {"sources": []}}],
-              "containers": [
-                  {"name": "app", "resources": {"limits": {"cpu": "100m", "memory": "1Ki"}, "requests": {"cpu": "50m", "memory": "512"}}},
-                  {"name": "side", "resources": {"limits": {"cpu": "300m"}, "requests": {"cpu": "150m", "memory": "512"}}}]},
-     "status": {"containerStatuses": [{"name": "app", "containerID": "containerd://aaa"}, {"name": "side", "containerID": "cri-o://bbb"}]}},
-    {"metadata": {"name": "job-1", "namespace": "shop", "uid": INIT}, "spec": {}, "status": {}}]}
+PODS: Object = {
+    "kind": "PodList",
+    "apiVersion": "v1",
+    "metadata": {},
+    "items": [
+        {
+            "metadata": {"name": "web-0", "namespace": "shop", "uid": WEB},
+            "spec": {
+                "volumes": [
+                    {"name": "data", "persistentVolumeClaim": {"claimName": "data-web-0"}},
+                    {"name": "cache", "emptyDir": {}},
+                    {"name": "token", "projected": {"sources": []}},
+                ],
+                "containers": [
+                    {
+                        "name": "app",
+                        "resources": {"limits": {"cpu": "100m", "memory": "1Ki"}, "requests": {"cpu": "50m", "memory": "512"}},
+                    },
+                    {"name": "side", "resources": {"limits": {"cpu": "300m"}, "requests": {"cpu": "150m", "memory": "512"}}},
+                ],
+            },
+            "status": {
+                "containerStatuses": [
+                    {"name": "app", "containerID": "containerd://aaa"},
+                    {"name": "side", "containerID": "cri-o://bbb"},
+                ]
+            },
+        },
+        {"metadata": {"name": "job-1", "namespace": "shop", "uid": INIT}, "spec": {}, "status": {}},
+    ],
+}
 
 
 def summary() -> Object:
@@ -122,8 +199,13 @@ def read(payload: bytes) -> list[tuple[dict[str, str], dict[str, list[Any]], Any
     out = []
     for entry in ExportMetricsServiceRequest.FromString(payload).resource_metrics:
         (scope,) = entry.scope_metrics
-        out.append(({kv.key: kv.value.string_value for kv in entry.resource.attributes},
-                    {m.name: list(getattr(m, str(m.WhichOneof("data"))).data_points) for m in scope.metrics}, entry))
+        out.append(
+            (
+                {kv.key: kv.value.string_value for kv in entry.resource.attributes},
+                {m.name: list(getattr(m, str(m.WhichOneof("data"))).data_points) for m in scope.metrics},
+                entry,
+            )
+        )
     return out
 
 
@@ -134,20 +216,36 @@ def values(metrics: dict[str, list[Any]]) -> dict[str, float]:
 
 def network(metrics: dict[str, list[Any]]) -> dict[tuple[str, ...], float]:
     """(metric, interface, direction) to value."""
-    return {(name, *(kv.value.string_value for kv in p.attributes)): number(p) for name, points in metrics.items()
-            for p in points if p.attributes}
+    return {
+        (name, *(kv.value.string_value for kv in p.attributes)): number(p)
+        for name, points in metrics.items()
+        for p in points
+        if p.attributes
+    }
 
 
 def measured(prefix: str, stats: Object, files: Object) -> dict[str, float]:
     """What the default metrics of a node, pod or container must be, straight from the kubelet's fields; what it does not say is left out."""
     cpu, memory = stats.get("cpu", {}), stats.get("memory", {})
-    found = {f"{prefix}.{name}": source.get(field) for source, name, field in (
-        (memory, "memory.available", "availableBytes"), (memory, "memory.usage", "usageBytes"), (memory, "memory.rss", "rssBytes"),
-        (memory, "memory.working_set", "workingSetBytes"), (memory, "memory.page_faults", "pageFaults"),
-        (memory, "memory.major_page_faults", "majorPageFaults"), (files, "filesystem.available", "availableBytes"),
-        (files, "filesystem.capacity", "capacityBytes"), (files, "filesystem.usage", "usedBytes"))}
-    found |= {f"{prefix}.{name}": cpu[field] / 1_000_000_000 for name, field in (
-        ("cpu.usage", "usageNanoCores"), ("cpu.time", "usageCoreNanoSeconds")) if field in cpu}
+    found = {
+        f"{prefix}.{name}": source.get(field)
+        for source, name, field in (
+            (memory, "memory.available", "availableBytes"),
+            (memory, "memory.usage", "usageBytes"),
+            (memory, "memory.rss", "rssBytes"),
+            (memory, "memory.working_set", "workingSetBytes"),
+            (memory, "memory.page_faults", "pageFaults"),
+            (memory, "memory.major_page_faults", "majorPageFaults"),
+            (files, "filesystem.available", "availableBytes"),
+            (files, "filesystem.capacity", "capacityBytes"),
+            (files, "filesystem.usage", "usedBytes"),
+        )
+    }
+    found |= {
+        f"{prefix}.{name}": cpu[field] / 1_000_000_000
+        for name, field in (("cpu.usage", "usageNanoCores"), ("cpu.time", "usageCoreNanoSeconds"))
+        if field in cpu
+    }
     return {name: value for name, value in found.items() if value is not None}
 
 
@@ -158,8 +256,12 @@ def expected(source: Object) -> dict[tuple[str, ...], float]:
     def put(of: str, prefix: str, stats: Object, files: Object) -> None:
         out.update({(of, name): value for name, value in measured(prefix, stats, files).items()})
         net = stats.get("network") or {}
-        for metric, field, direction in (("io", "rxBytes", "receive"), ("io", "txBytes", "transmit"), ("errors", "rxErrors", "receive"),
-                                         ("errors", "txErrors", "transmit")):
+        for metric, field, direction in (
+            ("io", "rxBytes", "receive"),
+            ("io", "txBytes", "transmit"),
+            ("errors", "rxErrors", "receive"),
+            ("errors", "txErrors", "transmit"),
+        ):
             if field in net:
                 out[of, f"{prefix}.network.{metric}", net["name"], direction] = net[field]
 
@@ -170,8 +272,13 @@ def expected(source: Object) -> dict[tuple[str, ...], float]:
         for container in pod.get("containers") or ():
             put(f"{uid}/{container['name']}", "container", container, container.get("rootfs", {}))
         for volume in pod.get("volume") or ():
-            for metric, field in (("available", "availableBytes"), ("capacity", "capacityBytes"), ("inodes", "inodes"),
-                                  ("inodes.free", "inodesFree"), ("inodes.used", "inodesUsed")):
+            for metric, field in (
+                ("available", "availableBytes"),
+                ("capacity", "capacityBytes"),
+                ("inodes", "inodes"),
+                ("inodes.free", "inodesFree"),
+                ("inodes.used", "inodesUsed"),
+            ):
                 if field in volume:
                     out[f"{uid}/{volume['name']}", f"k8s.volume.{metric}"] = volume[field]
     return out

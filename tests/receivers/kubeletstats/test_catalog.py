@@ -99,12 +99,19 @@ def test_defaults() -> None:
     assert config.extra_metadata_labels == []
 
 
-@pytest.mark.parametrize("options, said", [
-    ({"metrics": {"container.cpu.tim": {}}}, "did you mean 'container.cpu.time'"),
-    ({"metrics": {"k8s.pod.cpu.node.utilization": {"enabled": True}}}, "write node: ${env:K8S_NODE_NAME}"),
-    ({"resource_attributes": {"k8s.pods.uid": {}}}, "did you mean 'k8s.pod.uid'"), ({"metric_groups": ["pods"]}, "volume"),
-    ({"extra_metadata_labels": ["container.id", "container.id"]}, "twice"), ({"extra_metadata_labels": ["k8s.pod.ip"]}, "container.id"),
-    ({"auth_type": "magic"}, "kubeConfig"), ({"collection_interval": 10}, "did you mean 10s")])
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        ({"metrics": {"container.cpu.tim": {}}}, "did you mean 'container.cpu.time'"),
+        ({"metrics": {"k8s.pod.cpu.node.utilization": {"enabled": True}}}, "write node: ${env:K8S_NODE_NAME}"),
+        ({"resource_attributes": {"k8s.pods.uid": {}}}, "did you mean 'k8s.pod.uid'"),
+        ({"metric_groups": ["pods"]}, "volume"),
+        ({"extra_metadata_labels": ["container.id", "container.id"]}, "twice"),
+        ({"extra_metadata_labels": ["k8s.pod.ip"]}, "container.id"),
+        ({"auth_type": "magic"}, "kubeConfig"),
+        ({"collection_interval": 10}, "did you mean 10s"),
+    ],
+)
 def test_wrong_options_are_explained(options: dict[str, object], said: str) -> None:
     with pytest.raises(ValidationError) as error:
         Config.model_validate(options)

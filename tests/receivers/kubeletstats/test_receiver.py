@@ -87,8 +87,10 @@ async def test_the_read_only_port() -> None:
 
 async def test_the_token_of_the_service_account_is_read_again(account: Path, authority: Authority) -> None:
     sink, host = Sink(), FakeHost()
-    async with (FakeKubelet("first", server_context(authority)) as kubelet,
-                running(sink, host, auth_type="serviceAccount", endpoint=kubelet.endpoint)):
+    async with (
+        FakeKubelet("first", server_context(authority)) as kubelet,
+        running(sink, host, auth_type="serviceAccount", endpoint=kubelet.endpoint),
+    ):
         await sink.wait_for(lambda s: bool(s.batches))
         kubelet.token = "second"
         await eventually(lambda: "401" in (host.statuses.get(STATUS) or ""))
@@ -134,8 +136,11 @@ async def test_through_the_api_server(monkeypatch: pytest.MonkeyPatch, tmp_path:
         kubelet = FakeKubelet()
         for path in ("/stats/summary", "/pods"):
             kube.routes[f"/api/v1/nodes/node1/proxy{path}"] = kubelet.handle
-        for options in ({"auth_type": "kubeConfig", "endpoint": "node1"}, {"auth_type": "serviceAccount", "endpoint": "https://node1:10250"},
-                        {"auth_type": "kubeConfig", "node": "node1", "insecure_skip_verify": True}):
+        for options in (
+            {"auth_type": "kubeConfig", "endpoint": "node1"},
+            {"auth_type": "serviceAccount", "endpoint": "https://node1:10250"},
+            {"auth_type": "kubeConfig", "node": "node1", "insecure_skip_verify": True},
+        ):
             sink = Sink()
             async with running(sink, extra_metadata_labels=["container.id"], **options):
                 await sink.wait_for(lambda s: bool(s.batches))
@@ -171,9 +176,13 @@ async def test_without_a_service_account(monkeypatch: pytest.MonkeyPatch, tmp_pa
             pass
 
 
-@pytest.mark.parametrize("answer, said", [
-    (403, "nodes/stats"), (500, "500"), (b"{", "not JSON"), (b"[]", "no node"), (b"{}", "no node"), (b"\xff", "not JSON")])
-async def test_a_failing_kubelet_is_said_once_counted_and_asked_again(answer: Any, said: str, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    "answer, said",
+    [(403, "nodes/stats"), (500, "500"), (b"{", "not JSON"), (b"[]", "no node"), (b"{}", "no node"), (b"\xff", "not JSON")],
+)
+async def test_a_failing_kubelet_is_said_once_counted_and_asked_again(
+    answer: Any, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
     sink, host = Sink(), FakeHost()
     async with FakeKubelet() as kubelet:
         good, kubelet.answers["/stats/summary"] = kubelet.answers["/stats/summary"], answer
@@ -219,8 +228,13 @@ async def test_volumes_of_claims(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 
     async with FakeKube() as kube, FakeKubelet() as kubelet:
         kube.use(monkeypatch, tmp_path)
-        options: dict[str, Any] = {"auth_type": "none", "endpoint": kubelet.endpoint, "metric_groups": ["volume"],
-                                   "extra_metadata_labels": ["k8s.volume.type"], "k8s_api_config": {"auth_type": "serviceAccount"}}
+        options: dict[str, Any] = {
+            "auth_type": "none",
+            "endpoint": kubelet.endpoint,
+            "metric_groups": ["volume"],
+            "extra_metadata_labels": ["k8s.volume.type"],
+            "k8s_api_config": {"auth_type": "serviceAccount"},
+        }
         async with running(sink, host, **options):
             await sink.wait_for(lambda s: bool(s.batches))
             assert kinds() == {"cache": "emptyDir", "token": None}, "a volume whose kind is not known would be another series later"
@@ -228,7 +242,9 @@ async def test_volumes_of_claims(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
             asked = len([1 for _, path, _ in kube.requests if "persistentvolumeclaims" in path])
             assert asked == 1, "asked again after a minute only"
         kube.put(PERSISTENTVOLUMECLAIMS, {"metadata": {"name": "data-web-0", "namespace": "shop"}, "spec": {"volumeName": "pv1"}})
-        kube.put(PERSISTENTVOLUMES, {"metadata": {"name": "pv1"}, "spec": {"awsElasticBlockStore": {"volumeID": "v1", "fsType": "ext4"}}})
+        kube.put(
+            PERSISTENTVOLUMES, {"metadata": {"name": "pv1"}, "spec": {"awsElasticBlockStore": {"volumeID": "v1", "fsType": "ext4"}}}
+        )
         sink = Sink()
         async with running(sink, FakeHost(), **options):
             await sink.wait_for(lambda s: len(s.batches) >= 3)
@@ -256,8 +272,11 @@ async def test_refused_metrics_are_counted() -> None:
     sink, host = Sink(), FakeHost()
     sink.refuse = Refused("backend")
     async with FakeKubelet() as kubelet, running(sink, host, auth_type="none", endpoint=kubelet.endpoint):
-        await eventually(lambda: host.ledger.total(
-            "kofagent_dropped_items_total", component="kubeletstats", signal="metrics", reason="backend") > 0)
+        await eventually(
+            lambda: (
+                host.ledger.total("kofagent_dropped_items_total", component="kubeletstats", signal="metrics", reason="backend") > 0
+            )
+        )
 
 
 async def test_an_answer_that_never_ends_is_given_up() -> None:

@@ -40,14 +40,20 @@ def facts(source: Any = None) -> PodFacts:
     return PodFacts((source or pods())["items"], ids=True, volumes=True, amounts=True)
 
 
-def convert(source: Any = None, known: PodFacts | None = None, capacity: Capacity | None = None, claims: Claims | None = None,
-            **options: Any) -> Outcome:
+def convert(
+    source: Any = None,
+    known: PodFacts | None = None,
+    capacity: Capacity | None = None,
+    claims: Claims | None = None,
+    **options: Any,
+) -> Outcome:
     converter = Converter(Config.model_validate(options), 77)
     return converter.convert(summary() if source is None else source, known, capacity or Capacity(), claims, 1234)
 
 
 def seconds(text: str) -> int:
     import calendar
+
     return calendar.timegm(time.strptime(text, "%Y-%m-%dT%H:%M:%SZ"))
 
 
@@ -67,8 +73,11 @@ def test_the_default_metrics_are_the_kubelets_values() -> None:
     assert values(app[1]) == measured("container", stats["containers"][0], stats["containers"][0]["rootfs"])
     assert values(side[1]) == {"container.cpu.time": 5 / NANO, "container.memory.working_set": 9}
     assert network(node[1]) == {
-        ("k8s.node.network.io", "eth0", "receive"): 101, ("k8s.node.network.errors", "eth0", "receive"): 102,
-        ("k8s.node.network.io", "eth0", "transmit"): 103, ("k8s.node.network.errors", "eth0", "transmit"): 104}
+        ("k8s.node.network.io", "eth0", "receive"): 101,
+        ("k8s.node.network.errors", "eth0", "receive"): 102,
+        ("k8s.node.network.io", "eth0", "transmit"): 103,
+        ("k8s.node.network.errors", "eth0", "transmit"): 104,
+    }
     assert network(pod[1])["k8s.pod.network.io", "eth0", "transmit"] == 703
     for row, start in ((node, NODE_START), (pod, POD_START), (app, CONTAINER_START)):
         for points in row[1].values():
@@ -85,9 +94,17 @@ def test_everything_the_kubelet_says_and_nothing_else() -> None:
 
 def test_groups() -> None:
     def kinds(*groups: str) -> list[str]:
-        return [max(resource, key=lambda k: ("k8s.node.name", "k8s.pod.uid", "k8s.container.name", "k8s.volume.name").index(k)
-                    if k in ("k8s.node.name", "k8s.pod.uid", "k8s.container.name", "k8s.volume.name") else -1)
-                for resource, _, _ in read(convert(metric_groups=list(groups)).payload)]
+        return [
+            max(
+                resource,
+                key=lambda k: (
+                    ("k8s.node.name", "k8s.pod.uid", "k8s.container.name", "k8s.volume.name").index(k)
+                    if k in ("k8s.node.name", "k8s.pod.uid", "k8s.container.name", "k8s.volume.name")
+                    else -1
+                ),
+            )
+            for resource, _, _ in read(convert(metric_groups=list(groups)).payload)
+        ]
 
     assert kinds("node") == ["k8s.node.name"]
     assert kinds("pod") == ["k8s.pod.uid"]
@@ -105,15 +122,28 @@ def test_all_interfaces() -> None:
 
 
 def test_volumes() -> None:
-    outcome = convert(metric_groups=["volume"], metrics=on("k8s.pod.volume.usage"), extra_metadata_labels=["k8s.volume.type"],
-                      known=facts())
+    outcome = convert(
+        metric_groups=["volume"], metrics=on("k8s.pod.volume.usage"), extra_metadata_labels=["k8s.volume.type"], known=facts()
+    )
     data, cache, token = read(outcome.payload)
-    assert data[0] == {"k8s.pod.uid": WEB, "k8s.pod.name": "web-0", "k8s.namespace.name": "shop", "k8s.volume.name": "data",
-                       "k8s.volume.type": "persistentVolumeClaim", "k8s.persistentvolumeclaim.name": "data-web-0"}
+    assert data[0] == {
+        "k8s.pod.uid": WEB,
+        "k8s.pod.name": "web-0",
+        "k8s.namespace.name": "shop",
+        "k8s.volume.name": "data",
+        "k8s.volume.type": "persistentVolumeClaim",
+        "k8s.persistentvolumeclaim.name": "data-web-0",
+    }
     assert cache[0]["k8s.volume.type"] == "emptyDir"
     assert "k8s.volume.type" not in token[0]
-    assert values(data[1]) == {"k8s.volume.available": 901, "k8s.volume.capacity": 902, "k8s.pod.volume.usage": 903,
-                               "k8s.volume.inodes.free": 904, "k8s.volume.inodes": 905, "k8s.volume.inodes.used": 906}
+    assert values(data[1]) == {
+        "k8s.volume.available": 901,
+        "k8s.volume.capacity": 902,
+        "k8s.pod.volume.usage": 903,
+        "k8s.volume.inodes.free": 904,
+        "k8s.volume.inodes": 905,
+        "k8s.volume.inodes.used": 906,
+    }
     assert {p.start_time_unix_nano for points in data[1].values() for p in points} == {77}
 
 
@@ -134,8 +164,12 @@ def test_what_cannot_be_named_in_full_is_left_out_and_counted() -> None:
 
 
 def test_shares_of_limits_and_requests() -> None:
-    names = [f"k8s.{kind}.{resource}_{of}_utilization" for kind in ("pod", "container") for resource in ("cpu", "memory")
-             for of in ("limit", "request")]
+    names = [
+        f"k8s.{kind}.{resource}_{of}_utilization"
+        for kind in ("pod", "container")
+        for resource in ("cpu", "memory")
+        for of in ("limit", "request")
+    ]
     outcome = convert(metric_groups=["pod", "container"], metrics=on(*names), known=facts())
     pod, app, side = (values(metrics) for _, metrics, _ in read(outcome.payload))
     assert app["k8s.container.cpu_limit_utilization"] == pytest.approx(0.003000009 / 0.1)
@@ -161,14 +195,19 @@ def test_shares_of_the_node() -> None:
 def test_uptime() -> None:
     rows = read(convert(metrics=on("k8s.node.uptime", "k8s.pod.uptime", "container.uptime")).payload)
     now = time.time()
-    for row, name, start in zip(rows, ("k8s.node.uptime", "k8s.pod.uptime", "container.uptime"),
-                                (NODE_START, POD_START, CONTAINER_START), strict=False):
+    for row, name, start in zip(
+        rows, ("k8s.node.uptime", "k8s.pod.uptime", "container.uptime"), (NODE_START, POD_START, CONTAINER_START), strict=False
+    ):
         assert values(row[1])[name] == pytest.approx(now - seconds(start), abs=5)
 
 
 def test_metrics_attributes_and_filters() -> None:
-    rows = read(convert(metrics={"container.cpu.time": {"enabled": False}}, resource_attributes={
-        "k8s.pod.uid": {"enabled": False}, "k8s.container.name": {"metrics_exclude": [{"regexp": "^si"}]}}).payload)
+    rows = read(
+        convert(
+            metrics={"container.cpu.time": {"enabled": False}},
+            resource_attributes={"k8s.pod.uid": {"enabled": False}, "k8s.container.name": {"metrics_exclude": [{"regexp": "^si"}]}},
+        ).payload
+    )
     assert [resource.get("k8s.container.name") for resource, _, _ in rows] == [None, None, "app"]
     assert not any("k8s.pod.uid" in resource or "container.cpu.time" in metrics for resource, metrics, _ in rows)
 
@@ -195,9 +234,11 @@ def test_what_is_no_summary(source: Any) -> None:
         Converter(Config()).convert(source, None, Capacity(), None, 1)
 
 
-anything = st.recursive(st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(max_size=4)),
-                        lambda inner: st.one_of(st.lists(inner, max_size=2), st.dictionaries(st.text(max_size=4), inner, max_size=2)),
-                        max_leaves=4)
+anything = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(max_size=4)),
+    lambda inner: st.one_of(st.lists(inner, max_size=2), st.dictionaries(st.text(max_size=4), inner, max_size=2)),
+    max_leaves=4,
+)
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -212,8 +253,13 @@ def test_a_wrong_part_costs_that_part_only(path: tuple[Any, ...], wrong: Any) ->
     for step in path[:-1]:
         at = at[step]
     at[path[-1]] = wrong
-    outcome = convert(source, facts(), metric_groups=["node", "pod", "container", "volume"],
-                      extra_metadata_labels=["container.id", "k8s.volume.type"], metrics=on("container.uptime", "k8s.pod.uptime"))
+    outcome = convert(
+        source,
+        facts(),
+        metric_groups=["node", "pod", "container", "volume"],
+        extra_metadata_labels=["container.id", "k8s.volume.type"],
+        metrics=on("container.uptime", "k8s.pod.uptime"),
+    )
     rows = read(outcome.payload)
     assert sum(len(points) for _, metrics, _ in rows for points in metrics.values()) == outcome.points
     if path[0] == "pods":
@@ -227,21 +273,38 @@ def test_wrong_pods_never_raise(path: tuple[Any, ...], wrong: Any) -> None:
     for step in path[:-1]:
         at = at[step]
     at[path[-1]] = wrong
-    convert(None, facts(source), metric_groups=["node", "pod", "container", "volume"],
-            extra_metadata_labels=["container.id", "k8s.volume.type"],
-            metrics=on("k8s.pod.cpu_limit_utilization", "k8s.container.memory_limit_utilization"))
+    convert(
+        None,
+        facts(source),
+        metric_groups=["node", "pod", "container", "volume"],
+        extra_metadata_labels=["container.id", "k8s.volume.type"],
+        metrics=on("k8s.pod.cpu_limit_utilization", "k8s.container.memory_limit_utilization"),
+    )
 
 
-@pytest.mark.parametrize("volume, wanted", [
-    ({"configMap": {"name": "x"}}, {"k8s.volume.type": "configMap"}), ({"downwardAPI": {}}, {"k8s.volume.type": "downwardAPI"}),
-    ({"secret": {}}, {"k8s.volume.type": "secret"}), ({"hostPath": {"path": "/"}}, {"k8s.volume.type": "hostPath"}),
-    ({"emptyDir": {}}, {"k8s.volume.type": "emptyDir"}), ({"csi": {}}, {}),
-    ({"awsElasticBlockStore": {"volumeID": "v", "fsType": "ext4", "partition": 3}},
-     {"k8s.volume.type": "awsElasticBlockStore", "aws.volume.id": "v", "fs.type": "ext4", "partition": "3"}),
-    ({"gcePersistentDisk": {"pdName": "p"}},
-     {"k8s.volume.type": "gcePersistentDisk", "gce.pd.name": "p", "fs.type": "", "partition": "0"}),
-    ({"glusterfs": {"endpoints": "e", "path": "/p"}},
-     {"k8s.volume.type": "glusterfs", "glusterfs.endpoints.name": "e", "glusterfs.path": "/p"})])
+@pytest.mark.parametrize(
+    "volume, wanted",
+    [
+        ({"configMap": {"name": "x"}}, {"k8s.volume.type": "configMap"}),
+        ({"downwardAPI": {}}, {"k8s.volume.type": "downwardAPI"}),
+        ({"secret": {}}, {"k8s.volume.type": "secret"}),
+        ({"hostPath": {"path": "/"}}, {"k8s.volume.type": "hostPath"}),
+        ({"emptyDir": {}}, {"k8s.volume.type": "emptyDir"}),
+        ({"csi": {}}, {}),
+        (
+            {"awsElasticBlockStore": {"volumeID": "v", "fsType": "ext4", "partition": 3}},
+            {"k8s.volume.type": "awsElasticBlockStore", "aws.volume.id": "v", "fs.type": "ext4", "partition": "3"},
+        ),
+        (
+            {"gcePersistentDisk": {"pdName": "p"}},
+            {"k8s.volume.type": "gcePersistentDisk", "gce.pd.name": "p", "fs.type": "", "partition": "0"},
+        ),
+        (
+            {"glusterfs": {"endpoints": "e", "path": "/p"}},
+            {"k8s.volume.type": "glusterfs", "glusterfs.endpoints.name": "e", "glusterfs.path": "/p"},
+        ),
+    ],
+)
 def test_kinds_of_volumes(volume: dict[str, Any], wanted: dict[str, str]) -> None:
     assert dict(volume_attributes(volume)) == wanted
     if set(volume) & {"awsElasticBlockStore", "gcePersistentDisk", "glusterfs"}:

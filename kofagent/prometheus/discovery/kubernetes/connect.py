@@ -21,6 +21,7 @@ from kofagent.prometheus.discovery.config import KubernetesSdConfig
 def connector(config: KubernetesSdConfig, host: Host, user_agent: str) -> Callable[[], ApiClient]:
     """A function that gives the client of an entry; entries that ask for the same share one. It raises StartError."""
     if config.kubeconfig_file:
+
         def from_file() -> Access:
             from kofagent.kubernetes import kubeconfig
 
@@ -36,8 +37,11 @@ class OwnAccess(Access):
     """`api_server` with the client options beside it."""
 
     def __init__(self, config: KubernetesSdConfig, user_agent: str) -> None:
-        super().__init__(config.api_server, server_hostname=config.tls_config.server_name or None,
-                         proxy=proxy_for(config, URL(config.api_server)))
+        super().__init__(
+            config.api_server,
+            server_hostname=config.tls_config.server_name or None,
+            proxy=proxy_for(config, URL(config.api_server)),
+        )
         self._client = Client(config, user_agent)
         self._tls = TlsFiles(config.tls_config)
 

@@ -38,9 +38,18 @@ class KubernetesDiscovery:
     `namespaces` replaces those of the configuration: jobs that share watches read all and select for themselves.
     """
 
-    def __init__(self, config: KubernetesSdConfig, connect: Callable[[], ApiClient], log: logging.Logger, report: Report, *,
-                 allocation: Allocation | None = None, select: Select | None = None,
-                 namespaces: Sequence[str] | None = None, slow: float = SLOW_S) -> None:
+    def __init__(
+        self,
+        config: KubernetesSdConfig,
+        connect: Callable[[], ApiClient],
+        log: logging.Logger,
+        report: Report,
+        *,
+        allocation: Allocation | None = None,
+        select: Select | None = None,
+        namespaces: Sequence[str] | None = None,
+        slow: float = SLOW_S,
+    ) -> None:
         self._config = config
         self._connect = connect
         self._log = log
@@ -59,9 +68,14 @@ class KubernetesDiscovery:
         self._sent: set[str] = set()
         self._wake = asyncio.Event()
         asked = config.attach_metadata
-        self._attach = Attach(node=asked.node, namespace=asked.namespace, deployment=asked.deployment, job=asked.job,
-                              cronjob=asked.cronjob,
-                              takes_node=None if self._allocation.strategy == "all" else self._allocation.takes_node)
+        self._attach = Attach(
+            node=asked.node,
+            namespace=asked.namespace,
+            deployment=asked.deployment,
+            job=asked.job,
+            cronjob=asked.cronjob,
+            takes_node=None if self._allocation.strategy == "all" else self._allocation.takes_node,
+        )
 
     async def run(self, update: Update) -> None:
         """As `Discovery.run`."""
@@ -105,8 +119,9 @@ class KubernetesDiscovery:
 
     def _subscribe(self, client: ApiClient) -> None:
         config, attach, role = self._config, self._config.attach_metadata, self._config.role
-        names = list(dict.fromkeys([*config.namespaces.names,
-                                    *([client.access.namespace] if config.namespaces.own_namespace else [])]))
+        names = list(
+            dict.fromkeys([*config.namespaces.names, *([client.access.namespace] if config.namespaces.own_namespace else [])])
+        )
         namespaces = [""] if role == "node" else list(self._namespaces if self._namespaces is not None else names or [""])
         for namespace in namespaces:
             self._add(client, ROLE_RESOURCE[role], namespace, primary=True)
@@ -136,9 +151,18 @@ class KubernetesDiscovery:
                 failed.set()  # It will not come soon. What is only slow or away is waited for: labels must not be half there.
             self._report(f"{resource}{f' in {namespace}' if namespace else ''}", error)
 
-        subscription = subscribe(client, resource, namespace=namespace, label_selector=label, field_selector=field,
-                                 fields=FIELDS[resource], on_add=on_change, on_update=lambda _, new: on_change(new),
-                                 on_delete=on_change, report=told)
+        subscription = subscribe(
+            client,
+            resource,
+            namespace=namespace,
+            label_selector=label,
+            field_selector=field,
+            fields=FIELDS[resource],
+            on_add=on_change,
+            on_update=lambda _, new: on_change(new),
+            on_delete=on_change,
+            report=told,
+        )
         self._all.append(subscription)
         if primary:
             self._primary.append(subscription)
@@ -186,8 +210,12 @@ class KubernetesDiscovery:
     def _of_services(self, services: set[str]) -> set[str]:
         if self._config.role == "endpoints":
             return {key for key in services if self._get(key) is not None}
-        return {key for subscription in self._primary for key, piece in subscription.store.items()
-                if f"{identity(piece)[0]}/{(metadata(piece).get('labels') or {}).get(SERVICE_NAME)}" in services}
+        return {
+            key
+            for subscription in self._primary
+            for key, piece in subscription.store.items()
+            if f"{identity(piece)[0]}/{(metadata(piece).get('labels') or {}).get(SERVICE_NAME)}" in services
+        }
 
     def _get(self, key: str) -> Object | None:
         return next((found for found in (subscription.store.get(key) for subscription in self._primary) if found is not None), None)

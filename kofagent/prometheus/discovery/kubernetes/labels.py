@@ -34,8 +34,16 @@ class Attach:
 
     __slots__ = ("cronjob", "deployment", "job", "namespace", "node", "takes_node")
 
-    def __init__(self, *, node: bool = False, namespace: bool = False, deployment: bool = False, job: bool = False,
-                 cronjob: bool = False, takes_node: Callable[[str], bool] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        node: bool = False,
+        namespace: bool = False,
+        deployment: bool = False,
+        job: bool = False,
+        cronjob: bool = False,
+        takes_node: Callable[[str], bool] | None = None,
+    ) -> None:
         self.takes_node = takes_node
         self.node = node
         self.namespace = namespace
@@ -116,10 +124,15 @@ def controller(obj: Object) -> tuple[str, str] | None:
 def pod_labels(pod: Object, lookup: Lookup, attach: Attach) -> Labels:
     """Labels of every target of a pod, but the namespace's."""
     spec, status, meta = pod.get("spec") or {}, pod.get("status") or {}, metadata(pod)
-    out = {META + "pod_ip": status.get("podIP") or "", META + "pod_ready": _ready(status),
-           META + "pod_phase": status.get("phase") or "", META + "pod_node_name": spec.get("nodeName") or "",
-           META + "pod_host_ip": status.get("hostIP") or "", META + "pod_uid": meta.get("uid") or "",
-           **object_labels(pod, "pod")}
+    out = {
+        META + "pod_ip": status.get("podIP") or "",
+        META + "pod_ready": _ready(status),
+        META + "pod_phase": status.get("phase") or "",
+        META + "pod_node_name": spec.get("nodeName") or "",
+        META + "pod_host_ip": status.get("hostIP") or "",
+        META + "pod_uid": meta.get("uid") or "",
+        **object_labels(pod, "pod"),
+    }
     owner = controller(pod)
     if owner is not None:
         kind, name = owner
@@ -158,11 +171,14 @@ def containers(pod: Object) -> Iterator[tuple[Object, bool]]:
 
 def container_port_labels(container: Object, init: bool, port: Object, protocol: str | None = None) -> Labels:
     """Labels of one declared port of a container."""
-    return {META + "pod_container_name": container.get("name") or "", META + "pod_container_image": container.get("image") or "",
-            META + "pod_container_port_name": port.get("name") or "",
-            META + "pod_container_port_number": str(port.get("containerPort") or 0),
-            META + "pod_container_port_protocol": (port.get("protocol") or "") if protocol is None else protocol,
-            META + "pod_container_init": "true" if init else "false"}
+    return {
+        META + "pod_container_name": container.get("name") or "",
+        META + "pod_container_image": container.get("image") or "",
+        META + "pod_container_port_name": port.get("name") or "",
+        META + "pod_container_port_number": str(port.get("containerPort") or 0),
+        META + "pod_container_port_protocol": (port.get("protocol") or "") if protocol is None else protocol,
+        META + "pod_container_init": "true" if init else "false",
+    }
 
 
 class PodPorts:
@@ -196,10 +212,17 @@ class PodPorts:
             address = (pod.get("status") or {}).get("podIP")
             if not address:
                 continue
-            left = [(container, init, port) for container, init in containers(pod) for port in container.get("ports") or ()
-                    if port.get("containerPort") not in covered]
+            left = [
+                (container, init, port)
+                for container, init in containers(pod)
+                for port in container.get("ports") or ()
+                if port.get("containerPort") not in covered
+            ]
             if left:
                 own = pod_labels(pod, self._lookup, self._attach)
                 for container, init, port in left:
-                    yield {"__address__": join_host_port(address, port.get("containerPort") or 0),
-                           **container_port_labels(container, init, port), **own}
+                    yield {
+                        "__address__": join_host_port(address, port.get("containerPort") or 0),
+                        **container_port_labels(container, init, port),
+                        **own,
+                    }

@@ -83,18 +83,32 @@ def build_pod(pod: Object, lookup: Lookup, attach: Attach) -> Group:
         labels.update(attached_node(lookup, node))
     if attach.namespace:
         labels.update(attached_namespace(lookup, namespace))
-    ids = {(init, entry.get("name")): entry.get("containerID") or "" for init, key in
-           ((False, "containerStatuses"), (True, "initContainerStatuses")) for entry in reversed(status.get(key) or ())}
+    ids = {
+        (init, entry.get("name")): entry.get("containerID") or ""
+        for init, key in ((False, "containerStatuses"), (True, "initContainerStatuses"))
+        for entry in reversed(status.get(key) or ())
+    }
     targets: list[Labels] = []
     for container, init in containers(pod):
         own = {META + "pod_container_id": ids.get((init, container.get("name")), "")}
         for port in container.get("ports") or ():
-            targets.append({"__address__": join_host_port(address, port.get("containerPort") or 0), **own,
-                            **container_port_labels(container, init, port)})
+            targets.append(
+                {
+                    "__address__": join_host_port(address, port.get("containerPort") or 0),
+                    **own,
+                    **container_port_labels(container, init, port),
+                }
+            )
         if not container.get("ports"):
-            targets.append({"__address__": address, **own, META + "pod_container_name": container.get("name") or "",
-                            META + "pod_container_image": container.get("image") or "",
-                            META + "pod_container_init": "true" if init else "false"})
+            targets.append(
+                {
+                    "__address__": address,
+                    **own,
+                    META + "pod_container_name": container.get("name") or "",
+                    META + "pod_container_image": container.get("image") or "",
+                    META + "pod_container_init": "true" if init else "false",
+                }
+            )
     return _group("pod", pod, targets, labels)
 
 
@@ -109,9 +123,13 @@ def build_service(service: Object, lookup: Lookup, attach: Attach) -> Group:
     targets = []
     for port in spec.get("ports") or ():
         number = str(port.get("port") or 0)
-        target = {"__address__": f"{name}.{namespace}.svc:{number}", META + "service_port_name": port.get("name") or "",
-                  META + "service_port_number": number, META + "service_port_protocol": port.get("protocol") or "",
-                  META + "service_type": kind}
+        target = {
+            "__address__": f"{name}.{namespace}.svc:{number}",
+            META + "service_port_name": port.get("name") or "",
+            META + "service_port_number": number,
+            META + "service_port_protocol": port.get("protocol") or "",
+            META + "service_type": kind,
+        }
         if kind == "ExternalName":
             target[META + "service_external_name"] = spec.get("externalName") or ""
         else:
@@ -126,8 +144,11 @@ def build_endpoints(endpoints: Object, lookup: Lookup, attach: Attach) -> Group:
     """Role `endpoints`: every address with every port, and ports of the pods behind them that the service does not have."""
     namespace, name = identity(endpoints)
     service = lookup.service(namespace, name)
-    labels = {NAMESPACE: namespace, **(service_labels(service) if service is not None else {}),
-              **object_labels(endpoints, "endpoints")}
+    labels = {
+        NAMESPACE: namespace,
+        **(service_labels(service) if service is not None else {}),
+        **object_labels(endpoints, "endpoints"),
+    }
     if attach.namespace:
         labels.update(attached_namespace(lookup, namespace))
     pods = PodPorts(lookup, attach)
@@ -135,8 +156,9 @@ def build_endpoints(endpoints: Object, lookup: Lookup, attach: Attach) -> Group:
     for subset in endpoints.get("subsets") or ():
         for port in subset.get("ports") or ():
             for ready, key in (("true", "addresses"), ("false", "notReadyAddresses")):
-                targets += [_endpoint(entry, port, ready, pods, lookup, attach) for entry in subset.get(key) or ()
-                            if _wanted(entry, attach)]
+                targets += [
+                    _endpoint(entry, port, ready, pods, lookup, attach) for entry in subset.get(key) or () if _wanted(entry, attach)
+                ]
     targets += pods.rest()
     return _group("endpoints", endpoints, targets, labels)
 
@@ -150,8 +172,12 @@ def _wanted(entry: Object, attach: Attach) -> bool:
 def _endpoint(entry: Object, port: Object, ready: str, pods: PodPorts, lookup: Lookup, attach: Attach) -> Labels:
     number = port.get("port") or 0
     reference = entry.get("targetRef")
-    target = {"__address__": join_host_port(entry.get("ip") or "", number), META + "endpoint_port_name": port.get("name") or "",
-              META + "endpoint_port_protocol": port.get("protocol") or "", META + "endpoint_ready": ready}
+    target = {
+        "__address__": join_host_port(entry.get("ip") or "", number),
+        META + "endpoint_port_name": port.get("name") or "",
+        META + "endpoint_port_protocol": port.get("protocol") or "",
+        META + "endpoint_ready": ready,
+    }
     if reference:
         target[META + "endpoint_address_target_kind"] = reference.get("kind") or ""
         target[META + "endpoint_address_target_name"] = reference.get("name") or ""
@@ -180,8 +206,13 @@ def build_endpointslice(piece: Object, lookup: Lookup, attach: Attach) -> Group:
     if service is not None and _secondary_family(service, kind):
         return _group("endpointslice", piece, [], {})
     pods = PodPorts(lookup, attach)
-    targets = [_slice_endpoint(address, entry, port, pods, lookup, attach) for entry in piece.get("endpoints") or ()
-               if _wanted(entry, attach) for port in piece.get("ports") or () for address in entry.get("addresses") or ()]
+    targets = [
+        _slice_endpoint(address, entry, port, pods, lookup, attach)
+        for entry in piece.get("endpoints") or ()
+        if _wanted(entry, attach)
+        for port in piece.get("ports") or ()
+        for address in entry.get("addresses") or ()
+    ]
     targets += pods.rest()
     return _group("endpointslice", piece, targets, labels)
 
@@ -198,11 +229,16 @@ def _slice_endpoint(address: str, entry: Object, port: Object, pods: PodPorts, l
     number = port.get("port")
     reference = entry.get("targetRef")
     conditions = entry.get("conditions") or {}
-    target = {"__address__": address if number is None else join_host_port(address, number),
-              prefix + "port_name": port.get("name") or "", prefix + "port_protocol": port.get("protocol") or "",
-              prefix + "port": "" if number is None else str(number), prefix + "port_app_protocol": port.get("appProtocol") or "",
-              prefix + "endpoint_hostname": entry.get("hostname") or "", prefix + "endpoint_node_name": entry.get("nodeName") or "",
-              prefix + "endpoint_zone": entry.get("zone") or ""}
+    target = {
+        "__address__": address if number is None else join_host_port(address, number),
+        prefix + "port_name": port.get("name") or "",
+        prefix + "port_protocol": port.get("protocol") or "",
+        prefix + "port": "" if number is None else str(number),
+        prefix + "port_app_protocol": port.get("appProtocol") or "",
+        prefix + "endpoint_hostname": entry.get("hostname") or "",
+        prefix + "endpoint_node_name": entry.get("nodeName") or "",
+        prefix + "endpoint_zone": entry.get("zone") or "",
+    }
     for condition in ("ready", "serving", "terminating"):
         if conditions.get(condition) is not None:
             target[f"{prefix}endpoint_conditions_{condition}"] = "true" if conditions[condition] else "false"
@@ -223,8 +259,11 @@ def build_ingress(ingress: Object, lookup: Lookup, attach: Attach) -> Group:
     """Role `ingress`: the host and every path of each rule."""
     spec = ingress.get("spec") or {}
     namespace, _ = identity(ingress)
-    labels = {NAMESPACE: namespace, META + "ingress_class_name": spec.get("ingressClassName") or "",
-              **object_labels(ingress, "ingress")}
+    labels = {
+        NAMESPACE: namespace,
+        META + "ingress_class_name": spec.get("ingressClassName") or "",
+        **object_labels(ingress, "ingress"),
+    }
     if attach.namespace:
         labels.update(attached_namespace(lookup, namespace))
     patterns = [host for tls in spec.get("tls") or () for host in tls.get("hosts") or ()]
@@ -234,8 +273,10 @@ def build_ingress(ingress: Object, lookup: Lookup, attach: Attach) -> Group:
         scheme = "https" if any(_matches_host(pattern, host) for pattern in patterns) else "http"
         http = rule.get("http")
         paths = [path.get("path") or "/" for path in http.get("paths") or ()] if http is not None else ["/"]
-        targets += [{"__address__": host, META + "ingress_scheme": scheme, META + "ingress_host": host,
-                     META + "ingress_path": path} for path in paths]
+        targets += [
+            {"__address__": host, META + "ingress_scheme": scheme, META + "ingress_host": host, META + "ingress_path": path}
+            for path in paths
+        ]
     return _group("ingress", ingress, targets, labels)
 
 
@@ -247,6 +288,12 @@ def _matches_host(pattern: str, host: str) -> bool:
     return wanted[0] == "*" and len(wanted) == len(given) and wanted[1:] == given[1:]
 
 
-BUILD: dict[str, Build] = {"node": build_node, "pod": build_pod, "service": build_service, "endpoints": build_endpoints,
-                           "endpointslice": build_endpointslice, "ingress": build_ingress}
+BUILD: dict[str, Build] = {
+    "node": build_node,
+    "pod": build_pod,
+    "service": build_service,
+    "endpoints": build_endpoints,
+    "endpointslice": build_endpointslice,
+    "ingress": build_ingress,
+}
 """The function of every role."""

@@ -64,6 +64,7 @@ def logical_count(roots: Roots) -> int:
     if LINUX:
         return len(cpu_times(roots))
     import psutil
+
     return psutil.cpu_count(logical=True) or 1
 
 
@@ -71,6 +72,7 @@ def physical_count(roots: Roots) -> int:
     """The host's physical cores: distinct sets of sibling threads, or what /proc/cpuinfo says."""
     if not LINUX:
         import psutil
+
         return psutil.cpu_count(logical=False) or 1
     for name in ("core_cpus_list", "thread_siblings_list"):
         siblings = set()
@@ -102,12 +104,24 @@ def _frequencies(roots: Roots) -> list[tuple[str, float]]:
     if LINUX:
         return [(f"cpu{b['processor']}", float(b["cpu MHz"]) * 1e6) for b in cpuinfo(roots) if "cpu MHz" in b and "processor" in b]
     import psutil
+
     return [(f"cpu{i}", f.current * 1e6) for i, f in enumerate(psutil.cpu_freq(percpu=True) or ())]
 
 
 def _psutil_times() -> Times:
     import psutil
-    names = {"user": "user", "nice": "nice", "system": "system", "idle": "idle", "wait": "iowait", "interrupt": "irq",
-             "softirq": "softirq", "steal": "steal"}
-    return {f"cpu{i}": {state: getattr(t, field) for state, field in names.items() if hasattr(t, field)}
-            for i, t in enumerate(psutil.cpu_times(percpu=True))}
+
+    names = {
+        "user": "user",
+        "nice": "nice",
+        "system": "system",
+        "idle": "idle",
+        "wait": "iowait",
+        "interrupt": "irq",
+        "softirq": "softirq",
+        "steal": "steal",
+    }
+    return {
+        f"cpu{i}": {state: getattr(t, field) for state, field in names.items() if hasattr(t, field)}
+        for i, t in enumerate(psutil.cpu_times(percpu=True))
+    }

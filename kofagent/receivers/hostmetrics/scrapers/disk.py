@@ -69,5 +69,8 @@ def _diskstats(roots: Roots) -> list[_Device]:
 
 def _psutil_devices() -> list[_Device]:
     import psutil
-    return [_Device(name, c.read_count, 0, c.read_bytes, c.read_time, c.write_count, 0, c.write_bytes, c.write_time)
-            for name, c in (psutil.disk_io_counters(perdisk=True) or {}).items()]
+
+    return [
+        _Device(name, c.read_count, 0, c.read_bytes, c.read_time, c.write_count, 0, c.write_bytes, c.write_time)
+        for name, c in (psutil.disk_io_counters(perdisk=True) or {}).items()
+    ]

@@ -64,6 +64,7 @@ def _record(out: Recorder, mount: Mount, path: str) -> None:
         inodes_free, inodes_used = s.f_ffree, max(s.f_files - s.f_ffree, 0)
     else:
         import psutil
+
         usage = psutil.disk_usage(path)
         total, free, used, inodes_free, inodes_used = usage.total, usage.free, usage.used, 0, 0
     identity = (mount.device, mount.mode, mount.mount_point, mount.type)
@@ -98,8 +99,14 @@ def linux_mounts(roots: Roots, virtual: bool) -> list[Mount]:
         subvolume = f"subvol={root}" in super_options
         if not virtual and source.startswith("/") and root != "/" and not subvolume:
             continue  # a bind mount shows the same blocks again
-        mounts.append(Mount(_real_device(roots, _unescape(device), number), _unescape(mount_point), type,
-                            _mode(options.split(","), super_options)))
+        mounts.append(
+            Mount(
+                _real_device(roots, _unescape(device), number),
+                _unescape(mount_point),
+                type,
+                _mode(options.split(","), super_options),
+            )
+        )
     return mounts
 
 
@@ -148,5 +155,8 @@ def _unescape(text: str) -> str:
 
 def _psutil_mounts(options: FilesystemOptions) -> list[Mount]:
     import psutil
-    return [Mount(p.device, p.mountpoint, p.fstype, _mode(p.opts.split(","), []))
-            for p in psutil.disk_partitions(all=options.include_virtual_filesystems)]
+
+    return [
+        Mount(p.device, p.mountpoint, p.fstype, _mode(p.opts.split(","), []))
+        for p in psutil.disk_partitions(all=options.include_virtual_filesystems)
+    ]

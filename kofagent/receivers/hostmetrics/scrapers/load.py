@@ -30,4 +30,5 @@ def scraper(options: LoadOptions, roots: Roots) -> Scrape:
 
 def _psutil_loads() -> list[float]:
     import psutil
+
     return list(psutil.getloadavg())

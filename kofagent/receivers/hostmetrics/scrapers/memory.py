@@ -57,12 +57,19 @@ def _linux(out: Recorder, roots: Roots) -> tuple[int, dict[str, int]]:
         out.add(state + "usage", value, name)
         if pages:
             out.add(state + "utilization", ratio(value, pages), name)
-    return total, {"used": total - available, "free": free, "buffered": buffers, "cached": cached,
-                   "slab_reclaimable": get("SReclaimable", 0), "slab_unreclaimable": get("SUnreclaim", 0)}
+    return total, {
+        "used": total - available,
+        "free": free,
+        "buffered": buffers,
+        "cached": cached,
+        "slab_reclaimable": get("SReclaimable", 0),
+        "slab_unreclaimable": get("SUnreclaim", 0),
+    }
 
 
 def _psutil_memory() -> tuple[int, dict[str, int]]:
     import psutil
+
     m = psutil.virtual_memory()
     states = {"used": m.used, "free": m.free}
     if hasattr(m, "inactive"):

@@ -9,12 +9,35 @@ from kofagent.receivers.hostmetrics.recorder import Recorder
 from kofagent.receivers.hostmetrics.roots import Roots
 from kofagent.receivers.hostmetrics.scrapers import LINUX, Round, Scrape
 
-TCP_STATES = {"01": "ESTABLISHED", "02": "SYN_SENT", "03": "SYN_RECV", "04": "FIN_WAIT_1", "05": "FIN_WAIT_2",
-              "06": "TIME_WAIT", "07": "CLOSE", "08": "CLOSE_WAIT", "09": "LAST_ACK", "0A": "LISTEN", "0B": "CLOSING",
-              "0C": "SYN_RECV"}
+TCP_STATES = {
+    "01": "ESTABLISHED",
+    "02": "SYN_SENT",
+    "03": "SYN_RECV",
+    "04": "FIN_WAIT_1",
+    "05": "FIN_WAIT_2",
+    "06": "TIME_WAIT",
+    "07": "CLOSE",
+    "08": "CLOSE_WAIT",
+    "09": "LAST_ACK",
+    "0A": "LISTEN",
+    "0B": "CLOSING",
+    "0C": "SYN_RECV",
+}
 """include/net/tcp_states.h; 0C is a request socket, which ss(8) shows as SYN-RECV too."""
-ALL_STATES = ("CLOSE_WAIT", "CLOSE", "CLOSING", "DELETE", "ESTABLISHED", "FIN_WAIT_1", "FIN_WAIT_2", "LAST_ACK", "LISTEN",
-              "SYN_SENT", "SYN_RECV", "TIME_WAIT")
+ALL_STATES = (
+    "CLOSE_WAIT",
+    "CLOSE",
+    "CLOSING",
+    "DELETE",
+    "ESTABLISHED",
+    "FIN_WAIT_1",
+    "FIN_WAIT_2",
+    "LAST_ACK",
+    "LISTEN",
+    "SYN_SENT",
+    "SYN_RECV",
+    "TIME_WAIT",
+)
 _PSUTIL_STATES = {"FIN_WAIT1": "FIN_WAIT_1", "FIN_WAIT2": "FIN_WAIT_2", "DELETE_TCB": "DELETE"}
 _COUNTERS = ("system.network.io", "system.network.packets", "system.network.errors", "system.network.dropped")
 
@@ -83,12 +106,16 @@ def tcp_states(roots: Roots) -> Counter[str]:
 
 def _psutil_interfaces() -> list[tuple[str, Four, Four]]:
     import psutil
-    return [(name, (c.bytes_recv, c.packets_recv, c.errin, c.dropin), (c.bytes_sent, c.packets_sent, c.errout, c.dropout))
-            for name, c in psutil.net_io_counters(pernic=True).items()]
+
+    return [
+        (name, (c.bytes_recv, c.packets_recv, c.errin, c.dropin), (c.bytes_sent, c.packets_sent, c.errout, c.dropout))
+        for name, c in psutil.net_io_counters(pernic=True).items()
+    ]
 
 
 def _psutil_states() -> Counter[str]:
     import psutil
+
     try:
         return Counter(_PSUTIL_STATES.get(c.status, c.status) for c in psutil.net_connections("tcp"))
     except psutil.Error as error:

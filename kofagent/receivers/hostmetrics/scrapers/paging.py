@@ -63,12 +63,17 @@ def _vmstat(out: Recorder, roots: Roots) -> None:
         out.add("system.paging.faults", counters["pgfault"] - major, "minor")
 
 
-_OPERATIONS = {"pswpin": ("page_in", "major"), "pswpout": ("page_out", "major"), "pgpgin": ("page_in", "minor"),
-               "pgpgout": ("page_out", "minor")}
+_OPERATIONS = {
+    "pswpin": ("page_in", "major"),
+    "pswpout": ("page_out", "major"),
+    "pgpgin": ("page_in", "minor"),
+    "pgpgout": ("page_out", "minor"),
+}
 _VMSTAT = {*_OPERATIONS, "pgfault", "pgmajfault"}
 
 
 def _psutil_swap() -> list[tuple[str, int, int]]:
     import psutil
+
     swap = psutil.swap_memory()
     return [("", swap.used, swap.free)] if swap.total else []

@@ -46,8 +46,17 @@ def parse_stat(text: str, boot_ns: int, tick: int) -> Stat:
     if opening < 0 or len(columns) < 22:
         raise ValueError("stat has too few columns")
     wait = int(columns[39]) / tick if len(columns) > 39 else 0.0
-    return Stat(text[opening + 1 : closing], int(columns[1]), int(columns[7]), int(columns[9]), int(columns[11]) / tick,
-                int(columns[12]) / tick, wait, int(columns[17]), boot_ns + int(columns[19]) * (1_000_000_000 // tick))
+    return Stat(
+        text[opening + 1 : closing],
+        int(columns[1]),
+        int(columns[7]),
+        int(columns[9]),
+        int(columns[11]) / tick,
+        int(columns[12]) / tick,
+        wait,
+        int(columns[17]),
+        boot_ns + int(columns[19]) * (1_000_000_000 // tick),
+    )
 
 
 class _Users:
@@ -79,6 +88,7 @@ class _Users:
         name = self._names.get(uid)
         if name is None and self._system:
             import pwd  # directories such as LDAP know users that the file does not have
+
             try:
                 name = self._names[uid] = pwd.getpwuid(uid).pw_name
             except (KeyError, OSError):
@@ -90,6 +100,7 @@ def scraper(options: ProcessOptions, roots: Roots) -> Scrape:
     """Linux reads /proc; other systems ask psutil."""
     if not LINUX:
         from kofagent.receivers.hostmetrics.scrapers import process_psutil
+
         return process_psutil.scraper(options)
     return _Linux(options, roots).scrape
 
@@ -234,8 +245,11 @@ class _Linux:
         for state, seconds in (("user", stat.user), ("system", stat.system), ("wait", stat.wait)):
             out.add("process.cpu.time", seconds, state)
         if before is not None and out.on("process.cpu.utilization"):
-            for state, new, old in (("user", stat.user, before[1].user), ("system", stat.system, before[1].system),
-                                    ("wait", stat.wait, before[1].wait)):
+            for state, new, old in (
+                ("user", stat.user, before[1].user),
+                ("system", stat.system, before[1].system),
+                ("wait", stat.wait, before[1].wait),
+            ):
                 out.add("process.cpu.utilization", (new - old) / elapsed * 1e9 if elapsed > 0 else 0.0, state)
 
     def _memory(self, out: Recorder, path: str, total: int) -> None:
@@ -254,9 +268,11 @@ class _Linux:
         out.add("process.uptime", (now - stat.start_ns) / 1e9)
         if out.on("process.disk.io", "process.disk.operations"):
             self._io(out, path, name)
-        for metric, problem, read in (("process.context_switches", "the context switches", _context_switches),
-                                      ("process.open_file_descriptors", "the open files", _descriptors),
-                                      ("process.signals_pending", "the pending signals", _signals)):
+        for metric, problem, read in (
+            ("process.context_switches", "the context switches", _context_switches),
+            ("process.open_file_descriptors", "the open files", _descriptors),
+            ("process.signals_pending", "the pending signals", _signals),
+        ):
             if out.on(metric):
                 try:
                     read(out, path)

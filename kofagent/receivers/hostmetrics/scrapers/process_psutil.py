@@ -15,6 +15,7 @@ from kofagent.telemetry.otlp_metrics import resource_bytes
 def scraper(options: ProcessOptions) -> Scrape:
     """A value the system does not give, or not to us, is left out."""
     import psutil
+
     keep = wanted(options.include, options.exclude)
     on, passes = resource_selection(options)
     before: dict[tuple[int, float], tuple[float, Any]] = {}
@@ -23,8 +24,21 @@ def scraper(options: ProcessOptions) -> Scrape:
         nonlocal before
         now_cpu: dict[tuple[int, float], tuple[float, Any]] = {}
         cpus = psutil.cpu_count() or 1
-        for process in psutil.process_iter(["pid", "ppid", "name", "exe", "cmdline", "username", "create_time", "cpu_times",
-                                            "memory_info", "num_threads", "memory_percent"]):
+        for process in psutil.process_iter(
+            [
+                "pid",
+                "ppid",
+                "name",
+                "exe",
+                "cmdline",
+                "username",
+                "create_time",
+                "cpu_times",
+                "memory_info",
+                "num_threads",
+                "memory_percent",
+            ]
+        ):
             info = process.info
             now = time.time()
             if (keep is not None and not keep(info["name"] or "")) or info["create_time"] is None:
@@ -61,9 +75,13 @@ def scraper(options: ProcessOptions) -> Scrape:
 def _resource(info: dict[str, Any]) -> dict[str, str | int]:
     command = info["cmdline"] or []
     values: dict[str, str | int] = {
-        "process.pid": info["pid"], "process.parent_pid": info["ppid"] or 0, "process.executable.name": info["name"] or "",
-        "process.executable.path": info["exe"] or "", "process.command": command[0] if command else "",
-        "process.command_line": " ".join(command)}
+        "process.pid": info["pid"],
+        "process.parent_pid": info["ppid"] or 0,
+        "process.executable.name": info["name"] or "",
+        "process.executable.path": info["exe"] or "",
+        "process.command": command[0] if command else "",
+        "process.command_line": " ".join(command),
+    }
     if info["username"]:
         values["process.owner"] = info["username"]
     return values
@@ -71,6 +89,7 @@ def _resource(info: dict[str, Any]) -> dict[str, str | int]:
 
 def _rare(out: Recorder, process: Any) -> None:
     import psutil
+
     try:
         if out.on("process.disk.io", "process.disk.operations") and hasattr(process, "io_counters"):
             io = process.io_counters()

@@ -10,10 +10,33 @@ from kofagent.receivers.hostmetrics.recorder import Recorder
 from kofagent.receivers.hostmetrics.roots import Roots, read_text
 from kofagent.receivers.hostmetrics.scrapers import LINUX, Round, Scrape
 
-STATES = {"R": "running", "S": "sleeping", "D": "blocked", "U": "blocked", "T": "stopped", "t": "stopped", "Z": "zombies",
-          "I": "idle", "W": "paging", "L": "locked", "A": "daemon", "E": "detached", "O": "orphan", "Y": "system"}
-_PSUTIL_STATES = {"running": "running", "sleeping": "sleeping", "disk-sleep": "blocked", "stopped": "stopped",
-                  "tracing-stop": "stopped", "zombie": "zombies", "idle": "idle", "locked": "locked", "waiting": "paging"}
+STATES = {
+    "R": "running",
+    "S": "sleeping",
+    "D": "blocked",
+    "U": "blocked",
+    "T": "stopped",
+    "t": "stopped",
+    "Z": "zombies",
+    "I": "idle",
+    "W": "paging",
+    "L": "locked",
+    "A": "daemon",
+    "E": "detached",
+    "O": "orphan",
+    "Y": "system",
+}
+_PSUTIL_STATES = {
+    "running": "running",
+    "sleeping": "sleeping",
+    "disk-sleep": "blocked",
+    "stopped": "stopped",
+    "tracing-stop": "stopped",
+    "zombie": "zombies",
+    "idle": "idle",
+    "locked": "locked",
+    "waiting": "paging",
+}
 
 
 def scraper(options: ProcessesOptions, roots: Roots) -> Scrape:
@@ -61,4 +84,5 @@ def process_states(roots: Roots) -> tuple[Counter[str], int]:
 
 def _psutil_states() -> Counter[str]:
     import psutil
+
     return Counter(_PSUTIL_STATES.get(p.info["status"], "unknown") for p in psutil.process_iter(["status"]))

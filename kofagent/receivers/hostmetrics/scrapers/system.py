@@ -18,6 +18,7 @@ def scraper(options: SystemOptions, roots: Roots) -> Scrape:
             out.add("system.uptime", float(roots.read_proc("uptime").split()[0]))
         else:
             import psutil
+
             out.add("system.uptime", time.time() - psutil.boot_time())
 
     return scrape
