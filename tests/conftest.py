@@ -15,8 +15,9 @@ from hypothesis import settings
 from tests.support import servers
 
 # A busy machine is slow, not wrong: no example of a property has a time limit.
-settings.register_profile("untimed", deadline=None)
-settings.load_profile("untimed")
+settings.register_profile("ci", deadline=None)
+settings.register_profile("dev", deadline=None, max_examples=15)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 _absent: Counter[str] = Counter()
 SHARED = Path(__file__).parents[2] / "shared" / "kof"

@@ -9,7 +9,7 @@ import pytest
 
 from bench.cases import CASES, Ports, dump
 from kofagent.cli.validate import validate_text
-from kofagent.pipeline import registry
+from kofagent.component import registry
 
 ROOT = Path(__file__).parents[1]
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from kofagent.pipeline import registry
-from kofagent.pipeline.component import Connector, Exporter, Extension, Processor, Receiver, StartError
+from kofagent.component import registry
+from kofagent.component.protocols import Connector, Exporter, Extension, Processor, Receiver, StartError
 from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal
@@ -203,7 +203,7 @@ def test_nothing_heavy_is_imported_before_a_configuration_names_it() -> None:
     import sys
 
     code = (
-        "import sys; import kofagent.cli.main, kofagent.pipeline.registry; "
+        "import sys; import kofagent.cli.main, kofagent.component.registry; "
         "print(sorted(m for m in ('grpc', 'botocore', 'psutil', 'kubernetes', 'bcrypt') if m in sys.modules))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from kofagent.component import registry
 from kofagent.config.reference import write_reference
 from kofagent.config.schema import json_schema
 from kofagent.operators.catalog import OPERATORS
-from kofagent.pipeline import registry
 
 DOCS = Path(__file__).parents[1] / "docs"
 REMEDY = "run: kofagent components --docs docs/components; kofagent components --schema > docs/config.schema.json"

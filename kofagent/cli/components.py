@@ -6,11 +6,11 @@ import argparse
 import json
 import sys
 
+from kofagent.component import registry
 from kofagent.config.errors import suggest
 from kofagent.config.reference import component_page, options_page, write_reference
 from kofagent.config.schema import json_schema
 from kofagent.operators.catalog import OPERATORS
-from kofagent.pipeline import registry
 
 
 def main(arguments: argparse.Namespace) -> int:

@@ -12,9 +12,9 @@ import sys
 import time
 
 from kofagent.cli.sources import explain, print_warnings
+from kofagent.component import registry
 from kofagent.config.errors import ConfigErrors
 from kofagent.config.load import LoadedConfig, load_config
-from kofagent.pipeline import registry
 from kofagent.pipeline.graph import StartErrors
 from kofagent.pipeline.service import Service
 from kofagent.region.server import Region

@@ -10,9 +10,9 @@ import signal
 import sys
 
 from kofagent.cli.sources import explain, load, print_warnings
+from kofagent.component.protocols import StartError
 from kofagent.config.errors import ConfigErrors
 from kofagent.config.load import LoadedConfig
-from kofagent.pipeline.component import StartError
 from kofagent.pipeline.graph import StartErrors
 from kofagent.pipeline.service import Service, run_until
 
@@ -42,9 +42,9 @@ async def _run(config: LoadedConfig, arguments: argparse.Namespace) -> int:
     loop.add_signal_handler(signal.SIGHUP, reload.set)
     place = None
     if arguments.kubeconfig is not None:
-        from kofagent.cli import outside
+        from kofagent.cli import standalone
 
-        looking = asyncio.create_task(outside.look(arguments.kubeconfig, arguments.context, _note))
+        looking = asyncio.create_task(standalone.look(arguments.kubeconfig, arguments.context, _note))
         stopped = asyncio.create_task(stop.wait())
         await asyncio.wait([looking, stopped], return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
@@ -56,7 +56,7 @@ async def _run(config: LoadedConfig, arguments: argparse.Namespace) -> int:
         except StartError as error:
             print(f"kofagent run: {error}", file=sys.stderr)
             return 1
-        config = outside.adapt(config, place, _note)
+        config = standalone.adapt(config, place, _note)
     service = Service(config)
     try:
         await service.start()
@@ -73,7 +73,7 @@ async def _run(config: LoadedConfig, arguments: argparse.Namespace) -> int:
     def read_plan() -> LoadedConfig:
         nonlocal newest
         newest = load(arguments)
-        return newest if place is None else outside.adapt(newest, place, _note)
+        return newest if place is None else standalone.adapt(newest, place, _note)
 
     await run_until(service, stop, reload, read_plan, lambda error: explain(error, newest))
     log.info("stopping")

@@ -6,9 +6,9 @@ import argparse
 import os
 import sys
 
+from kofagent.component import registry
 from kofagent.config.errors import ConfigErrors
 from kofagent.config.load import LoadedConfig, load_config
-from kofagent.pipeline import registry
 from kofagent.pipeline.graph import StartErrors
 
 

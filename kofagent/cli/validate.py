@@ -7,11 +7,11 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 
+from kofagent.component import registry as components
 from kofagent.config.errors import ConfigErrors
 from kofagent.config.load import load_config
 from kofagent.config.model import LoadedConfig
 from kofagent.config.validate import Registry
-from kofagent.pipeline import registry as components
 from kofagent.values import load_values
 from kofagent.values.model import ROLES
 

@@ -16,10 +16,10 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from kofagent.config.base import ByteSize, Duration, spellings
-from kofagent.config.complain import flatten
 from kofagent.config.model import SECTIONS
 from kofagent.config.schema import duration_text
 from kofagent.config.validate import Registry
+from kofagent.config.validation_errors import flatten
 
 _WORDS = {
     "Any": "anything",

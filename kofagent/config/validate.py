@@ -14,10 +14,10 @@ from pydantic import BaseModel, ValidationError
 
 from kofagent.config.base import ComponentConfig
 from kofagent.config.blocks import HttpClientBlock
-from kofagent.config.complain import complaints, locate, place_of
 from kofagent.config.errors import ConfigError, Path, suggest, without_login
 from kofagent.config.model import SECTIONS, SIGNALS, ServiceConfig
 from kofagent.config.tree import Node
+from kofagent.config.validation_errors import complaints, locate, place_of
 
 _log = logging.getLogger("kofagent.config")
 _TYPE = re.compile(r"[a-zA-Z][0-9a-zA-Z_]{0,62}\Z")
@@ -25,7 +25,7 @@ _URL_KEYS = ("endpoint", "logs_endpoint", "metrics_endpoint", "traces_endpoint")
 
 
 class Registry(Protocol):
-    """What is asked about component types: `kofagent.pipeline.registry`, or something like it in a test."""
+    """What is asked about component types: `kofagent.component.registry`, or something like it in a test."""
 
     TYPES: dict[str, tuple[str, ...]]
     ALIASES: dict[str, dict[str, str]]

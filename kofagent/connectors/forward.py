@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from kofagent.component.fan_out import all_of
+from kofagent.component.protocols import Connector, Context
 from kofagent.config.base import ComponentConfig
-from kofagent.pipeline.component import Connector, Context
-from kofagent.telemetry.answers import all_of
 from kofagent.telemetry.batch import AnyBatch
 
 

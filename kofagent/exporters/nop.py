@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from kofagent.component.protocols import Context, Exporter
 from kofagent.config.base import ComponentConfig
-from kofagent.pipeline.component import Context, Exporter
 from kofagent.telemetry.batch import AnyBatch
 from kofagent.telemetry.signal import Signal
 

@@ -13,12 +13,12 @@ import grpc
 import grpc.aio
 from pydantic import Field, field_validator
 
+from kofagent.component.exporting import SendingExporter
+from kofagent.component.protocols import Context
+from kofagent.component.rejected import shown
 from kofagent.config.base import Duration
 from kofagent.config.blocks import GrpcClientBlock, QueueBlock, RetryBlock
 from kofagent.net.grpc_client import GrpcClient, target
-from kofagent.pipeline.component import Context
-from kofagent.storage.exporting import SendingExporter
-from kofagent.storage.rejected import shown
 from kofagent.telemetry.batch import AnyBatch, Batch
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal

@@ -14,11 +14,11 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
+from kofagent.component.exporting import SendingExporter
+from kofagent.component.protocols import Context
+from kofagent.component.rejected import shown
 from kofagent.config.blocks import HttpClientBlock, QueueBlock, RetryBlock
 from kofagent.net.client import Answer, HttpClient, retry_after_seconds
-from kofagent.pipeline.component import Context
-from kofagent.storage.exporting import SendingExporter
-from kofagent.storage.rejected import shown
 from kofagent.telemetry.batch import AnyBatch, Batch
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal

@@ -17,9 +17,9 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from kofagent.component.protocols import Context, Extension, StartError
 from kofagent.config.base import ComponentConfig, Secret
-from kofagent.net.watched import WatchedFile
-from kofagent.pipeline.component import Context, Extension, StartError
+from kofagent.net.watched_file import WatchedFile
 from kofagent.telemetry.batch import Metadata
 
 

@@ -22,10 +22,10 @@ from typing import Any
 from aiohttp import web
 from pydantic import Field, field_validator
 
+from kofagent.component.protocols import Context, Extension
 from kofagent.config.base import ComponentConfig, Duration
 from kofagent.config.blocks import HttpServerBlock
 from kofagent.net.server import HttpServer
-from kofagent.pipeline.component import Context, Extension
 from kofagent.telemetry.batch import Metadata
 
 

@@ -7,10 +7,10 @@ import os
 import ssl
 from collections.abc import Mapping
 
+from kofagent.component.protocols import StartError
 from kofagent.kubernetes.options import ApiOptions
 from kofagent.net.proxy import environment_proxy
-from kofagent.net.watched import WatchedFile
-from kofagent.pipeline.component import StartError
+from kofagent.net.watched_file import WatchedFile
 
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 """Where the kubelet mounts token, CA and namespace."""

@@ -21,6 +21,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from kofagent import __version__
+from kofagent.component.protocols import Host
 from kofagent.kubernetes import errors
 from kofagent.kubernetes.access import Access, find, set_default_kubeconfig
 from kofagent.kubernetes.errors import ApiError, Gone, NoCredentials, TooLarge, Unreachable, Untrusted
@@ -28,8 +29,7 @@ from kofagent.kubernetes.lists import split_list
 from kofagent.kubernetes.options import ApiOptions
 from kofagent.kubernetes.resources import Resource
 from kofagent.net.client import Answer, retry_after_seconds
-from kofagent.net.reasons import os_reason
-from kofagent.pipeline.component import Host
+from kofagent.net.os_errors import os_reason
 
 __all__ = ["ApiClient", "Page", "set_default_kubeconfig", "shared"]
 

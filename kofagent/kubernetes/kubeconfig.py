@@ -19,9 +19,9 @@ from typing import Any
 import yaml
 from multidict import CIMultiDict
 
+from kofagent.component.protocols import StartError
 from kofagent.kubernetes.access import Access, proxy_of
-from kofagent.net.watched import WatchedFile
-from kofagent.pipeline.component import StartError
+from kofagent.net.watched_file import WatchedFile
 
 EXEC_TIMEOUT = 60.0
 EXEC_OUTPUT = 1 << 20

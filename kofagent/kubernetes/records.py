@@ -7,8 +7,8 @@ import random
 import time
 from collections.abc import Callable, Sequence
 
+from kofagent.component.protocols import Consumer, Context
 from kofagent.kubernetes.changes import Record
-from kofagent.pipeline.component import Consumer, Context
 from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.ledger import ReceiverAccount
 from kofagent.telemetry.refused import Refused

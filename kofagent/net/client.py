@@ -18,12 +18,12 @@ import aiohttp
 from yarl import URL
 
 from kofagent import __version__
+from kofagent.component.protocols import Context
 from kofagent.config.blocks import HttpClientBlock
 from kofagent.net import tls
 from kofagent.net.compression import compress as compress_body
+from kofagent.net.os_errors import os_reason
 from kofagent.net.proxy import environment_proxy
-from kofagent.net.reasons import os_reason
-from kofagent.pipeline.component import Context
 from kofagent.telemetry.batch import Metadata
 from kofagent.telemetry.refused import Refused
 

@@ -13,11 +13,11 @@ import grpc
 import grpc.aio
 
 from kofagent import __version__
+from kofagent.component.protocols import ClientAuth, Context, StartError
 from kofagent.config.address import split_endpoint
 from kofagent.config.blocks import GrpcClientBlock
 from kofagent.net import tls
 from kofagent.net.grpc_server import pem
-from kofagent.pipeline.component import ClientAuth, Context, StartError
 from kofagent.telemetry.batch import Metadata
 
 _SCHEME = re.compile(r"^(http|https|dns|unix)://", re.IGNORECASE)

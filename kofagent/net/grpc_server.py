@@ -14,12 +14,12 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from kofagent.component.protocols import StartError
 from kofagent.config.address import join_endpoint
 from kofagent.config.blocks import GrpcServerBlock, TlsServerBlock
 from kofagent.net import tls
 from kofagent.net.compression import decompress
 from kofagent.net.server import bind_problem, listen_address, remove_stale_socket
-from kofagent.pipeline.component import StartError
 
 Method = Callable[[bytes, Any], Awaitable[bytes]]
 STOP_SECONDS = 3.0

@@ -20,11 +20,11 @@ from typing import Any
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
+from kofagent.component.protocols import Context, ServerAuth, StartError, Unauthorized
 from kofagent.config.address import join_endpoint, split_endpoint
 from kofagent.config.blocks import CorsBlock, HttpServerBlock, TlsServerBlock
 from kofagent.net import tls
 from kofagent.net.compression import ENCODINGS, TooLarge, UnknownEncoding, decompress
-from kofagent.pipeline.component import Context, ServerAuth, StartError, Unauthorized
 from kofagent.telemetry.batch import Metadata
 
 Handler = Callable[[web.BaseRequest, Metadata | None], Awaitable[web.StreamResponse]]

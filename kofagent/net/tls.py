@@ -8,8 +8,8 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from kofagent.component.protocols import StartError
 from kofagent.config.blocks import TlsBlock, TlsClientBlock, TlsServerBlock
-from kofagent.pipeline.component import StartError
 
 _VERSIONS = {
     "1.0": ssl.TLSVersion.TLSv1,

@@ -8,9 +8,9 @@ from typing import Any
 
 from kofagent.ottl.errors import EvaluationError
 from kofagent.ottl.types import Time, string_like
-from kofagent.telemetry.anyvalue import attributes as to_dict
-from kofagent.telemetry.anyvalue import to_python
 from kofagent.telemetry.batch import Metadata
+from kofagent.transform.anyvalue import attributes as to_dict
+from kofagent.transform.anyvalue import to_python
 
 
 class Env:

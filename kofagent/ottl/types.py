@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from kofagent.ottl.errors import EvaluationError
-from kofagent.telemetry.anyvalue import as_string, number
+from kofagent.transform.anyvalue import as_string, number
 
 INT_MIN, INT_MAX = -(1 << 63), (1 << 63) - 1
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kofagent.pipeline.component import Consumer
-from kofagent.telemetry.answers import all_of
+from kofagent.component.fan_out import all_of
+from kofagent.component.protocols import Consumer
 from kofagent.telemetry.batch import AnyBatch, MetricBatch
 
 

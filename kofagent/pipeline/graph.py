@@ -7,8 +7,8 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-from kofagent.pipeline import registry
-from kofagent.pipeline.component import (
+from kofagent.component import registry
+from kofagent.component.protocols import (
     Component,
     Connector,
     Consumer,

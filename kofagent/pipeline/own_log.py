@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
+from kofagent.component.protocols import StartError
 from kofagent.config.model import LogSampling, TelemetryLogs
-from kofagent.pipeline.component import StartError
 
 LEVELS = {
     "debug": logging.DEBUG,

@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from kofagent import __version__
-from kofagent.storage import memory
+from kofagent.memory import usage as memory
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 

@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from kofagent import __version__
-from kofagent.pipeline.component import Extension, StartError
+from kofagent.component.protocols import Extension, StartError
+from kofagent.memory import usage as memory
 from kofagent.pipeline.graph import Graph, Plan, StartErrors
 from kofagent.pipeline.telemetry import OwnTelemetry
-from kofagent.storage import memory
 from kofagent.telemetry.ledger import Ledger
 
 log = logging.getLogger("kofagent.service")

@@ -20,6 +20,7 @@ import aiohttp
 from aiohttp import web
 
 from kofagent import __version__
+from kofagent.component.protocols import StartError
 from kofagent.config.address import join_endpoint, split_endpoint
 from kofagent.config.blocks import TlsClientBlock
 from kofagent.config.model import (
@@ -31,7 +32,6 @@ from kofagent.config.model import (
     TelemetryMetrics,
 )
 from kofagent.net import tls
-from kofagent.pipeline.component import StartError
 from kofagent.pipeline.own_log import OwnLog
 from kofagent.pipeline.own_metrics import CONTENT_TYPE, ProcessCollector, otlp, page
 from kofagent.telemetry.ledger import Ledger

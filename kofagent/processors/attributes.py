@@ -11,14 +11,14 @@ from typing import Any
 
 from pydantic import Field
 
+from kofagent.component.protocols import Context, Processor, StartError
 from kofagent.config.base import ComponentConfig
-from kofagent.pipeline.component import Context, Processor, StartError
-from kofagent.telemetry.actions import ActionBlock, Actions
 from kofagent.telemetry.batch import AnyBatch, Batch, Metadata
 from kofagent.telemetry.ledger import ProcessorAccount
-from kofagent.telemetry.matching import MatchBlock, RecordMatch, unfit
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal
+from kofagent.transform.actions import ActionBlock, Actions
+from kofagent.transform.matching import MatchBlock, RecordMatch, unfit
 from kofagent.wire import edit, otlp
 
 

@@ -12,9 +12,9 @@ import asyncio
 
 from pydantic import Field, model_validator
 
+from kofagent.component.protocols import Context, Processor
 from kofagent.config.base import ComponentConfig, Duration
 from kofagent.net.peer import sender
-from kofagent.pipeline.component import Context, Processor
 from kofagent.telemetry.batch import AnyBatch, Batch, MetricBatch, Samples
 from kofagent.telemetry.ledger import ProcessorAccount
 from kofagent.telemetry.refused import Refused

@@ -12,9 +12,9 @@ import gc
 
 from pydantic import Field, model_validator
 
+from kofagent.component.protocols import Processor
 from kofagent.config.base import ComponentConfig, Duration
-from kofagent.pipeline.component import Processor
-from kofagent.storage import memory
+from kofagent.memory import usage as memory
 from kofagent.telemetry.batch import AnyBatch
 from kofagent.telemetry.ledger import ProcessorAccount
 from kofagent.telemetry.refused import Refused

@@ -11,13 +11,13 @@ from typing import Any
 
 from pydantic import Field
 
+from kofagent.component.protocols import Context, Processor
 from kofagent.config.base import ComponentConfig
-from kofagent.pipeline.component import Context, Processor
-from kofagent.telemetry.actions import ActionBlock, Actions
 from kofagent.telemetry.batch import AnyBatch, Batch, Metadata
 from kofagent.telemetry.ledger import ProcessorAccount
 from kofagent.telemetry.refused import Refused
-from kofagent.telemetry.resources import ResourceMap
+from kofagent.transform.actions import ActionBlock, Actions
+from kofagent.transform.resources import ResourceMap
 from kofagent.wire import edit
 
 

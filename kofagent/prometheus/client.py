@@ -25,8 +25,8 @@ from yarl import URL
 
 from kofagent.kubernetes.client import ApiClient
 from kofagent.kubernetes.errors import ApiError, TooLarge
+from kofagent.net.os_errors import os_reason
 from kofagent.net.proxy import environment_proxy
-from kofagent.net.reasons import os_reason
 from kofagent.prometheus.client_config import HttpClientOptions, OAuth2, ProxyOptions, TlsConfig
 
 MAX_REDIRECTS = 10

@@ -5,8 +5,8 @@ Fails never. Upstream: receiver/nopreceiver of the OpenTelemetry Collector.
 
 from __future__ import annotations
 
+from kofagent.component.protocols import Receiver
 from kofagent.config.base import ComponentConfig
-from kofagent.pipeline.component import Receiver
 
 
 class Config(ComponentConfig):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kofagent.config.tree import Node
-from kofagent.values.made import Values, cluster_label, credentials, storage_exporter
+from kofagent.values.generated import Values, cluster_label, credentials, storage_exporter
 from kofagent.values.model import Collectors
 
 NAME = "0.3.0"

@@ -12,7 +12,7 @@ from kofagent.config.model import LoadedConfig, as_written
 from kofagent.config.tree import Node
 from kofagent.config.validate import Registry, extension_names
 from kofagent.values.environment import resolve_environment
-from kofagent.values.made import CREDENTIALS
+from kofagent.values.generated import CREDENTIALS
 from kofagent.values.model import CONFIG_SECTIONS
 from kofagent.values.render import Rendered, render_values
 

@@ -14,14 +14,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from kofagent.config.complain import complaints
 from kofagent.config.errors import ConfigError, ConfigErrors, suggest
 from kofagent.config.load import read_config
 from kofagent.config.merge import Deleted, merge_collector, merge_files, merge_helm
 from kofagent.config.source import load_file, parse
 from kofagent.config.tree import Node
+from kofagent.config.validation_errors import complaints
 from kofagent.values import kof_0_1_1, kof_0_3_0
-from kofagent.values.made import Values, check_values
+from kofagent.values.generated import Values, check_values
 from kofagent.values.model import CONFIG_SECTIONS, OTHERS, ROLES, Global, Kof
 
 GENERATIONS: dict[str, Any] = {module.NAME: module for module in (kof_0_1_1, kof_0_3_0)}

@@ -11,9 +11,9 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from kofagent.component import registry
 from kofagent.config.errors import ConfigErrors
 from kofagent.config.load import load_config
-from kofagent.pipeline import registry
 from kofagent.values import render_values
 
 DOCUMENTS = [

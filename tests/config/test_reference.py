@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from kofagent.component import registry
 from kofagent.config.base import spellings
 from kofagent.config.reference import component_page, write_reference
-from kofagent.pipeline import registry
 from tests.config import fake
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from kofagent.component import registry
 from kofagent.config.schema import duration_text, json_schema
-from kofagent.pipeline import registry
 from kofagent.values import render_values
 from tests.config import fake
 

@@ -22,9 +22,9 @@ from kofagent.kubernetes.watch import Timing
 from kofagent.processors.k8sattributes import K8sAttributes
 from kofagent.receivers.k8s_events import K8sEvents
 from kofagent.receivers.k8sobjects import K8sObjects
-from kofagent.telemetry.anyvalue import attributes, to_python
 from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.signal import Signal
+from kofagent.transform.anyvalue import attributes, to_python
 from tests.cluster import Cluster
 from tests.e2e_cluster.event_writer import Writer
 from tests.processors.support import logs

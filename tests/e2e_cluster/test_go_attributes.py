@@ -24,9 +24,9 @@ from kofagent.kubernetes import access
 from kofagent.net.peer import sender
 from kofagent.processors.k8sattributes import K8sAttributes
 from kofagent.processors.k8sattributes.options import METADATA
-from kofagent.telemetry.anyvalue import attributes
 from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.signal import Signal
+from kofagent.transform.anyvalue import attributes
 from tests.cluster import Cluster
 from tests.processors.support import logs
 from tests.support.components import Sink, make

@@ -12,8 +12,8 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from pydantic import ValidationError
 
+from kofagent.component.protocols import StartError
 from kofagent.exporters.debug import COMPONENT, Sampler
-from kofagent.pipeline.component import StartError
 from kofagent.telemetry.batch import Batch, MetricBatch, Samples
 from kofagent.telemetry.series import Family, Series
 from kofagent.telemetry.signal import Signal

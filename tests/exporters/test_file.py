@@ -15,8 +15,8 @@ import zstandard
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from pydantic import ValidationError
 
+from kofagent.component.protocols import StartError
 from kofagent.exporters.file import COMPONENT
-from kofagent.pipeline.component import StartError
 from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal

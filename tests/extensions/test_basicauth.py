@@ -11,8 +11,8 @@ import bcrypt
 import pytest
 from pydantic import ValidationError
 
+from kofagent.component.protocols import StartError, Unauthorized
 from kofagent.extensions.basicauth import COMPONENT, htpasswd
-from kofagent.pipeline.component import StartError, Unauthorized
 from tests.support.components import FakeHost, make
 
 

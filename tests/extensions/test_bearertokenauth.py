@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from kofagent.component.protocols import StartError, Unauthorized
 from kofagent.extensions.bearertokenauth import COMPONENT
-from kofagent.pipeline.component import StartError, Unauthorized
 from tests.support.components import make
 
 

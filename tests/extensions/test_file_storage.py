@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from kofagent.component.checkpoints import MemoryStore
+from kofagent.component.protocols import StartError
 from kofagent.extensions.file_storage import COMPONENT, file_name
-from kofagent.pipeline.component import StartError
-from kofagent.storage.checkpoints import MemoryStore
 from tests.support.components import make
 
 

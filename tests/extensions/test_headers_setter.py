@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from kofagent.component.protocols import StartError
 from kofagent.extensions.bearertokenauth import COMPONENT as BEARER
 from kofagent.extensions.headers_setter import COMPONENT
-from kofagent.pipeline.component import StartError
 from tests.support.components import FakeHost, make
 
 

@@ -11,8 +11,8 @@ import aiohttp
 import pytest
 from pydantic import ValidationError
 
+from kofagent.component.protocols import StartError
 from kofagent.extensions.health_check import COMPONENT, _go_duration
-from kofagent.pipeline.component import StartError
 from tests.support.components import make
 
 

@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from kofagent.cli.main import main
+from kofagent.component import registry
 from kofagent.config.expand import secret_variable
 from kofagent.config.load import LoadedConfig
-from kofagent.pipeline import registry
 from kofagent.values import load_values
 from kofagent.values.schema import values_schema
 from tests.conftest import SHARED

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from kofagent.pipeline import registry
+from kofagent.component import registry
 from kofagent.values import load_values
 from tests.conftest import SHARED
 from tests.helm.chart import INSTRUMENTATION, MONITORS, ROLES, Release, notes, template

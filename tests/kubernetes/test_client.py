@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from kofagent.component.protocols import StartError
 from kofagent.config.blocks import TlsServerBlock
 from kofagent.kubernetes import access as access_module
 from kofagent.kubernetes import client as client_module
@@ -19,7 +20,6 @@ from kofagent.kubernetes.errors import ApiError, Forbidden, Gone, NotFound, TooL
 from kofagent.kubernetes.options import ApiOptions
 from kofagent.kubernetes.resources import DEPLOYMENTS, EVENTS, PODS
 from kofagent.net.tls import server_context
-from kofagent.pipeline.component import StartError
 from tests.support.certificates import Authority
 from tests.support.components import FakeHost, eventually
 from tests.support.fake_kube import FakeKube, TokenAccess, pod

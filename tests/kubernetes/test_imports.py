@@ -22,7 +22,7 @@ CODE = """
 import asyncio, os, sys
 from kofagent.kubernetes import access
 access.SERVICE_ACCOUNT = sys.argv[1]
-from kofagent.pipeline import registry
+from kofagent.component import registry
 from kofagent.pipeline.service import Service
 from kofagent.values import load_values
 

@@ -16,13 +16,13 @@ import pytest
 import yaml
 from aiohttp import web
 
+from kofagent.component.protocols import StartError
 from kofagent.config.blocks import TlsServerBlock
 from kofagent.kubernetes.client import ApiClient
 from kofagent.kubernetes.errors import NoCredentials, Unauthorized, Unreachable, Untrusted
 from kofagent.kubernetes.kubeconfig import load
 from kofagent.kubernetes.resources import PODS
 from kofagent.net.tls import server_context
-from kofagent.pipeline.component import StartError
 from tests.support.certificates import Authority
 from tests.support.components import eventually
 from tests.support.fake_kube import FakeKube

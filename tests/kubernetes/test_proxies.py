@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from kofagent.component.protocols import StartError
 from kofagent.config.blocks import TlsServerBlock
 from kofagent.kubernetes import access as access_module
 from kofagent.kubernetes.client import ApiClient, shared
@@ -15,7 +16,6 @@ from kofagent.kubernetes.kubeconfig import load
 from kofagent.kubernetes.options import ApiOptions
 from kofagent.kubernetes.resources import PODS
 from kofagent.net.tls import server_context
-from kofagent.pipeline.component import StartError
 from tests.kubernetes.test_client import mount
 from tests.kubernetes.test_kubeconfig import write
 from tests.support.certificates import Authority

@@ -21,7 +21,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from kofagent.cli.outside import look
+from kofagent.cli.standalone import look
+from kofagent.component.protocols import StartError
 from kofagent.kubernetes import client as client_module
 from kofagent.kubernetes.access import set_default_kubeconfig
 from kofagent.kubernetes.client import ApiClient
@@ -30,7 +31,6 @@ from kofagent.kubernetes.informer import subscribe
 from kofagent.kubernetes.kubeconfig import load
 from kofagent.kubernetes.resources import CONFIGMAPS, NAMESPACES
 from kofagent.kubernetes.watch import Timing
-from kofagent.pipeline.component import StartError
 from tests.cluster import Cluster
 from tests.kubernetes.conftest import stop_all
 from tests.kubernetes.test_kubeconfig import write

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from kofagent.component.protocols import StartError
 from kofagent.config.address import join_endpoint, split_endpoint
 from kofagent.config.blocks import HttpClientBlock
 from kofagent.net.client import HttpClient, retry_after_seconds
-from kofagent.pipeline.component import StartError
 from kofagent.telemetry.refused import Refused
 from tests.support.components import FakeHost, make_context
 from tests.support.servers import certificate

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from kofagent.component import registry
 from kofagent.config.load import LoadedConfig, load_config
-from kofagent.pipeline import registry
 from kofagent.pipeline.graph import Graph, StartErrors
 from kofagent.pipeline.service import Service
 from kofagent.telemetry.batch import Batch

@@ -20,8 +20,8 @@ from aiohttp import web
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from prometheus_client.parser import text_string_to_metric_families
 
+from kofagent.component.protocols import StartError
 from kofagent.config.model import TelemetryConfig, TelemetryLogs
-from kofagent.pipeline.component import StartError
 from kofagent.pipeline.own_log import LineFormatter
 from kofagent.pipeline.telemetry import OwnTelemetry
 from kofagent.telemetry.ledger import Ledger

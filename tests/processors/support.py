@@ -10,9 +10,9 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
-from kofagent.telemetry.anyvalue import attributes as to_dict
 from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.signal import Signal
+from kofagent.transform.anyvalue import attributes as to_dict
 from kofagent.wire import otlp
 from kofagent.wire.attributes import encode_value
 from tests.support.components import FakeHost, Sink, make

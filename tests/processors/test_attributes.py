@@ -11,13 +11,13 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from pydantic import ValidationError
 
-from kofagent.pipeline.component import StartError
+from kofagent.component.protocols import StartError
 from kofagent.processors.attributes import COMPONENT, Config
-from kofagent.telemetry.anyvalue import attributes as to_dict
 from kofagent.telemetry.batch import Batch
-from kofagent.telemetry.matching import SEVERITIES, severity
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal
+from kofagent.transform.anyvalue import attributes as to_dict
+from kofagent.transform.matching import SEVERITIES, severity
 from kofagent.wire import otlp
 from tests.processors.support import batch, logs, metrics, pairs, processor, run, spans
 from tests.processors.test_resource import ACTIONS, KEYS, VALUES

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from kofagent.processors.filter import COMPONENT, Config
-from kofagent.telemetry.anyvalue import attributes as to_dict
 from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal
+from kofagent.transform.anyvalue import attributes as to_dict
 from kofagent.wire import otlp
 from tests.processors.support import REQUESTS, batch, logs, metrics, processor, run, spans
 from tests.support.components import FakeHost

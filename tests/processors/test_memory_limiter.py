@@ -2,8 +2,8 @@
 
 import pytest
 
+from kofagent.memory import usage as memory
 from kofagent.processors.memory_limiter import MemoryLimiter
-from kofagent.storage import memory
 from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal

@@ -12,10 +12,10 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from pydantic import ValidationError
 
 from kofagent.processors.resource import COMPONENT, Config
-from kofagent.telemetry.actions import ActionBlock, Actions
 from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal
+from kofagent.transform.actions import ActionBlock, Actions
 from kofagent.wire import edit
 from tests.processors.support import REQUESTS, batch, logs, metrics, pairs, processor, resource_of, run, spans
 from tests.reference import attribute_actions

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from kofagent.pipeline.component import StartError
+from kofagent.component.protocols import StartError
 from kofagent.processors.resourcedetection import COMPONENT, Config, env, system
 from kofagent.processors.resourcedetection.options import LATER, SYSTEM_ATTRIBUTES, EnvBlock, SystemBlock
 from kofagent.telemetry.batch import Batch

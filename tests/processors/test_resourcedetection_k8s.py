@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from kofagent.component.protocols import StartError
 from kofagent.kubernetes.resources import NAMESPACES, NODES
-from kofagent.pipeline.component import StartError
 from kofagent.processors.resourcedetection import COMPONENT, processor
 from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.signal import Signal

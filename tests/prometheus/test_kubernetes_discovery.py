@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from kofagent.component.protocols import StartError
 from kofagent.kubernetes.resources import (
     ENDPOINTS,
     ENDPOINTSLICES,
@@ -23,7 +24,6 @@ from kofagent.kubernetes.resources import (
     SERVICES,
     Resource,
 )
-from kofagent.pipeline.component import StartError
 from kofagent.prometheus.allocation import Allocation
 from kofagent.prometheus.discovery.config import KubernetesSdConfig
 from kofagent.prometheus.discovery.group import Group

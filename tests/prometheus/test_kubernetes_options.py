@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from kofagent.pipeline.component import StartError
+from kofagent.component.protocols import StartError
 from kofagent.prometheus.discovery.config import KubernetesSdConfig
 from kofagent.prometheus.monitors.options import AllocationBlock, MonitorsBlock
 

@@ -11,14 +11,14 @@ import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from pydantic import ValidationError
 
+from kofagent.component.protocols import StartError
 from kofagent.extensions.file_storage import FileStorage
 from kofagent.kubernetes.resources import CONFIGMAPS, EVENTS, NODES, PODS
 from kofagent.kubernetes.watch import Timing
-from kofagent.pipeline.component import StartError
 from kofagent.receivers.k8sobjects import Config, K8sObjects
-from kofagent.telemetry.anyvalue import attributes, to_python
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal
+from kofagent.transform.anyvalue import attributes, to_python
 from tests.support.components import FakeHost, Sink, eventually, make
 from tests.support.fake_kube import FakeKube, pod
 

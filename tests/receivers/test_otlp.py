@@ -15,7 +15,7 @@ import zstandard
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 
-from kofagent.pipeline.component import StartError, Unauthorized
+from kofagent.component.protocols import StartError, Unauthorized
 from kofagent.receivers.otlp import COMPONENT as OtlpReceiver
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal

@@ -18,7 +18,7 @@ import pytest
 from aiohttp import web
 from pydantic import ValidationError
 
-from kofagent.pipeline.component import StartError
+from kofagent.component.protocols import StartError
 from kofagent.receivers.prometheus import COMPONENT, OUTSTANDING
 from kofagent.receivers.prometheus.api import PIECE
 from kofagent.telemetry.batch import MetricBatch

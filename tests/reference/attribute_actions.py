@@ -1,4 +1,4 @@
-"""The plain twin of `kofagent.telemetry.actions`: the same actions on Google's messages, one obvious step after the other."""
+"""The plain twin of `kofagent.transform.actions`: the same actions on Google's messages, one obvious step after the other."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
-from kofagent.telemetry.anyvalue import as_string, to_python
+from kofagent.transform.anyvalue import as_string, to_python
 from kofagent.wire.attributes import encode_value
 
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from kofagent.pipeline.component import Component, Context, Extension, StartError
+from kofagent.component.protocols import Component, Context, Extension, StartError
 from kofagent.telemetry.batch import AnyBatch, Batch
 from kofagent.telemetry.ledger import Ledger
 from kofagent.telemetry.refused import Refused

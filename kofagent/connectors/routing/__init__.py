@@ -19,11 +19,11 @@ from typing import Any, Literal
 
 from pydantic import Field, PrivateAttr, model_validator
 
+from kofagent.component.fan_out import all_of
+from kofagent.component.protocols import Connector, Context, StartError
 from kofagent.config.base import ComponentConfig
 from kofagent.connectors.routing.table import Splitter
 from kofagent.ottl import Condition, EvaluationError, infer_context, parse_condition, parse_statement
-from kofagent.pipeline.component import Connector, Context, StartError
-from kofagent.telemetry.answers import all_of
 from kofagent.telemetry.batch import AnyBatch, Batch
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal

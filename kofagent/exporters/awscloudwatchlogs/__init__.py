@@ -24,14 +24,14 @@ from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
+from kofagent.component.durable import make_sender
+from kofagent.component.protocols import Context, Exporter
 from kofagent.config.base import ComponentConfig, Secret
 from kofagent.config.blocks import HttpClientBlock, QueueBlock, RetryBlock, TlsClientBlock
 from kofagent.exporters.awscloudwatchlogs import events
 from kofagent.exporters.awscloudwatchlogs.api import LogsApi
 from kofagent.exporters.awscloudwatchlogs.credentials import Credentials
 from kofagent.net.client import HttpClient
-from kofagent.pipeline.component import Context, Exporter
-from kofagent.storage.durable import make_sender
 from kofagent.telemetry.batch import AnyBatch, Batch
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal

@@ -10,7 +10,7 @@ import logging
 import os
 from typing import Any
 
-from kofagent.pipeline.component import StartError
+from kofagent.component.protocols import StartError
 from kofagent.telemetry.refused import Refused
 
 

@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from kofagent.telemetry.anyvalue import as_string, to_json
+from kofagent.transform.anyvalue import as_string, to_json
 from kofagent.wire.attributes import decode_attribute, decode_value
 from kofagent.wire.lens import lenses, parse
 from kofagent.wire.varint import read_varint

@@ -16,10 +16,10 @@ from typing import Any, Literal, TextIO
 
 from pydantic import Field, model_validator
 
+from kofagent.component.protocols import Context, Exporter, StartError
 from kofagent.config.base import ComponentConfig
 from kofagent.config.blocks import QueueBlock
 from kofagent.exporters.debug.counts import summary
-from kofagent.pipeline.component import Context, Exporter, StartError
 from kofagent.telemetry.batch import AnyBatch
 from kofagent.telemetry.signal import Signal
 

@@ -7,8 +7,8 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from kofagent.telemetry.anyvalue import as_string, number
 from kofagent.telemetry.batch import AnyBatch, MetricBatch
+from kofagent.transform.anyvalue import as_string, number
 from kofagent.wire.lens import parse
 from kofagent.wire.otlp import checker
 

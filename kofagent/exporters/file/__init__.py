@@ -24,9 +24,9 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from kofagent.component.protocols import Context, Exporter, StartError
 from kofagent.config.base import ComponentConfig, Duration
 from kofagent.exporters.file.writer import Rotation, Writer
-from kofagent.pipeline.component import Context, Exporter, StartError
 from kofagent.telemetry.batch import AnyBatch, Batch
 from kofagent.telemetry.ledger import ExporterAccount
 from kofagent.telemetry.refused import Refused

@@ -18,6 +18,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 import snappy
 
+from kofagent.component.protocols import Context, Exporter
+from kofagent.component.sending import Sender
 from kofagent.config.blocks import QueueBlock
 from kofagent.exporters.prometheusremotewrite.columns import Targets
 from kofagent.exporters.prometheusremotewrite.config import RESERVED_HEADERS, RemoteWriteConfig
@@ -25,8 +27,6 @@ from kofagent.exporters.prometheusremotewrite.names import label_name
 from kofagent.exporters.prometheusremotewrite.translate import METADATA_SECONDS, Translator
 from kofagent.exporters.prometheusremotewrite.translated import Options, Translated
 from kofagent.net.client import USER_AGENT, HttpClient, retry_after_seconds
-from kofagent.pipeline.component import Context, Exporter
-from kofagent.storage.sending import Sender
 from kofagent.telemetry.batch import AnyBatch, Batch, MetricBatch, Samples
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.series import Family, encode_labels, sorted_labels

@@ -22,10 +22,10 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from kofagent.component.protocols import Context, Extension, StartError, Unauthorized
 from kofagent.config.base import ComponentConfig, Secret
 from kofagent.extensions.basicauth import htpasswd
-from kofagent.net.watched import WatchedFile
-from kofagent.pipeline.component import Context, Extension, StartError, Unauthorized
+from kofagent.net.watched_file import WatchedFile
 from kofagent.telemetry.batch import Metadata
 
 _REMEMBERED = 1024

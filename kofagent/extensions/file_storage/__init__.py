@@ -18,10 +18,10 @@ from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
+from kofagent.component.checkpoints import KeyValueStore
+from kofagent.component.protocols import Context, Extension, StartError
 from kofagent.config.base import ComponentConfig, Duration
 from kofagent.extensions.file_storage.store import Compaction, Corrupt, Locked, SqliteStore
-from kofagent.pipeline.component import Context, Extension, StartError
-from kofagent.storage.checkpoints import KeyValueStore
 
 
 class CompactionBlock(ComponentConfig):

@@ -10,8 +10,8 @@ from kofagent.config.base import ComponentConfig
 from kofagent.config.filterset import RegexpOptions, compile_filterset
 from kofagent.ottl import OttlError, parse_condition
 from kofagent.processors.filter.contexts import OF_SIGNAL, infer
-from kofagent.telemetry.matching import AttributeBlock, MatchBlock, SeverityBlock, compile_attributes, unfit
 from kofagent.telemetry.signal import Signal
+from kofagent.transform.matching import AttributeBlock, MatchBlock, SeverityBlock, compile_attributes, unfit
 
 CONTEXTS = {
     "resource": "resource",

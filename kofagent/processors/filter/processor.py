@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from kofagent.component.protocols import Context, Processor
 from kofagent.ottl import EvaluationError
-from kofagent.pipeline.component import Context, Processor
 from kofagent.processors.filter import options
 from kofagent.processors.filter.rules import MESSAGES, Around, ConditionRule, NotText, Rules, decode
 from kofagent.telemetry.batch import AnyBatch, Batch

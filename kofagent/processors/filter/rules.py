@@ -15,8 +15,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from kofagent.ottl import Condition, EvaluationError, parse_condition
 from kofagent.processors.filter.options import Config, MetricMatch
 from kofagent.telemetry.batch import Metadata
-from kofagent.telemetry.matching import MatchBlock, RecordMatch, compile_attributes
 from kofagent.telemetry.signal import Signal
+from kofagent.transform.matching import MatchBlock, RecordMatch, compile_attributes
 from kofagent.wire import edit
 
 _REMEMBERED = 4096

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from kofagent.component.protocols import Context, Host, StartError
 from kofagent.kubernetes.client import ApiClient, shared
 from kofagent.kubernetes.informer import Subscription, subscribe
 from kofagent.kubernetes.records import Statuses
@@ -24,7 +25,6 @@ from kofagent.kubernetes.resources import (
     Resource,
 )
 from kofagent.kubernetes.watch import Timing
-from kofagent.pipeline.component import Context, Host, StartError
 from kofagent.processors.k8sattributes.extract import Extraction, Object, controller, owner_uid
 from kofagent.processors.k8sattributes.options import Config
 from kofagent.processors.k8sattributes.pods import Known, Place, Pods

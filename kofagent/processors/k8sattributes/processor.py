@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+from kofagent.component.protocols import Context, Processor
 from kofagent.net.peer import sender_address
-from kofagent.pipeline.component import Context, Processor
 from kofagent.processors.k8sattributes.cluster import Cluster, Enriched, cluster_of
 from kofagent.processors.k8sattributes.extract import Extraction
 from kofagent.processors.k8sattributes.options import Config
@@ -16,8 +16,8 @@ from kofagent.processors.k8sattributes.pods import Pods
 from kofagent.telemetry.batch import AnyBatch, Batch
 from kofagent.telemetry.ledger import ProcessorAccount
 from kofagent.telemetry.refused import Refused
-from kofagent.telemetry.resources import ResourceMap
 from kofagent.telemetry.signal import Signal
+from kofagent.transform.resources import ResourceMap
 from kofagent.wire import edit, otlp
 from kofagent.wire.attributes import decode_attributes
 

@@ -8,15 +8,15 @@ import time
 from collections.abc import Hashable
 from typing import Any
 
+from kofagent.component.protocols import Context, Processor, StartError
 from kofagent.kubernetes.client import ApiClient, shared
 from kofagent.kubernetes.errors import ApiError
 from kofagent.net.daemon import in_daemon_thread
-from kofagent.pipeline.component import Context, Processor, StartError
 from kofagent.processors.resourcedetection import env, k8s, options, system
 from kofagent.telemetry.batch import AnyBatch, Batch
 from kofagent.telemetry.ledger import ProcessorAccount
 from kofagent.telemetry.refused import Refused
-from kofagent.telemetry.resources import ResourceMap
+from kofagent.transform.resources import ResourceMap
 from kofagent.wire import edit
 
 KUBERNETES = ("k8s_api", "k8snode")

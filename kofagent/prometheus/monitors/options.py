@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from kofagent.component.protocols import StartError
 from kofagent.config.base import ComponentConfig, Duration
-from kofagent.pipeline.component import StartError
 from kofagent.prometheus.allocation import Allocation, Strategy
 from kofagent.prometheus.monitors.job import Settings
 

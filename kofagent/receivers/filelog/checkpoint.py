@@ -6,8 +6,8 @@ import base64
 import json
 from collections.abc import Iterable
 
+from kofagent.component.checkpoints import KeyValueStore
 from kofagent.receivers.filelog.tail import Identity
-from kofagent.storage.checkpoints import KeyValueStore
 
 _PREFIX = "file/"
 

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from kofagent.pipeline.component import Consumer, Context
+from kofagent.component.protocols import Consumer, Context
 from kofagent.receivers.filelog.config import ConsumerRetryBlock
 from kofagent.receivers.filelog.tail import Place, Tail
 from kofagent.telemetry.batch import Batch

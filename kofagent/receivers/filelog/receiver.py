@@ -7,14 +7,14 @@ import contextlib
 import time
 from typing import Any, ClassVar
 
+from kofagent.component.checkpoints import KeyValueStore
+from kofagent.component.protocols import Context, Receiver
 from kofagent.operators.chain import Chain
-from kofagent.pipeline.component import Context, Receiver
 from kofagent.receivers.filelog import config as options
 from kofagent.receivers.filelog.checkpoint import Checkpoints
 from kofagent.receivers.filelog.delivery import Delivery, Mark, Parcel
 from kofagent.receivers.filelog.tail import Reading, Tail
 from kofagent.receivers.filelog.tracker import Tracker
-from kofagent.storage.checkpoints import KeyValueStore
 from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.signal import Signal
 

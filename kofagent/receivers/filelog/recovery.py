@@ -12,9 +12,9 @@ import secrets
 from collections.abc import Callable, Container, Mapping, Sequence
 from typing import NamedTuple
 
-from kofagent.pipeline.component import Context
+from kofagent.component.protocols import Context
 from kofagent.receivers.filelog.attributes import file_attributes
-from kofagent.receivers.filelog.likeness import same
+from kofagent.receivers.filelog.fingerprint import same
 from kofagent.receivers.filelog.rotated import Folders, Rotated, oldest_first
 from kofagent.receivers.filelog.source import OPEN_FLAGS, is_gzip
 from kofagent.receivers.filelog.tail import Identity, Key, Reading, Tail

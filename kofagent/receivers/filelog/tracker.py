@@ -18,11 +18,11 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from itertools import pairwise
 
-from kofagent.pipeline.component import Context
+from kofagent.component.protocols import Context
 from kofagent.receivers.filelog.attributes import file_attributes
 from kofagent.receivers.filelog.checkpoint import Checkpoints
+from kofagent.receivers.filelog.fingerprint import compatible, complete, is_copy, rank, same
 from kofagent.receivers.filelog.globs import Finder
-from kofagent.receivers.filelog.likeness import compatible, complete, is_copy, rank, same
 from kofagent.receivers.filelog.ordering import Ordering
 from kofagent.receivers.filelog.recovery import Losses, Recovery
 from kofagent.receivers.filelog.rotated import Folders

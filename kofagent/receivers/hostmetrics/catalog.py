@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from kofagent.telemetry.otlp_metrics import Metric
+from kofagent.transform.otlp_metrics import Metric
 
 SCHEMA_URL = {"process": "https://opentelemetry.io/schemas/1.43.0"}
 DEFAULT_SCHEMA_URL = "https://opentelemetry.io/schemas/1.9.0"

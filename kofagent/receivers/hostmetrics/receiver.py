@@ -6,8 +6,8 @@ import asyncio
 import os
 import time
 
+from kofagent.component.protocols import Context, Receiver, StartError
 from kofagent.net.daemon import in_daemon_thread
-from kofagent.pipeline.component import Context, Receiver, StartError
 from kofagent.receivers.hostmetrics import options
 from kofagent.receivers.hostmetrics.recorder import Recorder
 from kofagent.receivers.hostmetrics.roots import Roots

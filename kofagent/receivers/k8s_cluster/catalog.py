@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from kofagent.telemetry.otlp_metrics import Metric
+from kofagent.transform.otlp_metrics import Metric
 
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.18.0"
 SCOPE = "github.com/open-telemetry/opentelemetry-collector-contrib/receiver/k8sclusterreceiver"

@@ -11,7 +11,7 @@ import asyncio
 import struct
 import time
 
-from kofagent.pipeline.component import Consumer, Context
+from kofagent.component.protocols import Consumer, Context
 from kofagent.receivers.k8s_cluster.model import Entity
 from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.refused import Refused

@@ -11,7 +11,7 @@ from kofagent.kubernetes.resources import Resource
 from kofagent.kubernetes.trim import Field, Object
 from kofagent.receivers.k8s_cluster.catalog import CATALOG, DEFAULTS, RESOURCE_ATTRIBUTES
 from kofagent.receivers.k8s_cluster.options import Config
-from kofagent.telemetry.otlp_metrics import Metric, Pairs
+from kofagent.transform.otlp_metrics import Metric, Pairs
 from kofagent.wire.attributes import Value
 
 Point = tuple[Metric, float, Pairs]

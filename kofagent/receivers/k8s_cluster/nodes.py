@@ -20,7 +20,7 @@ from kofagent.receivers.k8s_cluster.model import (
     labels_of,
     metadata_of,
 )
-from kofagent.telemetry.otlp_metrics import Metric
+from kofagent.transform.otlp_metrics import Metric
 
 _STATUSES = {"True": 1, "False": 0, "Unknown": -1}
 _UNITS = {"cpu": "{cpu}", "memory": "By", "ephemeral-storage": "By", "storage": "By", "pods": "{pod}"}

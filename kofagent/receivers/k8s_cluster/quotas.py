@@ -7,7 +7,7 @@ from typing import Any
 from kofagent.kubernetes.resources import CLUSTERRESOURCEQUOTAS, RESOURCEQUOTAS
 from kofagent.kubernetes.trim import Object
 from kofagent.receivers.k8s_cluster.model import Described, Point, Selection, Source, at, metadata_of, quota_value
-from kofagent.telemetry.otlp_metrics import Pairs
+from kofagent.transform.otlp_metrics import Pairs
 
 
 def _points(status: Any, prefix: str, limit: str, selection: Selection, more: Pairs = ()) -> list[Point]:

@@ -6,8 +6,8 @@ import asyncio
 import time
 
 from kofagent import __version__
+from kofagent.component.protocols import Context, Receiver
 from kofagent.kubernetes.client import ApiClient, shared
-from kofagent.pipeline.component import Context, Receiver
 from kofagent.receivers.k8s_cluster import catalog, options
 from kofagent.receivers.k8s_cluster.entity_log import BATCH, EntityQueue
 from kofagent.receivers.k8s_cluster.model import Selection

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 
 from kofagent.receivers.k8s_cluster.model import Described, Point
-from kofagent.telemetry.otlp_metrics import Metric, resource_bytes
+from kofagent.transform.otlp_metrics import Metric, resource_bytes
 from kofagent.wire.varint import length_delimited, varint
 
 _SHARED = 20_000

@@ -8,6 +8,8 @@ from typing import Any
 
 from pydantic import Field
 
+from kofagent.component.checkpoints import KeyValueStore, MemoryStore
+from kofagent.component.protocols import Receiver
 from kofagent.config.base import Duration
 from kofagent.kubernetes.changes import Changes, Handlers, Object, Record
 from kofagent.kubernetes.client import ApiClient, shared
@@ -15,9 +17,7 @@ from kofagent.kubernetes.options import ApiOptions
 from kofagent.kubernetes.records import Delivery, Statuses, log_batch
 from kofagent.kubernetes.resources import CORE_EVENTS
 from kofagent.kubernetes.watch import Query, Timing
-from kofagent.pipeline.component import Receiver
 from kofagent.receivers.k8s_events.convert import SCOPE, last_seen, to_record
-from kofagent.storage.checkpoints import KeyValueStore, MemoryStore
 from kofagent.telemetry.signal import Signal
 
 REMEMBERED_UIDS = 4096

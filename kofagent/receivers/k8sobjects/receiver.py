@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from kofagent.component.checkpoints import KeyValueStore, MemoryStore
+from kofagent.component.protocols import Receiver, StartError
 from kofagent.config.filterset import compile_search
 from kofagent.kubernetes.changes import Changes, Handlers, Object, Record, unix_seconds
 from kofagent.kubernetes.client import ApiClient, shared
@@ -16,10 +18,8 @@ from kofagent.kubernetes.errors import ApiError, Gone
 from kofagent.kubernetes.records import Delivery, Statuses, log_batch
 from kofagent.kubernetes.resources import Resource
 from kofagent.kubernetes.watch import Backoff, Query, Timing
-from kofagent.pipeline.component import Receiver, StartError
 from kofagent.receivers.k8sobjects.convert import SCOPE, namespace_of, pulled, watched
 from kofagent.receivers.k8sobjects.options import Config, NamespaceFilter, ObjectsBlock
-from kofagent.storage.checkpoints import KeyValueStore, MemoryStore
 from kofagent.telemetry.signal import Signal
 
 ASK_AT_START = 5.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from kofagent.telemetry.otlp_metrics import Metric
+from kofagent.transform.otlp_metrics import Metric
 
 SCOPE = "github.com/open-telemetry/opentelemetry-collector-contrib/receiver/kubeletstatsreceiver"
 

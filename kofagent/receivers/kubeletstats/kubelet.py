@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Mapping
 from urllib.parse import quote, urlsplit
 
+from kofagent.component.protocols import StartError
 from kofagent.config.blocks import TlsClientBlock
 from kofagent.kubernetes import access as accounts
 from kofagent.kubernetes.access import Access, default_kubeconfig, find
@@ -15,8 +16,7 @@ from kofagent.kubernetes.client import ApiClient
 from kofagent.kubernetes.errors import ApiError
 from kofagent.kubernetes.options import ApiOptions
 from kofagent.net.tls import client_context
-from kofagent.net.watched import WatchedFile
-from kofagent.pipeline.component import StartError
+from kofagent.net.watched_file import WatchedFile
 from kofagent.receivers.kubeletstats.options import Config
 
 LIMIT = 64 << 20

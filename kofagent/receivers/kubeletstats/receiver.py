@@ -7,6 +7,7 @@ import json
 import time
 from typing import Any
 
+from kofagent.component.protocols import Context, Receiver
 from kofagent.kubernetes import quantity
 from kofagent.kubernetes.client import ApiClient, shared
 from kofagent.kubernetes.informer import Subscription, subscribe
@@ -14,7 +15,6 @@ from kofagent.kubernetes.lists import split_list
 from kofagent.kubernetes.options import ApiOptions
 from kofagent.kubernetes.resources import NODES
 from kofagent.kubernetes.trim import Object
-from kofagent.pipeline.component import Context, Receiver
 from kofagent.receivers.kubeletstats import options
 from kofagent.receivers.kubeletstats.catalog import NODE_RATIOS, OWN_RATIOS
 from kofagent.receivers.kubeletstats.claims import Claims

@@ -13,7 +13,7 @@ from kofagent.receivers.kubeletstats.catalog import CATALOG, RESOURCE_ATTRIBUTES
 from kofagent.receivers.kubeletstats.claims import Claims
 from kofagent.receivers.kubeletstats.options import Config
 from kofagent.receivers.kubeletstats.pods import NOTHING, Amounts, PodFacts, claim_of, volume_attributes
-from kofagent.telemetry.otlp_metrics import Metric, MetricWriter, Pairs, resource_bytes
+from kofagent.transform.otlp_metrics import Metric, MetricWriter, Pairs, resource_bytes
 
 _MEMORY = (
     ("available", "availableBytes"),

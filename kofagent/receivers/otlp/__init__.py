@@ -13,10 +13,10 @@ from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
+from kofagent.component.protocols import Context, Receiver
 from kofagent.config.base import ByteSize, ComponentConfig
 from kofagent.config.blocks import GrpcServerBlock, HttpServerBlock
 from kofagent.net.server import Room
-from kofagent.pipeline.component import Context, Receiver
 from kofagent.receivers.otlp.http import HttpDoor
 from kofagent.receivers.otlp.intake import Intake
 

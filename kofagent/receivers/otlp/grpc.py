@@ -7,12 +7,12 @@ from typing import Any
 
 import grpc
 
+from kofagent.component.protocols import Context, ServerAuth, Unauthorized
 from kofagent.config.blocks import GrpcServerBlock
 from kofagent.net.compression import CorruptBody, TooLarge
 from kofagent.net.grpc_server import GrpcServer, Method, message_limit, plain_message
 from kofagent.net.peer import sender
 from kofagent.net.server import Overloaded, metadata_of
-from kofagent.pipeline.component import Context, ServerAuth, Unauthorized
 from kofagent.receivers.otlp.intake import Intake, Malformed
 from kofagent.telemetry.batch import Metadata
 from kofagent.telemetry.refused import Refused

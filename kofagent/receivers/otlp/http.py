@@ -8,11 +8,11 @@ from typing import Any
 
 from aiohttp import web
 
+from kofagent.component.protocols import Context
 from kofagent.config.blocks import HttpServerBlock
 from kofagent.net.compression import CorruptBody, TooLarge, UnknownEncoding
 from kofagent.net.peer import sender
 from kofagent.net.server import HttpServer, Overloaded
-from kofagent.pipeline.component import Context
 from kofagent.receivers.otlp.intake import Intake, Malformed
 from kofagent.telemetry.batch import Metadata
 from kofagent.telemetry.refused import Refused

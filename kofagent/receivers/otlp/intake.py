@@ -6,8 +6,8 @@ import asyncio
 import time
 from collections.abc import Mapping
 
+from kofagent.component.protocols import Consumer, Context
 from kofagent.net.server import Room
-from kofagent.pipeline.component import Consumer, Context
 from kofagent.telemetry.batch import Batch, Metadata
 from kofagent.telemetry.ledger import ReceiverAccount
 from kofagent.telemetry.refused import Refused

@@ -18,9 +18,9 @@ from typing import Any
 
 from pydantic import AliasChoices, Field, field_validator, model_validator
 
+from kofagent.component.protocols import Component, Consumer, Context, Receiver
 from kofagent.config.base import ComponentConfig, Duration
 from kofagent.config.blocks import HttpServerBlock
-from kofagent.pipeline.component import Component, Consumer, Context, Receiver
 from kofagent.prometheus.config import PrometheusConfig
 from kofagent.prometheus.monitors.options import AllocationBlock, MonitorsBlock
 from kofagent.prometheus.pool import ScrapePool

@@ -21,10 +21,10 @@ from prometheus_client.exposition import choose_encoder
 from pydantic import BaseModel, SecretStr
 
 from kofagent import __version__
+from kofagent.component.protocols import Context, ServerAuth, StartError, Unauthorized
 from kofagent.config.address import split_endpoint
 from kofagent.config.blocks import HttpServerBlock
 from kofagent.net.tls import server_context
-from kofagent.pipeline.component import Context, ServerAuth, StartError, Unauthorized
 from kofagent.prometheus.config import PrometheusConfig, format_duration
 from kofagent.prometheus.pool import ScrapePool
 from kofagent.prometheus.relabel import compile_regex

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from kofagent import __version__
+from kofagent.component.protocols import Context, StartError
 from kofagent.kubernetes.access import default_kubeconfig
 from kofagent.kubernetes.client import shared
 from kofagent.kubernetes.options import ApiOptions
-from kofagent.pipeline.component import Context, StartError
 from kofagent.prometheus.config import ScrapeConfig
 from kofagent.prometheus.discovery.group import Discovery
 from kofagent.prometheus.discovery.kubernetes.connect import connector

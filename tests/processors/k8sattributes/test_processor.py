@@ -12,19 +12,19 @@ import pytest
 from aiohttp import web
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
+from kofagent.component.protocols import StartError
 from kofagent.kubernetes import access
 from kofagent.kubernetes.resources import DEPLOYMENTS, NAMESPACES, NODES, PODS, REPLICASETS
 from kofagent.kubernetes.watch import Timing
 from kofagent.net.peer import address_of, sender
-from kofagent.pipeline.component import StartError
 from kofagent.processors.batch import BatchProcessor
 from kofagent.processors.k8sattributes import K8sAttributes, cluster
 from kofagent.processors.k8sattributes.pods import Pods
 from kofagent.receivers.otlp import COMPONENT as OtlpReceiver
-from kofagent.telemetry.anyvalue import attributes
 from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal
+from kofagent.transform.anyvalue import attributes
 from tests.processors.support import logs, metrics
 from tests.support.components import FakeHost, Sink, eventually, make
 from tests.support.fake_kube import FakeKube, pod

@@ -6,7 +6,7 @@ import asyncio
 import os
 import sys
 
-from kofagent.pipeline.registry import load
+from kofagent.component.registry import load
 from kofagent.receivers.filelog import COMPONENT
 from kofagent.telemetry.batch import AnyBatch, Batch
 from kofagent.telemetry.signal import Signal

@@ -6,8 +6,8 @@ from typing import Any
 
 from opentelemetry.proto.logs.v1.logs_pb2 import LogsData
 
+from kofagent.component.checkpoints import MemoryStore
 from kofagent.receivers.filelog import COMPONENT
-from kofagent.storage.checkpoints import MemoryStore
 from kofagent.telemetry.signal import Signal
 from tests.support.components import FakeHost, Sink, make
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from kofagent.pipeline.component import StartError
+from kofagent.component.protocols import StartError
 from kofagent.receivers.hostmetrics import COMPONENT, Config
 from kofagent.receivers.hostmetrics.catalog import CATALOG
 from kofagent.telemetry.refused import Refused

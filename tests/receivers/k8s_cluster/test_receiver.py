@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from kofagent.component.protocols import StartError
 from kofagent.kubernetes.resources import (
     DEPLOYMENTS,
     ENDPOINTSLICES,
@@ -18,7 +19,6 @@ from kofagent.kubernetes.resources import (
     RESOURCEQUOTAS,
     SERVICES,
 )
-from kofagent.pipeline.component import StartError
 from kofagent.receivers.k8s_cluster import COMPONENT
 from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.refused import Refused

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
+from kofagent.component.protocols import StartError
 from kofagent.kubernetes import access as access_module
 from kofagent.kubernetes.resources import NODES, PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES
-from kofagent.pipeline.component import StartError
 from kofagent.receivers.kubeletstats import COMPONENT
 from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.refused import Refused

@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping
 from pydantic import BaseModel
 from yarl import URL
 
+from kofagent.component.protocols import Host
 from kofagent.kubernetes.access import Access
 from kofagent.kubernetes.client import ApiClient, shared, shared_access
 from kofagent.kubernetes.errors import Unreachable
 from kofagent.kubernetes.options import ApiOptions
-from kofagent.pipeline.component import Host
 from kofagent.prometheus.client import Client, FetchError, TlsFiles, proxy_for
 from kofagent.prometheus.discovery.config import KubernetesSdConfig
 

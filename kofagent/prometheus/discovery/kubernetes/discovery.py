@@ -11,10 +11,10 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from kofagent.component.protocols import StartError
 from kofagent.kubernetes.client import ApiClient
 from kofagent.kubernetes.informer import Subscription, key_of, subscribe
 from kofagent.kubernetes.resources import JOBS, NAMESPACES, NODES, PODS, REPLICASETS, SERVICES, Resource
-from kofagent.pipeline.component import StartError
 from kofagent.prometheus.allocation import Allocation
 from kofagent.prometheus.discovery.config import KubernetesSdConfig
 from kofagent.prometheus.discovery.group import Group, Update

@@ -19,7 +19,7 @@ from kofagent.receivers.hostmetrics.scrapers import LINUX, Round, Scrape
 from kofagent.receivers.hostmetrics.scrapers.cpu import logical_count
 from kofagent.receivers.hostmetrics.scrapers.memory import meminfo
 from kofagent.receivers.hostmetrics.scrapers.processes import pids
-from kofagent.telemetry.otlp_metrics import resource_bytes
+from kofagent.transform.otlp_metrics import resource_bytes
 
 _COMM_MAX = 15
 """The kernel keeps this many bytes of a name."""

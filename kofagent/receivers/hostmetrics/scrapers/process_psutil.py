@@ -9,7 +9,7 @@ from kofagent.receivers.hostmetrics.options import ProcessOptions, wanted
 from kofagent.receivers.hostmetrics.recorder import Recorder
 from kofagent.receivers.hostmetrics.scrapers import Round, Scrape
 from kofagent.receivers.hostmetrics.scrapers.process import resource_selection
-from kofagent.telemetry.otlp_metrics import resource_bytes
+from kofagent.transform.otlp_metrics import resource_bytes
 
 
 def scraper(options: ProcessOptions) -> Scrape:

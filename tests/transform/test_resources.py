@@ -6,10 +6,10 @@ from collections.abc import Hashable
 
 import pytest
 
-from kofagent.telemetry import attribute_keys, resources
 from kofagent.telemetry.batch import Batch
-from kofagent.telemetry.resources import ResourceMap
 from kofagent.telemetry.signal import Signal
+from kofagent.transform import attribute_keys, resources
+from kofagent.transform.resources import ResourceMap
 from kofagent.wire import otlp
 from kofagent.wire.attributes import attribute_key, encode_attribute, encode_attributes
 

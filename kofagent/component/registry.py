@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 
-from kofagent.pipeline.component import Component
+from kofagent.component.protocols import Component
 
 ComponentClass = type[Component]
 KINDS = ("receivers", "processors", "exporters", "connectors", "extensions")

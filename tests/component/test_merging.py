@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from kofagent.component.sending import Sender
 from kofagent.config.blocks import QueueBlock, RetryBlock
-from kofagent.storage.sending import Sender
 from kofagent.telemetry.batch import AnyBatch, Batch, MetricBatch, Samples
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.series import Series

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from kofagent.component.sending import Sender
 from kofagent.config.blocks import QueueBlock
-from kofagent.storage.sending import Sender
 from kofagent.telemetry.batch import AnyBatch, Batch
 from kofagent.telemetry.refused import Refused
 from kofagent.wire import otlp

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from kofagent.component import registry
+from kofagent.component.protocols import StartError
 from kofagent.config.base import ComponentConfig
 from kofagent.config.load import LoadedConfig
 from kofagent.kubernetes.access import find, set_default_kubeconfig
@@ -20,8 +22,6 @@ from kofagent.kubernetes.client import ApiClient
 from kofagent.kubernetes.errors import ApiError, NoCredentials, NotFound, Unauthorized, Untrusted
 from kofagent.kubernetes.options import ApiOptions
 from kofagent.kubernetes.own_node import own_node
-from kofagent.pipeline import registry
-from kofagent.pipeline.component import StartError
 
 PATIENCE = 10.0
 """Seconds for what is asked before the start."""

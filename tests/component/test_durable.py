@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
+from kofagent.component.checkpoints import MemoryStore
+from kofagent.component.durable import AT_HAND_BYTES, DurableSender, Entry, make_sender
+from kofagent.component.sending import Sender
 from kofagent.config.blocks import QueueBlock, RetryBlock
 from kofagent.extensions.file_storage import COMPONENT as FILE_STORAGE
-from kofagent.storage.checkpoints import MemoryStore
-from kofagent.storage.durable import AT_HAND_BYTES, DurableSender, Entry, make_sender
-from kofagent.storage.sending import Sender
 from kofagent.telemetry.batch import AnyBatch, Batch
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal
@@ -325,7 +325,7 @@ async def test_who_gives_up_waiting_for_the_disk_was_promised_nothing() -> None:
 
 
 async def test_a_stop_does_not_wait_for_a_backend_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kofagent.storage.sending.SHUTDOWN_SECONDS", 0.05)
+    monkeypatch.setattr("kofagent.component.sending.SHUTDOWN_SECONDS", 0.05)
     backend, disk, host = Backend(), Disk(), FakeHost()
     backend.gate = asyncio.Event()
     it = make(backend, disk, host)

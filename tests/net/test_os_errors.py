@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from kofagent.net.reasons import os_reason
+from kofagent.net.os_errors import os_reason
 from tests.support.servers import free_port
 
 

@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from kofagent.cli import outside
-from kofagent.cli.outside import Place, adapt, look
+from kofagent.cli import standalone
+from kofagent.cli.standalone import Place, adapt, look
+from kofagent.component import registry
+from kofagent.component.protocols import StartError
 from kofagent.config.blocks import TlsServerBlock
 from kofagent.config.load import LoadedConfig, load_config
 from kofagent.kubernetes import own_node as own_node_module
@@ -23,8 +25,6 @@ from kofagent.kubernetes.access import default_kubeconfig, find, set_default_kub
 from kofagent.kubernetes.options import ApiOptions
 from kofagent.kubernetes.resources import NODES
 from kofagent.net.tls import server_context
-from kofagent.pipeline import registry
-from kofagent.pipeline.component import StartError
 from kofagent.values import load_values
 from tests.kubernetes.test_kubeconfig import exec_user, write
 from tests.support.certificates import Authority
@@ -43,7 +43,7 @@ def _machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(own_node_module, "_MACHINE_ID", (str(tmp_path / "absent"), str(tmp_path / "machine-id")))
     monkeypatch.setattr(own_node_module, "_BOOT_ID", str(tmp_path / "boot-id"))
     monkeypatch.delenv("K8S_NODE_NAME", raising=False)
-    monkeypatch.setattr(outside, "PATIENCE", 2.0)
+    monkeypatch.setattr(standalone, "PATIENCE", 2.0)
     yield
     set_default_kubeconfig(None)
 
@@ -157,7 +157,7 @@ async def test_a_server_that_has_just_started_may_refuse_for_a_moment(kube: Fake
 async def test_a_plugin_that_asks_its_user_something_has_the_time(
     kube: FakeKube, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outside, "PATIENCE", 0.3)
+    monkeypatch.setattr(standalone, "PATIENCE", 0.3)
     credential = json.dumps(
         {"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {"token": kube.token}}
     )

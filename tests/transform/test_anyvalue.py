@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
-from kofagent.telemetry.anyvalue import as_string, number, to_json, to_python
+from kofagent.transform.anyvalue import as_string, number, to_json, to_python
 from tests.support.otlp import set_value, values
 
 

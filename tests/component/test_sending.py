@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from kofagent.component.sending import Backoff, Sender
 from kofagent.config.blocks import QueueBlock, RetryBlock
-from kofagent.storage.sending import Backoff, Sender
 from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal

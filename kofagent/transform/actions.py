@@ -17,9 +17,9 @@ from pydantic import Field, field_validator, model_validator
 
 from kofagent.config.base import ComponentConfig
 from kofagent.config.filterset import compile_pattern, compile_search
-from kofagent.telemetry.anyvalue import as_string
-from kofagent.telemetry.attribute_keys import keys_of
 from kofagent.telemetry.batch import Metadata
+from kofagent.transform.anyvalue import as_string
+from kofagent.transform.attribute_keys import keys_of
 from kofagent.wire import edit
 from kofagent.wire.attributes import decode_attribute, decode_text, encode_attribute, encode_text, encode_value
 from kofagent.wire.lens import lenses, parse

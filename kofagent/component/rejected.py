@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kofagent.pipeline.component import Context
+from kofagent.component.protocols import Context
 from kofagent.telemetry.batch import Batch
 
 _SHOWN = 300

@@ -13,9 +13,9 @@ from pydantic import Field, field_validator, model_validator
 
 from kofagent.config.base import ComponentConfig
 from kofagent.config.filterset import FilterSetBlock, compile_filterset
-from kofagent.telemetry.anyvalue import as_string, number
-from kofagent.telemetry.attribute_keys import MAX_LENGTH
 from kofagent.telemetry.signal import Signal
+from kofagent.transform.anyvalue import as_string, number
+from kofagent.transform.attribute_keys import MAX_LENGTH
 from kofagent.wire import edit
 from kofagent.wire.attributes import attribute_key, decode_attribute, decode_attributes, decode_text, decode_value, encode_text
 from kofagent.wire.lens import lenses, parse

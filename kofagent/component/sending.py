@@ -15,8 +15,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import NoReturn
 
+from kofagent.component.protocols import Context
 from kofagent.config.blocks import QueueBlock, RetryBlock
-from kofagent.pipeline.component import Context
 from kofagent.telemetry.batch import AnyBatch, Batch, MetricBatch
 from kofagent.telemetry.ledger import ExporterAccount
 from kofagent.telemetry.refused import Refused

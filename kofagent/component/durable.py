@@ -16,10 +16,10 @@ import json
 from collections import deque
 from typing import Any, NamedTuple, NoReturn, cast
 
+from kofagent.component.checkpoints import KeyValueStore, StorageExtension
+from kofagent.component.protocols import Context
+from kofagent.component.sending import Send, Sender
 from kofagent.config.blocks import QueueBlock, RetryBlock
-from kofagent.pipeline.component import Context
-from kofagent.storage.checkpoints import KeyValueStore, StorageExtension
-from kofagent.storage.sending import Send, Sender
 from kofagent.telemetry.batch import AnyBatch, Batch
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal

@@ -11,7 +11,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality
 
-from kofagent.telemetry.otlp_metrics import Metric, MetricWriter, resource_bytes, wrap64
+from kofagent.transform.otlp_metrics import Metric, MetricWriter, resource_bytes, wrap64
 from kofagent.wire.attributes import encode_value
 
 METRICS = [

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kofagent.net.watched import LIMIT, WatchedFile
+from kofagent.net.watched_file import LIMIT, WatchedFile
 
 
 def test_a_secret_that_is_replaced_by_its_symlink(tmp_path: Path) -> None:

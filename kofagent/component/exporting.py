@@ -5,10 +5,10 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any, Protocol
 
-from kofagent.pipeline.component import Context, Exporter
-from kofagent.storage import parts
-from kofagent.storage.durable import make_sender
-from kofagent.storage.rejected import Rejections
+from kofagent.component import parts
+from kofagent.component.durable import make_sender
+from kofagent.component.protocols import Context, Exporter
+from kofagent.component.rejected import Rejections
 from kofagent.telemetry.batch import AnyBatch
 
 

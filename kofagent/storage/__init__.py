@@ -1,1 +1,0 @@
-"""What holds data: sending queues, retry, the memory budget, checkpoints."""

@@ -1,0 +1,1 @@
+"""Changing and writing telemetry: attribute actions, match lists, resources, metric writers."""
