@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from kofagent.operators.chain import Chain
-from kofagent.receivers.filelog.config import HeaderBlock, compiled
+from kofagent.receivers.filelog.config import HeaderBlock
 from kofagent.receivers.filelog.encodings import Encoding
+from kofagent.receivers.filelog.patterns import compiled
 
 
 class Header:

@@ -4,15 +4,64 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
+from pydantic import Field, model_validator
+
+from kofagent.config.base import ComponentConfig
 from kofagent.operators.timelayout import Layout, location_of, strptime_layout
-from kofagent.receivers.filelog.config import OrderingBlock, SortBlock, compiled
+from kofagent.receivers.filelog.patterns import compiled
 
 
 def time_layout(layout: str, location: str) -> Layout:
     """A strptime layout read in a time zone (empty: UTC); ValueError for an unknown directive or zone."""
     return strptime_layout(layout, location_of(location or "UTC", layout), {})
+
+
+class SortBlock(ComponentConfig):
+    """One entry of `ordering_criteria.sort_by`."""
+
+    sort_type: Literal["numeric", "alphabetical", "timestamp", "mtime"] = Field(
+        description="What the capture is compared as; mtime: the file's modification time."
+    )
+    regex_key: str = Field("", description="Named capture group of ordering_criteria.regex.")
+    ascending: bool = Field(False, description="Smallest first.")
+    layout: str = Field("", description="strptime layout, for timestamp.")
+    format: str = Field("", description="Other name of layout.")
+    location: str = Field("", description="Time zone of the timestamp; empty: UTC.")
+
+    @model_validator(mode="after")
+    def _needs(self) -> SortBlock:
+        self.layout = self.layout or self.format
+        if self.sort_type != "mtime" and not self.regex_key:
+            raise ValueError("regex_key must be set; name a capture group of ordering_criteria.regex")
+        if self.sort_type == "timestamp" and not self.layout:
+            raise ValueError("layout must be set for sort_type timestamp, such as '%Y%m%d%H'")
+        if self.sort_type == "timestamp":
+            time_layout(self.layout, self.location)
+        return self
+
+
+class OrderingBlock(ComponentConfig):
+    """`ordering_criteria`: read only the first files of an order."""
+
+    regex: str = Field("", description="Regular expression on the path whose named groups the sort keys use.")
+    top_n: int | None = Field(None, ge=0, description="How many files to read; 0: all; not set: 1 when sort_by is set.")
+    sort_by: list[SortBlock] = Field([], description="Sort keys, applied one after the other.")
+    group_by: str = Field("", description="Regular expression; top_n counts for each value of its first group.")
+
+    @model_validator(mode="after")
+    def _check(self) -> OrderingBlock:
+        if self.group_by:
+            compiled(self.group_by, "ordering_criteria.group_by")
+        if self.regex:
+            names = compiled(self.regex, "ordering_criteria.regex").groupindex
+            for sort in self.sort_by:
+                if sort.regex_key and sort.regex_key not in names:
+                    raise ValueError(f"regex_key {sort.regex_key!r} is no named group of ordering_criteria.regex")
+        elif any(s.sort_type != "mtime" for s in self.sort_by):
+            raise ValueError("ordering_criteria.regex must be set when sort_by uses a regex_key")
+        return self
 
 
 class Ordering:

@@ -10,8 +10,9 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from kofagent.receivers.filelog.config import Config, compiled
+from kofagent.receivers.filelog.config import Config
 from kofagent.receivers.filelog.encodings import Encoding
+from kofagent.receivers.filelog.patterns import compiled
 
 _SPACE = b" \t\r\n"
 Spans = list[tuple[int, int, int]]

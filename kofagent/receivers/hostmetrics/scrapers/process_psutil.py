@@ -8,7 +8,7 @@ from typing import Any
 from kofagent.receivers.hostmetrics.options import ProcessOptions, wanted
 from kofagent.receivers.hostmetrics.recorder import Recorder
 from kofagent.receivers.hostmetrics.scrapers import Round, Scrape
-from kofagent.receivers.hostmetrics.scrapers.process import resource_selection
+from kofagent.receivers.hostmetrics.scrapers.process_selection import resource_selection
 from kofagent.transform.otlp_metrics import resource_bytes
 
 
