@@ -22,8 +22,6 @@ from functools import lru_cache
 from struct import Struct
 from typing import Any
 
-import re2
-
 from kofagent.operators import encode
 from kofagent.operators.container import Container
 from kofagent.operators.entry import Entry, deep
@@ -32,6 +30,7 @@ from kofagent.operators.interpret import PlainStream, StreamOwner
 from kofagent.operators.json_parser import DOUBLES
 from kofagent.operators.lift import Lift, lift_operators
 from kofagent.operators.operator import ATTRIBUTES, BODY, Operator, OperatorError
+from kofagent.operators.regex import UNANCHORED
 from kofagent.operators.timelayout import TimeError, gotime_layout, location_of
 from kofagent.wire.varint import varint
 
@@ -276,7 +275,7 @@ class Stream(PlainStream):
             streams=_STREAMS,
             Unusual=_UNUSUAL,
             times=_TIMES,
-            U=re2._Anchor.UNANCHORED,
+            U=UNANCHORED,
             slow=self.slow,
             second=second,
             out=self.out,

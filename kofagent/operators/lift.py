@@ -137,10 +137,10 @@ def lift_code(i: int, lift: Lift, engine: str, bound: dict[str, Any]) -> list[st
         parts = ", ".join([f"body[m.start({g}):m.end({g})] if m.start({g}) >= 0 else b''" for g in search.groups])
         return [*lines, f"    w{i} = ({parts})"]
     if lift.kind == "test":
-        bound[name] = lift.bound._match
+        bound[name] = lift.bound.match
         return [f"w{i} = {name}(U, body, 0, len(body))[0][0] >= 0"]
     if search is not None and search.whole:
-        bound[name] = Pattern(search.re2_source)._match
+        bound[name] = Pattern(search.re2_source).match
         return [
             f"(s, e), = {name}(U, body, 0, len(body))",
             "if s < 0:",
@@ -149,7 +149,7 @@ def lift_code(i: int, lift: Lift, engine: str, bound: dict[str, Any]) -> list[st
             "else:",
             f"    w{i} = body[s:e]",
         ]
-    bound[name] = lift.bound._match
+    bound[name] = lift.bound.match
     numbers = [number for _, number in lift.bound.names]
     parts = ", ".join([f"body[m[{g}][0]:m[{g}][1]] if m[{g}][0] >= 0 else b''" for g in numbers])
     return [

@@ -7,9 +7,12 @@ from functools import lru_cache
 
 import re2
 
+from kofagent.config.compat import re2_pattern, re2_unanchored
+
 _options = re2.Options()
 _options.log_errors = False
-_UNANCHORED = re2._Anchor.UNANCHORED
+UNANCHORED = re2_unanchored()
+"""The first argument of `Pattern.match`: a match may begin anywhere."""
 
 
 class PatternError(ValueError):
@@ -17,20 +20,23 @@ class PatternError(ValueError):
 
 
 class Pattern:
-    """A compiled pattern. `names` are its named groups in order: (name, number)."""
+    """A compiled pattern. `names` are its named groups in order: (name, number).
 
-    __slots__ = ("_match", "names", "source")
+    `match(UNANCHORED, data, start, end)` returns the offsets of the leftmost match and its groups, (-1, -1) for what took no part.
+    """
+
+    __slots__ = ("match", "names", "source")
 
     def __init__(self, source: str) -> None:
         # RE2 knows (?P<name>...); Go accepts (?<name>...) beside it, and so does RE2 since 2023.
         try:
-            regexp = re2._re2.RE2(source.encode("utf-8", "replace"), _options)
+            regexp = re2_pattern(source.encode("utf-8", "replace"), _options)
         except re2.error as error:
             raise PatternError(_sentence(error)) from None
         if not regexp.ok():
             raise PatternError(_sentence(regexp.error()))
         self.source = source
-        self._match = regexp.Match
+        self.match = regexp.Match
         self.names = sorted(
             ((name.decode() if isinstance(name, bytes) else name, number) for name, number in regexp.NamedCapturingGroups()),
             key=lambda pair: pair[1],
@@ -38,7 +44,7 @@ class Pattern:
 
     def spans(self, data: bytes) -> list[tuple[int, int]] | None:
         """Offsets of the leftmost match and its groups, (-1, -1) for a group that took no part; None without a match."""
-        spans = self._match(_UNANCHORED, data, 0, len(data))
+        spans = self.match(UNANCHORED, data, 0, len(data))
         return None if spans[0][0] < 0 else spans
 
     def test(self, text: str) -> bool:
@@ -68,7 +74,7 @@ class Pattern:
         at = done = 0
         last = -1
         while at <= len(data):
-            spans = self._match(_UNANCHORED, data, at, len(data))
+            spans = self.match(UNANCHORED, data, at, len(data))
             start, end = spans[0]
             if start < 0:
                 break

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from kofagent.config.compat import regex_tree
 from kofagent.operators.regex import Pattern
 
 # Constructs RE2 and Python read differently, or one of them does not know.
@@ -51,7 +52,7 @@ def simple_search(pattern: Pattern) -> SimpleSearch | None:
     if not source.isascii() or _FOREIGN.search(source):
         return None
     try:
-        tree = re._parser.parse(source)  # type: ignore[attr-defined]
+        tree = regex_tree(source)
         writer = _Writer(ignore_case)
         whole = _is_whole(tree, pattern)
         # Where the match is all that is wanted, groups would only cost time.

@@ -1,0 +1,76 @@
+"""Private APIs of libraries, all in one place: what is not promised by a library can go with its next version.
+
+Every accessor raises `IncompatibleLibrary`, which names the library, its version and what is gone; `tests/config/test_compat.py`
+uses each of them as the product does. Code elsewhere reaches into no library.
+"""
+
+from __future__ import annotations
+
+import platform
+import re
+from collections.abc import Iterable
+from importlib import metadata
+from typing import Any, Protocol
+
+import re2
+
+
+class IncompatibleLibrary(RuntimeError):
+    """The installed version of a library no longer has something that the agent uses and that the library never promised."""
+
+
+def private(library: str, owner: Any, path: str, purpose: str) -> Any:
+    """What `path`, such as `_re2.RE2`, names in `owner`, an object of the distribution `library` (`Python`: of its own library)."""
+    found = owner
+    for name in path.split("."):
+        try:
+            found = getattr(found, name)
+        except AttributeError:
+            place = f"{getattr(owner, '__name__', type(owner).__name__)}.{path}"
+            raise IncompatibleLibrary(
+                f"{library} {_version(library)} has no {place}, which is needed to {purpose}; install a version that has it"
+            ) from None
+    return found
+
+
+def _version(library: str) -> str:
+    if library == "Python":
+        return platform.python_version()
+    try:
+        return metadata.version(library)
+    except metadata.PackageNotFoundError:
+        return "(unknown version)"
+
+
+class Re2Pattern(Protocol):
+    """A compiled pattern of google-re2 as its C++ library has it, without the module's layer in Python.
+
+    `ok` and `error` say whether and why the pattern is refused. `Match(anchor, data, start, end)` searches UTF-8 bytes and returns
+    the offsets of the match and of its groups, (-1, -1) for what took no part.
+    """
+
+    Match: Any
+
+    def ok(self) -> bool: ...
+    def error(self) -> object: ...
+    def NamedCapturingGroups(self) -> Iterable[tuple[bytes | str, int]]: ...  # noqa: N802 - as the library names it
+
+
+def re2_pattern(source: bytes, options: Any) -> Re2Pattern:
+    """google-re2: the pattern of `source` (UTF-8) compiled with `re2.Options`. A refused pattern is not `ok()`."""
+    # hot: log_line, one search a line: the module's own `search` makes an object in Python for each
+    make = private("google-re2", re2, "_re2.RE2", "search bytes with regular expressions")
+    compiled: Re2Pattern = make(source, options)
+    for name in ("ok", "error", "Match", "NamedCapturingGroups"):
+        private("google-re2", compiled, name, "search bytes with regular expressions")
+    return compiled
+
+
+def re2_unanchored() -> Any:
+    """google-re2: the argument of `Match` that lets a match begin anywhere."""
+    return private("google-re2", re2, "_Anchor.UNANCHORED", "search bytes with regular expressions")
+
+
+def regex_tree(source: str) -> Any:
+    """Python: the parse tree of a regular expression of `re`, an iterable of (operation, argument); `re.error` for a wrong one."""
+    return private("Python", re, "_parser.parse", "read regular expressions")(source)

@@ -1,0 +1,57 @@
+"""Private APIs of libraries: each does today what the product uses it for, and one that is gone is named with its library."""
+
+from __future__ import annotations
+
+import re
+from types import SimpleNamespace
+
+import pytest
+import re2
+
+from kofagent.config import compat
+
+
+def test_google_re2_matches_bytes() -> None:
+    pattern = compat.re2_pattern(b"(?P<a>x)|(?P<b>\\d+)", re2.Options())
+    assert pattern.ok()
+    assert sorted((n.decode() if isinstance(n, bytes) else n, i) for n, i in pattern.NamedCapturingGroups()) == [("a", 1), ("b", 2)]
+    assert list(pattern.Match(compat.re2_unanchored(), b"--12", 0, 4)) == [(2, 4), (-1, -1), (2, 4)]
+    assert pattern.Match(compat.re2_unanchored(), b"--", 0, 2)[0] == (-1, -1)
+    options = re2.Options()
+    options.log_errors = False
+    refused = compat.re2_pattern(b"(", options)
+    assert not refused.ok() and "missing )" in str(refused.error())
+
+
+def test_python_reads_regular_expressions() -> None:
+    found = [(str(operation), value) for operation, value in compat.regex_tree("a|b")]
+    assert found[0][0] == "IN"
+    ((operation, value),) = compat.regex_tree("(?P<n>x)")
+    assert str(operation) == "SUBPATTERN" and value[0] == 1 and value[3].getwidth() == (1, 1)
+    with pytest.raises(re.error):
+        compat.regex_tree("(")
+
+
+@pytest.mark.parametrize(
+    "module, without, call, message",
+    [
+        ("re2", SimpleNamespace(__name__="re2"), lambda: compat.re2_pattern(b"x", None), r"google-re2 \d.* has no re2._re2.RE2,"),
+        (
+            "re2",
+            SimpleNamespace(__name__="re2", _re2=SimpleNamespace(RE2=lambda source, options: SimpleNamespace(ok=1, error=1))),
+            lambda: compat.re2_pattern(b"x", None),
+            r"google-re2 \d.* has no SimpleNamespace.Match,",
+        ),
+        ("re2", SimpleNamespace(__name__="re2"), compat.re2_unanchored, r"google-re2 \d.* has no re2._Anchor.UNANCHORED,"),
+        ("re", SimpleNamespace(__name__="re"), lambda: compat.regex_tree("x"), r"Python 3\.\d+.* has no re._parser.parse,"),
+    ],
+)
+def test_what_is_gone_is_named(monkeypatch: pytest.MonkeyPatch, module: str, without: object, call: object, message: str) -> None:
+    monkeypatch.setattr(compat, module, without)
+    with pytest.raises(compat.IncompatibleLibrary, match=message):
+        call()  # type: ignore[operator]
+
+
+def test_a_library_that_is_not_installed_has_no_version() -> None:
+    with pytest.raises(compat.IncompatibleLibrary, match=r"^no-such-library \(unknown version\) has no SimpleNamespace\.x,"):
+        compat.private("no-such-library", SimpleNamespace(), "x", "test")
