@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import inspect
 from pathlib import Path
 from typing import Any
@@ -208,3 +209,16 @@ def test_nothing_heavy_is_imported_before_a_configuration_names_it() -> None:
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "[]"
+
+
+@pytest.mark.parametrize("kind, type", ALL)
+def test_a_folder_has_its_parts_where_everybody_looks_for_them(kind: str, type: str) -> None:
+    """A folder: `__init__` (docstring, COMPONENT), `config.py` (Config), `receiver.py` and so on (the class). Else one file with all."""
+    cls = registry.load(kind, type)
+    package = importlib.import_module(f"kofagent.{kind}.{type}")
+    if hasattr(package, "__path__"):
+        assert cls.__module__ == f"kofagent.{kind}.{type}.{kind.removesuffix('s')}"
+        assert cls.Config.__module__ == f"kofagent.{kind}.{type}.config"
+    else:
+        assert cls.__module__ == cls.Config.__module__ == package.__name__
+    assert cls.Config.__name__ == "Config"

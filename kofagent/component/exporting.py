@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from kofagent.component import parts
 from kofagent.component.durable import make_sender
-from kofagent.component.protocols import Context, Exporter
+from kofagent.component.protocols import C, Context, Exporter
 from kofagent.component.rejected import Rejections
 from kofagent.telemetry.batch import AnyBatch
 
@@ -24,8 +24,10 @@ class Client(Protocol):
         ...
 
 
-class SendingExporter(Exporter):
+class SendingExporter(Exporter[C]):
     """`config` has `sending_queue` and `retry_on_failure`; a subclass has `send`, and hands over the client it sends with."""
+
+    config: Any
 
     def __init__(self, config: Any, context: Context, client: Client) -> None:
         super().__init__(config, context)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, get_args
 
 from kofagent.config.base import ComponentConfig
 from kofagent.telemetry.batch import AnyBatch, Metadata
@@ -18,6 +18,8 @@ from kofagent.telemetry.ledger import Ledger
 from kofagent.telemetry.signal import Signal
 
 ALL_SIGNALS = frozenset(Signal)
+C = TypeVar("C", bound=ComponentConfig)
+"""The options of a component."""
 
 
 class Consumer(Protocol):
@@ -49,7 +51,7 @@ class Host(Protocol):
         """`service.name`, `service.version`, `service.instance.id` of this agent."""
         ...
 
-    def extension(self, id: str) -> Extension:
+    def extension(self, id: str) -> Extension[Any]:
         """The running extension `id`; StartError when it is not among `service.extensions`."""
         ...
 
@@ -89,16 +91,27 @@ class Context:
         self.host.report(f"{self.kind}/{self.id}", error)
 
 
-class Component(ABC):
-    """Base of all components. A module defines exactly one concrete subclass and names it in `COMPONENT`."""
+class Component(ABC, Generic[C]):
+    """Base of all components, with the class of its options: `class Otlp(Exporter[Config])`.
+
+    A module defines exactly one concrete subclass and names it in `COMPONENT`.
+    """
 
     Config: ClassVar[type[ComponentConfig]]
+    """The class of the options, as the subclass names it in brackets."""
     signals: ClassVar[frozenset[Signal]] = ALL_SIGNALS
     """Signals it can be used for; a pipeline of another signal is a configuration error."""
     columns: ClassVar[bool] = False
     """True when `consume` takes a `MetricBatch` as it is; otherwise the graph converts scraped samples to OTLP first."""
 
-    def __init__(self, config: Any, context: Context) -> None:
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        for base in cls.__dict__.get("__orig_bases__", ()):
+            for argument in get_args(base):
+                if isinstance(argument, type) and issubclass(argument, ComponentConfig):
+                    cls.Config = argument
+
+    def __init__(self, config: C, context: Context) -> None:
         self.config = config
         self.context = context
 
@@ -109,13 +122,13 @@ class Component(ABC):
         """Gives everything back. May be called without `start` and more than once."""
 
 
-class Receiver(Component):
+class Receiver(Component[C]):
     """Brings data in. The graph fills `outputs` before `start`: the consumer of every signal somebody listens to."""
 
     outputs: dict[Signal, Consumer]
 
 
-class Processor(Component):
+class Processor(Component[C]):
     """One instance per pipeline; the graph sets `next` before `start`. `signal` is that of its pipeline."""
 
     next: Consumer
@@ -126,7 +139,7 @@ class Processor(Component):
         """As `Consumer.consume`."""
 
 
-class Exporter(Component):
+class Exporter(Component[C]):
     """Takes data out. One instance serves all pipelines that name it."""
 
     @abstractmethod
@@ -134,7 +147,7 @@ class Exporter(Component):
         """As `Consumer.consume`."""
 
 
-class Connector(Component):
+class Connector(Component[C]):
     """Exporter of some pipelines and receiver of others: `outputs` maps a pipeline's name (`logs/audit`) to its consumer.
 
     `routes` lists the (from, to) signals it can join.
@@ -148,7 +161,7 @@ class Connector(Component):
         """As `Consumer.consume`."""
 
 
-class Extension(Component):
+class Extension(Component[C]):
     """Lives beside the pipelines; others find it with `context.host.extension(id)`."""
 
     def pipelines_ready(self) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
+from typing import Any
 
 from kofagent.component.protocols import Component
 
-ComponentClass = type[Component]
+ComponentClass = type[Component[Any]]
 KINDS = ("receivers", "processors", "exporters", "connectors", "extensions")
 
 TYPES: dict[str, tuple[str, ...]] = {

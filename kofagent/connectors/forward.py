@@ -5,8 +5,6 @@ Upstream: connector/forwardconnector of the OpenTelemetry Collector. Fails as it
 
 from __future__ import annotations
 
-from typing import Any
-
 from kofagent.component.fan_out import all_of
 from kofagent.component.protocols import Connector, Context
 from kofagent.config.base import ComponentConfig
@@ -17,13 +15,12 @@ class Config(ComponentConfig):
     """No options."""
 
 
-class ForwardConnector(Connector):
+class ForwardConnector(Connector[Config]):
     """Joins and splits pipelines."""
 
-    Config = Config
     columns = True
 
-    def __init__(self, config: Any, context: Context) -> None:
+    def __init__(self, config: Config, context: Context) -> None:
         super().__init__(config, context)
         self.outputs = {}
 

@@ -5,8 +5,6 @@ Fails never. Upstream: exporter/nopexporter of the OpenTelemetry Collector.
 
 from __future__ import annotations
 
-from typing import Any
-
 from kofagent.component.protocols import Context, Exporter
 from kofagent.config.base import ComponentConfig
 from kofagent.telemetry.batch import AnyBatch
@@ -17,13 +15,12 @@ class Config(ComponentConfig):
     """No options."""
 
 
-class NopExporter(Exporter):
+class NopExporter(Exporter[Config]):
     """Owns whatever it is given by forgetting it."""
 
-    Config = Config
     columns = True
 
-    def __init__(self, config: Any, context: Context) -> None:
+    def __init__(self, config: Config, context: Context) -> None:
         super().__init__(config, context)
         self._sent = {s: context.ledger.exporter(context.id, s).sent for s in Signal}
 

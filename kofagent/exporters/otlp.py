@@ -7,8 +7,6 @@ RetryInfo, none before the time RetryInfo gives. Any other code is final: the da
 
 from __future__ import annotations
 
-from typing import Any
-
 import grpc
 import grpc.aio
 from pydantic import Field, field_validator
@@ -47,12 +45,10 @@ class Config(GrpcClientBlock):
         return endpoint
 
 
-class OtlpExporter(SendingExporter):
+class OtlpExporter(SendingExporter[Config]):
     """One channel for all signals."""
 
-    Config = Config
-
-    def __init__(self, config: Any, context: Context) -> None:
+    def __init__(self, config: Config, context: Context) -> None:
         self._client = GrpcClient(config, context)
         super().__init__(config, context, self._client)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
@@ -76,12 +76,10 @@ class Config(HttpClientBlock):
         return self.endpoint.removesuffix("/") + f"/v1/{signal.value}"
 
 
-class OtlpHttpExporter(SendingExporter):
+class OtlpHttpExporter(SendingExporter[Config]):
     """One client for all signals."""
 
-    Config = Config
-
-    def __init__(self, config: Any, context: Context) -> None:
+    def __init__(self, config: Config, context: Context) -> None:
         self._client = HttpClient(config, context)
         super().__init__(config, context, self._client)
         self._urls = {signal: config.url(signal) for signal in Signal}

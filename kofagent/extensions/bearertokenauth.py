@@ -12,7 +12,6 @@ import asyncio
 import hashlib
 import hmac
 from collections.abc import Mapping
-from typing import Any
 
 from pydantic import Field, model_validator
 
@@ -52,12 +51,10 @@ class Config(ComponentConfig):
         return self
 
 
-class BearerTokenAuth(Extension):
+class BearerTokenAuth(Extension[Config]):
     """Signs requests and checks them; see the module."""
 
-    Config = Config
-
-    def __init__(self, config: Any, context: Context) -> None:
+    def __init__(self, config: Config, context: Context) -> None:
         super().__init__(config, context)
         self._header = config.header.lower()
         self._file = WatchedFile(config.filename) if config.filename else None

@@ -55,12 +55,10 @@ class Config(ComponentConfig):
     additional_auth: str | None = Field(None, description="Authenticator whose headers are set first.")
 
 
-class HeadersSetter(Extension):
+class HeadersSetter(Extension[Config]):
     """Adds headers to requests; see the module."""
 
-    Config = Config
-
-    def __init__(self, config: Any, context: Context) -> None:
+    def __init__(self, config: Config, context: Context) -> None:
         super().__init__(config, context)
         self._files = {h.value_file: WatchedFile(h.value_file) for h in config.headers if h.value_file}
         self._first: Any = None

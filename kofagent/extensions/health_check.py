@@ -17,7 +17,6 @@ import json
 import time
 from collections import deque
 from datetime import UTC, datetime
-from typing import Any
 
 from aiohttp import web
 from pydantic import Field, field_validator
@@ -60,12 +59,10 @@ class Config(HttpServerBlock):
         return value
 
 
-class HealthCheck(Extension):
+class HealthCheck(Extension[Config]):
     """Answers probes; see the module."""
 
-    Config = Config
-
-    def __init__(self, config: Any, context: Context) -> None:
+    def __init__(self, config: Config, context: Context) -> None:
         super().__init__(config, context)
         self.server = HttpServer(config, context, self._answer)
         self._since: float | None = None

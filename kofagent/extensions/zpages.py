@@ -59,12 +59,10 @@ class Config(HttpServerBlock):
     expvar: Expvar = Field(Expvar(), description="Go's runtime variables; off only.")
 
 
-class ZPages(Extension):
+class ZPages(Extension[Config]):
     """Serves the pages; see the module."""
 
-    Config = Config
-
-    def __init__(self, config: Any, context: Context) -> None:
+    def __init__(self, config: Config, context: Context) -> None:
         super().__init__(config, context)
         self.server = HttpServer(config, context, self._answer)
         self._started = time.time()

@@ -30,13 +30,12 @@ class Config(ComponentConfig):
     exclude: MatchBlock | None = Field(None, description="Do not act on records that match.")
 
 
-class AttributesProcessor(Processor):
+class AttributesProcessor(Processor[Config]):
     """One instance per pipeline."""
 
-    Config = Config
     _account: ProcessorAccount
 
-    def __init__(self, config: Any, context: Context) -> None:
+    def __init__(self, config: Config, context: Context) -> None:
         super().__init__(config, context)
         self._actions = Actions(config.actions)
 

@@ -24,7 +24,7 @@ QUIET_SHARE = 1 / 20
 MIN_QUIET = 0.005
 
 
-class BatchConfig(ComponentConfig):
+class Config(ComponentConfig):
     """Options of batch."""
 
     timeout: Duration = Field(0.2, ge=0, description="Longest wait for more items; 0: send at once.")
@@ -34,7 +34,7 @@ class BatchConfig(ComponentConfig):
     metadata_cardinality_limit: int = Field(1000, ge=1, description="Most combinations of metadata_keys at a time.")
 
     @model_validator(mode="after")
-    def _check(self) -> BatchConfig:
+    def _check(self) -> Config:
         if self.send_batch_max_size and self.send_batch_max_size < self.send_batch_size:
             raise ValueError("send_batch_max_size must be greater or equal to send_batch_size")
         lowered = [key.lower() for key in self.metadata_keys]
@@ -58,15 +58,13 @@ class _Waiting:
         self.future = future
 
 
-class BatchProcessor(Processor):
+class BatchProcessor(Processor[Config]):
     """One instance per pipeline; OTLP bytes and columns are joined apart."""
 
-    Config = BatchConfig
     columns = True
-    config: BatchConfig
     _account: ProcessorAccount
 
-    def __init__(self, config: BatchConfig, context: Context) -> None:
+    def __init__(self, config: Config, context: Context) -> None:
         super().__init__(config, context)
         self._groups: dict[tuple[object, ...], _Waiting] = {}
         self._sending: set[asyncio.Task[None]] = set()

@@ -22,7 +22,7 @@ from kofagent.telemetry.refused import Refused
 _MIB = 1024 * 1024
 
 
-class MemoryLimiterConfig(ComponentConfig):
+class Config(ComponentConfig):
     """Options of memory_limiter."""
 
     check_interval: Duration = Field(0.0, description="Time between measurements; must be set, 1s is a good value.")
@@ -34,7 +34,7 @@ class MemoryLimiterConfig(ComponentConfig):
     min_gc_interval_when_hard_limited: Duration = Field(0.0, description="Least time between collections above the hard limit.")
 
     @model_validator(mode="after")
-    def _check(self) -> MemoryLimiterConfig:
+    def _check(self) -> Config:
         if self.check_interval <= 0:
             raise ValueError("check_interval must be greater than zero; write check_interval: 1s")
         if not self.limit_mib and not self.limit_percentage:
@@ -57,15 +57,13 @@ class MemoryLimiterConfig(ComponentConfig):
         return hard - spike, hard
 
 
-class MemoryLimiter(Processor):
+class MemoryLimiter(Processor[Config]):
     """One measurement a pipeline and interval; `consume` itself costs a comparison."""
 
-    Config = MemoryLimiterConfig
     columns = True
-    config: MemoryLimiterConfig
     _account: ProcessorAccount
 
-    def __init__(self, config: MemoryLimiterConfig, context: object) -> None:
+    def __init__(self, config: Config, context: object) -> None:
         super().__init__(config, context)  # type: ignore[arg-type]
         self._over = 0
         self._soft, self._hard = config.limits()

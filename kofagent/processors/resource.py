@@ -7,7 +7,6 @@ is not well formed is refused and counted as dropped (`malformed`). Upstream: pr
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Any
 
 from pydantic import Field
 
@@ -27,13 +26,12 @@ class Config(ComponentConfig):
     attributes: list[ActionBlock] = Field(min_length=1, description="Actions, in their order.")
 
 
-class ResourceProcessor(Processor):
+class ResourceProcessor(Processor[Config]):
     """One instance per pipeline, each with a memory of its own."""
 
-    Config = Config
     _account: ProcessorAccount
 
-    def __init__(self, config: Any, context: Context) -> None:
+    def __init__(self, config: Config, context: Context) -> None:
         super().__init__(config, context)
         self._actions = Actions(config.attributes)
         self._map = ResourceMap(self._change)

@@ -13,10 +13,8 @@ class Config(ComponentConfig):
     """No options."""
 
 
-class NopReceiver(Receiver):
+class NopReceiver(Receiver[Config]):
     """Starts, stops, and does nothing in between."""
-
-    Config = Config
 
 
 COMPONENT = NopReceiver

@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
-from kofagent.extensions.file_storage import FileStorage
+from kofagent.extensions.file_storage.extension import FileStorage
 from kofagent.kubernetes import access
 from kofagent.kubernetes.watch import Timing
-from kofagent.processors.k8sattributes import K8sAttributes
-from kofagent.receivers.k8s_events import K8sEvents
-from kofagent.receivers.k8sobjects import K8sObjects
+from kofagent.processors.k8sattributes.processor import K8sAttributes
+from kofagent.receivers.k8s_events.receiver import K8sEvents
+from kofagent.receivers.k8sobjects.receiver import K8sObjects
 from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.signal import Signal
 from kofagent.transform.anyvalue import attributes, to_python

@@ -22,8 +22,8 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 
 from kofagent.kubernetes import access
 from kofagent.net.peer import sender
-from kofagent.processors.k8sattributes import K8sAttributes
-from kofagent.processors.k8sattributes.options import METADATA
+from kofagent.processors.k8sattributes.config import METADATA
+from kofagent.processors.k8sattributes.processor import K8sAttributes
 from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.signal import Signal
 from kofagent.transform.anyvalue import attributes

@@ -13,7 +13,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from pydantic import ValidationError
 
 from kofagent.component.protocols import StartError
-from kofagent.exporters.debug import COMPONENT, Sampler
+from kofagent.exporters.debug import COMPONENT
+from kofagent.exporters.debug.exporter import Sampler
 from kofagent.telemetry.batch import Batch, MetricBatch, Samples
 from kofagent.telemetry.series import Family, Series
 from kofagent.telemetry.signal import Signal

@@ -18,7 +18,8 @@ from pydantic import ValidationError
 
 from kofagent.component.checkpoints import MemoryStore
 from kofagent.component.protocols import StartError
-from kofagent.extensions.file_storage import COMPONENT, file_name
+from kofagent.extensions.file_storage import COMPONENT
+from kofagent.extensions.file_storage.extension import file_name
 from tests.support.components import make
 
 

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from kofagent.processors.filter import COMPONENT, Config
+from kofagent.processors.filter import COMPONENT
+from kofagent.processors.filter.config import Config
 from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal

@@ -11,8 +11,8 @@ import pytest
 from pydantic import ValidationError
 
 from kofagent.component.protocols import StartError
-from kofagent.processors.resourcedetection import COMPONENT, Config, env, system
-from kofagent.processors.resourcedetection.options import LATER, SYSTEM_ATTRIBUTES, EnvBlock, SystemBlock
+from kofagent.processors.resourcedetection import COMPONENT, env, system
+from kofagent.processors.resourcedetection.config import LATER, SYSTEM_ATTRIBUTES, Config, EnvBlock, SystemBlock
 from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal

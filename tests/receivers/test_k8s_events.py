@@ -12,11 +12,11 @@ import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 from kofagent.component.protocols import StartError
-from kofagent.extensions.file_storage import FileStorage
+from kofagent.extensions.file_storage.extension import FileStorage
 from kofagent.kubernetes.resources import CORE_EVENTS
 from kofagent.kubernetes.watch import Timing
-from kofagent.receivers.k8s_events import K8sEvents
 from kofagent.receivers.k8s_events.convert import go_time, last_seen, to_record
+from kofagent.receivers.k8s_events.receiver import K8sEvents
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal
 from kofagent.transform.anyvalue import attributes

@@ -12,10 +12,11 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from pydantic import ValidationError
 
 from kofagent.component.protocols import StartError
-from kofagent.extensions.file_storage import FileStorage
+from kofagent.extensions.file_storage.extension import FileStorage
 from kofagent.kubernetes.resources import CONFIGMAPS, EVENTS, NODES, PODS
 from kofagent.kubernetes.watch import Timing
-from kofagent.receivers.k8sobjects import Config, K8sObjects
+from kofagent.receivers.k8sobjects.config import Config
+from kofagent.receivers.k8sobjects.receiver import K8sObjects
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal
 from kofagent.transform.anyvalue import attributes, to_python

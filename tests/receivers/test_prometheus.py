@@ -19,8 +19,9 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from kofagent.component.protocols import StartError
-from kofagent.receivers.prometheus import COMPONENT, OUTSTANDING
+from kofagent.receivers.prometheus import COMPONENT
 from kofagent.receivers.prometheus.api import PIECE
+from kofagent.receivers.prometheus.receiver import OUTSTANDING
 from kofagent.telemetry.batch import MetricBatch
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.series import STALE_BITS

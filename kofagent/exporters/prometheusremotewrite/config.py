@@ -138,7 +138,7 @@ class CreatedMetricOptions(ComponentConfig):
     enabled: bool = Field(False, description="Accepted for compatibility.")
 
 
-class RemoteWriteConfig(RemoteWriteHttpBlock):
+class Config(RemoteWriteHttpBlock):
     """Options of `prometheusremotewrite`."""
 
     http: RemoteWriteHttpBlock | None = Field(
@@ -211,7 +211,7 @@ class RemoteWriteConfig(RemoteWriteHttpBlock):
         return value
 
     @model_validator(mode="after")
-    def _check(self) -> RemoteWriteConfig:
+    def _check(self) -> Config:
         if not self.client.endpoint:
             raise ValueError(
                 "endpoint is missing; name the URL to write to, such as http://host:8480/insert/0/prometheus/api/v1/write"

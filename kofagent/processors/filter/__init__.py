@@ -5,9 +5,6 @@ become empty go too. A condition that fails is handled as `error_mode` says; a m
 dropped (`malformed`). Upstream: processor/filterprocessor, pkg/ottl.
 """
 
-from kofagent.processors.filter.options import Config
 from kofagent.processors.filter.processor import FilterProcessor
-
-__all__ = ["COMPONENT", "Config", "FilterProcessor"]
 
 COMPONENT = FilterProcessor

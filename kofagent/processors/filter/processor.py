@@ -7,7 +7,7 @@ from typing import Any
 
 from kofagent.component.protocols import Context, Processor
 from kofagent.ottl import EvaluationError
-from kofagent.processors.filter import options
+from kofagent.processors.filter.config import Config
 from kofagent.processors.filter.rules import MESSAGES, Around, ConditionRule, NotText, Rules, decode
 from kofagent.telemetry.batch import AnyBatch, Batch
 from kofagent.telemetry.ledger import ProcessorAccount
@@ -24,13 +24,12 @@ class _Failed(Exception):
     """A condition failed and `error_mode` is propagate."""
 
 
-class FilterProcessor(Processor):
+class FilterProcessor(Processor[Config]):
     """One instance per pipeline."""
 
-    Config = options.Config
     _account: ProcessorAccount
 
-    def __init__(self, config: Any, context: Context) -> None:
+    def __init__(self, config: Config, context: Context) -> None:
         super().__init__(config, context)
         self._logged: set[str] = set()
 

@@ -13,7 +13,7 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from kofagent.ottl import Condition, EvaluationError, parse_condition
-from kofagent.processors.filter.options import Config, MetricMatch
+from kofagent.processors.filter.config import Config, MetricMatch
 from kofagent.telemetry.batch import Metadata
 from kofagent.telemetry.signal import Signal
 from kofagent.transform.matching import MatchBlock, RecordMatch, compile_attributes

@@ -13,9 +13,6 @@ annotation kubernetes.io/config.hash). An API server that cannot be reached is t
 A payload that is not well formed is refused and counted as dropped (`malformed`).
 """
 
-from kofagent.processors.k8sattributes.options import Config
 from kofagent.processors.k8sattributes.processor import K8sAttributes
-
-__all__ = ["COMPONENT", "Config", "K8sAttributes"]
 
 COMPONENT = K8sAttributes

@@ -25,8 +25,8 @@ from kofagent.kubernetes.resources import (
     Resource,
 )
 from kofagent.kubernetes.watch import Timing
+from kofagent.processors.k8sattributes.config import Config
 from kofagent.processors.k8sattributes.extract import Extraction, Object, controller, owner_uid
-from kofagent.processors.k8sattributes.options import Config
 from kofagent.processors.k8sattributes.pods import Known, Place, Pods
 from kofagent.wire import edit
 from kofagent.wire.attributes import decode_attributes

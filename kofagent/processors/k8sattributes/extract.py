@@ -13,8 +13,8 @@ from kofagent.config.filterset import compile_search
 from kofagent.kubernetes.changes import unix_seconds
 from kofagent.kubernetes.image import split_image
 from kofagent.kubernetes.trim import Field
+from kofagent.processors.k8sattributes.config import Config, ExtractRule
 from kofagent.processors.k8sattributes.images import repo_digest, service_version
-from kofagent.processors.k8sattributes.options import Config, ExtractRule
 from kofagent.processors.k8sattributes.rules import OTEL_ANNOTATIONS, compile_rules
 
 Object = Mapping[str, Any]

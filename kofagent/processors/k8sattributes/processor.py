@@ -10,8 +10,8 @@ from typing import Any
 from kofagent.component.protocols import Context, Processor
 from kofagent.net.peer import sender_address
 from kofagent.processors.k8sattributes.cluster import Cluster, Enriched, cluster_of
+from kofagent.processors.k8sattributes.config import Config
 from kofagent.processors.k8sattributes.extract import Extraction
-from kofagent.processors.k8sattributes.options import Config
 from kofagent.processors.k8sattributes.pods import Pods
 from kofagent.telemetry.batch import AnyBatch, Batch
 from kofagent.telemetry.ledger import ProcessorAccount
@@ -22,15 +22,14 @@ from kofagent.wire import edit, otlp
 from kofagent.wire.attributes import decode_attributes
 
 
-class K8sAttributes(Processor):
+class K8sAttributes(Processor[Config]):
     """One instance per pipeline; what they know is shared."""
 
-    Config = Config
     _account: ProcessorAccount
     _cluster: Cluster | None = None
     _running = False
 
-    def __init__(self, config: Any, context: Context) -> None:
+    def __init__(self, config: Config, context: Context) -> None:
         super().__init__(config, context)
         rules = [[s.attribute for s in a.sources] for a in config.pod_association if a.sources]
         self._asks_sender = not rules or any("" in names for names in rules)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from kofagent.config.filterset import compile_pattern
-from kofagent.processors.k8sattributes.options import ExtractRule
+from kofagent.processors.k8sattributes.config import ExtractRule
 
 _REFERENCE = re.compile(r"\$(?:\$|(\w+)|\{(\w+)\})", re.ASCII)
 _PLURAL = {"pod", "namespace", "node"}

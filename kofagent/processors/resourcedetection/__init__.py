@@ -7,9 +7,6 @@ every `refresh_interval`; an error at the start is an error of the start, a late
 resource is changed once and remembered. Upstream: processor/resourcedetectionprocessor.
 """
 
-from kofagent.processors.resourcedetection.options import Config
 from kofagent.processors.resourcedetection.processor import ResourceDetection
-
-__all__ = ["COMPONENT", "Config", "ResourceDetection"]
 
 COMPONENT = ResourceDetection

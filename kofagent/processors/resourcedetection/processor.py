@@ -12,7 +12,8 @@ from kofagent.component.protocols import Context, Processor, StartError
 from kofagent.kubernetes.client import ApiClient, shared
 from kofagent.kubernetes.errors import ApiError
 from kofagent.net.daemon import in_daemon_thread
-from kofagent.processors.resourcedetection import env, k8s, options, system
+from kofagent.processors.resourcedetection import env, k8s, system
+from kofagent.processors.resourcedetection.config import Config, K8sBlock
 from kofagent.telemetry.batch import AnyBatch, Batch
 from kofagent.telemetry.ledger import ProcessorAccount
 from kofagent.telemetry.refused import Refused
@@ -24,13 +25,12 @@ FIRST_RETRY, LONGEST_RETRY = 1.0, 30.0
 """Seconds between two tries while the API does not say what is asked for."""
 
 
-class ResourceDetection(Processor):
+class ResourceDetection(Processor[Config]):
     """One instance per pipeline; what was detected is added to every distinct resource once."""
 
-    Config = options.Config
     _account: ProcessorAccount
 
-    def __init__(self, config: Any, context: Context) -> None:
+    def __init__(self, config: Config, context: Context) -> None:
         super().__init__(config, context)
         self.detected: dict[str, Any] = {}
         self._map = ResourceMap(self._change)
@@ -133,7 +133,7 @@ class ResourceDetection(Processor):
 
     async def _kubernetes(self, name: str) -> dict[str, Any]:
         """What the environment and the API say; without the API what there is, unless `fail_on_missing_metadata`."""
-        block: options.K8sBlock = getattr(self.config, name)
+        block: K8sBlock = getattr(self.config, name)
         known = k8s.of_environment(block)
         try:
             async with asyncio.timeout(self.config.timeout or None):

@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 from kofagent.component.checkpoints import KeyValueStore
 from kofagent.component.protocols import Context, Receiver
 from kofagent.operators.chain import Chain
-from kofagent.receivers.filelog import config as options
 from kofagent.receivers.filelog.checkpoint import Checkpoints
+from kofagent.receivers.filelog.config import Config
 from kofagent.receivers.filelog.delivery import Delivery, Mark, Parcel
 from kofagent.receivers.filelog.tail import Reading, Tail
 from kofagent.receivers.filelog.tracker import Tracker
@@ -26,13 +26,12 @@ _STOP_S = 5.0
 """How long a stop waits for batches that are under way."""
 
 
-class FileLogReceiver(Receiver):
+class FileLogReceiver(Receiver[Config]):
     """Tails files."""
 
-    Config = options.Config
     signals: ClassVar = frozenset({Signal.LOGS})
 
-    def __init__(self, config: options.Config, context: Context) -> None:
+    def __init__(self, config: Config, context: Context) -> None:
         super().__init__(config, context)
         self._options = config
         self.reading = Reading(config, self._chain)

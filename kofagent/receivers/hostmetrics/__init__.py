@@ -6,9 +6,6 @@ counted as dropped: the next collection has newer values. On Linux everything is
 Names, units and defaults: opentelemetry-collector-contrib 0.160, receiver/hostmetricsreceiver.
 """
 
-from kofagent.receivers.hostmetrics.options import Config
 from kofagent.receivers.hostmetrics.receiver import HostMetrics
-
-__all__ = ["COMPONENT", "Config", "HostMetrics"]
 
 COMPONENT = HostMetrics

@@ -8,7 +8,7 @@ import time
 
 from kofagent.component.protocols import Context, Receiver, StartError
 from kofagent.net.daemon import in_daemon_thread
-from kofagent.receivers.hostmetrics import options
+from kofagent.receivers.hostmetrics.config import Config
 from kofagent.receivers.hostmetrics.recorder import Recorder
 from kofagent.receivers.hostmetrics.roots import Roots
 from kofagent.receivers.hostmetrics.scrapers import LINUX, Round, Scrape, make_scraper
@@ -19,14 +19,12 @@ from kofagent.telemetry.signal import Signal
 _LOGGED_PROBLEMS = 1000
 
 
-class HostMetrics(Receiver):
+class HostMetrics(Receiver[Config]):
     """Reads the host's metrics every `collection_interval` and hands them on as one batch."""
 
-    Config = options.Config
-    config: options.Config
     signals = frozenset({Signal.METRICS})
 
-    def __init__(self, config: options.Config, context: Context) -> None:
+    def __init__(self, config: Config, context: Context) -> None:
         super().__init__(config, context)
         self._task: asyncio.Task[None] | None = None
         self._scrapers: list[tuple[str, Scrape, Recorder]] = []

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from kofagent import __version__
 from kofagent.receivers.hostmetrics.catalog import CATALOG, DEFAULT_SCHEMA_URL, SCHEMA_URL, SCOPE, Entry
-from kofagent.receivers.hostmetrics.options import MetricOptions
+from kofagent.receivers.hostmetrics.config import MetricOptions
 from kofagent.transform.otlp_metrics import MetricWriter, Pairs
 from kofagent.wire.attributes import Value
 

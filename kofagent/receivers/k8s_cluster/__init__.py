@@ -6,8 +6,6 @@ attributes (receiver/k8sclusterreceiver 0.149); a change of an object is told as
 again. A kind of object that may not be read is named in one error; the other kinds go on.
 """
 
-from __future__ import annotations
-
 from kofagent.receivers.k8s_cluster.receiver import K8sCluster
 
 COMPONENT = K8sCluster

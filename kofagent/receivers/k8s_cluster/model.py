@@ -10,7 +10,7 @@ from kofagent.kubernetes.metric_options import ResourceFilter, switched_on
 from kofagent.kubernetes.resources import Resource
 from kofagent.kubernetes.trim import Field, Object
 from kofagent.receivers.k8s_cluster.catalog import CATALOG, DEFAULTS, RESOURCE_ATTRIBUTES
-from kofagent.receivers.k8s_cluster.options import Config
+from kofagent.receivers.k8s_cluster.config import Config
 from kofagent.transform.otlp_metrics import Metric, Pairs
 from kofagent.wire.attributes import Value
 

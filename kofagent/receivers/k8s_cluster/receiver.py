@@ -8,7 +8,8 @@ import time
 from kofagent import __version__
 from kofagent.component.protocols import Context, Receiver
 from kofagent.kubernetes.client import ApiClient, shared
-from kofagent.receivers.k8s_cluster import catalog, options
+from kofagent.receivers.k8s_cluster import catalog
+from kofagent.receivers.k8s_cluster.config import Config
 from kofagent.receivers.k8s_cluster.entity_log import BATCH, EntityQueue
 from kofagent.receivers.k8s_cluster.model import Selection
 from kofagent.receivers.k8s_cluster.snapshot import Snapshot, payloads
@@ -21,14 +22,12 @@ MOST_POINTS = 8192
 """About as many points one batch has: 200 nodes with 5000 pods are 25 000 points, too many for one request."""
 
 
-class K8sCluster(Receiver):
+class K8sCluster(Receiver[Config]):
     """Sends the state of the cluster's objects as metrics and as entity events."""
 
-    Config = options.Config
-    config: options.Config
     signals = frozenset({Signal.METRICS, Signal.LOGS})
 
-    def __init__(self, config: options.Config, context: Context) -> None:
+    def __init__(self, config: Config, context: Context) -> None:
         super().__init__(config, context)
         self.outputs = {}
         self._selection = Selection(config)

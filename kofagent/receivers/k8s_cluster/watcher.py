@@ -11,8 +11,8 @@ from kofagent.kubernetes.informer import Subscription, key_of, subscribe
 from kofagent.kubernetes.resources import SERVICES, Resource
 from kofagent.kubernetes.trim import Field, Object
 from kofagent.receivers.k8s_cluster import nodes, pods, quotas, services, workloads
+from kofagent.receivers.k8s_cluster.config import Config
 from kofagent.receivers.k8s_cluster.model import Described, Entity, Selection, Source
-from kofagent.receivers.k8s_cluster.options import Config
 from kofagent.receivers.k8s_cluster.snapshot import Snapshot
 
 PATIENCE = 40.0

@@ -9,8 +9,6 @@ after an hour) are no events. An API server that cannot be reached is the compon
 Run one instance a cluster: `k8s_leader_elector` is accepted and not needed with the chart's single Deployment.
 """
 
-from kofagent.receivers.k8s_events.receiver import Config, K8sEvents
-
-__all__ = ["COMPONENT", "Config", "K8sEvents"]
+from kofagent.receivers.k8s_events.receiver import K8sEvents
 
 COMPONENT = K8sEvents

@@ -6,17 +6,14 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic import Field
-
 from kofagent.component.checkpoints import KeyValueStore, MemoryStore
 from kofagent.component.protocols import Receiver
-from kofagent.config.base import Duration
 from kofagent.kubernetes.changes import Changes, Handlers, Object, Record
 from kofagent.kubernetes.client import ApiClient, shared
-from kofagent.kubernetes.options import ApiOptions
 from kofagent.kubernetes.records import Delivery, Statuses, log_batch
 from kofagent.kubernetes.resources import CORE_EVENTS
 from kofagent.kubernetes.watch import Query, Timing
+from kofagent.receivers.k8s_events.config import Config
 from kofagent.receivers.k8s_events.convert import SCOPE, last_seen, to_record
 from kofagent.telemetry.signal import Signal
 
@@ -24,19 +21,9 @@ REMEMBERED_UIDS = 4096
 STOP_SECONDS = 2.0
 
 
-class Config(ApiOptions):
-    """Options of k8s_events."""
-
-    namespaces: list[str] = Field([], description="Only events of these namespaces; empty: all.")
-    storage: str | None = Field(None, description="Storage extension that keeps the resource version over a restart.")
-    k8s_leader_elector: str | None = Field(None, description="Leader elector extension; the chart runs one instance instead.")
-    dedup_interval: Duration = Field(0.0, description="Least time between two updates of one event; negative: no updates.")
-
-
-class K8sEvents(Receiver):
+class K8sEvents(Receiver[Config]):
     """One stream a namespace, or one of all."""
 
-    Config = Config
     signals = frozenset({Signal.LOGS})
     timing: Timing | None = None
     """Changed by tests only."""

@@ -10,9 +10,6 @@ A resource that the API server does not serve: `error_mode` propagate fails the 
 server that cannot be reached, or an object that may not be read, is the component's status and tried again.
 """
 
-from kofagent.receivers.k8sobjects.options import Config
 from kofagent.receivers.k8sobjects.receiver import K8sObjects
-
-__all__ = ["COMPONENT", "Config", "K8sObjects"]
 
 COMPONENT = K8sObjects

@@ -18,8 +18,8 @@ from kofagent.kubernetes.errors import ApiError, Gone
 from kofagent.kubernetes.records import Delivery, Statuses, log_batch
 from kofagent.kubernetes.resources import Resource
 from kofagent.kubernetes.watch import Backoff, Query, Timing
+from kofagent.receivers.k8sobjects.config import Config, NamespaceFilter, ObjectsBlock
 from kofagent.receivers.k8sobjects.convert import SCOPE, namespace_of, pulled, watched
-from kofagent.receivers.k8sobjects.options import Config, NamespaceFilter, ObjectsBlock
 from kofagent.telemetry.signal import Signal
 
 ASK_AT_START = 5.0
@@ -29,10 +29,9 @@ PULL_BYTES = 1 << 20
 STOP_SECONDS = 2.0
 
 
-class K8sObjects(Receiver):
+class K8sObjects(Receiver[Config]):
     """A task for each pulled object and namespace, a stream for each watched one."""
 
-    Config = Config
     signals = frozenset({Signal.LOGS})
     timing: Timing | None = None
     """Changed by tests only."""

@@ -5,8 +5,6 @@ names, units and resource attributes (receiver/kubeletstatsreceiver 0.149). A ku
 is said in the status and logged once; what could be read is sent, the rest counted (`otelcol_scraper_errored_metric_points`).
 """
 
-from __future__ import annotations
-
 from kofagent.receivers.kubeletstats.receiver import KubeletStats
 
 COMPONENT = KubeletStats

@@ -17,7 +17,7 @@ from kofagent.kubernetes.errors import ApiError
 from kofagent.kubernetes.options import ApiOptions
 from kofagent.net.tls import client_context
 from kofagent.net.watched_file import WatchedFile
-from kofagent.receivers.kubeletstats.options import Config
+from kofagent.receivers.kubeletstats.config import Config
 
 LIMIT = 64 << 20
 TIMEOUT = 30.0

@@ -15,9 +15,9 @@ from kofagent.kubernetes.lists import split_list
 from kofagent.kubernetes.options import ApiOptions
 from kofagent.kubernetes.resources import NODES
 from kofagent.kubernetes.trim import Object
-from kofagent.receivers.kubeletstats import options
 from kofagent.receivers.kubeletstats.catalog import NODE_RATIOS, OWN_RATIOS
 from kofagent.receivers.kubeletstats.claims import Claims
+from kofagent.receivers.kubeletstats.config import Config
 from kofagent.receivers.kubeletstats.kubelet import Kubelet, KubeletError
 from kofagent.receivers.kubeletstats.pods import PodFacts
 from kofagent.receivers.kubeletstats.summary import Capacity, Converter, Outcome
@@ -28,14 +28,12 @@ from kofagent.telemetry.signal import Signal
 _LOGGED_PROBLEMS = 1000
 
 
-class KubeletStats(Receiver):
+class KubeletStats(Receiver[Config]):
     """Reads a kubelet every `collection_interval` and hands its values on as one batch."""
 
-    Config = options.Config
-    config: options.Config
     signals = frozenset({Signal.METRICS})
 
-    def __init__(self, config: options.Config, context: Context) -> None:
+    def __init__(self, config: Config, context: Context) -> None:
         super().__init__(config, context)
         on = config.on()
         self._needs_amounts = bool(on.intersection(OWN_RATIOS))

@@ -11,7 +11,7 @@ from kofagent import __version__
 from kofagent.kubernetes.metric_options import ResourceFilter, switched_on
 from kofagent.receivers.kubeletstats.catalog import CATALOG, RESOURCE_ATTRIBUTES, SCOPE
 from kofagent.receivers.kubeletstats.claims import Claims
-from kofagent.receivers.kubeletstats.options import Config
+from kofagent.receivers.kubeletstats.config import Config
 from kofagent.receivers.kubeletstats.pods import NOTHING, Amounts, PodFacts, claim_of, volume_attributes
 from kofagent.transform.otlp_metrics import Metric, MetricWriter, Pairs, resource_bytes
 

@@ -10,7 +10,8 @@ import pytest
 from pydantic import ValidationError
 
 from kofagent import __version__
-from kofagent.exporters.prometheusremotewrite import COMPONENT, PrometheusRemoteWrite
+from kofagent.exporters.prometheusremotewrite import COMPONENT
+from kofagent.exporters.prometheusremotewrite.exporter import PrometheusRemoteWrite
 from kofagent.telemetry.batch import Batch, MetricBatch, Samples
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.series import Exemplar, Family, Series

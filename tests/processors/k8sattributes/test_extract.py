@@ -8,9 +8,9 @@ import pytest
 import re2
 from pydantic import ValidationError
 
+from kofagent.processors.k8sattributes.config import METADATA, Config
 from kofagent.processors.k8sattributes.extract import Extraction, Object, addresses, container_ids
 from kofagent.processors.k8sattributes.images import repo_digest, service_version
-from kofagent.processors.k8sattributes.options import METADATA, Config
 from kofagent.processors.k8sattributes.rules import expand
 from tests.support.fake_kube import pod
 

@@ -7,8 +7,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kofagent.processors.k8sattributes.config import Config
 from kofagent.processors.k8sattributes.extract import Extraction
-from kofagent.processors.k8sattributes.options import Config
 from kofagent.processors.k8sattributes.pods import Pods
 
 UID = 0

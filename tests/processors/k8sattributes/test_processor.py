@@ -18,8 +18,9 @@ from kofagent.kubernetes.resources import DEPLOYMENTS, NAMESPACES, NODES, PODS, 
 from kofagent.kubernetes.watch import Timing
 from kofagent.net.peer import address_of, sender
 from kofagent.processors.batch import BatchProcessor
-from kofagent.processors.k8sattributes import K8sAttributes, cluster
+from kofagent.processors.k8sattributes import cluster
 from kofagent.processors.k8sattributes.pods import Pods
+from kofagent.processors.k8sattributes.processor import K8sAttributes
 from kofagent.receivers.otlp import COMPONENT as OtlpReceiver
 from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.refused import Refused
@@ -537,8 +538,8 @@ def test_addresses_of_peers(peer: str, wanted: str) -> None:
 
 
 def test_an_address_that_goes_from_pod_to_pod() -> None:
+    from kofagent.processors.k8sattributes.config import Config
     from kofagent.processors.k8sattributes.extract import Extraction
-    from kofagent.processors.k8sattributes.options import Config
 
     def one(name: str, started: str, uid: str) -> dict[str, Any]:
         made = pod("a", name, ip="10.0.0.1", uid=uid)

@@ -12,8 +12,9 @@ import pytest
 from pydantic import ValidationError
 
 from kofagent.component.protocols import StartError
-from kofagent.receivers.hostmetrics import COMPONENT, Config
+from kofagent.receivers.hostmetrics import COMPONENT
 from kofagent.receivers.hostmetrics.catalog import CATALOG
+from kofagent.receivers.hostmetrics.config import Config
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal
 from tests.receivers.hostmetrics.support import attributes_of, decoded, points, read

@@ -9,8 +9,8 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 
 from kofagent.kubernetes.resources import Resource
 from kofagent.kubernetes.trim import Object, Trimmer
+from kofagent.receivers.k8s_cluster.config import Config
 from kofagent.receivers.k8s_cluster.model import Described, Selection, Source
-from kofagent.receivers.k8s_cluster.options import Config
 
 Key = tuple[str, tuple[tuple[str, Any], ...]]
 

@@ -6,8 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from kofagent.receivers.k8s_cluster.catalog import CATALOG, RESOURCE_ATTRIBUTES, SCHEMA_URL, SCOPE, snake_case
+from kofagent.receivers.k8s_cluster.config import Config
 from kofagent.receivers.k8s_cluster.nodes import allocatable_metric, condition_metric
-from kofagent.receivers.k8s_cluster.options import Config
 
 # name | unit (- none) | kind (g gauge, s sum, m monotonic sum) and value (i, d) | on by default | attributes
 UPSTREAM = """

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from kofagent.receivers.kubeletstats.catalog import CATALOG, RESOURCE_ATTRIBUTES, SCOPE
-from kofagent.receivers.kubeletstats.options import Config
+from kofagent.receivers.kubeletstats.config import Config
 
 # name | unit | kind (g gauge, s sum, m monotonic sum) and value (i, d) | on by default | attributes
 UPSTREAM = """

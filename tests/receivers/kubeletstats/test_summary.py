@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kofagent.receivers.kubeletstats.claims import Claims
-from kofagent.receivers.kubeletstats.options import Config
+from kofagent.receivers.kubeletstats.config import Config
 from kofagent.receivers.kubeletstats.pods import PodFacts, persistent_attributes, volume_attributes
 from kofagent.receivers.kubeletstats.summary import Capacity, Converter, Outcome
 from tests.receivers.kubeletstats.support import (

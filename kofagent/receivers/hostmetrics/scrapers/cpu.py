@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 
-from kofagent.receivers.hostmetrics.options import CpuOptions
+from kofagent.receivers.hostmetrics.config import CpuOptions
 from kofagent.receivers.hostmetrics.recorder import Recorder
 from kofagent.receivers.hostmetrics.roots import Roots, read_text
 from kofagent.receivers.hostmetrics.scrapers import LINUX, Round, Scrape

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from kofagent.receivers.hostmetrics.options import DiskOptions, wanted
+from kofagent.receivers.hostmetrics.config import DiskOptions, wanted
 from kofagent.receivers.hostmetrics.recorder import Recorder
 from kofagent.receivers.hostmetrics.roots import Roots
 from kofagent.receivers.hostmetrics.scrapers import LINUX, Round, Scrape

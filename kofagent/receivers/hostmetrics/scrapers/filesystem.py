@@ -10,7 +10,7 @@ import os
 import re
 from typing import NamedTuple
 
-from kofagent.receivers.hostmetrics.options import FilesystemOptions, wanted
+from kofagent.receivers.hostmetrics.config import FilesystemOptions, wanted
 from kofagent.receivers.hostmetrics.recorder import Recorder
 from kofagent.receivers.hostmetrics.roots import Roots, ratio, read_text
 from kofagent.receivers.hostmetrics.scrapers import LINUX, Round, Scrape

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from kofagent.receivers.hostmetrics.options import LoadOptions
+from kofagent.receivers.hostmetrics.config import LoadOptions
 from kofagent.receivers.hostmetrics.recorder import Recorder
 from kofagent.receivers.hostmetrics.roots import Roots
 from kofagent.receivers.hostmetrics.scrapers import LINUX, Round, Scrape

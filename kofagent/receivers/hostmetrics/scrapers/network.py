@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from kofagent.receivers.hostmetrics.options import NetworkOptions, wanted
+from kofagent.receivers.hostmetrics.config import NetworkOptions, wanted
 from kofagent.receivers.hostmetrics.recorder import Recorder
 from kofagent.receivers.hostmetrics.roots import Roots
 from kofagent.receivers.hostmetrics.scrapers import LINUX, Round, Scrape

@@ -7,7 +7,7 @@ operations: RFC 1813, RFC 7530, RFC 8881, RFC 7862, RFC 8276, in the kernel's or
 
 from __future__ import annotations
 
-from kofagent.receivers.hostmetrics.options import NfsOptions
+from kofagent.receivers.hostmetrics.config import NfsOptions
 from kofagent.receivers.hostmetrics.recorder import Recorder
 from kofagent.receivers.hostmetrics.roots import Roots
 from kofagent.receivers.hostmetrics.scrapers import Round, Scrape

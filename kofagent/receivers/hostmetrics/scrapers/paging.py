@@ -5,7 +5,7 @@ Faults and operations are counts, as their units say; upstream multiplies both b
 
 from __future__ import annotations
 
-from kofagent.receivers.hostmetrics.options import PagingOptions
+from kofagent.receivers.hostmetrics.config import PagingOptions
 from kofagent.receivers.hostmetrics.recorder import Recorder
 from kofagent.receivers.hostmetrics.roots import Roots
 from kofagent.receivers.hostmetrics.scrapers import LINUX, Round, Scrape

@@ -10,7 +10,7 @@ import os
 import time
 from typing import NamedTuple
 
-from kofagent.receivers.hostmetrics.options import ProcessOptions, wanted
+from kofagent.receivers.hostmetrics.config import ProcessOptions, wanted
 from kofagent.receivers.hostmetrics.recorder import Recorder
 from kofagent.receivers.hostmetrics.roots import Roots, read_text
 from kofagent.receivers.hostmetrics.scrapers import LINUX, Round, Scrape

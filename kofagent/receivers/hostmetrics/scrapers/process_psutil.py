@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from kofagent.receivers.hostmetrics.options import ProcessOptions, wanted
+from kofagent.receivers.hostmetrics.config import ProcessOptions, wanted
 from kofagent.receivers.hostmetrics.recorder import Recorder
 from kofagent.receivers.hostmetrics.scrapers import Round, Scrape
 from kofagent.receivers.hostmetrics.scrapers.process_selection import resource_selection

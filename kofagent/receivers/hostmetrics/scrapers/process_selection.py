@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kofagent.receivers.hostmetrics.catalog import RESOURCE_ATTRIBUTES
-from kofagent.receivers.hostmetrics.options import AttributeMatch, ProcessOptions
+from kofagent.receivers.hostmetrics.config import AttributeMatch, ProcessOptions
 
 
 def resource_selection(options: ProcessOptions) -> tuple[frozenset[str], Callable[[dict[str, str | int]], bool] | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 
-from kofagent.receivers.hostmetrics.options import ProcessesOptions
+from kofagent.receivers.hostmetrics.config import ProcessesOptions
 from kofagent.receivers.hostmetrics.recorder import Recorder
 from kofagent.receivers.hostmetrics.roots import Roots, read_text
 from kofagent.receivers.hostmetrics.scrapers import LINUX, Round, Scrape

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from kofagent.receivers.hostmetrics.options import SystemOptions
+from kofagent.receivers.hostmetrics.config import SystemOptions
 from kofagent.receivers.hostmetrics.recorder import Recorder
 from kofagent.receivers.hostmetrics.roots import Roots
 from kofagent.receivers.hostmetrics.scrapers import LINUX, Round, Scrape

@@ -1,0 +1,62 @@
+"""Options of the `routing` connector."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, PrivateAttr, model_validator
+
+from kofagent.config.base import ComponentConfig
+from kofagent.ottl import Condition, infer_context, parse_condition, parse_statement
+from kofagent.telemetry.signal import Signal
+
+SIGNAL_OF = {"log": Signal.LOGS, "span": Signal.TRACES, "metric": Signal.METRICS, "datapoint": Signal.METRICS}
+
+
+class Route(ComponentConfig):
+    """One entry of the table."""
+
+    context: Literal["request", "otelcol", "resource", "log", "span", "metric", "datapoint", ""] = Field(
+        "", description="What the condition looks at; empty: as its paths say, resource without any."
+    )
+    condition: str = Field("", description='Condition, as attributes["x"] == "y".')
+    statement: str = Field("", description='The same as a statement: route() where attributes["x"] == "y".')
+    pipelines: list[str] = Field(description="Pipelines that get what matches.", min_length=1)
+    action: Literal["move", "copy"] = Field("move", description="move: routes below do not see it; copy: they do.")
+    _parsed: Condition | None = PrivateAttr(None)
+    _context: str = PrivateAttr("resource")
+
+    @model_validator(mode="after")
+    def _parse(self) -> Route:
+        if bool(self.condition) == bool(self.statement):
+            raise ValueError("a route needs either condition or statement")
+        text = self.condition or self.statement
+        self._context = self.context or infer_context(text, statement=bool(self.statement))
+        if self._context not in ("request", "otelcol", "resource", *SIGNAL_OF):
+            raise ValueError(f"a route cannot look at a {self._context}")
+        if self.condition:
+            self._parsed = parse_condition(text, self._context)
+            return self
+        if self._context == "request":
+            raise ValueError("the request context takes a condition, not a statement")
+        editor, self._parsed = parse_statement(text, self._context)
+        if editor.name in ("delete_key", "delete_matching_keys"):
+            raise ValueError(f"{editor.name} is not supported in a route; use the resource processor in the pipeline behind it")
+        if editor.name != "route" or editor.arguments:
+            raise ValueError(f"{editor.name}: a route's statement is route() where ...")
+        return self
+
+    @property
+    def parsed(self) -> tuple[Condition | None, str]:
+        """The condition (None: everything) and its context."""
+        return self._parsed, self._context
+
+
+class Config(ComponentConfig):
+    """Options of upstream's routing connector."""
+
+    table: list[Route] = Field(description="Routes, from top to bottom.", min_length=1)
+    default_pipelines: list[str] = Field([], description="Pipelines for what no route took.")
+    error_mode: Literal["ignore", "silent", "propagate"] = Field(
+        "ignore", description="What happens when a condition does not fit the data."
+    )

@@ -1,0 +1,106 @@
+"""The connector `routing`; see the package's docstring for what it promises."""
+
+from __future__ import annotations
+
+import difflib
+import time
+from collections.abc import Callable
+
+from kofagent.component.fan_out import all_of
+from kofagent.component.protocols import Connector, Context, StartError
+from kofagent.connectors.routing.config import SIGNAL_OF, Config
+from kofagent.connectors.routing.table import Splitter
+from kofagent.ottl import EvaluationError
+from kofagent.telemetry.batch import AnyBatch, Batch
+from kofagent.telemetry.refused import Refused
+from kofagent.telemetry.signal import Signal
+from kofagent.wire import otlp
+
+_LOG_EVERY = 30.0
+
+
+class RoutingConnector(Connector[Config]):
+    """Splits batches by the table; see the module."""
+
+    def __init__(self, config: Config, context: Context) -> None:
+        super().__init__(config, context)
+        self.outputs = {}
+        self._splitters = [(route, Splitter(route.parsed, self._test)) for route in config.table]
+        self._logged = 0.0
+
+    async def start(self) -> None:
+        """Every pipeline that the table names must begin with this connector."""
+        named = dict.fromkeys([*(p for r in self.config.table for p in r.pipelines), *self.config.default_pipelines])
+        for name in named:
+            if name not in self.outputs:
+                close = difflib.get_close_matches(name, list(self.outputs), 1)
+                hint = f"did you mean {close[0]!r}?" if close else f"name {self.context.id!r} among its receivers"
+                raise StartError(f"pipeline {name!r} does not receive from {self.context.id}; {hint}")
+
+    async def consume(self, batch: AnyBatch) -> None:
+        """As `Consumer.consume`: returns when all pipelines that get a part of the batch own it."""
+        assert isinstance(batch, Batch)
+        try:
+            parts = self._route(batch)
+        except EvaluationError as error:
+            self._drop(batch, "condition error", str(error))
+        except ValueError:
+            self._drop(batch, "malformed", "the batch cannot be decoded")
+        else:
+            if parts:
+                await all_of([self.outputs[name].consume(part) for name, part in parts])
+
+    def _drop(self, batch: Batch, reason: str, detail: str) -> None:
+        self.context.ledger.dropped(self.context.id, batch.signal, reason, batch.count)
+        raise Refused(reason, detail, permanent=True) from None
+
+    def _route(self, batch: Batch) -> list[tuple[str, Batch]]:
+        signal = batch.signal
+        taken: dict[str, list[Batch]] = {}
+        rest = nowhere = batch
+        for route, splitter in self._splitters:
+            if not rest.payload:
+                break
+            if SIGNAL_OF.get(route.parsed[1], signal) is not signal:
+                continue
+            yes, no = self._split(splitter, rest)
+            if yes.payload:
+                for name in self._of(route.pipelines, signal):
+                    taken.setdefault(name, []).append(yes)
+            # With copies, what is left over is more than what nobody took.
+            nowhere = no if nowhere is rest else self._split(splitter, nowhere)[1]
+            rest = no if route.action == "move" else rest
+        if rest.payload:
+            for name in self._of(self.config.default_pipelines, signal):
+                taken.setdefault(name, []).append(rest)
+                nowhere = Batch(signal, b"", 0)
+        if nowhere.count:
+            self.context.ledger.filtered(self.context.id, signal, "unmatched", nowhere.count)
+        return [(name, Batch.join(parts)) for name, parts in taken.items()]
+
+    @staticmethod
+    def _split(splitter: Splitter, batch: Batch) -> tuple[Batch, Batch]:
+        """(matching, rest) as batches; where all goes one way it is the same object."""
+        signal, payload = batch.signal, batch.payload
+        yes, no = splitter.split(signal.value, payload, batch.metadata)
+        if yes is payload:
+            return batch, Batch(signal, b"", 0, batch.metadata)
+        if no is payload:
+            return Batch(signal, b"", 0, batch.metadata), batch
+        matched = otlp.count(signal.value, yes)
+        return Batch(signal, yes, matched, batch.metadata), Batch(signal, no, batch.count - matched, batch.metadata)
+
+    def _of(self, names: list[str], signal: Signal) -> list[str]:
+        return [name for name in names if name.split("/", 1)[0] == signal.value]
+
+    def _test(self, look: Callable[[], bool]) -> bool:
+        try:
+            return look()
+        except EvaluationError as error:
+            if self.config.error_mode == "propagate":
+                raise
+            now = time.monotonic()
+            if self.config.error_mode == "ignore" and (now - self._logged > _LOG_EVERY or not self._logged):
+                self._logged = now
+                self.context.log.warning("a condition does not fit the data and counts as not matching: %s", error)
+            return False

@@ -1,0 +1,86 @@
+"""The extension `file_storage`; see the package's docstring for what it promises."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+
+from kofagent.component.checkpoints import KeyValueStore
+from kofagent.component.protocols import Context, Extension, StartError
+from kofagent.extensions.file_storage.config import Config
+from kofagent.extensions.file_storage.store import Compaction, Corrupt, Locked, SqliteStore
+
+
+class FileStorage(Extension[Config]):
+    """Gives stores to components; see the module."""
+
+    def __init__(self, config: Config, context: Context) -> None:
+        super().__init__(config, context)
+        self._stores: list[SqliteStore] = []
+        self._recreated = context.ledger.counter(
+            "kofagent_storage_recreated", "Damaged files that were moved aside.", extension=context.id
+        )
+
+    async def start(self) -> None:
+        """Makes the directory if asked to; it must be one that can be written."""
+        await asyncio.to_thread(self._prepare)
+
+    def _prepare(self) -> None:
+        directory = self.config.directory
+        if self.config.create_directory:
+            try:
+                os.makedirs(directory, int(self.config.directory_permissions, 8), exist_ok=True)
+            except OSError as error:
+                raise StartError(f"directory {directory} cannot be made: {error.strerror}") from None
+        if not os.path.isdir(directory):
+            why = "is not a directory" if os.path.exists(directory) else "does not exist; make it or set create_directory: true"
+            raise StartError(f"directory {directory} {why}")
+        if not os.access(directory, os.W_OK | os.X_OK):
+            raise StartError(f"directory {directory} cannot be written; give this user the right to")
+
+    async def stop(self) -> None:
+        """Closes what components left open."""
+        stores, self._stores = self._stores, []
+        for store in stores:
+            await store.close()
+
+    async def open_store(self, kind: str, id: str, name: str = "") -> KeyValueStore:
+        """The store of one component. StartError when it cannot be had."""
+        path = os.path.join(self.config.directory, file_name(kind, id, name))
+        block = self.config.compaction
+        store = SqliteStore(
+            path,
+            timeout=self.config.timeout,
+            fsync=self.config.fsync,
+            recreate=self.config.recreate,
+            compaction=Compaction(
+                block.on_start,
+                block.on_rebound,
+                block.rebound_needed_threshold_mib << 20,
+                block.rebound_trigger_threshold_mib << 20,
+                block.check_interval,
+            ),
+            set_aside=self._set_aside,
+        )
+        try:
+            await store.open()
+        except Corrupt as error:
+            raise StartError(f"{path} is damaged ({error}); remove it, or set recreate: true in {self.context.id}") from None
+        except Locked:
+            raise StartError(f"{path} is used by another process; stop that one or give each its own directory") from None
+        except OSError as error:
+            raise StartError(f"{path}: {error.strerror}") from None
+        self._stores.append(store)
+        return store
+
+    def _set_aside(self, path: str) -> None:
+        self._recreated(1)
+        self.context.log.error("a damaged file was moved to %s and its component begins anew", path)
+
+
+def file_name(kind: str, id: str, name: str = "") -> str:
+    """The file of a component as upstream names it: `receiver_filelog_kube`; unsafe characters as `~` and their code."""
+    type, _, rest = id.partition("/")
+    parts = [kind.removesuffix("s"), type, rest] + ([name] if name else [])
+    return "_".join(re.sub(r"[^A-Za-z0-9._-]", lambda m: f"~{ord(m[0]):04X}", part) for part in parts)

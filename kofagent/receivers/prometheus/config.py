@@ -1,0 +1,67 @@
+"""Options of the `prometheus` receiver."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import AliasChoices, Field, field_validator, model_validator
+
+from kofagent.config.base import ComponentConfig, Duration
+from kofagent.config.blocks import HttpServerBlock
+from kofagent.prometheus.config import PrometheusConfig
+from kofagent.prometheus.monitors.options import AllocationBlock, MonitorsBlock
+
+
+def _default_server() -> HttpServerBlock:
+    return HttpServerBlock(endpoint="localhost:9090", read_timeout=600.0)
+
+
+class ApiServerBlock(ComponentConfig):
+    """`api_server`."""
+
+    enabled: bool = Field(False, description="Serve Prometheus' API about targets.")
+    max_connections: int = Field(512, ge=1, description="Connections that may wait to be served.")
+    server_config: HttpServerBlock = Field(_default_server(), description="Where it listens.")
+
+    @field_validator("server_config", mode="before")
+    @classmethod
+    def _endpoint(cls, value: Any) -> Any:
+        if value is None:
+            return _default_server()
+        return {"endpoint": "localhost:9090", "read_timeout": "10m", **value} if isinstance(value, dict) else value
+
+
+class Config(ComponentConfig):
+    """Options of the prometheus receiver."""
+
+    config: PrometheusConfig = Field(PrometheusConfig(), description="Prometheus' configuration: global, scrape_configs.")
+    api_server: ApiServerBlock = Field(
+        ApiServerBlock(),
+        description="Prometheus' API about targets.",
+        validation_alias=AliasChoices("api_server", "prometheus_api_server"),
+    )
+    monitors: MonitorsBlock = Field(MonitorsBlock(), description="Scrape what ServiceMonitors and the like ask for.")
+    allocation: AllocationBlock = Field(AllocationBlock(), description="Which part of all targets this agent scrapes.")
+    target_allocator: dict[str, Any] | None = Field(None, description="Accepted with a warning: monitors does its work.")
+    trim_metric_suffixes: bool = Field(False, description="Remove type and unit from names in OTLP.")
+    use_start_time_metric: bool = Field(False, description="Accepted for compatibility; removed upstream.")
+    start_time_metric_regex: str = Field("", description="Accepted for compatibility; removed upstream.")
+    report_extra_scrape_metrics: bool = Field(False, description="Old name of extra_scrape_metrics in global.")
+    ignore_metadata: bool = Field(False, description="Accepted for compatibility.")
+    scrape_on_shutdown: bool = Field(False, description="Scrape every target once more before stopping.")
+    discovery_reload_on_startup: bool = Field(False, description="Accepted: discovery always starts at once.")
+    initial_scrape_offset: Duration = Field(0.0, ge=0, description="Wait this long before the first scrape.")
+    buffer_period: Duration = Field(0.0, description="Accepted for compatibility; removed upstream.")
+    buffer_count: int = Field(0, description="Accepted for compatibility; removed upstream.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_blocks(cls, data: Any) -> Any:
+        return {k: v for k, v in data.items() if v is not None} if isinstance(data, dict) else data
+
+    @model_validator(mode="after")
+    def _has_jobs(self) -> Config:
+        jobs = self.config.scrape_configs or self.config.scrape_config_files or self.monitors.enabled
+        if not jobs and self.target_allocator is None:
+            raise ValueError("there is nothing to scrape; write config.scrape_configs or set monitors.enabled")
+        return self

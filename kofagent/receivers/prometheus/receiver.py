@@ -1,0 +1,108 @@
+"""The receiver `prometheus`; see the package's docstring for what it promises."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+from kofagent.component.protocols import Consumer, Context, Receiver
+from kofagent.prometheus.pool import ScrapePool
+from kofagent.prometheus.target import Target
+from kofagent.receivers.prometheus.api import ApiServer
+from kofagent.receivers.prometheus.config import Config
+from kofagent.receivers.prometheus.pools import Pools
+from kofagent.telemetry.batch import MetricBatch
+from kofagent.telemetry.refused import Refused
+from kofagent.telemetry.signal import Signal
+
+OUTSTANDING = 16
+"""Scrapes of one target that may wait for an owner at once; more are dropped, counted as `backlog`."""
+
+
+class PrometheusReceiver(Receiver[Config]):
+    """The receiver."""
+
+    signals = frozenset({Signal.METRICS})
+    columns = True
+
+    def __init__(self, config: Config, context: Context) -> None:
+        super().__init__(config, context)
+        self._account = context.ledger.receiver(context.id, Signal.METRICS, "http")
+        self._waiting: Counter[int] = Counter()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._complained: dict[str, float] = {}
+        self._api: ApiServer | None = None
+        self._pools: Pools | None = None
+
+    @property
+    def pools(self) -> dict[str, ScrapePool]:
+        """The jobs that are scraped now; empty before `start`."""
+        return self._pools.by_name if self._pools is not None else {}
+
+    async def start(self) -> None:
+        """Binds the API server, then starts discovery and scraping."""
+        self._consumer: Consumer = self.outputs[Signal.METRICS]
+        pools = self._pools = Pools(self.config, self.context, self._emit)
+        if self.config.api_server.enabled:
+            self._api = ApiServer(
+                self.config.api_server.server_config,
+                self.config.api_server.max_connections,
+                self.config.config,
+                pools.by_name,
+                self.context,
+            )
+            await self._api.start()
+        if self.config.target_allocator is not None:
+            self.context.log.warning("target_allocator is not asked: write config.scrape_configs, or set monitors.enabled")
+        await pools.start()
+
+    async def stop(self) -> None:
+        """Stops scraping, then waits a moment for scrapes that are on their way to an owner."""
+        if self._pools is not None:
+            await self._pools.stop()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=5)
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._api is not None:
+            await self._api.stop()
+            self._api = None
+
+    def _emit(self, target: Target, batch: MetricBatch) -> None:
+        """Gives a scrape to the pipelines in a task of its own, so that no timer waits for a backend."""
+        if self._waiting[target.hash] >= OUTSTANDING:
+            self._drop("backlog", "scrapes of this target are waiting for a slow backend", batch)
+            return
+        self._waiting[target.hash] += 1
+        task = asyncio.ensure_future(self._deliver(target.hash, batch))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _deliver(self, key: int, batch: MetricBatch) -> None:
+        try:
+            await self._consumer.consume(batch)
+            self._account.accepted(batch.count)
+        except Refused as refused:
+            if refused.permanent:
+                self._account.refused(batch.count)
+            else:
+                self._drop(f"refused: {refused.reason}", refused.detail, batch)
+        except asyncio.CancelledError:
+            self._drop("shutdown", "nobody took the scrape before the end", batch)
+            raise
+        except Exception:
+            self._drop("error", "", batch)
+            self.context.log.exception("a scrape of %d samples was lost", batch.count)
+        finally:
+            self._waiting[key] -= 1
+            if not self._waiting[key]:
+                del self._waiting[key]
+
+    def _drop(self, reason: str, detail: str, batch: MetricBatch) -> None:
+        self._account.refused(batch.count)
+        self.context.ledger.dropped(self.context.id, Signal.METRICS, reason, batch.count)
+        now = asyncio.get_running_loop().time()
+        if now - self._complained.get(reason, -3600.0) > 60:
+            self._complained[reason] = now
+            self.context.log.warning("%d samples dropped: %s%s", batch.count, reason, f" ({detail})" if detail else "")
