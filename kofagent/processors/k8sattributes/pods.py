@@ -34,7 +34,7 @@ class Known:
         self.packed = b""
         """The pod; `Pods.pod` unpacks it."""
         self.ignored = False
-        self.gone = False
+        self.gone: float | None = None  # when it is to be forgotten
         self.users: list[Any] | None = None
         """Keys of remembered resources that were made from it."""
 
@@ -71,11 +71,11 @@ class Pods:
         else:
             stale, before = set(known.take_users()), self.places_of(self.pod(known))
         known.packed, known.ignored = self._packer.pack(dict(pod)), self._extraction.ignored(pod)
-        known.gone = False
+        known.gone = None
         places = self.places_of(pod)
         for rule, key in places:
             other = self._by_place[rule].get(key)
-            if other is known or (other is not None and not other.gone and _started(pod) < _started(self.pod(other))):
+            if other is known or (other is not None and other.gone is None and _started(pod) < _started(self.pod(other))):
                 continue
             if other is not None:
                 stale.update(other.take_users())
@@ -89,8 +89,8 @@ class Pods:
         """A pod that was deleted; it stays for the grace period."""
         known = self._by_uid.get(str(pod["metadata"].get("uid", "")))
         if known is not None:
-            known.gone = True
-            self._leaving.append((now + self._grace, known, None))
+            known.gone = now + self._grace
+            self._leaving.append((known.gone, known, None))
 
     def next_expiry(self) -> float | None:
         """When `expire` has something to do."""
@@ -100,9 +100,9 @@ class Pods:
         """Forgets what has been gone for the grace period (and the oldest of too many)."""
         stale: set[Any] = set()
         while self._leaving and (self._leaving[0][0] <= now or len(self._leaving) > MAX_GONE):
-            _, known, places = self._leaving.popleft()
+            until, known, places = self._leaving.popleft()
             if places is None:
-                if not known.gone:
+                if known.gone != until:  # it came back, and may have gone again since
                     continue
                 places = self.places_of(self.pod(known))
                 if self._by_uid.get(known.uid) is known:

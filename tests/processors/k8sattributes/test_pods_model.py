@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from kofagent.processors.k8sattributes.config import Config
@@ -29,6 +29,7 @@ def made(number: int, address: int, started: int) -> dict[str, Any]:
 
 @given(steps)
 @settings(max_examples=300)
+@example([("put", 0, 0, 0), ("remove", 0, 0, 0), ("put", 0, 0, 0), ("pass", 0, 0, 7), ("remove", 0, 0, 0), ("pass", 0, 0, 3)])
 def test_any_history(history: list[tuple[str, int, int, int]]) -> None:
     pods = Pods([["k8s.pod.uid"], ["k8s.pod.ip"]], Extraction(Config()), GRACE)
     live: dict[int, dict[str, Any]] = {}
