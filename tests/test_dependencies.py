@@ -1,0 +1,142 @@
+"""What is imported is declared in pyproject.toml, what is declared is used, and every requirement is bounded on both sides.
+
+A package that is there only because another one needs it may go or change with any release of that other.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterable, Iterator
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+OURS = {"kofagent", "tests", "bench", "__future__"}
+COMMANDS = {"coverage", "moto", "mypy", "nox", "pytest-asyncio", "ruff"}
+"""Declared for the tests and run, not imported; `types-*` are for mypy."""
+BY_NAME = {"bcrypt"}
+"""Imported by `import_module`, so that mypy does not ask for it where the extra is not installed."""
+
+
+def names(requirements: Iterable[str]) -> set[str]:
+    """The canonical names of requirements, without those of the project itself."""
+    return {canonicalize_name(Requirement(text).name) for text in requirements} - {"kofagent"}
+
+
+@cache
+def owners() -> dict[str, str]:
+    """Every module that is installed -> the distribution it came with, from the lists of installed files."""
+    found = {}
+    for distribution in metadata.distributions():
+        for file in distribution.files or ():
+            if file.suffix in (".py", ".so", ".pyi") and ".." not in file.parts:
+                parts = (*file.parts[:-1], file.name.partition(".")[0])
+                found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = canonicalize_name(distribution.name)
+    return found
+
+
+def owner(module: str) -> str:
+    """The distribution of a module, or of the nearest package above it; the module's own name if there is none."""
+    parts = module.split(".")
+    for end in range(len(parts), 0, -1):
+        if found := owners().get(".".join(parts[:end])):
+            return found
+    return module
+
+
+def imports(text: str) -> Iterator[tuple[str, bool]]:
+    """The modules of others that a source imports: (name, whether only a function does)."""
+    tree = ast.parse(text)
+    lazy = {
+        inner for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        found = []
+        if isinstance(node, ast.Import):
+            found = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found = [f"{node.module}.{alias.name}" for alias in node.names]
+        for name in found:
+            top = name.partition(".")[0]
+            if top not in OURS and top not in sys.stdlib_module_names:
+                yield name, node in lazy
+
+
+def undeclared(text: str, always: set[str], optional: set[str]) -> list[str]:
+    """Imports of distributions that are in neither set, or that are optional and not imported by a function."""
+    return [
+        f"{name} is of {owner(name)}"
+        for name, lazy in imports(text)
+        if owner(name) not in always and not (lazy and owner(name) in optional)
+    ]
+
+
+def imported(folder: str) -> set[str]:
+    return {owner(name) for path in (ROOT / folder).rglob("*.py") for name, _ in imports(path.read_text())}
+
+
+REQUIRED = names(PROJECT["dependencies"])
+OPTIONAL = names(text for extra, requirements in EXTRAS.items() if extra != "test" for text in requirements)
+TEST = names(EXTRAS["test"])
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "kofagent").rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
+def test_the_product_imports_what_it_declares(path: Path) -> None:
+    assert undeclared(path.read_text(), REQUIRED, OPTIONAL) == []
+
+
+@pytest.mark.parametrize("folder", ["tests", "bench"])
+def test_tests_import_what_they_declare(folder: str) -> None:
+    everything = REQUIRED | OPTIONAL | TEST
+    wrong = {str(p.relative_to(ROOT)): undeclared(p.read_text(), everything, set()) for p in (ROOT / folder).rglob("*.py")}
+    assert {path: found for path, found in wrong.items() if found} == {}
+
+
+def test_everything_declared_is_used() -> None:
+    assert imported("kofagent") >= REQUIRED | OPTIONAL - BY_NAME
+    stubs = {name for name in TEST if name.startswith("types-")}
+    assert TEST - COMMANDS - stubs <= imported("tests") | imported("bench")
+
+
+def test_every_requirement_is_bounded_on_both_sides() -> None:
+    texts = [*PROJECT["dependencies"], *(text for requirements in EXTRAS.values() for text in requirements)]
+    texts = [text for text in texts if Requirement(text).name != "kofagent"]
+    assert len(texts) > 20
+    loose = [text for text in texts if {s.operator for s in Requirement(text).specifier} != {">=", "<"}]
+    assert loose == []
+
+
+@pytest.mark.parametrize(
+    "lock, declared", [("requirements.lock", REQUIRED | OPTIONAL), ("requirements-test.lock", REQUIRED | TEST)]
+)
+def test_the_locks_hold_what_is_declared(lock: str, declared: set[str]) -> None:
+    pins = dict(re.findall(r"^([\w.-]+)==(\S+)", (ROOT / lock).read_text(), re.MULTILINE))
+    texts = [*PROJECT["dependencies"], *(text for requirements in EXTRAS.values() for text in requirements)]
+    wanted = {canonicalize_name(r.name): r.specifier for r in map(Requirement, texts)}
+    assert [name for name in sorted(declared) if pins.get(name, "none") not in wanted[name]] == [], "run: nox -s lock"
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("import yaml\n", []),
+        ("from google.protobuf import json_format\n", ["google.protobuf.json_format is of protobuf"]),
+        ("from google.rpc.status_pb2 import Status\n", ["google.rpc.status_pb2.Status is of googleapis-common-protos"]),
+        ("def f():\n    import bcrypt\n", []),
+        ("import bcrypt\n", ["bcrypt is of bcrypt"]),
+        ("import not_there.at_all\n", ["not_there.at_all is of not_there.at_all"]),
+        ("import os\nfrom . import x\nfrom kofagent import y\n", []),
+    ],
+)
+def test_the_rule_can_fail(text: str, wrong: list[str]) -> None:
+    assert undeclared(text, {"pyyaml"}, {"bcrypt"}) == wrong
