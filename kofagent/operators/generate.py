@@ -11,7 +11,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from kofagent.operators.expression import Expression, ExpressionError, Node
+from kofagent.operators.expression import Expression, ExpressionError
+from kofagent.operators.expression.ast import Node
 from kofagent.operators.field import MISSING, Field, FieldError
 from kofagent.operators.fields import Add, Copy, Move, Noop, Remove
 from kofagent.operators.lift import Lift, lift_code

@@ -8,7 +8,9 @@ from typing import Any
 from kofagent.operators.block_parsers import TimeParser
 from kofagent.operators.container import Container
 from kofagent.operators.entry import Entry
-from kofagent.operators.expression import FAILURES, Expression, Node, as_expression_error
+from kofagent.operators.expression import Expression
+from kofagent.operators.expression.ast import Node
+from kofagent.operators.expression.compile import FAILURES, as_expression_error
 from kofagent.operators.field import Field
 from kofagent.operators.operator import BODY, Operator
 from kofagent.operators.parser import Parser
@@ -94,11 +96,11 @@ def _lift_expression(expression: Expression, lifts: list[Lift]) -> bool:
     if not visit(expression.root):
         return False
     for node in found:
-        lifts.append(_lift_node(node))
+        lifts.append(_lift_node(expression, node))
     return True
 
 
-def _lift_node(node: Node) -> Lift:
+def _lift_node(expression: Expression, node: Node) -> Lift:
     left, right = node.children
     if left.kind == "name" and right.kind == "const" and isinstance(right.value, str):
         if node.value == "matches":
@@ -106,7 +108,7 @@ def _lift_node(node: Node) -> Lift:
         kind = {"contains": "contains", "startsWith": "starts", "endsWith": "ends", "==": "equals"}.get(node.value)
         if kind is not None:
             return Lift(node, kind, right.value.encode("utf-8", "replace"))
-    return Lift(node, "call", node.plain)
+    return Lift(node, "call", expression.plain(node))
 
 
 def lift_code(i: int, lift: Lift, engine: str, bound: dict[str, Any]) -> list[str]:

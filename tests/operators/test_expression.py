@@ -153,7 +153,7 @@ def test_errors_of_syntax(text: str) -> None:
 
 
 def test_a_condition_has_to_be_a_boolean() -> None:
-    with pytest.raises(ExpressionError, match="text where a boolean is needed"):
+    with pytest.raises(ExpressionError, match="a string where a boolean is needed"):
         compile_expression("body").test(ENTRY)
 
 
@@ -204,3 +204,41 @@ def test_any_text_is_an_expression_or_an_error(text: str) -> None:
         compile_expression(text).evaluate(ENTRY)
     except ExpressionError:
         pass
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "+".join(["1"] * 5000),
+        "a" + ".b" * 5000,
+        "let a = 1;" * 5000 + "a",
+        "-" * 5000 + "1",
+        "not " * 5000 + "true",
+        "[" * 5000,
+        "1 ? " * 5000,
+    ],
+)
+def test_an_expression_that_is_nested_too_deeply_is_an_error(text: str) -> None:
+    with pytest.raises(ExpressionError, match="nested too deeply"):
+        compile_expression(text)
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("'open", "a string is not closed at column 1"),
+        ("1 +", "unexpected end at column 4"),
+        ("(1", "expected ')', found end at column 3"),
+        ("a.(", "expected a name, found '(' at column 3"),
+        ("body @ 1", "unexpected '@' at column 6"),
+        ("'a\\q'", "unknown escape \\q; write \\\\ for a backslash at column 1"),
+        ("'\\U00110000'", "an escape names no character at column 1"),
+        ("len(1, 2)", "len takes 1 argument, not 2, at column 10"),
+        ("trim()", "trim takes 1 to 2 arguments, not 0, at column 7"),
+        ("foo(1)", "the function 'foo' is unknown at column 7"),
+    ],
+)
+def test_an_error_of_syntax_says_what_and_where(text: str, message: str) -> None:
+    with pytest.raises(ExpressionError) as caught:
+        compile_expression(text)
+    assert str(caught.value) == f"expression {text!r}: {message}"

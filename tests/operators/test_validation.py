@@ -51,7 +51,7 @@ def test_all_problems_at_once() -> None:
         "operators[5]: a map with a type is needed, not str",
         "operators[6].type: is missing; one of "
         + ", ".join(sorted(__import__("kofagent.operators.catalog", fromlist=["OPERATORS"]).OPERATORS)),
-        "operators[7].expr: expression 'body ==': 'the end' is unexpected at column 8",
+        "operators[7].expr: expression 'body ==': unexpected end at column 8",
         "operators[7].drop_ratio: Input should be less than or equal to 1",
         "operators[8].on_error: Input should be 'send', 'send_quiet', 'drop' or 'drop_quiet'",
         "operators[9]: mapping: {'min': 1} is not a value; write text, an integer, 2xx to 5xx, or a range with min and max",
@@ -73,7 +73,7 @@ def test_all_problems_at_once() -> None:
         ([{"type": "json_parser", "parse_to": "body", "body": "body.x"}], "body cannot be set when parse_to is body"),
         ([{"type": "key_value_parser", "delimiter": " "}], "delimiter and pair_delimiter are the same"),
         ([{"type": "syslog_parser", "protocol": "rfc9999"}], "operators[0].protocol"),
-        ([{"type": "add", "field": "body", "value": "EXPR(1 +)"}], "is unexpected"),
+        ([{"type": "add", "field": "body", "value": "EXPR(1 +)"}], "unexpected end at column 4"),
         ([{"type": "noop", "if": 'body matches "("'}], "is not a regular expression"),
         ([{"type": "time_parser", "parse_from": "body", "layout": "%Y", "location": "Mars/Base"}], "Mars/Base"),
     ],

@@ -1,4 +1,4 @@
-"""Functions of expressions: the ones of expr-lang's language definition that work on an entry's values."""
+"""Functions of expressions: those of expr-lang's language definition that work on the values of an entry."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from kofagent.operators.values import ExpressionError, boolean, equal, items, kind, number, text
+from kofagent.operators.expression.values import ExpressionError, boolean, equal, items, kind, number, text
 
 
 def _length(value: Any) -> int:

@@ -1,4 +1,4 @@
-"""What expr-lang's operators do with values: numbers, text, booleans, nil (None), lists and maps."""
+"""What expr-lang's operators do with values: numbers, strings, booleans, nil (None), lists and maps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def kind(value: Any) -> str:
     """The word for a value's kind."""
     if value is None:
         return "nil"
-    return {bool: "a boolean", int: "an integer", float: "a number", str: "text", list: "a list", dict: "a map"}.get(
+    return {bool: "a boolean", int: "an integer", float: "a number", str: "a string", list: "a list", dict: "a map"}.get(
         type(value), type(value).__name__
     )
 
@@ -37,10 +37,10 @@ def boolean(value: Any) -> bool:
 
 
 def text(value: Any) -> str:
-    """The value if it is text."""
+    """The value if it is a string."""
     if isinstance(value, str):
         return value
-    raise ExpressionError(f"{kind(value)} where text is needed")
+    raise ExpressionError(f"{kind(value)} where a string is needed")
 
 
 def items(value: Any) -> list[Any]:
@@ -109,7 +109,7 @@ def matches(a: Any, b: Any) -> bool:
         raise ExpressionError(str(error)) from None
 
 
-def _on_text(apply: Callable[[str, str], bool]) -> Callable[[Any, Any], bool]:
+def _on_strings(apply: Callable[[str, str], bool]) -> Callable[[Any, Any], bool]:
     def run(a: Any, b: Any) -> bool:
         if a is None or b is None:
             return False
@@ -172,9 +172,9 @@ BINARY: Final[dict[str, Callable[[Any, Any], Any]]] = {
     ">": _compare(lambda a, b: a > b),
     "<=": _compare(lambda a, b: a <= b),
     ">=": _compare(lambda a, b: a >= b),
-    "contains": _on_text(lambda a, b: b in a),
-    "startsWith": _on_text(str.startswith),
-    "endsWith": _on_text(str.endswith),
+    "contains": _on_strings(lambda a, b: b in a),
+    "startsWith": _on_strings(str.startswith),
+    "endsWith": _on_strings(str.endswith),
     "+": _add,
     "-": lambda a, b: number(a) - number(b),
     "*": lambda a, b: number(a) * number(b),
