@@ -9,12 +9,12 @@ queue is on disk and owns what it holds.
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import NoReturn
 
+from kofagent.component.backoff import Backoff
 from kofagent.component.protocols import Context
 from kofagent.config.blocks import QueueBlock, RetryBlock
 from kofagent.telemetry.batch import AnyBatch, Batch, MetricBatch
@@ -28,24 +28,17 @@ SHUTDOWN_SECONDS = 5.0
 LOG_EVERY = 30.0
 
 
-class Backoff:
-    """The waits between tries: initial, times the multiplier, capped, with jitter; at least what the server asked for."""
-
-    def __init__(self, retry: RetryBlock, keep_retrying: bool = False) -> None:
-        self._retry = retry
-        self._next = retry.initial_interval
-        forever = keep_retrying and "max_elapsed_time" not in retry.model_fields_set
-        self._until = time.monotonic() + retry.max_elapsed_time if retry.max_elapsed_time and not forever else None
-
-    def wait(self, retry_after: float | None) -> float | None:
-        """Seconds to the next try, None when it is time to give up."""
-        spread = self._retry.randomization_factor
-        seconds = self._next * random.uniform(1 - spread, 1 + spread)  # jitter, no secret
-        self._next = min(self._next * self._retry.multiplier, self._retry.max_interval or self._next)
-        seconds = max(seconds, retry_after or 0.0)
-        if self._until is not None and time.monotonic() + seconds > self._until:
-            return None
-        return seconds
+def backoff_of(retry: RetryBlock, keep_retrying: bool) -> Backoff:
+    """The waits that `retry_on_failure` asks for; `keep_retrying`: without an end unless the user set one."""
+    forever = keep_retrying and "max_elapsed_time" not in retry.model_fields_set
+    spread = retry.randomization_factor
+    return Backoff(
+        retry.initial_interval,
+        retry.max_interval or retry.initial_interval,
+        multiplier=retry.multiplier,
+        jitter=(1 - spread, 1 + spread),
+        elapsed=0.0 if forever else retry.max_elapsed_time,
+    )
 
 
 class _Item:
@@ -259,9 +252,9 @@ class Sender:
                 self._complain(refusal, f"dropped {batch.count} {batch.signal.items}, the backend will not take them")
                 raise refusal
             if backoff is None:
-                backoff = Backoff(self._retry, self._context.host.keep_retrying)
-            wait = backoff.wait(refusal.retry_after) if self._retry.enabled else None
-            if wait is None or self._stopping.is_set():
+                backoff = backoff_of(self._retry, self._context.host.keep_retrying)
+            wait = backoff.next(refusal.retry_after)
+            if not self._retry.enabled or not backoff.allows(wait) or self._stopping.is_set():
                 self._give_up(batch, refusal)
             self._complain(refusal, "sending failed, will try again")
             await self._sleep(wait)

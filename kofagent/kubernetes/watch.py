@@ -15,6 +15,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+from kofagent.component.backoff import MOST_ASKED, Backoff
 from kofagent.kubernetes.client import PAGE, ApiClient, one_object
 from kofagent.kubernetes.errors import ApiError, Forbidden, Gone, NotFound, TooLarge, Unauthorized, Unreachable
 from kofagent.kubernetes.resources import Resource
@@ -67,24 +68,9 @@ class Timing:
     without_bookmark: float = 150.0
     """A watch that lasted longer and brought nothing at all, no bookmark either, is followed by a list."""
 
-
-class Backoff:
-    """Waits that double from `first` to `longest`, each with up to half of it as jitter taken off."""
-
-    def __init__(self, first: float = FIRST_WAIT, longest: float = LONGEST_WAIT) -> None:
-        self._first = first
-        self._longest = longest
-        self._next = first
-
-    def reset(self) -> None:
-        """The next wait is the first again."""
-        self._next = self._first
-
-    def next(self, at_least: float = 0.0) -> float:
-        """Seconds to wait now."""
-        wait = self._next * (1 - random.random() / 2)
-        self._next = min(self._longest, self._next * 2)
-        return max(wait, min(at_least, 120.0))
+    def backoff(self) -> Backoff:
+        """The waits after errors."""
+        return Backoff(self.first_wait, self.longest_wait, asked_most=MOST_ASKED)
 
 
 async def follow(
@@ -104,7 +90,7 @@ async def follow(
     None when it works again.
     """
     timing = timing or Timing()
-    backoff = Backoff(timing.first_wait, timing.longest_wait)
+    backoff = timing.backoff()
     health = _Health(client, query, report)
     now = asyncio.get_running_loop().time
     last_gone = -1e9
@@ -175,7 +161,7 @@ async def follow(
         except ApiError as error:
             health.bad(error)
             # 403 too: an API server that has just started refuses everybody until it has read its roles
-            await asyncio.sleep(backoff.next(error.retry_after or 0.0))
+            await asyncio.sleep(backoff.next(error.retry_after))
 
 
 def _before(version: str, other: str) -> bool:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from kofagent.component.sending import Backoff, Sender
+from kofagent.component.sending import Sender, backoff_of
 from kofagent.config.blocks import QueueBlock, RetryBlock
 from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.refused import Refused
@@ -178,10 +178,10 @@ async def test_a_defect_in_send_is_a_counted_drop_not_an_endless_retry() -> None
 
 
 def test_backoff_obeys_the_server_and_grows_to_the_cap() -> None:
-    backoff = Backoff(RetryBlock(randomization_factor=0, max_elapsed_time=0.0))
-    waits = [backoff.wait(None) for _ in range(7)]
+    backoff = backoff_of(RetryBlock(randomization_factor=0, max_elapsed_time=0.0), False)
+    waits = [backoff.next() for _ in range(7)]
     assert waits == [5.0, 7.5, 11.25, 16.875, 25.3125, 30.0, 30.0]
-    assert backoff.wait(90.0) == 90.0
-    assert Backoff(RetryBlock(max_elapsed_time=1.0), keep_retrying=True).wait(50) is None  # the user set it
-    assert Backoff(RetryBlock(), keep_retrying=True).wait(4000) == 4000
-    assert Backoff(RetryBlock()).wait(4000) is None
+    assert backoff.next(90.0) == 90.0
+    assert not backoff_of(RetryBlock(max_elapsed_time=1.0), True).allows(50)  # the user set it
+    assert backoff_of(RetryBlock(), True).allows(4000)
+    assert not backoff_of(RetryBlock(), False).allows(4000)

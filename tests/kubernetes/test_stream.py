@@ -16,7 +16,7 @@ from kofagent.kubernetes import errors
 from kofagent.kubernetes.client import _lines
 from kofagent.kubernetes.errors import ApiError, Forbidden, Gone, NotFound, Unauthorized
 from kofagent.kubernetes.resources import PODS
-from kofagent.kubernetes.watch import Backoff
+from kofagent.kubernetes.watch import Timing
 
 UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -78,14 +78,5 @@ def test_errors_in_a_stream(said: dict[str, Any], kind: type[ApiError]) -> None:
 def test_a_server_that_names_a_time_is_obeyed() -> None:
     error = errors.from_object({"code": 429, "details": {"retryAfterSeconds": 7}}, "list", "pods", PODS)
     assert error.retry_after == 7
-    waits = Backoff(1, 30)
+    waits = Timing().backoff()
     assert waits.next(at_least=7) == 7 and waits.next(at_least=10_000) == 120
-
-
-def test_backoff_doubles_to_its_end_with_jitter() -> None:
-    waits = Backoff(1, 30)
-    for full in (1, 2, 4, 8, 16, 30, 30):
-        assert full / 2 <= waits.next() <= full
-    waits.reset()
-    assert waits.next() <= 1
-    assert len({Backoff(1, 30).next() for _ in range(20)}) > 1

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 from typing import Any
 
+from kofagent.component.backoff import Backoff
 from kofagent.exporters.awscloudwatchlogs.credentials import Credentials
 from kofagent.exporters.awscloudwatchlogs.events import Call
 from kofagent.net.client import HttpClient, retry_after_seconds
@@ -161,15 +161,15 @@ class LogsApi:
         return True
 
     async def _call(self, operation: str, body: bytes) -> dict[str, Any]:
-        tries = max(0, self._options.max_retries)
+        # The SDK's quick retries; the slow ones are retry_on_failure's.
+        tries, backoff = max(0, self._options.max_retries), Backoff(0.1, 2.0, asked_most=2.0)
         for attempt in range(tries + 1):
             try:
                 return await self._once(operation, body)
             except ApiError as error:
                 if attempt == tries or not error.transient:
                     raise
-                # The SDK's quick retries; the slow ones are retry_on_failure's.
-                await asyncio.sleep(max(min(0.1 * 2**attempt, 2.0) * random.uniform(0.5, 1.0), min(error.retry_after or 0, 2.0)))
+                await asyncio.sleep(backoff.next(error.retry_after))
         raise AssertionError("unreachable")
 
     async def _once(self, operation: str, body: bytes) -> dict[str, Any]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import Hashable
 from typing import Any
 
+from kofagent.component.backoff import Backoff
 from kofagent.component.protocols import Context, Processor, StartError
 from kofagent.kubernetes.client import ApiClient, shared
 from kofagent.kubernetes.errors import ApiError
@@ -87,16 +87,15 @@ class ResourceDetection(Processor[Config]):
         return edit.patch(resource, edit.RESOURCE, insert=self.detected)
 
     async def _refresh(self) -> None:
-        wait = FIRST_RETRY
+        backoff = Backoff(FIRST_RETRY, LONGEST_RETRY)
         while self.config.refresh_interval or self._missing:
             if self._missing:
                 self._say()
-                await asyncio.sleep(wait * random.uniform(0.5, 1.0))
-                wait = min(wait * 2, LONGEST_RETRY)
+                await asyncio.sleep(backoff.next())
             else:
                 self._say()
                 await asyncio.sleep(self.config.refresh_interval)
-                wait = FIRST_RETRY
+                backoff.reset()
             try:
                 detected = await self._detect()
             except (OSError, ValueError) as error:

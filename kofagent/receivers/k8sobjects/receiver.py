@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from kofagent.component.backoff import Backoff
 from kofagent.component.checkpoints import KeyValueStore, MemoryStore
 from kofagent.component.protocols import Receiver, StartError
 from kofagent.config.filterset import compile_search
@@ -17,7 +18,7 @@ from kofagent.kubernetes.discover import discover
 from kofagent.kubernetes.errors import ApiError, Gone
 from kofagent.kubernetes.records import Delivery, Statuses, log_batch
 from kofagent.kubernetes.resources import Resource
-from kofagent.kubernetes.watch import Backoff, Query, Timing
+from kofagent.kubernetes.watch import Query, Timing
 from kofagent.receivers.k8sobjects.config import Config, NamespaceFilter, ObjectsBlock
 from kofagent.receivers.k8sobjects.convert import SCOPE, namespace_of, pulled, watched
 from kofagent.telemetry.signal import Signal
@@ -100,7 +101,7 @@ class K8sObjects(Receiver[Config]):
                 resource = await discover(self._client, block.name, block.group)
             except ApiError as error:
                 report(str(error))
-                await asyncio.sleep(backoff.next(error.retry_after or 0.0))
+                await asyncio.sleep(backoff.next(error.retry_after))
                 continue
             if resource is not None:
                 report(None)
@@ -114,7 +115,7 @@ class K8sObjects(Receiver[Config]):
             await asyncio.sleep(ASK_AGAIN)
 
     def _backoff(self) -> Backoff:
-        return Backoff() if self.timing is None else Backoff(self.timing.first_wait, self.timing.longest_wait)
+        return (self.timing or Timing()).backoff()
 
     def _begin(self, block: ObjectsBlock, resource: Resource) -> None:
         for namespace in (block.namespaces if resource.namespaced else []) or [""]:
@@ -196,7 +197,7 @@ class K8sObjects(Receiver[Config]):
                     continue  # the list expired half-way: again, without what was sent
                 except ApiError as error:
                     report(str(error))
-                    wait = backoff.next(error.retry_after or 0.0)
+                    wait = backoff.next(error.retry_after)
                     if loop.time() + wait > due + interval:
                         break
                     await asyncio.sleep(wait)
