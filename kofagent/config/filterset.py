@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Literal
 
-import re2
 from pydantic import Field
 
 from kofagent.config.base import ComponentConfig
-from kofagent.wire.attributes import encode_text
+from kofagent.config.re2 import compile_search
 
 _REMEMBERED = 4096
 
@@ -26,30 +25,6 @@ class FilterSetBlock(ComponentConfig):
 
     match_type: Literal["strict", "regexp", ""] = Field("", description="strict: equal; regexp: RE2, found anywhere.")
     regexp: RegexpOptions | None = Field(None, description="Options of match_type regexp.")
-
-
-def compile_pattern(pattern: str) -> re2._Regexp:
-    """An RE2 expression; ValueError with a sentence where it is not one."""
-    options = re2.Options()
-    options.log_errors = False
-    try:
-        return re2.compile(pattern, options)
-    except re2.error as error:
-        reason = error.args[0].decode("utf-8", "replace") if error.args and isinstance(error.args[0], bytes) else str(error)
-        raise ValueError(f"{pattern!r} is not a regular expression (RE2): {reason}") from None
-
-
-def compile_search(pattern: str) -> Callable[[str], re2._Match | None]:
-    """`search` of an RE2 expression that also takes text with undecodable bytes (surrogates), which count as U+FFFD each."""
-    search = compile_pattern(pattern).search
-
-    def find(text: str) -> re2._Match | None:
-        try:
-            return search(text)
-        except UnicodeEncodeError:
-            return search(encode_text(text).decode("utf-8", "replace"))
-
-    return find
 
 
 def compile_filterset(match_type: str, patterns: Iterable[str]) -> Callable[[str], bool]:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import Field as Option
 from pydantic import PrivateAttr, field_validator, model_validator
 
+from kofagent.config.re2 import Regexp
 from kofagent.operators.entry import Entry, deep
 from kofagent.operators.expression import Expression, ExpressionError, compile_expression
 from kofagent.operators.field import MISSING
@@ -21,7 +22,7 @@ from kofagent.operators.operator import (
     TransformerConfig,
     type_name,
 )
-from kofagent.operators.regex import PatternError, pattern
+from kofagent.operators.regex import pattern
 
 EXPRESSION_START = "EXPR("
 
@@ -265,7 +266,7 @@ class RegexReplaceConfig(TransformerConfig):
     """Options of regex_replace."""
 
     field: AnyField = Option("body", validate_default=True, description="Field that is worked on.")
-    regex: str = Option("", description="RE2 pattern of what is replaced.")
+    regex: Regexp = Option("", description="RE2 pattern of what is replaced.")
     regex_name: Literal["ansi_control_sequences", ""] = Option("", description="A pattern by name, instead of regex.")
     replace_with: str = Option("", description="Replacement; $1 and ${name} are groups, $$ is a dollar.")
 
@@ -273,10 +274,6 @@ class RegexReplaceConfig(TransformerConfig):
     def _one(self) -> RegexReplaceConfig:
         if bool(self.regex) == bool(self.regex_name):
             raise ValueError("set exactly one of regex and regex_name")
-        try:
-            pattern(self.source)
-        except PatternError as error:
-            raise ValueError(f"regex: not a regular expression of RE2 ({error})") from None
         return self
 
     @property

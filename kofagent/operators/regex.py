@@ -1,22 +1,17 @@
-"""RE2 patterns of users (google-re2), searched in UTF-8 bytes or text. Patterns are compiled once and shared."""
+"""RE2 patterns of users, searched in UTF-8 bytes or text. Patterns are compiled once and shared."""
 
 from __future__ import annotations
 
 import re
 from functools import lru_cache
 
-import re2
+from kofagent.config.compat import re2_unanchored
+from kofagent.config.re2 import PatternError, compile_bytes
 
-from kofagent.config.compat import re2_pattern, re2_unanchored
+__all__ = ["UNANCHORED", "Pattern", "PatternError", "pattern"]
 
-_options = re2.Options()
-_options.log_errors = False
 UNANCHORED = re2_unanchored()
 """The first argument of `Pattern.match`: a match may begin anywhere."""
-
-
-class PatternError(ValueError):
-    """The text is not a regular expression of RE2's syntax."""
 
 
 class Pattern:
@@ -28,13 +23,7 @@ class Pattern:
     __slots__ = ("match", "names", "source")
 
     def __init__(self, source: str) -> None:
-        # RE2 knows (?P<name>...); Go accepts (?<name>...) beside it, and so does RE2 since 2023.
-        try:
-            regexp = re2_pattern(source.encode("utf-8", "replace"), _options)
-        except re2.error as error:
-            raise PatternError(_sentence(error)) from None
-        if not regexp.ok():
-            raise PatternError(_sentence(regexp.error()))
+        regexp = compile_bytes(source)
         self.source = source
         self.match = regexp.Match
         self.names = sorted(
@@ -101,11 +90,6 @@ class Pattern:
 
 
 _TEMPLATE = re.compile(r"\$\$|\$\{(\w+)\}|\$(\w+)", re.ASCII)
-
-
-def _sentence(error: object) -> str:
-    text = str(error.args[0] if isinstance(error, Exception) and error.args else error)
-    return text[2:-1] if text.startswith("b'") else text
 
 
 @lru_cache(maxsize=512)

@@ -11,7 +11,7 @@ from kofagent.config.base import ComponentConfig
 from kofagent.operators.entry import Entry
 from kofagent.operators.operator import OperatorError
 from kofagent.operators.parser import Parser, ParserConfig, text_of
-from kofagent.operators.regex import Pattern, PatternError, pattern
+from kofagent.operators.regex import Pattern, pattern
 
 
 class CacheBlock(ComponentConfig):
@@ -29,11 +29,7 @@ class Config(ParserConfig):
     @field_validator("regex")
     @classmethod
     def _compiles(cls, value: str) -> str:
-        try:
-            found = pattern(value)
-        except PatternError as error:
-            raise ValueError(f"not a regular expression of RE2 ({error})") from None
-        if not found.names:
+        if not pattern(value).names:
             raise ValueError("the pattern has no named group; write (?P<name>...) around what is to become a field")
         return value
 

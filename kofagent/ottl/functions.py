@@ -42,41 +42,13 @@ def _text(value: Any, what: str) -> str:
     return value
 
 
-def compile_regex(pattern: str) -> Any:
-    """A compiled RE2 expression. ValueError with RE2's reason."""
-    import re2  # the configuration surface is RE2: linear time whatever the input
-
-    options = re2.Options()
-    options.log_errors = False
-    try:
-        return re2.compile(pattern, options)
-    except re2.error as error:
-        reason = error.args[0] if error.args else "malformed"
-        raise ValueError(reason.decode() if isinstance(reason, bytes) else str(reason)) from None
-
-
-def matcher(pattern: str) -> Callable[[str], bool]:
-    """Whether an RE2 expression is found anywhere in a text. ValueError with RE2's reason."""
-    import re2
-
-    expression = compile_regex(pattern)
-    if expression.programsize > 1000:  # an automaton that could outgrow its memory
-        return lambda text: expression.search(text) is not None
-    # A set of one expression answers without looking for places: 1.5 us instead of 6.
-    options = re2.Options()
-    options.log_errors = False
-    one = re2.Set.SearchSet(options)
-    one.Add(pattern)
-    one.Compile()
-    match = one.Match
-    return lambda text: match(text) is not None
-
-
 def _is_match(target: Read, pattern: Read) -> Read:
+    from kofagent.config.re2 import compile_re2, compile_test  # a configuration without patterns does not load RE2
+
     if isinstance(pattern, Constant):
         if not isinstance(pattern.value, str):
             raise ValueError("the pattern of IsMatch is not a string")
-        found = matcher(pattern.value)
+        found = compile_test(pattern.value)
 
         def fixed(env: Env) -> bool:
             value = target(env)
@@ -88,7 +60,7 @@ def _is_match(target: Read, pattern: Read) -> Read:
 
     def dynamic(env: Env) -> bool:
         try:
-            expression = compile_regex(_text(pattern(env), "IsMatch"))
+            expression = compile_re2(_text(pattern(env), "IsMatch"))
         except ValueError as error:
             raise EvaluationError(f"IsMatch: {error}") from None
         value = string_like(target(env))

@@ -14,10 +14,10 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
 
-import re2
 from pydantic import BeforeValidator, Field, model_validator
 
 from kofagent.config.base import ComponentConfig
+from kofagent.config.re2 import compile_re2
 
 Labels = dict[str, str]
 Rules = Callable[[Labels], bool]
@@ -50,17 +50,7 @@ def single_dollars(text: str) -> str:
 
 def compile_regex(pattern: str) -> Any:
     """The pattern as RE2, to be used with `fullmatch`; `.` matches a newline too. ValueError says what is wrong with it."""
-    options = re2.Options()
-    options.log_errors = False
-    try:
-        return re2.compile(f"(?s:{pattern})", options)
-    except re2.error as error:
-        raise ValueError(f"{pattern!r} is not a regular expression in RE2 syntax: {_reason(error)}") from None
-
-
-def _reason(error: Exception) -> str:
-    text = error.args[0] if error.args else error
-    return text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
+    return compile_re2(pattern, "(?s)")
 
 
 def valid_label_name(name: str, scheme: str = "utf8") -> bool:

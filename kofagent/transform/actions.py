@@ -16,7 +16,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from kofagent.config.base import ComponentConfig
-from kofagent.config.filterset import compile_pattern, compile_search
+from kofagent.config.re2 import compile_re2, compile_search
 from kofagent.telemetry.batch import Metadata
 from kofagent.transform.anyvalue import as_string
 from kofagent.transform.attribute_keys import keys_of
@@ -81,7 +81,7 @@ class ActionBlock(ComponentConfig):
         if action == "convert" and self.converted_type not in ("int", "double", "string"):
             raise ValueError(f"convert needs converted_type int, double or string, not {self.converted_type!r}")
         if self.pattern:
-            compiled = compile_pattern(self.pattern)
+            compiled = compile_re2(self.pattern)
             if action == "extract" and not 0 < compiled.groups == len(compiled.groupindex):
                 raise ValueError("pattern of extract needs groups, all of them named, as (?P<name>...)")
         elif action == "extract":
@@ -274,7 +274,7 @@ def hashed(value: Any) -> str:
 
 
 def _extract(block: ActionBlock) -> _Action:
-    key, expression, search = encode_text(block.key), compile_pattern(block.pattern), compile_search(block.pattern)
+    key, expression, search = encode_text(block.key), compile_re2(block.pattern), compile_search(block.pattern)
     names = sorted(expression.groupindex, key=expression.groupindex.__getitem__)
 
     def extract(attributes: _Attributes) -> None:

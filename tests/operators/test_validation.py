@@ -41,7 +41,7 @@ def test_all_problems_at_once() -> None:
         ]
     ) == [
         "operators[0].type: 'regex_parsr' is not an operator; did you mean regex_parser?",
-        "operators[1].regex: not a regular expression of RE2 (missing ): (?P<a>)",
+        "operators[1].regex: '(?P<a>' is not a regular expression (RE2): missing ): (?P<a>",
         "operators[2].regex: the pattern has no named group; write (?P<name>...) around what is to become a field",
         "operators[3].from: 'attributes' as a whole cannot be used here; name a field of it, such as attributes.name",
         "operators[3].to: is missing; move needs it",

@@ -13,8 +13,8 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from kofagent.config.re2 import compile_re2, compile_test
 from kofagent.ottl import EvaluationError, OttlError, parse_condition, parse_statement, parse_value
-from kofagent.ottl.functions import compile_regex, matcher
 from kofagent.ottl.types import arithmetic, compare
 from tests.support.otlp import set_attributes, values
 
@@ -253,7 +253,7 @@ def test_resource_scope_and_request() -> None:
         ),
         ('IsMach(body, "x")', "column 1: unknown converter IsMach; did you mean IsMatch?"),
         ("IsMatch(body)", "column 1: IsMatch needs pattern"),
-        ('IsMatch(body, "(")', "column 1: IsMatch: missing ): ("),
+        ('IsMatch(body, "(")', "column 1: IsMatch: '(' is not a regular expression (RE2): missing ): ("),
         ('IsString(body, "x")', "column 1: IsString takes 1 arguments, 2 given"),
         ('set(body, "x") == 1', "column 1: converters begin with a capital letter; set() is an editor and has no value"),
         ('span.name == "x"', "column 1: span.name: the log context cannot see the span"),
@@ -345,4 +345,4 @@ def test_integers_wrap_and_divide_as_in_go(a: int, b: int) -> None:
     st.text(alphabet="abxyA \n\u00e9word", max_size=12),
 )
 def test_is_match_finds_what_re2_finds(pattern: str, text: str) -> None:
-    assert matcher(pattern)(text) is (compile_regex(pattern).search(text) is not None)
+    assert compile_test(pattern)(text) is (compile_re2(pattern).search(text) is not None)

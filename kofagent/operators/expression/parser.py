@@ -164,7 +164,7 @@ class _Parser:
             try:
                 pattern(right.value)
             except PatternError as error:
-                raise self.error(f"{right.value!r} is not a regular expression ({error})") from None
+                raise self.error(str(error)) from None
         return Node("binary", op, (left, right))
 
     def unary(self) -> Node:

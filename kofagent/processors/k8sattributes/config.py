@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from kofagent.config.base import ComponentConfig, Duration
-from kofagent.config.filterset import compile_pattern
+from kofagent.config.re2 import compile_re2
 from kofagent.kubernetes.options import ApiOptions
 
 DEFAULT_METADATA = (
@@ -77,7 +77,7 @@ class ExtractRule(ComponentConfig):
         if bool(self.key) == bool(self.key_regex):
             raise ValueError("give either key or key_regex")
         if self.key_regex:
-            compile_pattern(f"^(?:{self.key_regex})$")
+            compile_re2(f"^(?:{self.key_regex})$")
         return self
 
 
@@ -186,7 +186,7 @@ class PodName(ComponentConfig):
     @field_validator("name")
     @classmethod
     def _compiles(cls, value: str) -> str:
-        compile_pattern(value)
+        compile_re2(value)
         return value
 
 

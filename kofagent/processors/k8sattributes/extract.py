@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from kofagent.config.filterset import compile_search
+from kofagent.config.re2 import compile_search
 from kofagent.kubernetes.changes import unix_seconds
 from kofagent.kubernetes.image import split_image
 from kofagent.kubernetes.trim import Field

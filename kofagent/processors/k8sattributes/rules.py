@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from kofagent.config.filterset import compile_pattern
+from kofagent.config.re2 import compile_re2
 from kofagent.processors.k8sattributes.config import ExtractRule
 
 _REFERENCE = re.compile(r"\$(?:\$|(\w+)|\{(\w+)\})", re.ASCII)
@@ -38,7 +38,7 @@ def _by_key(rule: ExtractRule, prefix: str) -> Extract:
 
 
 def _by_regex(rule: ExtractRule, prefix: str) -> Extract:
-    pattern = compile_pattern(f"^(?:{rule.key_regex})$")
+    pattern = compile_re2(f"^(?:{rule.key_regex})$")
     template = rule.tag_name if pattern.groups else ""  # upstream takes tag_name only where the expression has groups
 
     def extract(found: Mapping[str, Any], attributes: dict[str, str]) -> None:

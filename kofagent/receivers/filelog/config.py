@@ -7,11 +7,11 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from kofagent.config.base import ByteSize, ComponentConfig, Duration
+from kofagent.config.re2 import Regexp
 from kofagent.operators.chain import validate_operators
 from kofagent.receivers.filelog.encodings import lookup
 from kofagent.receivers.filelog.globs import Glob
 from kofagent.receivers.filelog.ordering import OrderingBlock
-from kofagent.receivers.filelog.patterns import compiled
 
 MIN_FINGERPRINT = 16
 
@@ -19,30 +19,25 @@ MIN_FINGERPRINT = 16
 class MultilineBlock(ComponentConfig):
     """`multiline`: where an entry starts or ends when that is not at a newline."""
 
-    line_start_pattern: str = Field("", description="Regular expression (RE2, multi-line mode) of an entry's start.")
-    line_end_pattern: str = Field("", description="Regular expression (RE2, multi-line mode) of an entry's end.")
+    line_start_pattern: Regexp = Field("", description="Regular expression (RE2, multi-line mode) of an entry's start.")
+    line_end_pattern: Regexp = Field("", description="Regular expression (RE2, multi-line mode) of an entry's end.")
     omit_pattern: bool = Field(False, description="Leave out what the pattern matched.")
 
     @model_validator(mode="after")
     def _one(self) -> MultilineBlock:
         if self.line_start_pattern and self.line_end_pattern:
             raise ValueError("only one of line_start_pattern and line_end_pattern can be set; remove one")
-        for option in ("line_start_pattern", "line_end_pattern"):
-            pattern = getattr(self, option)
-            if pattern:
-                compiled(pattern, option, "(?m)")
         return self
 
 
 class HeaderBlock(ComponentConfig):
     """`header`: lines at the start of a file that describe all its entries and are no entries themselves."""
 
-    pattern: str = Field(description="Regular expression that matches every header line.")
+    pattern: Regexp = Field(description="Regular expression that matches every header line.")
     metadata_operators: list[dict[str, Any]] = Field(description="Operators that make attributes of a header line.", min_length=1)
 
     @model_validator(mode="after")
     def _check(self) -> HeaderBlock:
-        compiled(self.pattern, "header.pattern")
         for operator in self.metadata_operators:
             if operator.get("type") == "filter":
                 raise ValueError("header.metadata_operators: an operator of type filter is not allowed here; remove it")

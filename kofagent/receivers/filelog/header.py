@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from kofagent.config.re2 import compile_re2
 from kofagent.operators.chain import Chain
 from kofagent.receivers.filelog.config import HeaderBlock
 from kofagent.receivers.filelog.encodings import Encoding
-from kofagent.receivers.filelog.patterns import compiled
 
 
 class Header:
     """Takes header lines off the start of a file. `chain` compiles the metadata operators once."""
 
     def __init__(self, config: HeaderBlock, encoding: Encoding, chain: Callable[[list[dict[str, Any]]], Chain]) -> None:
-        self._pattern: Any = compiled(config.pattern, "header.pattern")
+        self._pattern: Any = compile_re2(config.pattern)
         self._encoding = encoding
         self._chain = chain(config.metadata_operators)
 

@@ -9,8 +9,8 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from kofagent.config.base import ComponentConfig
+from kofagent.config.re2 import Regexp, compile_re2
 from kofagent.operators.timelayout import Layout, location_of, strptime_layout
-from kofagent.receivers.filelog.patterns import compiled
 
 
 def time_layout(layout: str, location: str) -> Layout:
@@ -45,17 +45,15 @@ class SortBlock(ComponentConfig):
 class OrderingBlock(ComponentConfig):
     """`ordering_criteria`: read only the first files of an order."""
 
-    regex: str = Field("", description="Regular expression on the path whose named groups the sort keys use.")
+    regex: Regexp = Field("", description="Regular expression on the path whose named groups the sort keys use.")
     top_n: int | None = Field(None, ge=0, description="How many files to read; 0: all; not set: 1 when sort_by is set.")
     sort_by: list[SortBlock] = Field([], description="Sort keys, applied one after the other.")
-    group_by: str = Field("", description="Regular expression; top_n counts for each value of its first group.")
+    group_by: Regexp = Field("", description="Regular expression; top_n counts for each value of its first group.")
 
     @model_validator(mode="after")
     def _check(self) -> OrderingBlock:
-        if self.group_by:
-            compiled(self.group_by, "ordering_criteria.group_by")
         if self.regex:
-            names = compiled(self.regex, "ordering_criteria.regex").groupindex
+            names = compile_re2(self.regex).groupindex
             for sort in self.sort_by:
                 if sort.regex_key and sort.regex_key not in names:
                     raise ValueError(f"regex_key {sort.regex_key!r} is no named group of ordering_criteria.regex")
@@ -69,8 +67,8 @@ class Ordering:
 
     def __init__(self, config: OrderingBlock) -> None:
         self._sort = [(s, _key(s)) for s in config.sort_by]
-        self._regex = compiled(config.regex, "regex") if config.regex else None
-        self._group = compiled(config.group_by, "group_by") if config.group_by and config.sort_by else None
+        self._regex = compile_re2(config.regex) if config.regex else None
+        self._group = compile_re2(config.group_by) if config.group_by and config.sort_by else None
         self._top = (1 if config.top_n is None else config.top_n) if config.sort_by else 0
 
     def choose(self, paths: list[str]) -> list[str]:

@@ -10,9 +10,9 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from kofagent.config.re2 import compile_re2
 from kofagent.receivers.filelog.config import Config
 from kofagent.receivers.filelog.encodings import Encoding
-from kofagent.receivers.filelog.patterns import compiled
 
 _SPACE = b" \t\r\n"
 Spans = list[tuple[int, int, int]]
@@ -62,7 +62,7 @@ class _Pattern:
     """Matches of a regular expression as byte offsets, whatever the encoding."""
 
     def __init__(self, pattern: str, encoding: Encoding) -> None:
-        self._regex: Any = compiled(pattern, "multiline", "(?m)")
+        self._regex: Any = compile_re2(pattern, "(?m)")
         self._encoding = encoding
 
     def find(self, data: bytes) -> list[tuple[int, int]]:

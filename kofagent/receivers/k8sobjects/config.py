@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from kofagent.config.base import ComponentConfig, Duration
-from kofagent.config.filterset import compile_pattern
+from kofagent.config.re2 import compile_re2
 from kofagent.kubernetes.options import ApiOptions
 
 DEFAULT_INTERVAL = 3600.0
@@ -29,7 +29,7 @@ class NamespaceFilter(ComponentConfig):
         if bool(self.strict) == bool(self.regexp):
             raise ValueError("give either strict or regexp")
         if self.regexp:
-            compile_pattern(self.regexp)
+            compile_re2(self.regexp)
         return self
 
 

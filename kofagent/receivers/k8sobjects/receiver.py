@@ -11,7 +11,7 @@ from typing import Any
 from kofagent.component.backoff import Backoff
 from kofagent.component.checkpoints import KeyValueStore, MemoryStore
 from kofagent.component.protocols import Receiver, StartError
-from kofagent.config.filterset import compile_search
+from kofagent.config.re2 import compile_search
 from kofagent.kubernetes.changes import Changes, Handlers, Object, Record, unix_seconds
 from kofagent.kubernetes.client import ApiClient, shared
 from kofagent.kubernetes.discover import discover

@@ -1,0 +1,83 @@
+"""Regular expressions of users, which are RE2: linear time whatever the input. The one place that compiles them, with one error.
+
+google-re2 is quiet about wrong patterns here; `PatternError` says what is wrong, in one sentence for every option.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+import re2
+from pydantic import AfterValidator
+
+from kofagent.config.compat import Re2Pattern, re2_pattern
+from kofagent.wire.attributes import encode_text
+
+OPTIONS = re2.Options()
+OPTIONS.log_errors = False
+_LARGE = 1000
+"""Instructions of a program whose automaton may outgrow the memory that a set of patterns has."""
+
+
+class PatternError(ValueError):
+    """A text is not a regular expression in RE2's syntax. The message names the pattern and RE2's reason."""
+
+    def __init__(self, pattern: str, reason: object) -> None:
+        text = reason.args[0] if isinstance(reason, Exception) and reason.args else reason
+        shown = text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
+        super().__init__(f"{pattern!r} is not a regular expression (RE2): {shown}")
+
+
+def compile_re2(pattern: str, flags: str = "") -> re2._Regexp:
+    """The compiled pattern, with `flags` such as `(?s)` in front; PatternError where it is not one."""
+    try:
+        return re2.compile(flags + pattern, OPTIONS)
+    except re2.error as error:
+        raise PatternError(pattern, error) from None
+
+
+def compile_bytes(pattern: str) -> Re2Pattern:
+    """The pattern as google-re2's C++ object, which searches UTF-8 bytes; PatternError where it is not one."""
+    try:
+        compiled = re2_pattern(pattern.encode("utf-8", "replace"), OPTIONS)
+    except re2.error as error:
+        raise PatternError(pattern, error) from None
+    if not compiled.ok():
+        raise PatternError(pattern, compiled.error())
+    return compiled
+
+
+def compile_search(pattern: str) -> Callable[[str], re2._Match | None]:
+    """`search` of a pattern that also takes text with undecodable bytes (surrogates), which count as U+FFFD each."""
+    search = compile_re2(pattern).search
+
+    def find(text: str) -> re2._Match | None:
+        try:
+            return search(text)
+        except UnicodeEncodeError:
+            return search(encode_text(text).decode("utf-8", "replace"))
+
+    return find
+
+
+def compile_test(pattern: str) -> Callable[[str], bool]:
+    """Whether a pattern is found anywhere in a text; PatternError where it is not one."""
+    expression = compile_re2(pattern)
+    if expression.programsize > _LARGE:
+        return lambda text: expression.search(text) is not None
+    # A set of one pattern answers without looking for the place: 1.5 us instead of 6.
+    one = re2.Set.SearchSet(OPTIONS)
+    one.Add(pattern)
+    one.Compile()
+    match = one.Match
+    return lambda text: match(text) is not None
+
+
+def _checked(pattern: str) -> str:
+    compile_re2(pattern)
+    return pattern
+
+
+Regexp = Annotated[str, AfterValidator(_checked)]
+"""An option that holds a regular expression; the text stays a text."""
