@@ -421,7 +421,7 @@ async def test_a_chatty_file_keeps_nobody_waiting(tmp_path: Path) -> None:
         ({"include": ["/a/{b"]}, "not closed"),
         ({"include": ["/a"], "encoding": "klingon"}, "unsupported encoding 'klingon'"),
         ({"include": ["/a"], "multiline": {"line_start_pattern": "a", "line_end_pattern": "b"}}, "only one of"),
-        ({"include": ["/a"], "multiline": {"line_start_pattern": "("}}, "line_start_pattern: '(' is not a regular expression"),
+        ({"include": ["/a"], "multiline": {"line_start_pattern": "("}}, "'(' is not a regular expression"),
         ({"include": ["/a"], "encoding": "nop", "multiline": {"line_end_pattern": "b"}}, "multiline cannot be used"),
         ({"include": ["/a"], "start_at": "end", "delete_after_read": True}, "delete_after_read cannot be used with start_at: end"),
         ({"include": ["/a"], "fingerprint_size": 15}, "fingerprint_size"),
