@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from kofagent.telemetry import reasons
 from tests.support import servers
 
 # A busy machine is slow, not wrong: no example of a property has a time limit.
@@ -33,6 +34,15 @@ def _no_unhandled_exceptions(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(asyncio.BaseEventLoop, "call_exception_handler", record)
     yield
     assert not problems, f"unhandled in the event loop: {problems}"
+
+
+@pytest.fixture(autouse=True)
+def _only_known_reasons(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What is only logged once in production fails a test: data refused or dropped for a reason that is not in the list."""
+    found: list[str] = []
+    monkeypatch.setattr(reasons, "unlisted", found.append)
+    yield
+    assert not found, f"not in kofagent.telemetry.reasons: {found}"
 
 
 CLUSTER_FOLDER = "tests/e2e_cluster/"

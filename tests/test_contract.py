@@ -171,7 +171,7 @@ async def test_says_what_to_do_without_a_cluster(kind: str, type: str, tmp_path:
 @pytest.mark.parametrize("kind, type", [(k, t) for k, t in ALL if k == "processors"])
 async def test_processors_pass_refusals_up_and_never_answer_early(kind: str, type: str, tmp_path: Path) -> None:
     host, sink = FakeHost(), Sink()
-    sink.refuse = Refused("backend", retry_after=7)
+    sink.refuse = Refused("sending queue full", retry_after=7)
     component = build(kind, type, tmp_path, host, sink)
     await component.start()
     with pytest.raises(Refused) as error:

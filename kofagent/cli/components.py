@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from pathlib import Path
 
 from kofagent.component import registry
 from kofagent.config.errors import suggest
 from kofagent.config.reference import component_page, options_page, write_reference
 from kofagent.config.schema import json_schema
 from kofagent.operators.catalog import OPERATORS
+from kofagent.telemetry import reasons
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -22,13 +24,20 @@ def main(arguments: argparse.Namespace) -> int:
 
         print(json.dumps(values_schema(), indent=2, sort_keys=True))
     elif arguments.docs:
-        names = write_reference(registry, arguments.docs, OPERATORS)
+        names = write_pages(arguments.docs)
         print(f"{len(names)} pages in {arguments.docs}")
     elif arguments.component:
         return _one(arguments.component)
     else:
         print(component_list(), end="")
     return 0
+
+
+def write_pages(directory: str) -> list[str]:
+    """Writes the whole reference into a directory: components, operators, reasons. Returns the files' names."""
+    names = write_reference(registry, directory, OPERATORS)
+    Path(directory, "reasons.md").write_text(reasons.page(), encoding="utf-8")
+    return [*names, "reasons.md"]
 
 
 def component_list() -> str:

@@ -60,6 +60,7 @@ def write_reference(registry: Registry, directory: str, operators: Mapping[str, 
 def index_page(registry: Registry, operators: Mapping[str, Any] | None = None) -> str:
     """The list of all components with a sentence each."""
     lines = ["# Components", "", "Generated from the code by `kofagent components --docs DIR`.", ""]
+    lines += ["Why data is refused or dropped: [reasons](reasons.md).", ""]
     for kind in SECTIONS:
         if registry.TYPES.get(kind):
             lines += [f"## {kind.capitalize()}", ""]

@@ -55,7 +55,7 @@ class Delivery:
                 # A bug downstream must not end the stream; nobody owns the batch, and that is counted.
                 self._context.log.exception("the pipeline failed on %d log records", batch.count)
                 self._account.refused(batch.count)
-                self._context.ledger.dropped(self._context.id, batch.signal, "internal_error", batch.count)
+                self._context.ledger.dropped(self._context.id, batch.signal, "internal error", batch.count)
                 return
             else:
                 self._account.accepted(batch.count)

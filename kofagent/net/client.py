@@ -104,7 +104,7 @@ class HttpClient:
     ) -> Answer:
         """One request, redirects followed. Any status is an answer; a broken connection is a retryable `Refused`."""
         if self._session is None:
-            raise Refused("stopped", "the exporter is stopped")
+            raise Refused("shutdown", "the exporter is stopped")
         send = dict(self._headers)
         if headers:
             send.update(headers)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from kofagent.telemetry.reasons import checked
 from kofagent.telemetry.signal import Signal
 
 _BATCH_SIZES = (
@@ -91,9 +92,13 @@ class Ledger:
         return sum(s.value for m in self.registry.collect() for s in m.samples if s.name == name)
 
     def dropped(self, component: str, signal: Signal, reason: str, items: int) -> None:
-        """Counts items that will never be delivered. `reason` is one of a small fixed set per component."""
+        """Counts items that will never be delivered. `reason` is one of `telemetry.reasons`."""
         self.counter(
-            "kofagent_dropped_items", "Items dropped, by reason.", component=component, signal=signal.value, reason=reason
+            "kofagent_dropped_items",
+            "Items dropped, by reason.",
+            component=component,
+            signal=signal.value,
+            reason=checked(reason),
         )(items)
 
     def filtered(self, component: str, signal: Signal, rule: str, items: int) -> None:

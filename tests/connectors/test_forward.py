@@ -27,10 +27,10 @@ async def test_answers() -> None:
     batch = Batch(Signal.LOGS, b"", 2)
     a.refuse = Refused("rejected", permanent=True)
     await connector.consume(batch)  # b has it
-    b.refuse = Refused("full", retry_after=3)
-    with pytest.raises(Refused, match="full"):
+    b.refuse = Refused("sending queue full", retry_after=3)
+    with pytest.raises(Refused, match="sending queue full"):
         await connector.consume(batch)
-    b.refuse = Refused("no", permanent=True)
+    b.refuse = Refused("rejected", permanent=True)
     with pytest.raises(Refused) as refused:
         await connector.consume(batch)
     assert refused.value.permanent

@@ -238,9 +238,9 @@ async def test_malformed_and_not_utf8() -> None:
 async def test_refusals_go_back() -> None:
     connector = make(COMPONENT, {"table": [{"condition": "true", "pipelines": ["logs/a"]}]}, kind="connectors")
     sink = Sink()
-    sink.refuse = Refused("full", retry_after=1)
+    sink.refuse = Refused("sending queue full", retry_after=1)
     connector.outputs = {"logs/a": sink}
-    with pytest.raises(Refused, match="full"):
+    with pytest.raises(Refused, match="sending queue full"):
         await connector.consume(logs(MIXED))
 
 

@@ -195,7 +195,7 @@ async def test_our_receiver_as_the_backend_all_signals_and_waiting_for_it():
             await r.logs("a")
             await r.exporter.consume(Batch(Signal.TRACES, trace_request(3), 3))
             await r.exporter.consume(Batch(Signal.METRICS, metric_request(2), 2))
-            sink.refuse = Refused("queue full", retry_after=0.1)
+            sink.refuse = Refused("sending queue full", retry_after=0.1)
             task = asyncio.create_task(r.logs("b"))
             await eventually(
                 lambda: receiver.context.ledger.total(

@@ -227,7 +227,7 @@ async def test_what_stays_is_the_same_batch_and_what_goes_reaches_nobody() -> No
 async def test_a_refused_batch_that_comes_again_is_counted_once() -> None:
     made, sink = processor(COMPONENT, {"logs": {"exclude": {"match_type": "strict", "bodies": ["a"]}}}, Signal.LOGS)
     await made.start()
-    sink.refuse = Refused("queue_full")
+    sink.refuse = Refused("sending queue full")
     with pytest.raises(Refused):
         await made.consume(batch(Signal.LOGS, *LOGS))
     sink.refuse = None
@@ -251,7 +251,7 @@ async def test_a_condition_that_fails_drops_the_payload_by_default() -> None:
     with pytest.raises(Refused) as refused:
         await made.consume(batch(Signal.LOGS, *LOGS))
     assert refused.value.permanent
-    assert made.context.ledger.total("kofagent_dropped_items_total", component="p", signal="logs", reason="condition_failed") == 4
+    assert made.context.ledger.total("kofagent_dropped_items_total", component="p", signal="logs", reason="condition error") == 4
 
 
 async def test_text_that_is_not_utf8_stays_whatever_the_mode() -> None:

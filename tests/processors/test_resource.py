@@ -136,7 +136,7 @@ async def test_malformed_is_refused_for_good_and_counted() -> None:
 async def test_a_refusal_behind_goes_through() -> None:
     made, sink = processor(COMPONENT, {"attributes": [{"action": "insert", "key": "a", "value": 2}]}, Signal.LOGS)
     await made.start()
-    sink.refuse = Refused("queue_full")
+    sink.refuse = Refused("sending queue full")
     with pytest.raises(Refused):
         await made.consume(batch(Signal.LOGS, logs({"body": "a"})))
     ledger = made.context.ledger

@@ -274,7 +274,7 @@ async def test_a_restart_of_the_agent_with_storage(kube: FakeKube, tmp_path: Pat
 async def test_a_refusal_holds_the_stream_back_and_loses_nothing(kube: FakeKube) -> None:
     async with Running() as running:
         await eventually(lambda: kube.watching == 1)
-        running.sink.refuse = Refused("full", retry_after=0.01)
+        running.sink.refuse = Refused("sending queue full", retry_after=0.01)
         for i in range(20):
             kube.put(CORE_EVENTS, event(f"e{i}"))
         await asyncio.sleep(0.1)
@@ -292,7 +292,7 @@ async def test_what_was_not_taken_is_not_passed(kube: FakeKube, tmp_path: Path) 
     async with Running({"storage": "file_storage"}, host) as running:
         kube.put(CORE_EVENTS, event("one"))
         await running.has("one")
-        running.sink.refuse = Refused("full", retry_after=60)
+        running.sink.refuse = Refused("sending queue full", retry_after=60)
         kube.put(CORE_EVENTS, event("two"))
         await asyncio.sleep(0.1)
     async with Running({"storage": "file_storage"}, host) as running:

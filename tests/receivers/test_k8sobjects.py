@@ -288,7 +288,7 @@ async def test_without_an_api_server(kube: FakeKube) -> None:
 async def test_a_pull_waits_for_a_backend_that_refuses(kube: FakeKube) -> None:
     kube.put(PODS, pod("shop", "web-0"))
     async with Running({"name": "pods"}) as running:
-        running.sink.refuse = Refused("full", retry_after=0.01)
+        running.sink.refuse = Refused("sending queue full", retry_after=0.01)
         await asyncio.sleep(0.05)
         running.sink.refuse = None
         await running.has("web-0")

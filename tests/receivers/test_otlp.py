@@ -204,7 +204,7 @@ async def test_json_requests_and_their_errors():
 
 async def test_refusals():
     async with http() as r:
-        r.sink.refuse = Refused("queue full", retry_after=2.2)
+        r.sink.refuse = Refused("sending queue full", retry_after=2.2)
         status, headers, body = await r.post(trace_request(2))
         assert (status, headers["Retry-After"], Status.FromString(body).code) == (503, "3", 14)
         r.sink.refuse = Refused("http 400", permanent=True)
@@ -333,7 +333,7 @@ async def test_grpc_errors():
         assert await _fails(r, bytes(5 << 20)) == ("RESOURCE_EXHAUSTED", None)
         assert await _fails(r, bytes(30_000_000), compression=grpc.Compression.Gzip) == ("RESOURCE_EXHAUSTED", None)
         assert await _fails(r, bytes(30_000_000), compression=grpc.Compression.Deflate) == ("RESOURCE_EXHAUSTED", None)
-        r.sink.refuse = Refused("queue full", retry_after=1.5)
+        r.sink.refuse = Refused("sending queue full", retry_after=1.5)
         code, status = await _fails(r, trace_request(1))
         assert code == "UNAVAILABLE"
         assert RetryInfo.FromString(status.details[0].value).retry_delay.ToMilliseconds() == 1500

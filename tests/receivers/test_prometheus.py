@@ -452,11 +452,11 @@ async def test_a_timer_never_waits_for_a_backend_and_what_nobody_takes_is_counte
             )
             sink.gate.set()
             await sink.wait_for(lambda s: len(s.batches) >= OUTSTANDING)
-        sink.refuse = Refused("queue full")
+        sink.refuse = Refused("sending queue full")
         async with running(static(address), host, sink):
             await eventually(
                 lambda: host.ledger.total(
-                    "kofagent_dropped_items_total", component="prometheus", signal="metrics", reason="refused: queue full"
+                    "kofagent_dropped_items_total", component="prometheus", signal="metrics", reason="sending queue full"
                 )
             )
     accepted = host.ledger.total("otelcol_receiver_accepted_metric_points_total", receiver="prometheus", transport="http")

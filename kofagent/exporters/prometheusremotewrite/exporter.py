@@ -248,7 +248,7 @@ class PrometheusRemoteWrite(Exporter[Config]):
             translated = self._translator.translate(batch.payload)
         except ValueError as error:
             self._count_failed(1)
-            raise Refused("undecodable", str(error), permanent=True) from None
+            raise Refused("malformed", str(error), permanent=True) from None
         if translated.dropped:
             self._count_failed(1)
         self._count_series(len(translated.labels) + len(translated.extras))

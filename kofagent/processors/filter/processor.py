@@ -59,7 +59,7 @@ class FilterProcessor(Processor[Config]):
         except ValueError as error:
             raise self._dropped(batch, "malformed", f"the payload is not valid OTLP: {error}") from None
         except _Failed as failed:
-            raise self._dropped(batch, "condition_failed", str(failed)) from None
+            raise self._dropped(batch, "condition error", str(failed)) from None
         left = batch.count - removed.total()
         if left or not batch.count:
             await self.next.consume(batch if payload is batch.payload else Batch(batch.signal, payload, left, batch.metadata))

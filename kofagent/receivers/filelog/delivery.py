@@ -116,7 +116,7 @@ class Delivery:
         except Exception:
             # A bug downstream must not stop the tailing; nobody owns the batch, and that is counted.
             self._context.log.exception("the pipeline failed on a batch of %d log records", batch.count)
-            self._give_up(batch, "internal_error")
+            self._give_up(batch, "internal error")
         finally:
             self._bytes -= batch.size
             if parcel.reserved:

@@ -89,7 +89,7 @@ class EntityQueue:
         waiting.pop(key, None)
         if len(waiting) >= WAITING:
             del waiting[next(iter(waiting))]
-            self._context.ledger.dropped(self._context.id, Signal.LOGS, "queue_full", 1)
+            self._context.ledger.dropped(self._context.id, Signal.LOGS, "backlog", 1)
         waiting[key] = record
         self._some.set()
 
@@ -128,7 +128,7 @@ class EntityQueue:
             self._account.refused(len(records))
         except Exception:
             self._context.log.exception("entity events could not be handed on")
-            self._context.ledger.dropped(self._context.id, Signal.LOGS, "internal_error", len(records))
+            self._context.ledger.dropped(self._context.id, Signal.LOGS, "internal error", len(records))
         else:
             self._account.accepted(len(records))
         for key, record in records.items():

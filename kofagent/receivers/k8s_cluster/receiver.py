@@ -117,7 +117,7 @@ class K8sCluster(Receiver[Config]):
                     self._said.add(refused.reason)
                     self.context.log.warning("metrics were refused: %s (further ones are counted, not logged)", refused)
             except Exception:
-                self.context.ledger.dropped(self.context.id, Signal.METRICS, "internal_error", count)
+                self.context.ledger.dropped(self.context.id, Signal.METRICS, "internal error", count)
                 raise
             else:
                 self._account.accepted(count)

@@ -177,7 +177,7 @@ class KubeletStats(Receiver[Config]):
                 self.context.ledger.dropped(self.context.id, Signal.METRICS, refused.reason, batch.count)
             self._log_once(f"metrics were refused: {refused.reason}", refused.detail)
         except Exception:
-            self.context.ledger.dropped(self.context.id, Signal.METRICS, "internal_error", batch.count)
+            self.context.ledger.dropped(self.context.id, Signal.METRICS, "internal error", batch.count)
             raise
         else:
             self._account.accepted(batch.count)

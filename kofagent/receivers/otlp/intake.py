@@ -10,6 +10,7 @@ from kofagent.component.protocols import Consumer, Context
 from kofagent.net.server import Room
 from kofagent.telemetry.batch import Batch, Metadata
 from kofagent.telemetry.ledger import ReceiverAccount
+from kofagent.telemetry.reasons import checked
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal
 from kofagent.wire import otlp, otlp_json
@@ -70,7 +71,7 @@ class Intake:
             "Requests that were refused before their items were known, by reason.",
             receiver=self._context.id,
             transport=self._transport,
-            reason=reason,
+            reason=checked(reason),
         )(1)
         now = time.monotonic()
         if now - self._logged.get(reason, -LOG_EVERY) >= LOG_EVERY:

@@ -87,12 +87,12 @@ class PrometheusReceiver(Receiver[Config]):
             if refused.permanent:
                 self._account.refused(batch.count)
             else:
-                self._drop(f"refused: {refused.reason}", refused.detail, batch)
+                self._drop(refused.reason, refused.detail, batch)
         except asyncio.CancelledError:
             self._drop("shutdown", "nobody took the scrape before the end", batch)
             raise
         except Exception:
-            self._drop("error", "", batch)
+            self._drop("internal error", "", batch)
             self.context.log.exception("a scrape of %d samples was lost", batch.count)
         finally:
             self._waiting[key] -= 1

@@ -300,7 +300,7 @@ async def test_undecodable_payload_is_dropped_and_counted() -> None:
         with pytest.raises(Refused) as caught:
             await it.exporter.consume(Batch(Signal.METRICS, b"\x0a\xff\xff", 3))
         assert caught.value.permanent
-        assert it.dropped("undecodable") == 3
+        assert it.dropped("malformed") == 3
         await it.exporter.consume(columns(1, T0))
         assert it.sent == 1
 

@@ -41,7 +41,7 @@ async def test_a_refused_batch_is_dropped_and_counted_by_default(tmp_path: Path)
     async with log(
         tmp_path,
     ) as t:
-        t.sink.refuse = Refused("queue_full")
+        t.sink.refuse = Refused("sending queue full")
         assert await t.poll() == []
         t.sink.refuse = None
         append(path, "3\n")
@@ -49,13 +49,13 @@ async def test_a_refused_batch_is_dropped_and_counted_by_default(tmp_path: Path)
         total = t.host.ledger.total
         assert total("otelcol_receiver_refused_log_records_total", **ONE) == 2
         assert total("otelcol_receiver_accepted_log_records_total", **ONE) == 1
-        assert total("kofagent_dropped_items_total", component="filelog", signal="logs", reason="queue_full") == 2
+        assert total("kofagent_dropped_items_total", component="filelog", signal="logs", reason="sending queue full") == 2
 
 
 async def test_a_permanent_refusal_was_counted_by_who_raised_it(tmp_path: Path) -> None:
     (tmp_path / "a.log").write_text("1\n")
     async with log(tmp_path, retry_on_failure={"enabled": True}) as t:
-        t.sink.refuse = Refused("bad_data", permanent=True)
+        t.sink.refuse = Refused("rejected", permanent=True)
         await t.poll()
         t.sink.refuse = None
         assert await t.poll() == []
@@ -67,7 +67,7 @@ async def test_a_permanent_refusal_was_counted_by_who_raised_it(tmp_path: Path) 
 async def test_a_refused_batch_is_offered_again(tmp_path: Path, keep: bool) -> None:
     host = FakeHost()
     host.keep_retrying = keep
-    sink = Moody(*[Refused("queue_full")] * 3)
+    sink = Moody(*[Refused("sending queue full")] * 3)
     retry = (
         {"initial_interval": "1ms", "max_interval": "2ms"}
         if keep
@@ -83,7 +83,7 @@ async def test_a_refused_batch_is_offered_again(tmp_path: Path, keep: bool) -> N
 
 
 async def test_retrying_gives_up_after_max_elapsed_time(tmp_path: Path) -> None:
-    sink = Moody(*[Refused("queue_full")] * 1000)
+    sink = Moody(*[Refused("sending queue full")] * 1000)
     retry = {"enabled": True, "initial_interval": "1ms", "max_interval": "2ms", "max_elapsed_time": "20ms"}
     (tmp_path / "a.log").write_text("1\n2\n")
     async with Tailing({"include": [f"{tmp_path}/*"], "retry_on_failure": retry}, sink=sink) as t:
@@ -360,7 +360,7 @@ async def test_order_is_kept_when_batches_are_refused_for_a_while(tmp_path: Path
     lines = [f"{i} {'x' * 1000}" for i in range(4000)]
     (tmp_path / "a.log").write_text("".join(line + "\n" for line in lines))
     sink = Sink()
-    sink.refuse = Refused("queue_full")
+    sink.refuse = Refused("sending queue full")
     retry = {"enabled": True, "initial_interval": "5ms", "max_interval": "10ms"}
     async with Tailing({"include": [f"{tmp_path}/*"], "retry_on_failure": retry}, sink=sink) as t:
         reading = asyncio.create_task(t.receiver.poll_once(t.now))

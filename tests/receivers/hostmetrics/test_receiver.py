@@ -70,10 +70,10 @@ async def test_a_collection_that_hangs_is_reported_and_does_not_keep_the_agent(m
 @pytest.mark.parametrize("permanent", [False, True])
 async def test_refused_batches_are_counted_once(permanent: bool) -> None:
     receiver, sink = running({"scrapers": {"load": {}}})
-    sink.refuse = Refused("queue_full", permanent=permanent)
+    sink.refuse = Refused("sending queue full", permanent=permanent)
     await receiver.start()
     ledger = receiver.context.ledger
-    labels = {"component": "hostmetrics", "signal": "metrics", "reason": "queue_full"}
+    labels = {"component": "hostmetrics", "signal": "metrics", "reason": "sending queue full"}
     count = lambda: ledger.total("otelcol_receiver_refused_metric_points_total", receiver="hostmetrics", transport="")  # noqa: E731
     await eventually(lambda: count() >= 6)
     await receiver.stop()
@@ -96,7 +96,7 @@ async def test_an_unexpected_error_behind_is_counted_and_the_rounds_go_on(monkey
     await sink.wait_for(lambda s: len(s.batches) >= 2)
     await receiver.stop()
     ledger = receiver.context.ledger
-    assert ledger.total("kofagent_dropped_items_total", component="hostmetrics", signal="metrics", reason="internal_error") == 3
+    assert ledger.total("kofagent_dropped_items_total", component="hostmetrics", signal="metrics", reason="internal error") == 3
 
 
 async def test_root_path_must_be_there(tmp_path: Path) -> None:

@@ -276,7 +276,7 @@ def test_records() -> None:
 async def test_a_refused_event_waits_and_only_the_newest_of_an_entity_is_sent() -> None:
     host, sink = FakeHost(), Sink()
     queue = EntityQueue(make_context("receiver", "k8s_cluster", host), 0)
-    sink.refuse = Refused("backend", retry_after=0.01)
+    sink.refuse = Refused("sending queue full", retry_after=0.01)
     queue.start(sink)
     for value in "123":
         queue.state(Entity("k8s.pod", "k8s.pod.uid", "u1", {"v": value}))
@@ -294,12 +294,12 @@ async def test_a_refused_event_waits_and_only_the_newest_of_an_entity_is_sent() 
 async def test_what_is_refused_for_good_and_what_waits_at_the_end_is_counted() -> None:
     host, sink = FakeHost(), Sink()
     queue = EntityQueue(make_context("receiver", "k8s_cluster", host), 0)
-    sink.refuse = Refused("bad", permanent=True)
+    sink.refuse = Refused("rejected", permanent=True)
     queue.start(sink)
     queue.state(Entity("k8s.pod", "k8s.pod.uid", "u1", {}))
     refused = {"receiver": "k8s_cluster", "transport": ""}
     await eventually(lambda: host.ledger.total("otelcol_receiver_refused_log_records_total", **refused) == 1)
-    sink.refuse = Refused("busy", retry_after=1000)
+    sink.refuse = Refused("sending queue full", retry_after=1000)
     queue.state(Entity("k8s.pod", "k8s.pod.uid", "u2", {}))
     await queue.stop()
     assert host.ledger.total("kofagent_dropped_items_total", component="k8s_cluster", signal="logs", reason="shutdown") == 1

@@ -212,11 +212,14 @@ async def test_without_the_api_server_it_starts_says_so_and_goes_on_when_it_is_t
 async def test_refused_metrics_are_counted(kube: FakeKube) -> None:
     fill(kube)
     sink, host = Sink(), FakeHost()
-    sink.refuse = Refused("backend")
+    sink.refuse = Refused("sending queue full")
     async with running(host, sink):
         await eventually(
             lambda: (
-                host.ledger.total("kofagent_dropped_items_total", component="k8s_cluster", signal="metrics", reason="backend") > 0
+                host.ledger.total(
+                    "kofagent_dropped_items_total", component="k8s_cluster", signal="metrics", reason="sending queue full"
+                )
+                > 0
             )
         )
         sink.refuse = None

@@ -270,11 +270,14 @@ async def test_the_capacity_of_the_node(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 async def test_refused_metrics_are_counted() -> None:
     sink, host = Sink(), FakeHost()
-    sink.refuse = Refused("backend")
+    sink.refuse = Refused("sending queue full")
     async with FakeKubelet() as kubelet, running(sink, host, auth_type="none", endpoint=kubelet.endpoint):
         await eventually(
             lambda: (
-                host.ledger.total("kofagent_dropped_items_total", component="kubeletstats", signal="metrics", reason="backend") > 0
+                host.ledger.total(
+                    "kofagent_dropped_items_total", component="kubeletstats", signal="metrics", reason="sending queue full"
+                )
+                > 0
             )
         )
 

@@ -1,0 +1,106 @@
+"""Why items are refused or dropped: every value that the label `reason` of `kofagent_dropped_items_total` can have.
+
+A closed list, so that dashboards and alerts can name what they are about; `Refused`, the ledger and the requests a receiver
+rejects all use it. A reason that is not listed is a mistake in the code: it is counted as it is and logged once.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+
+log = logging.getLogger("kofagent.reasons")
+
+REASONS: dict[str, str] = {
+    # on the way through the agent
+    "malformed": "The payload, or the object that was read, cannot be decoded.",
+    "internal error": "A defect in the agent; the traceback is in its log.",
+    "shutdown": "The agent, or the component, was stopped before anybody took the data.",
+    "backlog": "A receiver already holds as much as it may while its pipelines are slow.",
+    "memory limit": "The process uses more memory than `memory_limiter` allows.",
+    "metadata cardinality limit": "`batch` has more combinations of `metadata_keys` than its limit.",
+    "condition error": "A condition could not be evaluated and `error_mode` is `propagate`.",
+    # between the agent and a backend
+    "sending queue full": "The sending queue holds as much as it may.",
+    "memory budget used up": "All queues together hold as much memory as they may.",
+    "queue on disk": "The queue on disk cannot be written or read.",
+    "queue on disk damaged": "What was read from the queue on disk is not what was written.",
+    "connection": "No connection to the backend, or it broke.",
+    "timeout": "The backend did not answer in time.",
+    "tls": "The TLS handshake failed.",
+    "bad url": "The URL is not valid.",
+    "no endpoint": "No endpoint is configured for this signal.",
+    "partial success": "The backend took the request but rejected some of its items.",
+    "disk full": "The disk, or the quota, is full.",
+    "cannot write": "A file cannot be written.",
+    "no path attribute": "The resource does not have the attribute that names the file.",
+    # remote write
+    "delta temporality": "Remote write has no delta temporality.",
+    "unknown temporality": "The metric does not have a known temporality.",
+    "unusable metric name": "The metric's name does not have a letter or digit.",
+    "undecodable point": "A data point cannot be decoded.",
+    "undecodable attributes": "The attributes of a data point cannot be decoded.",
+    "no timestamp": "A data point does not have a timestamp.",
+    "histogram scale below -4": "The scale of an exponential histogram is too coarse for Prometheus.",
+    # CloudWatch
+    "throttled": "The service throttles its callers.",
+    "service unavailable": "The service is unavailable.",
+    "access denied": "The credentials do not allow the call.",
+    "no such stream": "The log group or stream does not exist.",
+    "no credentials": "No credentials were found.",
+    "no region": "No region is configured.",
+    "rejected": "The service rejected the request for another reason.",
+    "empty message": "A log record does not have a body.",
+    "too old": "A log record is older than the service takes.",
+    "too new": "A log record is further ahead of the clock than the service takes.",
+    "expired": "A log record is older than the retention of its log group.",
+    # requests that a receiver rejects before their items are known
+    "too large": "The request is larger than the limit.",
+    "overloaded": "Too many requests are being handled already.",
+    "content type": "The request is neither protobuf nor JSON.",
+    "content encoding": "The Content-Encoding is not known.",
+}
+
+FAMILIES: dict[str, tuple[re.Pattern[str], str]] = {
+    "http <status>": (re.compile(r"http \d{3}"), "The backend answered with this HTTP status."),
+    "grpc <CODE>": (re.compile(r"grpc [A-Z][A-Z_]+"), "The backend answered with this gRPC status code."),
+    "operator/<id>": (re.compile(r"operator/.+", re.DOTALL), "This operator failed on the entry and its `on_error` is a drop."),
+}
+"""Reasons with a part that varies within a small set."""
+
+_unlisted: set[str] = set()
+_LOGGED_MOST = 100
+
+
+def known(reason: str) -> bool:
+    """Whether the reason is in the list, or in one of the families."""
+    return reason in REASONS or any(pattern.fullmatch(reason) for pattern, _ in FAMILIES.values())
+
+
+def checked(reason: str) -> str:
+    """The reason as it is. One that is not listed is logged once: data goes on although we made a mistake."""
+    if reason not in REASONS and not known(reason) and reason not in _unlisted and len(_unlisted) < _LOGGED_MOST:
+        unlisted(reason)
+    return reason
+
+
+def unlisted(reason: str) -> None:
+    """What happens with a reason that is not in the list. Tests let it fail."""
+    _unlisted.add(reason)
+    log.error("%r is not a known reason for refusing or dropping data; please report this", reason)
+
+
+def page() -> str:
+    """The list as Markdown, `reasons.md` of the component reference."""
+    lines = [
+        "# Reasons for refused and dropped data",
+        "",
+        "Values of the label `reason` of `kofagent_dropped_items_total` (items that will never be delivered), of",
+        "`kofagent_receiver_rejected_requests_total` (requests rejected before their items were known), and in log messages.",
+        "",
+        "| reason | meaning |",
+        "|---|---|",
+    ]
+    lines += [f"| `{reason}` | {meaning} |" for reason, meaning in REASONS.items()]
+    lines += [f"| `{family}` | {meaning} |" for family, (_, meaning) in FAMILIES.items()]
+    return "\n".join(lines) + "\n"
