@@ -1,14 +1,14 @@
 """Small durable state by key: file offsets and the like. The interface, and an implementation that forgets.
 
 An extension that keeps such state (`file_storage`) implements `StorageExtension`; a component that has `storage: ID` in its
-options does `store = await context.host.extension(ID).open_store(context.kind, context.id)` in `start` and
+options does `store = await context.host.extension(ID, StorageExtension).open_store(context.kind, context.id)` in `start` and
 `await store.close()` in `stop`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 class KeyValueStore(Protocol):
@@ -46,6 +46,7 @@ class KeyValueStore(Protocol):
         ...
 
 
+@runtime_checkable
 class StorageExtension(Protocol):
     """What an extension named under `storage` offers."""
 

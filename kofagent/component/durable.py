@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import deque
-from typing import Any, NamedTuple, NoReturn, cast
+from typing import Any, NamedTuple, NoReturn
 
 from kofagent.component.checkpoints import KeyValueStore, StorageExtension
 from kofagent.component.protocols import Context
@@ -88,7 +88,7 @@ class DurableSender(Sender):
 
     async def start(self) -> None:
         """Opens the queue and goes on with what is in it. StartError."""
-        extension = cast(StorageExtension, self._context.host.extension(self._extension))
+        extension = self._context.host.extension(self._extension, StorageExtension)
         self._store = await extension.open_store(self._context.kind, self._context.id)
         self._disk = _Disk(self._store)
         for key in await self._store.keys(PREFIX):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, Generic, Protocol, TypeVar, get_args
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, get_args, runtime_checkable
 
 from kofagent.config.base import ComponentConfig
 from kofagent.telemetry.batch import AnyBatch, Metadata
@@ -20,6 +20,8 @@ from kofagent.telemetry.signal import Signal
 ALL_SIGNALS = frozenset(Signal)
 C = TypeVar("C", bound=ComponentConfig)
 """The options of a component."""
+R = TypeVar("R")
+"""What an extension is named for: `ClientAuth`, `ServerAuth`, `StorageExtension`."""
 
 
 class Consumer(Protocol):
@@ -51,8 +53,8 @@ class Host(Protocol):
         """`service.name`, `service.version`, `service.instance.id` of this agent."""
         ...
 
-    def extension(self, id: str) -> Extension[Any]:
-        """The running extension `id`; StartError when it is not among `service.extensions`."""
+    def extension(self, id: str, role: type[R]) -> R:
+        """The running extension `id` as what it is named for; StartError when it does not run or cannot be used so."""
         ...
 
     def reserve(self, size: int) -> bool:
@@ -162,7 +164,7 @@ class Connector(Component[C]):
 
 
 class Extension(Component[C]):
-    """Lives beside the pipelines; others find it with `context.host.extension(id)`."""
+    """Lives beside the pipelines; others find it with `context.host.extension(id, role)`."""
 
     def pipelines_ready(self) -> None:
         """Called when every component has started."""
@@ -171,6 +173,7 @@ class Extension(Component[C]):
         """Called before the first component is stopped."""
 
 
+@runtime_checkable
 class ClientAuth(Protocol):
     """An extension that can be named under `auth.authenticator` of a client."""
 
@@ -183,9 +186,22 @@ class Unauthorized(Exception):
     """Server authentication failed; the message has no secret in it."""
 
 
+@runtime_checkable
 class ServerAuth(Protocol):
     """An extension that can be named under `auth.authenticator` of a server."""
 
     async def authenticate(self, headers: Mapping[str, str]) -> Metadata:
         """Who it is, as metadata to add to the batch (may be empty); raises Unauthorized. Names in lower case."""
         ...
+
+
+_ROLES = {"ClientAuth": "sign requests of a client", "ServerAuth": "check requests to a server", "StorageExtension": "store data"}
+
+
+def in_role(extension: object | None, id: str, role: type[R]) -> R:
+    """`extension`, found under `id` (None: not found), as what it is named for; StartError when it is not that."""
+    if extension is None:
+        raise StartError(f"extension {id!r} is not running; add it to service.extensions")
+    if not isinstance(extension, role):
+        raise StartError(f"extension {id!r} cannot {_ROLES.get(role.__name__, f'be used as {role.__name__}')}; name another one")
+    return extension

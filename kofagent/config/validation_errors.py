@@ -24,7 +24,7 @@ def complaints(error: ValidationError, model: type[BaseModel], root: Node, path:
         by_path[at].append((each, (types_at, parents)))
     if any(len(at) for at in by_path):
         # A union reports every branch it tried; what stands deepest in the configuration is what the user meant.
-        by_path = {at: found for at, found in by_path.items() if not _shadowed(at, found, by_path)}  # type: ignore[assignment]
+        by_path = {at: found for at, found in by_path.items() if not _shadowed(at, found, by_path)}
     out = []
     for at, found in _by_sentence(by_path, base).items():
         node = base.nearest(at)

@@ -13,11 +13,11 @@ Fails at start when a file of `value_file` cannot be read; later its last conten
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
-from kofagent.component.protocols import Context, Extension, StartError
+from kofagent.component.protocols import ClientAuth, Context, Extension, StartError
 from kofagent.config.base import ComponentConfig, Secret
 from kofagent.net.watched_file import WatchedFile
 from kofagent.telemetry.batch import Metadata
@@ -61,16 +61,14 @@ class HeadersSetter(Extension[Config]):
     def __init__(self, config: Config, context: Context) -> None:
         super().__init__(config, context)
         self._files = {h.value_file: WatchedFile(h.value_file) for h in config.headers if h.value_file}
-        self._first: Any = None
+        self._first: ClientAuth | None = None
 
     async def start(self) -> None:
         """Finds the other authenticator and reads the files once."""
         if self.config.additional_auth:
             if self.config.additional_auth == self.context.id:
                 raise StartError("additional_auth names the extension itself; name another one")
-            self._first = self.context.host.extension(self.config.additional_auth)
-            if not hasattr(self._first, "request_headers"):
-                raise StartError(f"additional_auth: {self.config.additional_auth} is no client authenticator")
+            self._first = self.context.host.extension(self.config.additional_auth, ClientAuth)
         for path, file in self._files.items():
             try:
                 file.read()

@@ -18,7 +18,7 @@ import aiohttp
 from yarl import URL
 
 from kofagent import __version__
-from kofagent.component.protocols import Context
+from kofagent.component.protocols import ClientAuth, Context
 from kofagent.config.blocks import HttpClientBlock
 from kofagent.net import tls
 from kofagent.net.compression import compress as compress_body
@@ -53,7 +53,7 @@ class HttpClient:
         self._context = context
         self._headers = {"User-Agent": user_agent}
         self._session: aiohttp.ClientSession | None = None
-        self._auth: Any = None
+        self._auth: ClientAuth | None = None
         self._level: int | None = None
         self._ssl: ssl.SSLContext | bool = True
 
@@ -65,7 +65,7 @@ class HttpClient:
             self._headers = {k: v for k, v in self._headers.items() if k.lower() != name.lower()}
             self._headers[name] = value.get_secret_value()
         if settings.auth is not None:
-            self._auth = self._context.host.extension(settings.auth.authenticator)
+            self._auth = self._context.host.extension(settings.auth.authenticator, ClientAuth)
         self._level = settings.compression_params.get("level")
         connector = aiohttp.TCPConnector(
             limit=settings.max_conns_per_host or 0,

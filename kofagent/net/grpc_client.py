@@ -89,7 +89,7 @@ class GrpcClient:
         """Reads certificates, finds the authenticator; StartError. Connecting is left to the first call."""
         settings = self._settings
         if settings.auth is not None:
-            self._auth = self._context.host.extension(settings.auth.authenticator)  # type: ignore[assignment]
+            self._auth = self._context.host.extension(settings.auth.authenticator, ClientAuth)
         if not is_plain(settings):
             block = settings.tls
             if block.min_version in ("1.0", "1.1", "1.3") or block.max_version or block.cipher_suites:

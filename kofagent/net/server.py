@@ -107,7 +107,7 @@ class HttpServer:
         """Binds; StartError with a clear sentence when that is not possible."""
         settings = self._settings
         if settings.auth is not None:
-            self._auth = self._context.host.extension(settings.auth.authenticator)  # type: ignore[assignment]
+            self._auth = self._context.host.extension(settings.auth.authenticator, ServerAuth)
         context = tls.server_context(settings.tls) if settings.tls is not None else None
         server = _Server(
             self._handle,

@@ -391,7 +391,7 @@ def _names() -> Bound:
     )
 
 
-_made: dict[str, Any] = {}
+_made: dict[str, Callable[[Stream, Bound], Feed]] = {}
 
 
 def load(source: str) -> Callable[[Stream, Bound], Feed]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from kofagent.component import registry
 from kofagent.component.protocols import (
@@ -20,32 +20,11 @@ from kofagent.component.protocols import (
     Receiver,
     StartError,
 )
+from kofagent.config.model import LoadedConfig
 from kofagent.pipeline.fanout import AsOtlp, fan_out
 from kofagent.telemetry.signal import Signal
 
 log = logging.getLogger("kofagent.graph")
-
-
-class PipelinePlan(Protocol):
-    """`service.pipelines.<name>`."""
-
-    @property
-    def receivers(self) -> Sequence[str]: ...
-    @property
-    def processors(self) -> Sequence[str]: ...
-    @property
-    def exporters(self) -> Sequence[str]: ...
-
-
-class Plan(Protocol):
-    """What a graph is built from: validated options by kind and id, pipelines by name, extensions in order."""
-
-    @property
-    def components(self) -> Mapping[str, Mapping[str, Any]]: ...
-    @property
-    def pipelines(self) -> Mapping[str, PipelinePlan]: ...
-    @property
-    def extensions(self) -> Sequence[str]: ...
 
 
 class StartErrors(StartError):
@@ -64,16 +43,16 @@ def signal_of(pipeline: str) -> Signal:
 class Graph:
     """All components of one configuration. `start` once, `stop` once."""
 
-    def __init__(self, plan: Plan, host: Host) -> None:
+    def __init__(self, plan: LoadedConfig, host: Host) -> None:
         self._plan = plan
         self._host = host
-        self.extensions: dict[str, Extension] = {}
-        self.receivers: dict[str, Receiver] = {}
-        self.exporters: dict[str, Exporter] = {}
-        self.connectors: dict[str, Connector] = {}
-        self.processors: dict[str, list[Processor]] = {}  # by pipeline, in order
+        self.extensions: dict[str, Extension[Any]] = {}
+        self.receivers: dict[str, Receiver[Any]] = {}
+        self.exporters: dict[str, Exporter[Any]] = {}
+        self.connectors: dict[str, Connector[Any]] = {}
+        self.processors: dict[str, list[Processor[Any]]] = {}  # by pipeline, in order
         self.heads: dict[str, Consumer] = {}  # what receivers hand their data to, by pipeline
-        self._started: list[tuple[tuple[str, ...], Component]] = []
+        self._started: list[tuple[tuple[str, ...], Component[Any]]] = []
 
     def build(self) -> None:
         """Makes and wires every component; nothing touches the outside yet. StartErrors names all that cannot be made."""
@@ -84,9 +63,9 @@ class Graph:
         connectors = set(plan.components.get("connectors", {}))
         for pipeline in plan.pipelines.values():
             for id in pipeline.exporters:
-                kind, into = ("connectors", self.connectors) if id in connectors else ("exporters", self.exporters)
+                into: dict[str, Any] = self.connectors if id in connectors else self.exporters
                 if id not in into:
-                    self._make(kind, id, into, problems)  # type: ignore[arg-type]
+                    self._make("connectors" if id in connectors else "exporters", id, into, problems)
             for id in pipeline.receivers:
                 if id in connectors:
                     if id not in self.connectors:
@@ -94,9 +73,9 @@ class Graph:
                 elif id not in self.receivers:
                     self._make("receivers", id, self.receivers, problems)
         for name, pipeline in plan.pipelines.items():
-            chain: list[Processor] = []
+            chain: list[Processor[Any]] = []
             for id in pipeline.processors:
-                made: dict[str, Processor] = {}
+                made: dict[str, Processor[Any]] = {}
                 self._make("processors", id, made, problems)
                 if id in made:
                     made[id].signal = signal_of(name)
@@ -135,7 +114,7 @@ class Graph:
                     if (signal_of(a), signal_of(b)) not in connector.routes:
                         yield ("connectors", id), f"cannot join pipeline {a!r} to {b!r}"
 
-    def _find(self, kind: str, id: str, pipeline: str) -> Component | None:
+    def _find(self, kind: str, id: str, pipeline: str) -> Component[Any] | None:
         if id in self.connectors:
             return self.connectors[id]
         if kind == "processors":
@@ -166,7 +145,7 @@ class Graph:
     async def start(self) -> None:
         """Extensions, exporters, connectors, processors, receivers; every failure is collected, then all is stopped again."""
         problems: list[tuple[tuple[str, ...], str]] = []
-        order: list[tuple[tuple[str, ...], Component]] = [(("extensions", i), c) for i, c in self.extensions.items()]
+        order: list[tuple[tuple[str, ...], Component[Any]]] = [(("extensions", i), c) for i, c in self.extensions.items()]
         order += [(("exporters", i), c) for i, c in self.exporters.items()]
         order += [(("connectors", i), c) for i, c in self.connectors.items()]
         order += [(("processors", p.context.id), p) for chain in self.processors.values() for p in reversed(chain)]
@@ -218,8 +197,8 @@ class Graph:
             visit(name, ())
         return order
 
-    async def _stop_all(self, components: Iterable[Component], deadline: float) -> None:
-        async def stop(component: Component) -> None:
+    async def _stop_all(self, components: Iterable[Component[Any]], deadline: float) -> None:
+        async def stop(component: Component[Any]) -> None:
             try:
                 async with asyncio.timeout_at(deadline):
                     await component.stop()

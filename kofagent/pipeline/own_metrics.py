@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -85,8 +85,11 @@ def page(registry: CollectorRegistry, target: Mapping[str, str], constant: Mappi
             labels = sample.labels
             if "le" in labels:  # as Go writes bounds
                 labels = {**labels, "le": labels["le"].removesuffix(".0")}
-            out.append(f"{name}{_labels(labels, constant)} {floatToGoString(sample.value)}")
+            out.append(f"{name}{_labels(labels, constant)} {_go_number(sample.value)}")
     return "\n".join([*out, ""]).encode("utf-8", "replace")
+
+
+_go_number: Callable[[float], str] = floatToGoString
 
 
 def _labels(labels: Mapping[str, str], constant: Mapping[str, str]) -> str:

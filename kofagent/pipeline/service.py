@@ -8,12 +8,13 @@ import os
 import socket
 import uuid
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from kofagent import __version__
-from kofagent.component.protocols import Extension, StartError
+from kofagent.component.protocols import R, StartError, in_role
+from kofagent.config.model import LoadedConfig
 from kofagent.memory import usage as memory
-from kofagent.pipeline.graph import Graph, Plan, StartErrors
+from kofagent.pipeline.graph import Graph, StartErrors
 from kofagent.pipeline.telemetry import OwnTelemetry
 from kofagent.telemetry.ledger import Ledger
 
@@ -24,32 +25,20 @@ BUDGET_MAX = 256 * 1024 * 1024
 """Data waiting in memory may take a quarter of the memory there is, at most this many bytes."""
 
 
-class ServicePlan(Plan, Protocol):
-    """A plan with what the service itself needs."""
-
-    @property
-    def telemetry(self) -> Any: ...
-    @property
-    def keep_retrying(self) -> bool: ...
-    @property
-    def environment(self) -> Mapping[str, str]: ...
-
-
 class Service:
     """Runs a plan; implements `Host` for its components."""
 
-    def __init__(self, plan: ServicePlan, ledger: Ledger | None = None) -> None:
+    def __init__(self, plan: LoadedConfig, ledger: Ledger | None = None) -> None:
         self.ledger = ledger or Ledger()
         self.plan = plan
-        self.keep_retrying = bool(plan.keep_retrying)
+        self.keep_retrying = plan.keep_retrying
         self.resource: dict[str, str] = {
             "service.name": "kofagent",
             "service.version": __version__,
             "service.instance.id": str(uuid.uuid4()),
             "host.name": socket.gethostname(),
         }
-        resource = getattr(plan.telemetry, "resource", None)
-        for key, value in (resource or {}).items():
+        for key, value in plan.telemetry.resource.items():
             if value is None:
                 self.resource.pop(key, None)
             else:
@@ -87,7 +76,7 @@ class Service:
         self._own = own
         log.info("everything is ready, running %d pipelines", len(self.plan.pipelines))
 
-    async def _start_graph(self, plan: ServicePlan) -> None:
+    async def _start_graph(self, plan: LoadedConfig) -> None:
         os.environ.update(plan.environment)
         graph = Graph(plan, self)
         self._status = {}
@@ -99,7 +88,7 @@ class Service:
             self._graph = None
             raise
 
-    async def reload(self, plan: ServicePlan) -> None:
+    async def reload(self, plan: LoadedConfig) -> None:
         """Stops the old graph and starts the new one; when that fails, the old configuration runs again and StartErrors is raised.
 
         The ledger goes on counting; `service.telemetry` keeps what it had when the agent was started.
@@ -108,10 +97,10 @@ class Service:
         old = self.plan
         await self.graph.stop()
         try:
-            self.keep_retrying = bool(plan.keep_retrying)
+            self.keep_retrying = plan.keep_retrying
             await self._start_graph(plan)
         except StartErrors:
-            self.keep_retrying = bool(old.keep_retrying)
+            self.keep_retrying = old.keep_retrying
             await self._start_graph(old)
             raise
         self.plan = plan
@@ -128,12 +117,9 @@ class Service:
 
     # Host
 
-    def extension(self, id: str) -> Extension:
+    def extension(self, id: str, role: type[R]) -> R:
         """As `Host.extension`."""
-        found = self._graph.extensions.get(id) if self._graph is not None else None
-        if found is None:
-            raise StartError(f"extension {id!r} is not running; name it under service.extensions")
-        return found
+        return in_role(self._graph.extensions.get(id) if self._graph is not None else None, id, role)
 
     def reserve(self, size: int) -> bool:
         """As `Host.reserve`; a batch larger than the whole budget may pass alone."""
@@ -163,7 +149,7 @@ async def run_until(
     service: Service,
     stop: asyncio.Event,
     reload: asyncio.Event,
-    read_plan: Callable[[], ServicePlan],
+    read_plan: Callable[[], LoadedConfig],
     explain: Callable[[Exception], str],
 ) -> None:
     """Runs a started service until `stop`; `reload` reads the configuration again and keeps the old one when it is bad."""

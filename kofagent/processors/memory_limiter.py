@@ -12,7 +12,7 @@ import gc
 
 from pydantic import Field, model_validator
 
-from kofagent.component.protocols import Processor
+from kofagent.component.protocols import Context, Processor
 from kofagent.config.base import ComponentConfig, Duration
 from kofagent.memory import usage as memory
 from kofagent.telemetry.batch import AnyBatch
@@ -63,8 +63,8 @@ class MemoryLimiter(Processor[Config]):
     columns = True
     _account: ProcessorAccount
 
-    def __init__(self, config: Config, context: object) -> None:
-        super().__init__(config, context)  # type: ignore[arg-type]
+    def __init__(self, config: Config, context: Context) -> None:
+        super().__init__(config, context)
         self._over = 0
         self._soft, self._hard = config.limits()
         self._collected = float("-inf")

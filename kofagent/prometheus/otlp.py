@@ -85,7 +85,7 @@ def _plans(samples: Samples) -> list[_Plan]:
     if isinstance(series, Columns):
         for resource, plans in series.plans:
             if resource is samples.resource:
-                return plans  # type: ignore[return-value]
+                return plans
         made = _make_plans(samples)
         del series.plans[3:]
         series.plans.append((samples.resource, made))

@@ -261,7 +261,7 @@ class RecordMatch:
         texts = compile_filterset(block.match_type, block.log_severity_texts) if block.log_severity_texts else None
         attributes = compile_attributes(block.match_type, block.attributes) if block.attributes else None
         number = block.log_severity_number
-        if bodies is texts is attributes is number is None:
+        if bodies is None and texts is None and attributes is None and number is None:
             return None
 
         def matches(record: bytes) -> bool:
@@ -283,7 +283,7 @@ class RecordMatch:
         names = compile_filterset(block.match_type, block.span_names) if block.span_names else None
         kinds = compile_filterset(block.match_type, block.span_kinds) if block.span_kinds else None
         attributes = compile_attributes(block.match_type, block.attributes) if block.attributes else None
-        if names is kinds is attributes is None:
+        if names is None and kinds is None and attributes is None:
             return None
 
         def matches(record: bytes) -> bool:

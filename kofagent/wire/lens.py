@@ -52,7 +52,7 @@ def lenses(
                 descriptor.type, descriptor.type_name = 11, f".{package}.{type}"  # type: ignore[assignment]
             if field in groups:
                 descriptor.oneof_index = groups[field]
-    pool.Add(file)  # type: ignore[attr-defined]
+    pool.Add(file)
     return {name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{package}.{name}")) for name in messages}
 
 

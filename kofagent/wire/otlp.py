@@ -193,7 +193,7 @@ def checker(signal: str, merging: bool = False) -> Any:
                     field.ClearField("proto3_optional")
             if merging and message.name != "Metric":
                 del message.oneof_decl[:]
-        pool.Add(copy)  # type: ignore[attr-defined]
+        pool.Add(copy)
 
     add(module.DESCRIPTOR, set())
     return message_factory.GetMessageClass(pool.FindMessageTypeByName(REQUESTS[signal]))

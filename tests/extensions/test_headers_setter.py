@@ -68,7 +68,7 @@ async def test_actions(action: str, key: str, result: str | None) -> None:
 
 
 async def test_wrong_starts(tmp_path: Path) -> None:
-    with pytest.raises(StartError, match=r"is not in service\.extensions"):
+    with pytest.raises(StartError, match=r"add it to service\.extensions"):
         await setter([{"key": "a", "value": "b"}], additional_auth="nobody")
     with pytest.raises(StartError, match="itself"):
         await setter([{"key": "a", "value": "b"}], additional_auth="headers_setter")

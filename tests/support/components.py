@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from kofagent.component.protocols import Component, Context, Extension, StartError
+from kofagent.component.protocols import Component, Context, R, in_role
 from kofagent.telemetry.batch import AnyBatch, Batch
 from kofagent.telemetry.ledger import Ledger
 from kofagent.telemetry.refused import Refused
@@ -25,11 +25,8 @@ class FakeHost:
         self.reserved = 0
         self.statuses: dict[str, str | None] = {}
 
-    def extension(self, id: str) -> Extension:
-        try:
-            return self.extensions[id]
-        except KeyError:
-            raise StartError(f"extension {id!r} is not in service.extensions") from None
+    def extension(self, id: str, role: type[R]) -> R:
+        return in_role(self.extensions.get(id), id, role)
 
     def reserve(self, size: int) -> bool:
         if self.reserved + size > self.budget:

@@ -30,7 +30,7 @@ def request_of(batch: AnyBatch) -> Any:
         from kofagent.prometheus.otlp import to_otlp  # only who scrapes pays for it
 
         batch = to_otlp(batch)
-    payload: bytes = batch.payload  # type: ignore[union-attr]
+    payload: bytes = batch.payload
     return parse(checker(batch.signal.value), payload)
 
 

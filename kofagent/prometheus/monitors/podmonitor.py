@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from kofagent.prometheus.discovery.kubernetes.discovery import Select
 from kofagent.prometheus.discovery.kubernetes.labels import META, Lookup, Object, identity, metadata, sanitize
 from kofagent.prometheus.monitors.job import (
     RUNNING,
     Job,
     Resolve,
     Rule,
-    Select,
     Settings,
     Spec,
     chosen_namespaces,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kofagent.prometheus.discovery.kubernetes.discovery import Select
 from kofagent.prometheus.discovery.kubernetes.labels import META, Lookup, Object, identity, metadata, sanitize
 from kofagent.prometheus.discovery.kubernetes.roles import SERVICE_NAME
 from kofagent.prometheus.monitors.job import (
@@ -10,7 +11,6 @@ from kofagent.prometheus.monitors.job import (
     Job,
     Resolve,
     Rule,
-    Select,
     Settings,
     Spec,
     authentication,

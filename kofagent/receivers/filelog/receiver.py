@@ -7,7 +7,7 @@ import contextlib
 import time
 from typing import Any, ClassVar
 
-from kofagent.component.checkpoints import KeyValueStore
+from kofagent.component.checkpoints import KeyValueStore, StorageExtension
 from kofagent.component.protocols import Context, Receiver
 from kofagent.operators.chain import Chain
 from kofagent.receivers.filelog.checkpoint import Checkpoints
@@ -83,7 +83,7 @@ class FileLogReceiver(Receiver[Config]):
         config, context = self._options, self.context
         store: KeyValueStore | None = None
         if config.storage:
-            extension: Any = context.host.extension(config.storage)
+            extension = context.host.extension(config.storage, StorageExtension)
             store = await extension.open_store(context.kind, context.id)
         self._checkpoints = Checkpoints(store)
         known, problems = await self._checkpoints.load()

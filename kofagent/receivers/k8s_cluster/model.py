@@ -53,11 +53,7 @@ class Selection:
     def points(self, *values: tuple[str, float | None] | tuple[str, float | None, Pairs]) -> tuple[Point, ...]:
         """The points of the metrics that are on; a value of None is none. ("k8s.pod.phase", 2), or with attributes."""
         return tuple(
-            [
-                (CATALOG[v[0]].metric, v[1], v[2] if len(v) > 2 else ())  # type: ignore[misc]
-                for v in values
-                if v[0] in self.metrics and v[1] is not None
-            ]
+            [(CATALOG[v[0]].metric, v[1], v[2] if len(v) > 2 else ()) for v in values if v[0] in self.metrics and v[1] is not None]
         )
 
     def described(self, resource: Iterable[tuple[str, Value]], points: tuple[Point, ...], started: bool = True) -> list[Described]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
 
-from kofagent.component.checkpoints import KeyValueStore, MemoryStore
+from kofagent.component.checkpoints import KeyValueStore, MemoryStore, StorageExtension
 from kofagent.component.protocols import Receiver
 from kofagent.kubernetes.changes import Changes, Handlers, Object, Record
 from kofagent.kubernetes.client import ApiClient, shared
@@ -39,7 +38,7 @@ class K8sEvents(Receiver[Config]):
         if self.config.storage is None:
             self._store = MemoryStore()
         else:
-            extension: Any = self.context.host.extension(self.config.storage)
+            extension = self.context.host.extension(self.config.storage, StorageExtension)
             self._store = await extension.open_store(self.context.kind, self.context.id)
         self._sent: dict[str, float] = {}
         self._delivery = Delivery(

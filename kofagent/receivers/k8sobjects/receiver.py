@@ -6,10 +6,9 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from kofagent.component.backoff import Backoff
-from kofagent.component.checkpoints import KeyValueStore, MemoryStore
+from kofagent.component.checkpoints import KeyValueStore, MemoryStore, StorageExtension
 from kofagent.component.protocols import Receiver, StartError
 from kofagent.config.re2 import compile_search
 from kofagent.kubernetes.changes import Changes, Handlers, Object, Record, unix_seconds
@@ -48,7 +47,7 @@ class K8sObjects(Receiver[Config]):
         if self.config.storage is None:
             self._store = MemoryStore()
         else:
-            extension: Any = self.context.host.extension(self.config.storage)
+            extension = self.context.host.extension(self.config.storage, StorageExtension)
             self._store = await extension.open_store(self.context.kind, self.context.id)
         self._delivery = Delivery(
             self.context, self.outputs[Signal.LOGS], self.context.ledger.receiver(self.context.id, Signal.LOGS, "http")

@@ -36,7 +36,7 @@ class Claims:
                 wanted[key] = claim
         for known in (self.attributes, self.problems, self._ask_again):
             for key in [k for k in known if k not in wanted]:
-                del known[key]  # type: ignore[attr-defined]
+                del known[key]
         await asyncio.gather(
             *(
                 self._ask(key, namespaces[key[0]], claim, now)

@@ -48,7 +48,7 @@ class GrpcDoor:
     async def start(self) -> None:
         """Binds; StartError."""
         if self._settings.auth is not None:
-            self._auth = self._context.host.extension(self._settings.auth.authenticator)  # type: ignore[assignment]
+            self._auth = self._context.host.extension(self._settings.auth.authenticator, ServerAuth)
         await self._server.start()
 
     async def stop(self) -> None:

@@ -60,7 +60,7 @@ class ApiServer:
     async def start(self) -> None:
         """Binds."""
         if self._block.auth is not None:
-            self._auth = self._context.host.extension(self._block.auth.authenticator)  # type: ignore[assignment]
+            self._auth = self._context.host.extension(self._block.auth.authenticator, ServerAuth)
         app = web.Application(middlewares=[self._guard])
         app.router.add_get("/api/v1/targets", self._targets)
         app.router.add_get("/api/v1/targets/metadata", self._metadata)

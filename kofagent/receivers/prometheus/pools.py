@@ -18,6 +18,7 @@ from kofagent.prometheus.discovery.kubernetes.discovery import KubernetesDiscove
 from kofagent.prometheus.monitors.watch import Monitors, Wanted
 from kofagent.prometheus.pool import ScrapePool
 from kofagent.prometheus.scrape import Emit
+from kofagent.receivers.prometheus.config import Config
 from kofagent.telemetry.series import Series
 
 AGENT = f"kofagent/{__version__}"
@@ -26,7 +27,7 @@ AGENT = f"kofagent/{__version__}"
 class Pools:
     """All scrape pools by the name of their job. What does not work is the component's status, sentence by sentence."""
 
-    def __init__(self, config: Any, context: Context, emit: Emit) -> None:
+    def __init__(self, config: Config, context: Context, emit: Emit) -> None:
         self._config = config
         self._context = context
         self._emit = emit
