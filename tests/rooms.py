@@ -14,7 +14,7 @@ ROOT = PROJECT / "kofagent"
 PAGE = PROJECT / "docs" / "architecture.md"
 
 FLOORS: list[dict[str, str]] = [
-    {"memory": "memory that is accounted for: what the process uses, and what it remembers on purpose"},
+    {"memory": "memory that is accounted for: what the process uses, what is in flight, and what is remembered"},
     {"wire": "the only room that knows protobuf bytes"},
     {
         "telemetry": "the data model: batches, series, ledger, `Refused`",

@@ -1,1 +1,1 @@
-"""Memory that is accounted for: what the process uses, and what the agent remembers on purpose."""
+"""Memory that is accounted for: what the process uses, what is in flight, and what is remembered."""

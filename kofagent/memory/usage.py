@@ -66,3 +66,16 @@ def in_use() -> int:
     if cgroup_limit() is not None:
         used = max(used, cgroup_usage() or 0)
     return used
+
+
+def give_back() -> None:
+    """Asks the C library to return freed memory to the operating system, which it does by itself only at the end of its heap.
+
+    Does nothing where it cannot (musl, macOS).
+    """
+    import ctypes  # when memory is short only
+
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError):
+        pass

@@ -15,6 +15,7 @@ from prometheus_client.utils import floatToGoString
 
 from kofagent import __version__
 from kofagent.memory import usage as memory
+from kofagent.memory.account import ACCOUNT
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -46,6 +47,31 @@ class ProcessCollector(Collector):
             yield GaugeMetricFamily(
                 "otelcol_process_runtime_total_sys_memory_bytes", "Private memory obtained from the operating system.", value=data
             )
+        yield from memory_families()
+
+
+def memory_families() -> Iterator[Metric]:
+    """`kofagent_memory_*` by owner and `kofagent_memo_*` by the name of a memo, of the account that `memory_limiter` reads."""
+    for name, help, values in (
+        ("kofagent_memory_bytes", "Memory by owner; memos are estimated, process is the resident set.", ACCOUNT.owners()),
+        ("kofagent_memory_limit_bytes", "The most memory that an owner may take.", ACCOUNT.limits()),
+    ):
+        gauge = GaugeMetricFamily(name, help, labels=("owner",))
+        for owner, value in values.items():
+            gauge.add_metric((owner,), value)
+        yield gauge
+    entries = GaugeMetricFamily("kofagent_memo_entries", "Entries of what is remembered.", labels=("name",))
+    size = GaugeMetricFamily("kofagent_memo_bytes", "Estimated size of what is remembered.", labels=("name",))
+    hits = CounterMetricFamily("kofagent_memo_hits", "Look-ups that found their value.", labels=("name",))
+    misses = CounterMetricFamily("kofagent_memo_misses", "Look-ups that had to work out their value.", labels=("name",))
+    evictions = CounterMetricFamily("kofagent_memo_evictions", "Entries dropped to make room.", labels=("name",))
+    for name, figures in ACCOUNT.figures().items():
+        entries.add_metric((name,), figures.entries)
+        size.add_metric((name,), figures.size)
+        hits.add_metric((name,), figures.counts.hits)
+        misses.add_metric((name,), figures.counts.misses)
+        evictions.add_metric((name,), figures.counts.evictions)
+    yield from (entries, size, hits, misses, evictions)
 
 
 def _status_bytes(key: str) -> int | None:

@@ -14,6 +14,7 @@ from kofagent import __version__
 from kofagent.component.protocols import R, StartError, in_role
 from kofagent.config.model import LoadedConfig
 from kofagent.memory import usage as memory
+from kofagent.memory.budget import Budget
 from kofagent.pipeline.graph import Graph, StartErrors
 from kofagent.pipeline.telemetry import OwnTelemetry
 from kofagent.telemetry.ledger import Ledger
@@ -43,8 +44,7 @@ class Service:
                 self.resource.pop(key, None)
             else:
                 self.resource[key] = str(value)
-        self._budget = min(BUDGET_MAX, int(memory.total() * BUDGET_SHARE))
-        self._reserved = 0
+        self._budget = Budget("in_flight", min(BUDGET_MAX, int(memory.total() * BUDGET_SHARE)))
         self._status: dict[str, str | None] = {}
         self._graph: Graph | None = None
         self._own: OwnTelemetry | None = None
@@ -123,14 +123,11 @@ class Service:
 
     def reserve(self, size: int) -> bool:
         """As `Host.reserve`; a batch larger than the whole budget may pass alone."""
-        if self._reserved and self._reserved + size > self._budget:
-            return False
-        self._reserved += size
-        return True
+        return self._budget.reserve(size)
 
     def release(self, size: int) -> None:
         """As `Host.release`."""
-        self._reserved -= size
+        self._budget.release(size)
 
     def report(self, component: str, error: str | None) -> None:
         """As `Host.report`."""

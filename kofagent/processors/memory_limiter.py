@@ -1,8 +1,9 @@
-"""memory_limiter: refuses data while the process, or its cgroup, uses too much memory.
+"""`memory_limiter`: refuses data while the process, or its cgroup, uses too much memory.
 
 Measured every `check_interval`: the resident set, or the cgroup's usage where that is higher; a heap would not be what the
-kernel kills for. Above the soft limit (limit less spike limit) everything is refused, retryable, so that receivers push back;
-above the hard limit a garbage collection is forced as well. Upstream: processor/memorylimiterprocessor.
+kernel kills for. Above the soft limit (limit minus spike limit) the agent first gives up what it only remembers
+(`kofagent_memo_bytes`) and collects garbage. Where that is not enough, everything is refused, retryable, so that receivers push
+back. Upstream: processor/memorylimiterprocessor.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pydantic import Field, model_validator
 from kofagent.component.protocols import Context, Processor
 from kofagent.config.base import ComponentConfig, Duration
 from kofagent.memory import usage as memory
+from kofagent.memory.account import ACCOUNT
 from kofagent.telemetry.batch import AnyBatch
 from kofagent.telemetry.ledger import ProcessorAccount
 from kofagent.telemetry.refused import Refused
@@ -66,6 +68,8 @@ class MemoryLimiter(Processor[Config]):
     def __init__(self, config: Config, context: Context) -> None:
         super().__init__(config, context)
         self._over = 0
+        """Bytes in use while that is too much, else 0."""
+        self._relieved = False
         self._soft, self._hard = config.limits()
         self._collected = float("-inf")
         self._task: asyncio.Task[None] | None = None
@@ -101,6 +105,10 @@ class MemoryLimiter(Processor[Config]):
     def _measure(self) -> None:
         used = memory.in_use()
         if used > self._soft:
+            used = self._relieve(used)
+        else:
+            self._relieved = False
+        if used > self._soft:
             now = asyncio.get_running_loop().time()
             pause = (
                 self.config.min_gc_interval_when_hard_limited
@@ -121,6 +129,21 @@ class MemoryLimiter(Processor[Config]):
                 self.context.log.info("memory is below the limit again, taking data")
             self.context.report(f"memory limit: {over // _MIB} MiB in use" if over else None)
         self._over = over
+
+    def _relieve(self, used: int) -> int:
+        """Lets the memos shrink before data is refused; returns the bytes in use afterwards."""
+        freed = ACCOUNT.relieve()
+        if not freed:
+            return used
+        if not self._relieved:
+            self._relieved = True
+            self.context.log.warning(
+                "memory limit: %d MiB in use, more than %d MiB; caches were made %.1f MiB smaller",
+                used // _MIB,
+                self._soft // _MIB,
+                freed / _MIB,
+            )
+        return memory.in_use()
 
 
 COMPONENT = MemoryLimiter

@@ -22,6 +22,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from kofagent.component.protocols import StartError
 from kofagent.config.model import TelemetryConfig, TelemetryLogs
+from kofagent.memory.budget import Budget
+from kofagent.memory.memo import Memo
 from kofagent.pipeline.own_log import LineFormatter
 from kofagent.pipeline.telemetry import OwnTelemetry
 from kofagent.telemetry.ledger import Ledger
@@ -365,3 +367,32 @@ def test_nothing_heavy_is_imported() -> None:
 
 async def test_start_and_stop_without_start() -> None:
     await asyncio.wait_for(own({}).stop(), 5)
+
+
+async def test_the_page_has_the_account_of_memory() -> None:
+    memo: Memo[int, bytes] = Memo("test.page", entries=4, size=10_000)
+    for i in range(6):
+        memo.counts.lookups += 2
+        memo.find(i)
+        memo[i] = b"x"
+    budget = Budget("test_budget", 1000)
+    budget.reserve(10)
+    telemetry = own(pull())
+    await telemetry.start()
+    try:
+        _, body = await fetch(telemetry)
+    finally:
+        await telemetry.stop()
+    values = {
+        (s.name, *s.labels.values()): s.value for f in text_string_to_metric_families(body.decode()) for s in f.samples if s.labels
+    }
+    assert values["kofagent_memo_entries", "test.page"] == 4
+    assert values["kofagent_memo_bytes", "test.page"] == memo.size > 300
+    assert values["kofagent_memo_hits_total", "test.page"] == 6
+    assert values["kofagent_memo_misses_total", "test.page"] == 6
+    assert values["kofagent_memo_evictions_total", "test.page"] == 2
+    assert values["kofagent_memory_bytes", "memos"] >= memo.size
+    assert values["kofagent_memory_bytes", "test_budget"] == 10
+    assert values["kofagent_memory_limit_bytes", "test_budget"] == 1000
+    assert values["kofagent_memory_bytes", "process"] > 5e6
+    assert values["kofagent_memory_limit_bytes", "process"] > values["kofagent_memory_bytes", "process"]

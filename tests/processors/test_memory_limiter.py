@@ -3,6 +3,9 @@
 import pytest
 
 from kofagent.memory import usage as memory
+from kofagent.memory.account import Account
+from kofagent.memory.memo import Memo
+from kofagent.processors import memory_limiter
 from kofagent.processors.memory_limiter import MemoryLimiter
 from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.refused import Refused
@@ -54,3 +57,33 @@ def test_options_and_limits() -> None:
     ):
         with pytest.raises(ValueError, match=words):
             MemoryLimiter.Config.model_validate(bad)
+
+
+async def test_memos_shrink_before_data_is_refused(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    account = Account()
+    monkeypatch.setattr(memory_limiter, "ACCOUNT", account)
+    memo: Memo[int, bytes] = Memo("test.limiter", entries=1000, size=1 << 30)
+    account.join(memo)
+    for i in range(750):
+        memo[i] = bytes(10_000)
+    assert memo.entries == 750
+    monkeypatch.setattr(memory, "in_use", lambda: (20 << 20) + memo.size)
+    sink, host = Sink(), FakeHost()
+    it: MemoryLimiter = make(
+        MemoryLimiter,
+        {"check_interval": "1h", "limit_mib": 30, "spike_limit_mib": 5},
+        kind="processor",
+        id="memory_limiter",
+        host=host,
+    )
+    it.next, it.signal = sink, Signal.LOGS
+    await it.start()
+    try:
+        await it.consume(Batch(Signal.LOGS, b"", 1))
+        assert sink.count == 1
+        assert memo.entries == 250, "the young generation stays"
+        assert [r.getMessage() for r in caplog.records] == [
+            "memory limit: 27 MiB in use, more than 25 MiB; caches were made 4.8 MiB smaller"
+        ]
+    finally:
+        await it.stop()
