@@ -9,6 +9,7 @@ import yaml
 
 from kofagent.config.errors import show_path, without_login
 from kofagent.config.merge import Deleted
+from kofagent.config.source import scalar
 from kofagent.config.tree import Node, Origin
 
 _SECRET_KEYS = frozenset(
@@ -104,7 +105,10 @@ def scalar_text(value: Any) -> str:
     if isinstance(value, str) and ("\n" in value or not value.isprintable()):
         return str(yaml.dump(value, default_style='"', width=1 << 30, allow_unicode=True)).strip()
     text = str(yaml.safe_dump(value, width=1 << 30, allow_unicode=True, default_flow_style=True))
-    return text.removesuffix("\n").removesuffix("\n...")
+    text = text.removesuffix("\n").removesuffix("\n...")
+    if text == value and not isinstance(scalar(text, yaml11=True), str):
+        return f"'{text}'"  # a string such as 0E0, which is a number for YAML 1.2 and so for us, though not for PyYAML
+    return text
 
 
 def describe(item: Node) -> str:

@@ -133,8 +133,8 @@ service:
 """)
         result = run("run", "--config", str(file))
     assert result.returncode == 1
-    assert f"{file}:2: receivers.otlp" in result.stderr or f"{file}:3: receivers.otlp" in result.stderr, result.stderr
-    assert str(port) in result.stderr
+    assert result.stderr.startswith(f"{file}:2: receivers.otlp: "), result.stderr
+    assert f"127.0.0.1:{port}" in result.stderr
 
 
 def test_missing_secrets_are_all_named_and_unreadable_files_too(tmp_path: Path) -> None:
