@@ -10,13 +10,13 @@ class Sink(asyncio.Protocol):
     """HTTP/1.1 with Content-Length or chunked bodies; every POST is answered with 200 and an empty body."""
 
     requests = 0
-    bytes = 0
+    received = 0
 
     def __init__(self) -> None:
         self.buffer = bytearray()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport
+        self.transport: asyncio.WriteTransport = transport  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
         self.buffer += data
@@ -37,11 +37,11 @@ class Sink(asyncio.Protocol):
                 if len(self.buffer) < size:
                     return
             if head.startswith(b"get"):
-                text = f"{Sink.requests} {Sink.bytes}".encode()
+                text = f"{Sink.requests} {Sink.received}".encode()
                 self.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(text), text))
             else:
                 Sink.requests += 1
-                Sink.bytes += body
+                Sink.received += body
                 self.transport.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: 0\r\n\r\n")
             del self.buffer[:size]
 

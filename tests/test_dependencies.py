@@ -30,13 +30,13 @@ BY_NAME = {"bcrypt"}
 
 def names(requirements: Iterable[str]) -> set[str]:
     """The canonical names of requirements, without those of the project itself."""
-    return {canonicalize_name(Requirement(text).name) for text in requirements} - {"kofagent"}
+    return {str(canonicalize_name(Requirement(text).name)) for text in requirements} - {"kofagent"}
 
 
 @cache
 def owners() -> dict[str, str]:
     """Every module that is installed -> the distribution it came with, from the lists of installed files."""
-    found = {}
+    found: dict[str, str] = {}
     for distribution in metadata.distributions():
         for file in distribution.files or ():
             if file.suffix in (".py", ".so", ".pyi") and ".." not in file.parts:
@@ -122,7 +122,7 @@ def test_every_requirement_is_bounded_on_both_sides() -> None:
 def test_the_locks_hold_what_is_declared(lock: str, declared: set[str]) -> None:
     pins = dict(re.findall(r"^([\w.-]+)==(\S+)", (ROOT / lock).read_text(), re.MULTILINE))
     texts = [*PROJECT["dependencies"], *(text for requirements in EXTRAS.values() for text in requirements)]
-    wanted = {canonicalize_name(r.name): r.specifier for r in map(Requirement, texts)}
+    wanted = {str(canonicalize_name(r.name)): r.specifier for r in map(Requirement, texts)}
     assert [name for name in sorted(declared) if pins.get(name, "none") not in wanted[name]] == [], "run: nox -s lock"
 
 

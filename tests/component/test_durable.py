@@ -20,7 +20,7 @@ from kofagent.extensions.file_storage import COMPONENT as FILE_STORAGE
 from kofagent.telemetry.batch import AnyBatch, Batch
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal
-from tests.support.components import FakeHost, eventually, make_context
+from tests.support.components import FakeHost, eventually, make_context, validated
 
 
 class Disk(MemoryStore):
@@ -353,7 +353,7 @@ async def test_each_batch_once_over_outages_and_restarts(tmp_path: Path, seed: i
     async def run(steps: int) -> None:
         nonlocal number
         storage = FILE_STORAGE(
-            FILE_STORAGE.Config.model_validate({"directory": str(tmp_path)}), make_context("extensions", "file_storage", host)
+            validated(FILE_STORAGE, {"directory": str(tmp_path)}), make_context("extensions", "file_storage", host)
         )
         await storage.start()
         it = make(

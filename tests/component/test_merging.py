@@ -23,7 +23,9 @@ def columns(*values: float) -> MetricBatch:
     return MetricBatch([Samples([_one] * len(values), list(values), 1)])
 
 
-async def run(batches: list[AnyBatch], *, merge: int = 10, answer: object = None) -> tuple[list[AnyBatch], list[object], FakeHost]:
+async def run(
+    batches: list[AnyBatch], *, merge: int = 10, answer: object = None
+) -> tuple[list[AnyBatch], list[BaseException | None], FakeHost]:
     """What `send` was given after a first batch that waited until all others were queued, what callers got, the ledger's host."""
     given: list[AnyBatch] = []
     gate = asyncio.Event()
@@ -69,7 +71,7 @@ async def test_a_batch_over_the_limit_goes_alone() -> None:
 
 
 async def test_kinds_and_metadata_are_not_mixed() -> None:
-    tenant = {"tenant": ("a",)}
+    tenant: dict[str, tuple[str, ...]] = {"tenant": ("a",)}
     given, _, _ = await run([otlp(b"a"), columns(1.0), columns(2.0, 3.0), otlp(b"b", tenant), otlp(b"c", dict(tenant)), otlp(b"d")])
     assert [b.payload if isinstance(b, Batch) else [v for g in b.groups for v in g.values] for b in given] == [
         b"a",

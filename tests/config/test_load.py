@@ -32,6 +32,11 @@ def load(tmp_path: Path, *texts: str, **environ: str) -> LoadedConfig:
     return load_config(files, fake, environ)
 
 
+def component(config: LoadedConfig, kind: str, id: str) -> Any:
+    """The options of a component, of a class that is not known here."""
+    return config.components[kind][id]
+
+
 def errors(tmp_path: Path, *texts: str, **environ: str) -> list[str]:
     with pytest.raises(ConfigErrors) as caught:
         load(tmp_path, *texts, **environ)
@@ -40,8 +45,8 @@ def errors(tmp_path: Path, *texts: str, **environ: str) -> list[str]:
 
 def test_a_configuration_becomes_typed_options(tmp_path: Path) -> None:
     config = load(tmp_path, GOOD)
-    assert config.components["receivers"]["in"].interval == 10.0
-    assert config.components["exporters"]["out"].endpoint == "http://h:1"
+    assert component(config, "receivers", "in").interval == 10.0
+    assert component(config, "exporters", "out").endpoint == "http://h:1"
     assert config.pipelines["logs"].receivers == ["in"]
     assert config.extensions == [] and config.warnings == []
     assert config.telemetry.logs.level == "info"
@@ -51,7 +56,7 @@ def test_a_configuration_becomes_typed_options(tmp_path: Path) -> None:
 def test_files_are_merged_and_errors_name_the_right_one(tmp_path: Path) -> None:
     over = "receivers:\n  in:\n    count: many\n"
     assert errors(tmp_path, GOOD, over) == ["c1.yaml:3: receivers.in.count: must be a whole number, not 'many'"]
-    assert load(tmp_path, GOOD, "receivers: {in: {count: 5}}\n").components["receivers"]["in"].count == 5
+    assert component(load(tmp_path, GOOD, "receivers: {in: {count: 5}}\n"), "receivers", "in").count == 5
 
 
 def test_everything_wrong_is_reported_in_one_run(tmp_path: Path) -> None:
@@ -127,7 +132,7 @@ def test_sources_as_the_collector_takes_them(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(GOOD)
     sources = [f"file:{tmp_path}/c.yaml", "yaml:receivers::in::count: 9", "env:MORE"]
     config = load_config(sources, fake, {"MORE": "receivers: {in: {flag: yes}}"})
-    assert (config.components["receivers"]["in"].count, config.components["receivers"]["in"].flag) == (9, True)
+    assert (component(config, "receivers", "in").count, component(config, "receivers", "in").flag) == (9, True)
 
 
 def test_null_means_defaults(tmp_path: Path) -> None:

@@ -208,12 +208,12 @@ def all_kinds() -> Batch:
         count=2, sum=15, min=1, max=14, bucket_counts=[1, 1], explicit_bounds=[2]
     )
     point.exemplars.add(as_double=15, trace_id=b"\1" * 16).filtered_attributes.add(key="e").value.string_value = "x"
-    point = scope.metrics.add(name="e").exponential_histogram.data_points.add(count=4, scale=1, zero_count=1)
-    point.negative.offset, point.positive.offset = -1, 1
-    point.negative.bucket_counts.extend([1])
-    point.positive.bucket_counts.extend([1, 1])
-    point = scope.metrics.add(name="s").summary.data_points.add(count=3, sum=1.5)
-    point.quantile_values.add(quantile=0.5, value=0.4)
+    exponential = scope.metrics.add(name="e").exponential_histogram.data_points.add(count=4, scale=1, zero_count=1)
+    exponential.negative.offset, exponential.positive.offset = -1, 1
+    exponential.negative.bucket_counts.extend([1])
+    exponential.positive.bucket_counts.extend([1, 1])
+    summary = scope.metrics.add(name="s").summary.data_points.add(count=3, sum=1.5)
+    summary.quantile_values.add(quantile=0.5, value=0.4)
     scope.metrics.add(name="none")
     return Batch(Signal.METRICS, request.SerializeToString(), 3)
 

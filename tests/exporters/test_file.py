@@ -21,7 +21,7 @@ from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal
 from kofagent.wire import otlp_json
-from tests.support.components import make
+from tests.support.components import make, validated
 
 
 def batch(*bodies: str, group: str | None = None) -> Batch:
@@ -220,5 +220,5 @@ def test_wrong_options(options: dict[str, Any], message: str) -> None:
 
 
 def test_rotation_without_options_means_the_defaults() -> None:
-    assert COMPONENT.Config.model_validate({"path": "x", "rotation": None}).rotation.max_megabytes == 100
-    assert COMPONENT.Config.model_validate({"path": "x"}).rotation is None
+    assert validated(COMPONENT, {"path": "x", "rotation": None}).rotation.max_megabytes == 100
+    assert validated(COMPONENT, {"path": "x"}).rotation is None

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from kofagent.component.protocols import StartError
 from kofagent.extensions.health_check import COMPONENT, _go_duration
-from tests.support.components import make
+from tests.support.components import make, validated
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ async def test_a_port_in_use() -> None:
 
 
 def test_options() -> None:
-    assert COMPONENT.Config.model_validate({}).endpoint == "localhost:13133"
+    assert validated(COMPONENT, {}).endpoint == "localhost:13133"
     with pytest.raises(ValidationError, match="start with /"):
         make(COMPONENT, {"path": "x"}, kind="extensions")
 

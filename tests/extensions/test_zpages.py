@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from kofagent.extensions.zpages import COMPONENT
 from kofagent.telemetry.signal import Signal
-from tests.support.components import FakeHost, make
+from tests.support.components import FakeHost, make, validated
 
 
 class Described(FakeHost):
@@ -56,6 +56,6 @@ async def test_pages() -> None:
 
 
 def test_options() -> None:
-    assert COMPONENT.Config.model_validate({}).endpoint == "localhost:55679"
+    assert validated(COMPONENT, {}).endpoint == "localhost:55679"
     with pytest.raises(ValidationError, match="Go's runtime"):
         make(COMPONENT, {"expvar": {"enabled": True}}, kind="extensions")

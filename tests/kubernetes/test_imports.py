@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,9 +54,9 @@ async def test_in_a_pod_the_kubernetes_package_is_not_imported(role: str, tmp_pa
         "collectors": {"node": {}, "k8scluster": {}},
     }
     (tmp_path / "values.yaml").write_text(json.dumps(values))
-    changes = {"service": {"telemetry": {"metrics": {"level": "none"}}}}
+    changes: dict[str, Any] = {"service": {"telemetry": {"metrics": {"level": "none"}}}}
     if role == "node":
-        changes["receivers"] = {  # type: ignore[assignment]
+        changes["receivers"] = {
             "otlp": {"protocols": {name: {"endpoint": f"127.0.0.1:{free_port()}"} for name in ("grpc", "http")}},
             "prometheus": {"api_server": {"server_config": {"endpoint": f"127.0.0.1:{free_port()}"}}},
         }

@@ -92,7 +92,8 @@ def test_more_fields_keep_the_order_of_those_before() -> None:
 @given(st.lists(st.tuples(st.integers(0, 5), st.none() | objects), max_size=30), st.integers(0, 60))
 @UNTIMED
 def test_the_store_is_a_dict(changes: list[tuple[int, dict[str, Any] | None]], filling: int) -> None:
-    store, twin = PackedStore(), {}
+    store = PackedStore()
+    twin: dict[str, dict[str, Any] | None] = {}
     for i in range(filling):  # past the dictionary's size objects are compressed
         obj = pod("default", f"filler-{i}", labels={"filler": "x" * 500})
         store.put(f"f{i}", obj)

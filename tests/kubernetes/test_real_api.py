@@ -173,7 +173,7 @@ async def test_follow_from_a_forgotten_version_lists(cluster: Cluster, admin: Ap
     query = Query(CONFIGMAPS, "default", "test=yes")
 
     async def first(count: int) -> list[tuple[str, str]]:
-        found = []
+        found: list[tuple[str, str]] = []
         async with asyncio.timeout(30), aclosing(follow(admin, query, version=version, timing=FAST)) as events:
             async for event in events:
                 found.append((event.type, event.object.get("metadata", {}).get("name", "")))

@@ -15,6 +15,7 @@ from kofagent.operators.chain import Chain
 
 def value(v: dict[str, Any]) -> Any:
     """The Python value of an AnyValue as JSON."""
+    inner: Any
     ((kind, inner),) = v.items() if v else [("", None)]
     if kind == "kvlistValue":
         return {p["key"]: value(p.get("value", {})) for p in inner.get("values", [])}
@@ -270,7 +271,7 @@ def test_severity_parser(options: dict[str, Any], line: str, want: Any) -> None:
 
 
 def test_severity_of_numbers() -> None:
-    operators = [
+    operators: list[dict[str, Any]] = [
         {"type": "json_parser"},
         {"type": "severity_parser", "parse_from": "attributes.s", "mapping": {"error": [60]}, "on_error": "drop_quiet"},
     ]
@@ -339,7 +340,7 @@ def test_ansi_sequences() -> None:
 def test_filter_and_router_are_counted() -> None:
     counts: Counter[str] = Counter()
     assert len(run([{"type": "filter", "id": "f", "expr": 'body contains "x"'}], "x", "y", counts=counts)) == 1
-    operators = [
+    operators: list[dict[str, Any]] = [
         {
             "type": "router",
             "id": "r",

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
-from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, SeverityNumber
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
@@ -23,7 +23,11 @@ RESOURCE.attributes.add(key="service.name").value.string_value = "shop"
 RESOURCE.attributes.add(key="replicas").value.int_value = 3
 SCOPE = InstrumentationScope(name="lib", version="1.2")
 LOG = LogRecord(
-    severity_number=13, severity_text="WARN", time_unix_nano=1_700_000_000_000_000_000, trace_id=bytes(range(16)), flags=1
+    severity_number=SeverityNumber.SEVERITY_NUMBER_WARN,
+    severity_text="WARN",
+    time_unix_nano=1_700_000_000_000_000_000,
+    trace_id=bytes(range(16)),
+    flags=1,
 )
 LOG.body.string_value = "GET /cart 500"
 LOG.attributes.add(key="status").value.int_value = 500

@@ -17,7 +17,7 @@ from kofagent.wire import otlp
 from kofagent.wire.attributes import encode_value
 from tests.support.components import FakeHost, Sink, make
 
-REQUESTS = {
+REQUESTS: dict[Signal, Any] = {
     Signal.LOGS: ExportLogsServiceRequest,
     Signal.METRICS: ExportMetricsServiceRequest,
     Signal.TRACES: ExportTraceServiceRequest,

@@ -10,7 +10,7 @@ from kofagent.processors.memory_limiter import MemoryLimiter
 from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal
-from tests.support.components import FakeHost, Sink, eventually, make
+from tests.support.components import FakeHost, Sink, eventually, make, validated
 
 
 async def test_refuses_over_the_limit_and_takes_again_below_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,9 +44,9 @@ def test_memory_is_measured_in_bytes_of_this_process() -> None:
 
 
 def test_options_and_limits() -> None:
-    config = MemoryLimiter.Config.model_validate({"check_interval": "1s", "limit_mib": 100})
+    config = validated(MemoryLimiter, {"check_interval": "1s", "limit_mib": 100})
     assert config.limits() == (80 * 1024 * 1024, 100 * 1024 * 1024)
-    config = MemoryLimiter.Config.model_validate({"check_interval": "1s", "limit_percentage": 50, "spike_limit_percentage": 10})
+    config = validated(MemoryLimiter, {"check_interval": "1s", "limit_percentage": 50, "spike_limit_percentage": 10})
     soft, hard = config.limits()
     assert hard == memory.total() * 50 // 100
     assert soft == hard - memory.total() * 10 // 100
@@ -56,7 +56,7 @@ def test_options_and_limits() -> None:
         ({"check_interval": "1s", "limit_mib": 5, "spike_limit_mib": 5}, "smaller"),
     ):
         with pytest.raises(ValueError, match=words):
-            MemoryLimiter.Config.model_validate(bad)
+            validated(MemoryLimiter, bad)
 
 
 async def test_memos_shrink_before_data_is_refused(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

@@ -90,7 +90,7 @@ POD = {
         "initContainerStatuses": [{"name": "init", "containerID": "containerd://cc"}],
     },
 }
-SERVICE = {
+SERVICE: dict[str, Any] = {
     "kind": "Service",
     "metadata": meta("web", labels={"app": "web"}, annotations={"x": "y"}),
     "spec": {

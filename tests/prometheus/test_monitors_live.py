@@ -46,10 +46,10 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         discovery.KubernetesDiscovery.__init__,
         "__kwdefaults__",
-        {**discovery.KubernetesDiscovery.__init__.__kwdefaults__, "slow": 0.05},
+        {**(discovery.KubernetesDiscovery.__init__.__kwdefaults__ or {}), "slow": 0.05},
     )
     monkeypatch.setattr(
-        watch.Monitors.__init__, "__kwdefaults__", {**watch.Monitors.__init__.__kwdefaults__, "slow": 0.05, "retry": 0.2}
+        watch.Monitors.__init__, "__kwdefaults__", {**(watch.Monitors.__init__.__kwdefaults__ or {}), "slow": 0.05, "retry": 0.2}
     )
 
 
@@ -254,7 +254,7 @@ async def test_probes_and_scrape_configs(kube: FakeKube) -> None:
 
 async def test_secrets_are_used_watched_and_never_shown(kube: FakeKube, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    options = {"api_server": {"enabled": True, "server_config": {"endpoint": "127.0.0.1:0"}}}
+    options: dict[str, Any] = {"api_server": {"enabled": True, "server_config": {"endpoint": "127.0.0.1:0"}}}
     async with Pages() as pages, agent(**options) as (receiver, sink):
         web_pod(kube, pages.port)
         put(

@@ -33,7 +33,7 @@ def convert(page: bytes, openmetrics: bool = False, resource: TargetResource = R
     batch = to_otlp(MetricBatch([Samples(scraped.series, scraped.values, column, resource, scraped.exemplars)]))
     request = ExportMetricsServiceRequest.FromString(batch.payload)
     points = sum(
-        len(getattr(m, m.WhichOneof("data")).data_points)
+        len(getattr(m, str(m.WhichOneof("data"))).data_points)
         for r in request.resource_metrics
         for s in r.scope_metrics
         for m in s.metrics
@@ -125,7 +125,7 @@ def test_markers_become_the_flag() -> None:
     batch = to_otlp(MetricBatch([Samples(stale, [STALE] * len(stale), NOW, RESOURCE)]))
     request = ExportMetricsServiceRequest.FromString(batch.payload)
     for metric in request.resource_metrics[0].scope_metrics[0].metrics:
-        point = getattr(metric, metric.WhichOneof("data")).data_points[0]
+        point = getattr(metric, str(metric.WhichOneof("data"))).data_points[0]
         assert point.flags == 1 and point.time_unix_nano == NOW * 1_000_000
         if metric.name == "g":
             assert point.WhichOneof("value") is None

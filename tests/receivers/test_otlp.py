@@ -1,11 +1,15 @@
 """The otlp receiver over real sockets: statuses, limits, encodings, TLS, authentication, official SDK exporters."""
 
+from __future__ import annotations
+
 import asyncio
 import gzip
 import json
 import ssl
 import zlib
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import grpc
@@ -17,11 +21,12 @@ from google.rpc.status_pb2 import Status
 
 from kofagent.component.protocols import StartError, Unauthorized
 from kofagent.receivers.otlp import COMPONENT as OtlpReceiver
+from kofagent.telemetry.batch import AnyBatch
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal
 from tests.support import servers
 from tests.support.certificates import Authority
-from tests.support.components import FakeHost, Sink, eventually, make
+from tests.support.components import FakeHost, Sink, eventually, make, validated
 from tests.support.otlp import log_request, metric_request, trace_request
 
 TRACES = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
@@ -32,40 +37,42 @@ JSON = {"Content-Type": "application/json"}
 class Running:
     """A started receiver with a sink for the signals asked for."""
 
-    def __init__(self, protocols, signals=tuple(Signal), host=None, **options):
+    def __init__(self, protocols: Any, signals: Any = tuple(Signal), host: FakeHost | None = None, **options: Any) -> None:
         self.host = host or FakeHost()
         self.sink = Sink()
         self.receiver = make(OtlpReceiver, {"protocols": protocols, **options}, id="otlp", host=self.host)
         self.receiver.outputs = dict.fromkeys(signals, self.sink)
 
-    async def __aenter__(self):
+    async def __aenter__(self) -> Running:
         await self.receiver.start()
         return self
 
-    async def __aexit__(self, *_):
+    async def __aexit__(self, *_: object) -> None:
         await self.receiver.stop()
 
-    def url(self, path="/v1/traces", scheme="http"):
+    def url(self, path: str = "/v1/traces", scheme: str = "http") -> str:
         return f"{scheme}://127.0.0.1:{self.receiver.ports['http']}{path}"
 
-    def total(self, name, **labels):
+    def total(self, name: str, **labels: str) -> float:
         return self.host.ledger.total(name, receiver="otlp", **labels)
 
-    async def post(self, body, headers=PROTOBUF, path="/v1/traces", **kwargs):
+    async def post(
+        self, body: bytes | AsyncIterator[bytes], headers: dict[str, str] = PROTOBUF, path: str = "/v1/traces", **kwargs: Any
+    ) -> Any:
         async with aiohttp.ClientSession() as session, session.post(self.url(path), data=body, headers=headers, **kwargs) as answer:
             return answer.status, dict(answer.headers), await answer.read()
 
-    async def call(self, message, method=TRACES, channel=None, **kwargs):
+    async def call(self, message: bytes, method: str = TRACES, channel: Any = None, **kwargs: Any) -> Any:
         channel = channel or grpc.aio.insecure_channel(f"127.0.0.1:{self.receiver.ports['grpc']}", kwargs.pop("options", None))
         async with channel:
             return await channel.unary_unary(method)(message, timeout=20, **kwargs)
 
 
-def http(**options):
+def http(**options: Any) -> Running:
     return Running({"http": {"endpoint": "127.0.0.1:0", **options}})
 
 
-def rpc(**options):
+def rpc(**options: Any) -> Running:
     return Running({"grpc": {"endpoint": "127.0.0.1:0", **options}})
 
 
@@ -77,7 +84,7 @@ def rpc(**options):
         ("/v1/metrics", metric_request(4), Signal.METRICS, 4),
     ],
 )
-async def test_http_passes_the_bytes_on_as_they_came(path, payload, signal, count):
+async def test_http_passes_the_bytes_on_as_they_came(path: str, payload: bytes, signal: Signal, count: int) -> None:
     async with http() as r:
         status, headers, body = await r.post(payload, path=path)
         assert (status, body, headers["Content-Type"]) == (200, b"", "application/x-protobuf")
@@ -98,7 +105,7 @@ ENCODERS = {
 
 
 @pytest.mark.parametrize("name", ENCODERS)
-async def test_http_encodings(name):
+async def test_http_encodings(name: str) -> None:
     payload = trace_request(5)
     async with http() as r:
         status, _, _ = await r.post(ENCODERS[name](payload), {**PROTOBUF, "Content-Encoding": name})
@@ -107,7 +114,7 @@ async def test_http_encodings(name):
 
 
 @pytest.mark.parametrize("name", ["gzip", "zstd", "deflate", "snappy"])
-async def test_a_bomb_is_413_and_the_next_good_one_works(name):
+async def test_a_bomb_is_413_and_the_next_good_one_works(name: str) -> None:
     bomb = ENCODERS[name](bytes(30_000_000))
     async with http() as r:
         status, _, body = await r.post(bomb, {**PROTOBUF, "Content-Encoding": name})
@@ -118,11 +125,11 @@ async def test_a_bomb_is_413_and_the_next_good_one_works(name):
         assert r.sink.count == 1
 
 
-async def test_http_body_too_large_by_length_and_in_chunks():
+async def test_http_body_too_large_by_length_and_in_chunks() -> None:
     async with http(max_request_body_size=1000) as r:
         assert (await r.post(bytes(1001)))[0] == 413
 
-        async def chunks():
+        async def chunks() -> AsyncIterator[bytes]:
             for _ in range(11):
                 yield bytes(100)
 
@@ -141,7 +148,7 @@ BAD_BODIES = [
 
 
 @pytest.mark.parametrize("body,headers", BAD_BODIES)
-async def test_undecodable_is_400_with_a_status_message(body, headers):
+async def test_undecodable_is_400_with_a_status_message(body: bytes, headers: dict[str, str]) -> None:
     async with http() as r:
         status, answer, content = await r.post(body, {**PROTOBUF, **headers})
         assert status == 400
@@ -151,7 +158,7 @@ async def test_undecodable_is_400_with_a_status_message(body, headers):
         assert (await r.post(trace_request(1)))[0] == 200
 
 
-async def test_malformed_is_counted_always_and_logged_once(caplog):
+async def test_malformed_is_counted_always_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     async with http() as r:
         for _ in range(5):
             assert (await r.post(b"\xff"))[0] == 400
@@ -159,7 +166,7 @@ async def test_malformed_is_counted_always_and_logged_once(caplog):
         assert len([record for record in caplog.records if "cannot be decoded" in record.message]) == 1
 
 
-async def test_wrong_type_method_and_path():
+async def test_wrong_type_method_and_path() -> None:
     async with Running({"http": {"endpoint": "127.0.0.1:0"}}, signals=[Signal.TRACES]) as r:
         assert (await r.post(b"", {"Content-Type": "text/plain"}))[0] == 415
         assert (await r.post(b"", {"Content-Type": ""}))[0] == 415
@@ -172,7 +179,7 @@ async def test_wrong_type_method_and_path():
         assert not r.sink.batches
 
 
-async def test_json_requests_and_their_errors():
+async def test_json_requests_and_their_errors() -> None:
     body = {
         "resourceSpans": [
             {
@@ -202,7 +209,7 @@ async def test_json_requests_and_their_errors():
         assert json.loads(content)["code"] == 3
 
 
-async def test_refusals():
+async def test_refusals() -> None:
     async with http() as r:
         r.sink.refuse = Refused("sending queue full", retry_after=2.2)
         status, headers, body = await r.post(trace_request(2))
@@ -214,7 +221,7 @@ async def test_refusals():
         assert r.total("otelcol_receiver_accepted_spans_total", transport="http") == 0
 
 
-async def test_all_bodies_in_flight_together_are_limited():
+async def test_all_bodies_in_flight_together_are_limited() -> None:
     payload = trace_request(20)
     async with Running({"http": {"endpoint": "127.0.0.1:0"}}, max_in_flight_size=len(payload) + 100) as r:
         r.sink.gate = asyncio.Event()
@@ -229,12 +236,12 @@ async def test_all_bodies_in_flight_together_are_limited():
         assert r.receiver._doors[0]._intake.room.used == 0
 
 
-async def test_a_client_that_goes_away_cancels_the_delivery():
+async def test_a_client_that_goes_away_cancels_the_delivery() -> None:
     cancelled = asyncio.Event()
     entered = asyncio.Event()
 
     class Slow:
-        async def consume(self, batch):
+        async def consume(self, batch: AnyBatch) -> None:
             entered.set()
             try:
                 await asyncio.Event().wait()
@@ -254,7 +261,7 @@ async def test_a_client_that_goes_away_cancels_the_delivery():
             assert r.receiver._doors[0]._intake.room.used == 0
 
 
-async def test_cors():
+async def test_cors() -> None:
     async with http(cors={"allowed_origins": ["https://*.example.com"], "allowed_headers": ["X-Key"], "max_age": 60}) as r:
         ask = {
             "Origin": "https://app.example.com",
@@ -282,36 +289,36 @@ async def test_cors():
 
 
 class Door:
-    async def authenticate(self, headers):
+    async def authenticate(self, headers: dict[str, str]) -> Any:
         if headers.get("authorization") != "Bearer good":
             raise Unauthorized("not authorized")
         return {"auth.who": ("me",)}
 
 
-async def test_authentication_and_metadata():
+async def test_authentication_and_metadata() -> None:
     host = FakeHost({"door": Door()})
     options = {"endpoint": "127.0.0.1:0", "auth": {"authenticator": "door"}, "include_metadata": True}
     async with Running({"http": {**options, "response_headers": {"X-Y": "z"}}, "grpc": options}, host=host) as r:
         status, headers, body = await r.post(trace_request(1))
         assert (status, Status.FromString(body).code, headers["X-Y"]) == (401, 16, "z")
         assert (await r.post(trace_request(1), {**PROTOBUF, "Authorization": "Bearer good", "X-Tenant": "t"}))[0] == 200
-        assert r.sink.batches[0].metadata["x-tenant"] == ("t",)
-        assert r.sink.batches[0].metadata["auth.who"] == ("me",)
+        first = r.sink.batches[0].metadata or {}
+        assert (first["x-tenant"], first["auth.who"]) == (("t",), ("me",))
         with pytest.raises(grpc.aio.AioRpcError) as error:
             await r.call(trace_request(1))
         assert error.value.code() is grpc.StatusCode.UNAUTHENTICATED
         await r.call(trace_request(1), metadata=(("authorization", "Bearer good"), ("x-tenant", "u")))
-        assert r.sink.batches[1].metadata["x-tenant"] == ("u",)
+        assert (r.sink.batches[1].metadata or {})["x-tenant"] == ("u",)
 
 
-async def test_an_unknown_authenticator_is_a_start_error():
+async def test_an_unknown_authenticator_is_a_start_error() -> None:
     with pytest.raises(StartError):
         async with http(auth={"authenticator": "nobody"}):
             pass
 
 
 @pytest.mark.parametrize("compression", [None, grpc.Compression.Gzip, grpc.Compression.Deflate])
-async def test_grpc_passes_the_bytes_on_as_they_came(compression):
+async def test_grpc_passes_the_bytes_on_as_they_came(compression: str) -> None:
     payload = trace_request(7)
     async with rpc() as r:
         assert await r.call(payload, compression=compression) == b""
@@ -319,14 +326,14 @@ async def test_grpc_passes_the_bytes_on_as_they_came(compression):
         assert r.total("otelcol_receiver_accepted_spans_total", transport="grpc") == 7
 
 
-async def _fails(r, message, **kwargs):
+async def _fails(r: Running, message: bytes, **kwargs: Any) -> Any:
     with pytest.raises(grpc.aio.AioRpcError) as error:
         await r.call(message, **kwargs)
     details = dict(error.value.trailing_metadata() or ()).get("grpc-status-details-bin")
     return error.value.code().name, Status.FromString(details) if details else None
 
 
-async def test_grpc_errors():
+async def test_grpc_errors() -> None:
     async with Running({"grpc": {"endpoint": "127.0.0.1:0"}}, signals=[Signal.TRACES]) as r:
         assert await _fails(r, trace_request(1)[:-1]) == ("INVALID_ARGUMENT", None)
         assert (await _fails(r, b"", method=TRACES.replace("Trace", "Logs").replace("trace", "logs")))[0] == "UNIMPLEMENTED"
@@ -346,14 +353,14 @@ async def test_grpc_errors():
         assert r.sink.count == 1
 
 
-async def test_grpc_takes_a_bigger_message_when_told_so():
+async def test_grpc_takes_a_bigger_message_when_told_so() -> None:
     payload = trace_request(1, name="x" * (5 << 20))
     async with rpc(max_recv_msg_size_mib=8) as r:
         await r.call(payload)
         assert r.sink.count == 1
 
 
-async def test_a_port_in_use_is_a_clear_start_error():
+async def test_a_port_in_use_is_a_clear_start_error() -> None:
     async with http() as r, rpc() as g:
         used, other = r.receiver.ports["http"], g.receiver.ports["grpc"]
         for protocol, port in (("http", used), ("grpc", used), ("grpc", other)):
@@ -363,25 +370,25 @@ async def test_a_port_in_use_is_a_clear_start_error():
 
 
 @pytest.mark.parametrize("endpoint", ["nonsense", "127.0.0.1:99999", "192.0.2.1:0", "no.such.host.invalid:1"])
-async def test_unusable_endpoints_are_start_errors(endpoint):
+async def test_unusable_endpoints_are_start_errors(endpoint: str) -> None:
     for protocol in ("http", "grpc"):
         with pytest.raises(StartError, match="otlp"):
             async with Running({protocol: {"endpoint": endpoint}}):
                 pass
 
 
-def test_configuration():
-    config = OtlpReceiver.Config.model_validate({"protocols": {"grpc": None, "http": {"logs_url_path": "logs"}}})
+def test_configuration() -> None:
+    config = validated(OtlpReceiver, {"protocols": {"grpc": None, "http": {"logs_url_path": "logs"}}})
     assert (config.protocols.grpc.endpoint, config.protocols.http.endpoint) == ("localhost:4317", "localhost:4318")
     assert (config.protocols.http.logs_url_path, config.protocols.http.traces_url_path) == ("/logs", "/v1/traces")
     for wrong in ({}, {"protocols": None}, {"protocols": {}}):
         with pytest.raises(ValueError, match="no protocol"):
-            OtlpReceiver.Config.model_validate(wrong)
-    only = OtlpReceiver.Config.model_validate({"protocols": {"http": None}})
+            validated(OtlpReceiver, wrong)
+    only = validated(OtlpReceiver, {"protocols": {"http": None}})
     assert only.protocols.grpc is None
 
 
-async def test_stop_is_idempotent_and_frees_the_port():
+async def test_stop_is_idempotent_and_frees_the_port() -> None:
     async with http() as r:
         port = r.receiver.ports["http"]
     await r.receiver.stop()
@@ -389,7 +396,7 @@ async def test_stop_is_idempotent_and_frees_the_port():
         pass
 
 
-async def test_unix_sockets(tmp_path):
+async def test_unix_sockets(tmp_path: Path) -> None:
     path = str(tmp_path / "otlp.sock")
     async with Running({"http": {"endpoint": path, "transport": "unix"}}) as r:
         async with (
@@ -403,7 +410,7 @@ async def test_unix_sockets(tmp_path):
         assert r.sink.count == 2
 
 
-async def test_mutual_tls(tmp_path):
+async def test_mutual_tls(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     server, client = authority.issue("server"), authority.issue("client")
     tls = {"cert_file": server.cert, "key_file": server.key, "client_ca_file": authority.cert}
@@ -422,7 +429,7 @@ async def test_mutual_tls(tmp_path):
         assert r.sink.count == 2
 
 
-async def _post_tls(r, context):
+async def _post_tls(r: Running, context: ssl.SSLContext) -> Any:
     async with (
         aiohttp.ClientSession() as session,
         session.post(r.url(scheme="https"), data=trace_request(1), headers=PROTOBUF, ssl=context) as answer,
@@ -430,7 +437,7 @@ async def _post_tls(r, context):
         return answer.status
 
 
-async def test_tls_without_a_usable_certificate(tmp_path):
+async def test_tls_without_a_usable_certificate(tmp_path: Path) -> None:
     (tmp_path / "x").write_text("nothing")
     for tls in ({}, {"cert_file": str(tmp_path / "x"), "key_file": str(tmp_path / "x")}, {"cert_file": "/no", "key_file": "/no"}):
         for protocol in ("http", "grpc"):
@@ -439,7 +446,7 @@ async def test_tls_without_a_usable_certificate(tmp_path):
                     pass
 
 
-async def test_a_connection_that_never_sends_headers_is_closed():
+async def test_a_connection_that_never_sends_headers_is_closed() -> None:
     async with http(read_header_timeout="200ms") as r:
         reader, writer = await asyncio.open_connection("127.0.0.1", r.receiver.ports["http"])
         writer.write(b"POST /v1/tra")
@@ -447,14 +454,14 @@ async def test_a_connection_that_never_sends_headers_is_closed():
         writer.close()
 
 
-async def test_official_sdk_exporters():
+async def test_official_sdk_exporters() -> None:
     async with Running({"http": {"endpoint": "127.0.0.1:0"}, "grpc": {"endpoint": "127.0.0.1:0"}}) as r:
         await asyncio.to_thread(_send_with_sdk, r.receiver.ports)
         by = {signal: sum(b.count for b in r.sink.batches if b.signal is signal) for signal in Signal}
         assert by == {Signal.TRACES: 6, Signal.METRICS: 2, Signal.LOGS: 4}
 
 
-def _send_with_sdk(ports):
+def _send_with_sdk(ports: dict[str, int]) -> None:
     import logging
 
     from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter as GrpcLogs
@@ -512,7 +519,7 @@ def _send_with_sdk(ports):
         ("metrics", Signal.METRICS, ["--metrics", "5"], 5),
     ],
 )
-async def test_telemetrygen(transport, kind, signal, options, items):
+async def test_telemetrygen(transport: str, kind: str, signal: Signal, options: Any, items: int) -> None:
     async with Running({transport: {"endpoint": "127.0.0.1:0"}}) as r:
         arguments = [
             kind,
@@ -524,7 +531,7 @@ async def test_telemetrygen(transport, kind, signal, options, items):
             "0",
         ]
         process = await asyncio.create_subprocess_exec(
-            servers.find("telemetrygen"),
+            str(servers.find("telemetrygen")),
             *arguments,
             *(["--otlp-http"] if transport == "http" else []),
             stdout=asyncio.subprocess.DEVNULL,
@@ -535,7 +542,7 @@ async def test_telemetrygen(transport, kind, signal, options, items):
         assert r.total(f"otelcol_receiver_accepted_{signal.items}_total", transport=transport) == items
 
 
-async def test_big_json_is_taken_too():
+async def test_big_json_is_taken_too() -> None:
     span = {"traceId": "0" * 31 + "1", "spanId": "0" * 15 + "1", "name": "n" * 200}
     body = json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": [span] * 2000}]}]}).encode()
     async with http() as r:
@@ -544,7 +551,7 @@ async def test_big_json_is_taken_too():
         assert (await r.post(body[:-5], JSON))[0] == 400
 
 
-async def test_expect_100_continue_and_pieces_of_any_size():
+async def test_expect_100_continue_and_pieces_of_any_size() -> None:
     payload = trace_request(3)
     async with http() as r:
         reader, writer = await asyncio.open_connection("127.0.0.1", r.receiver.ports["http"])
@@ -562,7 +569,7 @@ async def test_expect_100_continue_and_pieces_of_any_size():
         assert r.sink.batches[0].payload == payload
 
 
-async def test_a_connection_that_breaks_in_the_body_leaves_nothing_behind():
+async def test_a_connection_that_breaks_in_the_body_leaves_nothing_behind() -> None:
     async with http() as r:
         _, writer = await asyncio.open_connection("127.0.0.1", r.receiver.ports["http"])
         writer.write(

@@ -8,7 +8,7 @@ import json
 import math
 import ssl
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -35,10 +35,10 @@ Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Page:
     """A target whose page, headers and status a test changes while it is scraped."""
 
-    def __init__(self, body: bytes = b"a 1\n", status: int = 200, **headers: str) -> None:
+    def __init__(self, body: bytes = b"a 1\n", status: int = 200, headers: Mapping[str, str] | None = None) -> None:
         self.body = body
         self.status = status
-        self.headers = {"Content-Type": "text/plain", **headers}
+        self.headers = {"Content-Type": "text/plain", **(headers or {})}
         self.requests: list[web.Request] = []
         self.address = ""
 
@@ -169,7 +169,7 @@ async def test_a_bad_page_is_up_0_with_the_reason_and_the_next_good_one_works(ch
 
 
 async def test_gzip_is_read_and_a_bomb_costs_the_limit_only() -> None:
-    page = Page(gzip.compress(b"a 1\n") + gzip.compress(b"b 2\n"), **{"Content-Encoding": "gzip"})
+    page = Page(gzip.compress(b"a 1\n") + gzip.compress(b"b 2\n"), headers={"Content-Encoding": "gzip"})
     async with serve(page) as address, running(static(address) | {"body_size_limit": "1MB"}) as (receiver, sink):
         await sink.wait_for(lambda s: 2.0 in values(s, "b"))
         page.body = gzip.compress(b"# " + b"x" * 200_000_000, 9)
@@ -405,7 +405,8 @@ async def test_http_discovery() -> None:
     page = Page()
     async with serve(page) as address:
         listing = Page(
-            json.dumps([{"targets": [address, address], "labels": {"l": "1"}}]).encode(), **{"Content-Type": "application/json"}
+            json.dumps([{"targets": [address, address], "labels": {"l": "1"}}]).encode(),
+            headers={"Content-Type": "application/json"},
         )
         async with serve(listing) as where, running({"http_sd_configs": [{"url": f"http://{where}/sd"}]}) as (receiver, sink):
             await sink.wait_for(lambda s: 1.0 in values(s, "up"))
@@ -416,7 +417,7 @@ async def test_http_discovery() -> None:
 
 async def test_labels_of_page_target_and_outside() -> None:
     page = Page(b'a{job="mine",clusterName="page",exported_job="e"} 1\nb 2\n')
-    job = {
+    job: dict[str, Any] = {
         "static_configs": [{"labels": {"zone": "z"}}],
         "relabel_configs": [{"target_label": "extra", "replacement": "x"}],
         "metric_relabel_configs": [{"action": "labeldrop", "regex": "extra"}],
@@ -489,7 +490,7 @@ async def test_the_api_tells_of_every_target(count: int) -> None:
         "scrape_interval": "1h",
         "relabel_configs": [{"action": "drop", "source_labels": ["__address__"], "regex": ".*[02468]:1"}],
     }
-    server = {"api_server": {"enabled": True, "server_config": {"endpoint": "127.0.0.1:0"}}}
+    server: dict[str, Any] = {"api_server": {"enabled": True, "server_config": {"endpoint": "127.0.0.1:0"}}}
     async with running(static(*addresses) | job, FakeHost(), **server) as (receiver, _):
         await eventually(lambda: len(receiver.pools["j"].targets) == count)
         for state in ("any", "active", "dropped"):
@@ -506,7 +507,7 @@ async def test_the_api() -> None:
         "basic_auth": {"username": "u", "password": "hidden-word"},
         "relabel_configs": [{"action": "drop", "source_labels": ["__address__"], "regex": "gone:1"}],
     }
-    api = {"api_server": {"enabled": True, "server_config": {"endpoint": "127.0.0.1:0"}}}
+    api: dict[str, Any] = {"api_server": {"enabled": True, "server_config": {"endpoint": "127.0.0.1:0"}}}
     async with serve(page) as address, running(static(address, "gone:1", "localhost:1") | job, host, **api) as (receiver, sink):
         await sink.wait_for(lambda s: {0.0, 1.0} <= set(values(s, "up")))
         answer = await ask(receiver, "/api/v1/targets")

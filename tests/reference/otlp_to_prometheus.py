@@ -62,17 +62,17 @@ def translate(payload: bytes, external: dict[str, str], copy: bool) -> list[Row]
                         continue
                     attributes = {**_texts(point.attributes), **(resource if copy else {})}
                     labels = {**external, **_named(attributes), **identity, **scope}
-                    for suffix, extra, value in _samples(kind, point):
+                    for suffix, extra, number in _samples(kind, point):
                         add(
                             {**labels, "__name__": name + suffix, **extra},
-                            STALE if point.flags & 1 else value,
+                            STALE if point.flags & 1 else number,
                             point.time_unix_nano,
                         )
         described = {k: v for k, v in resource.items() if k not in ("service.name", "service.namespace", "service.instance.id")}
         if described and identity and newest:
             labels = {**external, **_named(described), **identity, "__name__": "target_info"}
-            key = tuple(sorted(labels.items()))
-            infos[key] = (labels, max(newest, infos.get(key, ({}, 0))[1]))
+            info = tuple(sorted(labels.items()))
+            infos[info] = (labels, max(newest, infos.get(info, ({}, 0))[1]))
     for labels, at in infos.values():
         add(labels, 1.0, at)
     return sorted((labels, struct.pack(">d", value), at) for (labels, at), value in found.items())

@@ -63,6 +63,11 @@ def make(
     return cls(cls.Config.model_validate(dict(options or {})), make_context(kind, id, host))
 
 
+def validated(cls: type[Component], options: Mapping[str, Any]) -> Any:
+    """Options of `cls` as it gets them; of its own class of options, which is not known here."""
+    return cls.Config.model_validate(dict(options))
+
+
 class Sink:
     """Collects what it is given; `refuse` (an exception) or `gate` (an event waited for) change its answer."""
 
@@ -84,7 +89,7 @@ class Sink:
     def count(self) -> int:
         return sum(b.count for b in self.batches)
 
-    async def wait_for(self, condition: Callable[[Sink], bool], seconds: float = 20) -> None:
+    async def wait_for(self, condition: Callable[[Sink], object], seconds: float = 20) -> None:
         """Waits until `condition(self)`; AssertionError after the deadline, saying what there is."""
         try:
             async with asyncio.timeout(seconds):

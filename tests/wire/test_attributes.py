@@ -1,3 +1,7 @@
+from __future__ import annotations
+
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +17,7 @@ from tests.support.otlp import attributes, set_attributes, set_value, text, valu
 
 
 @given(values)
-def test_value_equals_googles_both_ways(value):
+def test_value_equals_googles_both_ways(value: Any) -> None:
     official = AnyValue()
     set_value(official, value)
     encoded = a.encode_value(value)
@@ -22,14 +26,14 @@ def test_value_equals_googles_both_ways(value):
 
 
 @given(attributes)
-def test_attributes_equal_googles(items):
+def test_attributes_equal_googles(items: Any) -> None:
     official = Resource()
     set_attributes(official.attributes, items)
     assert Resource.FromString(a.encode_attributes(items)) == official
     assert a.decode_attributes(edit.attributes(official.SerializeToString(), edit.RESOURCE)) == items
 
 
-def test_values_that_have_no_kind_of_their_own():
+def test_values_that_have_no_kind_of_their_own() -> None:
     assert a.decode_value(a.encode_value(1 << 70)) == float(1 << 70)
     assert a.decode_value(a.encode_value(10**400)) == float("inf")
     assert a.decode_value(a.encode_value((1, 2))) == [1, 2]
@@ -39,7 +43,7 @@ def test_values_that_have_no_kind_of_their_own():
     assert a.encode_value(a.decode_value(raw)) == raw
 
 
-def test_depth_is_limited():
+def test_depth_is_limited() -> None:
     deep: object = 1
     for _ in range(a.MAX_DEPTH):
         deep = [deep]
@@ -55,14 +59,14 @@ def test_depth_is_limited():
 
 
 @given(text, values)
-def test_attribute_key(key, value):
+def test_attribute_key(key: str, value: Any) -> None:
     pair = a.encode_attribute(key, value)
     assert a.attribute_key(pair) == plain.attribute_key(pair) == key.encode()
     assert a.decode_attribute(pair) == (key, value)
 
 
 @given(st.binary(max_size=12))
-def test_attribute_key_of_any_bytes(data):
+def test_attribute_key_of_any_bytes(data: bytes) -> None:
     try:
         want = KeyValue.FromString(data).key.encode()
     except Exception:
@@ -71,7 +75,9 @@ def test_attribute_key_of_any_bytes(data):
 
 
 @given(attributes, attributes, attributes, attributes, st.lists(text, max_size=3))
-def test_patch_is_the_dict_operations(items, upsert, insert, update, delete):
+def test_patch_is_the_dict_operations(
+    items: Any, upsert: dict[str, Any], insert: dict[str, Any], update: dict[str, Any], delete: list[str]
+) -> None:
     record = LogRecord(severity_text="x", time_unix_nano=5)
     set_attributes(record.attributes, items)
     want = {k: v for k, v in items.items() if k not in delete}
@@ -84,7 +90,7 @@ def test_patch_is_the_dict_operations(items, upsert, insert, update, delete):
     assert (read.severity_text, read.time_unix_nano) == ("x", 5)
 
 
-def test_patch_keeps_order_and_the_same_object_when_nothing_changes():
+def test_patch_keeps_order_and_the_same_object_when_nothing_changes() -> None:
     data = a.encode_attributes({"a": 1, "b": 2, "c": 3})
     assert edit.patch(data, edit.RESOURCE, insert={"a": 9}, update={"z": 1}, delete=["y"], upsert={"b": 2}) is data
     changed = edit.patch(data, edit.RESOURCE, upsert={"b": "x", "d": 4}, delete=["a"])

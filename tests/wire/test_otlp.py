@@ -1,5 +1,8 @@
+from __future__ import annotations
+
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,14 +20,14 @@ cases = signals.flatmap(lambda s: st.tuples(st.just(s), requests(s)))
 
 
 @given(cases)
-def test_count_check_and_plain_count_agree(case):
+def test_count_check_and_plain_count_agree(case: tuple[str, Any]) -> None:
     signal, request = case
     payload = request.SerializeToString()
     assert otlp.count(signal, payload) == otlp.check(signal, payload) == plain.count(signal, payload) == items(signal, request)
 
 
 @given(cases, cases)
-def test_concatenation_is_the_merge(first, second):
+def test_concatenation_is_the_merge(first: Any, second: Any) -> None:
     if first[0] != second[0]:
         return
     joined = first[1].SerializeToString() + second[1].SerializeToString()
@@ -34,13 +37,13 @@ def test_concatenation_is_the_merge(first, second):
 
 @pytest.mark.parametrize("signal", SIGNALS)
 @pytest.mark.parametrize("bad", [b"\xff", b"\x0a\x05abc", b"\x0a\x02\x12\x05", b"\x07", b"\x0a\x04\x12\x02\x12\x09"])
-def test_malformed_outline(signal, bad):
+def test_malformed_outline(signal: str, bad: bytes) -> None:
     for function in (otlp.count, otlp.check):
         with pytest.raises(ValueError):
             function(signal, bad)
 
 
-def test_malformed_inside_a_record_is_found_by_check_only():
+def test_malformed_inside_a_record_is_found_by_check_only() -> None:
     payload = trace_request(2)
     record = b"\x4a\x04\x0a\x09ab"  # Span.attributes whose key is longer than the message
     bad = payload + otlp.build_resource([otlp.build_scope([record])])
@@ -50,7 +53,7 @@ def test_malformed_inside_a_record_is_found_by_check_only():
 
 
 @given(cases, st.data())
-def test_any_cut_is_taken_or_refused_as_protobuf_does(case, data):
+def test_any_cut_is_taken_or_refused_as_protobuf_does(case: tuple[str, Any], data: st.DataObject) -> None:
     signal, request = case
     payload = request.SerializeToString()
     cut = payload[: data.draw(st.integers(0, len(payload)))]
@@ -66,7 +69,7 @@ def test_any_cut_is_taken_or_refused_as_protobuf_does(case, data):
 
 
 @pytest.mark.parametrize("signal", SIGNALS)
-def test_a_big_payload_of_tiny_records_is_checked_in_pieces(signal):
+def test_a_big_payload_of_tiny_records_is_checked_in_pieces(signal: str) -> None:
     record = b"\x08\x01" if signal == "logs" else b"\x3a\x00"
     request = otlp.build_resource(
         [otlp.build_scope([b""] * 90_000), otlp.build_scope([record] * 10_000, b"\x0a\x01a")], b"\x10\x01"
@@ -80,18 +83,18 @@ def test_a_big_payload_of_tiny_records_is_checked_in_pieces(signal):
 
 
 @given(cases)
-def test_checking_in_pieces_is_checking(case):
+def test_checking_in_pieces_is_checking(case: tuple[str, Any]) -> None:
     signal, request = case
     payload = request.SerializeToString()
     assert otlp._check_in_pieces(signal, otlp.parse_request(payload)) == otlp.check(signal, payload)
 
 
-def test_text_that_is_not_utf8_is_taken():
+def test_text_that_is_not_utf8_is_taken() -> None:
     record = length_delimited(5, length_delimited(1, b"caf\xe9"))
     assert otlp.check("logs", otlp.build_resource([otlp.build_scope([record])])) == 1
 
 
-def test_normalise():
+def test_normalise() -> None:
     payload = log_request("a", "b")
     assert otlp.normalise(payload) is payload
     assert otlp.normalise(b"\x10\x05" + payload + length_delimited(9, b"zz")) == payload
@@ -99,10 +102,11 @@ def test_normalise():
         otlp.normalise(payload[:-1])
 
 
-def _flat(signal, payload):
+def _flat(signal: str, payload: bytes) -> Any:
     """Every item with the identity of all that encloses it."""
-    out = []
-    for entry in otlp.resources(payload):
+    out: list[Any] = []
+    entries: list[Any] = list(otlp.resources(payload))  # messages, of which their protocols tell only what the product uses
+    for entry in entries:
         for scope in entry.scopes:
             around = (
                 entry.HasField("resource"),
@@ -125,7 +129,7 @@ def _flat(signal, payload):
 
 
 @given(cases, st.integers(0, 6), st.integers(0, 400))
-def test_split_keeps_every_item_in_order_within_the_limits(case, max_items, max_bytes):
+def test_split_keeps_every_item_in_order_within_the_limits(case: tuple[str, Any], max_items: int, max_bytes: int) -> None:
     signal, request = case
     payload = request.SerializeToString()
     parts = otlp.split(signal, payload, max_items, max_bytes)
@@ -138,7 +142,7 @@ def test_split_keeps_every_item_in_order_within_the_limits(case, max_items, max_
         assert all(n for _, n in parts)
 
 
-def test_split_fills_the_parts():
+def test_split_fills_the_parts() -> None:
     assert [n for _, n in otlp.split("traces", trace_request(100), 30)] == [30, 30, 30, 10]
     assert [n for _, n in otlp.split("metrics", metric_request(7) + metric_request(4), 5)] == [5, 5, 1]
     payload = trace_request(100)
@@ -147,7 +151,7 @@ def test_split_fills_the_parts():
     assert otlp.split("traces", payload, 100)[0][0] is payload
 
 
-def test_metrics_without_points_take_room_in_a_part_too():
+def test_metrics_without_points_take_room_in_a_part_too() -> None:
     request = ExportMetricsServiceRequest()
     entry = request.resource_metrics.add()
     entry.resource.attributes.add(key="k" * 36)
@@ -163,7 +167,7 @@ def test_metrics_without_points_take_room_in_a_part_too():
 
 
 @given(cases)
-def test_building_from_parts_equals_the_original(case):
+def test_building_from_parts_equals_the_original(case: tuple[str, Any]) -> None:
     signal, request = case
     built = b""
     for entry in otlp.resources(request.SerializeToString()):
@@ -172,12 +176,12 @@ def test_building_from_parts_equals_the_original(case):
     assert _flat_loose(signal, built) == _flat_loose(signal, request.SerializeToString())
 
 
-def _flat_loose(signal, payload):
+def _flat_loose(signal: str, payload: bytes) -> Any:
     return [(a[1:3] + a[4:], *rest) for a, *rest in _flat(signal, payload)]
 
 
 @given(cases)
-def test_map_records(case):
+def test_map_records(case: tuple[str, Any]) -> None:
     _signal, request = case
     payload = request.SerializeToString()
     assert otlp.map_records(payload, lambda r, s, e: r) is payload
@@ -186,14 +190,14 @@ def test_map_records(case):
     assert [r for e in otlp.resources(kept) for s in e.scopes for r in s.records] == want
 
 
-def test_map_records_leaves_out_what_it_emptied():
+def test_map_records_leaves_out_what_it_emptied() -> None:
     payload = log_request("a") + log_request("b", "c")
     kept = otlp.map_records(payload, lambda r, s, e: None if b"a" in r else r)
     assert kept == log_request("b", "c")
     assert otlp.map_records(payload, lambda r, s, e: None) == b""
 
 
-def test_unknown_fields_survive_an_edit():
+def test_unknown_fields_survive_an_edit() -> None:
     scope = length_delimited(2, b"\x08\x01") + length_delimited(77, b"x")
     entry = length_delimited(1, b"") + length_delimited(2, scope) + length_delimited(99, b"y")
     request = otlp.parse_request(length_delimited(1, entry))
@@ -203,7 +207,7 @@ def test_unknown_fields_survive_an_edit():
 
 
 @given(cases, st.data())
-def test_the_check_keeps_little_and_finds_what_a_whole_parse_finds(case, data):
+def test_the_check_keeps_little_and_finds_what_a_whole_parse_finds(case: tuple[str, Any], data: st.DataObject) -> None:
     signal, request = case
     payload = bytearray(request.SerializeToString())
     for _ in range(data.draw(st.integers(0, 3))):
@@ -232,7 +236,7 @@ EMPTY_MANY = {
 
 
 @pytest.mark.parametrize("what", EMPTY_MANY)
-def test_two_million_empty_messages_take_no_memory(what):
+def test_two_million_empty_messages_take_no_memory(what: str) -> None:
     program = f"""
 from kofagent.wire import otlp
 from kofagent.wire.varint import length_delimited
@@ -252,6 +256,6 @@ print(peak() - before)
     assert grown < 10_000, f"{grown} KiB"
 
 
-def test_many_small_resources_are_taken():
+def test_many_small_resources_are_taken() -> None:
     payload = otlp.build_resource([otlp.build_scope([b"\x2a\x03\x0a\x01x"])], b"\x0a\x03\x0a\x01k") * 20_000
     assert otlp.check("logs", payload) == 20_000

@@ -1,4 +1,7 @@
+from __future__ import annotations
+
 import json
+from typing import Any
 
 import pytest
 from google.protobuf import json_format
@@ -14,14 +17,14 @@ cases = st.sampled_from(["logs", "metrics", "traces"]).flatmap(lambda s: st.tupl
 
 
 @given(cases)
-def test_there_and_back(case):
+def test_there_and_back(case: tuple[str, Any]) -> None:
     signal, request = case
     text = otlp_json.from_protobuf(signal, request.SerializeToString())
     assert REQUEST[signal].FromString(otlp_json.to_protobuf(signal, text)) == request
 
 
 @given(cases)
-def test_googles_json_is_read_apart_from_ids(case):
+def test_googles_json_is_read_apart_from_ids(case: tuple[str, Any]) -> None:
     signal, request = case
     document = json_format.MessageToDict(request)
     _ids_to_hex(document)
@@ -29,7 +32,7 @@ def test_googles_json_is_read_apart_from_ids(case):
     assert got == request
 
 
-def _ids_to_hex(node):
+def _ids_to_hex(node: Any) -> Any:
     import base64
 
     if isinstance(node, list):
@@ -43,7 +46,7 @@ def _ids_to_hex(node):
                 _ids_to_hex(value)
 
 
-def test_the_rules_of_otlp_json():
+def test_the_rules_of_otlp_json() -> None:
     text = b"""{"resourceSpans":[{"scope_spans":[{"spans":[{"traceId":"5B8EFFF798038103D269B633813FC60C",
       "spanId":"eee19b7ec3c1b174",
       "name":"n","kind":2,"startTimeUnixNano":"1544712660000000000","endTimeUnixNano":1544712661000000000,"newField":{"a":[1]},
@@ -83,12 +86,12 @@ def test_the_rules_of_otlp_json():
         b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"body":' + b'{"arrayValue":{"values":[' * 200 + b"]}}" * 200 + b"}]}]}]}",
     ],
 )
-def test_wrong_json_is_a_value_error(text):
+def test_wrong_json_is_a_value_error(text: bytes) -> None:
     with pytest.raises(ValueError):
         otlp_json.to_protobuf("logs", text)
 
 
-def test_status_equals_googles():
+def test_status_equals_googles() -> None:
     from google.rpc.error_details_pb2 import RetryInfo
     from google.rpc.status_pb2 import Status
 
@@ -103,7 +106,7 @@ def test_status_equals_googles():
         decode_status(b"\xff")
 
 
-def test_partial_success():
+def test_partial_success() -> None:
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
     answer = ExportTraceServiceResponse()
@@ -152,7 +155,7 @@ _json = st.recursive(
 
 
 @given(_json)
-def test_any_json_is_converted_or_a_value_error(document):
+def test_any_json_is_converted_or_a_value_error(document: Any) -> None:
     text = json.dumps({"resourceLogs": [{"scopeLogs": [{"logRecords": [document]}]}]}).encode()
     try:
         payload = otlp_json.to_protobuf("logs", text)

@@ -16,7 +16,7 @@ from kofagent.telemetry.batch import Batch, MetricBatch, Samples
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.series import Exemplar, Family, Series
 from kofagent.telemetry.signal import Signal
-from tests.support.components import FakeHost, eventually, make
+from tests.support.components import FakeHost, eventually, make, validated
 from tests.support.remote_write import Backend, WriteRequest, series
 
 FAST = {"retry_on_failure": {"initial_interval": "5ms", "max_interval": "20ms", "max_elapsed_time": "20s"}}
@@ -357,11 +357,11 @@ def _gauge() -> bytes:
 )
 def test_wrong_options(options: dict[str, Any], words: str) -> None:
     with pytest.raises(ValidationError, match=words):
-        COMPONENT.Config.model_validate(options)
+        validated(COMPONENT, options)
 
 
 def test_defaults_are_upstreams() -> None:
-    config = COMPONENT.Config.model_validate({"endpoint": "http://x/write"})
+    config = validated(COMPONENT, {"endpoint": "http://x/write"})
     assert config.client.timeout == 5
     assert (
         config.retry_on_failure.initial_interval,
@@ -374,7 +374,7 @@ def test_defaults_are_upstreams() -> None:
 
 
 def test_the_http_block_takes_precedence() -> None:
-    config = COMPONENT.Config.model_validate({"endpoint": "http://old", "http": {"endpoint": "http://new", "timeout": "1s"}})
+    config = validated(COMPONENT, {"endpoint": "http://old", "http": {"endpoint": "http://new", "timeout": "1s"}})
     assert (config.client.endpoint, config.client.timeout) == ("http://new", 1)
 
 

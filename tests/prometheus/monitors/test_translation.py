@@ -160,25 +160,28 @@ def test_selectors_as_text() -> None:
     assert selector_text(SELECTOR) == "a=1,b in (y,z),c notin (3),d,!e"
 
 
-class NoService:
+class OneService:
     """A lookup that knows one service."""
 
     def service(self, namespace: str, name: str) -> Any:
         return {"metadata": {"labels": {"app": "web"}}} if (namespace, name) == ("shop", "web") else None
 
 
+LOOKUP: Any = OneService()
+
+
 def test_objects_that_cannot_match_are_left_out_before_labels_are_made() -> None:
     select = MADE["serviceMonitor/shop/plain/0"].select
     piece = lambda ns, svc: {"metadata": {"namespace": ns, "name": "x", "labels": {"kubernetes.io/service-name": svc}}}  # noqa: E731
     assert select is not None
-    assert [select(piece(*at), NoService()) for at in (("shop", "web"), ("shop", "db"), ("other", "web"))] == [True, False, False]  # type: ignore[arg-type]
+    assert [select(piece(*at), LOOKUP) for at in (("shop", "web"), ("shop", "db"), ("other", "web"))] == [True, False, False]  # type: ignore[arg-type]
     select = MADE["podMonitor/shop/pods/0"].select
     pod = lambda ns, **labels: {"metadata": {"namespace": ns, "name": "x", "labels": labels}}  # noqa: E731
     assert select is not None
-    assert [select(p, NoService()) for p in (pod("shop", app="web"), pod("shop", app="db"), pod("a", app="web"))] == [
+    assert [select(p, LOOKUP) for p in (pod("shop", app="web"), pod("shop", app="db"), pod("a", app="web"))] == [
         True,
         False,
         False,
     ]  # type: ignore[arg-type]
     by_role = MADE["serviceMonitor/shop/by-role/0"].select
-    assert by_role is not None and by_role(piece("shop", "unknown"), NoService())  # type: ignore[arg-type]
+    assert by_role is not None and by_role(piece("shop", "unknown"), LOOKUP)  # type: ignore[arg-type]

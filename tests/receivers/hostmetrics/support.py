@@ -158,7 +158,7 @@ def points(payload: bytes) -> dict[str, dict[tuple[Any, ...], float]]:
     for entry in decoded(payload).resource_metrics:
         for scope in entry.scope_metrics:
             for metric in scope.metrics:
-                for point in getattr(metric, metric.WhichOneof("data")).data_points:
+                for point in getattr(metric, str(metric.WhichOneof("data"))).data_points:
                     key = tuple(value_of(a.value) for a in point.attributes)
                     out.setdefault(metric.name, {})[key] = getattr(point, point.WhichOneof("value"))
     return out

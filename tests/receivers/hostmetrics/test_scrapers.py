@@ -263,7 +263,9 @@ def test_process(root: Path) -> None:
     assert got["process.paging.faults"] == {("major",): 8, ("minor",): 700}
     assert got["process.threads"] == {(): 3} and got["process.open_file_descriptors"] == {(): 4}
     assert got["process.signals_pending"] == {(): 2}
-    start = {p.start_time_unix_nano for m in entry.scope_metrics[0].metrics for p in getattr(m, m.WhichOneof("data")).data_points}
+    start = {
+        p.start_time_unix_nano for m in entry.scope_metrics[0].metrics for p in getattr(m, str(m.WhichOneof("data"))).data_points
+    }
     assert start == {1700000000 * 10**9 + 5000 * (10**9 // TICK)}
     assert batch.count == sum(len(p) for p in got.values())
 
@@ -386,7 +388,7 @@ def test_start_time_is_the_boot(root: Path) -> None:
         for e in decoded(batch.payload).resource_metrics
         for s in e.scope_metrics
         for m in s.metrics
-        for p in getattr(m, m.WhichOneof("data")).data_points
+        for p in getattr(m, str(m.WhichOneof("data"))).data_points
     }
     assert starts == {1700000000 * 10**9}
 
