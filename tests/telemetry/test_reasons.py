@@ -25,7 +25,7 @@ def literals(node: ast.expr) -> list[str]:
         return literals(node.body) + literals(node.orelse)
     if isinstance(node, ast.JoinedStr):
         examples = {"http ": "503", "grpc ": "UNAVAILABLE", "operator/": "x"}
-        first = node.values[0].value if isinstance(node.values[0], ast.Constant) else ""
+        first = str(node.values[0].value) if isinstance(node.values[0], ast.Constant) else ""
         return [f"{first}{examples.get(first, '?')}"] if len(node.values) == 2 else [ast.unparse(node)]
     return []
 
