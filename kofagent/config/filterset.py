@@ -9,8 +9,7 @@ from pydantic import Field
 
 from kofagent.config.base import ComponentConfig
 from kofagent.config.re2 import compile_search
-
-_REMEMBERED = 4096
+from kofagent.memory.memo import Memo
 
 
 class RegexpOptions(ComponentConfig):
@@ -34,17 +33,10 @@ def compile_filterset(match_type: str, patterns: Iterable[str]) -> Callable[[str
     if match_type != "regexp":
         raise ValueError("match_type is missing; write strict or regexp")
     expressions = [compile_search(p) for p in dict.fromkeys(patterns)]
-    known: dict[str, bool] = {}
-
-    def matches(text: str) -> bool:
-        answer = known.get(text)
-        if answer is None:
-            if len(known) >= _REMEMBERED:
-                known.clear()
-            answer = known[text] = any(search(text) for search in expressions)
-        return answer
-
-    return matches
+    known: Memo[str, bool] = Memo(
+        "config.filterset", lambda text: any(search(text) for search in expressions), entries=8192, size=1 << 20
+    )
+    return known.__getitem__
 
 
 def compile_include_exclude(

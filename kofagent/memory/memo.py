@@ -74,6 +74,8 @@ class Memo(dict[K, V]):
         "_old_size",
         "_young_size",
         "counts",
+        "max_entries",
+        "max_size",
         "name",
     )
 
@@ -91,6 +93,7 @@ class Memo(dict[K, V]):
         self.name = name
         self._make = make
         self._cost = cost
+        self.max_entries, self.max_size = entries, size
         self._half_entries = max(1, entries // 2)
         self._half_size = size // 2
         self._longest = min(longest or size // 16, self._half_size)

@@ -62,13 +62,18 @@ def memory_families() -> Iterator[Metric]:
         yield gauge
     entries = GaugeMetricFamily("kofagent_memo_entries", "Entries of what is remembered.", labels=("name",))
     size = GaugeMetricFamily("kofagent_memo_bytes", "Estimated size of what is remembered.", labels=("name",))
-    hits = CounterMetricFamily("kofagent_memo_hits", "Look-ups that found their value.", labels=("name",))
+    hits = CounterMetricFamily(
+        "kofagent_memo_hits",
+        "Look-ups that found their value; absent where counting them would slow them down.",
+        labels=("name",),
+    )
     misses = CounterMetricFamily("kofagent_memo_misses", "Look-ups that had to work out their value.", labels=("name",))
     evictions = CounterMetricFamily("kofagent_memo_evictions", "Entries dropped to make room.", labels=("name",))
     for name, figures in ACCOUNT.figures().items():
         entries.add_metric((name,), figures.entries)
         size.add_metric((name,), figures.size)
-        hits.add_metric((name,), figures.counts.hits)
+        if figures.counts.lookups:
+            hits.add_metric((name,), figures.counts.hits)
         misses.add_metric((name,), figures.counts.misses)
         evictions.add_metric((name,), figures.counts.evictions)
     yield from (entries, size, hits, misses, evictions)

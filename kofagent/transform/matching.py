@@ -13,9 +13,10 @@ from pydantic import Field, field_validator, model_validator
 
 from kofagent.config.base import ComponentConfig
 from kofagent.config.filterset import FilterSetBlock, compile_filterset
+from kofagent.memory.memo import Memo
 from kofagent.telemetry.signal import Signal
 from kofagent.transform.anyvalue import as_string, number
-from kofagent.transform.attribute_keys import MAX_LENGTH
+from kofagent.transform.attribute_keys import LONGEST
 from kofagent.wire import edit
 from kofagent.wire.attributes import attribute_key, decode_attribute, decode_attributes, decode_text, decode_value, encode_text
 from kofagent.wire.lens import lenses, parse
@@ -31,7 +32,8 @@ _lens = lenses(
 )
 _Log, _Span, _Metric, _Scope = _lens["Log"], _lens["Span"], _lens["Metric"], _lens["Scope"]
 
-_REMEMBERED = 4096
+_OTHER = -1
+"""What is remembered of an attribute that has another name."""
 SPAN_KINDS = (
     "SPAN_KIND_UNSPECIFIED",
     "SPAN_KIND_INTERNAL",
@@ -169,19 +171,17 @@ def _attribute_test(key: str, test: Callable[[Any], bool]) -> _AttributesTest:
     """Whether the first attribute called `key` passes; what a KeyValue message means is remembered by its bytes."""
     # hot: otlp_filter, 0.05 us an attribute that was seen before: the answer for its bytes is one look-up
     raw = encode_text(key)
-    known: dict[bytes, bool | None] = {}
+
+    def passes(pair: bytes) -> int:
+        return int(test(decode_attribute(pair)[1])) if attribute_key(pair) == raw else _OTHER
+
+    known: Memo[bytes, int] = Memo("transform.attribute_matches", passes, entries=8192, size=1 << 20, longest=LONGEST)
 
     def matches(pairs: Sequence[bytes]) -> bool:
         for pair in pairs:
-            answer = known.get(pair, known)
-            if answer is known:
-                answer = test(decode_attribute(pair)[1]) if attribute_key(pair) == raw else None
-                if len(pair) <= MAX_LENGTH:
-                    if len(known) >= _REMEMBERED:
-                        known.clear()
-                    known[pair] = answer
-            if answer is not None:
-                return bool(answer)
+            answer = known[pair]
+            if answer != _OTHER:
+                return answer == 1
         return False
 
     return matches
@@ -232,14 +232,14 @@ class RecordMatch:
             ]
         )
         self._record = {Signal.LOGS: self._log, Signal.TRACES: self._span, Signal.METRICS: self._metric}[signal](block)
-        self._known: dict[tuple[bytes, bytes], bool] = {}
+        self._known: Memo[tuple[bytes, bytes], bool] = Memo("transform.scope_matches", entries=8192, size=2 << 20)
 
     def match(self, resource: bytes, scope: bytes, record: bytes) -> bool:
         """Whether all properties match. ValueError where one of the messages is malformed."""
         around = self._known.get((resource, scope))
         if around is None:
-            if len(self._known) >= _REMEMBERED:
-                self._known.clear()
+            around = self._known.find((resource, scope))
+        if around is None:
             around = self._known[resource, scope] = self._around(resource, scope)
         return around and (self._record is None or self._record(record))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 
+from kofagent.memory.memo import Memo
 from kofagent.wire.attributes import Value, encode_attributes
 from kofagent.wire.varint import length_delimited
 
@@ -18,8 +19,7 @@ Pairs = tuple[tuple[str, Value], ...]
 _INT_POINT = struct.Struct("<BQBQBq").pack
 _DOUBLE_POINT = struct.Struct("<BQBQBd").pack
 _DOUBLE = struct.Struct("<d").pack
-_REMEMBERED = 10_000
-_encoded_attributes: dict[Pairs, bytes] = {}
+_encoded_attributes: Memo[Pairs, bytes] = Memo("transform.point_attributes", entries=20_000, size=8 << 20)
 
 
 class Metric:
@@ -82,8 +82,6 @@ def _point_attributes(pairs: Pairs) -> bytes:
         encoded = encode_attributes(pairs, 7)
     # Only strings are remembered: 1, 1.0 and True are one key to a dict and three to OTLP.
     if all(type(value) is str for _, value in pairs):
-        if len(_encoded_attributes) >= _REMEMBERED:
-            _encoded_attributes.clear()
         _encoded_attributes[pairs] = encoded
     return encoded
 
@@ -127,6 +125,7 @@ class MetricWriter:
     def take(self) -> tuple[bytes, int]:
         """The payload and its number of points; the writer is empty afterwards."""
         payload, count = b"".join(self._resources), self.count
+        _encoded_attributes.counts.lookups += count
         self._resources.clear()
         self.count = 0
         return payload, count

@@ -8,7 +8,7 @@ import pytest
 
 from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.signal import Signal
-from kofagent.transform import attribute_keys, resources
+from kofagent.transform import attribute_keys
 from kofagent.transform.resources import ResourceMap
 from kofagent.wire import otlp
 from kofagent.wire.attributes import attribute_key, encode_attribute, encode_attributes
@@ -39,25 +39,13 @@ def test_asked_once_per_resource_and_key() -> None:
     assert len(asked) == 6
 
 
-@pytest.mark.parametrize(("number", "size"), [(3, 1 << 20), (1000, 100)])
-def test_memory_is_bounded(number: int, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resources, "MAX_REMEMBERED", number)
-    monkeypatch.setattr(resources, "MAX_BYTES", size)
-    mapping = ResourceMap(lambda resource, key: resource + b"\x10\x01")
-    for i in range(50):
-        out = mapping.apply(Batch(Signal.LOGS, payload(str(i)), 1))
-        assert next(iter(otlp.resources(out.payload))).resource.endswith(b"\x10\x01")
-        assert len(mapping._known) <= number and mapping._bytes <= size + 50
-
-
 def test_a_payload_without_a_resource() -> None:
     mapping = ResourceMap(lambda resource, key: encode_attributes({"k": 1}))
     out = mapping.apply(Batch(Signal.LOGS, otlp.build_resource([otlp.build_scope([b""])]), 1))
     assert [e.resource for e in otlp.resources(out.payload)] == [encode_attributes({"k": 1})]
 
 
-def test_keys_are_those_of_the_walk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attribute_keys, "MAX_REMEMBERED", 2)
+def test_keys_are_those_of_the_walk() -> None:
     pairs = [encode_attribute(key, value) for key in ("a", "b", "", "long" * 100) for value in (1, "x", "y" * 300)] * 2
     assert attribute_keys.keys_of(pairs) == [attribute_key(pair) for pair in pairs]
     with pytest.raises(ValueError, match="malformed"):
