@@ -68,7 +68,7 @@ def index_page(registry: Registry, operators: Mapping[str, Any] | None = None) -
             lines.append("")
     if operators:
         lines += ["## Operators", "", "Steps of `filelog`'s `operators`.", ""]
-        lines += [_entry("operators", type, operators[type].__doc__) for type in sorted(operators)]
+        lines += [_entry("operators", type, _file_docstring(operators[type])) for type in sorted(operators)]
         lines.append("")
     return "\n".join(lines)
 
@@ -79,8 +79,8 @@ def _entry(kind: str, type: str, about: str | None) -> str:
 
 
 def options_page(type: str, kind: str, component: Any) -> str:
-    """What something of which a file holds several promises, from its class, and all its options."""
-    about = inspect.cleandoc(component.__doc__ or "")
+    """What an operator promises, from the docstring of its file, and all its options."""
+    about = _file_docstring(component)
     return "\n".join([f"# {type} ({kind})", "", about, "", "## Options", "", *_options(component.Config)]) + "\n"
 
 
@@ -117,6 +117,10 @@ def _docstring(component: Any) -> str:
             return inspect.cleandoc(package.__doc__)
         return inspect.cleandoc(module.__doc__)
     return inspect.cleandoc(component.__doc__ or "")
+
+
+def _file_docstring(component: type) -> str:
+    return inspect.cleandoc(sys.modules[component.__module__].__doc__ or "")
 
 
 def _plain_doc(model: type[BaseModel]) -> str:

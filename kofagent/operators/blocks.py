@@ -1,4 +1,4 @@
-"""The blocks that are operators of their own and can be embedded in a parser: severity, timestamp, trace, scope_name."""
+"""Blocks that are operators and can also be embedded in a parser: severity, timestamp, trace, scope_name."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from pydantic import PrivateAttr, model_validator
 
 from kofagent.config.base import ComponentConfig
 from kofagent.operators.entry import SEVERITY_TEXT, Entry
+from kofagent.operators.errors import OperatorError, type_name
 from kofagent.operators.field import MISSING, Field
-from kofagent.operators.operator import AnyField, OperatorError, type_name
+from kofagent.operators.options import AnyField
 from kofagent.operators.timelayout import (
     Layout,
     TimeError,
@@ -40,7 +41,7 @@ def _values(value: Any) -> list[str]:
         if high - low > 100_000:
             raise ValueError(f"mapping: the range {low} to {high} is too long")
         return [str(n) for n in range(low, high + 1)]
-    raise ValueError(f"mapping: {value!r} is not a value; write text, an integer, 2xx to 5xx, or a range with min and max")
+    raise ValueError(f"mapping: {value!r} is not a value; write a string, an integer, 2xx to 5xx, or a range with min and max")
 
 
 class SeverityBlock(ComponentConfig):
@@ -48,7 +49,7 @@ class SeverityBlock(ComponentConfig):
 
     parse_from: AnyField = Option(description="Field with the level.")
     preset: str = Option("default", description="Table to begin with: default, otel (or aliases), none.")
-    mapping: dict[str | int, Any] = Option({}, description="Severity -> values that mean it (text, integers, ranges, 2xx).")
+    mapping: dict[str | int, Any] = Option({}, description="Severity -> values that mean it (strings, integers, ranges, 2xx).")
     overwrite_text: bool = Option(False, description="Write the standard name of the severity instead of the value found.")
     _table: dict[str, int] = PrivateAttr(default_factory=dict)
 
@@ -70,7 +71,7 @@ class SeverityBlock(ComponentConfig):
         return self
 
     def apply(self, entry: Entry) -> None:
-        """Sets severity and its text; OperatorError without the field or for a value of the wrong kind."""
+        """Sets severity and its text; OperatorError without the field or for a value of the wrong type."""
         value = self.parse_from.get(entry)
         if value is MISSING:
             raise OperatorError(f"the entry has no {self.parse_from}")
@@ -153,20 +154,25 @@ class TraceBlock(ComponentConfig):
     trace_id: TraceFieldBlock | None = Option(None, description="The trace id; default field body.trace_id.")
     span_id: TraceFieldBlock | None = Option(None, description="The span id; default field body.span_id.")
     trace_flags: TraceFieldBlock | None = Option(None, description="The flags; default field body.trace_flags.")
+    _fields: tuple[Field, ...] = PrivateAttr(default=())
 
-    def fields(self) -> list[Field]:
-        """The three fields that are read."""
-        out = []
+    @model_validator(mode="after")
+    def _build(self) -> TraceBlock:
+        # The defaults are written into the options, where `Access.of` finds the fields that are read.
+        fields = []
         for name in ("trace_id", "span_id", "trace_flags"):
-            block = getattr(self, name)
-            out.append(block.parse_from if block is not None and block.parse_from is not None else Field("body", (name,)))
-        return out
+            given: TraceFieldBlock | None = getattr(self, name)
+            field = given.parse_from if given is not None and given.parse_from is not None else Field("body", (name,))
+            setattr(self, name, TraceFieldBlock(parse_from=field))
+            fields.append(field)
+        self._fields = tuple(fields)
+        return self
 
     def apply(self, entry: Entry) -> None:
         """Sets the ids that are there; OperatorError when one is not hexadecimal (the others are set)."""
         bad = []
         found = []
-        for field in self.fields():
+        for field in self._fields:
             value = field.get(entry)
             try:
                 found.append(b"" if value is MISSING else bytes.fromhex(_plain(value)))
@@ -192,7 +198,7 @@ class ScopeNameBlock(ComponentConfig):
     parse_from: AnyField = Option(description="Field with the name.")
 
     def apply(self, entry: Entry) -> None:
-        """Sets the scope's name; OperatorError without the field or when it is not text."""
+        """Sets the scope's name; OperatorError without the field or when it is not a string."""
         value = self.parse_from.get(entry)
         if value is MISSING:
             raise OperatorError(f"the entry has no {self.parse_from}")

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import AliasChoices, ValidationError
 
 from kofagent.operators.catalog import OPERATORS
-from kofagent.operators.operator import Operator
+from kofagent.operators.operator import AnyOperator
 
 _log = logging.getLogger("kofagent.operators")
 _HARMLESS = ("cache",)
@@ -25,14 +25,14 @@ class OperatorsError(ValueError):
         self.problems = list(problems)
 
 
-def build(operators: Any, warn: Any = None) -> list[Operator]:
+def build(operators: Any, warn: Any = None) -> list[AnyOperator]:
     """Connected operators in their order; OperatorsError with all problems. `warn(sentence)` hears of harmless ones."""
     problems: list[str] = []
     if operators is None:
         return []
     if not isinstance(operators, Sequence) or isinstance(operators, str):
         raise OperatorsError(["operators: a list of operators is needed"])
-    built: list[Operator] = []
+    built: list[AnyOperator] = []
     for i, raw in enumerate(operators):
         operator = _one(raw, f"operators[{i}]", problems, warn or _log.warning)
         if operator is not None:
@@ -46,7 +46,7 @@ def build(operators: Any, warn: Any = None) -> list[Operator]:
     return built
 
 
-def _one(raw: Any, place: str, problems: list[str], warn: Any) -> Operator | None:
+def _one(raw: Any, place: str, problems: list[str], warn: Any) -> AnyOperator | None:
     if not isinstance(raw, Mapping):
         problems.append(f"{place}: a map with a type is needed, not {type(raw).__name__}")
         return None
@@ -84,7 +84,7 @@ def _one(raw: Any, place: str, problems: list[str], warn: Any) -> Operator | Non
     return None
 
 
-def _name(built: list[Operator], problems: list[str]) -> None:
+def _name(built: list[AnyOperator], problems: list[str]) -> None:
     """Gives operators without an id their type, with a number from the second on, as upstream does."""
     taken = {o.id for o in built if o.id}
     given = [o.id for o in built if o.id]
@@ -102,7 +102,7 @@ def _name(built: list[Operator], problems: list[str]) -> None:
         taken.add(name)
 
 
-def _connect(built: list[Operator], problems: list[str]) -> None:
+def _connect(built: list[AnyOperator], problems: list[str]) -> None:
     by_id = {o.id: (i, o) for i, o in enumerate(built)}
     for i, operator in enumerate(built):
         following = built[i + 1] if i + 1 < len(built) else None
@@ -116,9 +116,9 @@ def _connect(built: list[Operator], problems: list[str]) -> None:
     if problems:
         return
     # Depth first over the outputs: an operator met on the way to itself is a cycle.
-    done: set[Operator] = set()
+    done: set[AnyOperator] = set()
 
-    def visit(operator: Operator, path: list[Operator]) -> None:
+    def visit(operator: AnyOperator, path: list[AnyOperator]) -> None:
         if operator in path:
             problems.append(f"operators: {' -> '.join([o.id for o in [*path[path.index(operator) :], operator]])} is a circle")
             return

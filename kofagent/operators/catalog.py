@@ -1,59 +1,36 @@
-"""Operators by type."""
+"""Which operator types exist: those that have a file in `types`. A file is imported only when something asks for its type."""
 
 from __future__ import annotations
 
-from kofagent.operators.block_parsers import ScopeNameParser, SeverityParser, TimeParser, TraceParser
-from kofagent.operators.container import Container
-from kofagent.operators.csv_parser import CsvParser
-from kofagent.operators.fields import (
-    Add,
-    AssignKeys,
-    Copy,
-    Flatten,
-    Move,
-    Noop,
-    RegexReplace,
-    Remove,
-    Retain,
-    SanitizeUtf8,
-    Unquote,
-)
-from kofagent.operators.json_array_parser import JsonArrayParser
-from kofagent.operators.json_parser import JsonParser
-from kofagent.operators.key_value_parser import KeyValueParser
-from kofagent.operators.operator import Operator
-from kofagent.operators.recombine import Recombine
-from kofagent.operators.regex_parser import RegexParser
-from kofagent.operators.routing import DropOutput, Filter, Router
-from kofagent.operators.syslog_parser import SyslogParser
-from kofagent.operators.uri_parser import UriParser
+import builtins
+import importlib
+import pkgutil
+from collections.abc import Iterator, Mapping
 
-OPERATORS: dict[str, type[Operator]] = {
-    "add": Add,
-    "assign_keys": AssignKeys,
-    "container": Container,
-    "copy": Copy,
-    "csv_parser": CsvParser,
-    "drop_output": DropOutput,
-    "filter": Filter,
-    "flatten": Flatten,
-    "json_array_parser": JsonArrayParser,
-    "json_parser": JsonParser,
-    "key_value_parser": KeyValueParser,
-    "move": Move,
-    "noop": Noop,
-    "recombine": Recombine,
-    "regex_parser": RegexParser,
-    "regex_replace": RegexReplace,
-    "remove": Remove,
-    "retain": Retain,
-    "router": Router,
-    "sanitize_utf8": SanitizeUtf8,
-    "scope_name_parser": ScopeNameParser,
-    "severity_parser": SeverityParser,
-    "syslog_parser": SyslogParser,
-    "time_parser": TimeParser,
-    "trace_parser": TraceParser,
-    "unquote": Unquote,
-    "uri_parser": UriParser,
-}
+from kofagent.operators import types
+from kofagent.operators.operator import AnyOperator
+
+
+class Catalog(Mapping[str, type[AnyOperator]]):
+    """Type -> class of the operator; KeyError for a type that has no file."""
+
+    def __init__(self) -> None:
+        self._names = sorted(module.name for module in pkgutil.iter_modules(types.__path__))
+
+    def __getitem__(self, type: str) -> type[AnyOperator]:
+        if type not in self._names:
+            raise KeyError(type)
+        operator: builtins.type[AnyOperator] = importlib.import_module(f"{types.__name__}.{type}").OPERATOR
+        return operator
+
+    def __contains__(self, type: object) -> bool:
+        return type in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+OPERATORS = Catalog()

@@ -16,11 +16,9 @@ from kofagent.operators.build import OperatorsError, build, validate_operators
 from kofagent.operators.compile import Plan, Stream
 from kofagent.operators.entry import Entry
 from kofagent.operators.expression import Expression, ExpressionError
-from kofagent.operators.fields import EXPRESSION_START
 from kofagent.operators.interpret import PlainStream
-from kofagent.operators.lift import describe
-from kofagent.operators.operator import Operator
-from kofagent.operators.routing import parse_template
+from kofagent.operators.operator import AnyOperator
+from kofagent.operators.template import EXPRESSION_START, parse_template
 
 __all__ = ["Chain", "OperatorsError", "PlainStream", "Stream", "validate_operators"]
 
@@ -54,7 +52,7 @@ class Chain:
         self.filtered = filtered
         self.plan = Plan(self.operators)
         self._compiled = compiled
-        self._logged: dict[tuple[Operator, str], tuple[float, int]] = {}
+        self._logged: dict[tuple[AnyOperator, str], tuple[float, int]] = {}
 
     def open(self, attributes: Mapping[str, Any]) -> PlainStream:
         """A stream whose entries all have these attributes (`log.file.path` and the like)."""
@@ -68,7 +66,7 @@ class Chain:
         lifts = self.plan.lifts
         if lifts is None:
             return "\n".join(["# An entry is made of each line; the operators, in line:", *listing, self.plan.source()])
-        ahead = [f"#   w{i}: {describe(lift)}" for i, lift in enumerate(lifts)] or ["#   (nothing)"]
+        ahead = [f"#   w{i}: {lift.describe()}" for i, lift in enumerate(lifts)] or ["#   (nothing)"]
         return "\n".join(
             [
                 "# Computed for each line:",
@@ -79,7 +77,7 @@ class Chain:
             ]
         )
 
-    def failed(self, operator: Operator, error: Exception, action: str) -> None:
+    def failed(self, operator: AnyOperator, error: Exception, action: str) -> None:
         """Logs an operator's error, the same one at most once a minute."""
         key = (operator, str(error))
         now = time.monotonic()
@@ -102,19 +100,15 @@ def _constants(root: str, mapping: Mapping[str, Any], ahead: list[Mapping[str, A
             out[key] = value
             continue
         try:
-            parts = parse_template(value)
-            expressions = [p for p in parts if isinstance(p, Expression)]
-            if any(e.root.names() or not e.repeatable for e in expressions):
+            template = parse_template(value)
+            if any(e.root.names() or not e.repeatable for e in template.expressions):
                 quote = "'" if '"' in key else '"'
-                text = " + ".join([f"({p.text})" if isinstance(p, Expression) else json.dumps(p) for p in parts])
+                text = " + ".join([f"({p.text})" if isinstance(p, Expression) else json.dumps(p) for p in template.parts])
                 ahead.append(
                     {"type": "add", "id": f"{root}.{key}", "field": f"{root}[{quote}{key}{quote}]", "value": f"EXPR({text})"}
                 )
                 continue
-            texts = [p.evaluate(Entry(None, {}, {}, 0)) if isinstance(p, Expression) else p for p in parts]
+            out[key] = template.render(Entry(None, {}, {}, 0))
         except ExpressionError as error:
             raise OperatorsError([f"{root}.{key}: {error}"]) from None
-        if not all(isinstance(t, str) for t in texts):
-            raise OperatorsError([f"{root}.{key}: EXPR(...) gives no text; write string(...) around it"])
-        out[key] = "".join(texts)
     return out

@@ -14,24 +14,22 @@ users are bound to names, never written into the source; the source is in `linec
 from __future__ import annotations
 
 import hashlib
-import json
 import linecache
-import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
 from struct import Struct
 from typing import Any
 
 from kofagent.operators import encode
-from kofagent.operators.container import Container
+from kofagent.operators.emit import Bound
 from kofagent.operators.entry import Entry, deep
-from kofagent.operators.generate import Bound, Shape, entries_source, outcomes_source
+from kofagent.operators.errors import OperatorError
+from kofagent.operators.generate import entries_source, outcomes_source
 from kofagent.operators.interpret import PlainStream, StreamOwner
-from kofagent.operators.json_parser import DOUBLES
-from kofagent.operators.lift import Lift, lift_operators
-from kofagent.operators.operator import ATTRIBUTES, BODY, Operator, OperatorError
+from kofagent.operators.lift import lift_operators
+from kofagent.operators.line_formats import FORMATS, LineFormat, format_of
+from kofagent.operators.operator import AnyOperator
 from kofagent.operators.regex import UNANCHORED
-from kofagent.operators.timelayout import TimeError, gotime_layout, location_of
+from kofagent.operators.stand_in import BODY, Outcome, Recorder
 from kofagent.wire.varint import varint
 
 Feed = Callable[[bytes, int], int]
@@ -42,64 +40,34 @@ ADAPT_AFTER = 1000
 """Lines after which the engine of patterns is chosen again."""
 RE2_FROM = 0.42
 """Share of lines a pattern does not match from which RE2 is faster than Python's `re` (measured)."""
-_STAND_IN = "\ue000 stand-in for the body \ue000"
-_STAND_IN_TIME = 946684800_000000000
-# Seconds, nanoseconds (as containerd and CRI-O write them), stream, body; whether the seconds are a time is asked once for each.
-_LINE = rb"(.{19})\.([0-9]{9})%s std(o|e)(?:ut|rr) F(?: |(?=\n))(.*)\n|.*\n"
-_FIND = {"containerd": re.compile(_LINE % b"Z").findall, "crio": re.compile(_LINE % rb"([+-][0-9]{2}:[0-9]{2})").findall}
-_FRACTION = re.compile(r"(?:\.([0-9]+))?Z", re.ASCII).fullmatch
-_STREAMS = {"stdout": b"o", "stderr": b"e"}
-# What a line of Docker's that is not as usual raises on its way: no JSON, no map, a member missing or of another kind.
-_UNUSUAL = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
-_SECOND = gotime_layout("2006-01-02T15:04:05Z07:00", location_of("UTC", ""), {})
 _TIMES = Struct("<BQBQ").pack
 
 
-@lru_cache(maxsize=256)
-def second(text: bytes) -> int:
-    """Unix nanoseconds of a time without fraction, -1 for one the operators have to refuse."""
-    try:
-        return _SECOND.parse(text.decode("utf-8", "replace"))
-    except TimeError:
-        return -1
-
-
 class Plan:
-    """What is known of a chain before any file: `lifts` None means that entries have to be made."""
+    """What is known of a chain before any file: `lifts` None means that entries have to be made.
 
-    def __init__(self, operators: list[Operator]) -> None:
+    `parser` is the first operator where plain lines are parsed ahead of it, with `line_parser` as its word on how.
+    """
+
+    def __init__(self, operators: list[AnyOperator]) -> None:
         self.operators = operators
         first = operators[0] if operators else None
-        self.container = first if isinstance(first, Container) and _is_plain(first, operators) else None
-        self.rest = operators[1:] if self.container is not None else operators
+        following = operators[1] if len(operators) > 1 else None
+        self.line_parser = first.line_parser() if first is not None and first.outputs == [following] else None
+        self.parser = first if self.line_parser is not None else None
+        self.rest = operators[1:] if self.parser is not None else operators
         self.lifts = lift_operators(self.rest)
 
     @property
-    def kind(self) -> str:
-        """The lines that are parsed at first; without `format` containerd's until a line says otherwise."""
-        return "lines" if self.container is None else self.container.config.format or "containerd"
+    def format(self) -> LineFormat:
+        """The format of the lines that are parsed at first; without `format` containerd's until a line says otherwise."""
+        return FORMATS["lines"] if self.line_parser is None else FORMATS[self.line_parser.format or "containerd"]
 
     def source(self, engine: str = "re") -> str:
         """The source for a file, to be read."""
-        shape = Shape(self.kind)
-        return (
-            outcomes_source(shape, self.lifts, engine, _names())
-            if self.lifts is not None
-            else (entries_source(shape, self.rest, _names()))
-        )
-
-
-def _is_plain(operator: Container, operators: list[Operator]) -> bool:
-    config = operator.config
-    following = operators[1] if len(operators) > 1 else None
-    return (
-        config.if_ is None
-        and config.parse_from == BODY
-        and config.parse_to == ATTRIBUTES
-        and config.body is None
-        and not operator.blocks
-        and operator.outputs == [following]
-    )
+        if self.lifts is not None:
+            return outcomes_source(self.format, self.lifts, engine, _names(self.format))
+        return entries_source(self.format, self.rest, _names(self.format))
 
 
 class _Heads(dict[int, bytes]):
@@ -131,34 +99,6 @@ def heads(other: int) -> _Heads:
     return found
 
 
-class Outcome:
-    """What the operators make of one set of words where that is not exactly one record: records as (group, other fields),
-    and effects to repeat."""
-
-    def __init__(self, records: list[tuple[bytes, bytes]], effects: list[tuple[Callable[..., None], tuple[Any, ...]]]) -> None:
-        self.records = records
-        self.effects = effects
-
-
-class _Recorder(PlainStream):
-    """Runs the operators on a stand-in and keeps what they did."""
-
-    def __init__(self, chain: StreamOwner, attributes: dict[str, Any], time: int | None) -> None:
-        super().__init__(chain, attributes)
-        self.time = time
-        self.records: list[tuple[bytes, bytes]] = []
-        self.effects: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
-        self.usable = True
-        self.dropped = lambda *a: self.effects.append((chain.dropped, a))
-        self.filtered = lambda *a: self.effects.append((chain.filtered, a))
-        self.failed = lambda *a: self.effects.append((chain.failed, a))
-
-    def out(self, entry: Entry) -> None:
-        if entry.body != _STAND_IN or entry.timestamp != self.time:
-            self.usable = False
-        self.records.append((encode.group_key(entry), encode.record_rest(entry)))
-
-
 class Stream(PlainStream):
     """One file's way through a compiled chain; the interface is `PlainStream`'s."""
 
@@ -166,13 +106,13 @@ class Stream(PlainStream):
         super().__init__(chain, attributes)
         self.plan = plan
         self.lines = self.misses = 0
-        self._kind = plan.kind
+        self._format = plan.format
         self._engine = "re"
         self._outcomes = 0
         self._memos: dict[bytes, dict[Any, Any]] = {b"o": {}, b"e": {}}
         self._encoder = encode.Encoder()
         self._lifts = plan.lifts
-        self._format_known = plan.container is None or plan.container.config.format != ""
+        self._format_known = plan.line_parser is None or plan.line_parser.format != ""
         self._fast: Feed | None = None
         self._compile()
 
@@ -243,19 +183,17 @@ class Stream(PlainStream):
     # Choosing the function.
 
     def _find_format(self, chunk: bytes) -> None:
-        """The format of a line that has one; lines of the others work too, more slowly."""
-        end = chunk.find(b"\n") + 1
-        kinds = [kind for kind, find in _FIND.items() if any(find(chunk, 0, end)[0])]
-        if chunk[:1] == b"{":
-            kinds = ["docker"]
-        if kinds:
-            self._format_known = True
-            if kinds[0] != self._kind:
-                self._kind = kinds[0]
-                # Lines of another format have other attributes.
-                for memo in self._memos.values():
-                    memo.clear()
-                self._compile()
+        """The format of the first line if it has one; lines of the others work too, more slowly."""
+        found = format_of(chunk)
+        if found is None:
+            return
+        self._format_known = True
+        if found is not self._format:
+            self._format = found
+            # Lines of another format have other attributes.
+            for memo in self._memos.values():
+                memo.clear()
+            self._compile()
 
     def _adapt(self) -> None:
         """Python's `re` is faster where lines match early, RE2 where many do not match at all."""
@@ -266,18 +204,11 @@ class Stream(PlainStream):
             self._compile()
 
     def _compile(self) -> None:
-        shape = Shape(self._kind)
-        bound = _names()
+        bound = _names(self._format)
         bound.update(
-            findall=_FIND.get(self._kind),
-            loads=DOUBLES.decode,
-            fraction=_FRACTION,
-            streams=_STREAMS,
-            Unusual=_UNUSUAL,
             times=_TIMES,
             U=UNANCHORED,
             slow=self.slow,
-            second=second,
             out=self.out,
             dropped=self.dropped,
             failed=self.failed,
@@ -288,27 +219,25 @@ class Stream(PlainStream):
             memos=self._memos,
         )
         if self._lifts is not None:
-            source = outcomes_source(shape, self._lifts, self._engine, bound)
+            source = outcomes_source(self._format, self._lifts, self._engine, bound)
         elif self._constants(bound):
-            source = entries_source(shape, self.plan.rest, bound)
+            source = entries_source(self._format, self.plan.rest, bound)
         else:
             self._fast = None
             return
         self._fast = load(source)(self, bound)
 
     def _constants(self, bound: Bound) -> bool:
-        """Attributes and resource of a plain line behind `container`; False when `container` fails on this file."""
+        """Attributes and resource of a plain line behind the parser of lines; False when it fails on this file."""
         entry = Entry("", deep(self.attributes), dict(self.chain.resource), 0)
         attributes: Any = entry.attributes
-        container = self.plan.container
-        if container is not None:
-            if container.config.add_metadata_from_filepath:
-                try:
-                    container.add_metadata(entry)
-                except OperatorError:
-                    return False
-            tag = {} if self._kind == "docker" else {"logtag": "F"}
-            attributes = {io: {**entry.attributes, **tag, "log.iostream": name} for name, io in _STREAMS.items()}
+        parser = self.plan.line_parser
+        if parser is not None:
+            try:
+                parser.apply(entry)
+            except OperatorError:
+                return False
+            attributes = parser.attributes(self._format, entry)
         flat = not any(isinstance(v, dict | list) for v in entry.attributes.values())
         bound.update(attributes=attributes, resource=entry.resource, copy=dict.copy if flat else deep)
         return True
@@ -318,7 +247,7 @@ class Stream(PlainStream):
     def slow(self, line: bytes, observed_ns: int) -> bool:
         """One line through the operators, one by one; returns whether partial lines wait for the next ones."""
         self.feed(line, observed_ns)
-        return self.plan.container is not None and bool(self._states.get(self.plan.container))
+        return self.plan.parser is not None and bool(self._states.get(self.plan.parser))
 
     def resolve(self, io: bytes, word: Any) -> Any:
         """What the function looks up for these words: (extend, heads, other fields), or an `Outcome` of another shape."""
@@ -326,31 +255,20 @@ class Stream(PlainStream):
         if lifts is None:
             return None  # given up earlier in this chunk
         words = word if len(lifts) > 1 else (word,)
-        body, time = _STAND_IN, None
-        if self.plan.container is not None:
-            time = _STAND_IN_TIME
-            name = "stdout" if io == b"o" else "stderr"
-            if self._kind == "docker":
-                body = json.dumps({"log": _STAND_IN, "stream": name, "time": "2000-01-01T00:00:00Z"})
-            else:
-                body = f"2000-01-01T00:00:00.000000000{'+00:00' if self._kind == 'crio' else 'Z'} {name} F {_STAND_IN}"
-        recorder = _Recorder(self.chain, self.attributes, time)
-        entry = Entry(body, deep(self.attributes), dict(self.chain.resource), 0)
-        entry.lifted = {lift.key: lift.value(w) for lift, w in zip(lifts, words, strict=False)}
-        if self.plan.operators:
-            self.plan.operators[0].process(entry, recorder)
-        else:
-            recorder.out(entry)
+        recorder = Recorder(self.chain, self.attributes, self.plan.parser)
+        line = self._format.line("stdout" if io == b"o" else "stderr", BODY)
+        recorder.run(line, {lift.key: lift.value(w) for lift, w in zip(lifts, words, strict=False)})
         self._outcomes += 1
         if not recorder.usable or self._outcomes > MAX_OUTCOMES:
-            # `container` fails on this file, or the words differ too much: from the next chunk on entries are made.
+            # The parser of lines fails on this file, an operator does more than it declares, or the words differ too much: from
+            # the next chunk on entries are made.
             self._lifts = None
             self._compile()
             return None
         found: Any = Outcome(recorder.records, recorder.effects)
         if len(found.records) == 1 and not found.effects:
             key, rest = found.records[0]
-            found = (self._groups.setdefault(key, []).extend, heads(len(rest) + (9 if time is None else 18)), rest)
+            found = (self._groups.setdefault(key, []).extend, heads(len(rest) + (9 if recorder.time is None else 18)), rest)
         self._memos[io][word] = found
         return found
 
@@ -363,32 +281,12 @@ class Stream(PlainStream):
         return len(outcome.records)
 
 
-def _names() -> Bound:
-    """Every name a function may use, for a source that is only read."""
-    return dict.fromkeys(
-        (
-            "findall",
-            "times",
-            "U",
-            "slow",
-            "second",
-            "out",
-            "dropped",
-            "failed",
-            "Outcome",
-            "Entry",
-            "resolve",
-            "other",
-            "memos",
-            "attributes",
-            "resource",
-            "copy",
-            "loads",
-            "fraction",
-            "streams",
-            "Unusual",
-        )
-    )
+_NAMES = "times U slow out dropped failed Outcome Entry resolve other memos attributes resource copy"
+
+
+def _names(format: LineFormat) -> Bound:
+    """Every name that a function of this format may use; the values of `_NAMES` are the stream's."""
+    return {**dict.fromkeys(_NAMES.split()), **format.bound}
 
 
 _made: dict[str, Callable[[Stream, Bound], Feed]] = {}
@@ -404,6 +302,3 @@ def load(source: str) -> Callable[[Stream, Bound], Feed]:
         exec(compile(source, name, "exec"), space)  # noqa: S102 - the text is ours, what users wrote is bound
         make = _made[source] = space["make"]
     return make
-
-
-__all__ = ["Lift", "Outcome", "Plan", "Stream"]

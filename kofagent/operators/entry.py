@@ -75,14 +75,18 @@ class Entry:
         """An entry that shares no dict or list with this one."""
         other = Entry(deep(self.body), deep(self.attributes), deep(self.resource), self.observed)
         other.timestamp = self.timestamp
-        other.severity = self.severity
-        other.severity_text = self.severity_text
-        other.trace_id = self.trace_id
-        other.span_id = self.span_id
-        other.flags = self.flags
-        other.scope = self.scope
-        other.lifted = self.lifted
+        other.copy_rest(self)
         return other
+
+    def copy_rest(self, other: Entry) -> None:
+        """Takes what is immutable and neither a time nor the body: severity, trace, scope, and what was done ahead."""
+        self.severity = other.severity
+        self.severity_text = other.severity_text
+        self.trace_id = other.trace_id
+        self.span_id = other.span_id
+        self.flags = other.flags
+        self.scope = other.scope
+        self.lifted = other.lifted
 
 
 def deep(value: Any) -> Any:

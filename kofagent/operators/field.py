@@ -96,6 +96,10 @@ class Field:
         return current
 
 
+BODY: Final = Field("body", ())
+ATTRIBUTES: Final = Field("attributes", ())
+
+
 def parse_field(text: Any, *, rootable: bool = False) -> Field:
     """The field `text` names. `rootable` allows `attributes` and `resource` as a whole; FieldError otherwise."""
     if isinstance(text, Field):

@@ -8,20 +8,20 @@ from typing import Any, Protocol
 
 from kofagent.operators import encode
 from kofagent.operators.entry import Entry, deep
-from kofagent.operators.operator import Operator
-from kofagent.operators.recombine import Series, held
+from kofagent.operators.operator import AnyOperator
+from kofagent.operators.series import Series, held
 
 
 class StreamOwner(Protocol):
     """What a stream needs of its chain."""
 
-    operators: list[Operator]
+    operators: list[AnyOperator]
     attributes: dict[str, str]
     resource: dict[str, str]
     dropped: Callable[[str, int], None]
     filtered: Callable[[str, int], None]
 
-    def failed(self, operator: Operator, error: Exception, action: str) -> None:
+    def failed(self, operator: AnyOperator, error: Exception, action: str) -> None:
         """Logs an operator's error."""
         ...
 
@@ -32,7 +32,7 @@ class PlainStream:
     def __init__(self, chain: StreamOwner, attributes: Mapping[str, Any]) -> None:
         self.chain = chain
         self.attributes = {**chain.attributes, **attributes}
-        self._states: dict[Operator, dict[Any, Any]] = {}
+        self._states: dict[AnyOperator, dict[Any, Any]] = {}
         self._groups: dict[bytes, list[bytes]] = {}
         self._count = 0
         self.dropped = chain.dropped
@@ -46,7 +46,7 @@ class PlainStream:
         self._groups.setdefault(encode.group_key(entry), []).append(encode.log_record(entry))
         self._count += 1
 
-    def state(self, operator: Operator) -> dict[Any, Any]:
+    def state(self, operator: AnyOperator) -> dict[Any, Any]:
         """The operator's state for this file."""
         state = self._states.get(operator)
         if state is None:

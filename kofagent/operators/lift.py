@@ -5,20 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from kofagent.operators.block_parsers import TimeParser
-from kofagent.operators.container import Container
+from kofagent.operators.emit import Bound
 from kofagent.operators.entry import Entry
 from kofagent.operators.expression import Expression
 from kofagent.operators.expression.ast import Node
 from kofagent.operators.expression.compile import FAILURES, as_expression_error
-from kofagent.operators.field import Field
-from kofagent.operators.operator import BODY, Operator
-from kofagent.operators.parser import Parser
-from kofagent.operators.recombine import Recombine
+from kofagent.operators.operator import AnyOperator
 from kofagent.operators.regex import Pattern
-from kofagent.operators.regex_parser import RegexParser
 from kofagent.operators.simple import SimpleSearch, simple_search
-from kofagent.operators.syslog_parser import SyslogParser
 
 
 class Lift:
@@ -39,45 +33,28 @@ class Lift:
         words = word if isinstance(word, tuple) else (word,)
         return {name: w.decode() for (name, _), w in zip(self.bound.names, words, strict=True)}
 
+    def describe(self) -> str:
+        """What it computes, in words."""
+        if self.kind == "regex":
+            return f"the groups {', '.join(n for n, _ in self.bound.names)} of {self.key.id}'s pattern {self.bound.source!r}"
+        return f"a condition on the body ({self.kind})"
 
-def lift_operators(operators: list[Operator]) -> list[Lift] | None:
-    """What these operators read of the body; None when one of them changes the body or reads it in another way, sets the
-    time, or depends on more than the entry."""
+
+def lift_operators(operators: list[AnyOperator]) -> list[Lift] | None:
+    """What these operators read of the body; None when one of them changes the body, reads it in another way, or does not
+    declare what it does."""
     lifts: list[Lift] = []
     return lifts if all(_lift_operator(operator, lifts) for operator in operators) else None
 
 
-def _lift_operator(operator: Operator, lifts: list[Lift]) -> bool:
+def _lift_operator(operator: AnyOperator, lifts: list[Lift]) -> bool:
     """Adds what the operator reads of the body to `lifts`; False when the operator cannot run on a stand-in."""
-    if isinstance(operator, Container | Recombine | SyslogParser | TimeParser) or not operator.repeatable:
+    access = operator.access()
+    if access is None or any(field.root == "body" for field in access.fields):
         return False
-    if isinstance(operator, Parser) and any(name == "timestamp" for name, _ in operator.blocks):
-        return False
-    lifted_here = False
-    if isinstance(operator, RegexParser) and operator.config.parse_from == BODY:
-        lifts.append(Lift(operator, "regex", operator.pattern, simple_search(operator.pattern)))
-        lifted_here = True
-    for field, option in _fields(operator.config):
-        if field.root == "body" and not (lifted_here and option == "parse_from"):
-            return False
-    if isinstance(operator, Parser):
-        for _, block in operator.blocks:
-            if any(f.root == "body" for f, _ in _fields(block)) or any(f.root == "body" for f in getattr(block, "fields", list)()):
-                return False
-    fields = getattr(operator.config, "fields", None)
-    if callable(fields) and any(f.root == "body" for f in fields()):
-        return False
-    return all(_lift_expression(e, lifts) for e in operator.expressions())
-
-
-def _fields(config: Any) -> list[tuple[Field, str]]:
-    out = []
-    for name in type(config).model_fields:
-        value = getattr(config, name)
-        for item in value if isinstance(value, list) else [value]:
-            if isinstance(item, Field):
-                out.append((item, name))
-    return out
+    if access.search is not None:
+        lifts.append(Lift(operator, "regex", access.search, simple_search(access.search)))
+    return all(_lift_expression(expression, lifts) for expression in access.expressions)
 
 
 def _lift_expression(expression: Expression, lifts: list[Lift]) -> bool:
@@ -111,7 +88,7 @@ def _lift_node(expression: Expression, node: Node) -> Lift:
     return Lift(node, "call", expression.plain(node))
 
 
-def lift_code(i: int, lift: Lift, engine: str, bound: dict[str, Any]) -> list[str]:
+def lift_code(i: int, lift: Lift, engine: str, bound: Bound) -> list[str]:
     """The lines that compute word `i` from `body`."""
     name = f"x{i}"
     search = lift.search
@@ -174,10 +151,3 @@ def _guarded(evaluate: Callable[[Entry, dict[str, Any]], Any]) -> Callable[[byte
             return str(as_expression_error(error))
 
     return run
-
-
-def describe(lift: Lift) -> str:
-    """What a lift computes, in words."""
-    if isinstance(lift.key, RegexParser):
-        return f"the groups {', '.join(n for n, _ in lift.bound.names)} of {lift.key.id}'s pattern {lift.bound.source!r}"
-    return f"a condition on the body ({lift.kind})"

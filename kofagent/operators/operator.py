@@ -1,29 +1,32 @@
-"""What all operators share: options, conditions, `on_error`, the way to the next operator. The plain, obvious twin.
+"""What all operators share: conditions, `on_error`, the way to the next operator. The plain, obvious twin.
 
 An operator changes an `Entry` in place (`transform`) or decides where it goes (`process`). Errors are `OperatorError`;
 `on_error` says whether the entry goes on as it is then (`send`) or is dropped, counted under the operator's id.
+
+A new operator is safe as it is: it runs for every entry. `access` and `emit` only make it faster, and the contract test in
+`tests/operators/test_contract.py` holds a chain with it against the plain one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Annotated, Any, ClassVar, Literal, Protocol
+from collections.abc import Callable
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, get_args
 
-from pydantic import AliasChoices, BeforeValidator, PlainSerializer, WithJsonSchema
-from pydantic import Field as Option
-
-from kofagent.config.base import ComponentConfig
+from kofagent.operators.access import Access
+from kofagent.operators.emit import Names, indent
 from kofagent.operators.entry import Entry
-from kofagent.operators.expression import Expression, ExpressionError, compile_expression
-from kofagent.operators.field import Field, FieldError, parse_field
+from kofagent.operators.errors import OperatorError
+from kofagent.operators.expression import ExpressionError
+from kofagent.operators.field import FieldError
+from kofagent.operators.line_formats import LineParser
+from kofagent.operators.options import BasicConfig, TransformerConfig
 
-
-class OperatorError(Exception):
-    """An operator cannot do its work on this entry; the message has no data of the entry in it."""
+C = TypeVar("C", bound=BasicConfig)
+T = TypeVar("T", bound=TransformerConfig)
 
 
 class Run(Protocol):
-    """What an operator is given beside the entry: where finished entries go, counters, its own state for one file."""
+    """What an operator is given together with the entry: where finished entries go, counters, its own state for one file."""
 
     def out(self, entry: Entry) -> None:
         """Takes an entry that is finished."""
@@ -37,112 +40,48 @@ class Run(Protocol):
         """Counts entries left out on request."""
         ...
 
-    def failed(self, operator: Operator, error: Exception, action: str) -> None:
+    def failed(self, operator: AnyOperator, error: Exception, action: str) -> None:
         """Logs an error of a mode that is not quiet (rarely, not for every entry)."""
         ...
 
-    def state(self, operator: Operator) -> dict[Any, Any]:
+    def state(self, operator: AnyOperator) -> dict[Any, Any]:
         """The operator's state for this file."""
         ...
 
 
-def _field(value: Any) -> Field:
-    try:
-        return parse_field(value)
-    except FieldError as error:
-        raise ValueError(str(error)) from None
+class Operator(Generic[C]):
+    """One operator of a chain, with the class of its options: `class Add(Transformer[Config])`.
 
+    `outputs` are set by the chain: None among them is the end of the chain.
+    """
 
-def _rootable(value: Any) -> Field:
-    try:
-        return parse_field(value, rootable=True)
-    except FieldError as error:
-        raise ValueError(str(error)) from None
+    Config: ClassVar[type[BasicConfig]]
+    """The class of the options, as the subclass names it in brackets."""
+    outputs: list[AnyOperator | None]
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        for base in cls.__dict__.get("__orig_bases__", ()):
+            for argument in get_args(base):
+                if isinstance(argument, type) and issubclass(argument, BasicConfig):
+                    cls.Config = argument
 
-def _expression(value: Any) -> Expression:
-    if isinstance(value, Expression):
-        return value
-    if isinstance(value, bool):
-        value = "true" if value else "false"
-    try:
-        return compile_expression(str(value))
-    except ExpressionError as error:
-        raise ValueError(str(error)) from None
-
-
-def _outputs(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
-
-
-_TEXT = WithJsonSchema({"type": "string"})
-_WRITTEN = PlainSerializer(str, return_type=str)
-AnyField = Annotated[Field, BeforeValidator(_field), _TEXT, _WRITTEN]
-"""A field as a configuration writes it, such as `attributes["a.b"]`."""
-RootableField = Annotated[Field, BeforeValidator(_rootable), _TEXT, _WRITTEN]
-"""The same; `attributes` and `resource` as a whole are allowed."""
-ExpressionText = Annotated[Expression, BeforeValidator(_expression), _TEXT, _WRITTEN]
-"""An expression as a configuration writes it."""
-Outputs = Annotated[list[str], BeforeValidator(_outputs)]
-"""One id or a list of ids."""
-
-BODY = Field("body", ())
-ATTRIBUTES = Field("attributes", ())
-
-
-class BasicConfig(ComponentConfig):
-    """Options of every operator."""
-
-    type: str = Option(description="Type of the operator.")
-    id: str = Option("", description="Name for output and for the counters; empty: the type.")
-
-
-class WriterConfig(BasicConfig):
-    """Options of operators that hand entries on."""
-
-    output: Outputs = Option([], description="Ids of the operators that get the entries; empty: the next one.")
-
-
-class TransformerConfig(WriterConfig):
-    """Options of operators that change entries."""
-
-    on_error: Literal["send", "send_quiet", "drop", "drop_quiet"] = Option(
-        "send", description="What becomes of an entry this operator fails on."
-    )
-    if_: ExpressionText | None = Option(
-        None,
-        alias="if",
-        validation_alias=AliasChoices("if", "if_"),
-        description="Expression; an entry it is false for passes unchanged.",
-    )
-
-
-class Operator:
-    """One operator of a chain. `outputs` are set by the chain: None among them is the end of the chain."""
-
-    Config: ClassVar[Any] = WriterConfig
-    outputs: list[Operator | None]
-    reads_body = True
-    """False for operators that neither read nor write the body (their expressions are looked at separately)."""
-    repeatable = True
-    """False where the outcome depends on more than the entry: random, time, entries before it."""
-
-    def __init__(self, config: Any, id: str) -> None:
+    def __init__(self, config: C, id: str) -> None:
         self.config = config
         self.id = id
         self.outputs = [None]
 
+    # How it is connected.
+
     def targets(self) -> list[str]:
         """Ids of operators named as outputs; empty: the next operator."""
-        return list(self.config.output)
+        return list(getattr(self.config, "output", ()))
 
-    def connect(self, find: Callable[[str], Operator], following: Operator | None) -> None:
+    def connect(self, find: Callable[[str], AnyOperator], following: AnyOperator | None) -> None:
         """Sets the outputs."""
         self.outputs = [find(name) for name in self.targets()] or [following]
 
-    def expressions(self) -> Iterator[Expression]:
-        """All expressions that are evaluated on entries."""
-        return iter(())
+    # What it does.
 
     def process(self, entry: Entry, run: Run) -> None:
         """Works on the entry and hands on what comes of it."""
@@ -153,26 +92,44 @@ class Operator:
 
     def write(self, entry: Entry, run: Run) -> None:
         """Hands the entry on; every output but the last gets a copy."""
-        for output in self.outputs[:-1]:
-            self._hand(output, entry.copy(), run)
-        self._hand(self.outputs[-1], entry, run)
+        self.hand_on(self.outputs, entry, run)
 
     @staticmethod
-    def _hand(output: Operator | None, entry: Entry, run: Run) -> None:
-        if output is None:
-            run.out(entry)
-        else:
-            output.process(entry, run)
+    def hand_on(outputs: list[AnyOperator | None], entry: Entry, run: Run) -> None:
+        """Hands the entry to these outputs, of which there is at least one; every one but the last gets a copy."""
+        last = len(outputs) - 1
+        for i, output in enumerate(outputs):
+            given = entry if i == last else entry.copy()
+            if output is None:
+                run.out(given)
+            else:
+                output.process(given, run)
+
+    # What the compiler asks.
+
+    def access(self) -> Access | None:
+        """What it reads and writes. None, the default: anything, so it runs for every entry."""
+        return None
+
+    def emit(self, names: Names) -> list[str] | None:
+        """Statements that do what `process` does up to handing on: they change `entry`, and `continue` where it goes no further.
+
+        None, the default: `process` is called, and what follows it is not compiled.
+        """
+        return None
+
+    def line_parser(self) -> LineParser | None:
+        """For the first operator of a chain: what it does with plain lines, where that can be done ahead; None otherwise."""
+        return None
 
 
-class Transformer(Operator):
+AnyOperator = Operator[Any]
+
+
+class Transformer(Operator[T]):
     """An operator with `if` and `on_error` that changes one entry at a time."""
 
-    Config: ClassVar[Any] = TransformerConfig
-
-    def expressions(self) -> Iterator[Expression]:
-        if self.config.if_ is not None:
-            yield self.config.if_
+    Config: ClassVar[type[BasicConfig]] = TransformerConfig
 
     def skipped(self, entry: Entry) -> bool:
         """Whether `if` says no; OperatorError when it cannot be evaluated."""
@@ -206,16 +163,24 @@ class Transformer(Operator):
         else:
             run.dropped(f"operator/{self.id}", 1)
 
+    def by_options(self) -> Access | None:
+        """For `access` of operators whose options name all that they read and write of the body."""
+        return Access.of(self.config)
 
-def type_name(value: Any) -> str:
-    """The kind of a value, for messages."""
-    return {
-        type(None): "nothing",
-        dict: "a map",
-        list: "a list",
-        bool: "a boolean",
-        int: "an integer",
-        float: "a number",
-        str: "text",
-        bytes: "bytes",
-    }.get(type(value), type(value).__name__)
+    def emit(self, names: Names) -> list[str] | None:
+        if type(self).process is not Transformer.process:
+            return None
+        config = self.config
+        work = self.statements(names)
+        if config.if_ is not None:
+            test = names.condition("c", config.if_) or f"not {names.bind('skipped', self.skipped)}(entry)"
+            work = [f"if {test}:", *indent(work, 1)]
+        quiet = config.on_error.endswith("_quiet")
+        handle = [] if quiet else [f"failed({names.bind('operator', self)}, error, {config.on_error!r})"]
+        if config.on_error.startswith("drop"):
+            handle += [f"dropped({names.bind('drop', f'operator/{self.id}')}, 1)", "continue"]
+        return [f"try:  # {config.type}", *indent(work, 1), "except Errors as error:", *indent(handle or ["pass"], 1)]
+
+    def statements(self, names: Names) -> list[str]:
+        """Statements that do to `entry` what `transform` does, its errors included; by default they call it."""
+        return [f"{names.bind('transform', self.transform)}(entry)"]

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from pydantic import Field as Option
 
+from kofagent.operators.access import Access
 from kofagent.operators.blocks import ScopeNameBlock, SeverityBlock, TimestampBlock, TraceBlock
 from kofagent.operators.entry import Entry
-from kofagent.operators.field import MISSING
-from kofagent.operators.operator import (
-    BODY,
-    AnyField,
-    OperatorError,
-    RootableField,
-    Transformer,
-    TransformerConfig,
-    type_name,
-)
+from kofagent.operators.errors import OperatorError, type_name
+from kofagent.operators.field import BODY, MISSING
+from kofagent.operators.operator import Transformer
+from kofagent.operators.options import AnyField, BasicConfig, RootableField, TransformerConfig
+from kofagent.operators.regex import Pattern
 
 
 class ParserConfig(TransformerConfig):
@@ -32,35 +28,47 @@ class ParserConfig(TransformerConfig):
     scope_name: ScopeNameBlock | None = Option(None, description="Parses the scope's name from one of the fields.")
 
 
-class Parser(Transformer):
+class Block(Protocol):
+    """What a block that is embedded in a parser does with an entry."""
+
+    def apply(self, entry: Entry) -> None:
+        """Changes the entry; OperatorError when that is impossible."""
+        ...
+
+
+P = TypeVar("P", bound=ParserConfig)
+
+
+class Parser(Transformer[P]):
     """An operator that parses a value into a map (or, json_array_parser, a list)."""
 
-    Config: ClassVar[Any] = ParserConfig
+    Config: ClassVar[type[BasicConfig]] = ParserConfig
 
-    def __init__(self, config: Any, id: str) -> None:
+    def __init__(self, config: P, id: str) -> None:
         super().__init__(config, id)
         if config.body is not None and config.parse_to == BODY:
             raise ValueError("body cannot be set when parse_to is body")
-        self.blocks = [
-            (name, block)
-            for name, block in (
-                ("timestamp", config.timestamp),
-                ("severity", config.severity),
-                ("trace", config.trace),
-                ("scope_name", config.scope_name),
-            )
-            if block is not None
-        ]
+        named: tuple[tuple[str, Block | None], ...] = (
+            ("timestamp", config.timestamp),
+            ("severity", config.severity),
+            ("trace", config.trace),
+            ("scope_name", config.scope_name),
+        )
+        self.blocks = [(name, block) for name, block in named if block is not None]
 
     def parse(self, value: Any, entry: Entry) -> Any:
         """The parsed value; OperatorError when it cannot be."""
         raise NotImplementedError
 
-    def transform(self, entry: Entry) -> None:
+    def parsed(self, entry: Entry) -> Any:
+        """The parsed value of the field; OperatorError when there is none."""
         value = self.config.parse_from.get(entry)
         if value is MISSING:
             raise OperatorError(f"the entry has no {self.config.parse_from}")
-        self.config.parse_to.set(entry, self.parse(value, entry))
+        return self.parse(value, entry)
+
+    def transform(self, entry: Entry) -> None:
+        self.config.parse_to.set(entry, self.parsed(entry))
         if self.config.body is not None:
             body = self.config.body.get(entry)
             if body is not MISSING:
@@ -75,9 +83,15 @@ class Parser(Transformer):
         if first is not None:
             raise first
 
+    def by_options(self, *, search: Pattern | None = None) -> Access | None:
+        """For `access` of parsers that read nothing but `parse_from`, or instead of it the groups of `search` in the body."""
+        if self.config.timestamp is not None:
+            return None  # sets the time
+        return Access.of(self.config, leaving_out="parse_from" if search else "", search=search)
+
 
 def text_of(value: Any) -> str:
-    """The value if it is text; OperatorError otherwise."""
+    """The value if it is a string; OperatorError otherwise."""
     if not isinstance(value, str):
         raise OperatorError(f"{type_name(value)} cannot be parsed")
     return value

@@ -54,7 +54,7 @@ def test_all_problems_at_once() -> None:
         "operators[7].expr: expression 'body ==': unexpected end at column 8",
         "operators[7].drop_ratio: Input should be less than or equal to 1",
         "operators[8].on_error: Input should be 'send', 'send_quiet', 'drop' or 'drop_quiet'",
-        "operators[9]: mapping: {'min': 1} is not a value; write text, an integer, 2xx to 5xx, or a range with min and max",
+        "operators[9]: mapping: {'min': 1} is not a value; write a string, an integer, 2xx to 5xx, or a range with min and max",
         "operators[10]: layout '%Q': %Q is not a directive",
     ]
 

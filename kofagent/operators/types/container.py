@@ -1,8 +1,9 @@
-"""`container`: lines of container runtimes. Docker's JSON, CRI-O and containerd; the format is found line by line if not set.
+"""`container`: parses lines of container runtimes: Docker's JSON, CRI-O and containerd.
 
-The time becomes the entry's, the message the body, the stream `log.iostream`; `logtag` stays as upstream leaves it. Partial
-lines (`P`) are joined per file and stream (upstream: per file) up to `max_log_size`, keeping the first line's time, tag and
-trailing blanks. Resource attributes come from the file's path. Spec: contrib's docs/operators/container.md.
+Without `format` the format is found for each line. The time becomes the entry's, the message the body, the stream
+`log.iostream`; `logtag` stays, as upstream leaves it. Partial lines (`P`) are joined per file and stream (upstream: per file) up to
+`max_log_size`, keeping the first line's time, tag and trailing spaces. Resource attributes come from the path of the file. Spec:
+contrib's docs/operators/container.md.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ from pydantic import Field as Option
 
 from kofagent.config.base import ByteSize
 from kofagent.operators.entry import Entry
-from kofagent.operators.field import MISSING, FieldError
-from kofagent.operators.json_parser import decode_json
-from kofagent.operators.operator import OperatorError, Run
+from kofagent.operators.errors import OperatorError
+from kofagent.operators.field import ATTRIBUTES, BODY, MISSING, FieldError
+from kofagent.operators.json_text import decode_json
+from kofagent.operators.line_formats import LineParser
+from kofagent.operators.operator import Run
 from kofagent.operators.parser import Parser, ParserConfig, text_of
-from kofagent.operators.recombine import Series
+from kofagent.operators.series import Series
 from kofagent.operators.timelayout import TimeError, gotime_layout, location_of
 
 FORCE_FLUSH_NS = 5_000_000_000
@@ -47,10 +50,8 @@ class Config(ParserConfig):
     max_log_size: ByteSize = Option(1024 * 1024, ge=0, description="Most bytes of a message joined of partial lines; 0: no limit.")
 
 
-class Container(Parser):
+class Container(Parser[Config]):
     """Parses lines and joins partial ones."""
-
-    Config = Config
 
     def parse(self, value: Any, entry: Entry) -> Any:
         text = text_of(value)
@@ -65,7 +66,7 @@ class Container(Parser):
                 match = pattern.fullmatch(text)
                 if match is not None:
                     return match.groupdict()
-        raise OperatorError("the line is of no container format")
+        raise OperatorError("the line has no known container format")
 
     def process(self, entry: Entry, run: Run) -> None:
         try:
@@ -119,7 +120,7 @@ class Container(Parser):
             )
         match = _PATH.fullmatch(path)
         if match is None:
-            raise OperatorError("the file's path is none of a pod's log")
+            raise OperatorError("the path is not that of a pod log file")
         for group, name in _RESOURCE.items():
             entry.resource[name] = match[group]
 
@@ -153,6 +154,13 @@ class Container(Parser):
         for key, series in list(run.state(self).items()):
             if force or now - series.first_observed >= FORCE_FLUSH_NS:
                 self._hand_out(key, run)
+
+    def line_parser(self) -> LineParser | None:
+        config = self.config
+        plain = config.if_ is None and config.body is None and config.parse_from == BODY and config.parse_to == ATTRIBUTES
+        if not plain or self.blocks:
+            return None
+        return LineParser(config.format, self.add_metadata if config.add_metadata_from_filepath else lambda entry: None)
 
 
 OPERATOR = Container

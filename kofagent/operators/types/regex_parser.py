@@ -1,4 +1,7 @@
-"""`regex_parser`: named groups of an RE2 pattern become fields. An entry it does not match is an error (`on_error`)."""
+"""`regex_parser`: parses a field with an RE2 pattern whose named groups become fields.
+
+An entry that it does not match is an error (`on_error`).
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,12 @@ from pydantic import Field as Option
 from pydantic import field_validator
 
 from kofagent.config.base import ComponentConfig
+from kofagent.operators.access import Access
 from kofagent.operators.entry import Entry
-from kofagent.operators.operator import OperatorError
+from kofagent.operators.errors import OperatorError
+from kofagent.operators.field import BODY
 from kofagent.operators.parser import Parser, ParserConfig, text_of
-from kofagent.operators.regex import Pattern, pattern
+from kofagent.operators.regex import pattern
 
 
 class CacheBlock(ComponentConfig):
@@ -34,23 +39,29 @@ class Config(ParserConfig):
         return value
 
 
-class RegexParser(Parser):
+class RegexParser(Parser[Config]):
     """Parses text with a pattern."""
 
-    Config = Config
-
-    def __init__(self, config: Any, id: str) -> None:
+    def __init__(self, config: Config, id: str) -> None:
         super().__init__(config, id)
-        self.pattern: Pattern = pattern(config.regex)
+        self.pattern = pattern(config.regex)
+
+    def parsed(self, entry: Entry) -> Any:
+        if entry.lifted is not None and self in entry.lifted:
+            return self._found(entry.lifted[self])
+        return super().parsed(entry)
 
     def parse(self, value: Any, entry: Entry) -> Any:
-        if entry.lifted is not None and self in entry.lifted:
-            found = entry.lifted[self]
-        else:
-            found = self.pattern.groups(text_of(value))
-        if found is None:
+        return self._found(self.pattern.groups(text_of(value)))
+
+    @staticmethod
+    def _found(groups: dict[str, str] | None) -> dict[str, str]:
+        if groups is None:
             raise OperatorError("the pattern does not match")
-        return dict(found)
+        return dict(groups)
+
+    def access(self) -> Access | None:
+        return self.by_options(search=self.pattern if self.config.parse_from == BODY else None)
 
 
 OPERATOR = RegexParser

@@ -1,6 +1,7 @@
-"""`syslog_parser`: RFC 3164, RFC 5424 (framed by RFC 6587 or not) and `none`, which looks only at the priority.
+"""`syslog_parser`: parses syslog messages of RFC 3164 or RFC 5424, framed by RFC 6587 or not.
 
-Names of the fields and the table of severities are upstream's. Messages that break the RFC's grammar are an error.
+With protocol `none` only the priority is looked at. Names of the fields and the table of severities are upstream's. Messages that
+break the RFC's grammar are an error.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from pydantic import PrivateAttr, field_validator, model_validator
 
 from kofagent.operators.blocks import TimestampBlock
 from kofagent.operators.entry import Entry
+from kofagent.operators.errors import OperatorError
 from kofagent.operators.field import MISSING, Field, FieldError
-from kofagent.operators.operator import OperatorError, Run
+from kofagent.operators.operator import Run
 from kofagent.operators.parser import Parser, ParserConfig, text_of
 from kofagent.operators.timelayout import Layout, TimeError, gotime_layout, location_of
 
@@ -108,10 +110,8 @@ class Config(ParserConfig):
         return self._layout
 
 
-class SyslogParser(Parser):
+class SyslogParser(Parser[Config]):
     """Parses a message."""
-
-    Config = Config
 
     def process(self, entry: Entry, run: Run) -> None:
         try:

@@ -1,4 +1,4 @@
-"""`json_parser`: a JSON object becomes fields. Numbers are doubles as upstream's, integers stay integers with `parse_ints`."""
+"""JSON as upstream's operators read it: numbers are doubles, or integers where asked for; nesting is limited."""
 
 from __future__ import annotations
 
@@ -6,18 +6,7 @@ import json
 import re
 from typing import Any
 
-from pydantic import Field as Option
-
-from kofagent.operators.entry import Entry
-from kofagent.operators.operator import OperatorError
-from kofagent.operators.parser import Parser, ParserConfig, text_of
-
-
-class Config(ParserConfig):
-    """Options of json_parser."""
-
-    parse_ints: bool = Option(False, description="Keep whole numbers as integers instead of doubles.")
-
+from kofagent.operators.errors import OperatorError
 
 MAX_NESTING = 200
 """Deepest JSON that is taken: what goes through the operators is copied and encoded level by level."""
@@ -40,12 +29,12 @@ def _integer(text: str) -> int | float:
 
 
 DOUBLES = json.JSONDecoder(parse_int=_finite, parse_float=_finite, parse_constant=_constant)
-_integers = json.JSONDecoder(parse_int=_integer, parse_float=_finite, parse_constant=_constant)
+_INTEGERS = json.JSONDecoder(parse_int=_integer, parse_float=_finite, parse_constant=_constant)
 
 
 def decode_json(text: str, *, integers: bool = False, trailing: bool = False) -> Any:
-    """The value of a JSON text; OperatorError when it is none. `trailing` allows more text behind the value."""
-    decoder = _integers if integers else DOUBLES
+    """The value of a JSON text; OperatorError when it is not JSON. `trailing` allows more text behind the value."""
+    decoder = _INTEGERS if integers else DOUBLES
     if text.count("{") + text.count("[") > MAX_NESTING and _nesting(text) > MAX_NESTING:
         raise OperatorError("the JSON is nested too deeply")
     try:
@@ -64,21 +53,3 @@ def _nesting(text: str) -> int:
         depth -= bracket in "]}"
         deepest = max(deepest, depth)
     return deepest
-
-
-class JsonParser(Parser):
-    """Parses an object."""
-
-    Config = Config
-
-    def parse(self, value: Any, entry: Entry) -> Any:
-        # With parse_ints upstream reads a stream and takes its first value, whatever follows.
-        found = decode_json(text_of(value), integers=self.config.parse_ints, trailing=self.config.parse_ints)
-        if found is None:
-            return {}
-        if not isinstance(found, dict):
-            raise OperatorError("the value is not a JSON object")
-        return found
-
-
-OPERATOR = JsonParser

@@ -1,16 +1,22 @@
-"""`recombine`: joins consecutive entries of one source into one. What waits is handed out after `force_flush_period`."""
+"""`recombine`: joins consecutive entries of one source into one.
+
+What waits is handed out after `force_flush_period`.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field as Option
 from pydantic import model_validator
 
 from kofagent.config.base import ByteSize, Duration
 from kofagent.operators.entry import Entry
+from kofagent.operators.errors import OperatorError
 from kofagent.operators.expression import ExpressionError
-from kofagent.operators.operator import AnyField, ExpressionText, OperatorError, Run, Transformer, TransformerConfig
+from kofagent.operators.operator import Run, Transformer
+from kofagent.operators.options import AnyField, ExpressionText, TransformerConfig
+from kofagent.operators.series import Series
 
 
 class Config(TransformerConfig):
@@ -37,29 +43,14 @@ class Config(TransformerConfig):
         return self
 
 
-class Series:
-    """Entries that wait for the end of their series."""
-
-    __slots__ = ("base", "count", "first_observed", "matched", "parts", "size")
-
-    def __init__(self, base: Entry) -> None:
-        self.base = base
-        self.count = 0
-        self.first_observed = base.observed
-        self.matched = False
-        self.parts: list[str] = []
-        self.size = 0
-
-
-class Recombine(Transformer):
+class Recombine(Transformer[Config]):
     """Joins entries. State is kept per file and source."""
 
-    Config = Config
-    repeatable = False
-
-    def expressions(self) -> Any:
-        yield from super().expressions()
-        yield self.config.is_first_entry or self.config.is_last_entry
+    def __init__(self, config: Config, id: str) -> None:
+        super().__init__(config, id)
+        matcher = config.is_first_entry or config.is_last_entry
+        assert matcher is not None  # the options have exactly one of them
+        self.matcher = matcher
 
     def process(self, entry: Entry, run: Run) -> None:
         first = self.config.is_first_entry
@@ -68,7 +59,7 @@ class Recombine(Transformer):
                 self.write(entry, run)
                 return
             try:
-                matches = (first or self.config.is_last_entry).test(entry)
+                matches = self.matcher.test(entry)
             except ExpressionError as error:
                 raise OperatorError(str(error)) from None
         except OperatorError as error:
@@ -126,11 +117,6 @@ class Recombine(Transformer):
         for source, series in list(run.state(self).items()):
             if force or now - series.first_observed >= period:
                 self._hand_out(source, run)
-
-
-def held(state: dict[Any, Any]) -> int:
-    """Entries in a recombine's (or container's) state."""
-    return sum(series.count for series in state.values() if isinstance(series, Series))
 
 
 OPERATOR = Recombine

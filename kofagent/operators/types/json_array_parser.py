@@ -1,4 +1,7 @@
-"""`json_array_parser`: a JSON array becomes a list, or with `header` a map. Nested objects stay JSON text."""
+"""`json_array_parser`: parses a JSON array into a list, or with `header` into a map.
+
+Nested objects stay JSON text.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,10 @@ from typing import Any
 
 from pydantic import Field as Option
 
+from kofagent.operators.access import Access
 from kofagent.operators.entry import Entry
-from kofagent.operators.json_parser import decode_json
-from kofagent.operators.operator import OperatorError
+from kofagent.operators.errors import OperatorError
+from kofagent.operators.json_text import decode_json
 from kofagent.operators.parser import Parser, ParserConfig, text_of
 
 
@@ -19,10 +23,8 @@ class Config(ParserConfig):
     header: str = Option("", description="Names of the elements, separated by commas; empty: the result is a list.")
 
 
-class JsonArrayParser(Parser):
+class JsonArrayParser(Parser[Config]):
     """Parses an array."""
-
-    Config = Config
 
     def parse(self, value: Any, entry: Entry) -> Any:
         found = decode_json(text_of(value), integers=True)
@@ -43,6 +45,9 @@ class JsonArrayParser(Parser):
         if isinstance(value, float):
             return 0
         return json.dumps(value, separators=(",", ":"), ensure_ascii=False) if isinstance(value, dict) else value
+
+    def access(self) -> Access | None:
+        return self.by_options()
 
 
 OPERATOR = JsonArrayParser

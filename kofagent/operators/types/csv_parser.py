@@ -1,4 +1,7 @@
-"""`csv_parser`: one row of CSV becomes fields named by a header; as many fields as names, or it is an error."""
+"""`csv_parser`: parses one row of CSV into fields named by a header.
+
+As many fields as names, or it is an error.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,10 @@ from typing import Any
 from pydantic import Field as Option
 from pydantic import model_validator
 
+from kofagent.operators.access import Access
 from kofagent.operators.entry import Entry
+from kofagent.operators.errors import OperatorError
 from kofagent.operators.field import MISSING
-from kofagent.operators.operator import OperatorError
 from kofagent.operators.parser import Parser, ParserConfig, text_of
 
 
@@ -18,7 +22,7 @@ class Config(ParserConfig):
 
     header: str = Option("", description="Names of the fields, separated by header_delimiter.")
     header_delimiter: str = Option("", description="Between names in the header; empty: delimiter.")
-    header_attribute: str = Option("", description="Attribute that holds the header of each entry.")
+    header_attribute: str = Option("", description="Attribute that has the header of each entry.")
     delimiter: str = Option("", description="Between fields, one character; empty: a comma.")
     lazy_quotes: bool = Option(False, description="Allow quotes inside a field, and unescaped quotes in a quoted one.")
     ignore_quotes: bool = Option(False, description="Quotes have no meaning.")
@@ -88,10 +92,8 @@ def read_row(text: str, delimiter: str, lazy: bool) -> list[str]:
         at += 1
 
 
-class CsvParser(Parser):
+class CsvParser(Parser[Config]):
     """Parses one row."""
-
-    Config = Config
 
     def parse(self, value: Any, entry: Entry) -> Any:
         config = self.config
@@ -99,7 +101,7 @@ class CsvParser(Parser):
         if not header:
             found = entry.attributes.get(config.header_attribute, MISSING)
             if not isinstance(found, str):
-                raise OperatorError(f"the entry has no text in the attribute {config.header_attribute}")
+                raise OperatorError(f"the entry has no string in the attribute {config.header_attribute}")
             header = found
         names = header.split(config.header_delimiter)
         text = text_of(value)
@@ -107,6 +109,9 @@ class CsvParser(Parser):
         if len(row) != len(names):
             raise OperatorError(f"{len(row)} fields where the header names {len(names)}")
         return dict(zip(names, row, strict=True))
+
+    def access(self) -> Access | None:
+        return self.by_options()
 
 
 OPERATOR = CsvParser

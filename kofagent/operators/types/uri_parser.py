@@ -1,4 +1,4 @@
-"""`uri_parser`: an absolute URI, a path or a query (`?a=b`) becomes scheme, user, host, port, path and query."""
+"""`uri_parser`: parses an absolute URI, a path or a query (`?a=b`) into scheme, user, host, port, path and query."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import re
 from typing import Any
 from urllib.parse import quote, unquote, unquote_plus, urlsplit
 
+from kofagent.operators.access import Access
 from kofagent.operators.entry import Entry
-from kofagent.operators.operator import OperatorError
-from kofagent.operators.parser import Parser, text_of
+from kofagent.operators.errors import OperatorError
+from kofagent.operators.parser import Parser, ParserConfig, text_of
 
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
@@ -27,7 +28,7 @@ def _query(text: str, *, strict: bool) -> dict[str, Any]:
     return {"query": out} if out else {}
 
 
-class UriParser(Parser):
+class UriParser(Parser[ParserConfig]):
     """Parses a URI."""
 
     def parse(self, value: Any, entry: Entry) -> Any:
@@ -59,6 +60,9 @@ class UriParser(Parser):
             "path": quote(parts.path, safe="/%:@!$&'()*+,;=~-._"),
         }
         return {k: v for k, v in found.items() if v} | _query(parts.query, strict=False)
+
+    def access(self) -> Access | None:
+        return self.by_options()
 
 
 OPERATOR = UriParser

@@ -1,4 +1,7 @@
-"""`key_value_parser`: `a=b c="d e"` becomes fields. Quotes keep delimiters together; a part without delimiter is an error."""
+"""`key_value_parser`: parses pairs such as `a=b c="d e"` into fields.
+
+Quotes keep delimiters together; a part without a delimiter is an error.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,9 @@ from typing import Any
 from pydantic import Field as Option
 from pydantic import model_validator
 
+from kofagent.operators.access import Access
 from kofagent.operators.entry import Entry
-from kofagent.operators.operator import OperatorError
+from kofagent.operators.errors import OperatorError
 from kofagent.operators.parser import Parser, ParserConfig, text_of
 
 
@@ -16,7 +20,7 @@ class Config(ParserConfig):
     """Options of key_value_parser."""
 
     delimiter: str = Option("=", min_length=1, description="Between key and value.")
-    pair_delimiter: str = Option("", description="Between pairs; empty: a blank.")
+    pair_delimiter: str = Option("", description="Between pairs; empty: a space.")
 
     @model_validator(mode="after")
     def _different(self) -> Config:
@@ -59,10 +63,8 @@ def split_quoted(text: str, delimiter: str) -> list[str]:
     return out
 
 
-class KeyValueParser(Parser):
+class KeyValueParser(Parser[Config]):
     """Parses pairs."""
-
-    Config = Config
 
     def parse(self, value: Any, entry: Entry) -> Any:
         text = text_of(value)
@@ -75,6 +77,9 @@ class KeyValueParser(Parser):
                 raise OperatorError("a pair has no delimiter")
             out[key.strip()] = rest.strip()
         return out
+
+    def access(self) -> Access | None:
+        return self.by_options()
 
 
 OPERATOR = KeyValueParser

@@ -1,0 +1,23 @@
+"""The error of an operator on an entry, and the words for the kinds of values in it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class OperatorError(Exception):
+    """An operator cannot do its work on this entry; the message has no data of the entry in it."""
+
+
+def type_name(value: Any) -> str:
+    """The kind of a value, for messages."""
+    return {
+        type(None): "null",
+        dict: "a map",
+        list: "a list",
+        bool: "a boolean",
+        int: "an integer",
+        float: "a number",
+        str: "a string",
+        bytes: "bytes",
+    }.get(type(value), type(value).__name__)

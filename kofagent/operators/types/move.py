@@ -1,0 +1,31 @@
+"""`move`: moves a field to another place."""
+
+from __future__ import annotations
+
+from kofagent.operators.access import Access
+from kofagent.operators.emit import Names
+from kofagent.operators.entry import Entry
+from kofagent.operators.errors import OperatorError
+from kofagent.operators.field import MISSING
+from kofagent.operators.operator import Transformer
+from kofagent.operators.options import FromToConfig
+
+
+class Move(Transformer[FromToConfig]):
+    """Moves a field."""
+
+    def transform(self, entry: Entry) -> None:
+        value = self.config.from_.delete(entry)
+        if value is MISSING:
+            raise OperatorError(f"the entry has no {self.config.from_}")
+        self.config.to.set(entry, value)
+
+    def access(self) -> Access | None:
+        return self.by_options()
+
+    def statements(self, names: Names) -> list[str]:
+        otherwise = super().statements(names)
+        return names.assignment(self.config.from_, self.config.to, remove=True, otherwise=otherwise)
+
+
+OPERATOR = Move

@@ -1,0 +1,49 @@
+"""The catalog is the folder: a file there is an operator, found by its name and imported only when something asks for it."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kofagent.operators import types
+from kofagent.operators.catalog import OPERATORS
+from kofagent.operators.operator import Operator
+
+FOLDER = Path(types.__file__).parent
+FILES = sorted(p.stem for p in FOLDER.glob("*.py") if p.stem != "__init__")
+
+
+def test_every_file_is_a_type() -> None:
+    assert list(OPERATORS) == FILES and len(OPERATORS) == 27
+    assert "noop" in OPERATORS and "nop" not in OPERATORS
+    with pytest.raises(KeyError):
+        OPERATORS["nop"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_has_one_operator_and_says_what_it_does(name: str) -> None:
+    module = importlib.import_module(f"kofagent.operators.types.{name}")
+    found = [
+        o for o in vars(module).values() if isinstance(o, type) and issubclass(o, Operator) and o.__module__ == module.__name__
+    ]
+    assert found == {module.OPERATOR} and OPERATORS[name] is module.OPERATOR
+    summary, *rest = (module.__doc__ or "").split("\n")
+    assert summary.startswith(f"`{name}`: ") and summary.endswith(".") and ". " not in summary, summary
+    assert not any(rest[:1]), "one sentence, then an empty line"
+    tree = ast.parse((FOLDER / f"{name}.py").read_text())
+    imported = [n.module or "" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)]
+    assert not [m for m in imported if m.startswith(types.__name__)], "what operators share is in a file of its own"
+
+
+def test_an_operator_that_is_not_configured_is_not_imported() -> None:
+    code = (
+        "import sys; from kofagent.operators.chain import validate_operators; validate_operators([{'type': 'noop'}]);"
+        "print(sorted(m.rpartition('.')[2] for m in sys.modules if m.startswith('kofagent.operators.types.')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['noop']"
