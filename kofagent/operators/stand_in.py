@@ -42,7 +42,7 @@ class StandIn(Entry):
         super().__init__(body, attributes, resource, 0)
 
     @property
-    def body(self) -> Any:  # type: ignore[override]
+    def body(self) -> Any:
         if self.given["body"] == BODY:
             self.recorder.usable = False
         return self.given["body"]
@@ -52,7 +52,7 @@ class StandIn(Entry):
         self.given["body"] = value
 
     @property
-    def timestamp(self) -> int | None:  # type: ignore[override]
+    def timestamp(self) -> int | None:
         self.recorder.usable = False
         return self.given["timestamp"]  # type: ignore[no-any-return]
 
@@ -61,7 +61,7 @@ class StandIn(Entry):
         self.given["timestamp"] = value
 
     @property
-    def observed(self) -> int:  # type: ignore[override]
+    def observed(self) -> int:
         self.recorder.usable = False
         return 0
 

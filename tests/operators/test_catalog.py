@@ -28,10 +28,9 @@ def test_every_file_is_a_type() -> None:
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_has_one_operator_and_says_what_it_does(name: str) -> None:
     module = importlib.import_module(f"kofagent.operators.types.{name}")
-    found = [
-        o for o in vars(module).values() if isinstance(o, type) and issubclass(o, Operator) and o.__module__ == module.__name__
-    ]
-    assert found == {module.OPERATOR} and OPERATORS[name] is module.OPERATOR
+    classes = {value for value in vars(module).values() if isinstance(value, type) and issubclass(value, Operator)}
+    assert {c for c in classes if c.__module__ == module.__name__} == {module.OPERATOR}
+    assert OPERATORS[name] is module.OPERATOR
     summary, *rest = (module.__doc__ or "").split("\n")
     assert summary.startswith(f"`{name}`: ") and summary.endswith(".") and ". " not in summary, summary
     assert not any(rest[:1]), "one sentence, then an empty line"
