@@ -39,6 +39,8 @@ class Remembers(Protocol):
     """What the account asks of a memo, or of another structure with generations."""
 
     name: str
+    max_entries: int
+    max_size: int
 
     @property
     def entries(self) -> int:
@@ -84,7 +86,11 @@ class Account:
     def join(self, memo: Remembers) -> Counts:
         """Takes a memo into the account; returns the counters of its name."""
         self._memos[id(memo)] = memo
-        return self._counts.setdefault(memo.name, Counts())
+        return self.counts(memo.name)
+
+    def counts(self, name: str) -> Counts:
+        """The counters of a name."""
+        return self._counts.setdefault(name, Counts())
 
     def join_budget(self, budget: Reserves) -> None:
         """Takes a budget into the account."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from kofagent.memory.memo import Memo
 from kofagent.telemetry.series import Family, Series, encode_labels
 
 
@@ -21,23 +22,21 @@ class Columns(list[Series]):
         self.plans: list[tuple[Any, list[Any]]] = []
 
 
-_SHARED: dict[tuple[str, str], tuple[tuple[str, str], bytes]] = {}
+_Pair = tuple[str, str]
+_shared: Memo[_Pair, tuple[_Pair, bytes]] = Memo(
+    "prometheus.label_pairs",
+    lambda pair: (pair, encode_labels((pair,))),
+    entries=100_000,
+    size=32 << 20,
+)
 """Label pairs that were seen lately with their bytes: series of a target, and of targets alike, share most of theirs."""
-_SHARED_MOST = 50_000
 
 
-def make_series(labels: tuple[tuple[str, str], ...], family: Family | None) -> Series:
+def make_series(labels: tuple[_Pair, ...], family: Family | None) -> Series:
     """The series of final labels, sharing label pairs with other series."""
-    if len(_SHARED) > _SHARED_MOST:
-        _SHARED.clear()
-    pairs, wires = [], []
-    for pair in labels:
-        known = _SHARED.get(pair)
-        if known is None:
-            known = _SHARED[pair] = pair, encode_labels((pair,))
-        pairs.append(known[0])
-        wires.append(known[1])
-    return Series(tuple(pairs), family, b"".join(wires))
+    _shared.counts.lookups += len(labels)
+    known = list(map(_shared.__getitem__, labels))
+    return Series(tuple([pair for pair, _ in known]), family, b"".join([wire for _, wire in known]))
 
 
 class TargetResource(dict[str, str]):

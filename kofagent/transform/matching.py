@@ -176,10 +176,10 @@ def _attribute_test(key: str, test: Callable[[Any], bool]) -> _AttributesTest:
         return int(test(decode_attribute(pair)[1])) if attribute_key(pair) == raw else _OTHER
 
     known: Memo[bytes, int] = Memo("transform.attribute_matches", passes, entries=8192, size=1 << 20, longest=LONGEST)
+    answer_of = known.__getitem__
 
     def matches(pairs: Sequence[bytes]) -> bool:
-        for pair in pairs:
-            answer = known[pair]
+        for answer in map(answer_of, pairs):
             if answer != _OTHER:
                 return answer == 1
         return False

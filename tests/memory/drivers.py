@@ -8,10 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from kofagent.telemetry.batch import Batch
+from opentelemetry.proto.metrics.v1.metrics_pb2 import MetricsData
+
+from kofagent.telemetry.batch import Batch, MetricBatch, Samples
+from kofagent.telemetry.series import Family, Series
 from kofagent.telemetry.signal import Signal
 from kofagent.wire import otlp
 from kofagent.wire.attributes import encode_attribute, encode_attributes
+from tests.support.components import make
 
 Use = Callable[[int], Any]
 """One use; with another number there is something else to remember."""
@@ -84,6 +88,80 @@ def filterset() -> Use:
     return use
 
 
+def label_pairs() -> Use:
+    from kofagent.prometheus.columns import make_series
+
+    def use(i: int) -> None:
+        assert make_series((("pod", str(i)),), None).labels == (("pod", str(i)),)
+
+    return use
+
+
+def labelled() -> Use:
+    from kofagent.exporters.prometheusremotewrite.columns import Targets
+
+    targets = Targets({"cluster": "c"}, None, False, "")
+
+    def use(i: int) -> None:
+        targets.rotate()
+        targets.label_bytes(Samples([Series((("__name__", f"s{i}_{j}"),)) for j in range(500)], [], 0))
+
+    return use
+
+
+def targets() -> Use:
+    from kofagent.exporters.prometheusremotewrite.columns import Targets
+
+    targets = Targets({}, None, True, "")
+
+    def use(i: int) -> None:
+        group = Samples([Series((("__name__", "s"),))], [1.0], 0, resource={"service.name": "s", "k": str(i)})
+        assert str(i).encode() in targets.infos(MetricBatch([group]))[0]
+
+    return use
+
+
+def families_sent() -> Use:
+    from kofagent.exporters.prometheusremotewrite import COMPONENT
+
+    exporter = make(COMPONENT, {"endpoint": "http://127.0.0.1:1/", "send_metadata": True}, kind="exporters")
+
+    def use(i: int) -> None:
+        series = Series((("__name__", f"s{i}"),), Family(f"s{i}"))
+        assert len(list(exporter._columns(MetricBatch([Samples([series], [1.0], 0)])))) == 1
+
+    return use
+
+
+def translator(metric: str = "m", metadata: bool = False, scope: bool = False, resource: bool = False) -> Callable[[], Use]:
+    """OTLP to samples: every use has another point, and what else is asked for."""
+
+    def made() -> Use:
+        from kofagent.exporters.prometheusremotewrite.translate import Translator
+        from kofagent.exporters.prometheusremotewrite.translated import Options
+
+        it = Translator(Options(metadata=metadata, scope_info=scope))
+        data = MetricsData()
+        group = data.resource_metrics.add()
+        name = group.resource.attributes.add(key="service.name").value
+        scoped = group.scope_metrics.add()
+        one = scoped.metrics.add()
+        point = one.gauge.data_points.add(time_unix_nano=1, as_int=1)
+        value = point.attributes.add(key="i").value
+
+        def use(i: int) -> None:
+            name.string_value = str(i) if resource else "s"
+            scoped.scope.name = str(i) if scope else "s"
+            one.name = metric.format(i)
+            one.description = metric.format(i) if metadata else ""
+            value.string_value = str(i)
+            assert len(it.translate(data.SerializeToString()).labels) == 1
+
+        return use
+
+    return made
+
+
 DRIVERS: dict[str, Callable[[], Use]] = {
     "transform.attribute_keys": attribute_keys,
     "transform.resources": resources,
@@ -91,4 +169,13 @@ DRIVERS: dict[str, Callable[[], Use]] = {
     "transform.attribute_matches": attribute_matches,
     "transform.scope_matches": scope_matches,
     "config.filterset": filterset,
+    "prometheus.label_pairs": label_pairs,
+    "prometheusremotewrite.labelled": labelled,
+    "prometheusremotewrite.targets": targets,
+    "prometheusremotewrite.families_sent": families_sent,
+    "prometheusremotewrite.series": translator(),
+    "prometheusremotewrite.names": translator("m{}"),
+    "prometheusremotewrite.scopes": translator(scope=True),
+    "prometheusremotewrite.labels": translator(),
+    "prometheusremotewrite.metadata_sent": translator("m{}", metadata=True),
 }

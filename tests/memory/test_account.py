@@ -10,7 +10,8 @@ from kofagent.memory.budget import Budget
 class Remembering:
     def __init__(self, name: str, size: int) -> None:
         self.name = name
-        self.entries = 1
+        self.entries = self.max_entries = 1
+        self.max_size = size
         self.size = size
 
     def shrink(self) -> int:

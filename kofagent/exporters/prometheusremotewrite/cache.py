@@ -1,9 +1,9 @@
 """Finished labels by the bytes that identify a series: resource, scope, metric, attributes.
 
-Four levels of dictionaries, each asked with bytes as they came. What was not asked for during two generations of ROTATE_SECONDS is
-forgotten, so series that ended cost nothing for long. MANY new entries make a generation shorter, but not shorter than
-SHORTEST_SECONDS: series that are sent every minute would be forgotten in between, and worked out anew each time. MOST new entries
-end it at once.
+Four levels of dictionaries, each asked with bytes as they came: a Memo would need one long key. What was not asked for during two
+generations of ROTATE_SECONDS is forgotten, so series that ended cost nothing for long. MANY new entries make a generation shorter,
+but not shorter than SHORTEST_SECONDS: series that are sent every minute would be forgotten in between, and worked out anew each
+time. A generation of MOST entries or MOST_BYTES ends at once. The account of memory sees it as it sees Memos.
 """
 
 from __future__ import annotations
@@ -18,13 +18,17 @@ from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from kofagent.exporters.prometheusremotewrite.labels import ResourceLabels, attributes, scope_labels, to_labels
 from kofagent.exporters.prometheusremotewrite.names import metric_name, unit_name
 from kofagent.exporters.prometheusremotewrite.translated import Options
+from kofagent.memory.account import ACCOUNT
+from kofagent.memory.memo import Memo, measured
 from kofagent.telemetry.series import encode_labels, sorted_labels
 from kofagent.wire import remote_write
 
 ROTATE_SECONDS = 600.0
 SHORTEST_SECONDS = 60.0
 MANY, MOST = 20_000, 500_000
-MAX_NAMES = 4096
+MOST_BYTES = 128 << 20
+NODE_BYTES = 400
+"""Of a resource, scope or metric: the object, its dicts, its place; without its key."""
 _NOTHING: dict[Any, Any] = {}
 """What a new node has from the generation before; shared, for there are several nodes to a series. Never changed."""
 
@@ -52,6 +56,13 @@ class Node:
                 self.new[key] = child
         return child
 
+    def forget_old(self) -> None:
+        """Lets go of the generation before, also of children."""
+        self.old = _NOTHING
+        for child in self.new.values():
+            if isinstance(child, Node):
+                child.forget_old()
+
     def take(self, key: Any) -> Any:
         """What the generation before has for a key, taken from it. An emptied dict keeps its size, so it is let go."""
         child = self.old.pop(key, None) if self.old else None
@@ -78,6 +89,11 @@ class KnownResource(Node):
         self.copied = labels.copied or _NOTHING
         self.target_info = target_info
         self.names: dict[str, str] = {}
+        """The names of its metrics in Prometheus, with those in OTLP; of this generation."""
+
+    def turn(self, generation: int) -> None:
+        super().turn(generation)
+        self.names = {}
 
 
 class KnownScope(Node):
@@ -101,31 +117,85 @@ class KnownMetric(Node):
         self.special = collides or bool(metadata) or not name
 
 
+class Held:
+    """What a generation holds."""
+
+    __slots__ = ("entries", "size")
+
+    def __init__(self) -> None:
+        self.entries = self.size = 0
+
+    def add(self, entries: int, size: int) -> None:
+        self.entries += entries
+        self.size += size
+
+
 class Cache:
     """The caches of one exporter. `warn(key, sentence)` is told what is worth a line in the log."""
+
+    name = "prometheusremotewrite.series"
 
     def __init__(self, options: Options, warn: Callable[[str, str], None], clock: Callable[[], float]) -> None:
         self._options = options
         self._warn = warn
         self._clock = clock
         self.root = Node(0)
-        self._entries = 0
+        self.max_entries, self.max_size = 2 * MOST, 2 * MOST_BYTES
+        self._new = 0
+        """Entries that this generation had to work out; the others were in the one before."""
+        self._young, self._old = Held(), Held()
         self._since = clock()
-        self._names: dict[Any, tuple[Any, str, str]] = {}
+        self.counts = ACCOUNT.join(self)
+        self._names: Memo[Any, tuple[Any, str, str]] = Memo("prometheusremotewrite.names", entries=8192, size=4 << 20)
         """Of a metric the key, its name, and that for Prometheus: once for all resources that have it."""
-        self._scopes: dict[bytes, tuple[bytes, dict[str, str]]] = {}
-        self._same: dict[bytes, bytes] = {}
+        self._scopes: Memo[bytes, tuple[bytes, dict[str, str]]] = Memo("prometheusremotewrite.scopes", entries=8192, size=4 << 20)
+        self._same: Memo[bytes, bytes] = Memo("prometheusremotewrite.labels", _itself, entries=8192, size=4 << 20)
         """Labels that series of several resources have in common, as all do whose resources give no labels."""
 
     def rotate(self) -> bool:
         """Begins a new generation when it is time; True when it did."""
         now = self._clock()
-        if self._entries <= MOST and now <= self._since + (ROTATE_SECONDS if self._entries <= MANY else SHORTEST_SECONDS):
+        full = self._young.entries >= MOST or self._young.size >= MOST_BYTES
+        if not full and now <= self._since + (ROTATE_SECONDS if self._new <= MANY else SHORTEST_SECONDS):
             return False
-        self._entries = 0
+        self._new = 0
         self._since = now
         self.root.turn(self.root.generation + 1)
+        self.counts.evictions += self._old.entries
+        self._young, self._old = Held(), self._young
         return True
+
+    @property
+    def entries(self) -> int:
+        """Resources, scopes, metrics and series of both generations."""
+        return self._young.entries + self._old.entries
+
+    @property
+    def size(self) -> int:
+        """Their estimated bytes."""
+        return self._young.size + self._old.size
+
+    def shrink(self) -> int:
+        """Lets go of the generation before, of this one where there is none before; returns the estimated bytes."""
+        gone = self._old if self._old.entries else self._young
+        if gone is self._old:
+            self.root.forget_old()
+            self._old = Held()
+        else:
+            self.root.new = {}
+            self._young = Held()
+        self.counts.evictions += gone.entries
+        return gone.size
+
+    def _made(self, entries: int, size: int) -> None:
+        """There is something new."""
+        self._new += entries
+        self._young.add(entries, size)
+
+    def _moved(self, entries: int, size: int) -> None:
+        """Something of the generation before was asked for again."""
+        self._young.add(entries, size)
+        self._old.add(-entries, -size)
 
     def resource(self, encoded: bytes) -> KnownResource:
         root = self.root
@@ -138,24 +208,25 @@ class Cache:
                 name = f"{options.namespace}_target_info" if options.namespace else "target_info"
                 info = self._encode({**options.external_labels, **labels.target_info, "__name__": name})
             found = root.new[encoded] = KnownResource(root.generation, labels, info)
-            self._entries += 1
+            self._made(1, NODE_BYTES + 2 * len(encoded) + len(info))
         elif found.generation != root.generation:
             found.turn(root.generation)
+            self._moved(1, NODE_BYTES + 2 * len(encoded) + len(found.target_info))
         return found
 
     def scope(self, resource: KnownResource, encoded: bytes) -> KnownScope:
         found: KnownScope | None = resource.find(encoded)
         if found is None:
-            shared = self._scopes.get(encoded)
+            shared = self._scopes.find(encoded)
             if shared is None:
-                if len(self._scopes) >= MAX_NAMES:
-                    self._scopes.clear()
                 shared = self._scopes[encoded] = encoded, scope_labels(encoded) if self._options.scope_info else {}
             encoded, labels = shared
             found = resource.new[encoded] = KnownScope(resource.generation, resource, labels)
-            self._entries += 1
+            self._made(1, NODE_BYTES)
         elif found.generation != resource.generation:
             found.turn(resource.generation)
+            found.names = resource.names
+            self._moved(1, NODE_BYTES)
         return found
 
     def metric(self, scope: KnownScope, metric: Any, kind: str, counter: bool) -> KnownMetric:
@@ -163,10 +234,8 @@ class Cache:
         found: KnownMetric | None = scope.find(key)
         if found is None:
             options, unit = self._options, metric.unit.decode("utf-8", "replace")
-            shared = self._names.get(key)
+            shared = self._names.find(key)
             if shared is None:
-                if len(self._names) >= MAX_NAMES:
-                    self._names.clear()
                 original = metric.name.decode("utf-8", "replace")
                 shared = self._names[key] = (
                     key,
@@ -190,9 +259,11 @@ class Cache:
                 )
             encoded = self._metadata(metric, name, unit, kind, counter) if options.metadata and name else b""
             found = scope.new[key] = KnownMetric(scope.generation, scope.origin, name, owner != original, encoded)
-            self._entries += 1
+            self._made(1, NODE_BYTES + len(encoded))
         elif found.generation != scope.generation:
             found.turn(scope.generation)
+            scope.names.setdefault(found.name, metric.name.decode("utf-8", "replace"))
+            self._moved(1, NODE_BYTES + len(found.metadata))
         return found
 
     def _metadata(self, metric: Any, name: str, unit: str, kind: str, counter: bool) -> bytes:
@@ -226,16 +297,17 @@ class Cache:
     def learn(self, metric: KnownMetric, key: Any, encoded: Iterable[bytes]) -> bytes | None:
         """The labels of a new series of a gauge, sum or native histogram."""
         labels: bytes | None = metric.take(key)
-        if labels is None:
+        if labels is not None:
+            self._moved(1, measured(key, labels))
+        else:
             base = self._base(metric, encoded)
             if base is None:
                 return None
             base["__name__"] = metric.name
             labels = self._encode(base)
-            self._entries += 1
-            if len(self._same) >= MAX_NAMES:
-                self._same.clear()
-            labels = self._same.setdefault(labels, labels)
+            labels = self._same[labels]
+            self._made(1, measured(key, labels))
+            self.counts.misses += 1
         metric.new[key] = labels
         return labels
 
@@ -247,14 +319,21 @@ class Cache:
         `key` begins with the attributes.
         """
         found: list[bytes] | None = metric.take(key)
-        if found is None:
+        if found is not None:
+            self._moved(len(found), measured(key, found))
+        else:
             base = self._base(metric, key[0])
             if base is None:
                 return None
             found = _variants(base, metric.name, label, values, suffix)
-            self._entries += len(found)
+            self._made(len(found), measured(key, found))
+            self.counts.misses += len(found)
         metric.new[key] = found
         return found
+
+
+def _itself(labels: bytes) -> bytes:
+    return labels
 
 
 def _variants(base: dict[str, str], name: str, label: str, values: Iterable[str], suffix: str) -> list[bytes]:

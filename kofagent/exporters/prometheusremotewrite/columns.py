@@ -8,40 +8,31 @@ from operator import attrgetter
 
 from kofagent.exporters.prometheusremotewrite.cache import ROTATE_SECONDS
 from kofagent.exporters.prometheusremotewrite.labels import ResourceLabels, to_labels
+from kofagent.memory.account import ACCOUNT
+from kofagent.memory.memo import SLOT, Memo, sizeof
 from kofagent.telemetry.batch import MetricBatch, Samples
 from kofagent.telemetry.series import Series, encode_labels, sorted_labels
 from kofagent.wire import remote_write
 from kofagent.wire.attributes import encode_attributes
 
-MAX_LABELLED_SERIES = 100_000
-MAX_TARGETS = 10_000
+MAX_LABELLED = 200_000, 64 << 20
+"""Entries and bytes of the label bytes of all targets together."""
+LOOK_EVERY = 1000
+TARGET_BYTES = 600
+"""Of a target's objects, without its labels and its series."""
 _wire = attrgetter("wire")
+Labelled = Memo[Series, bytes]
+"""Label bytes of a series with more labels where it has none."""
 
 
-class Labelled(dict[Series, bytes]):
-    """Label bytes of a series with more labels where it has none; a series not seen for two generations is forgotten."""
+def _labelled(more: Mapping[str, str]) -> Labelled:
+    more = dict(more)
 
-    def __init__(self, more: Mapping[str, str]) -> None:
-        super().__init__()
-        self._more = dict(more)
-        self._old: dict[Series, bytes] = {}
-        self._until = time.monotonic() + ROTATE_SECONDS
+    def encode(series: Series) -> bytes:
+        labels = remote_write.with_labels(series.labels, more)
+        return series.wire if len(labels) == len(series.labels) else encode_labels(tuple(labels))
 
-    def rotate(self) -> None:
-        """Begins a new generation when it is time."""
-        now = time.monotonic()
-        if now > self._until or len(self) > MAX_LABELLED_SERIES:
-            self._until = now + ROTATE_SECONDS
-            self._old = dict(self)
-            self.clear()
-
-    def __missing__(self, series: Series) -> bytes:
-        encoded = self._old.pop(series, None)
-        if encoded is None:
-            labels = remote_write.with_labels(series.labels, self._more)
-            encoded = series.wire if len(labels) == len(series.labels) else encode_labels(tuple(labels))
-        self[series] = encoded
-        return encoded
+    return Memo("prometheusremotewrite.labelled", encode, entries=MAX_LABELLED[0], size=MAX_LABELLED[1])
 
 
 class _Target:
@@ -54,29 +45,62 @@ class _Target:
         self.labelled = labelled
 
 
+def _target_bytes(key: tuple[tuple[str, str], ...], target: _Target) -> int:
+    return SLOT + TARGET_BYTES + sizeof(key) + sizeof(target.info)
+
+
 class Targets:
     """Remembers per resource what is added; `copy` chooses the attributes that become labels, None: none do."""
 
-    def __init__(self, external: Mapping[str, str], copy: Callable[[str], bool] | None, target_info: bool, namespace: str) -> None:
+    def __init__(
+        self,
+        external: Mapping[str, str],
+        copy: Callable[[str], bool] | None,
+        target_info: bool,
+        namespace: str,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._external = dict(external)
         self._copy = copy
         self._target_info = target_info
         self._name = f"{namespace}_target_info" if namespace else "target_info"
-        self._plain = _Target(b"", Labelled(external) if external else None)
-        self._known: dict[tuple[tuple[str, str], ...], _Target] = {}
+        self._plain = _Target(b"", _labelled(external) if external else None)
+        self._known: Memo[tuple[tuple[str, str], ...], _Target] = Memo(
+            "prometheusremotewrite.targets", entries=20_000, size=16 << 20, cost=_target_bytes
+        )
+        self._until = clock() + ROTATE_SECONDS
+        self._clock = clock
+        self._new = ACCOUNT.counts("prometheusremotewrite.labelled")
+        self._looked = self._new.misses
 
     def rotate(self) -> None:
-        """Lets go of series and targets that were not seen for long."""
-        for target in (self._plain, *self._known.values()):
-            if target.labelled is not None:
-                target.labelled.rotate()
-        if len(self._known) > MAX_TARGETS:
-            self._known.clear()
+        """Lets go of series and targets that were not seen for two generations. Called once a batch."""
+        if self._clock() > self._until or self._too_many():
+            self._until = self._clock() + ROTATE_SECONDS
+            for labelled in self._all():
+                labelled.rotate()
+            self._known.rotate()
+
+    def _all(self) -> list[Labelled]:
+        targets = [self._plain, *[target for _, target in self._known.everything()]]
+        return list({id(t.labelled): t.labelled for t in targets if t.labelled is not None}.values())
+
+    def _too_many(self) -> bool:
+        """Whether the series of all targets together fill a generation; worked out anew after LOOK_EVERY new ones."""
+        if self._new.misses < self._looked + LOOK_EVERY:
+            return False
+        self._looked = self._new.misses
+        every = self._all()
+        entries, size = MAX_LABELLED
+        return 2 * sum(map(len, every)) > entries or sum([labelled.size for labelled in every]) > size
 
     def label_bytes(self, group: Samples) -> list[bytes]:
         """The finished label bytes of a group's series."""
         labelled = self._target(group).labelled
-        return list(map(_wire, group.series)) if labelled is None else list(map(labelled.__getitem__, group.series))
+        if labelled is None:
+            return list(map(_wire, group.series))
+        labelled.counts.lookups += len(group.series)
+        return list(map(labelled.__getitem__, group.series))
 
     def infos(self, batch: MetricBatch) -> list[bytes]:
         """A `target_info` sample for each resource in the batch, at the time of its newest sample."""
@@ -92,12 +116,15 @@ class Targets:
         if not group.resource or not (self._target_info or self._copy):
             return self._plain
         key = tuple(group.resource.items())
+        self._known.counts.lookups += 1
         found = self._known.get(key)
+        if found is None:
+            found = self._known.find(key)
         if found is None:
             labels = ResourceLabels(encode_attributes(group.resource), self._copy)
             info = b""
             if self._target_info and labels.target_info:
                 info = encode_labels(sorted_labels({**self._external, **labels.target_info, "__name__": self._name}))
-            labelled = Labelled({**to_labels(labels.copied), **self._external}) if labels.copied else self._plain.labelled
+            labelled = _labelled({**to_labels(labels.copied), **self._external}) if labels.copied else self._plain.labelled
             found = self._known[key] = _Target(info, labelled)
         return found

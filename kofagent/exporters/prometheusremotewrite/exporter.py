@@ -17,6 +17,7 @@ from kofagent.exporters.prometheusremotewrite.config import RESERVED_HEADERS, Co
 from kofagent.exporters.prometheusremotewrite.names import label_name
 from kofagent.exporters.prometheusremotewrite.translate import METADATA_SECONDS, Translator
 from kofagent.exporters.prometheusremotewrite.translated import Options, Translated
+from kofagent.memory.memo import Memo
 from kofagent.net.client import USER_AGENT, HttpClient, retry_after_seconds
 from kofagent.telemetry.batch import AnyBatch, Batch, MetricBatch, Samples
 from kofagent.telemetry.refused import Refused
@@ -138,7 +139,7 @@ class PrometheusRemoteWrite(Exporter[Config]):
             else QueueBlock(num_consumers=1, queue_size=1, block_on_overflow=True),
         )
         self._work: _Work | None = None
-        self._families_sent: dict[str, float] = {}
+        self._families_sent: Memo[str, float] = Memo("prometheusremotewrite.families_sent", entries=20_000, size=4 << 20)
         self._logged_reasons: set[str] = set()
 
     async def start(self) -> None:
@@ -310,10 +311,12 @@ class PrometheusRemoteWrite(Exporter[Config]):
         """Metadata of the families in a batch that were not described during the last minute."""
         now = time.monotonic()
         families: dict[str, Family] = {s.family.name: s.family for g in batch.groups for s in g.series if s.family}
-        due = [f for name, f in families.items() if now - self._families_sent.get(name, -METADATA_SECONDS) >= METADATA_SECONDS]
-        if len(self._families_sent) > 10_000:
-            self._families_sent.clear()
-        self._families_sent.update((f.name, now) for f in due)
+        due = []
+        for name, family in families.items():
+            at = self._families_sent.find(name)
+            if at is None or now - at >= METADATA_SECONDS:
+                due.append(family)
+                self._families_sent[name] = now
         return [remote_write.metadata(remote_write.METADATA_TYPES.get(f.type, 0), f.name, f.help, f.unit) for f in due]
 
 

@@ -20,6 +20,7 @@ from kofagent.exporters.prometheusremotewrite.exemplars import exemplars as deco
 from kofagent.exporters.prometheusremotewrite.labels import decimal
 from kofagent.exporters.prometheusremotewrite.points import LAYOUTS, Data, Number
 from kofagent.exporters.prometheusremotewrite.translated import Options, Translated
+from kofagent.memory.memo import Memo
 from kofagent.telemetry.series import STALE_BITS
 from kofagent.wire import remote_write
 
@@ -41,7 +42,7 @@ class Translator:
         self._clock = clock
         self._cache = Cache(options, self._warn_once, clock)
         self._warned: set[str] = set()
-        self._metadata_sent: dict[bytes, float] = {}
+        self._metadata_sent: Memo[bytes, float] = Memo("prometheusremotewrite.metadata_sent", entries=20_000, size=8 << 20)
         self._newest = 0
 
     def translate(self, payload: bytes) -> Translated:
@@ -93,6 +94,7 @@ class Translator:
                 newest = max(self._newest, max(out.times[first:], default=0), infos.get(resource.target_info, 0))
                 if newest:
                     infos[resource.target_info] = newest
+        cache.counts.lookups += len(out.labels)
         for labels, at in infos.items():
             out.labels.append(labels)
             out.values.append(1.0)
@@ -129,9 +131,11 @@ class Translator:
             return False
         if metric.collides:
             out.colliding += len(points)
-        if metric.metadata and self._clock() - self._metadata_sent.get(metric.metadata, -math.inf) > METADATA_SECONDS:
-            self._metadata_sent[metric.metadata] = self._clock()
-            out.metadata.append(metric.metadata)
+        if metric.metadata:
+            at = self._metadata_sent.find(metric.metadata)
+            if at is None or self._clock() - at > METADATA_SECONDS:
+                self._metadata_sent[metric.metadata] = self._clock()
+                out.metadata.append(metric.metadata)
         return True
 
     # --- points

@@ -264,20 +264,6 @@ async def test_target_info_and_copied_attributes_of_scraped_targets() -> None:
     assert len(series(backend.requests[0])) == 2
 
 
-def test_labelled_series_are_forgotten_after_two_generations() -> None:
-    exporter = make(COMPONENT, {"endpoint": "http://127.0.0.1:1/", "external_labels": {"c": "1"}}, kind="exporters")
-    known = exporter._targets._plain.labelled
-    first = known[_series["a"]]
-    known._until = 0
-    known.rotate()
-    assert known[_series["a"]] is first
-    assert _series["a"] in known
-    for _ in range(2):
-        known._until = 0
-        known.rotate()
-    assert not known and not known._old
-
-
 async def test_columns_with_times_exemplars_and_metadata() -> None:
     family = Family("lat", "histogram", "How long", "seconds")
     both = [Series((("__name__", f"lat_bucket{i}"),), family) for i in range(2)]
