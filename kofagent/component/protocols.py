@@ -1,4 +1,4 @@
-"""The protocols every component implements and the context it is given. The only part of `pipeline` components import.
+"""The protocols that every component implements, and the context it is given.
 
 Life of a component: `__init__` (validated options, no I/O), `start` (binds ports, opens files; an error here fails the whole
 start with one clear sentence), then work, then `stop` (idempotent; receivers stop taking data first, processors flush,
@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Generic, Protocol, TypeVar, get_args, runtime_checkable
 
 from kofagent.config.base import ComponentConfig
-from kofagent.telemetry.batch import AnyBatch, Metadata
+from kofagent.telemetry.batch import AnyBatch, Batch, Metadata
 from kofagent.telemetry.ledger import Ledger
 from kofagent.telemetry.signal import Signal
 
@@ -25,9 +25,9 @@ R = TypeVar("R")
 
 
 class Consumer(Protocol):
-    """Somebody who takes data."""
+    """Takes serialized OTLP. In front of it the graph converts scraped samples, once for all consumers that need it."""
 
-    async def consume(self, batch: AnyBatch) -> None:
+    async def consume(self, batch: Batch) -> None:
         """Returns when somebody downstream owns the data (delivered, or durably queued as configured).
 
         Raises `Refused` when nobody does. `Refused(permanent=True)` was already counted as dropped by whoever raised it;
@@ -35,6 +35,14 @@ class Consumer(Protocol):
         Cancelling the call withdraws the data where no request with it is under way.
         """
         ...
+
+
+class ColumnsConsumer(ABC):
+    """A consumer that takes a `MetricBatch` as it is, too. A component says so by inheriting from this class."""
+
+    @abstractmethod
+    async def consume(self, batch: AnyBatch) -> None:
+        """As `Consumer.consume`."""
 
 
 class StartError(Exception):
@@ -103,8 +111,6 @@ class Component(ABC, Generic[C]):
     """The class of the options, as the subclass names it in brackets."""
     signals: ClassVar[frozenset[Signal]] = ALL_SIGNALS
     """Signals it can be used for; a pipeline of another signal is a configuration error."""
-    columns: ClassVar[bool] = False
-    """True when `consume` takes a `MetricBatch` as it is; otherwise the graph converts scraped samples to OTLP first."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -117,6 +123,10 @@ class Component(ABC, Generic[C]):
         self.config = config
         self.context = context
 
+    def explain(self) -> str:
+        """What was compiled from the options, in lines, for `kofagent explain`; empty when there is nothing to say."""
+        return ""
+
     async def start(self) -> None:
         """Takes what it needs from the outside; raises StartError."""
 
@@ -127,17 +137,17 @@ class Component(ABC, Generic[C]):
 class Receiver(Component[C]):
     """Brings data in. The graph fills `outputs` before `start`: the consumer of every signal somebody listens to."""
 
-    outputs: dict[Signal, Consumer]
+    outputs: dict[Signal, ColumnsConsumer]
 
 
 class Processor(Component[C]):
     """One instance per pipeline; the graph sets `next` before `start`. `signal` is that of its pipeline."""
 
-    next: Consumer
+    next: ColumnsConsumer
     signal: Signal
 
     @abstractmethod
-    async def consume(self, batch: AnyBatch) -> None:
+    async def consume(self, batch: Batch) -> None:
         """As `Consumer.consume`."""
 
 
@@ -145,7 +155,7 @@ class Exporter(Component[C]):
     """Takes data out. One instance serves all pipelines that name it."""
 
     @abstractmethod
-    async def consume(self, batch: AnyBatch) -> None:
+    async def consume(self, batch: Batch) -> None:
         """As `Consumer.consume`."""
 
 
@@ -155,11 +165,11 @@ class Connector(Component[C]):
     `routes` lists the (from, to) signals it can join.
     """
 
-    outputs: dict[str, Consumer]
+    outputs: dict[str, ColumnsConsumer]
     routes: ClassVar[frozenset[tuple[Signal, Signal]]] = frozenset((s, s) for s in Signal)
 
     @abstractmethod
-    async def consume(self, batch: AnyBatch) -> None:
+    async def consume(self, batch: Batch) -> None:
         """As `Consumer.consume`."""
 
 

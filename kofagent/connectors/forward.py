@@ -6,7 +6,7 @@ Upstream: connector/forwardconnector of the OpenTelemetry Collector. Fails as it
 from __future__ import annotations
 
 from kofagent.component.fan_out import all_of
-from kofagent.component.protocols import Connector, Context
+from kofagent.component.protocols import ColumnsConsumer, Connector, Context
 from kofagent.config.base import ComponentConfig
 from kofagent.telemetry.batch import AnyBatch
 
@@ -15,10 +15,8 @@ class Config(ComponentConfig):
     """No options."""
 
 
-class ForwardConnector(Connector[Config]):
+class ForwardConnector(Connector[Config], ColumnsConsumer):
     """Joins and splits pipelines."""
-
-    columns = True
 
     def __init__(self, config: Config, context: Context) -> None:
         super().__init__(config, context)

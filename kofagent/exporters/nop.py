@@ -5,7 +5,7 @@ Fails never. Upstream: exporter/nopexporter of the OpenTelemetry Collector.
 
 from __future__ import annotations
 
-from kofagent.component.protocols import Context, Exporter
+from kofagent.component.protocols import ColumnsConsumer, Context, Exporter
 from kofagent.config.base import ComponentConfig
 from kofagent.telemetry.batch import AnyBatch
 from kofagent.telemetry.signal import Signal
@@ -15,10 +15,8 @@ class Config(ComponentConfig):
     """No options."""
 
 
-class NopExporter(Exporter[Config]):
+class NopExporter(Exporter[Config], ColumnsConsumer):
     """Owns whatever it is given by forgetting it."""
-
-    columns = True
 
     def __init__(self, config: Config, context: Context) -> None:
         super().__init__(config, context)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 from kofagent.component.fan_out import all_of
-from kofagent.component.protocols import Consumer
+from kofagent.component.protocols import ColumnsConsumer, Consumer
 from kofagent.telemetry.batch import AnyBatch, MetricBatch
+from kofagent.telemetry.signal import Signal
 
 
-class AsOtlp:
-    """In front of consumers that know serialized OTLP only."""
+class AsOtlp(ColumnsConsumer):
+    """In front of a consumer that knows serialized OTLP only."""
 
     def __init__(self, next: Consumer) -> None:
         self._next = next
@@ -24,10 +26,10 @@ class AsOtlp:
         await self._next.consume(batch)
 
 
-class FanOut:
-    """Offers a batch to all consumers at once; `telemetry.answers.all_of` says whose answer counts."""
+class FanOut(ColumnsConsumer):
+    """Offers a batch to all consumers at once; `component.fan_out.all_of` says whose answer counts."""
 
-    def __init__(self, consumers: Sequence[Consumer]) -> None:
+    def __init__(self, consumers: Sequence[ColumnsConsumer]) -> None:
         self._consumers = tuple(consumers)
 
     async def consume(self, batch: AnyBatch) -> None:
@@ -35,6 +37,18 @@ class FanOut:
         await all_of([c.consume(batch) for c in self._consumers])
 
 
-def fan_out(consumers: Sequence[Consumer]) -> Consumer:
+def fan_out(consumers: Sequence[ColumnsConsumer]) -> ColumnsConsumer:
     """The one consumer itself, or a FanOut."""
     return consumers[0] if len(consumers) == 1 else FanOut(consumers)
+
+
+def entry(consumers: Sequence[Consumer], signal: Signal) -> ColumnsConsumer:
+    """All consumers as one that takes whatever a pipeline of this signal carries. One conversion serves all that need it."""
+    columns = [c for c in consumers if isinstance(c, ColumnsConsumer)]
+    # Batches in the rest are OTLP only: there are no columns but of metrics, and those are converted in front of it.
+    rest = cast("list[ColumnsConsumer]", [c for c in consumers if not isinstance(c, ColumnsConsumer)])
+    if rest and signal is Signal.METRICS:
+        columns.append(AsOtlp(fan_out(rest)))
+    else:
+        columns += rest
+    return fan_out(columns)

@@ -9,9 +9,9 @@ from typing import Any
 
 from kofagent.component import registry
 from kofagent.component.protocols import (
+    ColumnsConsumer,
     Component,
     Connector,
-    Consumer,
     Context,
     Exporter,
     Extension,
@@ -21,7 +21,7 @@ from kofagent.component.protocols import (
     StartError,
 )
 from kofagent.config.model import LoadedConfig
-from kofagent.pipeline.fanout import AsOtlp, fan_out
+from kofagent.pipeline.fanout import entry, fan_out
 from kofagent.telemetry.signal import Signal
 
 log = logging.getLogger("kofagent.graph")
@@ -51,7 +51,7 @@ class Graph:
         self.exporters: dict[str, Exporter[Any]] = {}
         self.connectors: dict[str, Connector[Any]] = {}
         self.processors: dict[str, list[Processor[Any]]] = {}  # by pipeline, in order
-        self.heads: dict[str, Consumer] = {}  # what receivers hand their data to, by pipeline
+        self.heads: dict[str, ColumnsConsumer] = {}  # what receivers hand their data to, by pipeline
         self._started: list[tuple[tuple[str, ...], Component[Any]]] = []
 
     def build(self) -> None:
@@ -124,17 +124,13 @@ class Graph:
     def _wire(self) -> None:
         for name, pipeline in self._plan.pipelines.items():
             ends = [self.connectors.get(id) or self.exporters[id] for id in pipeline.exporters]
-            plain: list[Consumer] = [e for e in ends if not e.columns]
-            consumers: list[Consumer] = [e for e in ends if e.columns]
-            if plain:  # one conversion serves all that need it
-                consumers.append(_entry(fan_out(plain), signal_of(name)))
-            head = fan_out(consumers)
+            head = entry(ends, signal_of(name))
             for processor in reversed(self.processors[name]):
                 processor.next = head
-                head = processor if processor.columns else _entry(processor, processor.signal)
+                head = entry([processor], processor.signal)
             self.heads[name] = head
         for id, receiver in self.receivers.items():
-            heads: dict[Signal, list[Consumer]] = {}
+            heads: dict[Signal, list[ColumnsConsumer]] = {}
             for name, pipeline in self._plan.pipelines.items():
                 if id in pipeline.receivers:
                     heads.setdefault(signal_of(name), []).append(self.heads[name])
@@ -227,14 +223,9 @@ class Graph:
             for id in ids:
                 component = self._find(kind, id, pipeline)
                 assert component is not None
-                form = "columns and OTLP bytes" if component.columns else "OTLP bytes"
+                form = "columns and OTLP bytes" if isinstance(component, ColumnsConsumer) else "OTLP bytes"
                 takes = "" if kind == "receivers" else f", takes {form}"
                 out.append(f"\n# {component.context.kind} {id} ({type(component).__module__}{takes})")
-                explain = getattr(component, "explain", None)
-                if explain is not None:
-                    out.append(explain())
+                if explained := component.explain():
+                    out.append(explained)
         return "\n".join(out) + "\n"
-
-
-def _entry(consumer: Consumer, signal: Signal) -> Consumer:
-    return AsOtlp(consumer) if signal is Signal.METRICS else consumer

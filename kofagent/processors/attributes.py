@@ -11,11 +11,10 @@ from typing import Any
 
 from pydantic import Field
 
+from kofagent.component.mapping import Mapper
 from kofagent.component.protocols import Context, Processor, StartError
 from kofagent.config.base import ComponentConfig
-from kofagent.telemetry.batch import AnyBatch, Batch, Metadata
-from kofagent.telemetry.ledger import ProcessorAccount
-from kofagent.telemetry.refused import Refused
+from kofagent.telemetry.batch import Batch, Metadata
 from kofagent.telemetry.signal import Signal
 from kofagent.transform.actions import ActionBlock, Actions
 from kofagent.transform.matching import MatchBlock, RecordMatch, unfit
@@ -32,8 +31,6 @@ class Config(ComponentConfig):
 
 class AttributesProcessor(Processor[Config]):
     """One instance per pipeline."""
-
-    _account: ProcessorAccount
 
     def __init__(self, config: Config, context: Context) -> None:
         super().__init__(config, context)
@@ -59,20 +56,12 @@ class AttributesProcessor(Processor[Config]):
                 )
         self._include = RecordMatch(self.config.include, self.signal) if self.config.include else None
         self._exclude = RecordMatch(self.config.exclude, self.signal) if self.config.exclude else None
-        self._account = self.context.ledger.processor(self.context.id, self.signal)
+        self._mapper = Mapper(self, self._changed)
 
-    async def consume(self, batch: AnyBatch) -> None:
-        assert isinstance(batch, Batch)
-        self._account.incoming(batch.count)
-        try:
-            payload = self._changed(batch)
-        except ValueError as error:
-            self.context.ledger.dropped(self.context.id, batch.signal, "malformed", batch.count)
-            raise Refused("malformed", f"the payload is not valid OTLP: {error}", permanent=True) from None
-        await self.next.consume(batch if payload is batch.payload else Batch(batch.signal, payload, batch.count, batch.metadata))
-        self._account.outgoing(batch.count)
+    async def consume(self, batch: Batch) -> None:
+        await self._mapper.consume(batch)
 
-    def _changed(self, batch: Batch) -> bytes:
+    def _changed(self, batch: Batch) -> Batch:
         apply, metadata = self._actions.apply, batch.metadata
         wanted = self._wanted if self._include or self._exclude else None
         if batch.signal is Signal.METRICS:
@@ -85,7 +74,8 @@ class AttributesProcessor(Processor[Config]):
             def change(record: bytes, scope: Any, entry: Any) -> bytes:
                 return record if wanted and not wanted(record, scope, entry) else apply(record, field, metadata)
 
-        return otlp.map_records(batch.payload, change)
+        payload = otlp.map_records(batch.payload, change)
+        return batch if payload is batch.payload else Batch(batch.signal, payload, batch.count, batch.metadata)
 
     def _wanted(self, record: bytes, scope: Any, entry: Any) -> bool:
         resource, scope_bytes = entry.resource, scope.scope

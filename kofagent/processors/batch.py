@@ -12,7 +12,7 @@ import asyncio
 
 from pydantic import Field, model_validator
 
-from kofagent.component.protocols import Context, Processor
+from kofagent.component.protocols import ColumnsConsumer, Context, Processor
 from kofagent.config.base import ComponentConfig, Duration
 from kofagent.net.peer import sender
 from kofagent.telemetry.batch import AnyBatch, Batch, MetricBatch, Samples
@@ -58,10 +58,9 @@ class _Waiting:
         self.future = future
 
 
-class BatchProcessor(Processor[Config]):
+class BatchProcessor(Processor[Config], ColumnsConsumer):
     """One instance per pipeline; OTLP bytes and columns are joined apart."""
 
-    columns = True
     _account: ProcessorAccount
 
     def __init__(self, config: Config, context: Context) -> None:

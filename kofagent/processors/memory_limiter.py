@@ -13,7 +13,7 @@ import gc
 
 from pydantic import Field, model_validator
 
-from kofagent.component.protocols import Context, Processor
+from kofagent.component.protocols import ColumnsConsumer, Context, Processor
 from kofagent.config.base import ComponentConfig, Duration
 from kofagent.memory import usage as memory
 from kofagent.memory.account import ACCOUNT
@@ -59,10 +59,9 @@ class Config(ComponentConfig):
         return hard - spike, hard
 
 
-class MemoryLimiter(Processor[Config]):
+class MemoryLimiter(Processor[Config], ColumnsConsumer):
     """One measurement a pipeline and interval; `consume` itself costs a comparison."""
 
-    columns = True
     _account: ProcessorAccount
 
     def __init__(self, config: Config, context: Context) -> None:

@@ -10,11 +10,10 @@ from collections.abc import Hashable
 
 from pydantic import Field
 
+from kofagent.component.mapping import Mapper
 from kofagent.component.protocols import Context, Processor
 from kofagent.config.base import ComponentConfig
-from kofagent.telemetry.batch import AnyBatch, Batch, Metadata
-from kofagent.telemetry.ledger import ProcessorAccount
-from kofagent.telemetry.refused import Refused
+from kofagent.telemetry.batch import Batch, Metadata
 from kofagent.transform.actions import ActionBlock, Actions
 from kofagent.transform.resources import ResourceMap
 from kofagent.wire import edit
@@ -29,8 +28,6 @@ class Config(ComponentConfig):
 class ResourceProcessor(Processor[Config]):
     """One instance per pipeline, each with a memory of its own."""
 
-    _account: ProcessorAccount
-
     def __init__(self, config: Config, context: Context) -> None:
         super().__init__(config, context)
         self._actions = Actions(config.attributes)
@@ -41,19 +38,14 @@ class ResourceProcessor(Processor[Config]):
         return self._actions.explain()
 
     async def start(self) -> None:
-        self._account = self.context.ledger.processor(self.context.id, self.signal)
+        self._mapper = Mapper(self, self._changed)
 
-    async def consume(self, batch: AnyBatch) -> None:
-        assert isinstance(batch, Batch)
-        self._account.incoming(batch.count)
+    async def consume(self, batch: Batch) -> None:
+        await self._mapper.consume(batch)
+
+    def _changed(self, batch: Batch) -> Batch:
         metadata = batch.metadata or {}
-        try:
-            changed = self._map.apply(batch, tuple([metadata.get(name, ()) for name in self._actions.needs_metadata]))
-        except ValueError as error:
-            self.context.ledger.dropped(self.context.id, batch.signal, "malformed", batch.count)
-            raise Refused("malformed", f"the payload is not valid OTLP: {error}", permanent=True) from None
-        await self.next.consume(changed)
-        self._account.outgoing(changed.count)
+        return self._map.apply(batch, tuple([metadata.get(name, ()) for name in self._actions.needs_metadata]))
 
     def _change(self, resource: bytes, headers: Hashable) -> bytes:
         assert isinstance(headers, tuple)

@@ -79,7 +79,7 @@ class Samples:
 
 
 class MetricBatch:
-    """Scraped samples as columns, one `Samples` per scrape. Only consumers with `columns = True` are given one."""
+    """Scraped samples as columns, one `Samples` per scrape. Only a `ColumnsConsumer` is given one."""
 
     __slots__ = ("count", "groups")
     signal = Signal.METRICS

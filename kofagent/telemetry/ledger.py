@@ -112,8 +112,12 @@ class Ledger:
         )(items)
 
     def receiver(self, component: str, signal: Signal, transport: str = "") -> ReceiverAccount:
-        """The account of a receiver for one signal and transport (`http`, `grpc` or empty)."""
+        """The account of a receiver for one signal and transport (`http`, `grpc` or empty, as upstream's receiver has it)."""
         return ReceiverAccount(self, component, signal, transport)
+
+    def scraper(self, component: str, scraper: str) -> ScraperAccount:
+        """The account of one scraper of a receiver that collects metrics."""
+        return ScraperAccount(self, component, scraper)
 
     def processor(self, component: str, signal: Signal) -> ProcessorAccount:
         """The account of a processor in the pipelines of one signal."""
@@ -132,6 +136,15 @@ class ReceiverAccount:
         items = signal.items
         self.accepted = ledger.counter(f"otelcol_receiver_accepted_{items}", "Items that were taken into a pipeline.", **labels)
         self.refused = ledger.counter(f"otelcol_receiver_refused_{items}", "Items that no pipeline would take.", **labels)
+
+
+class ScraperAccount:
+    """`scraped(n)`: metric points that were read; `errored(n)`: those that could not be read."""
+
+    def __init__(self, ledger: Ledger, component: str, scraper: str) -> None:
+        labels = {"receiver": component, "scraper": scraper}
+        self.scraped = ledger.counter("otelcol_scraper_scraped_metric_points", "Metric points that were read.", **labels)
+        self.errored = ledger.counter("otelcol_scraper_errored_metric_points", "Metric points that could not be read.", **labels)
 
 
 class ProcessorAccount:

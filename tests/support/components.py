@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from kofagent.component.protocols import Component, Context, R, in_role
+from kofagent.component.protocols import ColumnsConsumer, Component, Context, R, in_role
 from kofagent.telemetry.batch import AnyBatch, Batch
 from kofagent.telemetry.ledger import Ledger
 from kofagent.telemetry.refused import Refused
@@ -68,7 +68,7 @@ def validated(cls: type[Component], options: Mapping[str, Any]) -> Any:
     return cls.Config.model_validate(dict(options))
 
 
-class Sink:
+class Sink(ColumnsConsumer):
     """Collects what it is given; `refuse` (an exception) or `gate` (an event waited for) change its answer."""
 
     def __init__(self) -> None:

@@ -13,7 +13,7 @@ from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal
 from tests.rooms import ROOT, files
 
-AT = {"Refused": 0, "reject": 0, "drop": 0, "_drop": 0, "_dropped": 1, "dropped": 2, "checked": 0}
+AT = {"Refused": 0, "reject": 0, "drop": 0, "_drop": 0, "_dropped": 1, "dropped": 2, "give_up": 1, "lost": 1, "checked": 0}
 """Functions that are given a reason, and which of their positional arguments it is."""
 
 

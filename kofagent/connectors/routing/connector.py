@@ -11,7 +11,7 @@ from kofagent.component.protocols import Connector, Context, StartError
 from kofagent.connectors.routing.config import SIGNAL_OF, Config
 from kofagent.connectors.routing.table import Splitter
 from kofagent.ottl import EvaluationError
-from kofagent.telemetry.batch import AnyBatch, Batch
+from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal
 from kofagent.wire import otlp
@@ -37,9 +37,8 @@ class RoutingConnector(Connector[Config]):
                 hint = f"did you mean {close[0]!r}?" if close else f"name {self.context.id!r} among its receivers"
                 raise StartError(f"pipeline {name!r} does not receive from {self.context.id}; {hint}")
 
-    async def consume(self, batch: AnyBatch) -> None:
+    async def consume(self, batch: Batch) -> None:
         """As `Consumer.consume`: returns when all pipelines that get a part of the batch own it."""
-        assert isinstance(batch, Batch)
         try:
             parts = self._route(batch)
         except EvaluationError as error:

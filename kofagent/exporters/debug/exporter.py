@@ -6,7 +6,7 @@ import sys
 import time
 from typing import TextIO
 
-from kofagent.component.protocols import Context, Exporter, StartError
+from kofagent.component.protocols import ColumnsConsumer, Context, Exporter, StartError
 from kofagent.exporters.debug.config import Config
 from kofagent.exporters.debug.counts import summary
 from kofagent.telemetry.batch import AnyBatch
@@ -33,10 +33,8 @@ class Sampler:
         return self._thereafter > 0 and (count - self._initial) % self._thereafter == 0
 
 
-class DebugExporter(Exporter[Config]):
+class DebugExporter(Exporter[Config], ColumnsConsumer):
     """Prints batches; see the module."""
-
-    columns = True
 
     def __init__(self, config: Config, context: Context) -> None:
         super().__init__(config, context)

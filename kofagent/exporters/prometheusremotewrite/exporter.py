@@ -9,7 +9,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import snappy
 
-from kofagent.component.protocols import Context, Exporter
+from kofagent.component.protocols import ColumnsConsumer, Context, Exporter
 from kofagent.component.sending import Sender
 from kofagent.config.blocks import QueueBlock
 from kofagent.exporters.prometheusremotewrite.columns import Targets
@@ -92,11 +92,10 @@ class _Work:
         return size
 
 
-class PrometheusRemoteWrite(Exporter[Config]):
+class PrometheusRemoteWrite(Exporter[Config], ColumnsConsumer):
     """The exporter; see the module's docstring."""
 
     signals = frozenset({Signal.METRICS})
-    columns = True
 
     def __init__(self, config: Config, context: Context) -> None:
         super().__init__(config, context)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from kofagent.component.mapping import Left, Mapper, Unusable
 from kofagent.component.protocols import Context, Processor
 from kofagent.ottl import EvaluationError
 from kofagent.processors.filter.config import Config
 from kofagent.processors.filter.rules import MESSAGES, Around, ConditionRule, NotText, Rules, decode
-from kofagent.telemetry.batch import AnyBatch, Batch
-from kofagent.telemetry.ledger import ProcessorAccount
-from kofagent.telemetry.refused import Refused
+from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.signal import Signal
 from kofagent.wire import otlp
 from kofagent.wire.lens import lenses, parse
@@ -20,14 +19,8 @@ _Events = lenses("kofagent.filter", {"Span": {"events": (11, "*bytes")}})["Span"
 _COUNTED = {Signal.LOGS: "logs", Signal.METRICS: "datapoints", Signal.TRACES: "spans"}
 
 
-class _Failed(Exception):
-    """A condition failed and `error_mode` is propagate."""
-
-
 class FilterProcessor(Processor[Config]):
     """One instance per pipeline."""
-
-    _account: ProcessorAccount
 
     def __init__(self, config: Config, context: Context) -> None:
         super().__init__(config, context)
@@ -42,39 +35,26 @@ class FilterProcessor(Processor[Config]):
 
     async def start(self) -> None:
         self._rules = Rules(self.config, self.signal)
-        self._account = self.context.ledger.processor(self.context.id, self.signal)
-        self._upstream_counter = self.context.ledger.counter(
+        counter = self.context.ledger.counter(
             f"otelcol_processor_filter_{_COUNTED[self.signal]}_filtered", "Items left out by the filter.", filter=self.context.id
         )
+        self._mapper = Mapper(self, self._changed, counter)
 
-    async def consume(self, batch: AnyBatch) -> None:
-        assert isinstance(batch, Batch)
-        self._account.incoming(batch.count)
+    async def consume(self, batch: Batch) -> None:
+        await self._mapper.consume(batch)
+
+    def _changed(self, batch: Batch) -> Batch | Left:
         if not self._rules:
-            await self.next.consume(batch)
-            self._account.outgoing(batch.count)
-            return
-        try:
-            payload, removed = self._filter(batch)
-        except ValueError as error:
-            raise self._dropped(batch, "malformed", f"the payload is not valid OTLP: {error}") from None
-        except _Failed as failed:
-            raise self._dropped(batch, "condition error", str(failed)) from None
+            return batch
+        payload, removed = self._filter(batch)
         left = batch.count - removed.total()
-        if left or not batch.count:
-            await self.next.consume(batch if payload is batch.payload else Batch(batch.signal, payload, left, batch.metadata))
-        # Counted only now: a refused batch comes again and would be counted twice.
-        for rule, items in removed.items():
-            self.context.ledger.filtered(self.context.id, batch.signal, rule, items)
-        self._upstream_counter(removed.total())
-        self._account.outgoing(left)
-
-    def _dropped(self, batch: Batch, reason: str, detail: str) -> Refused:
-        self.context.ledger.dropped(self.context.id, batch.signal, reason, batch.count)
-        return Refused(reason, detail, permanent=True)
+        if batch.count and not left:
+            return Left(None, removed)
+        changed = batch if payload is batch.payload else Batch(batch.signal, payload, left, batch.metadata)
+        return Left(changed, removed) if removed else changed
 
     def _filter(self, batch: Batch) -> tuple[bytes, Counter[str]]:
-        """The payload without what the rules leave out, and how many items each rule left out. ValueError, _Failed."""
+        """The payload without what the rules leave out, and how many items each rule left out. ValueError, Unusable."""
         # hot: otlp_filter, 8 us a record end to end by two conditions; records stay bytes, copied in C
         rules, removed = self._rules, Counter[str]()
         request = otlp.parse_request(batch.payload)
@@ -201,7 +181,7 @@ class FilterProcessor(Processor[Config]):
     def _failed(self, rule: ConditionRule, error: EvaluationError) -> None:
         """What `error_mode` asks for; text that is not UTF-8 is nobody's mistake in the configuration and never drops a payload."""
         if rule.error_mode == "propagate" and not isinstance(error, NotText):
-            raise _Failed(f"{rule.name}: {error}")
+            raise Unusable("condition error", f"{rule.name}: {error}")
         if rule.error_mode != "silent" and rule.name not in self._logged:
             self._logged.add(rule.name)
             self.context.log.warning(

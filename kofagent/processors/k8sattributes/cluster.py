@@ -9,9 +9,9 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from kofagent.component.protocols import Context, Host, StartError
+from kofagent.component.statuses import Statuses
 from kofagent.kubernetes.client import ApiClient, shared
 from kofagent.kubernetes.informer import Subscription, subscribe
-from kofagent.kubernetes.records import Statuses
 from kofagent.kubernetes.resources import (
     CRONJOBS,
     DAEMONSETS,

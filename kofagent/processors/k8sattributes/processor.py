@@ -7,15 +7,14 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+from kofagent.component.mapping import Mapper
 from kofagent.component.protocols import Context, Processor
 from kofagent.net.peer import sender_address
 from kofagent.processors.k8sattributes.cluster import Cluster, Enriched, cluster_of
 from kofagent.processors.k8sattributes.config import Config
 from kofagent.processors.k8sattributes.extract import Extraction
 from kofagent.processors.k8sattributes.pods import Pods
-from kofagent.telemetry.batch import AnyBatch, Batch
-from kofagent.telemetry.ledger import ProcessorAccount
-from kofagent.telemetry.refused import Refused
+from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.signal import Signal
 from kofagent.transform.resources import ResourceMap
 from kofagent.wire import edit, otlp
@@ -25,7 +24,6 @@ from kofagent.wire.attributes import decode_attributes
 class K8sAttributes(Processor[Config]):
     """One instance per pipeline; what they know is shared."""
 
-    _account: ProcessorAccount
     _cluster: Cluster | None = None
     _running = False
 
@@ -48,7 +46,7 @@ class K8sAttributes(Processor[Config]):
         )
 
     async def start(self) -> None:
-        self._account = self.context.ledger.processor(self.context.id, self.signal)
+        self._mapper = Mapper(self, self._changed)
         self._unknown = self.context.ledger.counter(
             "kofagent_k8sattributes_unknown_items",
             "Items that went on without their pod being known.",
@@ -65,16 +63,8 @@ class K8sAttributes(Processor[Config]):
             self._running = False
             await self._cluster.stop()
 
-    async def consume(self, batch: AnyBatch) -> None:
-        assert isinstance(batch, Batch)
-        self._account.incoming(batch.count)
-        try:
-            changed = await self._changed(batch)
-        except ValueError as error:
-            self.context.ledger.dropped(self.context.id, batch.signal, "malformed", batch.count)
-            raise Refused("malformed", f"the payload is not valid OTLP: {error}", permanent=True) from None
-        await self.next.consume(changed)
-        self._account.outgoing(changed.count)
+    async def consume(self, batch: Batch) -> None:
+        await self._mapper.consume(batch)
 
     async def _changed(self, batch: Batch) -> Batch:
         sender = sender_address() if self._asks_sender else ""

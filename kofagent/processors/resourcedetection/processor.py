@@ -8,15 +8,14 @@ from collections.abc import Hashable
 from typing import Any
 
 from kofagent.component.backoff import Backoff
+from kofagent.component.mapping import Mapper
 from kofagent.component.protocols import Context, Processor, StartError
 from kofagent.kubernetes.client import ApiClient, shared
 from kofagent.kubernetes.errors import ApiError
 from kofagent.net.daemon import in_daemon_thread
 from kofagent.processors.resourcedetection import env, k8s, system
 from kofagent.processors.resourcedetection.config import Config, K8sBlock
-from kofagent.telemetry.batch import AnyBatch, Batch
-from kofagent.telemetry.ledger import ProcessorAccount
-from kofagent.telemetry.refused import Refused
+from kofagent.telemetry.batch import Batch
 from kofagent.transform.resources import ResourceMap
 from kofagent.wire import edit
 
@@ -27,8 +26,6 @@ FIRST_RETRY, LONGEST_RETRY = 1.0, 30.0
 
 class ResourceDetection(Processor[Config]):
     """One instance per pipeline; what was detected is added to every distinct resource once."""
-
-    _account: ProcessorAccount
 
     def __init__(self, config: Config, context: Context) -> None:
         super().__init__(config, context)
@@ -47,7 +44,7 @@ class ResourceDetection(Processor[Config]):
         return f"{', '.join(self.config.detectors)}; {how}\n"
 
     async def start(self) -> None:
-        self._account = self.context.ledger.processor(self.context.id, self.signal)
+        self._mapper = Mapper(self, lambda batch: self._map.apply(batch) if self.detected else batch)
         for name in self.config.detectors:
             if name in KUBERNETES and name not in self._clients:
                 client = shared(self.context.host, getattr(self.config, name))
@@ -70,16 +67,8 @@ class ResourceDetection(Processor[Config]):
         for client in clients.values():
             await client.stop()
 
-    async def consume(self, batch: AnyBatch) -> None:
-        assert isinstance(batch, Batch)
-        self._account.incoming(batch.count)
-        try:
-            changed = self._map.apply(batch) if self.detected else batch
-        except ValueError as error:
-            self.context.ledger.dropped(self.context.id, batch.signal, "malformed", batch.count)
-            raise Refused("malformed", f"the payload is not valid OTLP: {error}", permanent=True) from None
-        await self.next.consume(changed)
-        self._account.outgoing(changed.count)
+    async def consume(self, batch: Batch) -> None:
+        await self._mapper.consume(batch)
 
     def _change(self, resource: bytes, key: Hashable) -> bytes:
         if self.config.override:

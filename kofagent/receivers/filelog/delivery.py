@@ -8,22 +8,20 @@ refused one is offered again, so that order within a file is kept but for the fe
 from __future__ import annotations
 
 import asyncio
-import random
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from kofagent.component.protocols import Consumer, Context
+from kofagent.component.backoff import Backoff
+from kofagent.component.offering import Offer
+from kofagent.component.protocols import ColumnsConsumer, Context
 from kofagent.receivers.filelog.config import ConsumerRetryBlock
 from kofagent.receivers.filelog.tail import Place, Tail
 from kofagent.telemetry.batch import Batch
-from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal
 
 MAX_PARCELS = 32
 MAX_BYTES = 8 << 20
-_LOG_EVERY_S = 60.0
 
 
 class Mark(NamedTuple):
@@ -49,11 +47,12 @@ class Parcel:
 class Delivery:
     """The way from the files to the pipeline. `moved(mark)` is called in order for everything that is owned."""
 
-    def __init__(self, consumer: Consumer, context: Context, retry: ConsumerRetryBlock, moved: Callable[[Mark], None]) -> None:
-        self._consumer = consumer
+    def __init__(
+        self, consumer: ColumnsConsumer, context: Context, retry: ConsumerRetryBlock, moved: Callable[[Mark], None]
+    ) -> None:
         self._context = context
         self._moved = moved
-        self._account = context.ledger.receiver(context.id, Signal.LOGS)
+        self._offer = Offer(context, consumer, Signal.LOGS)
         keep = context.host.keep_retrying
         self._retry = retry.enabled or (keep and "enabled" not in retry.model_fields_set)
         self._first = max(retry.initial_interval, 0.001)
@@ -63,7 +62,6 @@ class Delivery:
         self._tasks: set[asyncio.Task[None]] = set()
         self._bytes = 0
         self._change = asyncio.Condition()
-        self._logged = 0.0
         self.stopping = False
 
     @property
@@ -113,10 +111,6 @@ class Delivery:
         except asyncio.CancelledError:
             withdrawn = True
             raise
-        except Exception:
-            # A bug downstream must not stop the tailing; nobody owns the batch, and that is counted.
-            self._context.log.exception("the pipeline failed on a batch of %d log records", batch.count)
-            self._give_up(batch, "internal error")
         finally:
             self._bytes -= batch.size
             if parcel.reserved:
@@ -133,34 +127,21 @@ class Delivery:
 
     async def _offer_until_owned(self, parcel: Parcel, batch: Batch) -> None:
         """Returns when the files may move past this batch: it is owned, or given up and counted."""
-        wait = self._first
-        since: float | None = None
-        while True:
-            try:
-                await self._consumer.consume(batch)
-            except Refused as refused:
-                now = time.monotonic()
-                since = now if since is None else since
-                if refused.permanent:
-                    self._account.refused(batch.count)
-                    self._log("the pipeline refused %d log records for good (%s)", batch.count, refused)
-                    return
-                if not self._retry or (self._elapsed and now - since + wait > self._elapsed):
-                    self._give_up(batch, refused.reason)
-                    self._log("%d log records are dropped: the pipeline did not take them (%s)", batch.count, refused)
-                    return
-                parcel.refused = True
-                self._log("the pipeline does not take log records for now, %d wait here (%s)", batch.count, refused)
-                pause = wait * random.uniform(0.5, 1.5)
-                await asyncio.sleep(max(pause, refused.retry_after or 0.0))
-                wait = min(wait * 1.5, self._longest)
-                while any(p.refused for p in self._before(parcel)):
-                    await self._wait(1.0)
-                parcel.refused = False
-                await self._notify()
-            else:
-                self._account.accepted(batch.count)
+        offer, backoff = self._offer, None
+        while (refused := await offer.attempt(batch)) is not None:
+            # The time until giving up begins with the first refusal.
+            backoff = backoff or Backoff(self._first, self._longest, multiplier=1.5, jitter=(0.5, 1.5), elapsed=self._elapsed)
+            pause = backoff.next(refused.retry_after)
+            if not self._retry or not backoff.allows(pause):
+                offer.give_up(batch, refused.reason, refused.detail)
                 return
+            parcel.refused = True
+            offer.waits(batch, refused)
+            await asyncio.sleep(pause)
+            while any(p.refused for p in self._before(parcel)):
+                await self._wait(1.0)
+            parcel.refused = False
+            await self._notify()
 
     def _before(self, parcel: Parcel) -> list[Parcel]:
         out = []
@@ -170,10 +151,6 @@ class Delivery:
             out.append(other)
         return out
 
-    def _give_up(self, batch: Batch, reason: str) -> None:
-        self._account.refused(batch.count)
-        self._context.ledger.dropped(self._context.id, Signal.LOGS, reason, batch.count)
-
     def _settle(self) -> None:
         """Moves checkpoints for the batches at the front that are done."""
         while self._parcels and self._parcels[0].done:
@@ -181,14 +158,11 @@ class Delivery:
             for mark in parcel.marks:
                 self._moved(mark)
 
-    def _log(self, message: str, count: int, error: Exception) -> None:
-        now = time.monotonic()
-        if not self._logged or now - self._logged > _LOG_EVERY_S:
-            self._logged = now
-            self._context.log.warning(message, count, error)
+    async def drain(self, seconds: float, lost: bool = False) -> int:
+        """Waits at most so long for what is under way, withdraws the rest; returns the number of records withdrawn.
 
-    async def drain(self, seconds: float) -> int:
-        """Waits at most so long for what is under way, withdraws the rest; returns the number of records withdrawn."""
+        `lost`: they will not be read again, and are counted as dropped.
+        """
         self.stopping = True
         await self._notify()
         if self._tasks:
@@ -198,4 +172,7 @@ class Delivery:
             task.cancel()
         if tasks:
             await asyncio.gather(*tasks, return_exceptions=True)
-        return sum(p.batch.count for p in self._parcels if p.batch is not None and not p.done)
+        withdrawn = sum(p.batch.count for p in self._parcels if p.batch is not None and not p.done)
+        if withdrawn and lost:
+            self._offer.lost(withdrawn, "shutdown")
+        return withdrawn

@@ -136,9 +136,8 @@ class FileLogReceiver(Receiver[Config]):
                 tail.stream.flush(now_ns, force=True)
             self._take(tail)
         await self._submit()
-        left = await self._delivery.drain(_STOP_S)
+        left = await self._delivery.drain(_STOP_S, lost=not self._checkpoints.durable)
         if left and not self._checkpoints.durable:
-            self.context.ledger.dropped(self.context.id, Signal.LOGS, "shutdown", left)
             self.context.log.warning(
                 "%d log records were read and not delivered before the stop; with `storage` they would be read again", left
             )

@@ -6,6 +6,9 @@ import asyncio
 import os
 import time
 
+from kofagent.component.log_limit import LogLimit
+from kofagent.component.offering import Offer
+from kofagent.component.polling import Polling
 from kofagent.component.protocols import Context, Receiver, StartError
 from kofagent.net.daemon import in_daemon_thread
 from kofagent.receivers.hostmetrics.config import Config
@@ -13,10 +16,7 @@ from kofagent.receivers.hostmetrics.recorder import Recorder
 from kofagent.receivers.hostmetrics.roots import Roots
 from kofagent.receivers.hostmetrics.scrapers import LINUX, Round, Scrape, make_scraper
 from kofagent.telemetry.batch import Batch
-from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal
-
-_LOGGED_PROBLEMS = 1000
 
 
 class HostMetrics(Receiver[Config]):
@@ -26,10 +26,9 @@ class HostMetrics(Receiver[Config]):
 
     def __init__(self, config: Config, context: Context) -> None:
         super().__init__(config, context)
-        self._task: asyncio.Task[None] | None = None
+        self._polling: Polling | None = None
         self._scrapers: list[tuple[str, Scrape, Recorder]] = []
-        self._logged: set[tuple[str, str]] = set()
-        self._account = context.ledger.receiver(context.id, Signal.METRICS)
+        self._log = LogLimit()
 
     def explain(self) -> str:
         """The metrics that are on, by scraper."""
@@ -45,7 +44,14 @@ class HostMetrics(Receiver[Config]):
         if config.root_path and not os.path.isdir(config.root_path):  # noqa: ASYNC240 -- once, at the start
             raise StartError(f"root_path {config.root_path!r} is not a directory; mount the host's root there or leave it out")
         self.prepare()
-        self._task = asyncio.create_task(self._run(), name=self.context.id)
+        self._polling = Polling(
+            self.context,
+            self._collect,
+            Offer(self.context, self.outputs[Signal.METRICS], Signal.METRICS).or_drop,
+            interval=config.collection_interval,
+            initial_delay=config.initial_delay,
+        )
+        self._polling.start()
 
     def prepare(self) -> None:
         """Makes the scrapers; `collect` works afterwards."""
@@ -56,25 +62,11 @@ class HostMetrics(Receiver[Config]):
         ]
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+        if self._polling is not None:
+            polling, self._polling = self._polling, None
+            await polling.stop()
 
-    async def _run(self) -> None:
-        config = self.config
-        loop = asyncio.get_running_loop()
-        at = loop.time() + config.initial_delay
-        while True:
-            await asyncio.sleep(at - loop.time())
-            try:
-                await self._collect_and_send()
-            except Exception:  # a mistake in one round must not end the rounds
-                self.context.log.exception("a collection failed; the next one comes as usual")
-            # A collection or a backend that takes longer than the interval leaves out ticks, it does not pile them up.
-            at += config.collection_interval * max(1, -(-(loop.time() - at) // config.collection_interval))
-
-    async def _collect_and_send(self) -> None:
+    async def _collect(self) -> Batch | None:
         outcome = in_daemon_thread(self.collect, f"{self.context.id} scrape")
         done, _ = await asyncio.wait({outcome}, timeout=max(self.config.collection_interval, self.config.timeout))
         if not done:
@@ -85,20 +77,7 @@ class HostMetrics(Receiver[Config]):
         batch = await outcome
         if not done:
             self.context.report(None)
-        if batch is None:
-            return
-        try:
-            await self.outputs[Signal.METRICS].consume(batch)
-        except Refused as refused:
-            self._account.refused(batch.count)
-            if not refused.permanent:
-                self.context.ledger.dropped(self.context.id, Signal.METRICS, refused.reason, batch.count)
-            self._log_once("", f"metrics were refused: {refused.reason}", refused.detail)
-        except Exception:
-            self.context.ledger.dropped(self.context.id, Signal.METRICS, "internal error", batch.count)
-            raise
-        else:
-            self._account.accepted(batch.count)
+        return batch
 
     def collect(self) -> Batch | None:
         """Reads everything once; None when there was nothing to read. Blocks, so it runs in a thread."""
@@ -123,20 +102,15 @@ class HostMetrics(Receiver[Config]):
             payload, count, errored, problems = out.take()
             payloads.append(payload)
             total += count
-            self._count(name, count, errored)
+            account = self.context.ledger.scraper(self.context.id, name)
+            account.scraped(count)
+            account.errored(errored)
             for problem, detail in problems.items():
                 self._log_once(name, problem, detail)
         return Batch(Signal.METRICS, b"".join(payloads), total) if total else None
 
-    def _count(self, scraper: str, scraped: int, errored: int) -> None:
-        labels = {"receiver": self.context.id, "scraper": scraper}
-        ledger = self.context.ledger
-        ledger.counter("otelcol_scraper_scraped_metric_points", "Metric points that were read.", **labels)(scraped)
-        ledger.counter("otelcol_scraper_errored_metric_points", "Metric points that could not be read.", **labels)(errored)
-
     def _log_once(self, scraper: str, problem: str, detail: str) -> None:
-        if (scraper, problem) not in self._logged and len(self._logged) < _LOGGED_PROBLEMS:
-            self._logged.add((scraper, problem))
+        if self._log.due((scraper, problem)):
             place = f"scraper {scraper}: " if scraper else ""
             self.context.log.warning(
                 "%s%s%s (further ones are counted, not logged)", place, problem, f": {detail}" if detail else ""

@@ -11,10 +11,11 @@ import asyncio
 import struct
 import time
 
-from kofagent.component.protocols import Consumer, Context
+from kofagent.component.backoff import Backoff
+from kofagent.component.offering import FIRST_WAIT, LONGEST_WAIT, Offer
+from kofagent.component.protocols import ColumnsConsumer, Context
 from kofagent.receivers.k8s_cluster.model import Entity
 from kofagent.telemetry.batch import Batch
-from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal
 from kofagent.wire.attributes import encode_attributes
 from kofagent.wire.varint import length_delimited
@@ -28,7 +29,8 @@ BATCH = 1000
 WAITING = 100_000
 """Entities that wait to be sent at most; then the oldest are dropped, counted."""
 _GATHER = 0.2
-_RETRY = 5.0
+TRANSPORT = "http"
+"""Upstream's label of everything that this receiver brings in."""
 
 
 def state_record(entity: Entity, interval: float, time_ns: int) -> bytes:
@@ -66,14 +68,14 @@ def request(records: list[bytes]) -> bytes:
 class EntityQueue:
     """Events on their way. Of an entity only the newest event waits: each tells the whole state."""
 
-    def __init__(self, context: Context, interval: float) -> None:
-        self.output: Consumer | None = None
+    def __init__(self, context: Context, output: ColumnsConsumer, interval: float) -> None:
         self._context = context
+        self._offer = Offer(context, output, Signal.LOGS, TRANSPORT)
+        self._backoff = Backoff(FIRST_WAIT, LONGEST_WAIT)
         self._interval = interval
         self._waiting: dict[tuple[str, str], bytes] = {}
         self._some = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._account = context.ledger.receiver(context.id, Signal.LOGS)
 
     def state(self, entity: Entity) -> None:
         """An entity is new or has changed."""
@@ -89,13 +91,12 @@ class EntityQueue:
         waiting.pop(key, None)
         if len(waiting) >= WAITING:
             del waiting[next(iter(waiting))]
-            self._context.ledger.dropped(self._context.id, Signal.LOGS, "backlog", 1)
+            self._offer.lost(1, "backlog")
         waiting[key] = record
         self._some.set()
 
-    def start(self, output: Consumer) -> None:
+    def start(self) -> None:
         """Begins to send."""
-        self.output = output
         self._task = asyncio.create_task(self._run(), name=f"{self._context.id} entities")
 
     async def stop(self) -> None:
@@ -105,7 +106,7 @@ class EntityQueue:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
         if self._waiting:
-            self._context.ledger.dropped(self._context.id, Signal.LOGS, "shutdown", len(self._waiting))
+            self._offer.lost(len(self._waiting), "shutdown")
             self._waiting.clear()
 
     async def _run(self) -> None:
@@ -117,20 +118,14 @@ class EntityQueue:
                 await self._send(dict(list(self._waiting.items())[:BATCH]))
 
     async def _send(self, records: dict[tuple[str, str], bytes]) -> None:
-        """Hands one batch on, or drops it, counted; a refusal that may pass leaves it waiting."""
-        assert self.output is not None
-        try:
-            await self.output.consume(Batch(Signal.LOGS, request(list(records.values())), len(records)))
-        except Refused as refused:
-            if not refused.permanent:
-                await asyncio.sleep(refused.retry_after or _RETRY)
-                return
-            self._account.refused(len(records))
-        except Exception:
-            self._context.log.exception("entity events could not be handed on")
-            self._context.ledger.dropped(self._context.id, Signal.LOGS, "internal error", len(records))
-        else:
-            self._account.accepted(len(records))
+        """Hands one batch on, or drops it, counted. After a refusal that may pass it waits, newer states replace it."""
+        batch = Batch(Signal.LOGS, request(list(records.values())), len(records))
+        refused = await self._offer.attempt(batch)
+        if refused is not None:
+            self._offer.waits(batch, refused)
+            await asyncio.sleep(self._backoff.next(refused.retry_after))
+            return
+        self._backoff.reset()
         for key, record in records.items():
             if self._waiting.get(key) is record:
                 del self._waiting[key]

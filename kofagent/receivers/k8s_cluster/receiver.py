@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 
 from kofagent import __version__
+from kofagent.component.offering import Offer
+from kofagent.component.polling import Polling
 from kofagent.component.protocols import Context, Receiver
 from kofagent.kubernetes.client import ApiClient, shared
 from kofagent.receivers.k8s_cluster import catalog
 from kofagent.receivers.k8s_cluster.config import Config
-from kofagent.receivers.k8s_cluster.entity_log import BATCH, EntityQueue
+from kofagent.receivers.k8s_cluster.entity_log import BATCH, TRANSPORT, EntityQueue
 from kofagent.receivers.k8s_cluster.model import Selection
 from kofagent.receivers.k8s_cluster.snapshot import Snapshot, payloads
 from kofagent.receivers.k8s_cluster.watcher import Watcher
 from kofagent.telemetry.batch import Batch
-from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal
 
 MOST_POINTS = 8192
@@ -34,9 +36,8 @@ class K8sCluster(Receiver[Config]):
         self._client: ApiClient | None = None
         self._watcher: Watcher | None = None
         self._queue: EntityQueue | None = None
-        self._tasks: list[asyncio.Task[None]] = []
-        self._account = context.ledger.receiver(context.id, Signal.METRICS)
-        self._said: set[str] = set()
+        self._polling: Polling | None = None
+        self._telling: asyncio.Task[None] | None = None
 
     def explain(self) -> str:
         """The metrics that are on."""
@@ -60,8 +61,8 @@ class K8sCluster(Receiver[Config]):
         start_ns = time.time_ns()
         metrics, logs = self.outputs.get(Signal.METRICS), self.outputs.get(Signal.LOGS)
         if logs is not None:
-            self._queue = EntityQueue(self.context, config.metadata_collection_interval)
-            self._queue.start(logs)
+            self._queue = EntityQueue(self.context, logs, config.metadata_collection_interval)
+            self._queue.start()
         self._watcher = Watcher(
             client,
             config,
@@ -72,15 +73,25 @@ class K8sCluster(Receiver[Config]):
         )
         self._watcher.start()
         if metrics is not None:
-            self._tasks.append(asyncio.create_task(self._rounds(), name=self.context.id))
+            self._polling = Polling(
+                self.context,
+                self._collect,
+                Offer(self.context, metrics, Signal.METRICS, TRANSPORT).or_drop,
+                interval=config.collection_interval,
+                initial_delay=config.collection_interval,
+            )
+            self._polling.start()
         if logs is not None:
-            self._tasks.append(asyncio.create_task(self._tell_all(), name=f"{self.context.id} all entities"))
+            self._telling = asyncio.create_task(self._tell_all(), name=f"{self.context.id} all entities")
 
     async def stop(self) -> None:
-        tasks, self._tasks = self._tasks, []
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._polling is not None:
+            polling, self._polling = self._polling, None
+            await polling.stop()
+        if self._telling is not None:
+            telling, self._telling = self._telling, None
+            telling.cancel()
+            await asyncio.gather(telling, return_exceptions=True)
         if self._watcher is not None:
             watcher, self._watcher = self._watcher, None
             await watcher.stop()
@@ -91,36 +102,11 @@ class K8sCluster(Receiver[Config]):
             client, self._client = self._client, None
             await client.stop()
 
-    async def _rounds(self) -> None:
-        interval = self.config.collection_interval
-        loop = asyncio.get_running_loop()
-        at = loop.time() + interval
-        while True:
-            await asyncio.sleep(at - loop.time())
-            try:
-                await self._send()
-            except Exception:  # a mistake in one round must not end the rounds
-                self.context.log.exception("a set of metrics failed; the next one comes as usual")
-            at += interval * max(1, -(-(loop.time() - at) // interval))
-
-    async def _send(self) -> None:
+    async def _collect(self) -> AsyncIterator[Batch]:
         """One set of metrics of everything that is known."""
         assert self._watcher is not None
         for payload, count in payloads(self._watcher.snapshots, time.time_ns(), MOST_POINTS):
-            try:
-                await self.outputs[Signal.METRICS].consume(Batch(Signal.METRICS, payload, count))
-            except Refused as refused:
-                self._account.refused(count)
-                if not refused.permanent:
-                    self.context.ledger.dropped(self.context.id, Signal.METRICS, refused.reason, count)
-                if refused.reason not in self._said and len(self._said) < 100:
-                    self._said.add(refused.reason)
-                    self.context.log.warning("metrics were refused: %s (further ones are counted, not logged)", refused)
-            except Exception:
-                self.context.ledger.dropped(self.context.id, Signal.METRICS, "internal error", count)
-                raise
-            else:
-                self._account.accepted(count)
+            yield Batch(Signal.METRICS, payload, count)
 
     async def _tell_all(self) -> None:
         """All entities, once they are known and again every interval; in parts, so that the event loop stays free."""

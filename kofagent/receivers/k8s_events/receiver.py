@@ -6,10 +6,12 @@ import time
 from collections.abc import Sequence
 
 from kofagent.component.checkpoints import KeyValueStore, MemoryStore, StorageExtension
+from kofagent.component.offering import Offer
 from kofagent.component.protocols import Receiver
+from kofagent.component.statuses import Statuses
 from kofagent.kubernetes.changes import Changes, Handlers, Object, Record
 from kofagent.kubernetes.client import ApiClient, shared
-from kofagent.kubernetes.records import Delivery, Statuses, log_batch
+from kofagent.kubernetes.records import log_batch
 from kofagent.kubernetes.resources import CORE_EVENTS
 from kofagent.kubernetes.watch import Query, Timing
 from kofagent.receivers.k8s_events.config import Config
@@ -41,9 +43,7 @@ class K8sEvents(Receiver[Config]):
             extension = self.context.host.extension(self.config.storage, StorageExtension)
             self._store = await extension.open_store(self.context.kind, self.context.id)
         self._sent: dict[str, float] = {}
-        self._delivery = Delivery(
-            self.context, self.outputs[Signal.LOGS], self.context.ledger.receiver(self.context.id, Signal.LOGS, "http")
-        )
+        self._offer = Offer(self.context, self.outputs[Signal.LOGS], Signal.LOGS, "http")
         statuses = Statuses(self.context)
         self._streams = [
             self._stream(client, self._store, namespace, statuses, began) for namespace in self.config.namespaces or [""]
@@ -113,4 +113,4 @@ class K8sEvents(Receiver[Config]):
         return False
 
     async def _deliver(self, records: Sequence[Record]) -> None:
-        await self._delivery.offer(log_batch(records, SCOPE))
+        await self._offer.until_taken(log_batch(records, SCOPE))

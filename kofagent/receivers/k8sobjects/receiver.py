@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 
 from kofagent.component.backoff import Backoff
 from kofagent.component.checkpoints import KeyValueStore, MemoryStore, StorageExtension
+from kofagent.component.offering import Offer
+from kofagent.component.polling import Polling
 from kofagent.component.protocols import Receiver, StartError
+from kofagent.component.statuses import Statuses
 from kofagent.config.re2 import compile_search
 from kofagent.kubernetes.changes import Changes, Handlers, Object, Record, unix_seconds
 from kofagent.kubernetes.client import ApiClient, shared
 from kofagent.kubernetes.discover import discover
 from kofagent.kubernetes.errors import ApiError, Gone
-from kofagent.kubernetes.records import Delivery, Statuses, log_batch
+from kofagent.kubernetes.records import log_batch
 from kofagent.kubernetes.resources import Resource
 from kofagent.kubernetes.watch import Query, Timing
 from kofagent.receivers.k8sobjects.config import Config, NamespaceFilter, ObjectsBlock
 from kofagent.receivers.k8sobjects.convert import SCOPE, namespace_of, pulled, watched
+from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.signal import Signal
 
 ASK_AT_START = 5.0
@@ -42,6 +47,7 @@ class K8sObjects(Receiver[Config]):
     async def start(self) -> None:
         self._tasks: list[asyncio.Task[None]] = []
         self._streams: list[Changes] = []
+        self._pulls: list[Polling] = []
         self._client = client = shared(self.context.host, self.config)
         await client.start()
         if self.config.storage is None:
@@ -49,9 +55,7 @@ class K8sObjects(Receiver[Config]):
         else:
             extension = self.context.host.extension(self.config.storage, StorageExtension)
             self._store = await extension.open_store(self.context.kind, self.context.id)
-        self._delivery = Delivery(
-            self.context, self.outputs[Signal.LOGS], self.context.ledger.receiver(self.context.id, Signal.LOGS, "http")
-        )
+        self._offer = Offer(self.context, self.outputs[Signal.LOGS], Signal.LOGS, "http")
         self._statuses = Statuses(self.context)
         for block in self.config.objects:
             try:
@@ -70,12 +74,12 @@ class K8sObjects(Receiver[Config]):
                 self._later(block)
 
     async def stop(self) -> None:
-        streams, tasks = getattr(self, "_streams", []), getattr(self, "_tasks", [])
-        self._streams, self._tasks = [], []
+        streams, pulls, tasks = getattr(self, "_streams", []), getattr(self, "_pulls", []), getattr(self, "_tasks", [])
+        self._streams, self._pulls, self._tasks = [], [], []
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.gather(*[stream.stop(STOP_SECONDS) for stream in streams])
+        await asyncio.gather(*[stream.stop(STOP_SECONDS) for stream in streams], *[pull.stop() for pull in pulls])
         store, self._store = self._store, None
         if store is not None:
             await store.close()
@@ -120,7 +124,9 @@ class K8sObjects(Receiver[Config]):
         for namespace in (block.namespaces if resource.namespaced else []) or [""]:
             query = Query(resource, namespace, block.label_selector, block.field_selector)
             if block.mode == "pull":
-                self._tasks.append(asyncio.create_task(self._pull(block, query), name=f"{self.context.id} {block.name}"))
+                pull = self._pull(block, query)
+                self._pulls.append(pull)
+                pull.start()
             else:
                 stream = self._stream(block, query)
                 self._streams.append(stream)
@@ -153,7 +159,7 @@ class K8sObjects(Receiver[Config]):
             return (unix_seconds((obj.get("metadata") or {}).get("creationTimestamp")) or 0.0) >= int(since)
 
         async def deliver(records: Sequence[Record]) -> None:
-            await self._delivery.offer(log_batch(records, SCOPE))
+            await self._offer.until_taken(log_batch(records, SCOPE))
 
         handlers = Handlers(convert, deliver, newer, load, save, self._statuses.of(_name(block, query.namespace)))
         return Changes(
@@ -175,38 +181,46 @@ class K8sObjects(Receiver[Config]):
 
     # -- pull ------------------------------------------------------------------------------------------------------------
 
-    async def _pull(self, block: ObjectsBlock, query: Query) -> None:
-        """Lists at once (after `initial_delay`) and then every interval; a pull that takes longer skips the next."""
-        interval, backoff = self.config.interval_of(block), self._backoff()
-        report = self._statuses.of(_name(block, query.namespace))
+    def _pull(self, block: ObjectsBlock, query: Query) -> Polling:
+        """Lists at once (after `initial_delay`) and then every interval."""
+        name = _name(block, query.namespace)
+        backoff = self._backoff()
+        return Polling(
+            self.context,
+            lambda: self._pages(block, query, backoff, self._statuses.of(name)),
+            self._offer.until_taken,
+            interval=self.config.interval_of(block),
+            initial_delay=block.initial_delay,
+            report=self._statuses.of(f"{name} collects"),
+            name=f"{self.context.id} {block.name}",
+        )
+
+    async def _pages(
+        self, block: ObjectsBlock, query: Query, backoff: Backoff, report: Callable[[str | None], None]
+    ) -> AsyncIterator[Batch]:
+        """All objects; a list that fails is tried again, without what was sent already, until the next one is due."""
         excluded = _excluded(block.exclude_namespaces)
         loop = asyncio.get_running_loop()
-        if block.initial_delay:
-            await asyncio.sleep(block.initial_delay)
-        due = loop.time()
+        next_due = loop.time() + self.config.interval_of(block)
+        sent: set[str] = set()
         while True:
-            sent: set[str] = set()
-            while True:
-                try:
-                    await self._pull_once(query, excluded, sent)
-                    report(None)
-                    backoff.reset()
-                    break
-                except Gone:
-                    continue  # the list expired half-way: again, without what was sent
-                except ApiError as error:
-                    report(str(error))
-                    wait = backoff.next(error.retry_after)
-                    if loop.time() + wait > due + interval:
-                        break
-                    await asyncio.sleep(wait)
-                except Exception:
-                    self.context.log.exception("pulling %s failed", query.resource)
-                    break
-            due += interval * max(1, -int((due - loop.time()) // interval))
-            await asyncio.sleep(max(0.0, due - loop.time()))
+            try:
+                async with contextlib.aclosing(self._list(query, excluded, sent)) as batches:
+                    async for batch in batches:
+                        yield batch
+                report(None)
+                backoff.reset()
+                return
+            except Gone:
+                continue  # the list expired half-way
+            except ApiError as error:
+                report(str(error))
+                wait = backoff.next(error.retry_after)
+                if loop.time() + wait > next_due:
+                    return
+                await asyncio.sleep(wait)
 
-    async def _pull_once(self, query: Query, excluded: Callable[[str], bool], sent: set[str]) -> None:
+    async def _list(self, query: Query, excluded: Callable[[str], bool], sent: set[str]) -> AsyncGenerator[Batch]:
         assert self._client is not None
         kind = {"apiVersion": query.resource.api_version, "kind": query.resource.kind}
         observed = time.time_ns()
@@ -229,11 +243,11 @@ class K8sObjects(Receiver[Config]):
                 if len(keys) % 25 == 0:
                     await asyncio.sleep(0)  # a page of big objects must not hold up everything else
                 if size > PULL_BYTES:
-                    await self._delivery.offer(log_batch(records, SCOPE))
+                    yield log_batch(records, SCOPE)
                     sent.update(keys)
                     records, keys, size = [], [], 0
         if records:
-            await self._delivery.offer(log_batch(records, SCOPE))
+            yield log_batch(records, SCOPE)
             sent.update(keys)
 
 

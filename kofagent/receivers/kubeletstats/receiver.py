@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from typing import Any
 
+from kofagent.component.log_limit import LogLimit
+from kofagent.component.offering import Offer
+from kofagent.component.polling import Polling
 from kofagent.component.protocols import Context, Receiver
+from kofagent.component.statuses import Statuses
 from kofagent.kubernetes import quantity
 from kofagent.kubernetes.client import ApiClient, shared
 from kofagent.kubernetes.informer import Subscription, subscribe
@@ -22,10 +25,7 @@ from kofagent.receivers.kubeletstats.kubelet import Kubelet, KubeletError
 from kofagent.receivers.kubeletstats.pods import PodFacts
 from kofagent.receivers.kubeletstats.summary import Capacity, Converter, Outcome
 from kofagent.telemetry.batch import Batch
-from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal
-
-_LOGGED_PROBLEMS = 1000
 
 
 class KubeletStats(Receiver[Config]):
@@ -45,15 +45,10 @@ class KubeletStats(Receiver[Config]):
         self._node: Subscription | None = None
         self._claims: Claims | None = None
         self._capacity = Capacity()
-        self._task: asyncio.Task[None] | None = None
-        self._logged: set[str] = set()
-        self._trouble: dict[str, str] = {}
-        self._account = context.ledger.receiver(context.id, Signal.METRICS)
-        labels = {"receiver": context.id, "scraper": "kubeletstats"}
-        self._scraped = context.ledger.counter("otelcol_scraper_scraped_metric_points", "Metric points that were read.", **labels)
-        self._errored = context.ledger.counter(
-            "otelcol_scraper_errored_metric_points", "Metric points that could not be read.", **labels
-        )
+        self._polling: Polling | None = None
+        self._log = LogLimit()
+        self._statuses = Statuses(context)
+        self._account = context.ledger.scraper(context.id, "kubeletstats")
 
     def explain(self) -> str:
         """The metrics that are on."""
@@ -84,13 +79,20 @@ class KubeletStats(Receiver[Config]):
                 )
         await kubelet.start()
         self._kubelet = kubelet
-        self._task = asyncio.create_task(self._run(), name=self.context.id)
+        self._polling = Polling(
+            self.context,
+            self._collect,
+            Offer(self.context, self.outputs[Signal.METRICS], Signal.METRICS).or_drop,
+            interval=config.collection_interval,
+            initial_delay=config.initial_delay,
+            report=self._statuses.of("collection"),
+        )
+        self._polling.start()
 
     async def stop(self) -> None:
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        if self._polling is not None:
+            polling, self._polling = self._polling, None
+            await polling.stop()
         if self._node is not None:
             node, self._node = self._node, None
             await node.stop()
@@ -110,33 +112,20 @@ class KubeletStats(Receiver[Config]):
         except ValueError:
             self._capacity = Capacity()
 
-    async def _run(self) -> None:
-        config = self.config
-        loop = asyncio.get_running_loop()
-        at = loop.time() + config.initial_delay
-        while True:
-            await asyncio.sleep(at - loop.time())
-            try:
-                await self._round()
-            except Exception:  # a mistake in one round must not end the rounds
-                self.context.log.exception("a collection failed; the next one comes as usual")
-            at += config.collection_interval * max(1, -(-(loop.time() - at) // config.collection_interval))
-
-    async def _round(self) -> None:
+    async def _collect(self) -> Batch | None:
         try:
             outcome = await self.collect()
         except KubeletError as error:
-            self._errored(1)
+            self._account.errored(1)
             self._tell("summary", str(error))
-            return
+            return None
         self._tell("summary", None)
         for kind, case in outcome.problems.items():
             self._log_once(kind, case)
         self._tell("part", "; ".join(outcome.problems) or None, log=False)
-        self._scraped(outcome.points)
-        self._errored(outcome.errored)
-        if outcome.points:
-            await self._send(Batch(Signal.METRICS, outcome.payload, outcome.points))
+        self._account.scraped(outcome.points)
+        self._account.errored(outcome.errored)
+        return Batch(Signal.METRICS, outcome.payload, outcome.points) if outcome.points else None
 
     async def collect(self) -> Outcome:
         """Reads the kubelet once. KubeletError when it has no usable summary."""
@@ -149,7 +138,7 @@ class KubeletStats(Receiver[Config]):
                 facts = self._facts(await kubelet.get("/pods"))
                 self._tell(
                     "pods",
-                    f"{kubelet.where} told of {facts.malformed} pods that are not as the API has them" if facts.malformed else None,
+                    f"{kubelet.where} returned {facts.malformed} malformed pods" if facts.malformed else None,
                 )
             except KubeletError as error:
                 self._tell("pods", str(error))
@@ -168,37 +157,16 @@ class KubeletStats(Receiver[Config]):
         pods, _ = split_list(body.decode())
         return PodFacts(pods, ids="container.id" in labels, volumes="k8s.volume.type" in labels, amounts=self._needs_amounts)
 
-    async def _send(self, batch: Batch) -> None:
-        try:
-            await self.outputs[Signal.METRICS].consume(batch)
-        except Refused as refused:
-            self._account.refused(batch.count)
-            if not refused.permanent:
-                self.context.ledger.dropped(self.context.id, Signal.METRICS, refused.reason, batch.count)
-            self._log_once(f"metrics were refused: {refused.reason}", refused.detail)
-        except Exception:
-            self.context.ledger.dropped(self.context.id, Signal.METRICS, "internal error", batch.count)
-            raise
-        else:
-            self._account.accepted(batch.count)
-
     def _tell(self, what: str, error: str | None, log: bool = True) -> None:
-        """Sets this part's share of the status; trouble is logged when it comes, and its end."""
-        before = self._trouble.get(what)
-        if error == before:
-            return
-        if error is None:
-            del self._trouble[what]
+        """Sets the status of one part; an error is logged when it comes, and its end."""
+        before = self._statuses.set(what, error)
+        if error is None and before is not None:
             self.context.log.info("works again: %s", before)
-        else:
-            self._trouble[what] = error
-            if log:
-                self._log_once(error, "")
-        self.context.report("; ".join(dict.fromkeys(self._trouble.values())) or None)
+        elif error is not None and log and error != before:
+            self._log_once(error, "")
 
     def _log_once(self, problem: str, detail: str) -> None:
-        if problem not in self._logged and len(self._logged) < _LOGGED_PROBLEMS:
-            self._logged.add(problem)
+        if self._log.due(problem):
             self.context.log.warning("%s%s (further ones are counted, not logged)", problem, f": {detail}" if detail else "")
 
 

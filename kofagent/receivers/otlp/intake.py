@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Mapping
 
-from kofagent.component.protocols import Consumer, Context
+from kofagent.component.log_limit import LogLimit
+from kofagent.component.offering import Offer
+from kofagent.component.protocols import ColumnsConsumer, Context
 from kofagent.net.server import Room
 from kofagent.telemetry.batch import Batch, Metadata
-from kofagent.telemetry.ledger import ReceiverAccount
 from kofagent.telemetry.reasons import checked
-from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal
 from kofagent.wire import otlp, otlp_json
 
@@ -27,15 +26,13 @@ class Malformed(Exception):
 class Intake:
     """The door into the pipelines for one transport."""
 
-    def __init__(self, context: Context, outputs: Mapping[Signal, Consumer], room: Room, transport: str) -> None:
+    def __init__(self, context: Context, outputs: Mapping[Signal, ColumnsConsumer], room: Room, transport: str) -> None:
         self._context = context
         self.outputs = outputs
         self.room = room
         self._transport = transport
-        self._accounts: dict[Signal, ReceiverAccount] = {
-            signal: context.ledger.receiver(context.id, signal, transport) for signal in outputs
-        }
-        self._logged: dict[str, float] = {}
+        self._offers = {signal: Offer(context, consumer, signal, transport) for signal, consumer in outputs.items()}
+        self._log = LogLimit(LOG_EVERY)
 
     async def take(self, signal: Signal, payload: bytes, metadata: Metadata | None, json: bool = False) -> None:
         """Returns when somebody owns the items. Malformed, Refused."""
@@ -51,18 +48,7 @@ class Intake:
             raise Malformed(str(error)) from None
         if not items:
             return
-        account = self._accounts[signal]
-        try:
-            await self.outputs[signal].consume(Batch(signal, otlp.normalise(payload), items, metadata))
-        except Refused:
-            account.refused(items)
-            raise
-        except Exception:
-            # a defect of ours: the sender is told to keep the data, the traceback goes to the log
-            account.refused(items)
-            self._context.log.exception("cannot pass on a request")
-            raise Refused("internal error", "see the log of the agent") from None
-        account.accepted(items)
+        await self._offers[signal].answer(Batch(signal, otlp.normalise(payload), items, metadata))
 
     def reject(self, reason: str, sentence: str) -> None:
         """Counts a request that never became items, and logs the first of its kind in five minutes."""
@@ -73,7 +59,5 @@ class Intake:
             transport=self._transport,
             reason=checked(reason),
         )(1)
-        now = time.monotonic()
-        if now - self._logged.get(reason, -LOG_EVERY) >= LOG_EVERY:
-            self._logged[reason] = now
+        if self._log.due(reason):
             self._context.log.warning("%s: refused %s (further ones are only counted)", self._transport, sentence)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
-from kofagent.component.protocols import Consumer, Context, Receiver
+from kofagent.component.offering import Offer
+from kofagent.component.protocols import Context, Receiver
 from kofagent.prometheus.pool import ScrapePool
 from kofagent.prometheus.target import Target
 from kofagent.receivers.prometheus.api import ApiServer
 from kofagent.receivers.prometheus.config import Config
 from kofagent.receivers.prometheus.pools import Pools
 from kofagent.telemetry.batch import MetricBatch
-from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal
 
 OUTSTANDING = 16
@@ -23,14 +23,11 @@ class PrometheusReceiver(Receiver[Config]):
     """The receiver."""
 
     signals = frozenset({Signal.METRICS})
-    columns = True
 
     def __init__(self, config: Config, context: Context) -> None:
         super().__init__(config, context)
-        self._account = context.ledger.receiver(context.id, Signal.METRICS, "http")
         self._waiting: Counter[int] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._complained: dict[str, float] = {}
         self._api: ApiServer | None = None
         self._pools: Pools | None = None
 
@@ -41,7 +38,7 @@ class PrometheusReceiver(Receiver[Config]):
 
     async def start(self) -> None:
         """Binds the API server, then starts discovery and scraping."""
-        self._consumer: Consumer = self.outputs[Signal.METRICS]
+        self._offer = Offer(self.context, self.outputs[Signal.METRICS], Signal.METRICS, "http")
         pools = self._pools = Pools(self.config, self.context, self._emit)
         if self.config.api_server.enabled:
             self._api = ApiServer(
@@ -72,7 +69,7 @@ class PrometheusReceiver(Receiver[Config]):
     def _emit(self, target: Target, batch: MetricBatch) -> None:
         """Gives a scrape to the pipelines in a task of its own, so that no timer waits for a backend."""
         if self._waiting[target.hash] >= OUTSTANDING:
-            self._drop("backlog", "scrapes of this target are waiting for a slow backend", batch)
+            self._offer.give_up(batch, "backlog", "scrapes of this target are waiting for a slow backend")
             return
         self._waiting[target.hash] += 1
         task = asyncio.ensure_future(self._deliver(target.hash, batch))
@@ -81,28 +78,8 @@ class PrometheusReceiver(Receiver[Config]):
 
     async def _deliver(self, key: int, batch: MetricBatch) -> None:
         try:
-            await self._consumer.consume(batch)
-            self._account.accepted(batch.count)
-        except Refused as refused:
-            if refused.permanent:
-                self._account.refused(batch.count)
-            else:
-                self._drop(refused.reason, refused.detail, batch)
-        except asyncio.CancelledError:
-            self._drop("shutdown", "nobody took the scrape before the end", batch)
-            raise
-        except Exception:
-            self._drop("internal error", "", batch)
-            self.context.log.exception("a scrape of %d samples was lost", batch.count)
+            await self._offer.or_drop(batch)
         finally:
             self._waiting[key] -= 1
             if not self._waiting[key]:
                 del self._waiting[key]
-
-    def _drop(self, reason: str, detail: str, batch: MetricBatch) -> None:
-        self._account.refused(batch.count)
-        self.context.ledger.dropped(self.context.id, Signal.METRICS, reason, batch.count)
-        now = asyncio.get_running_loop().time()
-        if now - self._complained.get(reason, -3600.0) > 60:
-            self._complained[reason] = now
-            self.context.log.warning("%d samples dropped: %s%s", batch.count, reason, f" ({detail})" if detail else "")

@@ -275,9 +275,9 @@ def test_records() -> None:
 
 async def test_a_refused_event_waits_and_only_the_newest_of_an_entity_is_sent() -> None:
     host, sink = FakeHost(), Sink()
-    queue = EntityQueue(make_context("receiver", "k8s_cluster", host), 0)
+    queue = EntityQueue(make_context("receiver", "k8s_cluster", host), sink, 0)
     sink.refuse = Refused("sending queue full", retry_after=0.01)
-    queue.start(sink)
+    queue.start()
     for value in "123":
         queue.state(Entity("k8s.pod", "k8s.pod.uid", "u1", {"v": value}))
     queue.state(Entity("k8s.pod", "k8s.pod.uid", "u2", {"v": "x"}))
@@ -287,17 +287,17 @@ async def test_a_refused_event_waits_and_only_the_newest_of_an_entity_is_sent() 
     told = read_events(batch.payload)  # type: ignore[union-attr]
     assert [(e["otel.entity.id"]["k8s.pod.uid"], e["otel.entity.attributes"]["v"]) for e in told] == [("u1", "3"), ("u2", "x")]
     await queue.stop()
-    assert host.ledger.total("otelcol_receiver_accepted_log_records_total", receiver="k8s_cluster", transport="") == 2
+    assert host.ledger.total("otelcol_receiver_accepted_log_records_total", receiver="k8s_cluster", transport="http") == 2
     assert host.ledger.sum("kofagent_dropped_items_total") == 0
 
 
 async def test_what_is_refused_for_good_and_what_waits_at_the_end_is_counted() -> None:
     host, sink = FakeHost(), Sink()
-    queue = EntityQueue(make_context("receiver", "k8s_cluster", host), 0)
+    queue = EntityQueue(make_context("receiver", "k8s_cluster", host), sink, 0)
     sink.refuse = Refused("rejected", permanent=True)
-    queue.start(sink)
+    queue.start()
     queue.state(Entity("k8s.pod", "k8s.pod.uid", "u1", {}))
-    refused = {"receiver": "k8s_cluster", "transport": ""}
+    refused = {"receiver": "k8s_cluster", "transport": "http"}
     await eventually(lambda: host.ledger.total("otelcol_receiver_refused_log_records_total", **refused) == 1)
     sink.refuse = Refused("sending queue full", retry_after=1000)
     queue.state(Entity("k8s.pod", "k8s.pod.uid", "u2", {}))

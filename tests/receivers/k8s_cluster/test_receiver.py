@@ -101,7 +101,7 @@ async def test_metrics_of_a_cluster_and_of_its_changes(kube: FakeKube) -> None:
         )
         assert "k8s.pod.phase" in receiver.explain()
         assert host.statuses.get("receivers/k8s_cluster") is None
-    accepted = host.ledger.total("otelcol_receiver_accepted_metric_points_total", receiver="k8s_cluster", transport="")
+    accepted = host.ledger.total("otelcol_receiver_accepted_metric_points_total", receiver="k8s_cluster", transport="http")
     assert accepted == sink.count > 0
     await eventually(lambda: kube.watching == 0)
 

@@ -1,0 +1,90 @@
+"""`Mapper`: takes a batch, changes it, hands it on, and accounts for it. A processor writes one function, `change`.
+
+A payload that cannot be decoded (`change` raises ValueError) is dropped, counted as `malformed`. Refusals of the next consumer are
+passed up as they are. What `change` left out is counted as filtered when the rest has an owner or is lost for good: a batch that
+is refused for now comes again and would be counted twice.
+
+For every batch that does not go back to the caller: incoming = outgoing + filtered + dropped, here or by the one who refused it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NamedTuple
+
+from kofagent.component.protocols import Processor
+from kofagent.telemetry.batch import Batch
+from kofagent.telemetry.refused import Refused
+
+
+class Left(NamedTuple):
+    """A batch from which something was left out."""
+
+    batch: Batch | None
+    """None when nothing is left."""
+    filtered: Mapping[str, int]
+    """Items that were left out, by the rule that says so."""
+
+
+class Unusable(Exception):
+    """The batch cannot be worked on and is dropped. `reason` is one of `telemetry.reasons`; the message is for the log."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+Changed = Batch | Left
+Change = Callable[[Batch], Changed | Awaitable[Changed]]
+"""What a processor writes. ValueError: malformed. Unusable. The same object as it was given means: nothing changed."""
+
+
+class Mapper:
+    """The `consume` of one processor. Made in its `start`, when the graph has set `signal` and `next`."""
+
+    def __init__(self, processor: Processor[Any], change: Change, filtered: Callable[[float], None] | None = None) -> None:
+        """`filtered` also counts what was left out, in a counter of upstream's name."""
+        self._id = processor.context.id
+        self._ledger = processor.context.ledger
+        self._account = self._ledger.processor(self._id, processor.signal)
+        self._next = processor.next
+        self._change = change
+        self._count_filtered = filtered
+
+    async def consume(self, batch: Batch) -> None:
+        """As `Consumer.consume`."""
+        self._account.incoming(batch.count)
+        try:
+            changed = self._change(batch)
+            if not isinstance(changed, Batch) and not isinstance(changed, Left):
+                changed = await changed
+        except ValueError as error:
+            raise self._dropped(batch, "malformed", f"the payload is not valid OTLP: {error}") from None
+        except Unusable as error:
+            raise self._dropped(batch, error.reason, str(error)) from None
+        if isinstance(changed, Batch):
+            await self._next.consume(changed)
+            self._account.outgoing(changed.count)
+        else:
+            await self._hand_on(batch, changed)
+
+    async def _hand_on(self, batch: Batch, left: Left) -> None:
+        if left.batch is not None:
+            try:
+                await self._next.consume(left.batch)
+            except Refused as refused:
+                if refused.permanent:
+                    self._filtered(batch, left)
+                raise
+            self._account.outgoing(left.batch.count)
+        self._filtered(batch, left)
+
+    def _filtered(self, batch: Batch, left: Left) -> None:
+        for rule, items in left.filtered.items():
+            self._ledger.filtered(self._id, batch.signal, rule, items)
+        if self._count_filtered is not None:
+            self._count_filtered(sum(left.filtered.values()))
+
+    def _dropped(self, batch: Batch, reason: str, detail: str) -> Refused:
+        self._ledger.dropped(self._id, batch.signal, reason, batch.count)
+        return Refused(reason, detail, permanent=True)
