@@ -63,12 +63,12 @@ async def test_collections_are_due_at_multiples_of_the_interval(monkeypatch: pyt
         now[0] += next(takes)
 
     real = asyncio.sleep
-    monkeypatch.setattr(polling.asyncio, "sleep", sleep)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
     clock = Clock()
     it = Polling(make_context("receiver", "r"), collect, clock.offer, interval=10, initial_delay=3)
     it.start()
     await ended
-    monkeypatch.setattr(polling.asyncio, "sleep", real)
+    monkeypatch.setattr(asyncio, "sleep", real)
     await it.stop()
     # One that takes 25 s leaves out two times, one that takes exactly the interval leaves out none.
     assert times == pytest.approx([3, 13, 23, 53, 63])
