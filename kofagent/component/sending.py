@@ -1,283 +1,163 @@
-"""`Sender`: the sending queue and the retries in front of an exporter's `send` (exporterhelper upstream).
+"""`Sending`: what stands between an exporter's `consume` and its backend: a queue, then retries, then `send`.
 
-`consume` returns when the backend took the batch. A queue in memory is no owner: it lets batches wait and bounds how much
-waits, in batches and in bytes of the process' budget, and refuses what does not fit. What the backend will never take is
-dropped, counted with its reason; what it did not take in time goes back to the caller. `durable.DurableSender` is the one whose
-queue is on disk and owns what it holds.
+    sending = Sending(context, requests, send, queue=config.sending_queue, retry=config.retry_on_failure)
+
+The exporter says which requests a batch is made into and sends one of them; all else is here and in the parts that this is made of:
+`memory_queue` and `disk_queue` (who owns a batch that waits), `line` (which batches leave together), `splitting` (none is larger
+than configured), `retrying` (what is tried again, and cut when it is too large), `requests.Work` (what is left of a batch).
+
+Without a queue and with one in memory, `consume` returns when the backend took the batch; what it did not take in time goes back
+to the caller. With `sending_queue.storage` it returns when the batch is on disk. What a backend will never take is dropped, counted
+with its reason; `consume` raises that refusal when nothing of the batch was taken. A batch that goes back after some of its
+requests were taken is counted as not sent: its sender offers all of it again. Upstream: exporter/exporterhelper.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections import deque
-from collections.abc import Awaitable, Callable
-from typing import NoReturn
+from collections.abc import Iterator
+from typing import Any, Generic
 
-from kofagent.component.backoff import Backoff
+from kofagent.component.accounts import Accounts
+from kofagent.component.disk_queue import DiskQueue
+from kofagent.component.line import grouping_of
+from kofagent.component.memory_queue import MemoryQueue
 from kofagent.component.protocols import Context
+from kofagent.component.queue import Group, Queue
+from kofagent.component.requests import Drop, MakeRequests, R, Send, Work
+from kofagent.component.retrying import Retrying
+from kofagent.component.size_limit import SizeLimit
+from kofagent.component.splitting import cut
+from kofagent.component.stored import OTLP, Form
 from kofagent.config.blocks import QueueBlock, RetryBlock
-from kofagent.telemetry.batch import AnyBatch, Batch, MetricBatch
-from kofagent.telemetry.ledger import ExporterAccount
+from kofagent.telemetry.batch import AnyBatch
 from kofagent.telemetry.refused import Refused
-from kofagent.telemetry.signal import Signal
 
-Send = Callable[[AnyBatch], Awaitable[int | None]]
-"""Delivers a batch. Returns how many items the backend took when `send` counted the others as dropped itself, else None."""
 SHUTDOWN_SECONDS = 5.0
-LOG_EVERY = 30.0
 
 
-def backoff_of(retry: RetryBlock, keep_retrying: bool) -> Backoff:
-    """The waits that `retry_on_failure` asks for; `keep_retrying`: without an end unless the user set one."""
-    forever = keep_retrying and "max_elapsed_time" not in retry.model_fields_set
-    spread = retry.randomization_factor
-    return Backoff(
-        retry.initial_interval,
-        retry.max_interval or retry.initial_interval,
-        multiplier=retry.multiplier,
-        jitter=(1 - spread, 1 + spread),
-        elapsed=0.0 if forever else retry.max_elapsed_time,
-    )
-
-
-class _Item:
-    __slots__ = ("batch", "future", "started")
-
-    def __init__(self, batch: AnyBatch, future: asyncio.Future[None]) -> None:
-        self.batch = batch
-        self.future = future
-        self.started = False
-
-
-def _joined(batches: list[AnyBatch]) -> AnyBatch:
-    if len(batches) == 1:
-        return batches[0]
-    columns = [b for b in batches if isinstance(b, MetricBatch)]
-    return MetricBatch.join(columns) if columns else Batch.join([b for b in batches if isinstance(b, Batch)])
-
-
-class Sender:
+class Sending(Generic[R]):
     """Queue, consumers and retries of one exporter."""
 
     def __init__(
-        self, context: Context, send: Send, *, queue: QueueBlock | None, retry: RetryBlock, timeout: float = 0, merge_items: int = 0
+        self,
+        context: Context,
+        requests: MakeRequests[R],
+        send: Send[R],
+        *,
+        queue: QueueBlock,
+        retry: RetryBlock,
+        limit: SizeLimit | None = None,
+        merge_items: int = 0,
+        form: Form = OTLP,
     ) -> None:
-        """`merge_items`: batches that wait are joined up to this many items into one; 0: each is sent by itself."""
+        """`limit` learns what size the backend takes; `requests` should obey it.
+
+        `merge_items`: without `sending_queue.batch`, batches that wait are joined up to so many items; 0: each is sent alone.
+        `form`: what a queue on disk keeps; `requests` is then given batches in that form.
+        """
         self._context = context
-        self._merge_items = merge_items
-        self._send = send
-        self._queue = queue if queue is not None and queue.enabled else None
-        self._retry = retry
-        self._timeout = timeout
-        self._waiting: deque[_Item] = deque()
-        self._size = 0
-        self._ready = asyncio.Condition()
-        self._room = asyncio.Event()
-        self._workers: list[asyncio.Task[None]] = []
+        self._requests = requests
         self._stopping = asyncio.Event()
-        self._accounts: dict[Signal, ExporterAccount] = {}
-        self._logged = 0.0
-        self._healthy = True
+        self._accounts = Accounts(context)
+        self._retrying = Retrying(context, send, retry, limit, self._stopping)
+        self._consumers = queue.num_consumers
+        self._workers: list[asyncio.Task[None]] = []
+        self._most_items = self._most_bytes = 0
+        self._cut = form.cut if queue.enabled and queue.storage else cut
+        self._queue: Queue[Any] | None = None
+        if queue.enabled:
+            if queue.batch is not None:
+                in_bytes = queue.batch.sizer == "bytes"
+                self._most_items, self._most_bytes = (0, queue.batch.max_size) if in_bytes else (queue.batch.max_size, 0)
+            grouping = grouping_of(queue, merge_items)
+            if queue.storage:
+                self._queue = DiskQueue(context, queue, grouping, self._accounts, form)
+            else:
+                self._queue = MemoryQueue(context, queue, grouping, self._accounts)
 
     async def start(self) -> None:
-        """Starts the consumers and shows the queue in the agent's own metrics."""
-        ledger, id = self._context.ledger, self._context.id
+        """Opens the queue and starts the consumers. StartError."""
         if self._queue is not None:
-            ledger.gauge("otelcol_exporter_queue_size", "What waits in the sending queue.", lambda: self._size, exporter=id)
-            ledger.gauge("otelcol_exporter_queue_capacity", "What the sending queue can hold.", exporter=id)(self._queue.queue_size)
-            self._workers = [asyncio.create_task(self._work(), name=f"{id} sender") for _ in range(self._queue.num_consumers)]
+            await self._queue.start()
+            self._workers = [
+                asyncio.create_task(self._consume_queue(self._queue), name=f"{self._context.id} sender")
+                for _ in range(self._consumers)
+            ]
 
     async def stop(self) -> None:
-        """Sends what waits, each batch once, for at most SHUTDOWN_SECONDS; the rest goes back to its callers."""
-        await self._end_workers()
-        while self._waiting:
-            item = self._waiting.popleft()
-            self._finish(item, Refused("shutdown", "the agent stopped before the backend took the data"))
-        if self._queue is not None:
-            self._context.ledger.forget("otelcol_exporter_queue_size", exporter=self._context.id)
-            self._context.ledger.forget("otelcol_exporter_queue_capacity", exporter=self._context.id)
-
-    async def _end_workers(self) -> None:
-        """Nothing is taken any more; consumers have SHUTDOWN_SECONDS to finish."""
+        """Sends what waits, each request once, for at most SHUTDOWN_SECONDS; the rest goes back, or stays on disk."""
         self._stopping.set()
-        self._room.set()
-        async with self._ready:
-            self._ready.notify_all()
+        if self._queue is None:
+            return
+        self._queue.close()
         if self._workers:
             _done, late = await asyncio.wait(self._workers, timeout=SHUTDOWN_SECONDS)
             for task in late:
                 task.cancel()
             await asyncio.gather(*self._workers, return_exceptions=True)
             self._workers = []
-
-    def account(self, signal: Signal) -> ExporterAccount:
-        """The exporter's account for a signal."""
-        account = self._accounts.get(signal)
-        if account is None:
-            account = self._accounts[signal] = self._context.ledger.exporter(self._context.id, signal)
-        return account
+        await self._queue.stop()
 
     async def consume(self, batch: AnyBatch) -> None:
         """As `Consumer.consume`."""
-        if self._queue is None:
-            await self._deliver(batch)
+        if self._queue is not None:
+            await self._queue.put(batch)
             return
-        await self._make_room(batch)
-        item = _Item(batch, asyncio.get_running_loop().create_future())
-        self._waiting.append(item)
-        async with self._ready:
-            self._ready.notify()
+        work = self._work(batch)
         try:
-            await item.future
-        except asyncio.CancelledError:
-            # nobody was promised anything: what no consumer took up yet is withdrawn
-            if not item.started and item in self._waiting:
-                self._waiting.remove(item)
-                self._give_back(batch)
+            await self._retrying.deliver(work)
+        except Refused as refusal:
+            self._give_back(work, batch, refusal)
             raise
+        self._accounts.close(work)
+        if work.answer is not None:
+            raise work.answer
 
-    async def _make_room(self, batch: AnyBatch) -> None:
-        assert self._queue is not None
-        cost = self._cost(batch)
-        while True:
-            if self._stopping.is_set():
-                raise Refused("shutdown", "the agent is stopping", retry_after=5)
-            full = self._size + cost > self._queue.queue_size and self._size > 0
-            if not full and self._reserve(batch):
-                self._size += cost
-                return
-            if not (full and self._queue.block_on_overflow):
-                self.account(batch.signal).enqueue_failed(batch.count)
-                raise Refused(
-                    "sending queue full" if full else "memory budget used up",
-                    f"{self._context.id} holds {self._size} of {self._queue.queue_size} {self._queue.sizer}",
-                    retry_after=1,
-                )
-            self._room.clear()
-            await self._room.wait()
+    def _work(self, batch: AnyBatch) -> Work[R]:
+        work: Work[R] = Work(batch.signal, batch.count)
+        work.begin(self._requests_of(batch, work.drop))
+        return work
 
-    def _cost(self, batch: AnyBatch) -> int:
-        return self._cost_of(batch.count, batch.size)
-
-    def _cost_of(self, items: int, size: int) -> int:
-        assert self._queue is not None
-        return {"requests": 1, "items": items, "bytes": size}[self._queue.sizer]
-
-    def _reserve(self, batch: AnyBatch) -> bool:
-        return self._context.host.reserve(batch.size)
-
-    def _give_back(self, batch: AnyBatch) -> None:
-        self._size -= self._cost(batch)
-        self._context.host.release(batch.size)
-        self._room.set()
-
-    def _finish(self, item: _Item, error: BaseException | None) -> None:
-        self._give_back(item.batch)
-        if item.future.done():  # the caller went away while the request was under way
+    def _requests_of(self, batch: AnyBatch, drop: Drop) -> Iterator[R]:
+        if not self._most_items and not self._most_bytes:
+            yield from self._requests(batch, drop)
             return
-        if error is None:
-            item.future.set_result(None)
-        else:
-            item.future.set_exception(error)
+        for part in self._cut(batch, self._most_items, self._most_bytes):
+            yield from self._requests(part, drop)
 
-    async def _work(self) -> None:
-        while True:
-            async with self._ready:
-                while not self._waiting:
-                    if self._stopping.is_set():
-                        return
-                    await self._ready.wait()
-                items = self._take()
-            error: BaseException | None = None
-            try:
-                await self._deliver(_joined([item.batch for item in items]))
-            except asyncio.CancelledError:
-                error = Refused("shutdown", "the agent stopped before the backend took the data")
-                raise
-            except Exception as failure:
-                error = failure
-            finally:
-                for item in items:
-                    self._finish(item, error)
-
-    def _take(self) -> list[_Item]:
-        """The first waiting batch, with those behind it that may go along."""
-        items = [self._waiting.popleft()]
-        first, count = items[0].batch, items[0].batch.count
-        while self._waiting:
-            batch = self._waiting[0].batch
-            count += batch.count
-            if (
-                count > self._merge_items
-                or type(batch) is not type(first)
-                or batch.metadata != first.metadata
-                or batch.signal is not first.signal
-            ):
-                break
-            items.append(self._waiting.popleft())
-        for item in items:
-            item.started = True
-        return items
-
-    async def _deliver(self, batch: AnyBatch) -> None:
-        """One batch, tried until it is taken, refused for good or out of time."""
-        backoff: Backoff | None = None
-        account = self.account(batch.signal)
-        while True:
-            try:
-                if self._timeout:
-                    async with asyncio.timeout(self._timeout):
-                        delivered = await self._send(batch)
-                else:
-                    delivered = await self._send(batch)
-            except TimeoutError:
-                refusal = Refused("timeout", f"no answer within {self._timeout:g} s")
-            except Refused as caught:
-                refusal = caught
-            except Exception as error:
-                # a defect of ours must not become an endless retry; the data is lost and that is counted
-                self._context.log.exception("cannot send a batch")
-                refusal = Refused("internal error", type(error).__name__, permanent=True)
-            else:
-                account.sent(batch.count if delivered is None else delivered)
-                if not self._healthy:
-                    self._healthy = True
-                    self._context.report(None)
-                    self._context.log.info("sending again")
-                return
-            if refusal.permanent:
-                account.send_failed(batch.count)
-                self._context.ledger.dropped(self._context.id, batch.signal, refusal.reason, batch.count)
-                self._complain(refusal, f"dropped {batch.count} {batch.signal.items}, the backend will not take them")
-                raise refusal
-            if backoff is None:
-                backoff = backoff_of(self._retry, self._context.host.keep_retrying)
-            wait = backoff.next(refusal.retry_after)
-            if not self._retry.enabled or not backoff.allows(wait) or self._stopping.is_set():
-                self._give_up(batch, refusal)
-            self._complain(refusal, "sending failed, will try again")
-            await self._sleep(wait)
-
-    def _give_up(self, batch: AnyBatch, refusal: Refused) -> NoReturn:
-        """After the last try of what the backend may take later."""
-        self.account(batch.signal).send_failed(batch.count)
-        self._complain(refusal, f"giving {batch.count} {batch.signal.items} back, out of retries")
-        raise Refused(refusal.reason, refusal.detail, retry_after=refusal.retry_after)
-
-    async def _sleep(self, seconds: float) -> None:
-        """Waits, but not through a shutdown."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
-        except TimeoutError:
+    async def _consume_queue(self, queue: Queue[Any]) -> None:
+        # a call for each group: a consumer that waits for the next one must not hold the last one in its variables
+        while await self._send_next(queue):
             pass
 
-    def _complain(self, refusal: Refused, consequence: str) -> None:
-        """Sets the status each time, logs at most once in LOG_EVERY seconds."""
-        self._healthy = False
-        self._context.report(str(refusal))
-        now = time.monotonic()
-        if now - self._logged >= LOG_EVERY or not self._logged:
-            self._logged = now
-            self._context.log.warning("%s: %s", consequence, refusal)
+    async def _send_next(self, queue: Queue[Any]) -> bool:
+        """Sends what is next in the queue; False at its end."""
+        group = await queue.take()
+        if group is None:
+            return False
+        work = self._work(group.batch)
+        try:
+            await self._retrying.deliver(work)
+        except Refused as refusal:
+            if not queue.owns or self._stopping.is_set():
+                self._put_back(queue, group, work, refusal)
+                return True
+            work.give_up(refusal)
+            self._retrying.complain(refusal, f"dropped {work.failed} {work.signal.items}, out of retries")
+        except BaseException:
+            queue.put_back(group, Refused("shutdown", "the agent stopped before the backend took the data"))
+            raise
+        self._accounts.close(work)
+        await queue.done(group, work.answer)
+        return True
+
+    def _put_back(self, queue: Queue[Any], group: Group[Any], work: Work[R], refusal: Refused) -> None:
+        if not queue.owns:
+            self._give_back(work, group.batch, refusal)
+        queue.put_back(group, refusal)
+
+    def _give_back(self, work: Work[R], batch: AnyBatch, refusal: Refused) -> None:
+        self._accounts.given_back(batch.signal, batch.count)
+        why = "the agent stops" if self._stopping.is_set() else "out of retries"
+        self._retrying.complain(refusal, f"giving {batch.count} {batch.signal.items} back, {why}")

@@ -5,9 +5,9 @@ configtls, confighttp, configgrpc, configauth, configretry and exporterhelper of
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import AliasChoices, Field, model_validator
+from pydantic import AliasChoices, Field, field_validator, model_validator
 
 from kofagent.config.base import ByteSize, ComponentConfig, Duration, Secret
 
@@ -188,14 +188,42 @@ class RetryBlock(ComponentConfig):
     max_elapsed_time: Duration = Field(300.0, description="Give up after this; 0: never.")
 
 
-class QueueBatchBlock(ComponentConfig):
-    """`sending_queue.batch`."""
+class PartitionBlock(ComponentConfig):
+    """`sending_queue.batch.partition`."""
 
-    flush_timeout: Duration = Field(0.2, description="Send a smaller batch after this.")
-    min_size: int = Field(8192, description="Send when this much is waiting.")
-    max_size: int = Field(0, description="Largest batch; 0: no limit.")
-    sizer: Literal["items", "bytes"] = Field("items", description="Unit of the sizes.")
-    partition: dict[str, list[str]] = Field({}, description="metadata_keys: batches never mix their values.")
+    metadata_keys: list[str] = Field([], description="Names of request headers; batches never mix different values of them.")
+
+    @field_validator("metadata_keys")
+    @classmethod
+    def _once(cls, keys: list[str]) -> list[str]:
+        lowered = [key.lower() for key in keys]
+        twice = {key for key in lowered if lowered.count(key) > 1}
+        if twice:
+            raise ValueError(f"metadata_keys names {', '.join(sorted(twice))} more than once")
+        return lowered
+
+
+class QueueBatchBlock(ComponentConfig):
+    """`sending_queue.batch`: batches that wait are joined, and cut where they are too large."""
+
+    flush_timeout: Duration = Field(
+        0.2,
+        gt=0,
+        description="Longest wait for more data. In a queue in memory, whose senders wait for their answer, a batch is sent "
+        "earlier, when nothing new has arrived for a twentieth of this.",
+    )
+    min_size: int = Field(8192, ge=0, description="Send as soon as this much is waiting.")
+    max_size: int = Field(0, ge=0, description="Largest batch; larger ones are split; 0: no limit.")
+    sizer: Literal["items", "bytes"] = Field(
+        "items", description="Unit of min_size and max_size; absent: that of the queue if that is set, else items."
+    )
+    partition: PartitionBlock = Field(PartitionBlock(), description="Which data is never joined.")
+
+    @model_validator(mode="after")
+    def _sizes(self) -> QueueBatchBlock:
+        if self.max_size and self.max_size < self.min_size:
+            raise ValueError(f"max_size ({self.max_size}) is less than min_size ({self.min_size}); lower min_size as well")
+        return self
 
 
 class QueueBlock(ComponentConfig):
@@ -203,17 +231,36 @@ class QueueBlock(ComponentConfig):
 
     enabled: bool = Field(True, description="Let batches wait while others are being sent.")
     num_consumers: int = Field(10, ge=1, description="Requests under way at once.")
-    queue_size: int = Field(1000, ge=1, description="Batches (or items, bytes: sizer) that may wait.")
-    sizer: Literal["requests", "items", "bytes"] = Field("requests", description="Unit of queue_size.")
-    wait_for_result: bool = Field(True, description="Accepted for compatibility: the answer always waits for an owner.")
+    queue_size: int = Field(1000, ge=1, description="How much may wait or be under way, in units of sizer.")
+    sizer: Literal["requests", "items", "bytes"] = Field("requests", description="Unit of queue_size: batches, items or bytes.")
+    wait_for_result: bool = Field(
+        False,
+        description="Accepted for compatibility: with a queue in memory the answer always waits for the backend; with storage it "
+        "never does.",
+    )
     block_on_overflow: bool = Field(False, description="Wait for room instead of refusing.")
     blocking: bool = Field(False, description="Old name of block_on_overflow.")
     storage: str | None = Field(
         None, description="Storage extension that the queue is kept in: what it holds is owned, and sent after a restart."
     )
-    batch: QueueBatchBlock | None = Field(None, description="Batch in the queue instead of by a processor.")
+    batch: QueueBatchBlock | None = Field(None, description="Join and split batches in the queue instead of in a processor.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _unit_of_the_batch(cls, value: Any) -> Any:
+        """A batch without a unit has the queue's, as upstream."""
+        batch = value.get("batch") if isinstance(value, dict) else None
+        if isinstance(batch, dict) and "sizer" in value and "sizer" not in batch:
+            return {**value, "batch": {**batch, "sizer": value["sizer"]}}
+        return value
 
     @model_validator(mode="after")
-    def _old_name(self) -> QueueBlock:
+    def _fits_together(self) -> QueueBlock:
         self.block_on_overflow = self.block_on_overflow or self.blocking
+        if self.enabled and self.storage and self.wait_for_result:
+            raise ValueError("wait_for_result cannot be used with storage: the answer comes when the data is on disk; remove one")
+        if self.enabled and self.batch is not None and self.batch.sizer == self.sizer and self.batch.min_size > self.queue_size:
+            raise ValueError(
+                f"batch.min_size ({self.batch.min_size}) is more than queue_size ({self.queue_size}), so it would never be reached"
+            )
         return self

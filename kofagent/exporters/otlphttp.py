@@ -1,22 +1,27 @@
 """`otlphttp`: OTLP over HTTP, protobuf or JSON (OTLP specification 1.x, "OTLP/HTTP").
 
 `endpoint` is a base URL that gets /v1/<signal> appended, `<signal>_endpoint` is used as it is. 429, 502, 503, 504 and broken
-connections are tried again, not before Retry-After; any other status but 2xx is final: the data is dropped, counted with the
-reason `http <status>`. Items that a 2xx answer rejects (partial success) are dropped with the reason `partial success`.
+connections are tried again, not before Retry-After. A request that is too large for the backend (413) is sent again in halves, and
+later ones are made as small; an item too large by itself is dropped. Any other status but 2xx is final: the data is dropped,
+counted with the reason `http <status>`. Items that a 2xx answer rejects (partial success) are dropped with the reason
+`partial success`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from kofagent.component.exporting import SendingExporter
-from kofagent.component.protocols import Context
-from kofagent.component.rejected import shown
+from kofagent.component.protocols import Context, Exporter
+from kofagent.component.rejections import Rejections, shown
+from kofagent.component.requests import Drop, Rejected, TooLarge
+from kofagent.component.sending import Sending
+from kofagent.component.size_limit import SizeLimit
+from kofagent.component.splitting import OtlpRequest, otlp_requests
 from kofagent.config.blocks import HttpClientBlock, QueueBlock, RetryBlock
 from kofagent.net.client import Answer, HttpClient, retry_after_seconds
 from kofagent.telemetry.batch import AnyBatch, Batch
@@ -76,19 +81,45 @@ class Config(HttpClientBlock):
         return self.endpoint.removesuffix("/") + f"/v1/{signal.value}"
 
 
-class OtlpHttpExporter(SendingExporter[Config]):
+class OtlpHttpExporter(Exporter[Config]):
     """One client for all signals."""
 
     def __init__(self, config: Config, context: Context) -> None:
+        super().__init__(config, context)
         self._client = HttpClient(config, context)
-        super().__init__(config, context, self._client)
+        self._rejections = Rejections(context)
+        self._limit = SizeLimit(advice="set sending_queue.batch.max_size with sizer: bytes to what it takes")
+        self._sending = Sending(
+            context,
+            self._requests,
+            self._send,
+            queue=config.sending_queue,
+            retry=config.retry_on_failure,
+            limit=self._limit,
+        )
         self._urls = {signal: config.url(signal) for signal in Signal}
         self._json = config.encoding == "json"
         self._headers = {"Content-Type": "application/json" if self._json else "application/x-protobuf"}
 
-    async def send(self, batch: AnyBatch) -> int | None:
-        """One request; the number of items the backend took, None for all. Refused."""
-        assert isinstance(batch, Batch)
+    async def start(self) -> None:
+        """Reads certificates, finds the authenticator, opens the queue; StartError."""
+        await self._client.start()
+        await self._sending.start()
+
+    async def stop(self) -> None:
+        """Sends what waits, closes the connections."""
+        await self._sending.stop()
+        await self._client.stop()
+
+    async def consume(self, batch: AnyBatch) -> None:
+        """As `Consumer.consume`."""
+        await self._sending.consume(batch)
+
+    def _requests(self, batch: AnyBatch, drop: Drop) -> Iterator[OtlpRequest]:
+        return otlp_requests(batch, self._limit.bytes)
+
+    async def _send(self, request: OtlpRequest) -> Rejected | None:
+        batch = request.batch
         url = self._urls[batch.signal]
         if not url:
             raise Refused("no endpoint", f"set endpoint or {batch.signal.value}_endpoint", permanent=True)
@@ -102,11 +133,13 @@ class OtlpHttpExporter(SendingExporter[Config]):
         status = answer.status
         if 200 <= status <= 299:
             return self._taken(batch, answer) if answer.body else None
+        if status == 413:
+            raise TooLarge("http 413", _message(answer))
         raise Refused(
             f"http {status}", _message(answer), permanent=status not in _RETRYABLE, retry_after=retry_after_seconds(answer.headers)
         )
 
-    def _taken(self, batch: Batch, answer: Answer) -> int | None:
+    def _taken(self, batch: Batch, answer: Answer) -> Rejected | None:
         kind = _content_type(answer.headers)
         try:
             if kind == "application/x-protobuf":
@@ -118,7 +151,7 @@ class OtlpHttpExporter(SendingExporter[Config]):
                 return None
         except (ValueError, AttributeError, TypeError, RecursionError):
             return None  # the status said that the data is taken
-        return self.rejections.taken(batch, rejected, message)
+        return self._rejections.of(batch, rejected, message)
 
 
 def _content_type(headers: Mapping[str, str]) -> str:

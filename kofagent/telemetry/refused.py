@@ -19,3 +19,7 @@ class Refused(Exception):
         self.detail = detail
         self.permanent = permanent
         self.retry_after = retry_after
+
+    def copy(self) -> Refused:
+        """The same refusal for another caller; an exception that is raised collects the frames that it passes."""
+        return Refused(self.reason, self.detail, permanent=self.permanent, retry_after=self.retry_after)

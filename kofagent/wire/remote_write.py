@@ -202,13 +202,23 @@ def split(pieces: list[bytes], stride: int, limit: int) -> list[list[bytes]]:
     return out
 
 
-def halves(body: bytes) -> tuple[list[bytes], list[bytes]] | None:
-    """The fields of an encoded request in two runs of about the same size, in order; None when it has but one field."""
+TIMESERIES = b"\x0a"
+"""The tag of a `timeseries` field."""
+
+
+def fields_of(body: bytes) -> list[bytes]:
+    """The fields of an encoded request, in order. ValueError when it is not one."""
     fields = []
     at = 0
     for _, _, _, end in walk.fields(body):
         fields.append(body[at:end])
         at = end
+    return fields
+
+
+def halves(body: bytes) -> tuple[list[bytes], list[bytes]] | None:
+    """The fields of an encoded request in two runs of about the same size, in order; None when it has but one field."""
+    fields = fields_of(body)
     if len(fields) < 2:
         return None
     middle = min(max(bisect_left(list(accumulate(map(len, fields))), len(body) // 2), 1), len(fields) - 1)

@@ -1,10 +1,12 @@
-"""`Sender(merge_items=...)`: waiting batches go together where they may, and every caller gets its answer."""
+"""`merge_items`: waiting batches go together where they may, and every caller gets its answer."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable, Sequence
 
-from kofagent.component.sending import Sender
+from kofagent.component.requests import Drop, Rejected
+from kofagent.component.sending import Sending
 from kofagent.config.blocks import QueueBlock, RetryBlock
 from kofagent.telemetry.batch import AnyBatch, Batch, MetricBatch, Samples
 from kofagent.telemetry.refused import Refused
@@ -23,6 +25,22 @@ def columns(*values: float) -> MetricBatch:
     return MetricBatch([Samples([_one] * len(values), list(values), 1)])
 
 
+class Whole:
+    """A batch as a request, whatever its kind."""
+
+    def __init__(self, batch: AnyBatch) -> None:
+        self.batch = batch
+        self.items = batch.count
+        self.size = batch.size
+
+    def smaller(self) -> Sequence[Whole]:
+        return ()
+
+
+def whole(batch: AnyBatch, drop: Drop) -> Iterable[Whole]:
+    return [Whole(batch)]
+
+
 async def run(
     batches: list[AnyBatch], *, merge: int = 10, answer: object = None
 ) -> tuple[list[AnyBatch], list[BaseException | None], FakeHost]:
@@ -30,8 +48,8 @@ async def run(
     given: list[AnyBatch] = []
     gate = asyncio.Event()
 
-    async def send(batch: AnyBatch) -> int | None:
-        given.append(batch)
+    async def send(request: Whole) -> Rejected | None:
+        given.append(request.batch)
         if len(given) == 1:
             await gate.wait()
             return None
@@ -40,8 +58,9 @@ async def run(
         return answer  # type: ignore[return-value]
 
     host = FakeHost()
-    sender = Sender(
+    sender = Sending(
         make_context("exporters", "e", host),
+        whole,
         send,
         queue=QueueBlock(num_consumers=1),
         retry=RetryBlock(enabled=False),
@@ -93,6 +112,7 @@ async def test_a_refusal_goes_to_every_caller_and_is_counted_once() -> None:
 
 
 async def test_what_send_counted_as_dropped_is_not_sent() -> None:
-    _, results, host = await run([otlp(b"abc")], answer=2)
+    _, results, host = await run([otlp(b"abc")], answer={"too old": 1})
     assert results == [None]
     assert host.ledger.total("otelcol_exporter_sent_metric_points_total", exporter="e") == 5 + 2
+    assert host.ledger.total("kofagent_dropped_items_total", component="e", signal="metrics", reason="too old") == 1

@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
-from kofagent.component.sending import Sender, backoff_of
+from kofagent.component.retrying import backoff_of
+from kofagent.component.sending import Sending
+from kofagent.component.splitting import OtlpRequest, otlp_requests
 from kofagent.config.blocks import QueueBlock, RetryBlock
 from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.refused import Refused
@@ -28,18 +30,21 @@ class Backend:
         self.tries = 0
         self.gate: asyncio.Event | None = None
 
-    async def send(self, batch: Any) -> None:
+    async def send(self, request: OtlpRequest) -> None:
         self.tries += 1
         if self.gate is not None:
             await self.gate.wait()
         if self.answers:
             raise self.answers.pop(0)
-        self.taken.append(batch)
+        self.taken.append(request.batch)
 
 
-def sender(backend: Backend, host: FakeHost, queue: dict[str, Any] | None = None, retry: dict[str, Any] | None = None) -> Sender:
-    return Sender(
-        make_context("exporter", "otlphttp", host),
+def sender(
+    backend: Backend, host: FakeHost, queue: dict[str, Any] | None = None, retry: dict[str, Any] | None = None
+) -> Sending[OtlpRequest]:
+    return Sending(
+        make_context("exporters", "otlphttp", host),
+        lambda batch, drop: otlp_requests(batch, 0),
         backend.send,
         queue=QueueBlock.model_validate(queue or {}),
         retry=RetryBlock.model_validate({**FAST, **(retry or {})}),

@@ -325,8 +325,10 @@ async def test_throttled_for_good_gives_the_data_back(proxy: Proxy) -> None:
 async def test_an_invalid_request_is_dropped_and_counted(proxy: Proxy) -> None:
     proxy.script = lambda operation: error("InvalidParameterException")
     made = await exporter(proxy.url)
-    await made.consume(batch("one", "two"))
+    with pytest.raises(Refused) as refused:
+        await made.consume(batch("one", "two"))
     await made.stop()
+    assert refused.value.permanent
     assert (sent(made), dropped(made, "rejected"), len(proxy.calls)) == (0, 2, 1)
 
 

@@ -7,8 +7,9 @@ and tags are set on groups that the exporter makes. Events older than 14 days or
 A message longer than CloudWatch takes is shortened, counted in `kofagent_truncated_items_total`; a text body is cut so that
 the JSON around it stays whole.
 
-Throttling, unavailability and missing rights leave the data to be tried again; an invalid request is dropped, counted.
-Where a batch needs several calls and one fails, the next try goes on behind the last call that succeeded.
+Throttling, unavailability and missing rights leave the data to be tried again; an invalid request is dropped, counted. A call
+that is too large (for a proxy, say) is made again in halves; an event too large by itself is dropped. Where a batch needs several
+calls and one fails, the next try goes on behind the last call that succeeded.
 
 Credentials are botocore's default chain; they are never logged. The environment's AWS_ENDPOINT_URL_CLOUDWATCH_LOGS and
 AWS_ENDPOINT_URL are obeyed when `endpoint` is not set.

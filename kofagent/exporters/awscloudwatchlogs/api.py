@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from kofagent.component.backoff import Backoff
+from kofagent.component.requests import TooLarge
 from kofagent.exporters.awscloudwatchlogs.credentials import Credentials
 from kofagent.exporters.awscloudwatchlogs.events import Call
 from kofagent.net.client import HttpClient, retry_after_seconds
@@ -83,6 +84,8 @@ class ApiError(Exception):
             return Refused("access denied", str(self), retry_after=self.retry_after)
         if self.code == "ResourceNotFoundException":
             return Refused("no such stream", str(self))
+        if self.status == 413 or "too large" in str(self).lower():
+            return TooLarge("http 413" if self.status == 413 else "rejected", str(self))
         return Refused("rejected", str(self), permanent=True)
 
 

@@ -10,7 +10,7 @@ Keys of maps are sorted, bytes are base64, NaN and infinities their names. Ids a
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from kofagent.transform.anyvalue import as_string, to_json
@@ -239,6 +239,21 @@ class Call(NamedTuple):
     stream: tuple[str, str]
     events: list[Event]
 
+    @property
+    def items(self) -> int:
+        """As `Request.items`."""
+        return len(self.events)
+
+    @property
+    def size(self) -> int:
+        """As `Request.size`, as the service counts."""
+        return sum([event.size for event in self.events]) + EVENT_OVERHEAD * len(self.events)
+
+    def smaller(self) -> Sequence[Call]:
+        """As `Request.smaller`."""
+        middle = len(self.events) // 2
+        return (Call(self.stream, self.events[:middle]), Call(self.stream, self.events[middle:])) if middle else ()
+
 
 def within(events: Iterable[Event], now_ms: int) -> tuple[list[Event], int, int]:
     """The events that CloudWatch takes by their age, and how many are too old and too new."""
@@ -254,7 +269,7 @@ def within(events: Iterable[Event], now_ms: int) -> tuple[list[Event], int, int]
     return keep, old, new
 
 
-def plan(events: Iterable[Event]) -> Iterator[Call]:
+def plan(events: Iterable[Event], most_bytes: int = MAX_CALL_BYTES) -> Iterator[Call]:
     """Calls within the limits: per stream, sorted by time (equal times keep their order), bytes, count and time span bounded."""
     streams: dict[tuple[str, str], list[Event]] = {}
     for event in events:
@@ -266,9 +281,7 @@ def plan(events: Iterable[Event]) -> Iterator[Call]:
         for event in its:
             cost = event.size + EVENT_OVERHEAD
             if chunk and (
-                len(chunk) >= MAX_CALL_EVENTS
-                or size + cost > MAX_CALL_BYTES
-                or event.timestamp - chunk[0].timestamp > MAX_CALL_SPAN_MS
+                len(chunk) >= MAX_CALL_EVENTS or size + cost > most_bytes or event.timestamp - chunk[0].timestamp > MAX_CALL_SPAN_MS
             ):
                 yield Call(stream, chunk)
                 chunk, size = [], 0

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections import OrderedDict
+from collections.abc import Iterator
 
-from kofagent.component.durable import make_sender
 from kofagent.component.protocols import Context, Exporter
+from kofagent.component.requests import Drop, Rejected
+from kofagent.component.sending import Sending
+from kofagent.component.size_limit import SizeLimit
 from kofagent.config.blocks import HttpClientBlock, TlsClientBlock
 from kofagent.exporters.awscloudwatchlogs import events
 from kofagent.exporters.awscloudwatchlogs.api import LogsApi
@@ -17,17 +19,6 @@ from kofagent.net.client import HttpClient
 from kofagent.telemetry.batch import AnyBatch, Batch
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal
-
-_HALF_SENT = 64
-
-
-class _Progress:
-    """What is left of a batch that needs several calls."""
-
-    def __init__(self, batch: Batch, calls: list[events.Call]) -> None:
-        self.batch = batch
-        self.calls = calls
-        self.delivered = 0
 
 
 class CloudWatchLogsExporter(Exporter[Config]):
@@ -55,12 +46,17 @@ class CloudWatchLogsExporter(Exporter[Config]):
             ),
             context,
         )
-        self._sender = make_sender(
-            context, self._send, queue=config.sending_queue, retry=config.retry_on_failure, merge_items=events.MAX_CALL_EVENTS
+        self._limit = SizeLimit(events.MAX_CALL_BYTES, advice="set sending_queue.batch.max_size to send less at once")
+        self._sending = Sending(
+            context,
+            self._calls,
+            self._put,
+            queue=config.sending_queue,
+            retry=config.retry_on_failure,
+            limit=self._limit,
+            merge_items=events.MAX_CALL_EVENTS,
         )
         self._api: LogsApi | None = None
-        # Keyed by the identity of the batch, which the entry keeps alive; the oldest go when callers never come back.
-        self._half: OrderedDict[int, _Progress] = OrderedDict()
         self._truncated = context.ledger.counter(
             "kofagent_truncated_items", "Items delivered shortened.", component=context.id, signal="logs"
         )
@@ -70,45 +66,19 @@ class CloudWatchLogsExporter(Exporter[Config]):
         """Finds botocore and certificates; the service itself is asked with the first batch."""
         self._api = LogsApi(self._client, Credentials(self._options), self._options)
         await self._client.start()
-        await self._sender.start()
+        await self._sending.start()
 
     async def stop(self) -> None:
         """Drains the queue."""
-        await self._sender.stop()
+        await self._sending.stop()
         await self._client.stop()
 
     async def consume(self, batch: AnyBatch) -> None:
-        """Returns when CloudWatch took the batch."""
-        await self._sender.consume(batch)
+        """As `Consumer.consume`."""
+        await self._sending.consume(batch)
 
-    async def _send(self, batch: AnyBatch) -> int:
-        assert isinstance(batch, Batch) and self._api is not None
-        progress = self._half.pop(id(batch), None) or self._prepare(batch)
-        try:
-            while progress.calls:
-                call = progress.calls[0]
-                try:
-                    rejected = await self._api.put(call)
-                except Refused as refused:
-                    if not refused.permanent:
-                        raise
-                    # The other calls may still be fine.
-                    self._drop(refused.reason, len(call.events), str(refused))
-                else:
-                    lost = 0
-                    for reason, count in rejected.by_reason():
-                        self._drop(reason, count, "CloudWatch rejected events by their time")
-                        lost += count
-                    progress.delivered += max(0, len(call.events) - lost)
-                progress.calls.pop(0)
-        except BaseException:
-            self._half[id(batch)] = progress
-            if len(self._half) > _HALF_SENT:
-                self._half.popitem(last=False)
-            raise
-        return progress.delivered
-
-    def _prepare(self, batch: Batch) -> _Progress:
+    def _calls(self, batch: AnyBatch, drop: Drop) -> Iterator[events.Call]:
+        assert isinstance(batch, Batch)
         now = time.time_ns() // 1_000_000
         stream = (self.config.log_group_name, self.config.log_stream_name)
         try:
@@ -116,17 +86,25 @@ class CloudWatchLogsExporter(Exporter[Config]):
         except ValueError:
             raise Refused("malformed", "the batch cannot be decoded", permanent=True) from None
         keep, old, new = events.within(built.events, now)
-        self._drop("empty message", built.empty, "records without a body cannot be sent with raw_log")
-        self._drop("too old", old, "events are older than 14 days")
-        self._drop("too new", new, "events are more than 2 hours ahead of this machine's clock")
+        for reason, count, why in (
+            ("empty message", built.empty, "records without a body cannot be sent with raw_log"),
+            ("too old", old, "events are older than 14 days"),
+            ("too new", new, "events are more than 2 hours ahead of this machine's clock"),
+        ):
+            drop(reason, count)
+            self._warn(reason, count, why)
         if built.truncated:
             self._truncated(built.truncated)
-        return _Progress(batch, list(events.plan(keep)))
+        yield from events.plan(keep, self._limit.bytes)
 
-    def _drop(self, reason: str, count: int, why: str) -> None:
-        if not count:
-            return
-        self.context.ledger.dropped(self.context.id, Signal.LOGS, reason, count)
-        if not self._warned:
+    async def _put(self, call: events.Call) -> Rejected | None:
+        assert self._api is not None
+        rejected = dict((await self._api.put(call)).by_reason())
+        for reason, count in rejected.items():
+            self._warn(reason, count, "CloudWatch rejected events by their time")
+        return rejected
+
+    def _warn(self, reason: str, count: int, why: str) -> None:
+        if count and not self._warned:
             self._warned = True
             self.context.log.warning("dropped %d log records (%s): %s; further ones are only counted", count, reason, why)

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from kofagent.config.base import ByteSize, ComponentConfig, Duration
-from kofagent.config.blocks import HttpClientBlock, RetryBlock
+from kofagent.config.blocks import HttpClientBlock, QueueBlock, RetryBlock
 from kofagent.exporters.prometheusremotewrite.labels import SERVICE
 from kofagent.exporters.prometheusremotewrite.names import label_name
 
@@ -146,7 +146,12 @@ class Config(RemoteWriteHttpBlock):
     )
     namespace: str = Field("", description="Prefix of every metric name of OTLP metrics.")
     external_labels: dict[str, str] = Field({}, description="Labels added to every series that does not have them.")
-    remote_write_queue: QueueOptions = Field(QueueOptions(), description="The sending queue.")
+    remote_write_queue: QueueOptions = Field(QueueOptions(), description="The sending queue, in memory.")
+    sending_queue: QueueBlock | None = Field(
+        None,
+        description="The sending queue with the options of the other exporters, storage and batch among them; takes the place of "
+        "remote_write_queue. num_consumers has no effect: requests go one after the other.",
+    )
     retry_on_failure: RetryOptions = Field(RetryOptions(), description="Retry of 5xx, 429 and broken connections.")
     max_batch_size_bytes: ByteSize = Field(3_000_000, ge=0, description="Largest request before compression; 0: the default.")
     max_batch_request_parallelism: int | None = Field(
@@ -173,7 +178,9 @@ class Config(RemoteWriteHttpBlock):
         False, description="Write explicit histograms as native ones with custom buckets."
     )
     keep_classic_histograms: bool = Field(False, description="Write the classic series of these as well.")
-    wal: WalOptions | None = Field(None, description="Accepted with a warning: it has no effect here.")
+    wal: WalOptions | None = Field(
+        None, description="Accepted with a warning: it has no effect here; sending_queue.storage is the queue on disk."
+    )
     export_created_metric: CreatedMetricOptions | None = Field(
         None, description="Accepted with a warning: remote write 1.0 has no created time."
     )
@@ -223,6 +230,16 @@ class Config(RemoteWriteHttpBlock):
         if not self.resource_constant_labels.empty and not self.resource_to_telemetry_conversion.empty:
             raise ValueError("resource_to_telemetry_conversion and resource_constant_labels exclude each other; keep the latter")
         return self
+
+    @property
+    def queue(self) -> QueueBlock:
+        """The queue in force. One consumer, so that requests keep their order; without a queue a caller waits for its turn."""
+        own, old = self.sending_queue, self.remote_write_queue
+        if own is None:
+            own = QueueBlock(queue_size=old.queue_size or 1, enabled=old.enabled)
+        if own.enabled:
+            return own.model_copy(update={"num_consumers": 1})
+        return QueueBlock(num_consumers=1, queue_size=1, block_on_overflow=True)
 
     @property
     def client(self) -> RemoteWriteHttpBlock:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import snappy
 
 from kofagent.component.protocols import ColumnsConsumer, Context, Exporter
-from kofagent.component.sending import Sender
-from kofagent.config.blocks import QueueBlock
+from kofagent.component.requests import Drop, TooLarge
+from kofagent.component.sending import Sending
+from kofagent.component.size_limit import SizeLimit
+from kofagent.component.stored import Form
 from kofagent.exporters.prometheusremotewrite.columns import Targets
 from kofagent.exporters.prometheusremotewrite.config import RESERVED_HEADERS, Config
 from kofagent.exporters.prometheusremotewrite.names import label_name
+from kofagent.exporters.prometheusremotewrite.request import WriteRequest, cut_written, unpacked
 from kofagent.exporters.prometheusremotewrite.translate import METADATA_SECONDS, Translator
-from kofagent.exporters.prometheusremotewrite.translated import Options, Translated
+from kofagent.exporters.prometheusremotewrite.translated import Options
 from kofagent.memory.memo import Memo
 from kofagent.net.client import USER_AGENT, HttpClient, retry_after_seconds
 from kofagent.telemetry.batch import AnyBatch, Batch, MetricBatch, Samples
@@ -31,65 +34,10 @@ HEADERS = {
     "User-Agent": USER_AGENT,
     "X-Prometheus-Remote-Write-Version": "0.1.0",
 }
-SMALL = 16 << 10
-"""A request of fewer bytes (not compressed) is not halved: no backend takes less, a 413 means something else then."""
 MERGE_ITEMS = 20_000
 """Batches that wait are merged up to this many items: many small ones would cost a round trip each."""
-_TOO_LARGE = "http 413"
-
-
-class _Request:
-    """One request of a batch: the fields it is made of, then its compressed body until the backend took it."""
-
-    __slots__ = ("_body", "_fields", "items")
-
-    def __init__(self, fields: Sequence[bytes], items: int) -> None:
-        self._fields = fields
-        self._body: bytes | None = None
-        self.items = items
-
-    def encoded(self) -> bytes:
-        """The compressed body."""
-        if self._body is None:
-            self._body = snappy.compress(b"".join(self._fields))
-            self._fields = ()
-        return self._body
-
-    def halved(self) -> tuple[int, list[_Request]] | None:
-        """Bytes of the request that was `encoded`, and two of half its size in its place; None when it is not to be halved."""
-        body = snappy.uncompress(self.encoded())
-        runs = remote_write.halves(body) if len(body) >= SMALL else None
-        if runs is None:
-            return None
-        first = self.items * len(runs[0]) // (len(runs[0]) + len(runs[1]))
-        return len(body), [_Request(runs[0], first), _Request(runs[1], self.items - first)]
-
-
-class _Work:
-    """A batch and what of it is not delivered yet: the request under way, those that are still to be made."""
-
-    def __init__(self, batch: AnyBatch, requests: Iterator[_Request], dropped: dict[str, int]) -> None:
-        self.batch = batch
-        self._requests = requests
-        self._halves: list[_Request] = []
-        self.current = next(requests, None)
-        self.dropped = dropped
-        self.delivered = 0
-        self.refusal: Refused | None = None
-
-    def advance(self) -> None:
-        """On to the next request."""
-        self.current = None  # its bytes are given back before the next ones are made
-        self.current = self._halves.pop() if self._halves else next(self._requests, None)
-
-    def halve(self) -> int:
-        """The request under way becomes two, the first of which is the next; its size in bytes, 0 when it is not to be halved."""
-        halved = self.current.halved() if self.current is not None else None
-        if halved is None:
-            return 0
-        size, (self.current, second) = halved
-        self._halves.append(second)
-        return size
+_BYTES = 3_000_000
+"""`max_batch_size_bytes` 0."""
 
 
 class PrometheusRemoteWrite(Exporter[Config], ColumnsConsumer):
@@ -101,7 +49,7 @@ class PrometheusRemoteWrite(Exporter[Config], ColumnsConsumer):
         super().__init__(config, context)
         client = config.client
         self._url = client.endpoint
-        self._limit = config.max_batch_size_bytes or 3_000_000
+        self._limit = SizeLimit(config.max_batch_size_bytes or _BYTES, advice="set max_batch_size_bytes to what it takes")
         self._ignored_headers = [name for name in client.headers if name.lower() in RESERVED_HEADERS]
         headers = {k: v for k, v in client.headers.items() if k.lower() not in RESERVED_HEADERS}
         self._client = HttpClient(client.model_copy(update={"headers": headers}), context)
@@ -126,20 +74,18 @@ class PrometheusRemoteWrite(Exporter[Config], ColumnsConsumer):
             ),
             context.log.warning,
         )
-        queue = config.remote_write_queue
-        # one consumer, so that requests keep their order; without a queue a caller waits for its turn instead
-        self._sender = Sender(
+        queue = config.queue
+        self._sending = Sending(
             context,
+            self._written_requests if queue.storage else self._requests,
             self._send,
+            queue=queue,
             retry=config.retry_on_failure,
+            limit=self._limit,
             merge_items=MERGE_ITEMS,
-            queue=QueueBlock(num_consumers=1, queue_size=queue.queue_size)
-            if queue.enabled
-            else QueueBlock(num_consumers=1, queue_size=1, block_on_overflow=True),
+            form=Form(self._written, snappy.compress, unpacked, cut_written),
         )
-        self._work: _Work | None = None
         self._families_sent: Memo[str, float] = Memo("prometheusremotewrite.families_sent", entries=20_000, size=4 << 20)
-        self._logged_reasons: set[str] = set()
 
     async def start(self) -> None:
         """Connects lazily: only certificates and the authenticator must be there."""
@@ -147,7 +93,9 @@ class PrometheusRemoteWrite(Exporter[Config], ColumnsConsumer):
         for name in self._ignored_headers:
             log.warning("headers: %s is set by the protocol, the configured value is ignored", name)
         if config.wal is not None:
-            log.warning("wal has no effect: a durable queue is not available for this exporter, remove the block")
+            log.warning(
+                "wal has no effect; for a queue on disk set sending_queue.storage to a file_storage extension, and remove the block"
+            )
         if config.export_created_metric is not None:
             log.warning("export_created_metric has no effect, remove the block")
         url = urlsplit(self._url)
@@ -169,81 +117,59 @@ class PrometheusRemoteWrite(Exporter[Config], ColumnsConsumer):
             exporter=self.context.id,
         )
         await self._client.start()
-        await self._sender.start()
+        await self._sending.start()
 
     async def stop(self) -> None:
         """Sends what waits, for a few seconds at most."""
-        await self._sender.stop()
+        await self._sending.stop()
         await self._client.stop()
 
     async def consume(self, batch: AnyBatch) -> None:
         """As `Consumer.consume`."""
-        await self._sender.consume(batch)
+        await self._sending.consume(batch)
 
-    # --- one batch
-
-    async def _send(self, batch: AnyBatch) -> int:
-        """Sends what of `batch` is not sent yet, in order; returns how many items the backend took."""
-        work = self._work
-        if work is None or work.batch is not batch:
-            work = self._work = self._prepare(batch)
-        while (request := work.current) is not None:
-            try:
-                await self._post(request.encoded(), batch)
-            except Refused as refusal:
-                if not refusal.permanent:
-                    raise
-                if refusal.reason == _TOO_LARGE and (size := work.halve()):
-                    self._smaller(size // 2)
-                    continue
-                if refusal.reason not in self._logged_reasons:
-                    self._logged_reasons.add(refusal.reason)
-                    self.context.log.error("the backend will not take these samples (%s): %s", refusal.reason, refusal.detail)
-                work.refusal = refusal
-                work.dropped[refusal.reason] = work.dropped.get(refusal.reason, 0) + request.items
-            else:
-                work.delivered += request.items
-            work.advance()
-        self._work = None
-        if work.refusal is not None and not work.delivered:
-            raise work.refusal
-        for reason, items in work.dropped.items():
-            self.context.ledger.dropped(self.context.id, batch.signal, reason, items)
-        return work.delivered
-
-    def _smaller(self, limit: int) -> None:
-        """From now on requests have at most so many bytes."""
-        if limit < self._limit:
-            self._limit = limit
-            self.context.log.warning(
-                "the backend takes no request of %d bytes (413); they are halved and now made of at most %d; "
-                "set max_batch_size_bytes to what it takes",
-                2 * limit,
-                limit,
-            )
-
-    async def _post(self, body: bytes, batch: AnyBatch) -> None:
+    async def _send(self, request: WriteRequest) -> None:
         headers = HEADERS
-        if self.config.include_metadata_keys and batch.metadata:
+        if self.config.include_metadata_keys and request.metadata:
             forwarded = {
-                key: ", ".join(values) for key in self.config.include_metadata_keys if (values := batch.metadata.get(key.lower()))
+                key: ", ".join(values) for key in self.config.include_metadata_keys if (values := request.metadata.get(key.lower()))
             }
             headers = {**forwarded, **HEADERS}
         self._count_sent(1)
-        answer = await self._client.request("POST", self._url, body, headers, batch.metadata)
+        answer = await self._client.request("POST", self._url, request.encoded(), headers, request.metadata)
         status = answer.status
         if 200 <= status < 300:
             return
         said = answer.body[:300].decode("utf-8", "replace").strip()
+        if status == 413:
+            raise TooLarge("http 413", said)
         if status == 429 or status >= 500:
             raise Refused(f"http {status}", said, retry_after=retry_after_seconds(answer.headers))
         raise Refused(f"http {status}", said, permanent=True)
 
     # --- encoding
 
-    def _prepare(self, batch: AnyBatch) -> _Work:
+    def _requests(self, batch: AnyBatch, drop: Drop) -> Iterator[WriteRequest]:
+        """The requests of a batch, each encoded when the one before it was taken."""
         if isinstance(batch, MetricBatch):
-            return _Work(batch, self._columns(batch), {})
+            return self._columns(batch)
+        return self._translated(batch, drop)
+
+    def _written(self, batch: AnyBatch, drop: Drop) -> Batch:
+        """A batch as the queue on disk keeps it: a payload of remote write, values, times and labels as they will be sent."""
+        fields: list[bytes] = []
+        items = 0
+        for request in self._requests(batch, drop):
+            fields.append(request.fields())
+            items += request.items
+        return Batch(batch.signal, b"".join(fields), items, batch.metadata)
+
+    def _written_requests(self, batch: AnyBatch, drop: Drop) -> Iterator[WriteRequest]:
+        """The requests of what `_written` made."""
+        assert isinstance(batch, Batch)
+        return WriteRequest([batch.payload], batch.count, batch.metadata).within(self._limit.bytes)
+
+    def _translated(self, batch: Batch, drop: Drop) -> Iterator[WriteRequest]:
         try:
             translated = self._translator.translate(batch.payload)
         except ValueError as error:
@@ -254,16 +180,16 @@ class PrometheusRemoteWrite(Exporter[Config], ColumnsConsumer):
         self._count_series(len(translated.labels) + len(translated.extras))
         self._count_duplicates(translated.duplicates)
         self._count_colliding(translated.colliding)
-        return _Work(batch, self._requests(translated, batch), translated.dropped)
-
-    def _requests(self, translated: Translated, batch: Batch) -> Iterator[_Request]:
+        for reason, points in translated.dropped.items():
+            drop(reason, points)
         pieces = remote_write.encode_samples(translated.labels, translated.values, translated.times)
         for index, fields in translated.exemplars.items():
             remote_write.add_fields(pieces, index, fields)
+        limit = self._limit.bytes
         runs = [[*translated.metadata, *translated.extras, *pieces]]
-        if sum(map(len, runs[0])) > self._limit:
-            runs = remote_write.split([*translated.metadata, *translated.extras], 1, self._limit)
-            runs += remote_write.split(pieces, remote_write.PIECES, self._limit)
+        if sum(map(len, runs[0])) > limit:
+            runs = remote_write.split([*translated.metadata, *translated.extras], 1, limit)
+            runs += remote_write.split(pieces, remote_write.PIECES, limit)
         # points become different numbers of series: a batch that had to be split is accounted for in proportion
         left = batch.count - sum(translated.dropped.values())
         total = sum(map(len, runs))
@@ -272,10 +198,10 @@ class PrometheusRemoteWrite(Exporter[Config], ColumnsConsumer):
             if run:
                 seen += len(run)
                 upto = left * seen // total
-                yield _Request(run, upto - given)
+                yield WriteRequest(run, upto - given, batch.metadata)
                 given = upto
 
-    def _columns(self, batch: MetricBatch) -> Iterator[_Request]:
+    def _columns(self, batch: MetricBatch) -> Iterator[WriteRequest]:
         # hot: scrape, 0.45 us a sample with snappy: a group is joined while its pieces are in the processor's cache
         self._targets.rotate()
         fields = self._families(batch) if self.config.send_metadata else []
@@ -283,14 +209,14 @@ class PrometheusRemoteWrite(Exporter[Config], ColumnsConsumer):
         size, items = sum(map(len, fields)), 0
         for group in batch.groups:
             for encoded, count in self._encoded(group):
-                if size + len(encoded) > self._limit and items:
-                    yield _Request(fields, items)
+                if size + len(encoded) > self._limit.bytes and items:
+                    yield WriteRequest(fields, items)
                     fields, size, items = [], 0, 0
                 fields.append(encoded)
                 size += len(encoded)
                 items += count
         if items:
-            yield _Request(fields, items)
+            yield WriteRequest(fields, items)
 
     def _encoded(self, group: Samples) -> Iterator[tuple[bytes, int]]:
         """A group as `timeseries` fields, in parts that fit into a request, with the number of samples."""
@@ -299,11 +225,11 @@ class PrometheusRemoteWrite(Exporter[Config], ColumnsConsumer):
         if group.exemplars:
             _add_exemplars(pieces, group)
         whole = b"".join(pieces)
-        if len(whole) <= self._limit:
+        if len(whole) <= self._limit.bytes:
             if whole:
                 yield whole, len(labels)
             return
-        for run in remote_write.split(pieces, remote_write.PIECES, self._limit):
+        for run in remote_write.split(pieces, remote_write.PIECES, self._limit.bytes):
             yield b"".join(run), len(run) // remote_write.PIECES
 
     def _families(self, batch: MetricBatch) -> list[bytes]:

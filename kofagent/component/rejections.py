@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kofagent.component.protocols import Context
+from kofagent.component.requests import Rejected
 from kofagent.telemetry.batch import Batch
 
 _SHOWN = 300
@@ -10,17 +11,15 @@ _SHOWN = 300
 
 
 class Rejections:
-    """Counts what the successes of one exporter's backend rejected, and logs the first."""
+    """What the successes of one exporter's backend rejected; logs the first."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._warned = False
 
-    def taken(self, batch: Batch, rejected: int, message: str) -> int:
-        """How many items of the batch were taken; the others are counted as dropped with the reason `partial success`."""
+    def of(self, batch: Batch, rejected: int, message: str) -> Rejected | None:
+        """The rejected items of a request, None when it was taken whole."""
         rejected = min(max(rejected, 0), batch.count)
-        if rejected:
-            self._context.ledger.dropped(self._context.id, batch.signal, "partial success", rejected)
         if (rejected or message) and not self._warned:
             self._warned = True
             self._context.log.warning(
@@ -30,7 +29,7 @@ class Rejections:
                 batch.signal.items,
                 shown(message),
             )
-        return batch.count - rejected
+        return {"partial success": rejected} if rejected else None
 
 
 def shown(text: str) -> str:

@@ -13,11 +13,14 @@ from typing import Any
 import pytest
 
 from kofagent.component.checkpoints import MemoryStore
-from kofagent.component.durable import AT_HAND_BYTES, DurableSender, Entry, make_sender
-from kofagent.component.sending import Sender
+from kofagent.component.disk_queue import AT_HAND_BYTES
+from kofagent.component.requests import Rejected
+from kofagent.component.sending import Sending
+from kofagent.component.splitting import OtlpRequest, otlp_requests
+from kofagent.component.stored import Entry
 from kofagent.config.blocks import QueueBlock, RetryBlock
 from kofagent.extensions.file_storage import COMPONENT as FILE_STORAGE
-from kofagent.telemetry.batch import AnyBatch, Batch
+from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal
 from tests.support.components import FakeHost, eventually, make_context, validated
@@ -62,8 +65,7 @@ class Backend:
         self.taken: list[Batch] = []
         self.tries = 0
 
-    async def send(self, batch: AnyBatch) -> None:
-        assert isinstance(batch, Batch)
+    async def send(self, request: OtlpRequest) -> Rejected | None:
         self.tries += 1
         if self.gate is not None:
             await self.gate.wait()
@@ -71,7 +73,8 @@ class Backend:
             raise self.answer
         if not self.up:
             raise Refused("http 503")
-        self.taken.append(batch)
+        self.taken.append(request.batch)
+        return None
 
     @property
     def payloads(self) -> list[bytes]:
@@ -82,11 +85,14 @@ def logs(payload: bytes, metadata: dict[str, tuple[str, ...]] | None = None) -> 
     return Batch(Signal.LOGS, payload, len(payload), metadata)
 
 
-def make(backend: Backend, disk: Any, host: FakeHost, merge: int = 0, retry: dict[str, Any] | None = None, **queue: Any) -> Sender:
+def make(
+    backend: Backend, disk: Any, host: FakeHost, merge: int = 0, retry: dict[str, Any] | None = None, **queue: Any
+) -> Sending[OtlpRequest]:
     host.extensions["file_storage"] = disk
     options = {"initial_interval": "1ms", "max_interval": "2ms", "max_elapsed_time": 0, **(retry or {})}
-    return make_sender(
+    return Sending(
         make_context("exporters", "otlphttp", host),
+        lambda batch, drop: otlp_requests(batch, 0),
         backend.send,
         merge_items=merge,
         queue=QueueBlock.model_validate({"storage": "file_storage", **queue}),
@@ -96,13 +102,6 @@ def make(backend: Backend, disk: Any, host: FakeHost, merge: int = 0, retry: dic
 
 def queued(host: FakeHost) -> float:
     return host.ledger.total("otelcol_exporter_queue_size", exporter="otlphttp")
-
-
-def test_which_sender_it_is() -> None:
-    host, disk = FakeHost(), Disk()
-    assert type(make(Backend(), disk, host)) is DurableSender
-    assert type(make(Backend(), disk, host, enabled=False)) is Sender
-    assert type(make(Backend(), disk, host, storage=None)) is Sender
 
 
 async def test_the_answer_comes_when_it_is_on_disk_and_a_restart_goes_on() -> None:
@@ -393,6 +392,6 @@ async def test_each_batch_once_over_outages_and_restarts(tmp_path: Path, seed: i
 
 
 def test_keys_sort_as_the_batches_came() -> None:
-    keys = [Entry.of(number, logs(b"x")).key for number in (0, 9, 10, 255, 256, 1 << 40)]
+    keys = [Entry.of(number, logs(b"x")).name for number in (0, 9, 10, 255, 256, 1 << 40)]
     assert keys == sorted(keys)
     assert [Entry.parse(key).number for key in keys] == [0, 9, 10, 255, 256, 1 << 40]

@@ -1,0 +1,52 @@
+"""`Accounts`: what becomes of the items that an exporter is given, in the ledger's words. Each batch is entered once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kofagent.component.protocols import Context
+from kofagent.component.requests import Work
+from kofagent.telemetry.ledger import ExporterAccount
+from kofagent.telemetry.signal import Signal
+
+
+class Accounts:
+    """The accounts of one exporter, of all signals."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._accounts: dict[Signal, ExporterAccount] = {}
+
+    def _of(self, signal: Signal) -> ExporterAccount:
+        account = self._accounts.get(signal)
+        if account is None:
+            account = self._accounts[signal] = self._context.ledger.exporter(self._context.id, signal)
+        return account
+
+    def close(self, work: Work[Any]) -> None:
+        """A batch that is done with: what was sent, and what was dropped for which reason."""
+        work.drop("malformed", work.left)  # no request had these, so nobody could read them
+        account = self._of(work.signal)
+        if work.sent:
+            account.sent(work.sent)
+        if work.failed:
+            account.send_failed(work.failed)
+        for reason, items in work.dropped.items():
+            self._context.ledger.dropped(self._context.id, work.signal, reason, items)
+
+    def lost(self, signal: Signal, reason: str, items: int) -> None:
+        """Items that were owned and are dropped before anybody tried to send them."""
+        self._of(signal).send_failed(items)
+        self._context.ledger.dropped(self._context.id, signal, reason, items)
+
+    def left_out(self, signal: Signal, reason: str, items: int) -> None:
+        """Items that cannot be sent to this kind of backend."""
+        self._context.ledger.dropped(self._context.id, signal, reason, items)
+
+    def given_back(self, signal: Signal, items: int) -> None:
+        """Items that could not be sent and are their sender's again."""
+        self._of(signal).send_failed(items)
+
+    def not_queued(self, signal: Signal, items: int) -> None:
+        """Items that the queue did not take."""
+        self._of(signal).enqueue_failed(items)

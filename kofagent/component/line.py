@@ -1,0 +1,215 @@
+"""`Line`: batches that wait for a consumer, in the order they came, and `Grouping`: which of them leave together.
+
+Both kinds of queue, in memory and on disk, stand in one. Without `sending_queue.batch` each batch leaves alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Sequence
+from itertools import islice
+from typing import Generic, Protocol, TypeVar
+
+from kofagent.config.blocks import QueueBlock
+from kofagent.telemetry.batch import AnyBatch, Batch, Metadata, MetricBatch
+
+QUIET_SHARE = 1 / 20
+MIN_QUIET = 0.005
+
+
+class Entry(Protocol):
+    """A batch in a line."""
+
+    @property
+    def items(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def key(self) -> object:
+        """Batches of equal keys may leave together; None: this one leaves alone."""
+        ...
+
+    @property
+    def since(self) -> float:
+        """When it came, `time.monotonic`."""
+        ...
+
+
+E = TypeVar("E", bound=Entry)
+
+
+class Grouping:
+    """Joins batches until they have `enough` items (or bytes), never more than `most` (0: no limit), for at most `wait` seconds.
+
+    `quiet`: what waits leaves already when nothing has come for so long. For a queue whose senders wait for their answer: one
+    that sends one request after the other would be slowed to one request per `wait`.
+    """
+
+    def __init__(
+        self,
+        *,
+        enough: int = 0,
+        most: int = 0,
+        in_bytes: bool = False,
+        wait: float = 0.0,
+        quiet: float = 0.0,
+        partition: Sequence[str] = (),
+    ) -> None:
+        self.enough = enough
+        self._most = most
+        self._in_bytes = in_bytes
+        self._wait = wait
+        self._quiet = quiet
+        self.partition = tuple(partition)
+
+    def cost(self, entry: Entry) -> int:
+        """What an entry counts."""
+        return entry.size if self._in_bytes else entry.items
+
+    def metadata(self, metadata: Metadata | None) -> Metadata | None:
+        """What of a batch's metadata tells batches apart, and is kept of those that leave together."""
+        if not self.partition:
+            return metadata
+        return {name: metadata[name] for name in self.partition if name in metadata} if metadata else metadata
+
+    def choose(self, waiting: deque[E]) -> tuple[list[E], bool]:
+        """The first entry with those that may leave along with it; False when it is worth waiting for more."""
+        first = waiting[0]
+        together, total = [first], self.cost(first)
+        if not self.enough or first.key is None:
+            return together, True
+        for entry in islice(waiting, 1, None):
+            if total >= self.enough:
+                return together, True
+            if entry.key != first.key:
+                if self.partition:
+                    continue
+                return together, True  # what came first leaves first
+            cost = self.cost(entry)
+            if self._most and total + cost > self._most:
+                return together, True
+            together.append(entry)
+            total += cost
+        return together, total >= self.enough or not self._wait
+
+    def due(self, first: Entry, newest: float) -> float:
+        """When an entry leaves, however few have come along with it; `newest` is when the last one came."""
+        due = first.since + self._wait
+        return min(due, newest + self._quiet) if self._quiet else due
+
+
+def grouping_of(queue: QueueBlock, merge_items: int) -> Grouping:
+    """What `sending_queue.batch` asks for; without it, what waits is joined up to `merge_items` items, which delays nothing."""
+    block = queue.batch
+    if block is None:
+        return Grouping(enough=merge_items, most=merge_items)
+    owns = queue.storage is not None
+    return Grouping(
+        enough=max(1, block.min_size),
+        most=block.max_size,
+        in_bytes=block.sizer == "bytes",
+        wait=block.flush_timeout,
+        quiet=0.0 if owns else max(block.flush_timeout * QUIET_SHARE, min(MIN_QUIET, block.flush_timeout)),
+        partition=block.partition.metadata_keys,
+    )
+
+
+def joined(batches: list[AnyBatch], metadata: Metadata | None) -> AnyBatch:
+    """One batch of the items of all, with this metadata."""
+    if len(batches) == 1:
+        return batches[0]
+    columns = [b for b in batches if isinstance(b, MetricBatch)]
+    if columns:
+        return MetricBatch.join(columns)
+    batch = Batch.join([b for b in batches if isinstance(b, Batch)])
+    return Batch(batch.signal, batch.payload, batch.count, metadata)
+
+
+class Line(Generic[E]):
+    """First in, first out."""
+
+    def __init__(self, grouping: Grouping) -> None:
+        self._grouping = grouping
+        self._entries: deque[E] = deque()
+        self._turn = asyncio.Lock()
+        self._changed = asyncio.Event()
+        self._total = 0
+        self._wanted = 0
+        self._newest = 0.0
+        self._closed = False
+        self._drain = True
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def add(self, entry: E) -> None:
+        """At the end."""
+        self._entries.append(entry)
+        self._total += self._grouping.cost(entry)
+        self._newest = entry.since
+        if self._total >= self._wanted:
+            self._changed.set()
+
+    def put_back(self, entries: list[E]) -> None:
+        """In front of all others."""
+        self._entries.extendleft(reversed(entries))
+        self._total += sum(map(self._grouping.cost, entries))
+        self._changed.set()
+
+    def withdraw(self, entry: E) -> bool:
+        """Takes an entry out; False when it left already."""
+        if entry not in self._entries:
+            return False
+        self._entries.remove(entry)
+        self._total -= self._grouping.cost(entry)
+        return True
+
+    def close(self, drain: bool) -> None:
+        """Nothing is waited for any more. What is there is still given out when `drain` says so."""
+        self._closed, self._drain = True, drain
+        self._changed.set()
+
+    def rest(self) -> list[E]:
+        """Takes out all that is left."""
+        rest = list(self._entries)
+        self._entries.clear()
+        self._total = 0
+        return rest
+
+    async def take(self) -> list[E] | None:
+        """The next entries to send together, None when the line is closed. Several consumers may wait, one of them is served."""
+        async with self._turn:
+            while True:
+                if self._closed and not (self._drain and self._entries):
+                    return None
+                if not self._entries:
+                    await self._wait(0, None)
+                    continue
+                together, final = self._grouping.choose(self._entries)
+                seconds = 0.0 if final or self._closed else self._grouping.due(together[0], self._newest) - time.monotonic()
+                if seconds > 0:
+                    # woken by what makes a group full, not by every batch
+                    await self._wait(self._grouping.enough if self._total < self._grouping.enough else self._total + 1, seconds)
+                    continue
+                self._remove(together)
+                return together
+
+    async def _wait(self, wanted: int, seconds: float | None) -> None:
+        self._wanted = wanted
+        self._changed.clear()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
+        except TimeoutError:
+            pass
+
+    def _remove(self, together: list[E]) -> None:
+        if all(a is b for a, b in zip(together, self._entries, strict=False)):
+            for _ in together:
+                self._entries.popleft()
+        else:
+            leaving = set(map(id, together))
+            self._entries = deque([entry for entry in self._entries if id(entry) not in leaving])
+        self._total -= sum(map(self._grouping.cost, together))

@@ -1,0 +1,102 @@
+"""`MemoryQueue`: batches wait in memory. It owns nothing: `put` returns when the backend has the batch."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import ClassVar
+
+from kofagent.component.accounts import Accounts
+from kofagent.component.capacity import Capacity
+from kofagent.component.line import Grouping, Line, joined
+from kofagent.component.protocols import Context
+from kofagent.component.queue import Group
+from kofagent.config.blocks import QueueBlock
+from kofagent.telemetry.batch import AnyBatch
+from kofagent.telemetry.refused import Refused
+
+
+class Waiting:
+    """A batch and the answer that its sender waits for."""
+
+    __slots__ = ("answer", "batch", "items", "key", "since", "size")
+
+    def __init__(self, batch: AnyBatch, key: object) -> None:
+        self.batch = batch
+        self.key = key
+        self.items = batch.count
+        self.size = batch.size
+        self.since = time.monotonic()
+        self.answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+
+class MemoryQueue:
+    """As `Queue`. Bounded by `queue_size` and by the process' budget of bytes in memory."""
+
+    owns: ClassVar[bool] = False
+
+    def __init__(self, context: Context, options: QueueBlock, grouping: Grouping, accounts: Accounts) -> None:
+        self._context = context
+        self._grouping = grouping
+        self._capacity = Capacity(context, options, accounts)
+        self._line: Line[Waiting] = Line(grouping)
+
+    async def start(self) -> None:
+        """As `Queue.start`."""
+        self._capacity.show()
+
+    async def put(self, batch: AnyBatch) -> None:
+        """As `Queue.put`. Cancelled: the batch is withdrawn where no consumer took it up."""
+        await self._capacity.enter(batch.signal, batch.count, batch.size, self._context.host.reserve)
+        key = (type(batch), batch.signal, self._grouping.metadata(batch.metadata)) if self._grouping.enough else None
+        waiting = Waiting(batch, key)
+        self._line.add(waiting)
+        try:
+            await waiting.answer
+        except asyncio.CancelledError:
+            if self._line.withdraw(waiting):
+                self._leave(waiting)
+            raise
+
+    async def take(self) -> Group[Waiting] | None:
+        """As `Queue.take`."""
+        entries = await self._line.take()
+        if entries is None:
+            return None
+        batches = [entry.batch for entry in entries]
+        return Group(joined(batches, self._grouping.metadata(batches[0].metadata)), entries)
+
+    async def done(self, group: Group[Waiting], refusal: Refused | None) -> None:
+        """As `Queue.done`."""
+        for waiting in group.entries:
+            self._leave(waiting)
+            if waiting.answer.done():  # the sender went away while the request was under way
+                continue
+            if refusal is None:
+                waiting.answer.set_result(None)
+            else:
+                # each has its own: an exception collects the frames that it passes
+                waiting.answer.set_exception(refusal.copy())
+
+    def put_back(self, group: Group[Waiting], refusal: Refused) -> None:
+        """As `Queue.put_back`: to the senders."""
+        for waiting in group.entries:
+            self._leave(waiting)
+            if not waiting.answer.done():
+                waiting.answer.set_exception(refusal.copy())
+
+    def _leave(self, waiting: Waiting) -> None:
+        self._capacity.leave(waiting.items, waiting.size)
+        self._context.host.release(waiting.size)
+
+    def close(self) -> None:
+        """As `Queue.close`; what waits is still given out."""
+        self._capacity.close()
+        self._line.close(drain=True)
+
+    async def stop(self) -> None:
+        """As `Queue.stop`."""
+        refusal = Refused("shutdown", "the agent stopped before the backend took the data")
+        for waiting in self._line.rest():
+            self.put_back(Group(waiting.batch, [waiting]), refusal)
+        self._capacity.hide()

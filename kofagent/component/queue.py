@@ -1,0 +1,55 @@
+"""`Queue`: what stands between those who bring batches and the consumers that send them."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Generic, Protocol, TypeVar
+
+from kofagent.telemetry.batch import AnyBatch
+from kofagent.telemetry.refused import Refused
+
+E = TypeVar("E")
+
+
+class Group(Generic[E]):
+    """Batches that leave a queue together: joined, and what the queue knows of each."""
+
+    __slots__ = ("batch", "entries")
+
+    def __init__(self, batch: AnyBatch, entries: list[E]) -> None:
+        self.batch = batch
+        self.entries = entries
+
+
+class Queue(Protocol[E]):
+    """In memory (`MemoryQueue`) or on disk (`DiskQueue`)."""
+
+    owns: ClassVar[bool]
+    """Whether a batch is the queue's when `put` returns: nobody else has it then."""
+
+    async def start(self) -> None:
+        """Takes up what an earlier run left; StartError."""
+        ...
+
+    async def put(self, batch: AnyBatch) -> None:
+        """Returns when the batch has an owner: a queue that owns, at once, any other when the backend has it. Refused."""
+        ...
+
+    async def take(self) -> Group[E] | None:
+        """What is to be sent next; waits for it. None when the queue is closed."""
+        ...
+
+    async def done(self, group: Group[E], refusal: Refused | None) -> None:
+        """The backend took the group, or refused it for good (which is counted already): it leaves the queue."""
+        ...
+
+    def put_back(self, group: Group[E], refusal: Refused) -> None:
+        """The group was not sent: it goes back to those who brought it, or stays in a queue that owns it."""
+        ...
+
+    def close(self) -> None:
+        """Nothing more comes in."""
+        ...
+
+    async def stop(self) -> None:
+        """After the last consumer: what is left goes back, or stays on disk."""
+        ...

@@ -1,0 +1,134 @@
+"""`Retrying`: sends the requests of a batch and tries again what may succeed later, as `retry_on_failure` says."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Generic
+
+from kofagent.component.backoff import Backoff
+from kofagent.component.protocols import Context
+from kofagent.component.requests import R, Rejected, Send, TooLarge, Work
+from kofagent.component.size_limit import SizeLimit
+from kofagent.config.blocks import RetryBlock
+from kofagent.telemetry.refused import Refused
+
+LOG_EVERY = 30.0
+
+
+def backoff_of(retry: RetryBlock, keep_retrying: bool) -> Backoff:
+    """The waits that `retry_on_failure` asks for; `keep_retrying`: without an end unless the user set one."""
+    forever = keep_retrying and "max_elapsed_time" not in retry.model_fields_set
+    spread = retry.randomization_factor
+    return Backoff(
+        retry.initial_interval,
+        retry.max_interval or retry.initial_interval,
+        multiplier=retry.multiplier,
+        jitter=(1 - spread, 1 + spread),
+        elapsed=0.0 if forever else retry.max_elapsed_time,
+    )
+
+
+class Retrying(Generic[R]):
+    """What consumers of a queue do with a batch. `stopping` ends the waits: each request is then tried once."""
+
+    def __init__(
+        self, context: Context, send: Send[R], retry: RetryBlock, limit: SizeLimit | None, stopping: asyncio.Event
+    ) -> None:
+        self._context = context
+        self._send = send
+        self._retry = retry
+        self._limit = limit
+        self._stopping = stopping
+        self._healthy = True
+        self._logged: dict[str, float] = {}
+
+    async def deliver(self, work: Work[R]) -> None:
+        """Sends what is left of a batch until it was taken or refused for good.
+
+        Refused when the backend may take the rest later but retries are used up, or the agent stops; `work` knows the rest.
+        """
+        backoff: Backoff | None = None
+        while True:
+            try:
+                request = work.next()
+            except Refused as refusal:  # malformed
+                self._drop(work, work.left, _bare(refusal))
+                return
+            except Exception as error:
+                self._drop(work, work.left, self._defect(error))
+                return
+            if request is None:
+                if self._limit is not None and not work.sent:
+                    self._limit.forget()
+                return
+            items = request.items
+            outcome = work.hopeless(request) or await self._attempt(request)
+            if not isinstance(outcome, Refused):
+                work.taken(items, outcome)
+                self._well()
+                backoff = None
+            elif isinstance(outcome, TooLarge):
+                if self._limit is not None:
+                    self._limit.refused(request.size)
+                if not work.cut(request):
+                    self._drop(work, items, outcome)
+            elif outcome.permanent:
+                self._drop(work, items, outcome)
+            else:
+                if backoff is None:
+                    backoff = backoff_of(self._retry, self._context.host.keep_retrying)
+                wait = backoff.next(outcome.retry_after)
+                if not self._retry.enabled or not backoff.allows(wait) or self._stopping.is_set():
+                    raise Refused(outcome.reason, outcome.detail, retry_after=outcome.retry_after)
+                self.complain(outcome, "sending failed, will try again")
+                await self.pause(wait)
+
+    async def _attempt(self, request: R) -> Rejected | Refused | None:
+        try:
+            return await self._send(request)
+        except Refused as refusal:
+            return _bare(refusal)
+        except Exception as error:
+            # a defect of ours must not become an endless retry; the data is lost and that is counted
+            return self._defect(error)
+
+    def _defect(self, error: Exception) -> Refused:
+        self._context.log.error("cannot send a batch", exc_info=error)
+        return Refused("internal error", type(error).__name__, permanent=True)
+
+    async def pause(self, seconds: float) -> None:
+        """Waits, but not through a shutdown."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        except TimeoutError:
+            pass
+
+    def _well(self) -> None:
+        if self._limit is not None:
+            self._limit.taken(self._context.log)
+        if not self._healthy:
+            self._healthy = True
+            self._context.report(None)
+            self._context.log.info("sending again")
+
+    def _drop(self, work: Work[R], items: int, refusal: Refused) -> None:
+        work.refused(items, refusal)
+        self.complain(refusal, f"dropped {items} {work.signal.items}, the backend will not take them", logging.ERROR)
+
+    def complain(self, refusal: Refused, consequence: str, level: int = logging.WARNING) -> None:
+        """Sets the status each time, logs a reason at most once in LOG_EVERY seconds."""
+        self._healthy = False
+        self._context.report(str(refusal))
+        now = time.monotonic()
+        if now - self._logged.get(refusal.reason, -LOG_EVERY) >= LOG_EVERY:
+            self._logged[refusal.reason] = now  # reasons are a closed list
+            self._context.log.log(level, "%s: %s", consequence, refusal)
+
+
+def _bare(refusal: Refused) -> Refused:
+    """The refusal without what led to it: frames of the traceback would keep the request in memory as long as somebody has it."""
+    refusal.__traceback__ = refusal.__context__ = refusal.__cause__ = None
+    return refusal

@@ -1,0 +1,99 @@
+"""Batches cut into smaller ones: by `batch.max_size` of a sending queue, by `send_batch_max_size` of the processor `batch`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from kofagent.telemetry.batch import AnyBatch, Batch, MetricBatch, Samples
+from kofagent.telemetry.refused import Refused
+from kofagent.wire import otlp
+
+SAMPLE_BYTES = 40
+"""What a scraped sample counts where sizes are in bytes: what it takes in memory."""
+
+
+def cut(batch: AnyBatch, most_items: int, most_bytes: int) -> Iterator[AnyBatch]:
+    """The batch in parts of at most so many items and bytes (0: no limit), in order. Refused when it is malformed."""
+    if isinstance(batch, MetricBatch):
+        limits = [most_items] * (most_items > 0) + [max(1, most_bytes // SAMPLE_BYTES)] * (most_bytes > 0)
+        if limits and batch.count > min(limits):
+            yield from split_columns(batch, min(limits))
+        else:
+            yield batch
+    elif (most_items and batch.count > most_items) or (most_bytes and len(batch.payload) > most_bytes):
+        yield from split_batch(batch, most_items, most_bytes)
+    else:
+        yield batch
+
+
+def split_batch(batch: Batch, most_items: int = 0, most_bytes: int = 0) -> Iterator[Batch]:
+    """Batches of at most so many items and bytes each, in order. Refused when the payload is malformed."""
+    try:
+        parts = otlp.split(batch.signal.value, batch.payload, most_items, most_bytes)
+    except ValueError:
+        raise Refused("malformed", "the batch cannot be decoded", permanent=True) from None
+    for payload, items in parts:
+        yield Batch(batch.signal, payload, items, batch.metadata)
+
+
+def split_columns(batch: MetricBatch, most: int) -> list[MetricBatch]:
+    """Batches of at most `most` samples each, in order."""
+    out: list[MetricBatch] = []
+    groups: list[Samples] = []
+    room = most
+    for group in batch.groups:
+        at = 0
+        while at < len(group.series):
+            end = min(len(group.series), at + room)
+            stamp = group.timestamp_ms
+            exemplars = {i - at: e for i, e in group.exemplars.items() if at <= i < end} if group.exemplars else None
+            groups.append(
+                Samples(
+                    group.series[at:end],
+                    group.values[at:end],
+                    stamp if isinstance(stamp, int) else stamp[at:end],
+                    group.resource,
+                    exemplars,
+                )
+            )
+            room -= end - at
+            at = end
+            if room == 0:
+                out.append(MetricBatch(groups))
+                groups, room = [], most
+    if groups:
+        out.append(MetricBatch(groups))
+    return out
+
+
+class OtlpRequest:
+    """A request that is an OTLP payload."""
+
+    __slots__ = ("batch", "items", "size")
+
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
+        self.items = batch.count
+        self.size = len(batch.payload)
+
+    def smaller(self) -> Sequence[OtlpRequest]:
+        """As `Request.smaller`: cut between records or data points."""
+        if self.items < 2:
+            return ()
+        try:
+            parts = otlp.split(self.batch.signal.value, self.batch.payload, (self.items + 1) // 2)
+        except ValueError:
+            return ()
+        if len(parts) < 2:
+            return ()
+        return [OtlpRequest(Batch(self.batch.signal, payload, items, self.batch.metadata)) for payload, items in parts]
+
+
+def otlp_requests(batch: AnyBatch, most_bytes: int) -> Iterator[OtlpRequest]:
+    """A batch as OTLP requests of at most so many bytes (0: no limit; a record that is larger goes alone)."""
+    assert isinstance(batch, Batch)
+    if not most_bytes or len(batch.payload) <= most_bytes:
+        yield OtlpRequest(batch)
+    else:
+        for part in split_batch(batch, 0, most_bytes):
+            yield OtlpRequest(part)
