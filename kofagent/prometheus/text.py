@@ -25,6 +25,10 @@ TYPES_OPENMETRICS = {
 }
 
 
+Labels = tuple[tuple[str, str], ...]
+"""Names and values of labels."""
+
+
 class ParseError(ValueError):
     """The page is not in the format it claims; the message has the line number and a short piece of the line."""
 
@@ -40,7 +44,7 @@ class Meta(NamedTuple):
 class ExemplarText(NamedTuple):
     """An exemplar as it stands on the page; `timestamp_ms` is None without one."""
 
-    labels: tuple[tuple[str, str], ...]
+    labels: Labels
     value: float
     timestamp_ms: int | None
 
@@ -49,7 +53,7 @@ class Sample(NamedTuple):
     """A sample line. `raw` is the text of name and labels; `labels` are in page order, `__name__` first, none empty."""
 
     raw: bytes
-    labels: tuple[tuple[str, str], ...]
+    labels: Labels
     value: float
     timestamp_ms: int | None
     exemplar: ExemplarText | None

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kofagent.prometheus.page import AHEAD_MS, PageReader, SampleLimitError, canonical_bound
+from kofagent.prometheus.families import canonical_bound
+from kofagent.prometheus.page import AHEAD_MS, PageReader, SampleLimitError
 from kofagent.prometheus.text import ParseError
 from kofagent.telemetry.series import Series, sorted_labels
 from tests.reference import page as plain
@@ -116,13 +118,20 @@ def test_remembering_changes_nothing(
     program: list[tuple[list[bytes], list[tuple[int, bytes]], int]], openmetrics: bool, timed: bool
 ) -> None:
     """Whatever pages came before, a page gives what reading it from the start gives; series that ended are ended once."""
-    reader = PageReader(finish)
-    live: set[Labels] = set()
+    pages = []
     lines: list[bytes] = []
     for fresh, changes, how in program:
         lines = fresh if how == 0 or not lines else edits(lines, changes)
         shown = [line + b" %d" % (NOW + how) if timed and line[:1].isalpha() and b" 17" not in line else line for line in lines]
-        page = b"".join(line + b"\n" for line in shown) + (b"# EOF\n" if openmetrics else b"")
+        pages.append((b"".join(line + b"\n" for line in shown) + (b"# EOF\n" if openmetrics else b""), openmetrics))
+    compare(pages)
+
+
+def compare(pages: list[tuple[bytes, bool]]) -> None:
+    """One reader against the twin that remembers nothing; a page, and whether it is OpenMetrics."""
+    reader = PageReader(finish)
+    live: set[Labels] = set()
+    for page, openmetrics in pages:
         try:
             expected, tracked = plain.read(page, openmetrics, NOW, finish)
         except ParseError:
@@ -140,6 +149,80 @@ def test_remembering_changes_nothing(
         live = tracked
 
 
+STEADY = [
+    b"# TYPE h histogram",
+    b"a",
+    b'c{x="1"}',
+    b"drop_me",
+    b'h_bucket{le="1.0"}',
+    b"h_count",
+    b'c{x="2"}',
+    b"drop_two",
+    b'c{noise="1",x="3"}',
+    b"e",
+    b"f",
+    b"",
+]
+steady_value = st.sampled_from([b"0", b"1", b"2.5", b"2.5", b"-3e+08", b"NaN", b"+Inf", b"7."])
+LINE = st.integers(0, len(STEADY) - 1)
+steady_edit = st.one_of(
+    st.tuples(st.just("value"), LINE, steady_value),
+    st.tuples(st.just("value"), LINE, steady_value),
+    st.tuples(st.just("value"), LINE, steady_value),
+    st.tuples(st.just("value"), LINE, st.sampled_from([b"1_0", b"1e999", b"+nan", b"x"])),
+    st.tuples(
+        st.just("text"), LINE, st.sampled_from([b"# free words", b"", b'c{x="1"}', b'c{noise="2",x="3"}', b"# TYPE h gauge"])
+    ),
+    st.tuples(st.just("swap"), LINE, LINE),
+    st.tuples(st.just("cut"), LINE),
+)
+steady_page = st.tuples(
+    st.lists(steady_edit, max_size=3),
+    st.sampled_from(["", "", "all", "all", "all", "some", "future", "exemplar"]),
+    st.booleans(),
+    st.integers(0, 2),
+)
+
+
+@settings(max_examples=600, deadline=None)
+@given(st.lists(steady_page, min_size=2, max_size=8), st.booleans(), st.sampled_from([None, "", "", "all"]))
+def test_pages_that_change_a_little(program: list[tuple[list[Any], str, bool, int]], openmetrics: bool, always: str | None) -> None:
+    """Pages as targets have them: long, few lines change; times and formats that come and go are rare."""
+    lines = [(text, b"1") for text in STEADY if text or not openmetrics]
+    pages = []
+    for changes, mode, newline, turn in program:
+        for kind, at, *what in changes:
+            if at >= len(lines):
+                continue
+            text, value = lines[at]
+            if kind == "value":
+                lines[at] = text, what[0]
+            elif kind == "text":
+                lines[at] = what[0], value
+            elif kind == "cut":
+                lines = [*lines[:at], *lines[at + 1 :]]
+            elif what[0] < len(lines):
+                lines[at], lines[what[0]] = lines[what[0]], lines[at]
+        pages.append((steady(lines, mode if always is None else always, turn, openmetrics, newline), openmetrics))
+    compare(pages)
+    compare([(page if form else page + b"# EOF\n", form != (i == 1)) for i, (page, form) in enumerate(pages)])
+
+
+def steady(lines: list[tuple[bytes, bytes]], mode: str, turn: int, openmetrics: bool, newline: bool) -> bytes:
+    out = []
+    for i, (text, value) in enumerate(lines):
+        line = text
+        if text[:1] not in (b"", b"#"):
+            stamp = NOW + turn + (AHEAD_MS if mode == "future" and i == 4 else 0)
+            timed = mode in ("all", "future") or (mode == "some" and i % 2)
+            line += b" " + value + (b" %d" % stamp if timed and not openmetrics else b" %d" % (stamp // 1000) if timed else b"")
+            line += b' # {trace_id="1"} 1' if mode == "exemplar" and openmetrics and i == 2 else b""
+        out.append(line)
+    if openmetrics:
+        out.append(b"# EOF")
+    return b"\n".join(out) + (b"\n" if newline else b"")
+
+
 def test_series_are_the_same_objects_from_page_to_page() -> None:
     reader = PageReader(finish)
     first = reader.read(b'a{x="1"} 1\nb 2\ndrop_x 3\n', False, NOW)
@@ -147,6 +230,8 @@ def test_series_are_the_same_objects_from_page_to_page() -> None:
     second = reader.read(b'a{x="1"} 1\nb 5\ndrop_x 4\n', False, NOW)
     assert second.series is first.series and second.values == [1.0, 5.0] and second.added == 0 and not second.stale
     third = reader.read(b'b 5\na{x="1"} 7\n', False, NOW)
+    uneven = [reader.read(b'a{x="1"} 1 %d\nb 5\n' % (NOW + i), False, NOW) for i in range(2)]
+    assert uneven[0].series is uneven[1].series and uneven[1].timestamps == [NOW + 1, None]
     assert third.series[0] is first.series[1] and third.series[1] is first.series[0] and third.added == 0
 
 
@@ -161,6 +246,53 @@ def test_the_same_lines_in_other_places() -> None:
         (b"a 1\n# x\nb 5\nc 9\n\n", [1, 5, 9]),
     ):
         assert [v for _, v, _ in rows(reader, page)] == expected
+
+
+def test_values_that_go_back_and_lines_that_come_without_a_newline() -> None:
+    reader = PageReader(finish)
+    for page, expected in (
+        (b"a 1\nb 2\nc 3\n", [1, 2, 3]),
+        (b"a 1\nb 5\nc 3\n", [1, 5, 3]),
+        (b"a 1\nb 2\nc 3\n", [1, 2, 3]),
+        (b"a 1\nb 2\nc 3", [1, 2, 3]),
+        (b"a 1\nb 2\nc 3\nd 4", [1, 2, 3, 4]),
+        (b"a 1\nb 2", [1, 2]),
+    ):
+        assert [v for _, v, _ in rows(reader, page)] == expected
+
+
+def test_blank_lines_that_come_and_go_move_no_value() -> None:
+    reader = PageReader(finish)
+    for page, expected in (
+        (b"a 1\nb 2\n", [1, 2]),
+        (b"\n\na 1\nb 2\n", [1, 2]),
+        (b"\n\na 1\nb 9\n", [1, 9]),
+        (b"\n\na 1\nb 9\n\n\n\n", [1, 9]),
+        (b"a 3\nb 9\n\n\n\n\n\n", [3, 9]),
+    ):
+        assert [v for _, v, _ in rows(reader, page)] == expected
+
+
+def test_a_page_with_ignored_times_leaves_no_places_of_lines_behind() -> None:
+    reader = PageReader(finish, honor_timestamps=False)
+    for page, expected in (
+        (b"drop_x 1\na 1\nb 2\n", [1, 2]),
+        (b"x 1 5\na 1 5\nb 2 5\n", [1, 1, 2]),
+        (b"x 1\na 1\nb 2\n", [1, 1, 2]),
+        (b"x 1\na 7\nb 2\n", [1, 7, 2]),
+    ):
+        assert [v for _, v, _ in rows(reader, page)] == expected
+
+
+@pytest.mark.parametrize("tail", [b"", b" %d" % NOW], ids=["plain", "timed"])
+def test_texts_that_change_under_the_same_labels_do_not_grow_the_cache(tail: bytes) -> None:
+    """A label that relabelling removes may have another value on each page: the series stay, their texts do not."""
+    reader = PageReader(finish)
+    for i in range(300):
+        page = b"".join(b'a{noise="%d",x="%d"} 1%s\n' % (i, j, tail) for j in range(10))
+        scraped = reader.read(page, False, NOW)
+        assert len(scraped.series) == 10 and not scraped.stale
+    assert len(reader._raw) < 1100
 
 
 def test_a_series_that_goes_is_ended_and_forgotten_and_counts_as_new_when_it_comes_back() -> None:
@@ -192,6 +324,7 @@ def test_a_failed_scrape_ends_all_and_what_comes_back_is_not_new() -> None:
     assert list(reader.fail()) == []
     again = reader.read(b"a 1\nb 2\n", False, NOW)
     assert again.added == 0 and list(again.series) == list(series)
+    assert list(reader.fail()) == list(series)
 
 
 def test_times_of_the_page() -> None:
@@ -201,9 +334,14 @@ def test_times_of_the_page() -> None:
     assert [s.name for s in scraped.series] == ["a", "b"] and scraped.timestamps == [NOW - 5, None] and scraped.out_of_bounds == 1
     # A series with a time of its own just ends: Prometheus writes no marker for it unless it is told to.
     assert [s.name for s in reader.read(b"d 1\n", False, NOW).stale] == ["b"]
+    assert len(rows(reader, b"a 1 %d\nc 3 %d\n" % (NOW, NOW + AHEAD_MS + 1))) == 1
+    assert len(rows(reader, b"a 1 %d\nc 3 %d\n" % (NOW, NOW))) == 2
     tracking = PageReader(finish, track_timestamps=True)
     tracking.read(page, False, NOW)
     assert [s.name for s in tracking.read(b"d 1\n", False, NOW).stale] == ["a", "b"]
+    for turn in range(3):
+        tracking.read(b"a 1 %d\nc 3 %d\n" % (NOW + turn, NOW), False, NOW)
+    assert [s.name for s in tracking.read(b"c 1\n", False, NOW).stale] == ["a"]
     ignoring = PageReader(finish, honor_timestamps=False)
     assert rows(ignoring, b"a 1 5\n") == [((("__name__", "a"), ("job", "j")), 1.0, None)]
     assert rows(ignoring, b"a 1 6\n") == [((("__name__", "a"), ("job", "j")), 1.0, None)]
@@ -242,8 +380,16 @@ def test_families_follow_their_metadata() -> None:
         ("histogram", "First."),
         None,
     ]
-    reader.read(b'# TYPE h histogram\n# HELP h Second.\nh_bucket{le="1"} 1\nh_count 1\nh_other 2\n', False, NOW)
+    again = reader.read(b'# TYPE h histogram\n# HELP h Second.\nh_bucket{le="1"} 1\nh_count 1\nh_other 2\n', False, NOW).series
+    assert again is not series and list(again) == described, "what was worked out for the column is out of date"
     assert described[0].family is not None and described[0].family.help == "Second."
+
+
+def test_a_type_that_comes_later_changes_how_known_lines_are_read() -> None:
+    reader = PageReader(finish)
+    assert rows(reader, b'h_bucket{le="1.0"} 1\n')[0][0] == (("__name__", "h_bucket"), ("job", "j"), ("le", "1.0"))
+    assert rows(reader, b'# TYPE h histogram\nh_bucket{le="1.0"} 1\n')[0][0][2] == ("le", "1")
+    assert rows(reader, b'# TYPE h gauge\nh_bucket{le="1.0"} 1\n')[0][0][2] == ("le", "1.0")
 
 
 @pytest.mark.parametrize(

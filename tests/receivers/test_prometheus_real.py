@@ -16,7 +16,7 @@ import pytest
 import yaml
 from aiohttp import web
 
-from kofagent.prometheus.page import canonical_bound
+from kofagent.prometheus.families import canonical_bound
 from kofagent.receivers.prometheus import COMPONENT
 from kofagent.telemetry.signal import Signal
 from tests.support import servers

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kofagent.prometheus.page import AHEAD_MS, canonical_bound
+from kofagent.prometheus.families import canonical_bound
+from kofagent.prometheus.shape import AHEAD_MS
 from kofagent.prometheus.text import Meta, Sample, scan
 
 Labels = tuple[tuple[str, str], ...]
