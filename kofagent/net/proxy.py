@@ -1,8 +1,8 @@
-"""Which proxy the environment names for a URL, by the rules of Go's net/http, which client-go and the collector follow.
+"""Which proxy a request goes through, by the rules of Go's golang.org/x/net/http/httpproxy, which client-go and the collector follow.
 
 HTTPS_PROXY or HTTP_PROXY by the URL's scheme (upper case wins), unless NO_PROXY lists the host: `*`, an address, a network
-(10.0.0.0/8), a domain with all below it (`example.com`), only what is below it (`.example.com`, `*.example.com`), each also with
-`:port`. localhost and loopback addresses are never proxied.
+(10.0.0.0/8), a domain with all below it (`example.com`), only what is below it (`.example.com`, `*.example.com`). Addresses and
+domains may end in `:port`. localhost and loopback addresses are never proxied. Prometheus' `no_proxy` option has the same rules.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Mapping
 
 from yarl import URL
 
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -20,52 +21,70 @@ def environment_proxy(url: str, environ: Mapping[str, str] | None = None) -> str
     """The proxy's URL, None for a direct connection; ValueError for one that is not http or https. `environ` None: the process'."""
     environ = os.environ if environ is None else environ
     target = URL(url)
-    host, port = (target.host or "").lower().rstrip("."), target.port or _PORTS.get(target.scheme, 0)
     variable = f"{target.scheme.upper()}_PROXY"
-    if variable == "HTTP_PROXY" and "REQUEST_METHOD" in environ:
+    if target.scheme not in _PORTS or (variable == "HTTP_PROXY" and environ.get("REQUEST_METHOD")):
         return None  # a CGI program: the variable is a header of its client
     proxy = environ.get(variable) or environ.get(variable.lower()) or ""
-    if not proxy or _is_direct(host, port, environ.get("NO_PROXY") or environ.get("no_proxy") or ""):
+    if not proxy or is_direct(environ.get("NO_PROXY") or environ.get("no_proxy") or "", target):
         return None
     if "://" not in proxy:
         proxy = f"http://{proxy}"
     if not proxy.startswith(("http://", "https://")) or not URL(proxy).host:
-        raise ValueError(f"{variable} is not the URL of an http or https proxy; list {host} in NO_PROXY to connect directly")
+        raise ValueError(f"{variable} is not the URL of an http or https proxy; list {target.host} in NO_PROXY to connect directly")
     return proxy
 
 
-def _is_direct(host: str, port: int, no_proxy: str) -> bool:
+def is_direct(no_proxy: str, target: URL) -> bool:
+    """Whether a list in NO_PROXY's form exempts a URL from the proxy. Entries that cannot be read are ignored, as Go does."""
+    host, port = (target.raw_host or "").lower(), target.port or _PORTS.get(target.scheme, 0)
     address = _address(host)
     if host == "localhost" or (address is not None and address.is_loopback):
         return True
     return any(_matches(entry.strip().lower(), host, address, port) for entry in no_proxy.split(","))
 
 
-def _matches(entry: str, host: str, address: ipaddress.IPv4Address | ipaddress.IPv6Address | None, port: int) -> bool:
+def _matches(entry: str, host: str, address: Address | None, port: int) -> bool:
     if not entry or entry == "*":
         return entry == "*"
-    if "/" in entry:
-        try:
-            return address is not None and address in ipaddress.ip_network(entry, strict=False)
-        except ValueError:
-            return False
+    network = _network(entry)
+    if network is not None:
+        return address is not None and address in network
     name, colon, wanted = entry.rpartition(":")
-    if colon and wanted.isdigit() and (":" not in name or name.startswith("[")):
-        if int(wanted) != port:
+    if colon and (":" not in name or (name.startswith("[") and name.endswith("]"))):
+        entry = name.removeprefix("[").removesuffix("]")
+        if wanted and wanted != str(port):
             return False
-        entry = name
-    entry = entry.strip("[]")
     listed = _address(entry)
-    if listed is not None:
-        return listed == address
-    below = entry.removeprefix("*")
-    if below.startswith("."):
-        return host.endswith(below)
-    return host == entry or host.endswith(f".{entry}")
+    if address is not None or listed is not None:
+        return address == listed
+    domain = _ascii(entry.removeprefix("*") if entry.startswith("*.") else entry)
+    if domain.startswith("."):
+        return host.endswith(domain)
+    return bool(domain) and (host == domain or host.endswith(f".{domain}"))
 
 
-def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+def _ascii(domain: str) -> str:
+    """A domain as it is asked of name servers; as it stands when that is not possible."""
+    if domain.isascii():
+        return domain
+    dot = "." if domain.startswith(".") else ""
     try:
-        return ipaddress.ip_address(text)
+        return dot + (URL.build(scheme="http", host=domain.strip(".")).raw_host or "")
+    except ValueError:
+        return domain
+
+
+def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
+    address, slash, length = text.partition("/")
+    try:
+        return ipaddress.ip_network(f"{address}/{length}", strict=False) if slash and length.isdecimal() else None
     except ValueError:
         return None
+
+
+def _address(text: str) -> Address | None:
+    try:
+        found = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    return getattr(found, "ipv4_mapped", None) or found

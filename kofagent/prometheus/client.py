@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import ipaddress
 import os
 import ssl
 import tempfile
@@ -26,7 +25,7 @@ from yarl import URL
 from kofagent.kubernetes.client import ApiClient
 from kofagent.kubernetes.errors import ApiError, TooLarge
 from kofagent.net.os_errors import os_reason
-from kofagent.net.proxy import environment_proxy
+from kofagent.net.proxy import environment_proxy, is_direct
 from kofagent.prometheus.client_config import HttpClientOptions, OAuth2, ProxyOptions, TlsConfig
 
 MAX_REDIRECTS = 10
@@ -330,36 +329,11 @@ def read_secret(path: str, what: str) -> str:
 
 def proxy_for(options: ProxyOptions, target: URL) -> str | None:
     """URL of the proxy to use for a target, None for a direct connection."""
-    host = target.host or ""
     if options.proxy_from_environment:
         return environment_proxy(str(target))
-    if not options.proxy_url or _direct(options.no_proxy, host, target.port):
-        return None
+    if not options.proxy_url or (options.no_proxy and is_direct(options.no_proxy, target)):
+        return None  # without no_proxy even localhost goes through the proxy, as in Prometheus
     return options.proxy_url
-
-
-def _direct(no_proxy: str, host: str, port: int | None) -> bool:
-    try:
-        address: ipaddress.IPv4Address | ipaddress.IPv6Address | None = ipaddress.ip_address(host)
-    except ValueError:
-        address = None
-    for entry in filter(None, (part.strip().lower() for part in no_proxy.split(","))):
-        if entry == "*":
-            return True
-        name, colon, wanted = entry.rpartition(":")
-        if colon and wanted.isdigit() and ":" not in name:
-            if int(wanted) != port:
-                continue
-            entry = name
-        if address is not None:
-            try:
-                if address in ipaddress.ip_network(entry, strict=False):
-                    return True
-            except ValueError:
-                continue
-        elif host.lower() == entry.lstrip("*.") or host.lower().endswith("." + entry.lstrip("*.")):
-            return True
-    return False
 
 
 def _session() -> aiohttp.ClientSession:
