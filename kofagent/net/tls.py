@@ -1,14 +1,20 @@
-"""TLS contexts from upstream's `tls` blocks (configtls). Every problem is a StartError that names the file and the option."""
+"""TLS contexts of clients and servers from upstream's `tls` blocks (configtls), and their renewal when files change.
+
+Every problem is a StartError that names the file and the option. Prometheus' `tls_config`, kubeconfigs and service accounts are
+written as such a block first, so that this is the only place where contexts are made.
+"""
 
 from __future__ import annotations
 
 import os
 import ssl
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from kofagent.component.protocols import StartError
+from kofagent.config.base import Secret
 from kofagent.config.blocks import TlsBlock, TlsClientBlock, TlsServerBlock
 
 _VERSIONS = {
@@ -17,50 +23,142 @@ _VERSIONS = {
     "1.2": ssl.TLSVersion.TLSv1_2,
     "1.3": ssl.TLSVersion.TLSv1_3,
 }
+CLIENT_CA_INTERVAL = 1.0
+"""With `client_ca_file_reload`: the file is looked at during handshakes, at most once in this many seconds."""
 
 
-def client_context(tls: TlsClientBlock) -> ssl.SSLContext:
-    """A client's context: verifies the server unless `insecure_skip_verify`."""
+def client_context(tls: TlsClientBlock, name: str = "tls") -> ssl.SSLContext:
+    """A client's context: verifies the server unless `insecure_skip_verify`. `name` is what the block is called in errors."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    _apply_common(context, tls)
+    _apply_common(context, tls, name)
     if tls.ca_file or tls.ca_pem:
-        _load_ca(context, tls)
-        if tls.include_system_ca_certs_pool:
-            context.load_default_certs(ssl.Purpose.SERVER_AUTH)
-    else:
+        _trust(context, f"{name}.ca_file", tls.ca_file, tls.ca_pem)
+    if tls.include_system_ca_certs_pool or not (tls.ca_file or tls.ca_pem):
         context.load_default_certs(ssl.Purpose.SERVER_AUTH)
-    _load_own(context, tls)
+    _load_own(context, tls, name)
     if tls.insecure_skip_verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
 
 
-def server_context(tls: TlsServerBlock) -> ssl.SSLContext:
+def server_context(tls: TlsServerBlock, name: str = "tls") -> ssl.SSLContext:
     """A server's context: needs a certificate; with `client_ca_file` a client must show one of that CA."""
     if not (tls.cert_file or tls.cert_pem) or not (tls.key_file or tls.key_pem):
-        raise StartError("tls of a server needs cert_file and key_file (or cert_pem and key_pem)")
+        raise StartError(f"{name} of a server needs cert_file and key_file (or cert_pem and key_pem)")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    _apply_common(context, tls)
-    _load_own(context, tls)
+    _apply_common(context, tls, name)
+    _load_own(context, tls, name)
     if tls.client_ca_file:
-        try:
-            context.load_verify_locations(cafile=tls.client_ca_file)
-        except (OSError, ssl.SSLError) as error:
-            raise StartError(f"tls.client_ca_file {tls.client_ca_file}: {_why(error)}") from None
+        _trust(context, f"{name}.client_ca_file", tls.client_ca_file, None)
         context.verify_mode = ssl.CERT_REQUIRED
     return context
 
 
-def _apply_common(context: ssl.SSLContext, tls: TlsBlock) -> None:
+class ClientTls:
+    """A client's context, made again when one of its files changed.
+
+    The files are looked at when the context is asked for, at most once in `every` seconds; None: never again.
+    """
+
+    def __init__(self, block: TlsClientBlock, name: str = "tls", every: float | None = None) -> None:
+        self.server_name = block.server_name_override
+        self._block = block
+        self._name = name
+        self._every = every
+        self._context: ssl.SSLContext | None = None
+        self._stamp: tuple[object, ...] = ()
+        self._next = 0.0
+
+    @property
+    def last(self) -> ssl.SSLContext | None:
+        """The last context that could be made."""
+        return self._context
+
+    def context(self) -> ssl.SSLContext:
+        """The context for the files as they are now; StartError that names the file that is not usable."""
+        if self._context is not None:
+            if self._every is None:
+                return self._context
+            if self._every:
+                now = time.monotonic()
+                if now < self._next:
+                    return self._context
+                self._next = now + self._every
+        block = self._block
+        stamp = _stamps(block.ca_file, block.cert_file, block.key_file)
+        if self._context is None or stamp != self._stamp:
+            self._context = client_context(block, self._name)
+            self._stamp = stamp
+        return self._context
+
+
+class ServerTls:
+    """A server's context. With `reload_interval` (certificate and key) or `client_ca_file_reload` handshakes use what is in the
+    files now: nothing is done while nobody connects. Files that are not usable leave the context as it was and are said with `warn`.
+    """
+
+    def __init__(self, block: TlsServerBlock, warn: Callable[[str], None], name: str = "tls") -> None:
+        self._block = block
+        self._warn = warn
+        self._name = name
+        intervals = [block.reload_interval] if block.reload_interval > 0 else []
+        if block.client_ca_file and block.client_ca_file_reload:
+            intervals.append(CLIENT_CA_INTERVAL)
+        self._every = min(intervals, default=0.0)
+        self._stamp = self._stamps()
+        self._next = time.monotonic() + self._every
+        self.context = self._current = server_context(block, name)
+        """What the socket is given."""
+        if self._every:
+            self.context = server_context(block, name)
+            self.context.sni_callback = self._handshake
+            if block.client_ca_file:
+                # A resumed session does not show its certificate again, so a client of a CA that was taken away could go on.
+                self.context.options |= ssl.OP_NO_TICKET
+                self.context.num_tickets = 0
+
+    def _stamps(self) -> tuple[object, ...]:
+        block = self._block
+        own = (block.cert_file, block.key_file) if block.reload_interval > 0 else ()
+        return _stamps(*own, block.client_ca_file)
+
+    def _handshake(self, connection: ssl.SSLObject, server_name: str | None, context: ssl.SSLContext) -> None:
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + self._every
+            stamp = self._stamps()
+            if stamp != self._stamp:
+                try:
+                    self._current = server_context(self._block, self._name)
+                    self._stamp = stamp
+                except StartError as error:
+                    self._warn(f"{error}; the certificate read before stays in use")
+        connection.context = self._current
+
+
+def _stamps(*paths: str) -> tuple[object, ...]:
+    """What tells whether files were replaced, also by another target of a symlink."""
+    return tuple(_stamp(path) for path in paths if path)
+
+
+def _stamp(path: str) -> object:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def _apply_common(context: ssl.SSLContext, tls: TlsBlock, name: str) -> None:
     context.minimum_version = _VERSIONS[tls.min_version or "1.2"]
     if tls.max_version:
         context.maximum_version = _VERSIONS[tls.max_version]
     if tls.cipher_suites:
         try:
-            context.set_ciphers(":".join(_openssl_name(name) for name in tls.cipher_suites))
+            context.set_ciphers(":".join(_openssl_name(suite) for suite in tls.cipher_suites))
         except ssl.SSLError:
-            raise StartError(f"tls.cipher_suites: none of {', '.join(tls.cipher_suites)} is known") from None
+            raise StartError(f"{name}.cipher_suites: {', '.join(tls.cipher_suites)}: no known cipher suite") from None
 
 
 def _openssl_name(name: str) -> str:
@@ -74,47 +172,58 @@ def _openssl_name(name: str) -> str:
     return prefix + cipher.replace("_", "-")
 
 
-def _load_ca(context: ssl.SSLContext, tls: TlsBlock) -> None:
+def _trust(context: ssl.SSLContext, option: str, path: str, text: Secret | None) -> None:
     try:
-        if tls.ca_pem:
-            context.load_verify_locations(cadata=tls.ca_pem.get_secret_value())
+        if text is not None:
+            context.load_verify_locations(cadata=text.get_secret_value().encode("ascii", "ignore").decode())
         else:
-            context.load_verify_locations(cafile=tls.ca_file)
-    except (OSError, ssl.SSLError) as error:
-        raise StartError(f"tls.ca_file {tls.ca_file or '(ca_pem)'}: {_why(error)}") from None
+            context.load_verify_locations(cafile=path)
+    except (OSError, ssl.SSLError, ValueError) as error:
+        raise StartError(f"{option} {path or '(ca_pem)'}: {_why(error)}") from None
 
 
-def _load_own(context: ssl.SSLContext, tls: TlsBlock) -> None:
+def _load_own(context: ssl.SSLContext, tls: TlsBlock, name: str) -> None:
     has_cert, has_key = bool(tls.cert_file or tls.cert_pem), bool(tls.key_file or tls.key_pem)
     if not has_cert and not has_key:
         return
     if has_cert != has_key:
-        raise StartError("tls: cert_file and key_file go together; one of them is missing")
+        raise StartError(f"{name}: cert_file and key_file go together; one of them is missing")
     with _file_of(tls.cert_file, tls.cert_pem) as cert, _file_of(tls.key_file, tls.key_pem) as key:
         try:
-            context.load_cert_chain(cert, key)
+            # Without a password OpenSSL would ask the terminal for that of an encrypted key, and wait.
+            context.load_cert_chain(cert, key, password="")
         except (OSError, ssl.SSLError) as error:
             raise StartError(
-                f"tls.cert_file {tls.cert_file or '(cert_pem)'}, key_file {tls.key_file or '(key_pem)'}: {_why(error)}"
+                f"{name}.cert_file {tls.cert_file or '(cert_pem)'}, key_file {tls.key_file or '(key_pem)'}: {_why(error)}"
             ) from None
 
 
 @contextmanager
-def _file_of(path: str, pem: object) -> Iterator[str]:
+def _file_of(path: str, text: Secret | None) -> Iterator[str]:
     """OpenSSL loads certificates from files only: PEM text goes through a private file that is gone at once."""
-    if pem is None:
+    if text is None:
         yield path
         return
     handle, name = tempfile.mkstemp()
     try:
         with os.fdopen(handle, "w") as file:
-            file.write(pem.get_secret_value())  # type: ignore[attr-defined]
+            file.write(text.get_secret_value())
         yield name
     finally:
         os.unlink(name)
 
 
+def pem(path: str, text: Secret | None) -> bytes:
+    """PEM from a file or an option, for libraries that take it as bytes. OSError."""
+    if text is not None:
+        return text.get_secret_value().encode()
+    with open(path, "rb") as file:
+        return file.read()
+
+
 def _why(error: Exception) -> str:
     if isinstance(error, ssl.SSLError):
         return f"not a usable PEM file ({error.reason or 'no certificate in it'})"
-    return getattr(error, "strerror", None) or type(error).__name__
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return "not a usable PEM file"

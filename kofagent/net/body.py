@@ -1,0 +1,90 @@
+"""Bodies of answers, bounded while they are read and while they are decompressed: a small body that unfolds to gigabytes costs the
+limit and no more."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import aiohttp
+from isal import isal_zlib
+
+from kofagent.net.compression import CorruptBody, TooLarge, UnknownEncoding
+
+_PIECE = 1 << 18
+_DAMAGED: Any = isal_zlib.error
+
+
+async def read_body(response: aiohttp.ClientResponse, limit: int, silence: float | None = None) -> bytes:
+    """The decompressed body. The connection is closed where the body was not read to its end.
+
+    TooLarge: it has more than `limit` bytes. TimeoutError: no byte came for `silence` seconds. UnknownEncoding: it is not plain and
+    not gzip. CorruptBody: it is not the gzip it claims to be. aiohttp's errors where the connection broke.
+    """
+    # hot: scrape, all of a page passes here; a piece is kept as it came, and a body in one piece is not copied
+    encoding = response.headers.get("Content-Encoding", "").strip().lower()
+    if encoding in ("", "identity"):
+        if response.content_length is not None and response.content_length > limit:
+            response.close()
+            raise TooLarge
+        return await _plain(response, limit, silence)
+    if encoding not in ("gzip", "x-gzip"):
+        response.close()
+        raise UnknownEncoding(encoding[:30])
+    try:
+        return await _gunzip(response, limit, silence)
+    except _DAMAGED as error:
+        response.close()
+        raise CorruptBody(f"the gzip body is damaged: {error}") from None
+
+
+async def read_start(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    """The first `limit` bytes of the body as they came, for messages; a longer body costs the connection, not memory."""
+    out = bytearray()
+    async for piece in response.content.iter_any():
+        out += piece[: max(0, limit - len(out))]
+        if len(out) >= limit and not response.content.at_eof():
+            response.close()
+            break
+    return bytes(out)
+
+
+async def _plain(response: aiohttp.ClientResponse, limit: int, silence: float | None) -> bytes:
+    pieces: list[bytes] = []
+    size = 0
+    read = response.content.readany
+    while piece := await (read() if silence is None else asyncio.wait_for(read(), silence)):
+        size += len(piece)
+        if size > limit:
+            response.close()
+            raise TooLarge
+        pieces.append(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+async def _gunzip(response: aiohttp.ClientResponse, limit: int, silence: float | None) -> bytes:
+    unpacker = isal_zlib.decompressobj(wbits=31)
+    pieces: list[bytes] = []
+    left = limit
+    read = response.content.readany
+    while piece := await (read() if silence is None else asyncio.wait_for(read(), silence)):
+        while piece:
+            if unpacker.eof:
+                # Several members in a row are one stream (RFC 1952, section 2.2).
+                unpacker = isal_zlib.decompressobj(wbits=31)
+            out = unpacker.decompress(piece, min(left + 1, _PIECE))
+            piece = unpacker.unused_data if unpacker.eof else unpacker.unconsumed_tail
+            left -= len(out)
+            pieces.append(out)
+            if left < 0:
+                response.close()
+                raise TooLarge
+    while not unpacker.eof:
+        out = unpacker.decompress(b"", min(left + 1, _PIECE))
+        if not out:
+            raise CorruptBody("the gzip body is cut off")
+        left -= len(out)
+        pieces.append(out)
+        if left < 0:
+            raise TooLarge
+    return b"".join(pieces)
