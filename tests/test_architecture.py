@@ -13,7 +13,6 @@ def test_imports_go_down_only(path: Path) -> None:
     assert not rooms.violations(path)
 
 
-@pytest.mark.xfail(strict=True, reason="one circle is left to open: kubernetes")
 def test_no_files_import_each_other_in_a_circle() -> None:
     assert rooms.circles() == []
 

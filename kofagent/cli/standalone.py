@@ -17,7 +17,7 @@ from kofagent.component import registry
 from kofagent.component.protocols import StartError
 from kofagent.config.base import ComponentConfig
 from kofagent.config.load import LoadedConfig
-from kofagent.kubernetes.access import find, set_default_kubeconfig
+from kofagent.kubernetes.choose import find, set_default_kubeconfig
 from kofagent.kubernetes.client import ApiClient
 from kofagent.kubernetes.errors import ApiError, NoCredentials, NotFound, Unauthorized, Untrusted
 from kofagent.kubernetes.options import ApiOptions

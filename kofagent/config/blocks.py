@@ -14,6 +14,9 @@ from kofagent.config.base import ByteSize, ComponentConfig, Duration, Secret
 Compression = Literal["gzip", "zstd", "deflate", "zlib", "snappy", "x-snappy-framed", "lz4", "none", ""]
 
 
+TlsVersion = Literal["1.0", "1.1", "1.2", "1.3", ""]
+
+
 class AuthBlock(ComponentConfig):
     """`auth`: the extension that signs or checks requests."""
 
@@ -29,8 +32,8 @@ class TlsBlock(ComponentConfig):
     cert_pem: Secret | None = Field(None, description="The same as text.")
     key_file: str = Field("", description="PEM file of the own key.")
     key_pem: Secret | None = Field(None, description="The same as text.")
-    min_version: Literal["1.0", "1.1", "1.2", "1.3", ""] = Field("1.2", description="Lowest TLS version.")
-    max_version: Literal["1.0", "1.1", "1.2", "1.3", ""] = Field("", description="Highest TLS version; empty: the newest.")
+    min_version: TlsVersion = Field("1.2", description="Lowest TLS version.")
+    max_version: TlsVersion = Field("", description="Highest TLS version; empty: the newest.")
     cipher_suites: list[str] = Field([], description="Cipher suites by name; empty: the safe defaults.")
     include_system_ca_certs_pool: bool = Field(False, description="Trust the system's CAs beside ca_file.")
     reload_interval: Duration = Field(0.0, description="How often the files are read again; 0: once.")

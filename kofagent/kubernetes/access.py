@@ -1,4 +1,4 @@
-"""Where the API server is and how the agent shows who it is: the pod's service account, a kubeconfig, or nothing."""
+"""How one API server is reached and how the agent shows who it is; here with the pod's service account or with nothing."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import contextlib
 import os
 import ssl
 from collections.abc import Mapping
+from typing import Any
 
 from kofagent.component.protocols import StartError
-from kofagent.kubernetes.options import ApiOptions
+from kofagent.config.base import Secret
+from kofagent.config.blocks import TlsClientBlock
 from kofagent.net.proxy import environment_proxy
+from kofagent.net.tls import client_context
 from kofagent.net.watched_file import WatchedFile
 
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
@@ -63,11 +66,9 @@ class ServiceAccount(Access):
         try:
             self._token.read()
             self._trust(self._ca.read())
-        except (ssl.SSLError, ValueError):
-            raise StartError(f"{self._ca.path} is not a usable PEM file") from None
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise StartError(
-                f"no service account in this pod: {getattr(error, 'filename', folder)} cannot be read; "
+                f"no service account in this pod: {getattr(error, 'filename', None) or folder} cannot be read; "
                 "set automountServiceAccountToken: true for the pod, or auth_type: kubeConfig"
             ) from None
         try:
@@ -85,15 +86,16 @@ class ServiceAccount(Access):
         """Trusts the CA as it is in the file now."""
         pem = self._ca.read()
         if self._ca.version != self._ca_version:
-            with contextlib.suppress(ssl.SSLError, ValueError):  # half a file: what was trusted before still is
+            with contextlib.suppress(StartError):  # half a file: what was trusted before still is
                 self._trust(pem)
         return self._context
 
     def _trust(self, pem: bytes) -> None:
         self._ca_version = self._ca.version
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.load_verify_locations(cadata=pem.decode("ascii", "ignore"))
-        self._context = context
+        try:
+            self._context = trusting(pem)
+        except StartError:
+            raise StartError(f"{self._ca.path} is not a usable PEM file") from None
 
     def rejected(self) -> bool:
         """Whether the file holds another token than the one refused."""
@@ -104,23 +106,11 @@ class ServiceAccount(Access):
             return False
 
 
-_default_kubeconfig: str | None = None
-_default_context = ""
-
-
-def set_default_kubeconfig(path: str | None, context: str = "") -> None:
-    """What `--kubeconfig` and `--context` name: used by every component whose auth_type is serviceAccount or kubeConfig.
-
-    An empty path is kubectl's own search: $KUBECONFIG, else ~/.kube/config. None undoes it.
-    """
-    global _default_kubeconfig, _default_context  # noqa: PLW0603 - one agent per process, one command line
-    _default_kubeconfig = path
-    _default_context = context
-
-
-def default_kubeconfig() -> str | None:
-    """The path that `set_default_kubeconfig` was given; None: none is to be used."""
-    return _default_kubeconfig
+def trusting(ca: bytes, **options: Any) -> ssl.SSLContext:
+    """A context that trusts these CAs (PEM) and no others; `options` are more of a `tls` block. StartError."""
+    if not ca.strip():
+        raise StartError("there is no certificate in it")
+    return client_context(TlsClientBlock(ca_pem=Secret(ca.decode("ascii", "ignore")), **options))
 
 
 def proxy_of(server: str) -> str | None:
@@ -129,35 +119,3 @@ def proxy_of(server: str) -> str | None:
         return environment_proxy(server)
     except ValueError as error:
         raise StartError(str(error)) from None
-
-
-def in_cluster() -> bool:
-    """Whether this process runs in a pod that is told where its API server is."""
-    return bool(os.environ.get("KUBERNETES_SERVICE_HOST"))
-
-
-def find(options: ApiOptions) -> Access:
-    """The access that options ask for; StartError says what is missing and what to do."""
-    kind = options.auth_type
-    if kind == "tls":
-        raise StartError(
-            "auth_type tls has no options that name a certificate; use auth_type: kubeConfig with a kubeconfig that "
-            "has client-certificate and client-key"
-        )
-    if kind == "kubeConfig" or (kind == "serviceAccount" and _default_kubeconfig is not None):
-        from kofagent.kubernetes.kubeconfig import load
-
-        return load(_default_kubeconfig or None, options.context or _default_context)
-    host, port = os.environ.get("KUBERNETES_SERVICE_HOST", ""), os.environ.get("KUBERNETES_SERVICE_PORT", "443")
-    if not host:
-        raise StartError(
-            "not in a Kubernetes cluster (KUBERNETES_SERVICE_HOST is not set); run with --kubeconfig ~/.kube/config, "
-            "set auth_type: kubeConfig, or switch the component off (--values configs/no-cluster.yaml)"
-        )
-    if kind == "none":
-        server = f"https://{f'[{host}]' if ':' in host else host}:{port}"
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        return Access(server, context=context, proxy=proxy_of(server))
-    return ServiceAccount(SERVICE_ACCOUNT, host, port)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import socket
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Hashable, Mapping
 from contextlib import asynccontextmanager
@@ -23,15 +22,16 @@ from yarl import URL
 from kofagent import __version__
 from kofagent.component.protocols import Host
 from kofagent.kubernetes import errors
-from kofagent.kubernetes.access import Access, find, set_default_kubeconfig
+from kofagent.kubernetes.access import Access
+from kofagent.kubernetes.choose import find
 from kofagent.kubernetes.errors import ApiError, Gone, NoCredentials, TooLarge, Unreachable, Untrusted
 from kofagent.kubernetes.lists import split_list
 from kofagent.kubernetes.options import ApiOptions
 from kofagent.kubernetes.resources import Resource
+from kofagent.net import compression as net
+from kofagent.net.body import read_body, read_start
 from kofagent.net.client import Answer, retry_after_seconds
-from kofagent.net.os_errors import os_reason
-
-__all__ = ["ApiClient", "Page", "set_default_kubeconfig", "shared"]
+from kofagent.net.transport import FAILURES, Limits, Route, Transport, failure
 
 UNDER_WAY = 10
 _OPEN = contextlib.nullcontext()
@@ -55,21 +55,23 @@ Params = Mapping[str, "str | int"]
 class Page:
     """A page of a list: objects one by one as they are read (`items` can be read once), then where the list goes on."""
 
-    __slots__ = ("go_on", "items", "version")
+    __slots__ = ("continue_token", "items", "version")
 
     def __init__(self, text: str) -> None:
         self.items, metadata = split_list(text)
         self.version = str(metadata.get("resourceVersion") or "")
-        self.go_on = str(metadata.get("continue") or "")
+        self.continue_token = str(metadata.get("continue") or "")
 
 
 class ApiClient:
     """Connections to one API server. `start` and `stop` are counted: the last `stop` closes them."""
 
-    def __init__(self, access: Access, user_agent: str = f"kofagent/{__version__}") -> None:
+    def __init__(
+        self, access: Access, user_agent: str = f"kofagent/{__version__}", *, connect_timeout: float = CONNECT_TIMEOUT
+    ) -> None:
         self.access = access
         self._agent = user_agent
-        self._session: aiohttp.ClientSession | None = None
+        self._transport = Transport(Limits(idle_seconds=60.0, connect_seconds=connect_timeout))
         self._started = 0
         self.ended = False
         """Whether the last user has stopped it; who comes later gets a new client, with credentials read anew."""
@@ -79,30 +81,25 @@ class ApiClient:
         self.unreachable: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
         """Who cannot reach the server now, and why; owned by `watch.py`, which says it once for all."""
 
+    @property
+    def running(self) -> bool:
+        """Whether somebody has started it and not stopped it yet."""
+        return self._transport.running
+
     async def start(self) -> None:
         """Opens the pool of connections. Does not talk to the server."""
         self._started += 1
-        if self._session is None:
-            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60, socket_factory=_socket)
-            self._session = aiohttp.ClientSession(
-                connector=connector,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                trust_env=False,
-                auto_decompress=False,
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT),
-                max_line_size=16384,
-                max_field_size=65536,
-            )
+        if not self._transport.running:
+            await self._transport.start()
 
     async def stop(self) -> None:
         """Undoes one `start`."""
         if self._started == 0:
             return
         self._started -= 1
-        if self._started == 0 and self._session is not None:
+        if self._started == 0:
             self.ended = True
-            session, self._session = self._session, None
-            await session.close()
+            await self._transport.stop()
             await self.access.close()
 
     async def get(
@@ -144,7 +141,9 @@ class ApiClient:
         data = None if body is None else json.dumps(body).encode()
         try:
             async with self._under_way, asyncio.timeout(timeout), self._open(method, path, params, headers or {}, data) as response:
-                return Answer(response.status, response.headers, await _body(response, limit))
+                return Answer(response.status, response.headers, await read_body(response, limit, REQUEST_TIMEOUT))
+        except net.TooLarge:
+            raise TooLarge(limit) from None
         except TimeoutError:
             raise Unreachable(f"no answer from {self.access.server} within {timeout:g} s") from None
 
@@ -156,16 +155,16 @@ class ApiClient:
         label_selector: str = "",
         field_selector: str = "",
         limit: int = PAGE,
-        go_on: str = "",
+        continue_token: str = "",
         version: str = "",
         only_metadata: bool = False,
     ) -> Page:
-        """One page of a list. Raises Gone when the `continue` token `go_on` has expired."""
+        """One page of a list. Raises Gone when the `continue` token `continue_token` has expired."""
         params: dict[str, str | int] = {"limit": limit}
         for name, value in (
             ("labelSelector", label_selector),
             ("fieldSelector", field_selector),
-            ("continue", go_on),
+            ("continue", continue_token),
             ("resourceVersion", version),
         ):
             if value:
@@ -188,11 +187,16 @@ class ApiClient:
 
         Raises Gone when the list expired on the way: begin again.
         """
-        go_on = ""
+        continue_token = ""
         while True:
             try:
                 page = await self.list_page(
-                    resource, namespace, label_selector=label_selector, field_selector=field_selector, limit=limit, go_on=go_on
+                    resource,
+                    namespace,
+                    label_selector=label_selector,
+                    field_selector=field_selector,
+                    limit=limit,
+                    continue_token=continue_token,
                 )
             except TooLarge:
                 if limit == 1:
@@ -200,8 +204,8 @@ class ApiClient:
                 limit = max(1, limit // 4)
                 continue
             yield page
-            go_on = page.go_on
-            if not go_on:
+            continue_token = page.continue_token
+            if not continue_token:
                 return
 
     async def list_all(
@@ -254,7 +258,7 @@ class ApiClient:
         async with self._open("GET", resource.path(namespace), params, headers, None, gate=self._under_way) as response:
             if not 200 <= response.status < 300:
                 async with asyncio.timeout(CONNECT_TIMEOUT):
-                    body = await _body(response, 1 << 16)
+                    body = await read_start(response, 1 << 16)
                 answer = Answer(response.status, response.headers, body)
                 raise _error(answer, "watch", str(resource), resource, namespace, _one_name(answer, namespace, field_selector))
             if opened is not None:
@@ -278,8 +282,7 @@ class ApiClient:
         gate: asyncio.Semaphore | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Sends a request and gives its answer with the body unread; a broken connection at any time is Unreachable."""
-        session = self._session
-        if session is None:
+        if not self._transport.running:
             raise Unreachable("the client is stopped")
         access = self.access
         url = URL(access.server + path)
@@ -293,12 +296,9 @@ class ApiClient:
                 send.update(headers)
                 own, tls = await self.credentials()
                 send.extend(own)
-                extra: dict[str, Any] = {"server_hostname": access.server_hostname} if access.server_hostname else {}
-                request = session.request(
-                    method, url, data=data, headers=send, ssl=tls, allow_redirects=False, proxy=access.proxy, **extra
-                )
+                route = Route(lambda tls=tls: tls, lambda _: access.proxy, access.server_hostname or "")  # type: ignore[misc]
                 async with gate or _OPEN, asyncio.timeout(REQUEST_TIMEOUT):
-                    response = await request
+                    response = await self._transport.send(method, url, route, send, body=data, follow=False)
                 if response.status == 401 and attempt == 1 and await self._other_credentials(own):
                     response.close()
                     continue
@@ -313,9 +313,11 @@ class ApiClient:
                 return
         except TimeoutError:
             raise Unreachable(f"no answer from {access.server} within {REQUEST_TIMEOUT:g} s") from None
-        except (aiohttp.ClientError, ssl.SSLError, OSError) as error:
-            kind = Untrusted if isinstance(error, ssl.SSLError | aiohttp.ClientSSLError) else Unreachable
-            raise kind(f"{access.server}: {_reason(error)}") from None
+        except FAILURES as error:
+            why = failure(error)
+            kind = Untrusted if why.kind == "tls" else Unreachable
+            place = "cannot connect to the proxy: " if isinstance(error, aiohttp.ClientProxyConnectionError) else ""
+            raise kind(f"{access.server}: {place}{why.reason}") from None
 
     async def credentials(self) -> tuple[Mapping[str, str], ssl.SSLContext | bool]:
         """Headers and TLS context of a request now; NoCredentials when there are none, also when a plugin takes too long."""
@@ -354,33 +356,6 @@ def shared_access(host: Host, key: Hashable, make: Callable[[], Access]) -> ApiC
     if client is None or client.ended:
         client = clients[key] = ApiClient(make())
     return client
-
-
-def _socket(info: Any) -> socket.socket:
-    """A socket with keepalive: a watch may be silent for minutes, and its peer may vanish without a word."""
-    family, kind, protocol, _, _ = info
-    made = socket.socket(family, kind, protocol)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
-        option = getattr(socket, name, None)
-        if option is not None:
-            made.setsockopt(socket.IPPROTO_TCP, option, value)
-    return made
-
-
-async def _body(response: aiohttp.ClientResponse, limit: int) -> bytes:
-    """The body; TooLarge when it has more bytes, TimeoutError when none comes for `REQUEST_TIMEOUT`."""
-    if (response.content_length or 0) > limit:
-        raise TooLarge(limit)
-    out = bytearray()
-    while True:
-        async with asyncio.timeout(REQUEST_TIMEOUT):
-            chunk = await response.content.readany()
-        if not chunk:
-            return bytes(out)
-        out += chunk
-        if len(out) > limit:
-            raise TooLarge(limit)
 
 
 async def _lines(response: aiohttp.ClientResponse, silence: float, server: str) -> AsyncIterator[bytes]:
@@ -430,20 +405,3 @@ def _one_name(answer: Answer, namespace: str, field_selector: str) -> str:
     """The name of the one object that was refused, which the rule to add can be narrowed to. Not without a namespace: each agent
     asks for its own node, and they share a role."""
     return one_object(field_selector) if answer.status == 403 and namespace else ""
-
-
-def _reason(error: BaseException) -> str:
-    inner = getattr(error, "certificate_error", None) or getattr(error, "os_error", None) or error
-    if isinstance(inner, ssl.SSLError):
-        return f"TLS handshake failed: {getattr(inner, 'verify_message', '') or inner.reason or 'unknown reason'}"
-    if isinstance(inner, aiohttp.ClientHttpProxyError):
-        return f"the proxy answered {inner.status}"
-    if isinstance(error, aiohttp.ClientProxyConnectionError) and isinstance(inner, OSError):
-        return f"cannot connect to the proxy: {os_reason(inner)}"
-    if isinstance(inner, OSError):
-        return os_reason(inner)
-    return (
-        "the server closed the connection"
-        if isinstance(inner, aiohttp.ServerDisconnectedError | aiohttp.ClientPayloadError)
-        else type(inner).__name__
-    )

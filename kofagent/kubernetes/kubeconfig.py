@@ -11,16 +11,18 @@ import json
 import os
 import shutil
 import ssl
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
 from multidict import CIMultiDict
 
 from kofagent.component.protocols import StartError
-from kofagent.kubernetes.access import Access, proxy_of
+from kofagent.config.base import Secret
+from kofagent.config.blocks import TlsClientBlock
+from kofagent.kubernetes.access import Access, proxy_of, trusting
+from kofagent.net.tls import client_context
 from kofagent.net.watched_file import WatchedFile
 
 EXEC_TIMEOUT = 60.0
@@ -168,23 +170,14 @@ class _Kubeconfig(Access):
             cert, key = credential.certificate.encode(), credential.key.encode()
         if self._built == (ca, cert, key):
             return
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        options: dict[str, Any] = {"insecure_skip_verify": self._insecure}
+        if cert and key:
+            options |= {"cert_pem": Secret(cert.decode("ascii", "ignore")), "key_pem": Secret(key.decode("ascii", "ignore"))}
         try:
-            if ca or isinstance(self._ca, WatchedFile):
-                context.load_verify_locations(cadata=ca.decode("ascii", "ignore"))
-            else:
-                context.load_default_certs(ssl.Purpose.SERVER_AUTH)
-            if cert and key:
-                with _private_file(cert + b"\n" + key) as file:
-                    context.load_cert_chain(file)
-        except (ssl.SSLError, ValueError) as error:
-            raise StartError(
-                f"kubeconfig context {self._name!r}: a certificate or key in it is not usable "
-                f"({getattr(error, 'reason', None) or 'not PEM'})"
-            ) from None
-        if self._insecure:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
+            own_ca = ca or isinstance(self._ca, WatchedFile)
+            context = trusting(ca, **options) if own_ca else client_context(TlsClientBlock(**options))
+        except StartError:
+            raise StartError(f"kubeconfig context {self._name!r}: a certificate or key in it is not usable (not PEM)") from None
         self._context = context
         self._built = (ca, cert, key)
 
@@ -335,15 +328,3 @@ def _impersonation(user: dict[str, Any]) -> CIMultiDict[str]:
         for value in values or []:
             headers.add(f"Impersonate-Extra-{key}", str(value))
     return headers
-
-
-@contextlib.contextmanager
-def _private_file(pem: bytes) -> Iterator[str]:
-    """OpenSSL loads certificates from files only; this one is private and gone at once."""
-    handle, name = tempfile.mkstemp()
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(pem)
-        yield name
-    finally:
-        os.unlink(name)

@@ -173,7 +173,7 @@ async def _list(client: ApiClient, query: Query, only_metadata: bool, size: int)
     yield Event("LISTING", {}, "")
     resource = query.resource
     kind = {"apiVersion": resource.api_version, "kind": resource.kind} if resource.kind else {}
-    go_on = ""
+    continue_token = ""
     while True:
         page = await client.list_page(
             resource,
@@ -181,7 +181,7 @@ async def _list(client: ApiClient, query: Query, only_metadata: bool, size: int)
             label_selector=query.label_selector,
             field_selector=query.field_selector,
             limit=size,
-            go_on=go_on,
+            continue_token=continue_token,
             only_metadata=only_metadata,
         )
         try:
@@ -189,8 +189,8 @@ async def _list(client: ApiClient, query: Query, only_metadata: bool, size: int)
                 yield Event("ITEM", {**kind, **item}, "")
         except (ValueError, TypeError):
             raise Unreachable(f"the list of {resource.plural} is not what the API sends") from None
-        go_on = page.go_on
-        if not go_on:
+        continue_token = page.continue_token
+        if not continue_token:
             yield Event("LISTED", {}, page.version)
             return
 

@@ -4,6 +4,7 @@ limit and no more."""
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import aiohttp
@@ -39,21 +40,39 @@ async def read_body(response: aiohttp.ClientResponse, limit: int, silence: float
 
 
 async def read_start(response: aiohttp.ClientResponse, limit: int) -> bytes:
-    """The first `limit` bytes of the body as they came, for messages; a longer body costs the connection, not memory."""
+    """The first `limit` bytes of the body; a longer one costs the connection, not memory. Damaged gzip ends where it is damaged."""
     out = bytearray()
     async for piece in response.content.iter_any():
         out += piece[: max(0, limit - len(out))]
         if len(out) >= limit and not response.content.at_eof():
             response.close()
             break
+    if out and response.headers.get("Content-Encoding", "").strip().lower() in ("gzip", "x-gzip"):
+        try:
+            return bytes(isal_zlib.decompressobj(wbits=31).decompress(bytes(out), limit))
+        except _DAMAGED:
+            return b""
     return bytes(out)
+
+
+def _reader(response: aiohttp.ClientResponse, silence: float | None) -> Callable[[], Awaitable[bytes]]:
+    """What gives the next piece of a body, empty at its end."""
+    read = response.content.readany
+    if silence is None:
+        return read
+
+    async def timed() -> bytes:  # not wait_for: in Python 3.11 it can lose a cancellation
+        async with asyncio.timeout(silence):
+            return await read()
+
+    return timed
 
 
 async def _plain(response: aiohttp.ClientResponse, limit: int, silence: float | None) -> bytes:
     pieces: list[bytes] = []
     size = 0
-    read = response.content.readany
-    while piece := await (read() if silence is None else asyncio.wait_for(read(), silence)):
+    read = _reader(response, silence)
+    while piece := await read():
         size += len(piece)
         if size > limit:
             response.close()
@@ -66,8 +85,8 @@ async def _gunzip(response: aiohttp.ClientResponse, limit: int, silence: float |
     unpacker = isal_zlib.decompressobj(wbits=31)
     pieces: list[bytes] = []
     left = limit
-    read = response.content.readany
-    while piece := await (read() if silence is None else asyncio.wait_for(read(), silence)):
+    read = _reader(response, silence)
+    while piece := await read():
         while piece:
             if unpacker.eof:
                 # Several members in a row are one stream (RFC 1952, section 2.2).

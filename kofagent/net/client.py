@@ -1,8 +1,4 @@
-"""One HTTP client for every component that sends: TLS, auth extension, headers, compression, proxy, bounded answers.
-
-Redirects: 307 and 308 keep method and body; 301, 302 and 303 are followed for GET and HEAD only. The configured headers,
-cookies and Authorization stay behind when a redirect leaves scheme, host or port.
-"""
+"""The HTTP client of components that send: options of confighttp, auth extension, headers, compression, bounded answers."""
 
 from __future__ import annotations
 
@@ -12,18 +8,18 @@ import functools
 import ssl
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import aiohttp
 from yarl import URL
 
 from kofagent import __version__
-from kofagent.component.protocols import ClientAuth, Context
+from kofagent.component.protocols import ClientAuth, Context, StartError
 from kofagent.config.blocks import HttpClientBlock
-from kofagent.net import tls
+from kofagent.net.body import read_start
 from kofagent.net.compression import compress as compress_body
-from kofagent.net.os_errors import os_reason
 from kofagent.net.proxy import environment_proxy
+from kofagent.net.tls import ClientTls
+from kofagent.net.transport import FAILURES, Limits, Route, Transport, failure
 from kofagent.telemetry.batch import Metadata
 from kofagent.telemetry.refused import Refused
 
@@ -31,7 +27,8 @@ if TYPE_CHECKING:
     from multidict import CIMultiDictProxy
 
 USER_AGENT = f"kofagent/{__version__}"
-MAX_REDIRECTS = 10
+_PUBLIC = frozenset({"content-type", "content-encoding", "user-agent", "accept", "accept-encoding"})
+"""Headers that may follow a redirect to another host, whoever set them."""
 
 
 class Answer:
@@ -51,44 +48,39 @@ class HttpClient:
     def __init__(self, settings: HttpClientBlock, context: Context, user_agent: str = USER_AGENT) -> None:
         self._settings = settings
         self._context = context
-        self._headers = {"User-Agent": user_agent}
-        self._session: aiohttp.ClientSession | None = None
+        self._headers = {"User-Agent": user_agent, "Accept": "*/*", "Accept-Encoding": "identity"}
         self._auth: ClientAuth | None = None
         self._level: int | None = None
-        self._ssl: ssl.SSLContext | bool = True
+        self._tls = ClientTls(settings.tls, every=settings.tls.reload_interval or None)
+        self._tls_problem = ""
+        self._route = Route(self._ssl, self._proxy, settings.tls.server_name_override)
+        self._transport = Transport(
+            Limits(
+                per_host=settings.max_conns_per_host,
+                idle_seconds=settings.idle_conn_timeout,
+                keep_alive=not settings.disable_keep_alives,
+            ),
+            cookies=settings.cookies.get("enabled", False),
+        )
+        self._most_idle = min([n for n in (settings.max_idle_conns, settings.max_idle_conns_per_host) if n > 0], default=1 << 30)
+        self._kept = 0
+        """Requests under way whose connections will be kept; there are never more idle ones than these were at once."""
 
     async def start(self) -> None:
         """Reads certificates, finds the authenticator; StartError when something is missing."""
         settings = self._settings
-        self._ssl = tls.client_context(settings.tls)
+        self._tls.context()
         for name, value in settings.headers.items():
             self._headers = {k: v for k, v in self._headers.items() if k.lower() != name.lower()}
             self._headers[name] = value.get_secret_value()
         if settings.auth is not None:
             self._auth = self._context.host.extension(settings.auth.authenticator, ClientAuth)
         self._level = settings.compression_params.get("level")
-        connector = aiohttp.TCPConnector(
-            limit=settings.max_conns_per_host or 0,
-            ssl=self._ssl,
-            keepalive_timeout=None if settings.disable_keep_alives else settings.idle_conn_timeout or 90.0,
-            force_close=settings.disable_keep_alives,
-        )
-        jar = None if settings.cookies.get("enabled") else aiohttp.DummyCookieJar()
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=jar,
-            auto_decompress=True,
-            trust_env=False,
-            timeout=aiohttp.ClientTimeout(total=None),
-            max_line_size=16384,
-            max_field_size=65536,
-        )
+        await self._transport.start()
 
     async def stop(self) -> None:
         """Closes all connections."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        await self._transport.stop()
 
     async def request(
         self,
@@ -103,7 +95,7 @@ class HttpClient:
         timeout: float | None = None,
     ) -> Answer:
         """One request, redirects followed. Any status is an answer; a broken connection is a retryable `Refused`."""
-        if self._session is None:
+        if not self._transport.running:
             raise Refused("shutdown", "the exporter is stopped")
         send = dict(self._headers)
         if headers:
@@ -114,83 +106,51 @@ class HttpClient:
         if compress and settings.compression not in ("", "none"):
             body = compress_body(settings.compression, body, self._level)
             send["Content-Encoding"] = settings.compression
+        public = {name: value for name, value in send.items() if name.lower() in _PUBLIC}
+        keep = self._kept < self._most_idle
+        if not keep:
+            public["Connection"] = send["Connection"] = "close"
+        self._kept += keep
         seconds = settings.timeout if timeout is None else timeout
         try:
             async with asyncio.timeout(seconds or None):
-                return await self._follow(method, URL(url), body, send, limit)
+                response = await self._transport.send(method, URL(url), self._route, public, send, body)
+                async with response:
+                    return Answer(response.status, response.headers, await read_start(response, limit))
         except TimeoutError:
             raise Refused("timeout", f"no answer within {seconds:g} s") from None
-        except (aiohttp.ClientSSLError, ssl.SSLError) as error:
-            raise Refused("tls", _tls_reason(error)) from None
-        except aiohttp.InvalidURL:
-            raise Refused("bad url", "the URL is not valid", permanent=False) from None
-        except (aiohttp.ClientError, OSError) as error:
-            raise Refused("connection", _connection_reason(error)) from None
+        except FAILURES as error:
+            why = failure(error)
+            raise Refused("bad url" if why.kind == "url" else why.kind, why.sentence) from None
+        finally:
+            self._kept -= keep
 
-    async def _follow(self, method: str, url: URL, body: bytes, headers: dict[str, str], limit: int) -> Answer:
-        assert self._session is not None
-        origin = url.origin()
-        override = self._settings.tls.server_name_override
-        for _ in range(MAX_REDIRECTS + 1):
-            extra: dict[str, Any] = {"server_hostname": override} if override and url.scheme == "https" else {}
-            async with self._session.request(
-                method,
-                url,
-                data=body or None,
-                headers=headers,
-                allow_redirects=False,
-                proxy=self._settings.proxy_url or _proxy_of(str(url.origin())),
-                **extra,
-            ) as response:
-                location = response.headers.get("Location")
-                follow = response.status in (307, 308) or (response.status in (301, 302, 303) and method in ("GET", "HEAD"))
-                if not follow or not location:
-                    return Answer(response.status, response.headers, await _read(response, limit))
-                await _read(response, 0)
-                url = url.join(URL(location))
-                if url.scheme not in ("http", "https") or (origin.scheme == "https" and url.scheme == "http"):
-                    raise aiohttp.ClientError("redirect to another scheme refused")
-                if url.origin() != origin:
-                    keep = ("content-type", "content-encoding", "user-agent", "accept")
-                    headers = {k: v for k, v in headers.items() if k.lower() in keep}
-        raise aiohttp.ClientError(f"more than {MAX_REDIRECTS} redirects")
+    def _ssl(self) -> ssl.SSLContext:
+        """The context with the files as they are now; what was read before while they are not usable, with one line in the log."""
+        try:
+            context = self._tls.context()
+            self._tls_problem = ""
+            return context
+        except StartError as error:
+            last = self._tls.last
+            if last is None:
+                raise Refused("tls", str(error)) from None
+            if self._tls_problem != str(error):
+                self._tls_problem = str(error)
+                self._context.log.warning("%s; what was read before stays in use", error)
+            return last
+
+    def _proxy(self, target: URL) -> str | None:
+        return self._settings.proxy_url or _proxy_of(str(target.origin()))
 
 
 @functools.lru_cache(maxsize=1000)
 def _proxy_of(origin: str) -> str | None:
-    """The proxy that the environment named when a server was first asked. Refused for one that cannot be used.
-
-    aiohttp's `trust_env` is not used: it asks a thread for each request, and sends logins out of ~/.netrc.
-    """
+    """The proxy that the environment named when a server was first asked. Refused for one that cannot be used."""
     try:
         return environment_proxy(origin)
     except ValueError as error:
         raise Refused("connection", str(error)) from None
-
-
-async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
-    """At most `limit` bytes of the body; a longer one costs the connection, not memory."""
-    out = bytearray()
-    async for chunk in response.content.iter_any():
-        out += chunk[: max(0, limit - len(out))]
-        if len(out) >= limit and not response.content.at_eof():
-            response.close()
-            break
-    return bytes(out)
-
-
-def _tls_reason(error: BaseException) -> str:
-    inner = getattr(error, "certificate_error", None) or getattr(error, "os_error", None) or error
-    message = getattr(inner, "verify_message", "") or getattr(inner, "reason", "") or type(inner).__name__
-    return f"TLS handshake failed: {message}"
-
-
-def _connection_reason(error: BaseException) -> str:
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return f"cannot connect to {error.host}:{error.port}: {os_reason(error.os_error)}"
-    if isinstance(error, aiohttp.ServerDisconnectedError):
-        return "the server closed the connection"
-    return f"{type(error).__name__}: {error}" if isinstance(error, OSError) else type(error).__name__
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> float | None:

@@ -15,9 +15,10 @@ import grpc.aio
 from kofagent import __version__
 from kofagent.component.protocols import ClientAuth, Context, StartError
 from kofagent.config.address import split_endpoint
+from kofagent.config.base import Secret
 from kofagent.config.blocks import GrpcClientBlock
 from kofagent.net import tls
-from kofagent.net.grpc_server import pem
+from kofagent.net.tls import pem
 from kofagent.telemetry.batch import Metadata
 
 _SCHEME = re.compile(r"^(http|https|dns|unix)://", re.IGNORECASE)
@@ -167,35 +168,33 @@ def _shown_certificate(settings: GrpcClientBlock) -> tuple[bytes, str]:
     """The certificate that the server shows, as PEM, and a name in it. OSError."""
     host, port = split_endpoint(target(settings.endpoint).removeprefix("dns:///"))
     own = tls.client_context(settings.tls)
-    with socket.create_connection((host, port), timeout=5) as plain, own.wrap_socket(plain, server_hostname=host) as secure:
-        shown = secure.getpeercert(binary_form=True) or b""
+    shown, _ = _ask(host, port, own)
+    # `ssl` decodes only what it has verified, so the server is asked again, this time with its own certificate as the trusted one.
     certificate = ssl.DER_cert_to_PEM_cert(shown)
-    reader = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    reader.load_verify_locations(cadata=certificate)
-    return certificate.encode(), _name_in(reader.get_ca_certs(), certificate) or host
+    trusting = tls.client_context(settings.tls.model_copy(update={"ca_file": "", "ca_pem": Secret(certificate)}))
+    trusting.check_hostname = False
+    trusting.verify_mode = ssl.CERT_REQUIRED
+    trusting.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    try:
+        _, decoded = _ask(host, port, trusting)
+    except ssl.SSLError:
+        decoded = {}  # gRPC will not take it either, and says why
+    return certificate.encode(), name_in(decoded) or host
 
 
-def _name_in(certificates: list[Any], pem_text: str) -> str:
-    """The first name a certificate is for. `get_ca_certs` decodes CAs only, so others go through the decoder of `ssl`."""
-    info: Any = certificates[0] if certificates else _decode(pem_text)
-    for kind, name in info.get("subjectAltName", ()):
+def _ask(host: str, port: int, context: ssl.SSLContext) -> tuple[bytes, dict[str, Any]]:
+    """The certificate that a server shows: as DER, and decoded where the context verifies it."""
+    with socket.create_connection((host, port), timeout=5) as plain, context.wrap_socket(plain, server_hostname=host) as secure:
+        return secure.getpeercert(binary_form=True) or b"", secure.getpeercert() or {}
+
+
+def name_in(certificate: Mapping[str, Any]) -> str:
+    """The first name a certificate (as `SSLSocket.getpeercert` decodes it) is for; empty when there is no name in it."""
+    for kind, name in certificate.get("subjectAltName", ()):
         if kind in ("DNS", "IP Address"):
             return str(name).replace("*", "x")
-    for pairs in info.get("subject", ()):
+    for pairs in certificate.get("subject", ()):
         for key, value in pairs:
             if key == "commonName":
                 return str(value)
     return ""
-
-
-def _decode(pem_text: str) -> Any:
-    import os
-    import tempfile
-
-    handle, path = tempfile.mkstemp()
-    try:
-        with os.fdopen(handle, "w") as file:
-            file.write(pem_text)
-        return ssl._ssl._test_decode_cert(path)  # type: ignore[attr-defined]
-    finally:
-        os.unlink(path)

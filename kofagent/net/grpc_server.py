@@ -20,6 +20,7 @@ from kofagent.config.blocks import GrpcServerBlock, TlsServerBlock
 from kofagent.net import tls
 from kofagent.net.compression import decompress
 from kofagent.net.server import bind_problem, listen_address, remove_stale_socket
+from kofagent.net.tls import pem
 
 Method = Callable[[bytes, Any], Awaitable[bytes]]
 STOP_SECONDS = 3.0
@@ -169,12 +170,3 @@ def server_credentials(id: str, block: TlsServerBlock) -> grpc.ServerCredentials
 
     first = grpc.ssl_server_certificate_configuration([(key, certificate)], ca)
     return grpc.dynamic_ssl_server_credentials(first, configuration, ca is not None)
-
-
-def pem(path: str, text: Any) -> bytes:
-    """PEM from a file or an option."""
-    if text is not None:
-        data: bytes = text.get_secret_value().encode()
-        return data
-    with open(path, "rb") as file:
-        return file.read()

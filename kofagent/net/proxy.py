@@ -1,4 +1,4 @@
-"""Which proxy a request goes through, by the rules of Go's golang.org/x/net/http/httpproxy, which client-go and the collector follow.
+"""Which proxy a request goes through, by the rules of Go's httpproxy package, which client-go and the collector follow.
 
 HTTPS_PROXY or HTTP_PROXY by the URL's scheme (upper case wins), unless NO_PROXY lists the host: `*`, an address, a network
 (10.0.0.0/8), a domain with all below it (`example.com`), only what is below it (`.example.com`, `*.example.com`). Addresses and

@@ -22,9 +22,9 @@ from aiohttp.web_protocol import RequestHandler
 
 from kofagent.component.protocols import Context, ServerAuth, StartError, Unauthorized
 from kofagent.config.address import join_endpoint, split_endpoint
-from kofagent.config.blocks import CorsBlock, HttpServerBlock, TlsServerBlock
-from kofagent.net import tls
+from kofagent.config.blocks import CorsBlock, HttpServerBlock
 from kofagent.net.compression import ENCODINGS, TooLarge, UnknownEncoding, decompress
+from kofagent.net.tls import ServerTls
 from kofagent.telemetry.batch import Metadata
 
 Handler = Callable[[web.BaseRequest, Metadata | None], Awaitable[web.StreamResponse]]
@@ -99,7 +99,6 @@ class HttpServer:
         self._headers = {name: value.get_secret_value() for name, value in settings.response_headers.items()}
         cors = settings.cors
         self._cors = Cors(cors) if cors is not None and cors.allowed_origins else None
-        self._reload: asyncio.Task[None] | None = None
         self.port = 0
         self.url = ""
 
@@ -108,7 +107,7 @@ class HttpServer:
         settings = self._settings
         if settings.auth is not None:
             self._auth = self._context.host.extension(settings.auth.authenticator, ServerAuth)
-        context = tls.server_context(settings.tls) if settings.tls is not None else None
+        context = ServerTls(settings.tls, self._context.log.warning).context if settings.tls is not None else None
         server = _Server(
             self._handle,
             header_seconds=settings.read_header_timeout,
@@ -127,8 +126,6 @@ class HttpServer:
         except BaseException:
             await self.stop()
             raise
-        if context is not None and settings.tls is not None and settings.tls.reload_interval > 0:
-            self._reload = asyncio.create_task(self._reload_certificates(context, settings.tls))
 
     async def _bind(self, runner: web.ServerRunner, context: ssl.SSLContext | None) -> None:
         settings = self._settings
@@ -148,22 +145,8 @@ class HttpServer:
         shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
         self.url = f"{'https' if context else 'http'}://{join_endpoint(shown, self.port)}"
 
-    async def _reload_certificates(self, context: ssl.SSLContext, block: TlsServerBlock) -> None:
-        """New handshakes get the certificate that is in the files now."""
-        while True:
-            await asyncio.sleep(block.reload_interval)
-            try:
-                context.load_cert_chain(block.cert_file, block.key_file)
-                if block.client_ca_file and block.client_ca_file_reload:
-                    context.load_verify_locations(cafile=block.client_ca_file)
-            except (OSError, ssl.SSLError) as error:
-                self._context.log.warning("tls.cert_file was not read again, the old one stays: %s", _why(error))
-
     async def stop(self) -> None:
         """Closes the socket, lets requests under way end for some seconds."""
-        if self._reload is not None:
-            self._reload.cancel()
-            self._reload = None
         runner, self._runner = self._runner, None
         if runner is not None:
             await runner.cleanup()

@@ -94,8 +94,9 @@ class ClientTls:
 
 
 class ServerTls:
-    """A server's context. With `reload_interval` (certificate and key) or `client_ca_file_reload` handshakes use what is in the
-    files now: nothing is done while nobody connects. Files that are not usable leave the context as it was and are said with `warn`.
+    """A server's context; with `reload_interval` or `client_ca_file_reload` handshakes use what the files hold now.
+
+    Nothing is done while nobody connects. Files that are not usable leave the context as it was, and `warn` gets the reason.
     """
 
     def __init__(self, block: TlsServerBlock, warn: Callable[[str], None], name: str = "tls") -> None:

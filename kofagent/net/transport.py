@@ -7,7 +7,6 @@ when a later one leads back. A body is never sent in plain text after it was mea
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import ssl
 from collections.abc import Callable, Mapping
@@ -17,14 +16,12 @@ from typing import Any, Literal, NamedTuple
 import aiohttp
 from yarl import URL
 
-from kofagent.config import compat
-from kofagent.net.body import read_start
 from kofagent.net.os_errors import os_reason
 
 MAX_REDIRECTS = 10
 FOREVER = 10 * 365 * 86400.0
 """Seconds; what a time without a limit is for libraries that want a number."""
-FAILURES = (aiohttp.ClientError, OSError, ValueError, asyncio.IncompleteReadError)
+FAILURES = (aiohttp.ClientError, OSError)
 """What `Transport.send` and reading a body raise when a request fails, apart from StartError and the errors of `net.body`."""
 
 
@@ -70,8 +67,6 @@ class Limits:
     """Connections of one client; 0 is no limit."""
 
     per_host: int = 0
-    idle: int = 0
-    idle_per_host: int = 0
     idle_seconds: float = 90.0
     connect_seconds: float = 0.0
     keep_alive: bool = True
@@ -94,9 +89,7 @@ class Transport:
     async def start(self) -> None:
         """Opens the pool; nothing is connected yet."""
         limits = self._limits
-        connector = compat.idle_limited_connector()(
-            idle=limits.idle,
-            idle_per_host=limits.idle_per_host,
+        connector = aiohttp.TCPConnector(
             limit=0,
             limit_per_host=limits.per_host,
             keepalive_timeout=(limits.idle_seconds or FOREVER) if limits.keep_alive else None,
@@ -149,15 +142,12 @@ class Transport:
             place = response.headers.get("Location")
             if not place or (response.status < 304 and method not in ("GET", "HEAD")):
                 return response
-            try:
-                await read_start(response, 0)
-            finally:
-                response.release()
+            response.release()
             target = target.join(URL(place))
             if target.scheme not in ("http", "https") or not target.host:
-                raise RedirectRefused("a redirect to something that is not http or https")
+                raise RedirectRefused("a redirect to something that is not http or https was not followed")
             if body and home.scheme == "https" and target.scheme == "http":
-                raise RedirectRefused("a redirect from https to http")
+                raise RedirectRefused("a redirect from https to http was not followed")
             if target.origin() != home:
                 sent = headers
         raise RedirectRefused(f"more than {MAX_REDIRECTS} redirects")
@@ -195,10 +185,8 @@ def failure(error: BaseException) -> Failure:
         return Failure("connection", "the answer is cut off")
     if isinstance(error, aiohttp.InvalidURL):
         return Failure("url", "the URL is not valid")
-    if isinstance(error, aiohttp.ServerTimeoutError):
-        return Failure("connection", "no connection in time")
     if isinstance(error, RedirectRefused):
-        return Failure("connection", f"{error} is not followed")
+        return Failure("connection", str(error))
     if isinstance(error, OSError):
         return Failure("connection", os_reason(error))
     return Failure("connection", str(error) if type(error) is ValueError else type(error).__name__)

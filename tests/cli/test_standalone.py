@@ -21,7 +21,7 @@ from kofagent.component.protocols import StartError
 from kofagent.config.blocks import TlsServerBlock
 from kofagent.config.load import LoadedConfig, load_config
 from kofagent.kubernetes import own_node as own_node_module
-from kofagent.kubernetes.access import default_kubeconfig, find, set_default_kubeconfig
+from kofagent.kubernetes.choose import default_kubeconfig, find, set_default_kubeconfig
 from kofagent.kubernetes.options import ApiOptions
 from kofagent.kubernetes.resources import NODES
 from kofagent.net.tls import server_context

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from aiohttp import web
 
-from kofagent.kubernetes import access
+from kofagent.kubernetes import choose
 from kofagent.prometheus.monitors import watch
 from kofagent.receivers.prometheus import COMPONENT
 from kofagent.telemetry.signal import Signal
@@ -527,7 +527,7 @@ async def test_monitors_with_exactly_the_rules_they_need(
             "subjects": [{"kind": "ServiceAccount", "name": "agent", "namespace": "other"}],
         },
     )
-    monkeypatch.setattr(access, "_default_kubeconfig", str(cluster.kubeconfig_of("other", "agent")))
+    monkeypatch.setattr(choose.default, "path", str(cluster.kubeconfig_of("other", "agent")))
     monkeypatch.setattr(watch.Monitors.__init__, "__kwdefaults__", {"slow": 0.1, "retry": 0.5})
     receiver = make(
         COMPONENT,

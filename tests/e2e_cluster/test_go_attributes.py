@@ -20,7 +20,7 @@ import pytest
 from aiohttp import web
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
-from kofagent.kubernetes import access
+from kofagent.kubernetes import choose
 from kofagent.net.peer import sender
 from kofagent.processors.k8sattributes.config import METADATA
 from kofagent.processors.k8sattributes.processor import K8sAttributes
@@ -318,7 +318,7 @@ RULES: list[dict[str, Any]] = [
 async def test_the_same_resources(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(access, "_default_kubeconfig", str(cluster.kubeconfig))
+    monkeypatch.setattr(choose.default, "path", str(cluster.kubeconfig))
     options = {"auth_type": "kubeConfig", **options}
     sink = Sink()
     processor = make(

@@ -13,8 +13,10 @@ from aiohttp import web
 from kofagent.component.protocols import StartError
 from kofagent.config.blocks import TlsServerBlock
 from kofagent.kubernetes import access as access_module
+from kofagent.kubernetes import choose
 from kofagent.kubernetes import client as client_module
-from kofagent.kubernetes.client import ApiClient, set_default_kubeconfig, shared
+from kofagent.kubernetes.choose import set_default_kubeconfig
+from kofagent.kubernetes.client import ApiClient, shared
 from kofagent.kubernetes.discover import discover
 from kofagent.kubernetes.errors import ApiError, Forbidden, Gone, NotFound, TooLarge, Unauthorized, Unreachable
 from kofagent.kubernetes.options import ApiOptions
@@ -131,7 +133,7 @@ async def test_one_client_per_service_and_options(kube: FakeKube, tmp_path: Path
     assert shared(one, ApiOptions()) is not client  # after a reload credentials are read anew
     with pytest.raises(Unreachable, match="stopped"):
         await client.list_all(PODS)
-    monkeypatch.setattr(access_module, "_default_kubeconfig", None)
+    monkeypatch.setattr(choose.default, "path", None)
     set_default_kubeconfig(str(path))
     assert shared(FakeHost(), ApiOptions()).access.server == kube.url
     set_default_kubeconfig(None)

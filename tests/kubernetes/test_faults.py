@@ -225,7 +225,7 @@ async def test_a_page_of_large_objects_is_asked_for_in_smaller_pages(
     for i in range(500):
         kube.put(PODS, pod("default", f"small{i:03}"))
     page = await client.list_page(PODS, limit=500)
-    assert len(list(page.items)) == 500 and not page.go_on
+    assert len(list(page.items)) == 500 and not page.continue_token
     for i in range(8):
         kube.put(PODS, pod("default", f"large{i}", annotations={"blob": str(i) * (3 << 20)}))
     with pytest.raises(TooLarge):

@@ -148,7 +148,7 @@ async def test_nothing_is_lost_when_the_api_server_goes_away(expired: bool, clus
     assert sorted(sub.store) == ["default/changes", "default/new", "default/stays"]
     if expired:
         with pytest.raises(Gone):
-            await admin.list_page(CONFIGMAPS, "default", label_selector="test=yes", limit=1, go_on=page.go_on)
+            await admin.list_page(CONFIGMAPS, "default", label_selector="test=yes", limit=1, continue_token=page.continue_token)
         with pytest.raises(Gone):
             async for _ in admin.watch(CONFIGMAPS, version=page.version, seconds=5):
                 pass

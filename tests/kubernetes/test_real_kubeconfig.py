@@ -24,7 +24,7 @@ from cryptography.x509.oid import NameOID
 from kofagent.cli.standalone import look
 from kofagent.component.protocols import StartError
 from kofagent.kubernetes import client as client_module
-from kofagent.kubernetes.access import set_default_kubeconfig
+from kofagent.kubernetes.choose import set_default_kubeconfig
 from kofagent.kubernetes.client import ApiClient
 from kofagent.kubernetes.errors import Unauthorized, Unreachable, Untrusted
 from kofagent.kubernetes.informer import subscribe

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import pytest
-
 from yarl import URL
 
 from kofagent.net.proxy import environment_proxy, is_direct
-from kofagent.prometheus.client import proxy_for
 from kofagent.prometheus.client_config import ProxyOptions
+from kofagent.prometheus.credentials import proxy_for
 
 PROXY = "http://proxy.test:3128"
 

@@ -84,7 +84,7 @@ async def discovering(kube: FakeKube, options: dict[str, Any], **more: Any) -> A
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        assert not client.informers and client._session is None
+        assert not client.informers and not client.running
 
 
 def pod(name: str, ip: str, *, namespace: str = "shop", node: str = "n1", **labels: str) -> dict[str, Any]:

@@ -21,8 +21,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from kofagent.kubernetes import access as access_module
-from kofagent.kubernetes import resources
+from kofagent.kubernetes import choose, resources
 from kofagent.kubernetes.access import Access
 from kofagent.kubernetes.client import ApiClient
 from kofagent.kubernetes.resources import Resource
@@ -150,7 +149,7 @@ class FakeKube:
                 }
             )
         )
-        monkeypatch.setattr(access_module, "_default_kubeconfig", str(path))
+        monkeypatch.setattr(choose.default, "path", str(path))
         return path
 
     # content

@@ -11,7 +11,8 @@ from urllib.parse import quote, urlsplit
 from kofagent.component.protocols import StartError
 from kofagent.config.blocks import TlsClientBlock
 from kofagent.kubernetes import access as accounts
-from kofagent.kubernetes.access import Access, default_kubeconfig, find
+from kofagent.kubernetes.access import Access
+from kofagent.kubernetes.choose import default_kubeconfig, find
 from kofagent.kubernetes.client import ApiClient
 from kofagent.kubernetes.errors import ApiError
 from kofagent.kubernetes.options import ApiOptions

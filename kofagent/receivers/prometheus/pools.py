@@ -8,7 +8,7 @@ from typing import Any
 
 from kofagent import __version__
 from kofagent.component.protocols import Context, StartError
-from kofagent.kubernetes.access import default_kubeconfig
+from kofagent.kubernetes.choose import default_kubeconfig
 from kofagent.kubernetes.client import shared
 from kofagent.kubernetes.options import ApiOptions
 from kofagent.prometheus.config import ScrapeConfig

@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping
 from pydantic import BaseModel
 from yarl import URL
 
-from kofagent.component.protocols import Host
+from kofagent.component.protocols import Host, StartError
 from kofagent.kubernetes.access import Access
 from kofagent.kubernetes.client import ApiClient, shared, shared_access
 from kofagent.kubernetes.errors import Unreachable
 from kofagent.kubernetes.options import ApiOptions
-from kofagent.prometheus.client import Client, FetchError, TlsFiles, proxy_for
+from kofagent.prometheus.credentials import Credentials, FetchError, proxy_for, tls_of
 from kofagent.prometheus.discovery.config import KubernetesSdConfig
 
 
@@ -42,13 +42,13 @@ class OwnAccess(Access):
             server_hostname=config.tls_config.server_name or None,
             proxy=proxy_for(config, URL(config.api_server)),
         )
-        self._client = Client(config, user_agent)
-        self._tls = TlsFiles(config.tls_config)
+        self._credentials = Credentials(config, user_agent)
+        self._tls = tls_of(config.tls_config)
 
     async def headers(self) -> Mapping[str, str]:
         """The headers of basic_auth, authorization, oauth2 and http_headers, files read again."""
         try:
-            return await self._client.credentials()
+            return await self._credentials.headers()
         except FetchError as error:
             raise Unreachable(str(error)) from None
 
@@ -58,12 +58,12 @@ class OwnAccess(Access):
             return True
         try:
             return self._tls.context()
-        except FetchError as error:
+        except StartError as error:
             raise Unreachable(str(error)) from None
 
     async def close(self) -> None:
         """Closes the connection to the token server of oauth2."""
-        await self._client.stop()
+        await self._credentials.stop()
 
 
 def _fingerprint(config: KubernetesSdConfig) -> str:

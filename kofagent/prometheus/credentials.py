@@ -1,0 +1,183 @@
+"""What Prometheus' client options say about who asks and how servers are reached: headers, tokens of OAuth 2.0, TLS, proxies.
+
+Files are read for every request, so a replaced secret is used at once. Every failure is a `FetchError` without secrets in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import time
+from collections.abc import Mapping
+from urllib.parse import quote_plus, urlencode
+
+from yarl import URL
+
+from kofagent.component.protocols import StartError
+from kofagent.config.base import Secret
+from kofagent.config.blocks import TlsClientBlock, TlsVersion
+from kofagent.net.body import read_body
+from kofagent.net.compression import CorruptBody, TooLarge, UnknownEncoding
+from kofagent.net.proxy import environment_proxy, is_direct
+from kofagent.net.tls import ClientTls
+from kofagent.net.transport import FAILURES, Route, Transport, failure
+from kofagent.prometheus.client_config import Authorization, BasicAuth, HttpClientOptions, OAuth2, ProxyOptions, TlsConfig
+
+_VERSIONS: dict[str, TlsVersion] = {"": "", "TLS10": "1.0", "TLS11": "1.1", "TLS12": "1.2", "TLS13": "1.3"}
+_TOKEN_LIMIT = 1 << 20
+
+
+class FetchError(Exception):
+    """A request that brought nothing; the message is a sentence without secrets."""
+
+
+class Credentials:
+    """The headers of one client's requests that stay with the host they were meant for."""
+
+    def __init__(self, options: HttpClientOptions, user_agent: str) -> None:
+        self._options = options
+        self._oauth = OAuthToken(options.oauth2, user_agent) if options.oauth2 is not None else None
+
+    async def stop(self) -> None:
+        """Closes the connection to the token server."""
+        if self._oauth is not None:
+            await self._oauth.stop()
+
+    async def headers(self) -> dict[str, str]:
+        """The headers as they are now. FetchError names a file that cannot be read."""
+        options = self._options
+        out: dict[str, str] = {}
+        for name, header in options.http_headers.items():
+            secrets = [secret.get_secret_value() for secret in header.secrets]
+            files = [read_secret(path, f"http_headers {name}") for path in header.files]
+            out[name] = ", ".join([*header.values, *secrets, *files])
+        if options.basic_auth is not None:
+            out["Authorization"] = _basic(options.basic_auth)
+        elif options.authorization is not None:
+            out["Authorization"] = _authorization(options.authorization)
+        elif self._oauth is not None:
+            out["Authorization"] = await self._oauth.header()
+        return out
+
+
+def _basic(options: BasicAuth) -> str:
+    user = read_secret(options.username_file, "username_file") if options.username_file else options.username
+    file = options.password_file
+    password = read_secret(file, "password_file") if file else options.password.get_secret_value()
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+def _authorization(options: Authorization) -> str:
+    file = options.credentials_file
+    credentials = read_secret(file, "credentials_file") if file else options.credentials.get_secret_value()
+    return f"{options.type} {credentials}".strip()
+
+
+class OAuthToken:
+    """The access token of the client credentials flow, fetched when needed and again before it ends."""
+
+    def __init__(self, options: OAuth2, user_agent: str) -> None:
+        self._options = options
+        self._agent = user_agent
+        self._route = route_of(options, tls_of(options.tls_config))
+        self._transport = Transport()
+        self._header = ""
+        self._until = 0.0
+        self._lock = asyncio.Lock()
+
+    async def stop(self) -> None:
+        """Closes the connection to the token server."""
+        await self._transport.stop()
+
+    async def header(self) -> str:
+        """The Authorization header. Raises FetchError."""
+        async with self._lock:
+            if time.monotonic() >= self._until:
+                await self._fetch()
+            return self._header
+
+    async def _fetch(self) -> None:
+        options = self._options
+        file = options.client_secret_file
+        secret = read_secret(file, "client_secret_file") if file else options.client_secret.get_secret_value()
+        form = {"grant_type": "client_credentials", **options.endpoint_params}
+        if options.scopes:
+            form["scope"] = " ".join(options.scopes)
+        if options.audience:
+            form["audience"] = options.audience
+        if not self._transport.running:
+            await self._transport.start()
+        basic = base64.b64encode(f"{quote_plus(options.client_id)}:{quote_plus(secret)}".encode()).decode()
+        headers = {
+            "User-Agent": self._agent,
+            "Authorization": "Basic " + basic,
+            "Accept-Encoding": "identity",
+            "Content-Type": "application/x-www-form-urlencoded",
+        }
+        target, body = URL(options.token_url), urlencode(form).encode()
+        try:
+            async with await self._transport.send("POST", target, self._route, headers, body=body, follow=False) as response:
+                if response.status // 100 != 2:
+                    raise FetchError(f"oauth2: the token server answered {response.status}")
+                self._remember(await read_body(response, _TOKEN_LIMIT))
+        except StartError as error:
+            raise FetchError(f"oauth2: {error}") from None
+        except (TooLarge, CorruptBody, UnknownEncoding):
+            raise FetchError("oauth2: the token server's answer cannot be read") from None
+        except (*FAILURES, ValueError) as error:
+            raise FetchError(f"oauth2: {failure(error).sentence}") from None
+
+    def _remember(self, answer: bytes) -> None:
+        try:
+            found = json.loads(answer)
+            token, kind = found["access_token"], str(found.get("token_type") or "Bearer")
+            life = float(found.get("expires_in") or 3600)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise FetchError("oauth2: the token server's answer has no access_token") from None
+        self._header = f"{'Bearer' if kind.lower() == 'bearer' else kind} {token}"
+        self._until = time.monotonic() + max(life - 10, 1)
+
+
+def tls_of(options: TlsConfig) -> ClientTls:
+    """The TLS context of `tls_config`, made again when one of its files changed."""
+    block = TlsClientBlock(
+        ca_file=options.ca_file,
+        ca_pem=Secret(options.ca) if options.ca else None,
+        cert_file=options.cert_file,
+        cert_pem=Secret(options.cert) if options.cert else None,
+        key_file=options.key_file,
+        key_pem=options.key if options.key.get_secret_value() else None,
+        min_version=_VERSIONS[options.min_version],
+        max_version=_VERSIONS[options.max_version],
+        insecure_skip_verify=options.insecure_skip_verify,
+        server_name_override=options.server_name,
+    )
+    return ClientTls(block, "tls_config", every=0.0)
+
+
+def route_of(options: ProxyOptions, tls: ClientTls) -> Route:
+    """How servers are reached with these options."""
+    headers: Mapping[str, str] = {
+        name: ", ".join(value.get_secret_value() for value in values) for name, values in options.proxy_connect_header.items()
+    }
+    return Route(tls.context, lambda target: proxy_for(options, target), tls.server_name, headers)
+
+
+def proxy_for(options: ProxyOptions, target: URL) -> str | None:
+    """URL of the proxy to use for a target, None for a direct connection. ValueError for a variable that names no usable proxy."""
+    if options.proxy_from_environment:
+        return environment_proxy(str(target))
+    if not options.proxy_url or (options.no_proxy and is_direct(options.no_proxy, target)):
+        return None  # without no_proxy even localhost goes through the proxy, as in Prometheus
+    return options.proxy_url
+
+
+def read_secret(path: str, what: str) -> str:
+    """The content of a small file without the newline at its end. Raises FetchError naming the file."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read(1 << 20).strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise FetchError(f"{what} {path}: {reason}") from None
