@@ -121,7 +121,7 @@ class HttpClient:
             raise Refused("timeout", f"no answer within {seconds:g} s") from None
         except FAILURES as error:
             why = failure(error)
-            raise Refused("bad url" if why.kind == "url" else why.kind, why.sentence) from None
+            raise Refused(why.kind, why.sentence) from None
         finally:
             self._kept -= keep
 

@@ -154,9 +154,9 @@ class Transport:
 
 
 class Failure(NamedTuple):
-    """Why a request failed. `where` (may be empty) says what could not be reached; neither has a secret in it."""
+    """Why a request failed. `kind` is one of `telemetry.reasons`; `where` (may be empty) says what could not be reached. No secrets."""
 
-    kind: Literal["tls", "connection", "url"]
+    kind: Literal["tls", "connection", "bad url"]
     reason: str
     where: str = ""
 
@@ -184,7 +184,7 @@ def failure(error: BaseException) -> Failure:
     if isinstance(error, aiohttp.ClientPayloadError):
         return Failure("connection", "the answer is cut off")
     if isinstance(error, aiohttp.InvalidURL):
-        return Failure("url", "the URL is not valid")
+        return Failure("bad url", "the URL is not valid")
     if isinstance(error, RedirectRefused):
         return Failure("connection", str(error))
     if isinstance(error, OSError):
