@@ -154,7 +154,7 @@ class Transport:
 
 
 class Failure(NamedTuple):
-    """Why a request failed. `kind` is one of `telemetry.reasons`; `where` (may be empty) says what could not be reached. No secrets."""
+    """Why a request failed. `kind` is one of `telemetry.reasons`; `where` (may be empty): what could not be reached. No secrets."""
 
     kind: Literal["tls", "connection", "bad url"]
     reason: str
