@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import sys
+from functools import cache
 from pathlib import Path
 
 PROJECT = Path(__file__).parents[1]
@@ -70,6 +71,11 @@ def room(module: str) -> str:
 
 def imports(path: Path, root: Path = ROOT) -> list[tuple[str, int, bool]]:
     """What a file imports of ours: (module, line, whether it happens when the file is imported)."""
+    return _imports(path, root)
+
+
+@cache
+def _imports(path: Path, root: Path) -> list[tuple[str, int, bool]]:
     tree = ast.parse(path.read_text())
     lazy = {
         inner

@@ -58,56 +58,91 @@ def set_attributes(repeated: Any, items: dict[str, Any]) -> None:
         set_value(pair.value, value)
 
 
+class _Drawing:
+    """Draws for one request. Names and attributes come from a few that are drawn first: they are what costs time to draw."""
+
+    def __init__(self, draw: Any) -> None:
+        self.draw = draw
+        self._texts: list[str] = draw(_texts)
+        self._attributes: list[dict[str, Any]] = draw(_several)
+        self._number = 0
+
+    def up_to(self, most: int) -> int:
+        return int(self.draw(st.integers(0, most)))
+
+    def text(self) -> str:
+        return self._texts[self.up_to(2)]
+
+    def attributes(self) -> dict[str, Any]:
+        return self._attributes[self.up_to(2)]
+
+    def number(self) -> int:
+        """Tells items apart."""
+        self._number += 1
+        return self._number
+
+
+_texts = st.tuples(text, text, text)
+_several = st.tuples(attributes, attributes, st.just({}))
+_FIELDS = {
+    "logs": ("resource_logs", "scope_logs"),
+    "metrics": ("resource_metrics", "scope_metrics"),
+    "traces": ("resource_spans", "scope_spans"),
+}
+
+
 @st.composite
 def requests(draw: Any, signal: str) -> Any:
     """An official request message of the signal, of a few resources, scopes and records."""
+    given = _Drawing(draw)
     request = REQUEST[signal]()
-    for _ in range(draw(st.integers(0, 3))):
-        entry = getattr(request, {"logs": "resource_logs", "metrics": "resource_metrics", "traces": "resource_spans"}[signal]).add()
-        if draw(st.booleans()):
+    resources, scopes = _FIELDS[signal]
+    for _ in range(given.up_to(3)):
+        entry = getattr(request, resources).add()
+        if given.up_to(1):
             entry.resource.SetInParent()
-            set_attributes(entry.resource.attributes, draw(attributes))
-        entry.schema_url = draw(text)
-        for _ in range(draw(st.integers(0, 2))):
-            scope = getattr(entry, {"logs": "scope_logs", "metrics": "scope_metrics", "traces": "scope_spans"}[signal]).add()
-            if draw(st.booleans()):
-                scope.scope.name = draw(text)
-                set_attributes(scope.scope.attributes, draw(attributes))
-            scope.schema_url = draw(text)
-            for _ in range(draw(st.integers(0, 4))):
-                _record(draw, signal, scope)
+            set_attributes(entry.resource.attributes, given.attributes())
+        entry.schema_url = given.text()
+        for _ in range(given.up_to(2)):
+            scope = getattr(entry, scopes).add()
+            if given.up_to(1):
+                scope.scope.name = given.text()
+                set_attributes(scope.scope.attributes, given.attributes())
+            scope.schema_url = given.text()
+            for _ in range(given.up_to(4)):
+                _record(given, signal, scope)
     return request
 
 
-def _record(draw: Any, signal: str, scope: Any) -> None:
+def _record(given: _Drawing, signal: str, scope: Any) -> None:
     if signal == "logs":
-        record = scope.log_records.add(time_unix_nano=draw(st.integers(0, 1 << 62)), severity_number=draw(st.integers(0, 24)))
+        record = scope.log_records.add(time_unix_nano=given.number() << given.up_to(55), severity_number=given.up_to(24))
         record.body.SetInParent()
-        set_value(record.body, draw(values))
-        record.trace_id = draw(st.sampled_from([b"", bytes(range(16))]))
-        set_attributes(record.attributes, draw(attributes))
+        set_value(record.body, given.draw(values))
+        record.trace_id = bytes(range(16 * given.up_to(1)))
+        set_attributes(record.attributes, given.attributes())
     elif signal == "traces":
-        span = scope.spans.add(trace_id=bytes(range(16)), span_id=bytes(range(8)), name=draw(text), kind=draw(st.integers(0, 5)))
-        set_attributes(span.attributes, draw(attributes))
-        for _ in range(draw(st.integers(0, 2))):
-            set_attributes(span.events.add(name=draw(text)).attributes, draw(attributes))
-        if draw(st.booleans()):
+        span = scope.spans.add(trace_id=bytes(range(16)), span_id=given.number().to_bytes(8, "big"), name=given.text(), kind=given.up_to(5))
+        set_attributes(span.attributes, given.attributes())
+        for _ in range(given.up_to(2)):
+            set_attributes(span.events.add(name=given.text()).attributes, given.attributes())
+        if given.up_to(1):
             span.links.add(trace_id=bytes(range(16)), span_id=bytes(range(8)))
             span.status.code = 2
     else:
-        metric = scope.metrics.add(name=draw(text), unit=draw(text))
-        kind = draw(st.sampled_from(["", "gauge", "sum", "histogram", "exponential_histogram", "summary"]))
+        metric = scope.metrics.add(name=given.text(), unit=given.text())
+        kind = ["", "gauge", "sum", "histogram", "exponential_histogram", "summary"][given.up_to(5)]
         if not kind:
             return
         data = getattr(metric, kind)
         data.SetInParent()
         if kind in ("sum", "histogram", "exponential_histogram"):
-            data.aggregation_temporality = draw(st.integers(0, 2))
-        for _ in range(draw(st.integers(0, 5))):
-            point = data.data_points.add(time_unix_nano=draw(st.integers(0, 1 << 62)))
-            set_attributes(point.attributes, draw(attributes))
+            data.aggregation_temporality = given.up_to(2)
+        for _ in range(given.up_to(5)):
+            point = data.data_points.add(time_unix_nano=given.number() << given.up_to(55))
+            set_attributes(point.attributes, given.attributes())
             if kind in ("gauge", "sum"):
-                point.as_int = draw(st.integers(-(1 << 63), (1 << 63) - 1))
+                point.as_int = given.draw(st.integers(-(1 << 63), (1 << 63) - 1))
             elif kind == "histogram":
                 point.bucket_counts.extend([1, 2])
                 point.explicit_bounds.append(0.5)
