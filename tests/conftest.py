@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,10 @@ from tests.support import servers
 settings.register_profile("ci", deadline=None)
 settings.register_profile("dev", deadline=None, max_examples=15)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+# The agents that tests start read bytecode, as an installed one does: compiling it is most of what such a start takes.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 _absent: Counter[str] = Counter()
 SHARED = Path(__file__).parents[2] / "shared" / "kof"

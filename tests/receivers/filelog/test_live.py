@@ -119,6 +119,7 @@ async def test_a_reader_that_is_killed_again_and_again_loses_nothing(
         str(tmp_path / "store"),
     ]
     want = {f"{i} {n} {'x' * (n % 200)};" for i in range(writer.files) for n in range(writer.lines)}
+    size = sum(len(line) + 1 for line in want)
     kills = 0
     got: Counter[str] = Counter()
     while True:
@@ -135,7 +136,9 @@ async def test_a_reader_that_is_killed_again_and_again_loses_nothing(
             continue
         await asyncio.to_thread(writer.join)
         try:
-            await eventually(lambda: want <= set(output.read_text().split("\n")), 30, "lines were lost")
+            await eventually(
+                lambda: output.stat().st_size >= size and want <= set(output.read_text().split("\n")), 30, "lines were lost"
+            )
         finally:
             process.stdin.close()  # type: ignore[union-attr]
             assert await process.wait() == 0
