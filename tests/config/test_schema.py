@@ -13,6 +13,7 @@ from kofagent.config.schema import duration_text, json_schema
 from kofagent.values import render_values
 from tests.config import fake
 
+
 def valid(schema: Any, config: Any) -> bool:
     return bool(jsonschema.Draft202012Validator(schema).is_valid(config))
 
@@ -83,7 +84,9 @@ def real_schema() -> Any:
 @pytest.mark.parametrize(("role", "generation"), [(r, g) for r in ("node", "k8scluster") for g in ("0.1.1", "0.3.0")])
 def test_the_default_pipelines_fit_the_real_schema(real_schema: Any, role: str, generation: str) -> None:
     rendered = render_values([], role, generation=generation).manifest()["config"]
-    problems = [f"{list(e.absolute_path)}: {e.message[:200]}" for e in jsonschema.Draft202012Validator(real_schema).iter_errors(rendered)]
+    problems = [
+        f"{list(e.absolute_path)}: {e.message[:200]}" for e in jsonschema.Draft202012Validator(real_schema).iter_errors(rendered)
+    ]
     assert not problems
 
 

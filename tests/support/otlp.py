@@ -122,7 +122,9 @@ def _record(given: _Drawing, signal: str, scope: Any) -> None:
         record.trace_id = bytes(range(16 * given.up_to(1)))
         set_attributes(record.attributes, given.attributes())
     elif signal == "traces":
-        span = scope.spans.add(trace_id=bytes(range(16)), span_id=given.number().to_bytes(8, "big"), name=given.text(), kind=given.up_to(5))
+        span = scope.spans.add(
+            trace_id=bytes(range(16)), span_id=given.number().to_bytes(8, "big"), name=given.text(), kind=given.up_to(5)
+        )
         set_attributes(span.attributes, given.attributes())
         for _ in range(given.up_to(2)):
             set_attributes(span.events.add(name=given.text()).attributes, given.attributes())
