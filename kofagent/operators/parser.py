@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 from pydantic import Field as Option
+from pydantic import model_validator
 
 from kofagent.operators.access import Access
 from kofagent.operators.blocks import ScopeNameBlock, SeverityBlock, TimestampBlock, TraceBlock
@@ -27,6 +28,12 @@ class ParserConfig(TransformerConfig):
     trace: TraceBlock | None = Option(None, description="Parses trace ids from fields.")
     scope_name: ScopeNameBlock | None = Option(None, description="Parses the scope's name from one of the fields.")
 
+    @model_validator(mode="after")
+    def _one_body(self) -> Self:
+        if self.body is not None and self.parse_to == BODY:
+            raise ValueError("body cannot be set when parse_to is body")
+        return self
+
 
 class Block(Protocol):
     """What a block that is embedded in a parser does with an entry."""
@@ -46,8 +53,6 @@ class Parser(Transformer[P]):
 
     def __init__(self, config: P, id: str) -> None:
         super().__init__(config, id)
-        if config.body is not None and config.parse_to == BODY:
-            raise ValueError("body cannot be set when parse_to is body")
         named: tuple[tuple[str, Block | None], ...] = (
             ("timestamp", config.timestamp),
             ("severity", config.severity),
