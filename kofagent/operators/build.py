@@ -14,7 +14,7 @@ from kofagent.operators.operator import AnyOperator
 
 _log = logging.getLogger("kofagent.operators")
 _HARMLESS = ("cache",)
-"""Keys that are taken beside any operator with a warning: upstream's default pipelines have them where they mean nothing."""
+"""Keys that every operator accepts with a warning: upstream's default pipelines have them where they have no effect."""
 
 
 class OperatorsError(ValueError):
@@ -26,12 +26,12 @@ class OperatorsError(ValueError):
 
 
 def build(operators: Any, warn: Any = None) -> list[AnyOperator]:
-    """Connected operators in their order; OperatorsError with all problems. `warn(sentence)` hears of harmless ones."""
+    """Connected operators in their order; OperatorsError with all problems. `warn(sentence)` is called for harmless ones."""
     problems: list[str] = []
     if operators is None:
         return []
     if not isinstance(operators, Sequence) or isinstance(operators, str):
-        raise OperatorsError(["operators: a list of operators is needed"])
+        raise OperatorsError(["operators: must be a list of operators"])
     built: list[AnyOperator] = []
     for i, raw in enumerate(operators):
         operator = _one(raw, f"operators[{i}]", problems, warn or _log.warning)
@@ -48,7 +48,7 @@ def build(operators: Any, warn: Any = None) -> list[AnyOperator]:
 
 def _one(raw: Any, place: str, problems: list[str], warn: Any) -> AnyOperator | None:
     if not isinstance(raw, Mapping):
-        problems.append(f"{place}: a map with a type is needed, not {type(raw).__name__}")
+        problems.append(f"{place}: must be a map with a type, not {type(raw).__name__}")
         return None
     kind = raw.get("type")
     if not isinstance(kind, str) or kind not in OPERATORS:
@@ -91,7 +91,7 @@ def _name(built: list[AnyOperator], problems: list[str]) -> None:
     for i, operator in enumerate(built):
         if operator.id:
             if given.count(operator.id) > 1:
-                problems.append(f"operators[{i}].id: {operator.id!r} is used more than once; ids are unique")
+                problems.append(f"operators[{i}].id: {operator.id!r} is used more than once; ids must be unique")
             continue
         kind = operator.config.type
         name, n = kind, 0
@@ -120,7 +120,9 @@ def _connect(built: list[AnyOperator], problems: list[str]) -> None:
 
     def visit(operator: AnyOperator, path: list[AnyOperator]) -> None:
         if operator in path:
-            problems.append(f"operators: {' -> '.join([o.id for o in [*path[path.index(operator) :], operator]])} is a circle")
+            problems.append(
+                f"operators: {' -> '.join([o.id for o in [*path[path.index(operator) :], operator]])} is a circular reference"
+            )
             return
         if operator in done:
             return

@@ -65,7 +65,7 @@ class Chain:
             return "\n".join(["# The operators run one by one:", *listing])
         lifts = self.plan.lifts
         if lifts is None:
-            return "\n".join(["# An entry is made of each line; the operators, in line:", *listing, self.plan.source()])
+            return "\n".join(["# An entry is made of each line; the operators, one after the other:", *listing, self.plan.source()])
         ahead = [f"#   w{i}: {lift.describe()}" for i, lift in enumerate(lifts)] or ["#   (nothing)"]
         return "\n".join(
             [
@@ -78,7 +78,7 @@ class Chain:
         )
 
     def failed(self, operator: AnyOperator, error: Exception, action: str) -> None:
-        """Logs an operator's error, the same one at most once a minute."""
+        """Logs an error of an operator, the same one at most once a minute."""
         key = (operator, str(error))
         now = time.monotonic()
         last, n = self._logged.get(key, (float("-inf"), 0))

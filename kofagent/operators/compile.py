@@ -135,7 +135,7 @@ class Stream(PlainStream):
         if not self._format_known:
             self._find_format(chunk)
         count = self._fast(chunk, observed_ns)
-        # Not in one line: lines that were not plain have changed the count meanwhile.
+        # Two statements: lines that were not plain have changed the count during the call.
         self._count += count
         if self.lines > ADAPT_AFTER:
             self._adapt()

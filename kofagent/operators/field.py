@@ -15,7 +15,7 @@ _PART = re.compile(r"""\[(?P<quote>['"])(?P<quoted>.*?)(?P=quote)\]|\.?(?P<bare>
 
 
 class Missing:
-    """The type of `MISSING`, what `Field.get` returns for a field that is not there (None is a value)."""
+    """The type of `MISSING`, which `Field.get` returns for a field that is not there (None is a value)."""
 
     def __bool__(self) -> bool:
         return False
@@ -25,7 +25,7 @@ MISSING: Final = Missing()
 
 
 class FieldError(ValueError):
-    """The text is not a field, or the field cannot be written; the message says why."""
+    """The string is not a field, or the field cannot be written; the message says why."""
 
 
 class Field:

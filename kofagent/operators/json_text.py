@@ -9,7 +9,7 @@ from typing import Any
 from kofagent.operators.errors import OperatorError
 
 MAX_NESTING = 200
-"""Deepest JSON that is taken: what goes through the operators is copied and encoded level by level."""
+"""Deepest JSON that is accepted: what goes through the operators is copied and encoded level by level."""
 
 
 def _constant(name: str) -> Any:

@@ -142,7 +142,7 @@ def lift_code(i: int, lift: Lift, engine: str, bound: Bound) -> list[str]:
 
 
 def _guarded(evaluate: Callable[[Entry, dict[str, Any]], Any]) -> Callable[[bytes], Any]:
-    """A condition on the body; an error becomes a text, which raises where an operator asks."""
+    """A condition on the body; an error becomes a string, which is raised where an operator asks."""
 
     def run(body: bytes) -> Any:
         try:

@@ -19,7 +19,7 @@ from kofagent.operators.errors import OperatorError
 from kofagent.operators.expression import ExpressionError
 from kofagent.operators.field import FieldError
 from kofagent.operators.line_formats import LineParser
-from kofagent.operators.options import BasicConfig, TransformerConfig
+from kofagent.operators.options import BasicConfig, TransformerConfig, WriterConfig
 
 C = TypeVar("C", bound=BasicConfig)
 T = TypeVar("T", bound=TransformerConfig)
@@ -75,7 +75,7 @@ class Operator(Generic[C]):
 
     def targets(self) -> list[str]:
         """Ids of operators named as outputs; empty: the next operator."""
-        return list(getattr(self.config, "output", ()))
+        return list(self.config.output) if isinstance(self.config, WriterConfig) else []
 
     def connect(self, find: Callable[[str], AnyOperator], following: AnyOperator | None) -> None:
         """Sets the outputs."""

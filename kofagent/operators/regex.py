@@ -1,4 +1,4 @@
-"""RE2 patterns of users, searched in UTF-8 bytes or text. Patterns are compiled once and shared."""
+"""RE2 patterns of users, searched in UTF-8 bytes or strings. Patterns are compiled once and shared."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ UNANCHORED = re2_unanchored()
 class Pattern:
     """A compiled pattern. `names` are its named groups in order: (name, number).
 
-    `match(UNANCHORED, data, start, end)` returns the offsets of the leftmost match and its groups, (-1, -1) for what took no part.
+    `match(UNANCHORED, data, start, end)` returns offsets of the leftmost match and its groups, (-1, -1) for an unused one.
     """
 
     __slots__ = ("match", "names", "source")
@@ -41,7 +41,7 @@ class Pattern:
         return self.spans(text.encode("utf-8", "replace")) is not None
 
     def groups(self, text: str) -> dict[str, str] | None:
-        """The named groups of the leftmost match, empty text for one that took no part; None without a match."""
+        """The named groups of the leftmost match, an empty string for one that did not take part; None without a match."""
         data = text.encode("utf-8", "replace")
         spans = self.spans(data)
         if spans is None:

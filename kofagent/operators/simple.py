@@ -1,4 +1,4 @@
-"""Which RE2 patterns Python's `re` searches with the same outcome, and how to write them so that it does it fast.
+"""RE2 patterns that Python's `re` searches with the same outcome, and how to write them so that it is fast.
 
 Only patterns without unbounded repetition qualify (so the time is bounded), made of ASCII literals and classes,
 alternatives, groups, bounded repetitions, `^`, `$`, `\\b`, and `(?i)` in front. Everything else stays with RE2. Both engines

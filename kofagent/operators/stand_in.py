@@ -31,7 +31,7 @@ class Outcome:
 
 
 class StandIn(Entry):
-    """An entry with stand-ins, which tells its recorder who reads them. A body is one only while it is exactly `BODY`: what a
+    """An entry with stand-ins, which tells its recorder when one is read. A body is one only while it is exactly `BODY`: what a
     container's operator is given is a line, which it may read."""
 
     __slots__ = ("given", "recorder")

@@ -143,11 +143,11 @@ _GO_KINDS: Final = {
 
 
 class TimeError(ValueError):
-    """The text is not a time of this layout."""
+    """The string is not a time of this layout."""
 
 
 class Layout:
-    """A layout ready to parse. `location` is the zone of times that name none; None is this machine's."""
+    """A layout ready to parse. `location` is the zone of times without one; None is that of this machine."""
 
     def __init__(self, parts: list[tuple[str, str]], location: tzinfo | None, zones: dict[str, tzinfo | None]) -> None:
         self.location = location
@@ -174,7 +174,7 @@ class Layout:
         self._seen: dict[str, int] = {}
 
     def parse(self, text: str) -> int:
-        """Unix nanoseconds; TimeError when the text does not fit or names no possible time."""
+        """Unix nanoseconds; TimeError when the string does not fit or is not a possible time."""
         match = self._match(text)
         if match is None:
             raise TimeError("the value does not fit the layout")
@@ -233,7 +233,7 @@ class Layout:
                 when = when.astimezone()
             delta = when - _EPOCH
         except (ValueError, OverflowError):
-            raise TimeError("the value names no possible time") from None
+            raise TimeError("the value is not a possible time") from None
         return (delta.days * 86400 + delta.seconds) * 1_000_000_000 + nanosecond
 
     def _zone(self, name: str) -> tzinfo | None:
@@ -279,14 +279,14 @@ def _offset(value: str) -> tzinfo:
 
 
 def _this_year(when: datetime) -> datetime:
-    """Times without a year are of this one, or of the last when that would be more than a week ahead."""
+    """Times without a year are of this year, or of the last one where that would be more than a week ahead."""
     now = datetime.now(when.tzinfo)
     when = when.replace(year=now.year)
     return when.replace(year=now.year - 1) if when > now + timedelta(days=7) else when
 
 
 def location_of(name: str, layout: str) -> tzinfo | None:
-    """The zone `name`; without one UTC where the layout ends in Z, else None: this machine's. ValueError for no zone."""
+    """The zone `name`; without one UTC where the layout ends in Z, else None for this machine's. ValueError for an unknown zone."""
     if not name:
         return UTC if layout.endswith("Z") else None
     if name == "Local":
@@ -359,7 +359,7 @@ _UNITS: Final = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1000, "ns": 1}
 
 
 def epoch_nanoseconds(layout: str, value: Any) -> int:
-    """Unix nanoseconds of a value since the epoch: text, integer or float; `s.ms` and the like have a fraction."""
+    """Unix nanoseconds of a value since the epoch: a string, integer or float; `s.ms` and the like have a fraction."""
     whole = "." not in layout
     if isinstance(value, bytes):
         value = value.decode("utf-8", "replace")

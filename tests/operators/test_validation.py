@@ -48,7 +48,7 @@ def test_all_problems_at_once() -> None:
         "operators[3].too: move has no such option; did you mean to?",
         "operators[4].field: 'log_level': a field begins with body, attributes or resource; did you mean body.log_level or "
         "attributes.log_level?",
-        "operators[5]: a map with a type is needed, not str",
+        "operators[5]: must be a map with a type, not str",
         "operators[6].type: is missing; one of "
         + ", ".join(sorted(__import__("kofagent.operators.catalog", fromlist=["OPERATORS"]).OPERATORS)),
         "operators[7].expr: expression 'body ==': unexpected end at column 8",
@@ -62,13 +62,16 @@ def test_all_problems_at_once() -> None:
 @pytest.mark.parametrize(
     "operators, want",
     [
-        ([{"type": "noop", "id": "a"}, {"type": "noop", "id": "a"}], "operators[0].id: 'a' is used more than once"),
+        (
+            [{"type": "noop", "id": "a"}, {"type": "noop", "id": "a"}],
+            "operators[0].id: 'a' is used more than once; ids must be unique",
+        ),
         (
             [{"type": "noop", "output": "sevrity"}, {"type": "noop", "id": "severity"}],
             "operators[0].output: there is no operator 'sevrity'; did you mean severity?",
         ),
-        ([{"type": "noop", "id": "a"}, {"type": "noop", "output": "a"}], "a -> noop -> a is a circle"),
-        ("noop", "operators: a list of operators is needed"),
+        ([{"type": "noop", "id": "a"}, {"type": "noop", "output": "a"}], "a -> noop -> a is a circular reference"),
+        ("noop", "operators: must be a list of operators"),
         ([{"type": "recombine", "combine_field": "body"}], "set exactly one of is_first_entry and is_last_entry"),
         ([{"type": "json_parser", "parse_to": "body", "body": "body.x"}], "body cannot be set when parse_to is body"),
         ([{"type": "key_value_parser", "delimiter": " "}], "delimiter and pair_delimiter are the same"),

@@ -45,9 +45,9 @@ _CRIO_LAYOUT = gotime_layout("2006-01-02T15:04:05.999999999Z07:00", location_of(
 class Config(ParserConfig):
     """Options of container."""
 
-    format: Literal["docker", "crio", "containerd", ""] = Option("", description="Format of the lines; empty: found for each.")
-    add_metadata_from_filepath: bool = Option(True, description='Resource attributes from attributes["log.file.path"].')
-    max_log_size: ByteSize = Option(1024 * 1024, ge=0, description="Most bytes of a message joined of partial lines; 0: no limit.")
+    format: Literal["docker", "crio", "containerd", ""] = Option("", description="Format of the lines; empty: found for each line.")
+    add_metadata_from_filepath: bool = Option(True, description='Set resource attributes from attributes["log.file.path"].')
+    max_log_size: ByteSize = Option(1024 * 1024, ge=0, description="Most bytes of a message of partial lines; 0: no limit.")
 
 
 class Container(Parser[Config]):

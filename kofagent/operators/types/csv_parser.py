@@ -68,7 +68,7 @@ def read_row(text: str, delimiter: str, lazy: bool) -> list[str]:
                     field.append('"')
                     at += 1
                 elif text[at] in "\r\n":
-                    # The rest behind a newline continues this field: the entry is one row.
+                    # What follows a newline continues this field: the entry is one row.
                     following = text.find(delimiter, at)
                     following = end if following < 0 else following
                     field.append(text[at:following].replace("\r\n", "\n"))

@@ -30,7 +30,7 @@ class Config(ParserConfig):
 
 
 def split_quoted(text: str, delimiter: str) -> list[str]:
-    """Parts of text between delimiters outside of quotes, quotes removed, empty parts left out; OperatorError: open quote."""
+    """The parts between delimiters that are not in quotes, without quotes and empty parts; OperatorError for an unclosed quote."""
     out: list[str] = []
     current: list[str] = []
     quote = ""

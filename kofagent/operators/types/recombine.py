@@ -25,15 +25,15 @@ class Config(TransformerConfig):
     is_first_entry: ExpressionText | None = Option(None, description="Expression: true for the first entry of a series.")
     is_last_entry: ExpressionText | None = Option(None, description="Expression: true for the last entry of a series.")
     combine_field: AnyField = Option(description="Field with the text that is joined.")
-    combine_with: str = Option("\n", description="Text between the joined ones.")
+    combine_with: str = Option("\n", description="String between the joined texts.")
     max_batch_size: int = Option(1000, ge=0, description="Most entries in a series; 0: no limit.")
-    max_unmatched_batch_size: int = Option(100, ge=0, description="Most entries while none matched; 0: no limit.")
+    max_unmatched_batch_size: int = Option(100, ge=0, description="Most entries in a series without a match; 0: no limit.")
     overwrite_with: Literal["oldest", "newest", ""] = Option("oldest", description="Entry whose other fields are kept.")
     force_flush_period: Duration = Option(5.0, description="Longest wait for the end of a series.")
     source_identifier: AnyField = Option(
         'attributes["log.file.path"]', validate_default=True, description="Field that tells sources apart."
     )
-    max_sources: int = Option(1000, ge=1, description="Most sources at once; at more all are handed out.")
+    max_sources: int = Option(1000, ge=1, description="Most sources at once; when one more comes, all series are handed out.")
     max_log_size: ByteSize = Option(0, ge=0, description="Most bytes of joined text; 0: no limit.")
 
     @model_validator(mode="after")
@@ -87,8 +87,8 @@ class Recombine(Transformer[Config]):
         series.matched = series.matched or matches
         text = config.combine_field.get(entry)
         if not isinstance(text, str):
-            # The entry stays in the series without text, as upstream does; what it had beside it is the base's only.
-            run.failed(self, OperatorError(f"the entry has no text in {config.combine_field}"), "join without it")
+            # The entry stays in the series without a text, as upstream does; its other fields count only where it is the base.
+            run.failed(self, OperatorError(f"the entry has no string in {config.combine_field}"), "join without it")
             return
         if series.size > 0:
             series.size += len(config.combine_with.encode())
@@ -105,7 +105,7 @@ class Recombine(Transformer[Config]):
         series = run.state(self).pop(source, None)
         if series is None:
             return
-        # A text that is empty so far gets no combine_with behind it.
+        # While the joined text is empty no combine_with is added.
         parts = series.parts
         while len(parts) > 1 and not parts[0]:
             parts.pop(0)

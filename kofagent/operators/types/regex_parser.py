@@ -40,7 +40,7 @@ class Config(ParserConfig):
 
 
 class RegexParser(Parser[Config]):
-    """Parses text with a pattern."""
+    """Parses a string with a pattern."""
 
     def __init__(self, config: Config, id: str) -> None:
         super().__init__(config, id)

@@ -21,7 +21,7 @@ class Config(TransformerConfig):
 
 
 class Retain(Transformer[Config]):
-    """Keeps some fields. A root (body, attributes, resource) that none of them is in stays whole."""
+    """Keeps some fields."""
 
     def transform(self, entry: Entry) -> None:
         kept = Entry(None, {}, {}, 0)

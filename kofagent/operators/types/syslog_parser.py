@@ -79,10 +79,10 @@ class Config(ParserConfig):
     """Options of syslog_parser."""
 
     protocol: Literal["rfc3164", "rfc5424", "none"] = Option(description="rfc3164, rfc5424 or none.")
-    location: str = Option("UTC", description="Zone of RFC 3164 times.")
+    location: str = Option("UTC", description="Time zone of RFC 3164 times.")
     enable_octet_counting: bool = Option(False, description="Messages begin with their length (RFC 6587).")
     allow_skip_pri_header: bool = Option(False, description="Messages may come without <priority>.")
-    non_transparent_framing_trailer: Literal["LF", "NUL"] | None = Option(None, description="Messages end so (RFC 6587).")
+    non_transparent_framing_trailer: Literal["LF", "NUL"] | None = Option(None, description="End of each message (RFC 6587).")
     max_octets: int = Option(0, ge=0, description="Longest message with octet counting; 0: 8192.")
     _layout: Layout | None = PrivateAttr(default=None)
 
