@@ -9,6 +9,7 @@ from pathlib import Path
 
 from kofagent.component import registry
 from kofagent.config.errors import suggest
+from kofagent.config.model import SECTIONS
 from kofagent.config.reference import component_page, options_page, write_reference
 from kofagent.config.schema import json_schema
 from kofagent.operators.catalog import OPERATORS
@@ -43,7 +44,7 @@ def write_pages(directory: str) -> list[str]:
 def component_list() -> str:
     """Every kind with its types, other spellings beside them."""
     lines = []
-    for kind in registry.KINDS:
+    for kind in SECTIONS:
         lines.append(f"{kind}:")
         for type in sorted(registry.TYPES[kind]):
             others = sorted(old for old, new in registry.ALIASES[kind].items() if new == type)
@@ -58,14 +59,15 @@ def _one(name: str) -> int:
     kind, slash, type = name.rpartition("/")
     pages = [
         component_page(registry, each, type)
-        for each in registry.KINDS
+        for each in SECTIONS
         if (not slash or kind == each) and registry.resolve(each, type) is not None
     ]
     if type in OPERATORS and (not slash or kind == "operators"):
         pages.append(options_page(type, "operator", OPERATORS[type]))
     if not pages:
         known = {t for types in registry.TYPES.values() for t in types} | set(OPERATORS)
-        print(f"kofagent components: there is no component {name!r}; {suggest(type, known, limit=0)}", file=sys.stderr)
+        hint = suggest(type, known, limit=0) or "kofagent components lists them"
+        print(f"kofagent components: there is no component {name!r}; {hint}", file=sys.stderr)
         return 1
     print("\n".join(pages), end="")
     return 0

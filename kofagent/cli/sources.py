@@ -34,5 +34,5 @@ def explain(error: Exception, config: LoadedConfig | None = None) -> str:
     if isinstance(error, ConfigErrors):
         return str(error)
     if isinstance(error, StartErrors) and config is not None:
-        return str(ConfigErrors([config.error(path, message) for path, message in error.problems]))
+        return str(ConfigErrors(config.placed(problem) for problem in error.problems))
     return str(error)

@@ -8,8 +8,6 @@ from typing import Any
 from kofagent.component.protocols import Component
 
 ComponentClass = type[Component[Any]]
-KINDS = ("receivers", "processors", "exporters", "connectors", "extensions")
-
 TYPES: dict[str, tuple[str, ...]] = {
     "receivers": ("otlp", "filelog", "prometheus", "hostmetrics", "nop", "k8s_cluster", "k8s_events", "k8sobjects", "kubeletstats"),
     "processors": ("batch", "memory_limiter", "resource", "attributes", "filter", "resourcedetection", "k8sattributes"),

@@ -9,13 +9,25 @@ from __future__ import annotations
 import functools
 import re
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Union, get_args, get_origin
+from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, SecretStr, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    SecretStr,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 
-__all__ = ["ByteSize", "ComponentConfig", "Duration", "Secret", "parse_duration"]
+from kofagent.config.errors import Problem, without_login
+
+__all__ = ["ByteSize", "ComponentConfig", "Duration", "ExtensionId", "Secret", "Url", "parse_duration"]
 
 _UNITS = {
     "ns": 1e-9,
@@ -55,6 +67,10 @@ class ComponentConfig(BaseModel):
     """Base of every options class. Unknown keys are errors; `null` for a whole block means its defaults."""
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True, validate_default=False, arbitrary_types_allowed=True)
+
+    def notices(self) -> Iterable[Problem]:
+        """Warnings about options that are valid, with paths below this block; asked once, when a configuration is loaded."""
+        return ()
 
     @model_validator(mode="before")
     @classmethod
@@ -130,6 +146,54 @@ Duration = Annotated[float, BeforeValidator(parse_duration), WithJsonSchema({"ty
 
 ByteSize = Annotated[int, BeforeValidator(parse_size), WithJsonSchema({"type": ["string", "integer"], "format": "bytes"})]
 """Bytes as int; written as a number or with a unit (`4MiB`)."""
+
+
+class UrlError(ValueError):
+    """A text is not the URL that is needed. `what` is wrong with it, `hint` says what to write; the text is not in them."""
+
+    def __init__(self, text: str, what: str, hint: str) -> None:
+        super().__init__(f"the URL {without_login(text)!r} {what}; {hint}")
+        self.what = what
+        self.hint = hint
+
+
+def check_url(text: str) -> str:
+    """The text if it is empty or an http or https URL with a host; UrlError otherwise."""
+    if not text:
+        return text
+    try:
+        parts = urlsplit(text)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        raise UrlError(text, "is not valid", "write http://host:port or https://host:port") from None
+    if not re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*://", text):
+        raise UrlError(text, "has no scheme", "put http:// or https:// in front")
+    if parts.scheme not in ("http", "https"):
+        raise UrlError(text, "is not an HTTP URL", "write http://host or https://host")
+    if not host:
+        raise UrlError(text, "has no host", "write http://host or https://host")
+    return text
+
+
+class Marker:
+    """Says in an annotation what a value is besides its type."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __repr__(self) -> str:
+        return self._name
+
+
+EXTENSION = Marker("EXTENSION")
+AS_WRITTEN = Marker("AS_WRITTEN")
+"""A scalar counts as it is written: `1.10` is the string "1.10", as Go's YAML library reads strings."""
+
+ExtensionId = Annotated[str, EXTENSION]
+"""The name of an extension, which has to be among `service.extensions`."""
+
+Url = Annotated[str, AfterValidator(check_url)]
+"""An http or https URL, or empty."""
 
 Secret = SecretStr
 """A value that is never printed: `repr` and every dump show asterisks. Read it with `.get_secret_value()`."""

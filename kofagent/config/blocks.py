@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import AliasChoices, Field, field_validator, model_validator
 
-from kofagent.config.base import ByteSize, ComponentConfig, Duration, Secret
+from kofagent.config.base import ByteSize, ComponentConfig, Duration, ExtensionId, Secret, Url
 
 Compression = Literal["gzip", "zstd", "deflate", "zlib", "snappy", "x-snappy-framed", "lz4", "none", ""]
 
@@ -20,7 +20,7 @@ TlsVersion = Literal["1.0", "1.1", "1.2", "1.3", ""]
 class AuthBlock(ComponentConfig):
     """`auth`: the extension that signs or checks requests."""
 
-    authenticator: str = Field(description="Name of the authenticator extension, as in service.extensions.")
+    authenticator: ExtensionId = Field(description="Name of the authenticator extension, as in service.extensions.")
 
 
 class TlsBlock(ComponentConfig):
@@ -62,7 +62,7 @@ class TlsServerBlock(TlsBlock):
 class HttpClientBlock(ComponentConfig):
     """confighttp client options, inherited by HTTP exporters."""
 
-    endpoint: str = Field("", description="URL of the server, with scheme.")
+    endpoint: Url = Field("", description="URL of the server, with scheme.")
     proxy_url: str = Field("", description="URL of a proxy; empty: HTTP_PROXY, HTTPS_PROXY and NO_PROXY are obeyed.")
     tls: TlsClientBlock = Field(TlsClientBlock(), description="TLS options.")
     read_buffer_size: ByteSize = Field(0, description="Accepted for compatibility; buffers size themselves.")
@@ -243,7 +243,7 @@ class QueueBlock(ComponentConfig):
     )
     block_on_overflow: bool = Field(False, description="Wait for room instead of refusing.")
     blocking: bool = Field(False, description="Old name of block_on_overflow.")
-    storage: str | None = Field(
+    storage: ExtensionId | None = Field(
         None, description="Storage extension that the queue is kept in: what it holds is owned, and sent after a restart."
     )
     batch: QueueBatchBlock | None = Field(None, description="Join and split batches in the queue instead of in a processor.")

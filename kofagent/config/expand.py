@@ -16,7 +16,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from kofagent.config.errors import ConfigError, Path
+from kofagent.config.errors import Path, Problem
 from kofagent.config.source import parse, read_text
 from kofagent.config.tree import Node
 
@@ -30,7 +30,7 @@ _MAX_DEPTH = 30
 
 @dataclass(frozen=True)
 class MissingSecret:
-    """A Secret that is nowhere; `looked` names the places."""
+    """A Secret that was not found; `looked` names the places."""
 
     name: str
     key: str
@@ -68,11 +68,18 @@ def _is_name(part: str) -> bool:
 
 @dataclass
 class Expansion:
-    """What `expand` did: the tree without references, what was wrong, and what deserves a word."""
+    """What `expand` did: the tree without references, and the errors and warnings it found."""
 
     node: Node
-    errors: list[ConfigError] = field(default_factory=list)
-    warnings: list[ConfigError] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def errors(self) -> list[Problem]:
+        return [p for p in self.problems if not p.warning]
+
+    @property
+    def warnings(self) -> list[Problem]:
+        return [p for p in self.problems if p.warning]
 
 
 def expand(tree: Node, environ: Mapping[str, str], *, need_secrets: bool = True) -> Expansion:
@@ -82,19 +89,18 @@ def expand(tree: Node, environ: Mapping[str, str], *, need_secrets: bool = True)
     """
     expander = _Expander(environ, need_secrets)
     node = expander.tree(tree, ())
-    return Expansion(node, expander.errors, expander.warnings)
+    return Expansion(node, expander.problems)
 
 
 class _Failed(Exception):
-    """The value has an error that is noted already."""
+    """The value has an error that is already recorded."""
 
 
 class _Expander:
     def __init__(self, environ: Mapping[str, str], need_secrets: bool) -> None:
         self.environ = environ
         self.need_secrets = need_secrets
-        self.errors: list[ConfigError] = []
-        self.warnings: list[ConfigError] = []
+        self.problems: list[Problem] = []
         self.files: set[str] = set()
         self.depth = 0
 
@@ -114,7 +120,7 @@ class _Expander:
         self.depth += 1
         try:
             if self.depth > _MAX_DEPTH:
-                self.fail(node, path, "its references go round in a circle", "check the variables it names")
+                self.fail(node, path, "circular reference", "check the variables that it names")
                 raise _Failed
             return self.text_of(node, path)
         finally:
@@ -140,7 +146,7 @@ class _Expander:
             if whole:
                 return self.whole(value, node, path, from_file)
             text = text[:start] + (value or "") + text[end:]
-        self.fail(node, path, "its references go round in a circle", "check the variables it names")
+        self.fail(node, path, "circular reference", "check the variables that it names")
         raise _Failed
 
     def whole(self, value: str | None, node: Node, path: Path, from_file: str | None) -> Node:
@@ -152,7 +158,7 @@ class _Expander:
             return Node(None, node.origin, hidden=True)
         parsed, problems = parse(value, from_file or node.origin.file)
         if problems and from_file is not None and from_file.endswith((".yaml", ".yml")):
-            self.errors += problems
+            self.problems += problems
             raise _Failed
         nothing = parsed.value is None and value.strip() not in ("~", "null", "Null", "NULL")
         if problems or nothing or isinstance(parsed.value, str):
@@ -170,7 +176,7 @@ class _Expander:
         if from_file is None:
             return self.tree(node, path)
         if from_file in self.files:
-            self.fail(node, path, "the file includes itself", "break the circle")
+            self.fail(node, path, "the file includes itself", "remove one of the references")
             raise _Failed
         self.files.add(from_file)
         try:
@@ -190,7 +196,7 @@ class _Expander:
         if scheme == "yaml":
             return rest, False, None
         if scheme == "file":
-            text = read_text(rest, self.errors, node.origin, path)
+            text = read_text(rest, self.problems, node.origin, path)
             if text is None:
                 raise _Failed
             return text.removesuffix("\n").removesuffix("\r"), False, rest
@@ -201,18 +207,16 @@ class _Expander:
                 raise _Failed
             found = find_secret(name, key, self.environ)
             if isinstance(found, MissingSecret):
-                problem = missing_secret(found, node, path)
+                self.problems.append(replace(missing_secret(found, node, path), warning=not self.need_secrets))
                 if not self.need_secrets:
-                    self.warnings.append(problem)
                     return "missing", True, None
-                self.errors.append(problem)
                 raise _Failed
             return found, True, None
         if _VARIABLE.match(scheme) and rest.startswith("-"):
             self.fail(node, path, f"${{{scheme}:-...}} needs its scheme for a default", f"write ${{env:{scheme}:-default}}")
         else:
-            hint = f"known: {', '.join(_SCHEMES)}; a '$' is written '$$'"
-            self.fail(node, path, f"a reference of the unknown kind {scheme!r}", hint)
+            hint = f"use one of {', '.join(_SCHEMES)}; a '$' is written '$$'"
+            self.fail(node, path, f"unknown kind of reference {scheme!r}", hint)
         raise _Failed
 
     def variable(self, rest: str, node: Node, path: Path) -> str | None:
@@ -230,33 +234,21 @@ class _Expander:
             return value
         if has_default:
             return default
-        self.warnings.append(
-            ConfigError(
-                node.origin.file,
-                node.origin.line,
-                path,
-                f"the environment variable {name} is not set and counts as empty",
-                f"set it, or write ${{env:{name}:-default}}",
-            )
-        )
+        message = f"the environment variable {name} is not set and counts as empty"
+        self.problems.append(Problem(path, message, f"set it, or write ${{env:{name}:-default}}", node.origin.place, warning=True))
         return None
 
     def fail(self, node: Node, path: Path, message: str, hint: str) -> None:
-        self.errors.append(ConfigError(node.origin.file, node.origin.line, path, message, hint))
+        self.problems.append(Problem(path, message, hint, node.origin.place))
 
 
-def missing_secret(missing: MissingSecret, node: Node, path: Path) -> ConfigError:
+def missing_secret(missing: MissingSecret, node: Node, path: Path) -> Problem:
     """The error of a missing Secret at the place that needs it."""
     why = f" ({missing.reason})" if missing.reason else ""
     places = " and ".join(missing.looked)
-    message = f"the Secret {missing.name!r} with key {missing.key!r} was not found: looked for {places}{why}"
-    return ConfigError(
-        node.origin.file,
-        node.origin.line,
-        path,
-        message,
-        "mount the Secret there (KOFAGENT_SECRETS_DIR moves the directory), or set the variable",
-    )
+    message = f"the Secret {missing.name!r} with key {missing.key!r} was not found; looked for {places}{why}"
+    hint = "mount the Secret there (KOFAGENT_SECRETS_DIR moves the directory), or set the variable"
+    return Problem(path, message, hint, node.origin.place)
 
 
 def find_reference(text: str) -> tuple[int, int] | None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
-from kofagent.config.errors import ConfigError, ConfigErrors
+from kofagent.config.errors import ConfigErrors, Place, Problem
 from kofagent.config.expand import expand
-from kofagent.config.merge import merge_collector
+from kofagent.config.merge import merge_files
 from kofagent.config.model import LoadedConfig
 from kofagent.config.source import as_map, load_file, parse
 from kofagent.config.tree import Node
@@ -32,7 +32,7 @@ def load_config(
 def read_config(sources: Sequence[str], environ: Mapping[str, str] = os.environ) -> Node:
     """The merged tree of several sources, references unresolved; raises `ConfigErrors` of all of them."""
     trees: list[Node] = []
-    problems: list[ConfigError] = []
+    problems: list[Problem] = []
     for source in sources:
         try:
             trees.append(_unfold(_read(source, environ)))
@@ -40,7 +40,7 @@ def read_config(sources: Sequence[str], environ: Mapping[str, str] = os.environ)
             problems += errors.errors
     if problems:
         raise ConfigErrors(problems)
-    return merge_collector(trees)
+    return merge_files(trees)
 
 
 def _read(source: str, environ: Mapping[str, str]) -> Node:
@@ -54,12 +54,12 @@ def _read(source: str, environ: Mapping[str, str]) -> Node:
         return as_map(*parse(rest, "yaml:"))
     if scheme == "env":
         if rest not in environ:
-            problem = ConfigError(source, 0, (), "the environment variable is not set", "set it to the configuration's text")
-            raise ConfigErrors([problem])
+            hint = "set it to the text of the configuration"
+            raise ConfigErrors([Problem((), "the environment variable is not set", hint, Place(source))])
         return as_map(*parse(environ[rest], source))
     if os.path.exists(source):
         return load_file(source)
-    raise ConfigErrors([ConfigError(source, 0, (), f"a configuration of the unknown kind {scheme!r}", "known: file, env, yaml")])
+    raise ConfigErrors([Problem((), f"unknown kind of configuration {scheme!r}", "use one of file, env, yaml", Place(source))])
 
 
 def _unfold(tree: Node) -> Node:
@@ -71,29 +71,31 @@ def _unfold(tree: Node) -> Node:
         for name in reversed(key.split("::")):
             item = Node({name: item}, item.origin)
         parts.append(item)
-    return merge_collector(parts)
+    return merge_files(parts)
 
 
 def finish(
-    root: Node, registry: Registry, environ: Mapping[str, str], *, earlier: Sequence[ConfigError] = (), need_secrets: bool = True
+    root: Node,
+    registry: Registry,
+    environ: Mapping[str, str],
+    *,
+    earlier: Sequence[Problem] = (),
+    absent: Collection[str] = (),
+    need_secrets: bool = True,
 ) -> LoadedConfig:
-    """Resolves references and validates; raises `ConfigErrors` of both and of `earlier` ones that were found before.
+    """Resolves references and validates; raises `ConfigErrors` of both and of the `earlier` errors that were found before.
 
-    `need_secrets=False` makes missing Secrets warnings, for checking a configuration on another machine.
+    `absent` are components that are not there for a reason that `earlier` has. `need_secrets=False` makes missing Secrets
+    warnings, for checking a configuration on another machine.
     """
     expansion = expand(root, environ, need_secrets=need_secrets)
-    checked = validate(expansion.node, registry)
+    checked = validate(expansion.node, registry, absent)
     # A value that could not be resolved was reported; what validation makes of its absence adds nothing.
-    unresolved = {e.path for e in expansion.errors}
-    known = {(e.file, e.line, e.message) for e in earlier}
-    errors = [
-        *earlier,
-        *expansion.errors,
-        *(e for e in checked.errors if e.path not in unresolved and (e.file, e.line, e.message) not in known),
-    ]
+    unresolved = {p.path for p in expansion.errors}
+    found = [*expansion.problems, *(p for p in checked.problems if p.warning or p.path not in unresolved)]
+    known = {(e.place, e.message) for e in earlier}
+    errors = [*earlier, *(p for p in found if not p.warning and (p.place, p.message) not in known)]
     if errors:
         raise ConfigErrors(errors)
-    seen: dict[str, ConfigError] = {}
-    for warning in (*expansion.warnings, *checked.warnings):
-        seen.setdefault(str(warning), warning)
-    return LoadedConfig(checked.components, checked.service, root, list(seen.values()))
+    warnings = list({str(p): p for p in found if p.warning}.values())
+    return LoadedConfig(checked.components, checked.service, root, warnings)

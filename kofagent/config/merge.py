@@ -26,13 +26,8 @@ class Merged:
     deleted: list[Deleted] = field(default_factory=list)
 
 
-def merge_collector(trees: Sequence[Node]) -> Node:
-    """Several `--config`: maps merge, everything else (lists, scalars, null) replaces; later wins."""
-    return _merge(trees, nulls_delete=False).node
-
-
 def merge_files(trees: Sequence[Node]) -> Node:
-    """Several `--values`, before they meet the defaults: maps merge, everything else replaces, a null stays a null."""
+    """Several `--config` or several `--values`: maps merge, everything else (lists, scalars, null) replaces; later wins."""
     return _merge(trees, nulls_delete=False).node
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, field_validator, model_validator
 
 from kofagent.config.address import split_endpoint
-from kofagent.config.base import ComponentConfig, Duration, Secret
-from kofagent.config.errors import ConfigError, Path
+from kofagent.config.base import ComponentConfig, Duration, Secret, UrlError, check_url
+from kofagent.config.errors import ConfigErrors, Path, Problem
 from kofagent.config.merge import Deleted
 from kofagent.config.tree import Node
 
@@ -129,9 +128,11 @@ class OtlpReader(ComponentConfig):
 
     @model_validator(mode="after")
     def _has_a_host(self) -> OtlpReader:
-        url = urlsplit(self.endpoint)
-        if self.endpoint and self.protocol == "http/protobuf" and not (url.scheme in ("http", "https") and url.hostname):
-            raise ValueError("endpoint is not a URL with scheme and host; write for example http://localhost:4318")
+        if self.protocol == "http/protobuf":
+            try:
+                check_url(self.endpoint)
+            except UrlError as error:
+                raise ConfigErrors([Problem(("endpoint",), f"the URL {error.what}", error.hint)]) from None
         return self
 
 
@@ -212,7 +213,7 @@ class LoadedConfig:
     service: ServiceConfig
     root: Node = field(repr=False)
     """The effective configuration before references were resolved: safe to print."""
-    warnings: list[ConfigError] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list)
     deleted: list[Deleted] = field(default_factory=list)
     keep_retrying: bool = False
     """KOF's own pipelines: a `max_elapsed_time` nobody set means for ever."""
@@ -241,13 +242,13 @@ class LoadedConfig:
         """The configuration as plain data, references as they were written."""
         return self.root.plain()
 
-    def error(self, path: Path, message: str, hint: str = "") -> ConfigError:
-        """An error found later (a port in use, a signal a component lacks), at the line of the value at `path`."""
-        return as_written(self.root.error(path, message, hint), self.root, self.prefix)
+    def placed(self, problem: Problem) -> Problem:
+        """A problem found later (a port in use, a signal that a component lacks), at the line of the value at its path."""
+        return as_written(replace(problem, place=self.root.nearest(problem.path).origin.place), self.root, self.prefix)
 
 
-def as_written(error: ConfigError, root: Node, prefix: Path) -> ConfigError:
-    """An error with the path as it stands in the user's file, `collectors.node` and all, when a user wrote the value."""
-    if prefix and error.path[:1] != prefix[:1] and root.nearest(error.path).origin.layer == "user":
-        return replace(error, path=(*prefix, *error.path))
-    return error
+def as_written(problem: Problem, root: Node, prefix: Path) -> Problem:
+    """A problem with the path as it stands in the user's file, `collectors.node` and all, when a user wrote the value."""
+    if prefix and problem.path[:1] != prefix[:1] and root.nearest(problem.path).origin.layer == "user":
+        return problem.under(prefix)
+    return problem

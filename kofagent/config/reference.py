@@ -18,15 +18,15 @@ from pydantic_core import PydanticUndefined
 from kofagent.config.base import ByteSize, Duration, spellings
 from kofagent.config.model import SECTIONS
 from kofagent.config.schema import duration_text
+from kofagent.config.typed_tree import alternatives
 from kofagent.config.validate import Registry
-from kofagent.config.validation_errors import flatten
 
 _WORDS = {
     "Any": "anything",
     "Expression": "expression",
     "Field": "field",
     "object": "anything",
-    "str": "text",
+    "str": "string",
     "int": "whole number",
     "float": "number",
     "bool": "true or false",
@@ -161,7 +161,7 @@ def _blocks(model: type[BaseModel], path: str = "", seen: tuple[type, ...] = ())
 
 
 def _models(annotation: Any, suffix: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
-    for each in flatten(annotation):
+    for each in alternatives(annotation):
         args = get_args(each)
         if isinstance(each, type) and issubclass(each, BaseModel):
             yield suffix, each

@@ -1,4 +1,4 @@
-"""YAML text to a tree of nodes, keeping the line of every key and value; mistakes of the text as `ConfigError`s.
+"""YAML text to a tree of nodes, keeping the line of every key and value; mistakes of the text as `Problem`s.
 
 Scalars are read as the collector's YAML library (YAML 1.2, Go's number forms) does; `yaml11` adds the words `yes`, `no`, `on`
 and `off` as Helm reads them in values files. Duplicate keys, several documents and texts that grow without bound through
@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from kofagent.config.errors import ConfigError, ConfigErrors, Path
+from kofagent.config.errors import ConfigErrors, Path, Place, Problem
 from kofagent.config.tree import Node, Origin
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -81,12 +81,10 @@ def scalar(text: str, *, yaml11: bool = False) -> Any:
     return text
 
 
-def parse(
-    text: str, file: str, *, layer: str = "user", yaml11: bool = False, first_line: int = 1
-) -> tuple[Node, list[ConfigError]]:
+def parse(text: str, file: str, *, layer: str = "user", yaml11: bool = False, first_line: int = 1) -> tuple[Node, list[Problem]]:
     """The tree of one YAML document and what is wrong with it; an empty document is null.
 
-    A text that is no YAML at all gives one error and a null tree.
+    Text that is not YAML at all gives one error and a null tree.
     """
     try:
         # The C composer recurses without a guard, so the depth is looked at first.
@@ -96,7 +94,7 @@ def parse(
             if depth > MAX_DEPTH:
                 line = (event.start_mark.line if event.start_mark else 0) + first_line
                 return Node(None, Origin(file, line, layer)), [
-                    ConfigError(file, line, (), f"is nested more than {MAX_DEPTH} levels deep", "flatten it")
+                    Problem((), f"is nested more than {MAX_DEPTH} levels deep", "flatten it", Place(file, line))
                 ]
         loader = _Loader(text)
         try:
@@ -108,15 +106,15 @@ def parse(
         line = (mark.line if mark else 0) + first_line
         problem = (error.problem or error.context or "cannot be read").removeprefix("but ")
         if error.context == "expected a single document in the stream":
-            problem, hint = "holds more than one document", "split it at '---' and name every file"
+            problem, hint = "contains more than one document", "split it at '---' into several files and name each of them"
         else:
             hint = "check the indentation, the colons and the quotes near this line"
             problem = f"not valid YAML: {problem}"
-        return Node(None, Origin(file, line, layer)), [ConfigError(file, line, (), problem, hint)]
+        return Node(None, Origin(file, line, layer)), [Problem((), problem, hint, Place(file, line))]
     except (yaml.YAMLError, ValueError) as error:
         what = " ".join(str(error).split()) or type(error).__name__
         return Node(None, Origin(file, first_line, layer)), [
-            ConfigError(file, first_line, (), f"not valid YAML: {what}", "save the file as UTF-8 text")
+            Problem((), f"not valid YAML: {what}", "save the file as UTF-8 text", Place(file, first_line))
         ]
     builder = _Builder(file, layer, yaml11, first_line)
     if composed is None:
@@ -125,7 +123,7 @@ def parse(
         node = builder.build(composed, ())
     except _TooLarge:
         return Node(None, Origin(file, first_line, layer)), [
-            ConfigError(file, first_line, (), f"grows past {MAX_NODES} values through its aliases", "write it out")
+            Problem((), f"has more than {MAX_NODES} values through its aliases", "write them out", Place(file, first_line))
         ]
     return node, builder.errors
 
@@ -137,7 +135,7 @@ class _TooLarge(Exception):
 class _Builder:
     def __init__(self, file: str, layer: str, yaml11: bool, first_line: int) -> None:
         self.file, self.layer, self.yaml11, self.first_line = file, layer, yaml11, first_line
-        self.errors: list[ConfigError] = []
+        self.errors: list[Problem] = []
         self.count = 0
         self.open: set[int] = set()
 
@@ -145,7 +143,7 @@ class _Builder:
         return Origin(self.file, node.start_mark.line + self.first_line, self.layer)
 
     def error(self, node: Any, path: Path, message: str, hint: str) -> None:
-        self.errors.append(ConfigError(self.file, node.start_mark.line + self.first_line, path, message, hint))
+        self.errors.append(Problem(path, message, hint, self.origin(node).place))
 
     def build(self, node: Any, path: Path, key: Any = None) -> Node:
         self.count += 1
@@ -156,7 +154,7 @@ class _Builder:
         if isinstance(node, yaml.ScalarNode):
             return self.scalar(node, path, origin)
         if id(node) in self.open:
-            self.error(node, path, "an alias that contains itself", "write the value out")
+            self.error(node, path, "the alias contains itself", "write the value out")
             return Node(None, origin)
         self.open.add(id(node))
         try:
@@ -172,7 +170,7 @@ class _Builder:
         lines: dict[str, int] = {}
         for key, item in node.value:
             if not isinstance(key, yaml.ScalarNode):
-                self.error(key, path, "a key must be a word", "quote it if it starts with '{', '[' or '?'")
+                self.error(key, path, "a key must be a string", "quote it if it starts with '{', '[' or '?'")
                 continue
             if key.value == "<<" and key.style not in _QUOTED:
                 for each in item.value if isinstance(item, yaml.SequenceNode) else [item]:
@@ -184,7 +182,7 @@ class _Builder:
                 continue
             name = str(key.value)
             if name in lines:
-                self.error(key, (*path, name), f"the key is there twice, first in line {lines[name]}", "keep one of them")
+                self.error(key, (*path, name), f"duplicate key, first defined on line {lines[name]}", "keep one of them")
                 continue
             lines[name] = key.start_mark.line + self.first_line
             out[name] = self.build(item, (*path, name), key)
@@ -204,9 +202,9 @@ class _Builder:
         return Node(value, origin, None if isinstance(value, str) else text)
 
 
-def read_text(file: str, problems: list[ConfigError], origin: Origin | None = None, path: Path = ()) -> str | None:
+def read_text(file: str, problems: list[Problem], origin: Origin | None = None, path: Path = ()) -> str | None:
     """The text of a file (UTF-8, at most 16 MiB); None after adding an error, at `origin` when a value named the file."""
-    at_file, at_line = (origin.file, origin.line) if origin else (file, 0)
+    place = origin.place if origin else Place(file)
     name = f"the file {file!r}" if origin else "the file"
     try:
         with open(file, "rb") as handle:
@@ -217,22 +215,22 @@ def read_text(file: str, problems: list[ConfigError], origin: Origin | None = No
             PermissionError: "make it readable for the user kofagent runs as",
             IsADirectoryError: "name a file in it",
         }.get(type(error), "check the path and its permissions")
-        problems.append(ConfigError(at_file, at_line, path, f"{name} cannot be read: {os.strerror(error.errno or 0)}", hint))
+        problems.append(Problem(path, f"{name} cannot be read: {os.strerror(error.errno or 0)}", hint, place))
         return None
     if len(data) > MAX_BYTES:
-        problems.append(ConfigError(at_file, at_line, path, f"{name} is larger than 16 MiB", "is it the right one?"))
+        problems.append(Problem(path, f"{name} is larger than 16 MiB", "check that it is the right file", place))
         return None
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        problems.append(ConfigError(at_file, at_line or line, path, f"{name} is not UTF-8 text", "save it as UTF-8"))
+        problems.append(Problem(path, f"{name} is not UTF-8 text", "save it as UTF-8", place if place.line else Place(file, line)))
         return None
 
 
 def load_file(file: str, *, layer: str = "user", yaml11: bool = False, label: str | None = None) -> Node:
     """The tree of a file that must hold a map (an empty file is an empty map); raises `ConfigErrors`."""
-    problems: list[ConfigError] = []
+    problems: list[Problem] = []
     text = read_text(file, problems)
     if text is None:
         raise ConfigErrors(problems)
@@ -240,12 +238,12 @@ def load_file(file: str, *, layer: str = "user", yaml11: bool = False, label: st
     return as_map(node, problems)
 
 
-def as_map(node: Node, problems: list[ConfigError]) -> Node:
+def as_map(node: Node, problems: list[Problem]) -> Node:
     """`node`, null as an empty map; raises `ConfigErrors` for anything else and for the problems so far."""
     if node.value is None:
         node = Node({}, node.origin)
     elif not node.is_map:
-        problems.append(node.error((), "must be a map of sections", "start with a line such as 'receivers:'"))
+        problems.append(node.problem((), "must be a map of sections", "start with a line such as 'receivers:'"))
     if problems:
         raise ConfigErrors(problems)
     return node

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from kofagent.config.errors import ConfigError, Path
+from kofagent.config.errors import Path, Place, Problem
 
 
 @dataclass(frozen=True)
@@ -18,9 +18,13 @@ class Origin:
     layer: str = "user"
     note: str = ""
 
+    @property
+    def place(self) -> Place:
+        """The file and the line."""
+        return Place(self.file, self.line)
+
     def __str__(self) -> str:
-        place = f"{self.file}:{self.line}" if self.line else self.file
-        return " ".join(filter(None, (self.layer, f"from {self.note}" if self.note else "", place)))
+        return " ".join(filter(None, (self.layer, f"from {self.note}" if self.note else "", str(self.place))))
 
 
 @dataclass(slots=True)
@@ -101,10 +105,9 @@ class Node:
             for index, node in enumerate(self.value):
                 yield from node.walk((*path, index))
 
-    def error(self, path: Path, message: str, hint: str = "") -> ConfigError:
-        """An error about `path` below this node, at the line of the deepest node that exists on the way."""
-        origin = self.nearest(path).origin
-        return ConfigError(origin.file, origin.line, path, message, hint)
+    def problem(self, path: Path, message: str, hint: str = "", *, warning: bool = False) -> Problem:
+        """A problem of `path` below this node, at the line of the deepest node that exists on the way."""
+        return Problem(path, message, hint, self.nearest(path).origin.place, warning)
 
     def names(self) -> list[str]:
         """Keys of a map, nothing for anything else."""

@@ -12,9 +12,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from typing import Literal
-from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from kofagent.component.protocols import Context, Exporter
 from kofagent.component.rejections import Rejections, shown
@@ -22,6 +21,7 @@ from kofagent.component.requests import Drop, Rejected, TooLarge
 from kofagent.component.sending import Sending
 from kofagent.component.size_limit import SizeLimit
 from kofagent.component.splitting import OtlpRequest, otlp_requests
+from kofagent.config.base import Url
 from kofagent.config.blocks import HttpClientBlock, QueueBlock, RetryBlock
 from kofagent.net.client import Answer, HttpClient, retry_after_seconds
 from kofagent.telemetry.batch import AnyBatch, Batch
@@ -37,35 +37,14 @@ _REJECTED = {Signal.TRACES: "rejectedSpans", Signal.METRICS: "rejectedDataPoints
 class Config(HttpClientBlock):
     """Options of the `otlphttp` exporter."""
 
-    endpoint: str = Field("", description="Base URL; /v1/traces, /v1/metrics or /v1/logs is appended.")
-    traces_endpoint: str = Field("", description="Full URL for traces instead.")
-    metrics_endpoint: str = Field("", description="Full URL for metrics instead.")
-    logs_endpoint: str = Field("", description="Full URL for logs instead.")
+    endpoint: Url = Field("", description="Base URL; /v1/traces, /v1/metrics or /v1/logs is appended.")
+    traces_endpoint: Url = Field("", description="Full URL for traces instead.")
+    metrics_endpoint: Url = Field("", description="Full URL for metrics instead.")
+    logs_endpoint: Url = Field("", description="Full URL for logs instead.")
     profiles_endpoint: str = Field("", description="Accepted for compatibility; there are no profiles.")
     encoding: Literal["proto", "json"] = Field("proto", description="Encoding of the requests.")
     sending_queue: QueueBlock = Field(QueueBlock(), description="Batches waiting to be sent.")
     retry_on_failure: RetryBlock = Field(RetryBlock(), description="Trying again.")
-
-    @field_validator("endpoint", "traces_endpoint", "metrics_endpoint", "logs_endpoint")
-    @classmethod
-    def _has_scheme(cls, url: str) -> str:
-        if not url:
-            return url
-        try:
-            parts = urlsplit(url)
-            host, _ = parts.hostname, parts.port
-        except ValueError:
-            raise ValueError("not a URL; write for example http://localhost:4318") from None
-        if parts.scheme not in ("http", "https"):
-            shown = url.rpartition("@")[2]
-            raise ValueError(
-                f"{shown!r} has no scheme; write http://{shown} or https://{shown}"
-                if "://" not in url
-                else f"scheme {parts.scheme!r} is not http or https"
-            )
-        if not host:
-            raise ValueError("no host in the URL; write for example http://localhost:4318")
-        return url
 
     @model_validator(mode="after")
     def _somewhere(self) -> Config:

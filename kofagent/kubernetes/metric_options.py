@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Mapping
 from typing import ClassVar
 
 from pydantic import Field, field_validator, model_validator
 
 from kofagent.config.base import ComponentConfig
+from kofagent.config.errors import ConfigErrors, Problem, suggest
 from kofagent.config.filterset import compile_filterset
 
 Wanted = Callable[[str], bool]
@@ -68,12 +68,11 @@ class CatalogueOptions(ComponentConfig):
 
 
 def _check_names(kind: str, names: Iterable[str], known: Iterable[str]) -> None:
-    """ValueError when one of the names is not known; says which is near."""
+    """ConfigErrors with the names that are not known."""
     known = list(known)
-    for name in names:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            raise ValueError(f"there is no {kind} {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ConfigErrors(Problem((name,), f"there is no {kind} {name!r}", suggest(name, known)) for name in unknown)
 
 
 def switched_on(defaults: Mapping[str, bool], toggles: Mapping[str, MetricToggle | AttributeToggle]) -> frozenset[str]:

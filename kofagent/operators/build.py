@@ -2,96 +2,90 @@
 
 from __future__ import annotations
 
-import difflib
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import AliasChoices, ValidationError
+from pydantic import ValidationError
 
+from kofagent.config.base import spellings
+from kofagent.config.errors import ConfigErrors, Path, Problem, suggest
+from kofagent.config.tree import Origin, node_of
+from kofagent.config.validation_errors import problems_of
 from kofagent.operators.catalog import OPERATORS
 from kofagent.operators.operator import AnyOperator
 
-_log = logging.getLogger("kofagent.operators")
 _HARMLESS = ("cache",)
 """Keys that every operator accepts with a warning: upstream's default pipelines have them where they have no effect."""
 
 
-class OperatorsError(ValueError):
-    """The operators are wrong; `problems` are sentences that begin with the place, as `operators[3].regex`."""
-
-    def __init__(self, problems: Sequence[str]) -> None:
-        super().__init__("; ".join(problems))
-        self.problems = list(problems)
-
-
-def build(operators: Any, warn: Any = None) -> list[AnyOperator]:
-    """Connected operators in their order; OperatorsError with all problems. `warn(sentence)` is called for harmless ones."""
-    problems: list[str] = []
+def build(operators: Any) -> list[AnyOperator]:
+    """Connected operators in their order; ConfigErrors with all problems, their paths below the list."""
+    problems: list[Problem] = []
     if operators is None:
         return []
     if not isinstance(operators, Sequence) or isinstance(operators, str):
-        raise OperatorsError(["operators: must be a list of operators"])
+        raise ConfigErrors([Problem((), "must be a list of operators")])
     built: list[AnyOperator] = []
     for i, raw in enumerate(operators):
-        operator = _one(raw, f"operators[{i}]", problems, warn or _log.warning)
+        operator = _one(raw, (i,), problems)
         if operator is not None:
             built.append(operator)
     if problems:
-        raise OperatorsError(problems)
+        raise ConfigErrors(problems)
     _name(built, problems)
     _connect(built, problems)
     if problems:
-        raise OperatorsError(problems)
+        raise ConfigErrors(problems)
     return built
 
 
-def _one(raw: Any, place: str, problems: list[str], warn: Any) -> AnyOperator | None:
+def _one(raw: Any, path: Path, problems: list[Problem]) -> AnyOperator | None:
     if not isinstance(raw, Mapping):
-        problems.append(f"{place}: must be a map with a type, not {type(raw).__name__}")
+        problems.append(Problem(path, f"must be a map with a type, not {type(raw).__name__}"))
         return None
     kind = raw.get("type")
+    if kind is None:
+        problems.append(Problem((*path, "type"), "is required", suggest("", OPERATORS, limit=40)))
+        return None
     if not isinstance(kind, str) or kind not in OPERATORS:
-        near = difflib.get_close_matches(str(kind), OPERATORS, 1)
-        hint = f"did you mean {near[0]}?" if near else f"one of {', '.join(sorted(OPERATORS))}"
-        problems.append(f"{place}.type: {'is missing' if kind is None else f'{kind!r} is not an operator'}; {hint}")
+        problems.append(Problem((*path, "type"), f"unknown operator {kind!r}", suggest(str(kind), OPERATORS, limit=40)))
         return None
     operator = OPERATORS[kind]
-    known = set()
-    for name, field in operator.Config.model_fields.items():
-        known.add(field.alias or name)
-        if isinstance(field.validation_alias, AliasChoices):
-            known.update(str(c) for c in field.validation_alias.choices)
-    options = dict(raw)
-    for key in [k for k in options if k not in known]:
-        if key in _HARMLESS:
-            warn(f"{place}.{key}: {kind} has no such option; it is ignored")
-            del options[key]
+    without_effect = _without_effect(raw, operator)
+    options = {key: value for key, value in raw.items() if key not in without_effect}
     try:
         return operator(operator.Config.model_validate(options), str(options.get("id") or ""))
     except ValidationError as error:
-        for item in error.errors():
-            where = "".join([f"[{p}]" if isinstance(p, int) else f".{p}" for p in item["loc"]])
-            message = item["msg"].removeprefix("Value error, ")
-            if item["type"] == "extra_forbidden":
-                near = difflib.get_close_matches(str(item["loc"][-1]), known, 1)
-                message = f"{kind} has no such option; " + (f"did you mean {near[0]}?" if near else "remove it")
-            elif item["type"] == "missing":
-                message = f"is missing; {kind} needs it"
-            problems.append(f"{place}{where}: {message}")
+        problems += [p.under(path) for p in problems_of(error, operator.Config, node_of(options, Origin()))]
     except ValueError as error:
-        problems.append(f"{place}: {error}")
+        problems.append(Problem(path, str(error)))
     return None
 
 
-def _name(built: list[AnyOperator], problems: list[str]) -> None:
+def _without_effect(raw: Mapping[str, Any], operator: type[AnyOperator]) -> list[str]:
+    """The keys of an operator that it does not know and that do no harm."""
+    known = {key for name, field in operator.Config.model_fields.items() for key in spellings(name, field)}
+    return [key for key in raw if key in _HARMLESS and key not in known]
+
+
+def notices(operators: Sequence[Any]) -> list[Problem]:
+    """Warnings about operators that are valid: keys without effect. Paths are below the list."""
+    return [
+        Problem((i, key), f"has no effect in {raw['type']}", "remove it", warning=True)
+        for i, raw in enumerate(operators)
+        if isinstance(raw, Mapping) and raw.get("type") in OPERATORS
+        for key in _without_effect(raw, OPERATORS[raw["type"]])
+    ]
+
+
+def _name(built: list[AnyOperator], problems: list[Problem]) -> None:
     """Gives operators without an id their type, with a number from the second on, as upstream does."""
     taken = {o.id for o in built if o.id}
     given = [o.id for o in built if o.id]
     for i, operator in enumerate(built):
         if operator.id:
             if given.count(operator.id) > 1:
-                problems.append(f"operators[{i}].id: {operator.id!r} is used more than once; ids must be unique")
+                problems.append(Problem((i, "id"), f"{operator.id!r} is used more than once", "ids must be unique"))
             continue
         kind = operator.config.type
         name, n = kind, 0
@@ -102,15 +96,13 @@ def _name(built: list[AnyOperator], problems: list[str]) -> None:
         taken.add(name)
 
 
-def _connect(built: list[AnyOperator], problems: list[str]) -> None:
+def _connect(built: list[AnyOperator], problems: list[Problem]) -> None:
     by_id = {o.id: (i, o) for i, o in enumerate(built)}
     for i, operator in enumerate(built):
         following = built[i + 1] if i + 1 < len(built) else None
         bad = [name for name in operator.targets() if name not in by_id]
         for name in bad:
-            near = difflib.get_close_matches(name, by_id, 1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            problems.append(f"operators[{i}].output: there is no operator {name!r}{hint}")
+            problems.append(Problem((i, "output"), f"there is no operator {name!r}", suggest(name, by_id, limit=0)))
         if not bad:
             operator.connect(lambda name: by_id[name][1], following)
     if problems:
@@ -120,9 +112,8 @@ def _connect(built: list[AnyOperator], problems: list[str]) -> None:
 
     def visit(operator: AnyOperator, path: list[AnyOperator]) -> None:
         if operator in path:
-            problems.append(
-                f"operators: {' -> '.join([o.id for o in [*path[path.index(operator) :], operator]])} is a circular reference"
-            )
+            circle = " -> ".join(o.id for o in [*path[path.index(operator) :], operator])
+            problems.append(Problem((), f"circular reference: {circle}"))
             return
         if operator in done:
             return
@@ -136,6 +127,6 @@ def _connect(built: list[AnyOperator], problems: list[str]) -> None:
 
 
 def validate_operators(operators: Any) -> Any:
-    """Returns the operators as they are; ValueError (OperatorsError) with all problems otherwise. For use as a validator."""
+    """Returns the operators as they are; ConfigErrors with all problems otherwise. For use as a validator."""
     build(operators)
     return operators

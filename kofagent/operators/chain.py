@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from kofagent.operators.build import OperatorsError, build, validate_operators
+from kofagent.config.errors import ConfigErrors, Problem
+from kofagent.operators.build import build, notices, validate_operators
 from kofagent.operators.compile import Plan, Stream
 from kofagent.operators.entry import Entry
 from kofagent.operators.expression import Expression, ExpressionError
@@ -20,7 +21,7 @@ from kofagent.operators.interpret import PlainStream
 from kofagent.operators.operator import AnyOperator
 from kofagent.operators.template import EXPRESSION_START, parse_template
 
-__all__ = ["Chain", "OperatorsError", "PlainStream", "Stream", "validate_operators"]
+__all__ = ["Chain", "PlainStream", "Stream", "notices", "validate_operators"]
 
 LOG_EVERY_S = 60.0
 
@@ -47,7 +48,7 @@ class Chain:
         ahead: list[Mapping[str, Any]] = []
         self.attributes = _constants("attributes", attributes or {}, ahead)
         self.resource = _constants("resource", resource or {}, ahead)
-        self.operators = build([*ahead, *(operators or [])], log.warning)
+        self.operators = build([*ahead, *(operators or [])])
         self.dropped = dropped
         self.filtered = filtered
         self.plan = Plan(self.operators)
@@ -110,5 +111,5 @@ def _constants(root: str, mapping: Mapping[str, Any], ahead: list[Mapping[str, A
                 continue
             out[key] = template.render(Entry(None, {}, {}, 0))
         except ExpressionError as error:
-            raise OperatorsError([f"{root}.{key}: {error}"]) from None
+            raise ConfigErrors([Problem((root, key), str(error))]) from None
     return out

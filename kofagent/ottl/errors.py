@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
+
+from kofagent.config.errors import suggest
 
 
 class OttlError(ValueError):
@@ -19,6 +20,6 @@ class EvaluationError(Exception):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`; did you mean x?`, or the empty string."""
-    close = difflib.get_close_matches(word, list(known), 1, 0.6)
-    return f"; did you mean {close[0]}?" if close else ""
+    """`; did you mean 'x'?`, or the empty string."""
+    hint = suggest(word, known, limit=0)
+    return f"; {hint}" if hint else ""

@@ -20,6 +20,7 @@ from kofagent.component.protocols import (
     Receiver,
     StartError,
 )
+from kofagent.config.errors import Path, Problem
 from kofagent.config.model import LoadedConfig
 from kofagent.pipeline.fanout import entry, fan_out
 from kofagent.telemetry.signal import Signal
@@ -28,11 +29,11 @@ log = logging.getLogger("kofagent.graph")
 
 
 class StartErrors(StartError):
-    """Everything that kept the components from starting: (path of the component in the configuration, sentence)."""
+    """Everything that kept the components from starting, with the paths of the components in the configuration."""
 
-    def __init__(self, problems: Sequence[tuple[tuple[str, ...], str]]) -> None:
+    def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = list(problems)
-        super().__init__("; ".join(f"{'.'.join(path)}: {message}" for path, message in problems))
+        super().__init__("; ".join(map(str, problems)))
 
 
 def signal_of(pipeline: str) -> Signal:
@@ -52,11 +53,11 @@ class Graph:
         self.connectors: dict[str, Connector[Any]] = {}
         self.processors: dict[str, list[Processor[Any]]] = {}  # by pipeline, in order
         self.heads: dict[str, ColumnsConsumer] = {}  # what receivers hand their data to, by pipeline
-        self._started: list[tuple[tuple[str, ...], Component[Any]]] = []
+        self._started: list[tuple[Path, Component[Any]]] = []
 
     def build(self) -> None:
         """Makes and wires every component; nothing touches the outside yet. StartErrors names all that cannot be made."""
-        problems: list[tuple[tuple[str, ...], str]] = []
+        problems: list[Problem] = []
         plan = self._plan
         for id in plan.extensions:
             self._make("extensions", id, self.extensions, problems)
@@ -86,14 +87,14 @@ class Graph:
             raise StartErrors(problems)
         self._wire()
 
-    def _make(self, kind: str, id: str, into: dict[str, Any], problems: list[tuple[tuple[str, ...], str]]) -> None:
+    def _make(self, kind: str, id: str, into: dict[str, Any], problems: list[Problem]) -> None:
         try:
             cls = registry.load(kind, registry.type_of(id))
             into[id] = cls(self._plan.components[kind][id], Context(kind[:-1], id, self._host))
         except (StartError, ValueError) as error:
-            problems.append(((kind, id), str(error)))
+            problems.append(Problem((kind, id), str(error)))
 
-    def _signal_problems(self) -> Iterable[tuple[tuple[str, ...], str]]:
+    def _signal_problems(self) -> Iterable[Problem]:
         """Components named in a pipeline of a signal they do not have, connectors with only one end."""
         for name, pipeline in self._plan.pipelines.items():
             signal = signal_of(name)
@@ -102,17 +103,19 @@ class Graph:
                     component = self._find(kind, id, name)
                     if component is not None and not isinstance(component, Connector) and signal not in component.signals:
                         can = ", ".join(sorted(s.value for s in component.signals))
-                        yield ("service", "pipelines", name, kind), f"{id!r} does not support {signal.value}; it supports {can}"
+                        yield Problem(
+                            ("service", "pipelines", name, kind), f"{id!r} does not support {signal.value}", f"it supports {can}"
+                        )
         for id, connector in self.connectors.items():
             into = [n for n, p in self._plan.pipelines.items() if id in p.exporters]
             out = [n for n, p in self._plan.pipelines.items() if id in p.receivers]
             if not into or not out:
                 where = "as an exporter" if not into else "as a receiver"
-                yield ("connectors", id), f"is used on one side only; name it {where} of another pipeline as well"
+                yield Problem(("connectors", id), "is used on one side only", f"name it {where} of another pipeline as well")
             for a in into:
                 for b in out:
                     if (signal_of(a), signal_of(b)) not in connector.routes:
-                        yield ("connectors", id), f"cannot join pipeline {a!r} to {b!r}"
+                        yield Problem(("connectors", id), f"cannot join pipeline {a!r} to {b!r}")
 
     def _find(self, kind: str, id: str, pipeline: str) -> Component[Any] | None:
         if id in self.connectors:
@@ -140,8 +143,8 @@ class Graph:
 
     async def start(self) -> None:
         """Extensions, exporters, connectors, processors, receivers; every failure is collected, then all is stopped again."""
-        problems: list[tuple[tuple[str, ...], str]] = []
-        order: list[tuple[tuple[str, ...], Component[Any]]] = [(("extensions", i), c) for i, c in self.extensions.items()]
+        problems: list[Problem] = []
+        order: list[tuple[Path, Component[Any]]] = [(("extensions", i), c) for i, c in self.extensions.items()]
         order += [(("exporters", i), c) for i, c in self.exporters.items()]
         order += [(("connectors", i), c) for i, c in self.connectors.items()]
         order += [(("processors", p.context.id), p) for chain in self.processors.values() for p in reversed(chain)]
@@ -151,9 +154,9 @@ class Graph:
             try:
                 await component.start()
             except StartError as error:
-                problems.append((path, str(error)))
+                problems.append(Problem(path, str(error)))
             except OSError as error:
-                problems.append((path, error.strerror or type(error).__name__))
+                problems.append(Problem(path, error.strerror or type(error).__name__))
             else:
                 component.context.report(None)
         if problems:

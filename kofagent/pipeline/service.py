@@ -12,6 +12,7 @@ from typing import Any
 
 from kofagent import __version__
 from kofagent.component.protocols import R, StartError, in_role
+from kofagent.config.errors import Problem
 from kofagent.config.model import LoadedConfig
 from kofagent.memory import usage as memory
 from kofagent.memory.budget import Budget
@@ -57,12 +58,12 @@ class Service:
 
     async def start(self) -> None:
         """Builds and starts everything; StartErrors says all that is wrong, and then nothing runs."""
-        problems: list[tuple[tuple[str, ...], str]] = []
+        problems: list[Problem] = []
         own = OwnTelemetry(self.plan.telemetry, self.ledger, self.resource)
         try:
             await own.start()
         except StartError as error:
-            problems.append((("service", "telemetry"), str(error)))
+            problems.append(Problem(("service", "telemetry"), str(error)))
         try:
             await self._start_graph(self.plan)
         except StartErrors as errors:

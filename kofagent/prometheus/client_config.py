@@ -8,10 +8,10 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
-from kofagent.config.base import ComponentConfig, Secret
+from kofagent.config.base import AS_WRITTEN, ComponentConfig, Secret
 from kofagent.prometheus.relabel import Text, scalar_text
 
-SecretText = Annotated[Secret, BeforeValidator(scalar_text)]
+SecretText = Annotated[Secret, AS_WRITTEN, BeforeValidator(scalar_text)]
 TlsVersion = Literal["", "TLS10", "TLS11", "TLS12", "TLS13"]
 _SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([KMGTPE]?)(i?B)?\s*\Z", re.IGNORECASE)
 
@@ -34,11 +34,11 @@ class BasicAuth(ComponentConfig):
     """`basic_auth`."""
 
     username: Text = Field("", description="User name.")
-    username_file: str = Field("", description="File with the user name, read for every request.")
-    username_ref: str = Field("", description="Accepted when empty: there is no secret manager.", max_length=0)
+    username_file: Text = Field("", description="File with the user name, read for every request.")
+    username_ref: Text = Field("", description="Accepted when empty: there is no secret manager.", max_length=0)
     password: SecretText = Field(Secret(""), description="Password.")
-    password_file: str = Field("", description="File with the password, read for every request.")
-    password_ref: str = Field("", description="Accepted when empty: there is no secret manager.", max_length=0)
+    password_file: Text = Field("", description="File with the password, read for every request.")
+    password_ref: Text = Field("", description="Accepted when empty: there is no secret manager.", max_length=0)
 
     @model_validator(mode="after")
     def _one_of(self) -> BasicAuth:
@@ -52,10 +52,10 @@ class BasicAuth(ComponentConfig):
 class Authorization(ComponentConfig):
     """`authorization`."""
 
-    type: str = Field("Bearer", description="First word of the Authorization header.")
+    type: Text = Field("Bearer", description="First word of the Authorization header.")
     credentials: SecretText = Field(Secret(""), description="The rest of it.")
-    credentials_file: str = Field("", description="File with the credentials, read for every request.")
-    credentials_ref: str = Field("", description="Accepted when empty: there is no secret manager.", max_length=0)
+    credentials_file: Text = Field("", description="File with the credentials, read for every request.")
+    credentials_ref: Text = Field("", description="Accepted when empty: there is no secret manager.", max_length=0)
 
     @model_validator(mode="after")
     def _one_of(self) -> Authorization:
@@ -70,16 +70,16 @@ class Authorization(ComponentConfig):
 class TlsConfig(ComponentConfig):
     """`tls_config`."""
 
-    ca: str = Field("", description="CAs that are trusted, as PEM text.")
-    ca_file: str = Field("", description="The same as a file; empty: the system's.")
-    ca_ref: str = Field("", description="Accepted when empty: there is no secret manager.", max_length=0)
-    cert: str = Field("", description="Own certificate as PEM text.")
-    cert_file: str = Field("", description="The same as a file.")
-    cert_ref: str = Field("", description="Accepted when empty: there is no secret manager.", max_length=0)
+    ca: Text = Field("", description="CAs that are trusted, as PEM text.")
+    ca_file: Text = Field("", description="The same as a file; empty: the system's.")
+    ca_ref: Text = Field("", description="Accepted when empty: there is no secret manager.", max_length=0)
+    cert: Text = Field("", description="Own certificate as PEM text.")
+    cert_file: Text = Field("", description="The same as a file.")
+    cert_ref: Text = Field("", description="Accepted when empty: there is no secret manager.", max_length=0)
     key: SecretText = Field(Secret(""), description="Own key as PEM text.")
-    key_file: str = Field("", description="The same as a file.")
-    key_ref: str = Field("", description="Accepted when empty: there is no secret manager.", max_length=0)
-    server_name: str = Field("", description="Name expected in the server's certificate.")
+    key_file: Text = Field("", description="The same as a file.")
+    key_ref: Text = Field("", description="Accepted when empty: there is no secret manager.", max_length=0)
+    server_name: Text = Field("", description="Name expected in the server's certificate.")
     insecure_skip_verify: bool = Field(False, description="Do not check the server's certificate.")
     min_version: TlsVersion = Field("", description="Lowest TLS version; empty: TLS12.")
     max_version: TlsVersion = Field("", description="Highest TLS version; empty: the newest.")
@@ -99,8 +99,8 @@ class TlsConfig(ComponentConfig):
 class ProxyOptions(ComponentConfig):
     """Proxy keys, beside the others of a client."""
 
-    proxy_url: str = Field("", description="URL of an HTTP proxy.")
-    no_proxy: str = Field("", description="Hosts, domains and networks reached without the proxy, separated by commas.")
+    proxy_url: Text = Field("", description="URL of an HTTP proxy.")
+    no_proxy: Text = Field("", description="Hosts, domains and networks reached without the proxy, separated by commas.")
     proxy_from_environment: bool = Field(False, description="Obey HTTP_PROXY, HTTPS_PROXY and NO_PROXY.")
     proxy_connect_header: dict[str, list[SecretText]] = Field({}, description="Headers of requests to the proxy.")
 
@@ -122,12 +122,12 @@ class OAuth2(ProxyOptions):
 
     client_id: Text = Field("", description="Client id.")
     client_secret: SecretText = Field(Secret(""), description="Client secret.")
-    client_secret_file: str = Field("", description="File with the client secret, read for every token.")
-    client_secret_ref: str = Field("", description="Accepted when empty: there is no secret manager.", max_length=0)
+    client_secret_file: Text = Field("", description="File with the client secret, read for every token.")
+    client_secret_ref: Text = Field("", description="Accepted when empty: there is no secret manager.", max_length=0)
     grant_type: Literal["", "client_credentials"] = Field("", description="The flow.")
     scopes: list[Text] = Field([], description="Scopes asked for.")
-    token_url: str = Field("", description="URL that gives the token.")
-    audience: str = Field("", description="Audience parameter of the token request.")
+    token_url: Text = Field("", description="URL that gives the token.")
+    audience: Text = Field("", description="Audience parameter of the token request.")
     endpoint_params: dict[str, Text] = Field({}, description="More parameters of the token request.")
     tls_config: TlsConfig = Field(TlsConfig(), description="TLS to the token URL.")
 
@@ -145,7 +145,7 @@ class HttpHeader(ComponentConfig):
 
     values: list[Text] = Field([], description="Values.")
     secrets: list[SecretText] = Field([], description="Values that are never shown.")
-    files: list[str] = Field([], description="Files with values, read for every request.")
+    files: list[Text] = Field([], description="Files with values, read for every request.")
 
 
 _RESERVED = {
@@ -174,7 +174,7 @@ class HttpClientOptions(ProxyOptions):
     authorization: Authorization | None = Field(None, description="Authorization header.")
     oauth2: OAuth2 | None = Field(None, description="OAuth 2.0 client credentials.")
     bearer_token: SecretText = Field(Secret(""), description="Old name of authorization.credentials.")
-    bearer_token_file: str = Field("", description="Old name of authorization.credentials_file.")
+    bearer_token_file: Text = Field("", description="Old name of authorization.credentials_file.")
     tls_config: TlsConfig = Field(TlsConfig(), description="TLS options.")
     follow_redirects: bool = Field(True, description="Follow redirects; credentials stay with the first host.")
     enable_http2: bool = Field(True, description="Accepted for compatibility; requests are HTTP/1.1.")

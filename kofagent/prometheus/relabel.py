@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from kofagent.config.base import ComponentConfig
+from kofagent.config.base import AS_WRITTEN, ComponentConfig
 from kofagent.config.re2 import compile_re2
 
 Labels = dict[str, str]
@@ -40,7 +40,7 @@ def scalar_text(value: Any) -> Any:
     return "" if value is None else value
 
 
-Text = Annotated[str, BeforeValidator(scalar_text)]
+Text = Annotated[str, AS_WRITTEN, BeforeValidator(scalar_text)]
 
 
 def single_dollars(text: str) -> str:

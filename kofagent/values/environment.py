@@ -6,20 +6,20 @@ from collections.abc import Mapping
 
 from pydantic import ValidationError
 
-from kofagent.config.errors import ConfigError
+from kofagent.config.errors import Problem
 from kofagent.config.expand import MissingSecret, find_secret, missing_secret
 from kofagent.config.tree import Node
 from kofagent.values.model import EnvEntry
 
 
-def resolve_environment(env: Node | None, role: str, environ: Mapping[str, str]) -> tuple[dict[str, str], list[ConfigError]]:
-    """The variables that `env` adds to the environment, and the Secrets that are nowhere, all of them.
+def resolve_environment(env: Node | None, role: str, environ: Mapping[str, str]) -> tuple[dict[str, str], list[Problem]]:
+    """The variables that `env` adds to the environment, and all the Secrets that were not found.
 
-    A `value` is taken as it is. `secretKeyRef` is looked for as every Secret is; where the variable itself is set already (the
-    pod's own environment has it), that is its value. ConfigMaps and pod fields can only come from the pod's environment.
+    A `value` is taken as it is. `secretKeyRef` is looked up as every Secret is; if the variable itself is already set (in the
+    pod's own environment), that is its value. ConfigMaps and pod fields can only come from the pod's environment.
     """
     out: dict[str, str] = {}
-    problems: list[ConfigError] = []
+    problems: list[Problem] = []
     if env is None or not env.is_list:
         return out, problems
     for index, node in enumerate(env.value):
@@ -41,13 +41,6 @@ def resolve_environment(env: Node | None, role: str, environ: Mapping[str, str])
                 at = node.get("valueFrom", "secretKeyRef", "name") or node
                 problems.append(missing_secret(looked, at, path))
         elif entry.name not in environ and not (source.configMapKeyRef is not None and source.configMapKeyRef.optional):
-            problems.append(
-                ConfigError(
-                    node.origin.file,
-                    node.origin.line,
-                    path,
-                    f"the environment variable {entry.name} comes from the pod and is not set here",
-                    "set it, or give it a value",
-                )
-            )
+            message = f"the environment variable {entry.name} comes from the pod and is not set here"
+            problems.append(Problem(path, message, "set it, or give it a value", node.origin.place))
     return out, problems

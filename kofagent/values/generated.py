@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any
 
-from kofagent.config.errors import ConfigError, Path, without_login
+from kofagent.config.errors import Path, Problem, without_login
 from kofagent.config.tree import Node, Origin
 
 _LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
@@ -105,25 +105,25 @@ def cluster_label(values: Values) -> Node:
     return values.made({"config": {"global": {"external_labels": external}}}, "global", "clusterLabel")
 
 
-def check_values(values: Values) -> list[ConfigError]:
+def check_values(values: Values) -> list[Problem]:
     """Endpoints that are no URL, logins that name no Secret, a cluster without a name."""
     problems = []
     label = values.value("global", "clusterLabel")
     if label is None or (isinstance(label, str) and not _LABEL.match(label)):
         problems.append(
-            values.tree.error(
+            values.tree.problem(
                 ("global", "clusterLabel"),
                 f"{label!r} is not the name of a label",
                 "use letters, digits and '_', such as clusterName",
             )
         )
     if values.value("global", "clusterName") in (None, ""):
-        problems.append(values.tree.error(("global", "clusterName"), "is empty", "name the cluster"))
+        problems.append(values.tree.problem(("global", "clusterName"), "is empty", "name the cluster"))
     for signal in CREDENTIALS if values.flag("kof", "basic_auth") else ():
         for key in ("credentials_secret_name", "username_key", "password_key"):
             if not _NAME.match(values.text("kof", signal, key)):
                 problems.append(
-                    values.tree.error(
+                    values.tree.problem(
                         ("kof", signal, key),
                         "is not the name of a Secret or of a key in one",
                         "name it, or set kof.basic_auth: false for a storage without a login",
@@ -134,5 +134,5 @@ def check_values(values: Values) -> list[ConfigError]:
         endpoint = values.text("kof", signal, "endpoint")
         if endpoint and not endpoint.lower().startswith(("http://", "https://")) and "${" not in endpoint:
             shown = without_login(endpoint)
-            problems.append(values.tree.error(path, f"the URL {shown!r} has no scheme", "put http:// or https:// in front"))
+            problems.append(values.tree.problem(path, f"the URL {shown!r} has no scheme", "put http:// or https:// in front"))
     return problems

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from kofagent.config.errors import ConfigError, ConfigErrors
+from kofagent.config.errors import ConfigErrors, Problem
 from kofagent.config.expand import MissingSecret, find_secret
 from kofagent.config.load import finish
-from kofagent.config.model import LoadedConfig, as_written
+from kofagent.config.model import SECTIONS, LoadedConfig, as_written
 from kofagent.config.tree import Node
 from kofagent.config.validate import Registry, extension_names
 from kofagent.values.environment import resolve_environment
@@ -34,18 +35,20 @@ def load_values(
     """
     rendered = render_values(files, role, generation=generation, over=over)
     added, missing = resolve_environment(rendered.env, role, environ)
-    warnings: list[ConfigError] = []
-    if not need_secrets:
-        warnings += missing
-        missing = []
-    warnings += _drop_idle_logins(rendered, environ)
-    earlier = [*rendered.errors, *missing]
+    warnings = [] if need_secrets else [replace(p, warning=True) for p in missing]
+    warnings += _drop_idle_logins(rendered, registry, environ)
+    earlier = [*rendered.errors, *(missing if need_secrets else ())]
     try:
-        config = finish(rendered.config, registry, {**environ, **added}, earlier=earlier, need_secrets=need_secrets)
+        config = finish(
+            rendered.config,
+            registry,
+            {**environ, **added},
+            earlier=earlier,
+            absent=rendered.not_generated,
+            need_secrets=need_secrets,
+        )
     except ConfigErrors as errors:
-        # An exporter that is absent because its endpoint is empty was reported at the endpoint.
-        absent = {f"the exporter {id!r} is not defined" for id in rendered.not_generated}
-        raise ConfigErrors([_placed(e, rendered) for e in errors.errors if e.message not in absent]) from None
+        raise ConfigErrors([_placed(e, rendered) for e in errors.errors]) from None
     config.warnings = [*warnings, *(_placed(w, rendered) for w in config.warnings)]
     config.deleted = rendered.deleted
     config.prefix = ("collectors", role)
@@ -54,13 +57,13 @@ def load_values(
     return config
 
 
-def _placed(error: ConfigError, rendered: Rendered) -> ConfigError:
-    if error.path[:1] and error.path[0] in CONFIG_SECTIONS:
-        return as_written(error, rendered.config, ("collectors", rendered.role))
-    return error
+def _placed(problem: Problem, rendered: Rendered) -> Problem:
+    if problem.path[:1] and problem.path[0] in CONFIG_SECTIONS:
+        return as_written(problem, rendered.config, ("collectors", rendered.role))
+    return problem
 
 
-def _drop_idle_logins(rendered: Rendered, environ: Mapping[str, str]) -> list[ConfigError]:
+def _drop_idle_logins(rendered: Rendered, registry: Registry, environ: Mapping[str, str]) -> list[Problem]:
     """Leaves out generated logins that nobody uses and whose Secret is not there, as upstream leaves them out of the object.
 
     KOF without its own storage (CloudWatch) has no such Secret, and its configuration still lists them.
@@ -69,9 +72,9 @@ def _drop_idle_logins(rendered: Rendered, environ: Mapping[str, str]) -> list[Co
     extensions, started = config.get("extensions"), config.get("service", "extensions")
     used = {
         name
-        for kind in ("receivers", "processors", "exporters", "connectors", "extensions")
+        for kind in SECTIONS
         for id in (config.get(kind) or Node({})).names()
-        for _, name in extension_names(config, (kind, id))
+        for _, name in extension_names(config, registry, (kind, id))
     }
     warnings = []
     for signal in CREDENTIALS:
@@ -87,12 +90,12 @@ def _drop_idle_logins(rendered: Rendered, environ: Mapping[str, str]) -> list[Co
         if started is not None and started.is_list:
             started.value = [item for item in started.value if item.value != id]
         warnings.append(
-            ConfigError(
-                node.origin.file,
-                node.origin.line,
+            Problem(
                 ("extensions", id),
-                f"is left out: nothing uses it and the Secret {name!r} was not found",
+                f"is left out because nothing uses it and the Secret {name!r} was not found",
                 "set kof.basic_auth: false if there is no such login",
+                node.origin.place,
+                warning=True,
             )
         )
     return warnings

@@ -14,12 +14,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from kofagent.config.errors import ConfigError, ConfigErrors, suggest
+from kofagent.config.errors import ConfigErrors, Place, Problem, suggest
 from kofagent.config.load import read_config
-from kofagent.config.merge import Deleted, merge_collector, merge_files, merge_helm
+from kofagent.config.merge import Deleted, merge_files, merge_helm
 from kofagent.config.source import load_file, parse
 from kofagent.config.tree import Node
-from kofagent.config.validation_errors import complaints
+from kofagent.config.validation_errors import problems_of
 from kofagent.values import kof_0_1_1, kof_0_3_0
 from kofagent.values.generated import Values, check_values
 from kofagent.values.model import CONFIG_SECTIONS, OTHERS, ROLES, Global, Kof
@@ -45,7 +45,7 @@ class Rendered:
     values: Node
     """User's values over the generation's defaults."""
     deleted: list[Deleted] = field(default_factory=list)
-    errors: list[ConfigError] = field(default_factory=list)
+    errors: list[Problem] = field(default_factory=list)
     not_generated: frozenset[str] = frozenset()
     """Exporters that pipelines name and that are absent because their endpoint is empty; `errors` says so."""
 
@@ -69,14 +69,14 @@ def render_values(
     their `service.extensions` are started besides the others.
     """
     if role not in ROLES:
-        raise ConfigErrors([ConfigError("--role", 0, (), f"the role {role!r} is unknown", suggest(role, ROLES))])
+        raise ConfigErrors([Problem((), f"unknown role {role!r}", suggest(role, ROLES), Place("--role"))])
     user = _read_user(files)
     module = _generation(user, generation)
     merged = merge_helm(_defaults(module), user)
     values = Values(merged.node)
     errors = _check(user, module)
     if not values.flag("collectors", "enabled"):
-        problem = merged.node.error(("collectors", "enabled"), "the collectors are switched off", "set it to true to run them")
+        problem = merged.node.problem(("collectors", "enabled"), "the collectors are switched off", "set it to true to run them")
         raise ConfigErrors([*errors, problem])
     config, deleted = _configuration(values, role, module)
     errors += check_values(values)
@@ -103,7 +103,7 @@ def render_values(
 def _lay_over(config: Node, over: Node) -> Node:
     """A configuration over what the values make. Whoever writes `over` does not know which logins those start: it adds to them."""
     started, more = config.get("service", "extensions"), over.get("service", "extensions")
-    out = merge_collector([config, over])
+    out = merge_files([config, over])
     if started is not None and started.is_list and more is not None and more.is_list:
         known = started.plain()
         both = started.copy()
@@ -114,7 +114,7 @@ def _lay_over(config: Node, over: Node) -> Node:
 
 def _read_user(files: Sequence[str]) -> Node:
     trees: list[Node] = []
-    problems: list[ConfigError] = []
+    problems: list[Problem] = []
     for file in files:
         try:
             trees.append(load_file(file, yaml11=True))
@@ -131,7 +131,7 @@ def _generation(user: Node, wanted: str | None) -> Any:
     if newer:
         raise ConfigErrors(
             [
-                user.error(
+                user.problem(
                     (key,),
                     "is a key of KOF 1.2 and later, whose values are not supported yet",
                     f"supported are the values of KOF {', '.join(GENERATIONS)}",
@@ -140,7 +140,7 @@ def _generation(user: Node, wanted: str | None) -> Any:
             ]
         )
     if wanted is not None and wanted not in GENERATIONS:
-        problem = ConfigError("--generation", 0, (), f"the generation {wanted!r} is unknown", suggest(wanted, GENERATIONS))
+        problem = Problem((), f"unknown generation {wanted!r}", suggest(wanted, GENERATIONS), Place("--generation"))
         raise ConfigErrors([problem])
     return GENERATIONS[wanted or DEFAULT_GENERATION]
 
@@ -163,30 +163,30 @@ def _defaults(module: Any) -> Node:
     return tree
 
 
-def _check(user: Node, module: Any) -> list[ConfigError]:
+def _check(user: Node, module: Any) -> list[Problem]:
     """Unknown keys and wrong types of what kofagent reads; what belongs to other charts is theirs."""
-    errors: list[ConfigError] = []
+    errors: list[Problem] = []
     known = ("global", "kof", "collectors", *OTHERS)
     for key in user.names():
         if key not in known and not key.startswith(("x-", ".")):
-            errors.append(user.error((key,), "unknown key", suggest(key, known)))
+            errors.append(user.problem((key,), "unknown key", suggest(key, known)))
     # What the user did not write needs no check, and 0.1.1's defaults have more than its users may write.
     for key, model in (("global", Global), ("kof", Kof), ("collectors", module.COLLECTORS)):
         node = user.get(key)
         if node is None or node.value is None:
             continue
         if not node.is_map:
-            errors.append(user.error((key,), "must be a map", "write 'key: value' lines below it"))
+            errors.append(user.problem((key,), "must be a map", "write 'key: value' lines below it"))
             continue
         try:
             model.model_validate(node.plain())
         except ValidationError as error:
-            errors += complaints(error, model, user, (key,))
+            errors += problems_of(error, model, user, (key,))
     for name in (user.get("global") or Node({})).names():
         if name not in Global.model_fields:
-            hint = suggest(name, Global.model_fields)
-            if hint.startswith("did"):
-                errors.append(user.error(("global", name), "unknown key", hint))
+            hint = suggest(name, Global.model_fields, limit=0)
+            if hint:
+                errors.append(user.problem(("global", name), "unknown key", hint))
     return errors
 
 
@@ -208,7 +208,7 @@ def _usable(section: Node) -> bool:
     return section.value is None or section.is_map
 
 
-def _empty_endpoints(config: Node, values: Values, role: str) -> tuple[frozenset[str], list[ConfigError]]:
+def _empty_endpoints(config: Node, values: Values, role: str) -> tuple[frozenset[str], list[Problem]]:
     """Pipelines that still send to an exporter that was not generated because its endpoint is empty."""
     sent = {
         "logs": "otlphttp/logs" if role == "node" and "otlphttp/logs" in _ends(config) else "otlphttp",
@@ -225,7 +225,7 @@ def _empty_endpoints(config: Node, values: Values, role: str) -> tuple[frozenset
                 missing.add(id)
                 path = ("kof", signal, "endpoint")
                 problems.append(
-                    values.tree.error(
+                    values.tree.problem(
                         path,
                         f"is empty, but the pipeline {name!r} of {role} sends to {id!r}",
                         f"give an endpoint, or set collectors.{role}.service.pipelines.{name}.exporters",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
-from typing import Any, Literal
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from kofagent.config.base import ComponentConfig, Duration, Secret
+from kofagent.config.base import AS_WRITTEN, ComponentConfig, Duration, ExtensionId, Secret, Url
 from kofagent.config.blocks import AuthBlock, HttpClientBlock, QueueBlock
+from kofagent.config.errors import Problem
 
 
 class Nested(ComponentConfig):
@@ -30,18 +31,15 @@ class In(ComponentConfig):
     either: Nested | list[str] | None = None
     anything: Any = None
     auth: AuthBlock | None = None
-    storage: str | None = None
+    storage: ExtensionId | None = None
+    old: bool = Field(False, description="Accepted for compatibility; nothing reads it.")
 
-    @field_validator("names")
-    @classmethod
-    def _noise(cls, value: list[str]) -> list[str]:
-        if "noisy" in value:
-            warnings.warn("'noisy' is old; write 'quiet'", UserWarning, stacklevel=2)
-        return value
+    def notices(self) -> Iterable[Problem]:
+        return [Problem(("names", i), "'noisy' is old", "write 'quiet'") for i, n in enumerate(self.names) if n == "noisy"]
 
 
 class Out(HttpClientBlock):
-    logs_endpoint: str = ""
+    logs_endpoint: Url = ""
     sending_queue: QueueBlock | None = None
 
 
@@ -55,7 +53,7 @@ class Login(ComponentConfig):
 
 
 class ScrapeSide(ComponentConfig):
-    config: dict[str, list[dict[str, str]]] = {}
+    config: dict[str, list[dict[str, Annotated[str, AS_WRITTEN]]]] = {}
 
 
 CONFIGS: dict[tuple[str, str], type[ComponentConfig]] = {

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from kofagent.component import registry
 from kofagent.config.errors import ConfigErrors
 from kofagent.config.load import load_config
+from kofagent.config.model import SECTIONS
 from kofagent.values import render_values
 
 DOCUMENTS = [
@@ -68,7 +69,7 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
         junk = copy.deepcopy(draw(st.sampled_from(JUNK)))
         if draw(st.booleans()):
             # an option nobody set in the default pipelines
-            kind = draw(st.sampled_from(registry.KINDS))
+            kind = draw(st.sampled_from(SECTIONS))
             type = draw(st.sampled_from(registry.TYPES[kind]))
             fields = list(registry.load(kind, type).Config.model_fields)
             section = document.setdefault(kind, {})
@@ -92,7 +93,7 @@ def test_only_options_or_errors(document: dict[str, Any]) -> None:
         config = load_config(["yaml:" + yaml.safe_dump(document)], registry, ENVIRON)
     except ConfigErrors as errors:
         for error in errors.errors:
-            assert error.line > 0 and error.message
+            assert error.place.line > 0 and error.message
             assert SECRET not in str(error)
             assert not re.search(r"pydantic|[Ii]nput should|function-", str(error)), str(error)
     else:

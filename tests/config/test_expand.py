@@ -114,8 +114,8 @@ def test_all_errors_with_line_and_no_value() -> None:
     )
     assert len(errors) == 6
     assert errors[0].startswith("f.yaml:1: a: 'A-B' is not the name of an environment variable")
-    assert errors[1].startswith("f.yaml:2: b[1]: a reference of the unknown kind 'ftp'")
-    assert "go round in a circle" in errors[2]
+    assert errors[1].startswith("f.yaml:2: b[1]: unknown kind of reference 'ftp'")
+    assert "circular reference" in errors[2]
     assert errors[3] == "f.yaml:4: d: the file '/none/such' cannot be read: No such file or directory; check the path"
     assert errors[4] == "f.yaml:5: e: a Secret reference needs a name and a key; write ${secret:NAME/KEY}"
     assert errors[5] == "f.yaml:6: f: ${HOST:-...} needs its scheme for a default; write ${env:HOST:-default}"
@@ -131,7 +131,7 @@ def test_files(tmp_path: Path) -> None:
     assert done.node.get("a", "y").origin.line == 2 and done.node.get("a", "y", 0).hidden
     (tmp_path / "bad.yaml").write_text("a: 1\nb: [\n")
     node, _ = parse(f"a: ${{file:{tmp_path}/bad.yaml}}\n", "f.yaml")
-    assert [(e.file, e.line) for e in expand(node, ENV).errors] == [(f"{tmp_path}/bad.yaml", 3)]
+    assert [e.place for e in expand(node, ENV).errors] == [(f"{tmp_path}/bad.yaml", 3)]
     node, _ = parse(f"a: ${{file:{tmp_path}/self.yaml}}\n", "f.yaml")
     assert [e.message for e in expand(node, ENV).errors] == ["the file includes itself"]
 
@@ -152,7 +152,7 @@ def test_missing_secrets_are_all_named_with_their_places(tmp_path: Path) -> None
     text = "u: ${secret:login/user}\np: ${secret:login/password}\n"
     errors, _ = problems(text, {"KOFAGENT_SECRETS_DIR": str(tmp_path)})
     assert errors == [
-        f"f.yaml:{line}: {key}: the Secret 'login' with key '{name}' was not found: looked for {tmp_path}/login/{name} and "
+        f"f.yaml:{line}: {key}: the Secret 'login' with key '{name}' was not found; looked for {tmp_path}/login/{name} and "
         f"the environment variable LOGIN_{name.upper()}; mount the Secret there "
         f"(KOFAGENT_SECRETS_DIR moves the directory), or set the variable"
         for line, key, name in ((1, "u", "user"), (2, "p", "password"))

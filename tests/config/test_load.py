@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from kofagent.config.errors import ConfigErrors
+from kofagent.config.errors import ConfigErrors, Problem, suggest
 from kofagent.config.load import LoadedConfig, load_config
 from tests.config import fake
 
@@ -50,7 +50,9 @@ def test_a_configuration_becomes_typed_options(tmp_path: Path) -> None:
     assert config.pipelines["logs"].receivers == ["in"]
     assert config.extensions == [] and config.warnings == []
     assert config.telemetry.logs.level == "info"
-    assert str(config.error(("exporters", "out", "endpoint"), "refused")).endswith("c0.yaml:4: exporters.out.endpoint: refused")
+    assert str(config.placed(Problem(("exporters", "out", "endpoint"), "refused"))).endswith(
+        "c0.yaml:4: exporters.out.endpoint: refused"
+    )
 
 
 def test_files_are_merged_and_errors_name_the_right_one(tmp_path: Path) -> None:
@@ -100,20 +102,20 @@ service:
         "c0.yaml:4: receivers.in.interval: a duration needs a unit; did you mean 10s?",
         "c0.yaml:5: receivers.in.count: must be at least 0, not -1",
         "c0.yaml:6: receivers.in.flag: must be true or false, not 3",
-        "c0.yaml:7: receivers.in.names: must be a list, not 'one'; write each entry on a line of its own after '- '",
+        "c0.yaml:7: receivers.in.names: must be a list, not 'one'; write each entry on its own line after '- '",
         "c0.yaml:8: receivers.in.nested.port: must be a whole number, not 'x'",
-        "c0.yaml:8: receivers.in.nested.level: 'lo' is none of the known values; did you mean 'low'?",
+        "c0.yaml:8: receivers.in.nested.level: 'lo' is not one of the allowed values; did you mean 'low'?",
         "c0.yaml:11: receivers.in.many[1].prot: unknown key; did you mean 'port'?",
-        "c0.yaml:13: receivers.in.by_name.k.name: must be a text, not 5; put it in quotes",
+        "c0.yaml:13: receivers.in.by_name.k.name: must be a string, not 5; put it in quotes",
         "c0.yaml:14: receivers.inn: unknown receiver type 'inn'; did you mean 'in'?",
         "c0.yaml:15: receivers.pass: unknown receiver type 'pass'; it is one of the processors: move it there",
         "c0.yaml:16: procesors: unknown section; did you mean 'processors'?",
         "c0.yaml:19: exporters.out.endpoint: the URL 'h:1' has no scheme; put http:// or https:// in front",
-        "c0.yaml:20: exporters.out.logs_endpoint: the URL 'ftp://h' is not an HTTP one; write http://host or https://host",
+        "c0.yaml:20: exporters.out.logs_endpoint: the URL 'ftp://h' is not an HTTP URL; write http://host or https://host",
         "c0.yaml:21: exporters.out.sending_queue.queue_size: must be at least 1, not 0",
         "c0.yaml:22: exporters.hole: must be a map of options; write 'option: value' lines below it",
-        "c0.yaml:26: service.telemetry.logs.level: 'verbose' is none of the known values; "
-        "known: DEBUG, DPANIC, ERROR, FATAL, INFO, PANIC, WARN, debug, dpanic, error, fatal, info, panic, warn",
+        "c0.yaml:26: service.telemetry.logs.level: 'verbose' is not one of the allowed values; "
+        "use one of DEBUG, DPANIC, ERROR, FATAL, INFO, PANIC, WARN, debug, dpanic, error, fatal, info, panic, warn",
         "c0.yaml:28: service.pipelines.logs.processors[0]: the processor 'nothing' is not defined; define it under processors",
         "c0.yaml:28: service.pipelines.logs.exporters[0]: the exporter 'outt' is not defined; did you mean 'out'?",
         "c0.yaml:29: service.pipelines.metric: 'metric' is not a pipeline's name; did you mean 'metrics'?",
@@ -143,7 +145,7 @@ def test_null_means_defaults(tmp_path: Path) -> None:
 
 def test_missing_sections(tmp_path: Path) -> None:
     assert errors(tmp_path, "receivers: {in: }\n") == [
-        "c0.yaml:1: service: is required and missing; add service.pipelines with a pipeline to run"
+        "c0.yaml:1: service: is required; add service.pipelines with a pipeline to run"
     ]
     assert errors(tmp_path, "service: {}\n") == ["c0.yaml:1: service.pipelines: there is no pipeline; add one, such as 'logs:'"]
 
@@ -158,7 +160,7 @@ service: {extensions: [login/b, login/d]}
     assert errors(tmp_path, GOOD, more) == [
         "c1.yaml:2: exporters.out.auth.authenticator: the extension 'login/a' is not started; add it to service.extensions",
         "c1.yaml:2: exporters.out.sending_queue.storage: the extension 'files' is not defined; "
-        "define it under extensions (known: login/a, login/b)",
+        "define it under extensions (defined: login/a, login/b)",
         "c1.yaml:3: receivers.in.auth.authenticator: the extension 'login/c' is not defined; did you mean 'login/b'?",
         "c1.yaml:4: service.extensions[1]: the extension 'login/d' is not defined; did you mean 'login/b'?",
     ]
@@ -169,7 +171,7 @@ def test_what_is_odd_but_works_is_a_warning(tmp_path: Path) -> None:
     config = load(tmp_path, GOOD, more)
     assert [str(w).split("c1.yaml:")[1] for w in config.warnings] == [
         "3: processors.pass: the environment variable UNSET is not set and counts as empty; set it, or write ${env:UNSET:-default}",
-        "1: receivers.in: 'noisy' is old; write 'quiet'",
+        "1: receivers.in.names[0]: 'noisy' is old; write 'quiet'",
         "1: receivers.in/2: is not used by a pipeline; name it there or remove it",
         "3: processors.pass: is not used by a pipeline; name it there or remove it",
         "2: extensions.login: is not used by service.extensions; name it there or remove it",
@@ -265,7 +267,7 @@ def test_a_union_tells_what_was_meant(tmp_path: Path) -> None:
     ]
     assert errors(tmp_path, GOOD.replace("  in:\n", "  in: {either: 5}\n")) == [
         "c0.yaml:2: receivers.in.either: must be a map, not 5, or must be a list, not 5; "
-        "write 'key: value' lines below it or write each entry on a line of its own after '- '"
+        "write 'key: value' lines below it or write each entry on its own line after '- '"
     ]
 
 
@@ -317,8 +319,8 @@ service:
         ),
         (
             "readers: [{periodic: {exporter: {otlp: {endpoint: 'h:4318'}}}}]",
-            "c1.yaml:4: service.telemetry.metrics.readers[0].periodic.exporter.otlp: endpoint is not a URL with scheme and host; "
-            "write for example http://localhost:4318",
+            "c1.yaml:4: service.telemetry.metrics.readers[0].periodic.exporter.otlp.endpoint: the URL has no scheme; "
+            "put http:// or https:// in front",
         ),
     ],
 )
@@ -332,3 +334,29 @@ def test_the_effective_configuration_holds_references_only(tmp_path: Path) -> No
     config = load(tmp_path, GOOD.replace("http://h:1", "${env:URL}"), URL="http://user:pass@h")
     assert config.effective["exporters"]["out"]["endpoint"] == "${env:URL}"
     assert "pass@h" not in repr(config)
+
+
+def test_an_option_without_effect_is_a_warning_where_a_user_set_it(tmp_path: Path) -> None:
+    text = GOOD.replace("  in:\n", "  in: {old: true}\n")
+    config = load(tmp_path, text.replace("", ""))
+    assert [str(w).replace(f"{tmp_path}/", "") for w in config.warnings] == [
+        "c0.yaml:2: receivers.in.old: has no effect; nothing reads it"
+    ]
+    assert all(w.warning for w in config.warnings)
+    assert load(tmp_path, text.replace("true", "false")).warnings == []
+
+
+def test_a_url_from_the_environment_is_never_shown(tmp_path: Path) -> None:
+    text = GOOD.replace("http://h:1", "${env:URL}")
+    assert errors(tmp_path, text, URL="user:hunter2@h:1") == [
+        "c0.yaml:4: exporters.out.endpoint: the URL has no scheme; put http:// or https:// in front"
+    ]
+
+
+def test_suggestions_are_one_sentence_each() -> None:
+    assert suggest("recievers", ["receivers", "exporters"]) == "did you mean 'receivers'?"
+    assert suggest("x", ["abc"]) == "use abc"
+    assert suggest("x", ["abc", "def"]) == "use abc or def"
+    assert suggest("x", ["abc", "def", "ghi"]) == "use one of abc, def, ghi"
+    assert suggest("x", ["abc", "def", "ghi"], limit=2) == "use one of abc, def, ... (1 more)"
+    assert suggest("x", []) == suggest("x", ["abc"], limit=0) == ""

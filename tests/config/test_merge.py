@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kofagent.config.merge import merge_collector, merge_helm
+from kofagent.config.merge import merge_files, merge_helm
 from kofagent.config.source import parse
 from kofagent.config.tree import Node, Origin, node_of
 
@@ -21,7 +21,7 @@ def tree(text: str, file: str = "f", layer: str = "user") -> Node:
 def test_collector_files_merge_maps_and_replace_the_rest() -> None:
     one = tree("a: {b: 1, c: [1, 2]}\nd: {x: 1}\n", "one")
     two = tree("a: {c: [3], e: 5}\nd: null\n", "two")
-    merged = merge_collector([one, two])
+    merged = merge_files([one, two])
     assert merged.plain() == {"a": {"b": 1, "c": [3], "e": 5}, "d": None}
     assert merged.get("a", "b").origin.file == "one"
     assert merged.get("a", "c", 0).origin.file == "two"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from kofagent.component import registry
 from kofagent.config.base import spellings
+from kofagent.config.model import SECTIONS
 from kofagent.config.reference import component_page, write_reference
 from tests.config import fake
 
@@ -24,7 +25,7 @@ def test_a_page() -> None:
 def test_every_component_has_a_page_with_all_options(tmp_path: Path) -> None:
     names = write_reference(registry, str(tmp_path))
     index = (tmp_path / "README.md").read_text()
-    for kind in registry.KINDS:
+    for kind in SECTIONS:
         for type in registry.TYPES[kind]:
             assert f"{kind}/{type}.md" in names and f"({kind}/{type}.md)" in index
             page = (tmp_path / kind / f"{type}.md").read_text()

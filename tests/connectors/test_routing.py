@@ -280,7 +280,7 @@ async def test_every_record_arrives_once(groups: Any) -> None:
     [
         ({}, "condition or statement"),
         ({"condition": "true", "statement": "route()"}, "condition or statement"),
-        ({"condition": 'atributes["a"] == 1'}, "did you mean attributes"),
+        ({"condition": 'atributes["a"] == 1'}, "did you mean 'attributes'"),
         ({"statement": 'delete_key(attributes, "a")'}, "resource processor"),
         ({"statement": 'set(attributes["a"], 1)'}, r"route\(\) where"),
         ({"condition": "true", "pipelines": []}, "at least 1"),

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
+from kofagent.config.errors import ConfigErrors
 from kofagent.operators.catalog import OPERATORS
-from kofagent.operators.chain import Chain, OperatorsError
+from kofagent.operators.chain import Chain
 from tests.operators.streams import loose_lines
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -83,7 +84,7 @@ def test_attributes_of_the_receiver_may_be_expressions(monkeypatch: pytest.Monke
 
     assert attributes(a='x-EXPR(env("KOF_TEST_NODE"))') == {"name": "f", "a": "x-n1"}
     assert attributes(a="EXPR(body)-EXPR(attributes.name)") == {"name": "f", "a": "line-f"}
-    with pytest.raises(OperatorsError, match=r"attributes.a: expression"):
+    with pytest.raises(ConfigErrors, match=r"attributes.a: expression"):
         attributes(a="EXPR(1 +)")
 
 

@@ -245,17 +245,17 @@ def test_resource_scope_and_request() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('attribtes["a"] == 1', "column 1: unknown path attribtes in the log context; did you mean attributes?"),
-        ("log.severity == 1", "column 1: unknown path log.severity in the log context; did you mean log.severity_text?"),
+        ('attribtes["a"] == 1', "column 1: unknown path attribtes in the log context; did you mean 'attributes'?"),
+        ("log.severity == 1", "column 1: unknown path log.severity in the log context; did you mean 'log.severity_text'?"),
         ('body = "x"', "column 6: = is not a comparison; write =="),
         ("body == 'x'", 'column 9: unexpected "\'"; strings are written in "double quotes"'),
         ('body == "x', 'column 9: string without closing "'),
         ("body", "column 5: a condition needs a comparison here (==, !=, <, <=, >, >=)"),
         (
             "severity_number > SEVERITY_NUMBER_WARNING",
-            "column 19: unknown name SEVERITY_NUMBER_WARNING; did you mean SEVERITY_NUMBER_WARN?",
+            "column 19: unknown name SEVERITY_NUMBER_WARNING; did you mean 'SEVERITY_NUMBER_WARN'?",
         ),
-        ('IsMach(body, "x")', "column 1: unknown converter IsMach; did you mean IsMatch?"),
+        ('IsMach(body, "x")', "column 1: unknown converter IsMach; did you mean 'IsMatch'?"),
         ("IsMatch(body)", "column 1: IsMatch needs pattern"),
         ('IsMatch(body, "(")', "column 1: IsMatch: '(' is not a regular expression (RE2): missing ): ("),
         ('IsString(body, "x")', "column 1: IsString takes 1 arguments, 2 given"),
@@ -282,7 +282,7 @@ def test_mistakes(text: str, message: str) -> None:
 
 
 def test_unknown_context() -> None:
-    with pytest.raises(ValueError, match="did you mean datapoint"):
+    with pytest.raises(ValueError, match="did you mean 'datapoint'"):
         parse_condition("true", "datapoints")
 
 

@@ -92,7 +92,7 @@ async def test_everything_that_cannot_start_is_named_and_nothing_stays_up() -> N
         service = Service(plan)
         with pytest.raises(StartErrors) as error:
             await service.start()
-    places = {path[:2] for path, _ in error.value.problems}
+    places = {problem.path[:2] for problem in error.value.problems}
     assert places == {("receivers", "otlp"), ("exporters", "otlphttp")}
     assert str(port) in str(error.value)
     assert "/nonexistent.pem" in str(error.value)

@@ -291,7 +291,7 @@ async def test_malformed_is_refused_for_good_and_counted() -> None:
         ({"log_conditions": ['body == "x"']}, "must begin with its context"),
         ({"log_conditions": ['span.name == "x"']}, "must begin with its context"),
         ({"log_conditions": ['log.body == "x"', {"conditions": ['log.body == "y"']}]}, "cannot be mixed"),
-        ({"log_conditions": [{"context": "span", "conditions": ["true"]}]}, "no context of logs"),
+        ({"log_conditions": [{"context": "span", "conditions": ["true"]}]}, "not a context of logs"),
         ({"log_conditions": ["1 == 1"]}, "no path that tells its context"),
         ({"trace_conditions": ["span.nme == 1"]}, "unknown path"),
     ],

@@ -191,7 +191,7 @@ def test_defaults() -> None:
         ({"detectors": ["env"], "gcp": {"resource_attributes": {}}}, "not available in this release"),
         ({"detectors": ["sytem"]}, "did you mean 'system'"),
         ({"detectors": []}, "no detector"),
-        ({"system": {"hostname_sources": ["bind"]}}, "no source of the host's name"),
+        ({"system": {"hostname_sources": ["bind"]}}, "unknown source of the host name 'bind'"),
         ({"system": {"resource_attributes": {"host.nam": {"enabled": True}}}}, "did you mean 'host.name'"),
         ({"overide": True}, "overide"),
     ],

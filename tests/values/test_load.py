@@ -9,6 +9,7 @@ import pytest
 from pydantic import ConfigDict
 
 from kofagent.config.base import ComponentConfig
+from kofagent.config.blocks import AuthBlock
 from kofagent.config.errors import ConfigErrors
 from kofagent.config.model import LoadedConfig
 from kofagent.values import load_values
@@ -18,6 +19,7 @@ from tests.values.golden import NAMES, golden, needs_golden, write_values
 
 class Anything(ComponentConfig):
     model_config = ConfigDict(extra="allow")
+    auth: AuthBlock | None = None
 
 
 class AllKnown:
@@ -87,7 +89,7 @@ def test_a_missing_secret_is_named_with_its_places(tmp_path: Path) -> None:
     found = errors(tmp_path, {"kof": {"metrics": {"credentials_secret_name": "mine"}}})
     assert len(found) == 4
     assert found[0] == (
-        "/values.yaml:3: extensions.basicauth/metrics.client_auth.username: the Secret 'mine' with key 'username' was not found: "
+        "/values.yaml:3: extensions.basicauth/metrics.client_auth.username: the Secret 'mine' with key 'username' was not found; "
         "looked for /secrets/mine/username and the environment variable MINE_USERNAME; mount the Secret there "
         "(KOFAGENT_SECRETS_DIR moves the "
         "directory), or set the variable"

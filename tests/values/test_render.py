@@ -238,7 +238,7 @@ def test_a_cluster_needs_a_name(tmp_path: Path) -> None:
         "v.yaml:3: global.clusterLabel: 'a-b' is not the name of a label; use letters, digits and '_', such as clusterName",
     ]
     assert wrong(tmp_path, "global:\n  clusterName: 5\n") == [
-        "v.yaml:2: global.clusterName: must be a text, not 5; put it in quotes"
+        "v.yaml:2: global.clusterName: must be a string, not 5; put it in quotes"
     ]
 
 
@@ -251,7 +251,7 @@ def test_other_generations_and_switched_off(tmp_path: Path) -> None:
         "v.yaml:2: collectors.enabled: the collectors are switched off; set it to true to run them"
     ]
     assert wrong(tmp_path, "", generation="0.3.1") == [
-        "--generation: configuration: the generation '0.3.1' is unknown; did you mean '0.3.0'?"
+        "--generation: configuration: unknown generation '0.3.1'; did you mean '0.3.0'?"
     ]
-    assert wrong(tmp_path, "", role="nodes") == ["--role: configuration: the role 'nodes' is unknown; did you mean 'node'?"]
+    assert wrong(tmp_path, "", role="nodes") == ["--role: configuration: unknown role 'nodes'; did you mean 'node'?"]
     assert wrong(tmp_path, "kof: [\n")[0].startswith("v.yaml:2: configuration: not valid YAML")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import time
 from collections.abc import Callable
 
 from kofagent.component.fan_out import all_of
 from kofagent.component.protocols import Connector, Context, StartError
+from kofagent.config.errors import suggest
 from kofagent.connectors.routing.config import SIGNAL_OF, Config
 from kofagent.connectors.routing.table import Splitter
 from kofagent.ottl import EvaluationError
@@ -33,8 +33,7 @@ class RoutingConnector(Connector[Config]):
         named = dict.fromkeys([*(p for r in self.config.table for p in r.pipelines), *self.config.default_pipelines])
         for name in named:
             if name not in self.outputs:
-                close = difflib.get_close_matches(name, list(self.outputs), 1)
-                hint = f"did you mean {close[0]!r}?" if close else f"name {self.context.id!r} among its receivers"
+                hint = suggest(name, self.outputs, limit=0) or f"name {self.context.id!r} among its receivers"
                 raise StartError(f"pipeline {name!r} does not receive from {self.context.id}; {hint}")
 
     async def consume(self, batch: Batch) -> None:

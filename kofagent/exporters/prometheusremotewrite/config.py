@@ -6,7 +6,6 @@ import fnmatch
 import re
 from collections.abc import Callable
 from typing import Literal
-from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
@@ -31,23 +30,6 @@ class RemoteWriteHttpBlock(HttpClientBlock):
         if value not in ("snappy", "", None):
             raise ValueError("remote write is always compressed with snappy; leave this option out")
         return value or ""
-
-    @field_validator("endpoint")
-    @classmethod
-    def _with_scheme(cls, value: str) -> str:
-        return value if not value else check_endpoint(value)
-
-
-def check_endpoint(value: str) -> str:
-    """The endpoint if it is an http or https URL with a host; ValueError saying what to write."""
-    try:
-        url = urlsplit(value)
-        good = url.scheme in ("http", "https") and bool(url.hostname) and (url.port is None or url.port >= 0)
-    except ValueError:
-        good = False
-    if not good:
-        raise ValueError("not a URL with scheme and host; write http://host:port/api/v1/write or https://...")
-    return value
 
 
 class QueueOptions(ComponentConfig):

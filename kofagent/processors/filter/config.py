@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import Field, field_validator, model_validator
 
 from kofagent.config.base import ComponentConfig
+from kofagent.config.errors import ConfigErrors, Problem, suggest
 from kofagent.config.filterset import RegexpOptions, compile_filterset
 from kofagent.ottl import OttlError, parse_condition
 from kofagent.processors.filter.contexts import OF_SIGNAL, infer
@@ -94,11 +95,14 @@ class _Conditions(ComponentConfig):
     @field_validator(*CONTEXTS, check_fields=False)
     @classmethod
     def _parse(cls, value: list[str], info: Any) -> list[str]:
-        for text in value:
+        problems = []
+        for i, text in enumerate(value):
             try:
                 parse_condition(text, CONTEXTS[info.field_name])
             except OttlError as error:
-                raise ValueError(f"{text!r}: {error}") from None
+                problems.append(Problem((i,), f"{text!r}: {error}"))
+        if problems:
+            raise ConfigErrors(problems)
         return value
 
     @model_validator(mode="after")
@@ -171,6 +175,10 @@ GROUPS = {Signal.TRACES: "trace_conditions", Signal.METRICS: "metric_conditions"
 _SIGNALS = {name: signal for signal, name in GROUPS.items()}
 
 
+class _Strings(ConditionGroup):
+    """A list of conditions written as strings, without a group around them."""
+
+
 class Config(ComponentConfig):
     """Options of filter."""
 
@@ -198,20 +206,26 @@ class Config(ComponentConfig):
             return value
         if not all(isinstance(item, str) for item in value):
             raise ValueError("conditions as strings and as groups cannot be mixed; write all of them as groups")
-        return [{"conditions": value}]
+        return [_Strings(conditions=value)]
 
     @field_validator(*GROUPS.values())
     @classmethod
     def _conditions_parse(cls, value: list[ConditionGroup], info: Any) -> list[ConditionGroup]:
         signal = _SIGNALS[info.field_name]
-        for group in value:
+        problems = []
+        for i, group in enumerate(value):
             if group.context and group.context not in OF_SIGNAL[signal]:
-                raise ValueError(f"{group.context!r} is no context of {signal.value}; write one of {', '.join(OF_SIGNAL[signal])}")
-            for text in group.conditions:
+                message = f"{group.context!r} is not a context of {signal.value}"
+                problems.append(Problem((i, "context"), message, suggest(group.context, OF_SIGNAL[signal])))
+                continue
+            for k, text in enumerate(group.conditions):
                 try:
                     parse_condition(text, group.context or infer(text, signal))
                 except ValueError as error:
-                    raise ValueError(f"{text!r}: {error}") from None
+                    path = (k,) if isinstance(group, _Strings) else (i, "conditions", k)
+                    problems.append(Problem(path, f"{text!r}: {error}"))
+        if problems:
+            raise ConfigErrors(problems)
         return value
 
     def conditions(self, signal: Signal) -> list[Written]:

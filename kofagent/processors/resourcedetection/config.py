@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
 from kofagent.config.base import ComponentConfig, Duration
 from kofagent.config.blocks import HttpClientBlock
+from kofagent.config.errors import ConfigErrors, Path, Problem, suggest
 from kofagent.kubernetes.options import ApiOptions
 
 DETECTORS = ("env", "system", "k8s_api", "k8snode")
@@ -74,9 +75,17 @@ K8S_ATTRIBUTES = ("k8s.node.name", "k8s.node.uid", "k8s.cluster.uid")
 HOSTNAME_SOURCES = ("dns", "os", "cname", "lookup")
 
 
-def later(name: str) -> str:
-    """The sentence for a detector that upstream has and we do not have yet."""
-    return f"the detector {name!r} is not available in this release of kofagent; leave it out (available: {', '.join(DETECTORS)})"
+def later(path: Path, name: str) -> Problem:
+    """The problem of a detector that upstream has and we do not have yet."""
+    hint = f"leave it out (available: {', '.join(DETECTORS)})"
+    return Problem(path, f"the detector {name!r} is not available in this release of kofagent", hint)
+
+
+def _known(detector: str, names: Iterable[str], known: Collection[str]) -> None:
+    """ConfigErrors with the attributes that a detector does not have."""
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ConfigErrors(Problem((n,), f"the {detector} detector has no such attribute", suggest(n, known)) for n in unknown)
 
 
 class AttributeOptions(ComponentConfig):
@@ -100,19 +109,16 @@ class SystemBlock(ComponentConfig):
     @field_validator("hostname_sources")
     @classmethod
     def _known_sources(cls, value: list[str]) -> list[str]:
-        for source in value:
-            if source not in HOSTNAME_SOURCES:
-                raise ValueError(f"{source!r} is no source of the host's name; write {', '.join(HOSTNAME_SOURCES)}")
+        unknown = [(i, source) for i, source in enumerate(value) if source not in HOSTNAME_SOURCES]
+        if unknown:
+            message = "unknown source of the host name"
+            raise ConfigErrors(Problem((i,), f"{message} {source!r}", suggest(source, HOSTNAME_SOURCES)) for i, source in unknown)
         return value
 
     @field_validator("resource_attributes")
     @classmethod
     def _known_attributes(cls, value: dict[str, AttributeOptions]) -> dict[str, AttributeOptions]:
-        for name in value:
-            if name not in SYSTEM_ATTRIBUTES:
-                near = difflib.get_close_matches(name, SYSTEM_ATTRIBUTES, 1)
-                hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(SYSTEM_ATTRIBUTES)}"
-                raise ValueError(f"the system detector has no attribute {name!r}; {hint}")
+        _known("system", value, SYSTEM_ATTRIBUTES)
         return value
 
     def enabled(self) -> frozenset[str]:
@@ -130,9 +136,7 @@ class K8sBlock(ApiOptions):
     @field_validator("resource_attributes")
     @classmethod
     def _known_attributes(cls, value: dict[str, AttributeOptions]) -> dict[str, AttributeOptions]:
-        for name in value:
-            if name not in K8S_ATTRIBUTES:
-                raise ValueError(f"the k8s_api detector has no attribute {name!r}; it has {', '.join(K8S_ATTRIBUTES)}")
+        _known("k8s_api", value, K8S_ATTRIBUTES)
         return value
 
     def enabled(self) -> frozenset[str]:
@@ -158,9 +162,9 @@ class Config(HttpClientBlock):
     @classmethod
     def _not_yet(cls, value: Any) -> Any:
         if isinstance(value, dict):
-            for name in value:
-                if name in LATER:
-                    raise ValueError(later(str(name)))
+            problems = [later((str(name),), str(name)) for name in value if name in LATER]
+            if problems:
+                raise ConfigErrors(problems)
         return value
 
     @field_validator("detectors")
@@ -168,12 +172,12 @@ class Config(HttpClientBlock):
     def _known_detectors(cls, value: list[str]) -> list[str]:
         names = [name.strip() for name in value]
         if not names:
-            raise ValueError(f"no detector is named; name {' or '.join(DETECTORS)}")
-        for name in names:
-            if name in LATER:
-                raise ValueError(later(name))
-            if name not in DETECTORS:
-                near = difflib.get_close_matches(name, DETECTORS, 1)
-                hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(DETECTORS)}"
-                raise ValueError(f"unknown detector {name!r}; {hint}")
+            raise ConfigErrors([Problem((), "names no detector", suggest("", DETECTORS))])
+        problems = [
+            later((i,), name) if name in LATER else Problem((i,), f"unknown detector {name!r}", suggest(name, DETECTORS))
+            for i, name in enumerate(names)
+            if name not in DETECTORS
+        ]
+        if problems:
+            raise ConfigErrors(problems)
         return names

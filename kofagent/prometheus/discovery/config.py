@@ -66,7 +66,7 @@ class StaticConfig(ComponentConfig):
 class FileSdConfig(ComponentConfig):
     """`file_sd_configs`: targets in files that may change."""
 
-    files: list[str] = Field(description="JSON or YAML files; the last part of a path may have a *.", min_length=1)
+    files: list[Text] = Field(description="JSON or YAML files; the last part of a path may have a *.", min_length=1)
     refresh_interval: Duration = Field(300.0, description="How often the files are read even when nothing seems changed.")
 
     @model_validator(mode="after")
@@ -80,7 +80,7 @@ class FileSdConfig(ComponentConfig):
 class HttpSdConfig(HttpClientOptions):
     """`http_sd_configs`: targets as JSON from a URL."""
 
-    url: str = Field(description="URL of the list.")
+    url: Text = Field(description="URL of the list.")
     refresh_interval: Duration = Field(60.0, description="How often it is asked for.")
 
     @model_validator(mode="after")
@@ -102,8 +102,8 @@ class KubernetesSelector(ComponentConfig):
     """Limits what is listed, by role."""
 
     role: Role = Field(description="The kind of object.")
-    label: str = Field("", description="Label selector.")
-    field: str = Field("", description="Field selector.")
+    label: Text = Field("", description="Label selector.")
+    field: Text = Field("", description="Field selector.")
 
 
 class KubernetesAttachMetadata(ComponentConfig):
@@ -120,8 +120,8 @@ class KubernetesSdConfig(HttpClientOptions):
     """`kubernetes_sd_configs`."""
 
     role: Role = Field(description="What becomes a target.")
-    api_server: str = Field("", description="URL of the API server; empty: the one of this cluster.")
-    kubeconfig_file: str = Field("", description="kubeconfig instead of the service account.")
+    api_server: Text = Field("", description="URL of the API server; empty: the one of this cluster.")
+    kubeconfig_file: Text = Field("", description="kubeconfig instead of the service account.")
     namespaces: KubernetesNamespaces = Field(KubernetesNamespaces(), description="Where to look.")
     selectors: list[KubernetesSelector] = Field([], description="What to list.")
     attach_metadata: KubernetesAttachMetadata = Field(KubernetesAttachMetadata(), description="More meta labels.")

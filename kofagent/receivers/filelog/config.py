@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from kofagent.config.base import ByteSize, ComponentConfig, Duration
+from kofagent.config.base import ByteSize, ComponentConfig, Duration, ExtensionId
+from kofagent.config.errors import ConfigErrors, Problem
 from kofagent.config.re2 import Regexp
-from kofagent.operators.chain import validate_operators
+from kofagent.operators.chain import notices, validate_operators
 from kofagent.receivers.filelog.encodings import lookup
 from kofagent.receivers.filelog.globs import Glob
 from kofagent.receivers.filelog.ordering import OrderingBlock
@@ -36,13 +38,18 @@ class HeaderBlock(ComponentConfig):
     pattern: Regexp = Field(description="Regular expression that matches every header line.")
     metadata_operators: list[dict[str, Any]] = Field(description="Operators that make attributes of a header line.", min_length=1)
 
-    @model_validator(mode="after")
-    def _check(self) -> HeaderBlock:
-        for operator in self.metadata_operators:
-            if operator.get("type") == "filter":
-                raise ValueError("header.metadata_operators: an operator of type filter is not allowed here; remove it")
-        validate_operators(self.metadata_operators)
-        return self
+    @field_validator("metadata_operators")
+    @classmethod
+    def _operators(cls, operators: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        filters = [i for i, operator in enumerate(operators) if operator.get("type") == "filter"]
+        if filters:
+            raise ConfigErrors(Problem((i, "type"), "a filter is not allowed here", "remove it") for i in filters)
+        validate_operators(operators)
+        return operators
+
+    def notices(self) -> Iterable[Problem]:
+        """Keys of operators without effect."""
+        return [problem.under(("metadata_operators",)) for problem in notices(self.metadata_operators)]
 
 
 class ConsumerRetryBlock(ComponentConfig):
@@ -94,7 +101,7 @@ class Config(ComponentConfig):
     attributes: dict[str, str] = Field({}, description="Attributes of every entry; values may be EXPR(...).")
     resource: dict[str, str] = Field({}, description="Resource attributes of every entry; values may be EXPR(...).")
     operators: list[dict[str, Any]] = Field([], description="Stanza operators.")
-    storage: str | None = Field(None, description="Storage extension that keeps file offsets across restarts.")
+    storage: ExtensionId | None = Field(None, description="Storage extension that keeps file offsets across restarts.")
     header: HeaderBlock | None = Field(None, description="Header lines.")
     retry_on_failure: ConsumerRetryBlock = Field(ConsumerRetryBlock(), description="When the pipeline refuses a batch.")
     compression: Literal["", "gzip", "auto"] = Field("", description="Read gzip files: none, all, or those that are.")
@@ -123,6 +130,10 @@ class Config(ComponentConfig):
     def _operators(cls, operators: list[dict[str, Any]]) -> list[dict[str, Any]]:
         validate_operators(operators)
         return operators
+
+    def notices(self) -> Iterable[Problem]:
+        """Keys of operators without effect."""
+        return [problem.under(("operators",)) for problem in notices(self.operators)]
 
     @model_validator(mode="after")
     def _together(self) -> Config:

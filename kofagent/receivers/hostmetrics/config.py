@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from kofagent.config.base import ComponentConfig, Duration
+from kofagent.config.errors import ConfigErrors, Problem, suggest
 from kofagent.config.filterset import FilterSetBlock, compile_filterset, compile_include_exclude
 from kofagent.receivers.hostmetrics.catalog import CATALOG, RESOURCE_ATTRIBUTES
 
 Wanted = Callable[[str], bool]
-
-
-def suggestion(word: str, known: Iterable[str]) -> str:
-    """`; did you mean X?` when a known word is near, else what is known."""
-    known = sorted(known)
-    near = difflib.get_close_matches(word, known, 1)
-    return f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(known)}"
 
 
 class MetricOptions(ComponentConfig):
@@ -42,13 +35,21 @@ class ScraperOptions(ComponentConfig):
     @classmethod
     def _known_metrics(cls, value: dict[str, MetricOptions]) -> dict[str, MetricOptions]:
         catalog = CATALOG[cls.scraper]
-        for name, options in value.items():
-            if name not in catalog:
-                raise ValueError(f"the {cls.scraper} scraper has no metric {name!r}{suggestion(name, catalog)}")
-            for attribute in options.attributes or ():
-                if attribute not in catalog[name].attributes:
-                    has = ", ".join(catalog[name].attributes) or "none"
-                    raise ValueError(f"{name} has no attribute {attribute!r}; it has {has}")
+        problems = [
+            Problem((name,), f"the {cls.scraper} scraper has no such metric", suggest(name, catalog))
+            for name in value
+            if name not in catalog
+        ]
+        problems += [
+            Problem(
+                (name, "attributes", i), f"the metric has no attribute {attribute!r}", suggest(attribute, catalog[name].attributes)
+            )
+            for name, options in value.items()
+            for i, attribute in enumerate(options.attributes or ())
+            if name in catalog and attribute not in catalog[name].attributes
+        ]
+        if problems:
+            raise ConfigErrors(problems)
         return value
 
 
@@ -105,13 +106,16 @@ class _Filtered(ScraperOptions):
 
     @model_validator(mode="after")
     def _patterns_compile(self) -> _Filtered:
+        problems = []
         for name in type(self).model_fields:
             block = getattr(self, name)
             if isinstance(block, FilterSetBlock):
                 try:
                     _patterns(block)
                 except ValueError as error:
-                    raise ValueError(f"{name}: {error}") from None
+                    problems.append(Problem((name,), str(error)))
+        if problems:
+            raise ConfigErrors(problems)
         return self
 
 
@@ -221,9 +225,10 @@ class ProcessOptions(_Filtered):
     @field_validator("resource_attributes")
     @classmethod
     def _known_attributes(cls, value: dict[str, ResourceAttributeOptions]) -> dict[str, ResourceAttributeOptions]:
-        for name in value:
-            if name not in RESOURCE_ATTRIBUTES:
-                raise ValueError(f"the process scraper has no resource attribute {name!r}{suggestion(name, RESOURCE_ATTRIBUTES)}")
+        unknown = [name for name in value if name not in RESOURCE_ATTRIBUTES]
+        if unknown:
+            message = "the process scraper has no such resource attribute"
+            raise ConfigErrors(Problem((name,), message, suggest(name, RESOURCE_ATTRIBUTES)) for name in unknown)
         return value
 
 
@@ -253,9 +258,9 @@ class ScrapersBlock(ComponentConfig):
     def _present_means_on(cls, value: Any) -> Any:
         if not isinstance(value, Mapping):
             return value
-        for name in value:
-            if name not in CATALOG:
-                raise ValueError(f"unknown scraper {name!r}{suggestion(str(name), CATALOG)}")
+        unknown = [str(name) for name in value if name not in CATALOG]
+        if unknown:
+            raise ConfigErrors(Problem((name,), f"unknown scraper {name!r}", suggest(name, CATALOG)) for name in unknown)
         return {name: {} if options is None else options for name, options in value.items()}
 
     def configured(self) -> dict[str, ScraperOptions]:
@@ -279,5 +284,5 @@ class Config(ComponentConfig):
     @classmethod
     def _at_least_one(cls, value: ScrapersBlock) -> ScrapersBlock:
         if not value.configured():
-            raise ValueError(f"no scraper is named; name one of {', '.join(sorted(CATALOG))}")
+            raise ConfigErrors([Problem((), "names no scraper", suggest("", CATALOG))])
         return value

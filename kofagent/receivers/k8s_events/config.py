@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from kofagent.config.base import Duration
+from kofagent.config.base import Duration, ExtensionId
 from kofagent.kubernetes.options import ApiOptions
 
 
@@ -12,6 +12,6 @@ class Config(ApiOptions):
     """Options of k8s_events."""
 
     namespaces: list[str] = Field([], description="Only events of these namespaces; empty: all.")
-    storage: str | None = Field(None, description="Storage extension that keeps the resource version over a restart.")
+    storage: ExtensionId | None = Field(None, description="Storage extension that keeps the resource version over a restart.")
     k8s_leader_elector: str | None = Field(None, description="Leader elector extension; the chart runs one instance instead.")
     dedup_interval: Duration = Field(0.0, description="Least time between two updates of one event; negative: no updates.")

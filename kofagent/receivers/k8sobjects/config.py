@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from kofagent.config.base import ComponentConfig, Duration
+from kofagent.config.base import ComponentConfig, Duration, ExtensionId
 from kofagent.config.re2 import compile_re2
 from kofagent.kubernetes.options import ApiOptions
 
@@ -69,7 +69,7 @@ class Config(ApiOptions):
     objects: list[ObjectsBlock] = Field([], description="What is collected.")
     error_mode: Literal["propagate", "ignore", "silent"] = Field("propagate", description="What an unknown object does.")
     include_initial_state: bool = Field(False, description="Send what exists when a watch begins.")
-    storage: str | None = Field(None, description="Storage extension that keeps resource versions over a restart.")
+    storage: ExtensionId | None = Field(None, description="Storage extension that keeps resource versions over a restart.")
     k8s_leader_elector: str | None = Field(None, description="Leader elector extension; the chart runs one instance instead.")
 
     @model_validator(mode="after")

@@ -319,9 +319,9 @@ def _gauge() -> bytes:
     ("options", "words"),
     [
         ({}, "endpoint is missing"),
-        ({"endpoint": "vminsert:8480/api/v1/write"}, "scheme"),
-        ({"endpoint": "ftp://x/"}, "scheme"),
-        ({"http": {"endpoint": "x"}}, "scheme"),
+        ({"endpoint": "vminsert:8480/api/v1/write"}, "has no scheme"),
+        ({"endpoint": "ftp://x/"}, "is not an HTTP URL"),
+        ({"http": {"endpoint": "x"}}, "has no scheme"),
         ({"endpoint": "http://x", "compression": "gzip"}, "snappy"),
         ({"endpoint": "http://x", "protobuf_message": "io.prometheus.write.v2.Request"}, "remote write 2.0 is not supported"),
         ({"endpoint": "http://x", "translation_strategy": "NoTranslation"}, "remote write 2.0"),
