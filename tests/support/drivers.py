@@ -1,0 +1,263 @@
+"""For every type of receiver how to make it bring in data: a file, a call, a page or an API server that is really there.
+
+A driver is an async context that has what the receiver reads from. It gives the options, and `produce` makes new data. A new receiver
+gets an entry in `DRIVERS`, and the laws of the ledger hold for it or a test fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import grpc
+import pytest
+from aiohttp import web
+
+from kofagent.component.protocols import Receiver
+from kofagent.kubernetes.resources import CORE_EVENTS, NODES, PODS
+from kofagent.telemetry.signal import Signal
+from tests.receivers.kubeletstats.support import FakeKubelet
+from tests.support.fake_kube import FakeKube, pod
+from tests.support.otlp import log_request
+
+
+class Driver:
+    """What a receiver reads from. `signal` is what comes of it."""
+
+    signal = Signal.LOGS
+    keeps = False
+    """What nobody took when the receiver stopped is still where it came from, so it is not lost and not counted."""
+    rebuilds = False
+    """After a refusal it offers another batch, with what is true then."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder = folder
+        self.monkeypatch = monkeypatch
+        self.stack = AsyncExitStack()
+        self.told = 0
+        """Items of which a client was told that nobody took them."""
+
+    async def __aenter__(self) -> Driver:
+        await self.prepare()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.stack.aclose()
+
+    async def prepare(self) -> None:
+        """Starts what has to be there before the receiver."""
+
+    def options(self) -> dict[str, Any]:
+        return {}
+
+    async def produce(self, receiver: Receiver[Any]) -> None:
+        """Makes the receiver bring in one batch or more. Those that collect do so anyway."""
+
+    async def finish(self) -> None:
+        """Waits for clients that wait for an answer."""
+
+
+class File(Driver):
+    """Lines appended to a file; no storage, so what was read and not delivered is lost at the stop."""
+
+    def options(self) -> dict[str, Any]:
+        return {"include": [str(self.folder / "*.log")], "start_at": "beginning", "poll_interval": "10ms"}
+
+    async def produce(self, receiver: Receiver[Any]) -> None:
+        with (self.folder / "a.log").open("a") as file:
+            file.write("one\ntwo\n")
+
+
+class PatientFile(File):
+    """The same, and a refused batch is offered again."""
+
+    def options(self) -> dict[str, Any]:
+        retry = {"enabled": True, "initial_interval": "10ms", "max_elapsed_time": "0s"}
+        return {**super().options(), "retry_on_failure": retry}
+
+
+class OtlpHttp(Driver):
+    """A client that posts one request and hears the answer."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__(folder, monkeypatch)
+        self.clients: list[asyncio.Task[None]] = []
+
+    def options(self) -> dict[str, Any]:
+        return {"protocols": {"http": {"endpoint": "127.0.0.1:0"}}}
+
+    async def produce(self, receiver: Receiver[Any]) -> None:
+        self.clients.append(asyncio.create_task(self.call(receiver.ports)))  # type: ignore[attr-defined]
+
+    async def call(self, ports: dict[str, int]) -> None:
+        url = f"http://127.0.0.1:{ports['http']}/v1/logs"
+        async with aiohttp.ClientSession() as session:
+            try:
+                headers = {"Content-Type": "application/x-protobuf"}
+                async with session.post(url, data=log_request("a", "b"), headers=headers) as answer:
+                    refused = answer.status == 503
+            except aiohttp.ClientError:
+                refused = True
+            self.told += 2 * refused
+
+    async def finish(self) -> None:
+        await asyncio.gather(*self.clients)
+
+
+class OtlpGrpc(OtlpHttp):
+    """The same over gRPC."""
+
+    def options(self) -> dict[str, Any]:
+        return {"protocols": {"grpc": {"endpoint": "127.0.0.1:0"}}}
+
+    async def call(self, ports: dict[str, int]) -> None:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{ports['grpc']}") as channel:
+            try:
+                export = channel.unary_unary("/opentelemetry.proto.collector.logs.v1.LogsService/Export")
+                await export(log_request("a", "b"), timeout=20)
+            except grpc.aio.AioRpcError as error:
+                self.told += 2 * (error.code() is not grpc.StatusCode.INVALID_ARGUMENT)
+
+
+class Page(Driver):
+    """A page that is scraped."""
+
+    signal = Signal.METRICS
+
+    async def prepare(self) -> None:
+        async def answer(request: web.Request) -> web.Response:
+            return web.Response(body=b"a 1\nb 2\n", headers={"Content-Type": "text/plain"})
+
+        app = web.Application()
+        app.router.add_get("/metrics", answer)
+        runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await runner.setup()
+        self.stack.push_async_callback(runner.cleanup)
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        self.target = f"127.0.0.1:{runner.addresses[0][1]}"
+
+    def options(self) -> dict[str, Any]:
+        job = {"job_name": "j", "scrape_interval": "50ms", "scrape_timeout": "50ms", "static_configs": [{"targets": [self.target]}]}
+        return {"config": {"scrape_configs": [job]}}
+
+
+class Host(Driver):
+    """This machine."""
+
+    signal = Signal.METRICS
+
+    def options(self) -> dict[str, Any]:
+        return {"collection_interval": "20ms", "initial_delay": "0s", "scrapers": {"load": {}, "memory": {}}}
+
+
+class Kubelet(Driver):
+    """A kubelet."""
+
+    signal = Signal.METRICS
+
+    async def prepare(self) -> None:
+        self.kubelet = await self.stack.enter_async_context(FakeKubelet())
+
+    def options(self) -> dict[str, Any]:
+        return {
+            "collection_interval": "20ms",
+            "initial_delay": "0s",
+            "auth_type": "none",
+            "endpoint": self.kubelet.endpoint,
+        }
+
+
+class Cluster(Driver):
+    """An API server."""
+
+    signal = Signal.METRICS
+
+    async def prepare(self) -> None:
+        self.kube = await self.stack.enter_async_context(FakeKube())
+        self.kube.use(self.monkeypatch, self.folder)
+        self.made = 0
+        self.kube.put(NODES, {"metadata": {"name": "n1"}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}})
+        self.put()
+
+    def put(self) -> None:
+        """One more pod."""
+        self.made += 1
+        self.kube.put(PODS, pod("shop", f"web-{self.made}", uid=f"uid-{self.made}"))
+
+    async def produce(self, receiver: Receiver[Any]) -> None:
+        self.put()
+
+    def options(self) -> dict[str, Any]:
+        return {"collection_interval": "20ms"}
+
+
+class Entities(Cluster):
+    """The same, as entity events. What waits at the stop is dropped: after the next start all entities are sent again."""
+
+    signal = Signal.LOGS
+    rebuilds = True
+
+
+class Pulled(Cluster):
+    """Objects that are listed. What nobody took is listed again."""
+
+    signal = Signal.LOGS
+    keeps = True
+
+    def options(self) -> dict[str, Any]:
+        return {"objects": [{"name": "pods", "mode": "pull", "interval": "50ms"}]}
+
+
+class Watched(Cluster):
+    """Objects that are watched."""
+
+    signal = Signal.LOGS
+    keeps = True
+
+    def options(self) -> dict[str, Any]:
+        return {"objects": [{"name": "pods", "mode": "watch"}], "include_initial_state": True}
+
+
+class Events(Cluster):
+    """Events that happen now."""
+
+    signal = Signal.LOGS
+    keeps = True
+
+    def put(self) -> None:
+        self.made += 1
+        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 5))
+        event = {
+            "metadata": {"name": f"e{self.made}", "namespace": "shop"},
+            "type": "Normal",
+            "reason": "Started",
+            "message": json.dumps(self.made),
+            "firstTimestamp": at,
+            "lastTimestamp": at,
+            "count": 1,
+            "involvedObject": {"kind": "Pod", "namespace": "shop", "name": "web-0"},
+        }
+        self.kube.put(CORE_EVENTS, event)
+
+    def options(self) -> dict[str, Any]:
+        return {}
+
+
+DRIVERS: dict[str, list[Callable[[Path, pytest.MonkeyPatch], Driver]]] = {
+    "otlp": [OtlpHttp, OtlpGrpc],
+    "filelog": [File, PatientFile],
+    "prometheus": [Page],
+    "hostmetrics": [Host],
+    "kubeletstats": [Kubelet],
+    "k8s_cluster": [Cluster, Entities],
+    "k8s_events": [Events],
+    "k8sobjects": [Pulled, Watched],
+    "nop": [],
+}
+"""By type. `nop` never brings in anything."""
