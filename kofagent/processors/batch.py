@@ -151,16 +151,20 @@ class BatchProcessor(Processor[Config], ColumnsConsumer):
     async def _send(self, waiting: _Waiting) -> None:
         sender.set(None)  # several senders' data; the task was made within a request of one of them
         error: BaseException | None = None
+        taken = False
         try:
             for batch in self._joined(waiting.batches):
                 self._size(batch.count)
                 try:
                     await self.next.consume(batch)
                     self._account.outgoing(batch.count)
+                    taken = True
                 except Refused as refused:
-                    # a part that may come again outweighs a part that is lost and counted
+                    # A part that may come again outweighs a part that is lost, which was counted by the one who refused it.
                     if error is None or not refused.permanent:
                         error = refused
+            if taken and isinstance(error, Refused) and error.permanent:
+                error = None
         except Exception as failure:
             error = failure
         future = waiting.future

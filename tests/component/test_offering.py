@@ -100,7 +100,21 @@ async def test_waiting_offers_again_and_counts_once(monkeypatch: pytest.MonkeyPa
     assert caplog.text.count("3 log records wait") == 1
 
 
-async def test_waiting_heeds_retry_after_and_can_be_cancelled_without_a_trace() -> None:
+async def test_waiting_heeds_what_the_backend_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        made.consumer.mood = "take"
+
+    made = Made("refuse")
+    made.consumer.retry_after = 1000.0
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    await made.offer.until_taken(BATCH)
+    assert slept == [1000.0]
+
+
+async def test_waiting_can_be_cancelled_without_a_trace() -> None:
     made = Made("refuse")
     task = asyncio.create_task(made.offer.until_taken(BATCH))
     await made.consumer.called.wait()

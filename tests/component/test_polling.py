@@ -201,6 +201,25 @@ async def test_stop_lets_an_offer_end_and_no_other_collection_begins() -> None:
     assert ended == [BATCH] == clock.offered
 
 
+async def test_stop_begins_no_further_batch_of_a_collection() -> None:
+    clock = Clock()
+    clock.gate = asyncio.Event()
+
+    async def collect() -> AsyncIterator[Batch]:
+        while True:
+            yield BATCH
+
+    it = Polling(make_context("receiver", "r"), collect, clock.offer, interval=1)
+    it.start()
+    await clock.count(1)
+    stopping = asyncio.create_task(it.stop())
+    await asyncio.sleep(0)
+    clock.gate.set()
+    async with asyncio.timeout(20):
+        await stopping
+    assert len(clock.offered) == 1
+
+
 async def test_stop_waits_only_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(polling, "GRACE", 0.01)
     clock, withdrawn = Clock(), []

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from kofagent.processors.batch import BatchProcessor, split_columns
-from kofagent.telemetry.batch import Batch, MetricBatch, Samples
+from kofagent.telemetry.batch import AnyBatch, Batch, MetricBatch, Samples
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.series import Series
 from kofagent.telemetry.signal import Signal
@@ -64,6 +64,44 @@ async def test_refusal_reaches_every_sender() -> None:
     it = await started({"timeout": "5ms"}, sink)
     answers = await asyncio.gather(*[it.consume(batch(b"")) for _ in range(3)], return_exceptions=True)
     assert all(isinstance(a, Refused) and a.retry_after == 3 for a in answers)
+    await it.stop()
+
+
+AGAIN, NEVER = Refused("http 503", retry_after=3), Refused("http 400", permanent=True)
+
+
+class InTurn(Sink):
+    """Answers the parts of a batch one after the other as told."""
+
+    def __init__(self, *answers: Refused | None) -> None:
+        super().__init__()
+        self.answers = list(answers)
+
+    async def consume(self, batch: AnyBatch) -> None:
+        self.refuse = self.answers.pop(0)
+        await super().consume(batch)
+
+
+@pytest.mark.parametrize(
+    "answers, wanted",
+    [
+        ((None, None), None),
+        ((None, AGAIN), AGAIN),
+        ((NEVER, AGAIN), AGAIN),
+        ((AGAIN, NEVER), AGAIN),
+        ((NEVER, NEVER), NEVER),
+        ((NEVER, None), None),
+        ((None, NEVER), None),
+    ],
+)
+async def test_one_answer_for_all_parts(answers: tuple[Refused | None, ...], wanted: Refused | None) -> None:
+    """Retryable if any part is; for good only when nothing was taken, as for several consumers of one batch."""
+    sink = InTurn(*answers)
+    it = await started({"timeout": "5ms", "send_batch_size": 2, "send_batch_max_size": 2}, sink)
+    series = [Series((("__name__", f"m{i}"),)) for i in range(4)]
+    (answer,) = await asyncio.gather(it.consume(MetricBatch([Samples(series, [1.0] * 4, 1)])), return_exceptions=True)
+    assert answer is wanted
+    assert sink.answers == []
     await it.stop()
 
 

@@ -75,9 +75,11 @@ class Sink(ColumnsConsumer):
         self.batches: list[AnyBatch] = []
         self.refuse: Refused | None = None
         self.gate: asyncio.Event | None = None
+        self.called = asyncio.Event()
         self._changed = asyncio.Event()
 
     async def consume(self, batch: AnyBatch) -> None:
+        self.called.set()
         if self.gate is not None:
             await self.gate.wait()
         if self.refuse is not None:

@@ -33,6 +33,8 @@ class Driver:
     signal = Signal.LOGS
     keeps = False
     """What nobody took when the receiver stopped is still where it came from, so it is not lost and not counted."""
+    answers = False
+    """Clients wait for an answer and keep what nobody took."""
     rebuilds = False
     """After a refusal it offers another batch, with what is true then."""
 
@@ -43,7 +45,12 @@ class Driver:
         self.told = 0
         """Items of which a client was told that nobody took them."""
 
+    patience = ""
+    """The seconds that the receiver's `stop` waits for what is under way, as module and name."""
+
     async def __aenter__(self) -> Driver:
+        if self.patience:
+            self.monkeypatch.setattr(f"kofagent.receivers.{self.patience}", 0.05)
         await self.prepare()
         return self
 
@@ -66,6 +73,8 @@ class Driver:
 class File(Driver):
     """Lines appended to a file; no storage, so what was read and not delivered is lost at the stop."""
 
+    patience = "filelog.receiver._STOP_S"
+
     def options(self) -> dict[str, Any]:
         return {"include": [str(self.folder / "*.log")], "start_at": "beginning", "poll_interval": "10ms"}
 
@@ -84,6 +93,8 @@ class PatientFile(File):
 
 class OtlpHttp(Driver):
     """A client that posts one request and hears the answer."""
+
+    answers = True
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__(folder, monkeypatch)
@@ -128,6 +139,7 @@ class OtlpGrpc(OtlpHttp):
 class Page(Driver):
     """A page that is scraped."""
 
+    patience = "prometheus.receiver.STOP_SECONDS"
     signal = Signal.METRICS
 
     async def prepare(self) -> None:
@@ -217,6 +229,7 @@ class Pulled(Cluster):
 class Watched(Cluster):
     """Objects that are watched."""
 
+    patience = "k8sobjects.receiver.STOP_SECONDS"
     signal = Signal.LOGS
     keeps = True
 
@@ -227,6 +240,7 @@ class Watched(Cluster):
 class Events(Cluster):
     """Events that happen now."""
 
+    patience = "k8s_events.receiver.STOP_SECONDS"
     signal = Signal.LOGS
     keeps = True
 

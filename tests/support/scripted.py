@@ -19,6 +19,7 @@ class Scripted(ColumnsConsumer):
 
     def __init__(self, mood: str = "take") -> None:
         self.mood = mood
+        self.retry_after = 0.01
         self.taken = 0
         self.refused = 0
         """Items of calls refused for now."""
@@ -54,7 +55,7 @@ class Scripted(ColumnsConsumer):
             await self.gate.wait()
         if self.mood == "refuse":
             self.refused += batch.count
-            raise Refused("sending queue full", "by the script", retry_after=0.01)
+            raise Refused("sending queue full", "by the script", retry_after=self.retry_after)
         if self.mood == "never":
             self.lost += batch.count
             raise Refused("rejected", "by the script", permanent=True)

@@ -15,6 +15,8 @@ from kofagent.receivers.prometheus.pools import Pools
 from kofagent.telemetry.batch import MetricBatch
 from kofagent.telemetry.signal import Signal
 
+STOP_SECONDS = 5.0
+"""How long scrapes that wait for an owner may still wait when the receiver stops."""
 OUTSTANDING = 16
 """Scrapes of one target that may wait for an owner at once; more are dropped, counted as `backlog`."""
 
@@ -58,7 +60,7 @@ class PrometheusReceiver(Receiver[Config]):
         if self._pools is not None:
             await self._pools.stop()
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=5)
+            await asyncio.wait(self._tasks, timeout=STOP_SECONDS)
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -289,6 +290,22 @@ async def test_a_refused_event_waits_and_only_the_newest_of_an_entity_is_sent() 
     await queue.stop()
     assert host.ledger.total("otelcol_receiver_accepted_log_records_total", receiver="k8s_cluster", transport="http") == 2
     assert host.ledger.sum("kofagent_dropped_items_total") == 0
+
+
+async def test_a_state_that_comes_while_the_one_before_is_under_way_is_sent_too() -> None:
+    host, sink = FakeHost(), Sink()
+    sink.gate = asyncio.Event()
+    queue = EntityQueue(make_context("receiver", "k8s_cluster", host), sink, 0)
+    queue.start()
+    queue.state(Entity("k8s.pod", "k8s.pod.uid", "u1", {"v": "1"}))
+    await sink.called.wait()
+    queue.state(Entity("k8s.pod", "k8s.pod.uid", "u1", {"v": "2"}))
+    sink.gate.set()
+    await sink.wait_for(lambda s: s.count >= 2)
+    told = [e["otel.entity.attributes"]["v"] for batch in sink.batches for e in read_events(batch.payload)]  # type: ignore[union-attr]
+    assert told == ["1", "2"]
+    await queue.stop()
+    assert host.ledger.total("otelcol_receiver_accepted_log_records_total", receiver="k8s_cluster", transport="http") == 2
 
 
 async def test_what_is_refused_for_good_and_what_waits_at_the_end_is_counted() -> None:
