@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable
 
 from kofagent.component.checkpoints import KeyValueStore
-from kofagent.receivers.filelog.tail import Identity
+from kofagent.receivers.filelog.identity import Identity
 
 _PREFIX = "file/"
 

@@ -16,7 +16,8 @@ from kofagent.component.backoff import Backoff
 from kofagent.component.offering import Offer
 from kofagent.component.protocols import ColumnsConsumer, Context
 from kofagent.receivers.filelog.config import ConsumerRetryBlock
-from kofagent.receivers.filelog.tail import Place, Tail
+from kofagent.receivers.filelog.identity import Place
+from kofagent.receivers.filelog.tail import Tail
 from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.signal import Signal
 

@@ -1,20 +1,21 @@
-"""Whether two files are one: fingerprints, the bytes before an offset, copies."""
+"""Fingerprints: whether two files are one, by their first bytes and by the bytes before an offset."""
 
 from __future__ import annotations
 
 import os
 
+from kofagent.receivers.filelog.identity import Identity
 from kofagent.receivers.filelog.source import GzipSource
-from kofagent.receivers.filelog.tail import Identity, Tail
+from kofagent.receivers.filelog.tail import Tail
 
 
-def same(tail: Tail, known: Identity) -> bool:
+def matches(tail: Tail, known: Identity) -> bool:
     """Whether an open file is the one that is remembered, under whatever name, compressed or not."""
     size = tail.reading.config.fingerprint_size
-    return bool(known.head) and tail.head.startswith(known.head[:size]) and fits(tail, known)
+    return bool(known.head) and tail.head.startswith(known.head[:size]) and _rest_matches(tail, known)
 
 
-def fits(tail: Tail, known: Identity) -> bool:
+def _rest_matches(tail: Tail, known: Identity) -> bool:
     """Whether the rest of what is known of a file with this fingerprint is true of this one, too."""
     whole = len(known.head) >= tail.reading.config.fingerprint_size
     if tail.gzip:
@@ -31,19 +32,14 @@ def fits(tail: Tail, known: Identity) -> bool:
     return known.key == tail.key or (known.path != tail.path and whole)
 
 
-def rank(known: Identity, tail: Tail) -> tuple[bool, bool, int, int]:
-    """The larger, the more likely it is that this identity is the file's, of several that fit."""
-    return known.key == tail.key, known.path == tail.path, len(known.head), known.offset
-
-
 def compatible(one: bytes, other: bytes) -> bool:
-    """One starts with the other, and neither is empty."""
+    """Whether two fingerprints may be of one file: one starts with the other, and neither is empty."""
     size = min(len(one), len(other))
     return size > 0 and one[:size] == other[:size]
 
 
 def is_copy(tail: Tail, other: Tail) -> bool:
-    """Whether the bytes of the two are the same as far as both go."""
+    """Whether the bytes of two open files are the same as far as both go."""
     if other.fd < 0 or tail.fd < 0:
         return False
     one, two = tail.read_head(), other.head if other.gzip else other.read_head()
@@ -56,7 +52,12 @@ def is_copy(tail: Tail, other: Tail) -> bool:
     return os.pread(tail.fd, size - start, start) == os.pread(other.fd, size - start, start)
 
 
-def complete(fd: int) -> bool:
+def continues(tail: Tail, other: Tail) -> bool:
+    """Whether a file starts with what was fed of another one."""
+    return tail.head.startswith(other.head) and tail.bytes_before(other.fed) == other.feed.guard
+
+
+def gzip_complete(fd: int) -> bool:
     """Whether a small gzip file is whole."""
     source = GzipSource(fd, 0, 0)
     try:

@@ -13,7 +13,8 @@ from kofagent.operators.chain import Chain
 from kofagent.receivers.filelog.checkpoint import Checkpoints
 from kofagent.receivers.filelog.config import Config
 from kofagent.receivers.filelog.delivery import Delivery, Mark, Parcel
-from kofagent.receivers.filelog.tail import Reading, Tail
+from kofagent.receivers.filelog.reading import Reading
+from kofagent.receivers.filelog.tail import Tail
 from kofagent.receivers.filelog.tracker import Tracker
 from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.signal import Signal
@@ -128,12 +129,11 @@ class FileLogReceiver(Receiver[Config]):
         self._tasks = []
         tracker, self._tracker = self._tracker, None
         now_ns = time.time_ns()
-        for tail in [*tracker.finished, *tracker.tails.values()]:
+        for tail in [*tracker.files.ended, *tracker.tails.values()]:
             # With a checkpoint the incomplete last line is read again, whole; without one this is its last chance.
             if tail.twin is None and not self._checkpoints.durable:
-                tail.finish(now_ns)
-            if tail.stream is not None:
-                tail.stream.flush(now_ns, force=True)
+                tail.feed.finish(now_ns)
+            tail.feed.flush(now_ns, force=True)
             self._take(tail)
         await self._submit()
         left = await self._delivery.drain(_STOP_S, lost=not self._checkpoints.durable)
@@ -177,7 +177,7 @@ class FileLogReceiver(Receiver[Config]):
         for tail in tracker.tails.values():
             if tail.source.raw < tail.size and tail.behind() and not tail.waits():
                 ready[tail] = None
-        if self._holding or size_before != len(ready) or tracker.finished or ready:
+        if self._holding or size_before != len(ready) or tracker.files.ended or ready:
             self._wake.set()
         if self._options.delete_after_read:
             self._delete_read()
@@ -191,13 +191,13 @@ class FileLogReceiver(Receiver[Config]):
         for tail in list(tracker.tails.values()):
             if tail.twin is None and tail.acked == tail.fed > 0 and not tail.held and not tail.behind() and tail not in self._ready:
                 try:
-                    if os.stat(tail.path).st_ino == tail.key[1] and os.fstat(tail.fd).st_size == tail.size:
+                    status = os.stat(tail.path)
+                    if (status.st_dev, status.st_ino) == tail.key and status.st_size == tail.size:
                         os.unlink(tail.path)
-                        tail.lost_at = 0.0
-                        tracker.end(tail)
+                        tracker.files.end(tail)
                 except OSError as error:
                     if not tail.broken:
-                        tail.broken = f"cannot be deleted: {error.strerror}"
+                        tail.fail(f"cannot be deleted: {error.strerror}")
                         self.context.log.error("cannot delete %s: %s", tail.path, error.strerror or error)
 
     # Reading
@@ -219,7 +219,7 @@ class FileLogReceiver(Receiver[Config]):
         self._finish_ended()
         while self._ready and not self._stopping:
             for tail in list(self._ready):
-                if tail.ended or not self._step(tail):
+                if tail.over or not self._step(tail):
                     self._ready.pop(tail, None)
                 if self._part_bytes >= PARCEL_BYTES:
                     await self._submit()
@@ -235,16 +235,13 @@ class FileLogReceiver(Receiver[Config]):
     def _release(self) -> None:
         """Goes on with files that waited for those before them."""
         assert self._tracker is not None
-        waiting = self._tracker.waiting
-        for tail in list(waiting):
-            if tail.ended or not tail.waits():
-                waiting.remove(tail)
-                if tail.behind():
-                    self._ready[tail] = None
+        for tail in self._tracker.files.take_ready():
+            if tail.behind():
+                self._ready[tail] = None
 
     def _step(self, tail: Tail) -> bool:
         """Reads one chunk of a file; False when it has no more for now."""
-        if tail.fd < 0 or tail.twin is not None or tail.waits():
+        if not tail.readable or tail.waits():
             return False
         now_ns = time.time_ns()
         if tail.renamed:
@@ -257,9 +254,9 @@ class FileLogReceiver(Receiver[Config]):
             # a short read is the end for now: the next poll sees what was added meanwhile
             more = more and (tail.behind() or (tail.gzip and not tail.source.finished))
             if not more and (tail.source.finished or self._options.delete_after_read):
-                tail.finish(now_ns)
+                tail.feed.finish(now_ns)
         except (OSError, ValueError) as error:
-            tail.broken = str(error)
+            tail.fail(str(error))
             self._count_broken(1)
             self.context.log.error("cannot read on in %s: %s; it is tried again when the file changes", tail.path, error)
             more = False
@@ -273,25 +270,21 @@ class FileLogReceiver(Receiver[Config]):
 
     def _rename(self, tail: Tail, now_ns: int) -> None:
         """Entries from here on carry the new name."""
-        tail.renamed = False
-        if tail.stream is not None:
-            tail.stream.flush(now_ns, force=True)
-            self._take(tail)
-            tail.stream.close()
-            tail.stream = None
+        tail.feed.flush(now_ns, force=True)
+        self._take(tail)
+        tail.tell_name()
 
     def _flush_due(self) -> None:
         """Hands out what waited long enough for its completion."""
         now, now_ns = self._clock(), time.time_ns()
         period = self._options.force_flush_period
         for tail in list(self._holding):
-            if tail.ended:
+            if tail.over:
                 self._holding.discard(tail)
                 continue
             if tail.rest and period and now - tail.grown_at >= period and not tail.behind():
-                tail.finish(now_ns)
-            if tail.stream is not None and tail.stream.held:
-                tail.stream.flush(now_ns, force=False)
+                tail.feed.finish(now_ns)
+            tail.feed.flush(now_ns, force=False)
             self._take(tail)
             if not tail.held:
                 self._holding.discard(tail)
@@ -300,31 +293,26 @@ class FileLogReceiver(Receiver[Config]):
         """Hands out all that ended files hold, and lets go of them."""
         tracker = self._tracker
         assert tracker is not None
-        ended, tracker.finished = tracker.finished, []
         now_ns = time.time_ns()
-        for tail in ended:
-            tail.finish(now_ns)
-            if tail.stream is not None:
-                tail.stream.flush(now_ns, force=True)
+        for tail in tracker.files.take_ended():
+            tail.feed.finish(now_ns)
+            tail.feed.flush(now_ns, force=True)
             self._take(tail)
             self._holding.discard(tail)
             self._ready.pop(tail, None)
-            tracker.retire(tail)
+            tracker.files.retire(tail)
 
     # Handing on
 
     def _take(self, tail: Tail) -> None:
         """Adds what the operators made of a file's entries to the batch that is being filled."""
-        stream = tail.stream
-        if stream is not None:
-            payload, count = stream.take()
-            if count:
-                self._parts.append(payload)
-                self._part_bytes += len(payload)
-                self._part_count += count
-        place = tail.safe()
-        if place is not None and place.offset != tail.marked:
-            tail.marked = place.offset
+        payload, count = tail.feed.output()
+        if count:
+            self._parts.append(payload)
+            self._part_bytes += len(payload)
+            self._part_count += count
+        place = tail.mark()
+        if place is not None:
             self._marks[tail] = Mark(tail, place)
 
     async def _submit(self) -> None:
@@ -340,7 +328,7 @@ class FileLogReceiver(Receiver[Config]):
     def _moved(self, mark: Mark) -> None:
         """Somebody owns a file's entries up to the mark."""
         tail = mark.tail
-        tail.acked = mark.place.offset
+        tail.acknowledge(mark.place)
         if self._checkpoints.durable:
             self._checkpoints.keep(tail.identity(mark.place))
 

@@ -14,10 +14,12 @@ from typing import NamedTuple
 
 from kofagent.component.protocols import Context
 from kofagent.receivers.filelog.attributes import file_attributes
-from kofagent.receivers.filelog.fingerprint import same
+from kofagent.receivers.filelog.fingerprint import matches
+from kofagent.receivers.filelog.identity import Identity, Key
+from kofagent.receivers.filelog.reading import Reading
 from kofagent.receivers.filelog.rotated import Folders, Rotated, oldest_first
 from kofagent.receivers.filelog.source import OPEN_FLAGS, is_gzip
-from kofagent.receivers.filelog.tail import Identity, Key, Reading, Tail
+from kofagent.receivers.filelog.tail import Tail
 
 _TRIES = 5
 """So many times a path is looked at anew because its files were renamed or compressed meanwhile."""
@@ -113,7 +115,7 @@ class Recovery:
                 if file in by_inode:
                     return None, True
                 continue
-            if same(tail, identity):
+            if matches(tail, identity):
                 if (
                     file.path == path
                     or self._included(file.path)
@@ -147,7 +149,7 @@ class Recovery:
             tail = self._open(path, file, folders)
             if tail is None:
                 continue
-            if any(same(tail, identity) for identity in known):
+            if any(matches(tail, identity) for identity in known):
                 tail.close()
                 return out
             out.append((file, tail))
@@ -172,7 +174,7 @@ class Recovery:
         try:
             status = os.fstat(fd)
             gzip = (bool(self._reading.config.compression) or file.path.endswith(".gz")) and is_gzip(fd)
-            tail = Tail(
+            return Tail(
                 self._reading,
                 secrets.token_hex(8),
                 path,
@@ -180,12 +182,11 @@ class Recovery:
                 status,
                 gzip=gzip,
                 attributes=file_attributes(self._reading.config, path, status, strict=False),
+                rotated=file.path,
             )
         except OSError:
             os.close(fd)
             return None
-        tail.rotated = file.path
-        return tail
 
 
 class Losses:

@@ -1,89 +1,30 @@
 """One file: how far it was read, how far its entries were handed to the operators, how far somebody owns them.
 
-0 ........ acked ........ fed ............ source.at
-           |              | `rest`: read, the entry is not complete
+0 ........ acked ........ fed ............ at
+           |              | read, the entry is not complete
            | entries under way to the pipeline
            checkpoint
+
+What is done with it is its state (`states.py`). Only methods of `Tail` change its fields; the moves between states raise
+`IllegalMove` where the table does not have them.
 """
 
 from __future__ import annotations
 
 import os
-from collections import deque
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
-from kofagent.operators.chain import Chain
-from kofagent.receivers.filelog.config import Config
-from kofagent.receivers.filelog.encodings import Encoding, lookup
-from kofagent.receivers.filelog.header import Header
+from kofagent.receivers.filelog import states
+from kofagent.receivers.filelog.feed import Feed
+from kofagent.receivers.filelog.identity import GUARD, Identity, Key, Place
+from kofagent.receivers.filelog.reading import Reading
 from kofagent.receivers.filelog.source import CHUNK, GzipSource, PlainSource, Source, is_gzip, read_head
-from kofagent.receivers.filelog.splitting import Clean, Limit, Lines, make_splitter, trimmer
-
-if TYPE_CHECKING:
-    from kofagent.operators.chain import PlainStream as Stream
-
-GUARD = 64
-"""Bytes before the offset that are compared before reading on: a file that was truncated and grew again shows there."""
-
-Key = tuple[int, int]
-"""Device and inode."""
-
-
-class Identity(NamedTuple):
-    """What is remembered of a file that is not open: enough to know it again and to go on reading."""
-
-    uid: str
-    key: Key
-    path: str
-    head: bytes
-    guard: bytes
-    offset: int
-    base: int
-    number: int
-    skipping: bool
-    header: Mapping[str, Any] | None
-    gzip: bool
-    size: int = 0
-    """Bytes it had when it was last looked at."""
-    mtime: int = 0
-    done: bool = False
-    """Read to its end, and let go: nothing more was expected of it."""
-
-
-class Place(NamedTuple):
-    """A place in a file up to which its entries were fed, and what is needed to go on from there."""
-
-    observed_ns: int
-    offset: int
-    number: int
-    guard: bytes
-    skipping: bool
-
-
-class Reading:
-    """What all files of a receiver share: the options, worked out once."""
-
-    def __init__(self, config: Config, chain: Callable[[list[dict[str, Any]]], Chain]) -> None:
-        self.config = config
-        self.chain = chain(config.operators)
-        self.encoding: Encoding = lookup(config.encoding)
-        self.splitter = make_splitter(config, self.encoding)
-        self.limit = Limit(config.max_log_size, config.max_log_size_behavior == "truncate", self.encoding)
-        leading, trailing = config.preserve_leading_whitespaces, config.preserve_trailing_whitespaces
-        if self.encoding.whole:
-            leading = trailing = True
-        containers = bool(config.operators) and config.operators[0].get("type") == "container"
-        self.trim = trimmer(leading, trailing, containers)
-        self.clean = Clean(leading, trailing, containers)
-        self.header = Header(config.header, self.encoding, chain) if config.header else None
-        self.extras = config.include_file_record_number or config.include_file_record_offset or self.encoding.whole
-        self.by_line = isinstance(self.splitter, Lines) and not self.extras
-        """True when a chunk of lines can go to the operators as it is."""
+from kofagent.receivers.filelog.states import Move, State
 
 
 class Tail:
-    """One file that is being read. `fd` is -1 while it is parked (too many files are open)."""
+    """One file that is being read. `fd` is -1 while it is not open."""
 
     def __init__(
         self,
@@ -95,55 +36,117 @@ class Tail:
         *,
         attributes: Mapping[str, Any],
         gzip: bool | None = None,
+        rotated: str = "",
     ) -> None:
-        """`gzip`: whether it is compressed; None: as the options say."""
+        """`gzip`: whether it is compressed; None: as the options say. `rotated`: where it is now, renamed away unseen."""
         self.reading = reading
         self.uid = uid
         self.path = path
+        self.rotated = rotated
+        self.state = State.OPEN
         self.fd = fd
         self.key: Key = (status.st_dev, status.st_ino)
         self.size = status.st_size
         self.mtime = status.st_mtime_ns
         self.gzip = bool(reading.config.compression) and is_gzip(fd) if gzip is None else gzip
-        self.head = read_head(fd, reading.config.fingerprint_size, self.gzip)
-        self.file_attributes = dict(attributes)
-        self.header: dict[str, Any] | None = None if reading.header else {}
-        self.header_seen: dict[str, Any] = {}
+        self.head = self.read_head()
+        self.feed = Feed(reading, not self.gzip, attributes)
         self.source: Source = GzipSource(fd, 0, 0) if self.gzip else PlainSource(fd, 0)
         self.base = 0
-        self.fed = 0
-        self.rest = b""
-        self.guard = b""
-        self.number = 0
-        self.skipping = False
-        self.stream: Stream | None = None
         self.acked = 0
-        self.marked = 0
-        self.places: deque[Place] = deque()
         self.grown_at = 0.0
         self.lost_at: float | None = None
+        """Since when no path leads to it; None: one does."""
         self.twin: Tail | None = None
-        self.after: Tail | None = None
-        """The file that was at this path before: what it holds comes first."""
-        self.rotated = ""
-        """Where a file was found that was renamed away from its path unseen."""
+        """The file whose bytes it holds, too; of an ended one: it was a copy to its end."""
         self.unread = 0
         """Its size when there was no room to open it again."""
         self.resumed = False
         self.complete = False
+        """It was read to its end and let go."""
         self.broken = ""
-        self.ended = False
+        """Why it cannot be read on, until it changes."""
+        self.suspect = False
+        """Reading found bytes that do not belong to what was read before: the next look finds out."""
         self.renamed = False
+        """It has another name than the operators were told."""
         self.linked = os.path.islink(path)
+        self._marked = 0
+        self._after: Tail | None = None
+
+    # Moves
+
+    def _move(self, move: Move) -> None:
+        self.state = states.after(self.path, self.state, move)
+
+    def park(self) -> None:
+        """Closes the file for a while: too many are open."""
+        self._move(Move.PARK)
+        self._close_file()
+
+    def reopen(self, fd: int) -> None:
+        """Reading goes on, behind what was read."""
+        self._move(Move.REOPEN)
+        self.fd = fd
+        self.source = GzipSource(fd, self.base, self.fed) if self.gzip else PlainSource(fd, self.fed + len(self.rest))
+
+    def leave(self, now: float) -> None:
+        """No path leads to it any more: renamed, deleted, or left out."""
+        self._move(Move.LEAVE)
+        self.lost_at = now
+
+    def come_back(self) -> None:
+        """A path leads to it again."""
+        self._move(Move.COME_BACK)
+        self.lost_at = None
+
+    def wait_for(self, twin: Tail) -> None:
+        """It holds the same bytes as its twin and is not read before that ends or they differ."""
+        self._move(Move.WAIT_FOR)
+        self.twin = twin
+
+    def stand_alone(self) -> None:
+        """It is no copy any more: a file like others, to be started."""
+        self._move(Move.STAND_ALONE)
+        self.twin = None
+        self.head = self.read_head()
+
+    def take_over(self, known: Identity, offset: int) -> None:
+        """Its twin ended; this file goes on under the twin's identity, at `offset`."""
+        self._move(Move.TAKE_OVER)
+        self.twin = None
+        self.head = self.read_head()
+        self.resume(known, offset)
+
+    def surrender(self) -> int:
+        """Another file's bytes are in it now: it ends, and its open file goes to the next `Tail`."""
+        self._move(Move.SURRENDER)
+        fd, self.fd = self.fd, -1
+        return fd
+
+    def end(self) -> None:
+        """No more is read of it; what was read is to be flushed."""
+        self._move(Move.END)
+
+    def close(self, complete: bool = False) -> None:
+        """Closes the file and forgets what the operators hold. `complete`: it was read to its end and flushed."""
+        self._move(Move.CLOSE)
+        self.complete = complete
+        self._close_file()
+        self.feed.close()
+
+    def _close_file(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
 
     # Where to start
 
     def start_at(self, offset: int) -> None:
         """Reading starts at `offset` of the (decompressed) bytes."""
-        self.fed = self.acked = self.marked = offset
-        self.rest = b""
+        self.acked = self._marked = offset
+        self.feed.start_at(offset, self.bytes_before(offset))
         self.source = GzipSource(self.fd, self.base, offset) if self.gzip else PlainSource(self.fd, offset)
-        self.guard = self.bytes_before(offset)
 
     def start_at_end(self) -> None:
         """Only what is added from now on is read."""
@@ -154,14 +157,62 @@ class Tail:
             self.start_at(self.size)
 
     def resume(self, known: Identity, offset: int) -> None:
-        """Goes on where this file was left, at `offset` of it."""
+        """Goes on as the file that is known, at `offset` of it."""
+        self.uid = known.uid
         self.resumed = True
         self.base = known.base if known.gzip == self.gzip else 0
         self.start_at(offset)
-        self.number = known.number if offset == known.offset else 0
-        self.skipping = known.skipping and offset == known.offset
-        if known.header is not None and offset:
-            self.header = dict(known.header)
+        self.feed.resume(known)
+
+    def follow(self, before: Tail) -> None:
+        """It is not read before `before`, which was at its path earlier, is read to its end."""
+        self._after = before
+
+    # What is there
+
+    def look(self, status: os.stat_result) -> int:
+        """Takes in its size and time of now; returns the size of the last look."""
+        before = max(self.size, self.unread)
+        self.size, self.mtime = status.st_size, status.st_mtime_ns
+        self.broken, self.unread, self.suspect = "", 0, False
+        return before
+
+    def unchanged(self, status: os.stat_result) -> bool:
+        """True when it is as it was at the last look."""
+        return status.st_size == self.size and status.st_mtime_ns == self.mtime and not self.suspect
+
+    def skip_to_end(self) -> None:
+        """It was cut: only what is added from now on is read."""
+        self.start_at(self.size)
+
+    def miss(self, size: int) -> None:
+        """It has so many bytes now and cannot be opened to read them."""
+        self.unread = size
+
+    def fail(self, reason: str) -> None:
+        """It cannot be read until it changes."""
+        self.broken = reason
+
+    def rename(self, path: str, attributes: Mapping[str, Any] | None) -> None:
+        """It has another name; entries from here on carry these attributes (None: not known, as before)."""
+        self.path = path
+        self.linked = os.path.islink(path)
+        if attributes is not None and attributes != self.feed.file_attributes:
+            self.feed.file_attributes = dict(attributes)
+            self.renamed = True
+
+    def tell_name(self) -> None:
+        """The operators are opened anew with its present name; call once what they held was handed on."""
+        self.renamed = False
+        self.feed.close()
+
+    def read_head(self) -> bytes:
+        """The fingerprint of the file as it is now."""
+        return read_head(self.fd, self.reading.config.fingerprint_size, self.gzip)
+
+    def starts_as_before(self) -> bool:
+        """True when its first bytes are those of its fingerprint."""
+        return os.pread(self.fd, len(self.head), 0) == self.head
 
     def bytes_before(self, offset: int) -> bytes:
         """The last bytes before `offset`, at most `GUARD`; empty for gzip."""
@@ -170,28 +221,8 @@ class Tail:
         start = max(0, offset - GUARD)
         return os.pread(self.fd, offset - start, start)
 
-    def start_source(self) -> None:
-        """Reading goes on behind what was read; the file was opened again."""
-        self.source = PlainSource(self.fd, self.fed + len(self.rest))
-
-    def read_head(self) -> bytes:
-        """The fingerprint of the file as it is now."""
-        return read_head(self.fd, self.reading.config.fingerprint_size, self.gzip)
-
-    # What is there
-
-    @property
-    def attributes(self) -> dict[str, Any]:
-        """Attributes of every entry of this file."""
-        return {**self.header, **self.file_attributes} if self.header else self.file_attributes
-
-    @property
-    def held(self) -> bool:
-        """True when something was read that the pipeline was not offered yet."""
-        return bool(self.rest) or (self.stream is not None and self.stream.held > 0)
-
     def intact(self) -> bool:
-        """False when the open file no longer holds what was read from it."""
+        """False when the open file no longer holds what was read from it. What was added to its head is learnt."""
         if self.gzip:
             return True
         head = os.pread(self.fd, self.reading.config.fingerprint_size, 0)
@@ -201,24 +232,59 @@ class Tail:
         # who asked to ignore a truncation reads on at the old offset, whatever is before it
         return (
             self.reading.config.on_truncate == "ignore"
-            or self.bytes_before(self.source.at) == (self.guard + self.rest[-GUARD:])[-GUARD:]
+            or self.bytes_before(self.source.at) == (self.feed.guard + self.rest[-GUARD:])[-GUARD:]
         )
+
+    @property
+    def at(self) -> int:
+        """The offset of the next byte that is read."""
+        return self.source.at
+
+    @property
+    def raw(self) -> int:
+        """The offset in the file itself up to which it was read."""
+        return self.source.raw
+
+    @property
+    def fed(self) -> int:
+        """The offset up to which its entries were handed to the operators."""
+        return self.feed.fed
+
+    @property
+    def rest(self) -> bytes:
+        """What was read of an entry that is not complete."""
+        return self.feed.rest
+
+    @property
+    def held(self) -> bool:
+        """True when something was read that the pipeline was not offered yet."""
+        return self.feed.held
+
+    @property
+    def over(self) -> bool:
+        """True when it is never read again."""
+        return self.state in states.OVER
+
+    @property
+    def readable(self) -> bool:
+        """True when it is read in its state."""
+        return self.state in states.READ
 
     def behind(self) -> bool:
         """True when the file has bytes that were not read, as far as its size of the last look says."""
-        return not self.broken and self.fd >= 0 and self.twin is None and (self.source.raw < self.size or self.source.pending)
+        return not self.broken and self.state in states.READ and (self.source.raw < self.size or self.source.pending)
 
     def waits(self) -> bool:
         """True while the file that was at this path before has more to read."""
-        while self.after is not None:
-            if self.after.behind():
+        while self._after is not None:
+            if self._after.behind():
                 return True
-            self.after = self.after.after
+            self._after = self._after._after
         return False
 
     def identity(self, place: Place | None = None) -> Identity:
-        """What to remember of it at this place, without one at the place where feeding is."""
-        _, offset, number, guard, skipping = place or self.place(0)
+        """What to remember of it at this place; without one at the place where feeding is."""
+        _, offset, number, guard, skipping = place or self.feed.place(0)
         return Identity(
             self.uid,
             self.key,
@@ -229,36 +295,12 @@ class Tail:
             self.base,
             number,
             skipping,
-            self.header if offset else None,
+            self.feed.header if offset else None,
             self.gzip,
             max(self.size, self.unread),
-            max(self.mtime, 0),
+            self.mtime,
             self.complete and offset == self.fed,
         )
-
-    def place(self, observed_ns: int) -> Place:
-        """Where feeding is now."""
-        return Place(observed_ns, self.fed, self.number, self.guard, self.skipping)
-
-    def safe(self) -> Place | None:
-        """The last place before the oldest entry that is held back: a restart from there repeats or loses nothing held."""
-        places, stream = self.places, self.stream
-        if stream is None or not stream.held:
-            places.clear()
-            return self.place(0)
-        since = stream.held_since
-        while len(places) > 1 and places[1].observed_ns <= since:
-            places.popleft()
-        return places[0] if places and places[0].observed_ns <= since else None
-
-    def close(self) -> None:
-        """Closes the file and forgets what was not fed."""
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
-        if self.stream is not None:
-            self.stream.close()
-            self.stream = None
 
     # Reading
 
@@ -268,7 +310,7 @@ class Tail:
         OSError when the file cannot be read, ValueError when its gzip stream is damaged.
         """
         if not self.gzip and self.fed and not (os.fstat(self.fd).st_size >= self.source.at and self.intact()):
-            self.mtime = -1  # truncated since the last look: the next one sorts it out
+            self.suspect = True
             return False
         if self.source.skip():
             return True
@@ -276,162 +318,22 @@ class Tail:
         if not data:
             return False
         self.grown_at = now
-        self.places.append(self.place(observed_ns))
         more = self.source.raw < self.size or (self.gzip and not self.source.finished)
         if self.reading.config.file_cache_advise and not self.gzip and hasattr(os, "posix_fadvise"):
             os.posix_fadvise(self.fd, self.source.at - len(data), len(data), os.POSIX_FADV_DONTNEED)
-        if self.rest:
-            data = self.rest + data
-        self._take(data, observed_ns, more)
+        self.feed.take(data, observed_ns, more)
         return True
 
-    def finish(self, observed_ns: int) -> None:
-        """Feeds the incomplete entry at the end, for there is no sign of its completion."""
-        rest, self.rest = self.rest, b""
-        if not rest:
-            return
-        self.places.append(self.place(observed_ns))
-        if self.header is None:
-            self._header_lines(rest, observed_ns, force=True)
-            rest, self.rest = self.rest, b""
-            if not rest:
-                return
-        if self.skipping:
-            self._consumed(rest)
-            self.skipping = False
-            return
-        self._feed(rest, self.reading.limit.apply(rest, [(0, 0, len(rest))]), observed_ns)
-        self._consumed(rest)
+    # Owning
 
-    def _take(self, data: bytes, observed_ns: int, more: bool) -> None:
-        if self.header is None:
-            data = self._header_lines(data, observed_ns)
-            if self.header is None:
-                return
-        reading = self.reading
-        if self.skipping:
-            data = self._skip(data, more)
-        if not data:
-            self.rest = b""
-            return
-        if reading.by_line:
-            end = reading.encoding.after_last_newline(data)
-            if end:
-                block = data[:end] if end < len(data) else data
-                self._lines(block, observed_ns)
-                self._consumed(block)
-                data = data[end:]
-        else:
-            spans, end = reading.splitter.split(data, more)
-            if spans:
-                self._feed(data, reading.limit.apply(data, spans), observed_ns)
-            if end:
-                self._consumed(data[:end])
-                data = data[end:]
-        while len(data) >= reading.limit.size + (0 if reading.limit.truncate else 1):
-            end = reading.limit.cut(data, 0, len(data))
-            if end >= len(data) and not reading.limit.truncate:
-                break
-            self._feed(data, [(0, 0, end)], observed_ns)
-            self._consumed(data[:end])
-            data = data[end:]
-            if reading.limit.truncate:
-                self.skipping = True
-                data = self._skip(data, more)
-        self.rest = data
+    def mark(self) -> Place | None:
+        """The place up to which what was taken from the operators reaches; None when it did not move since the last call."""
+        place = self.feed.safe()
+        if place is None or place.offset == self._marked:
+            return None
+        self._marked = place.offset
+        return place
 
-    def _skip(self, data: bytes, more: bool) -> bytes:
-        """Leaves out the rest of an entry that was truncated."""
-        if isinstance(self.reading.splitter, Lines):
-            end = self.reading.encoding.after_newline(data)
-        else:
-            spans, end = self.reading.splitter.split(data, more)
-            if spans:
-                end = spans[1][0] if len(spans) > 1 else end
-        if end:
-            self.skipping = False
-        else:
-            # nothing ends here; the last bytes may be the beginning of what ends the entry
-            end = 0 if len(data) < self.reading.limit.size else len(data) - len(data) % self.reading.encoding.width
-        self._consumed(data[:end])
-        return data[end:]
-
-    def _lines(self, block: bytes, observed_ns: int) -> None:
-        """Feeds whole lines."""
-        reading = self.reading
-        if len(block) > reading.limit.size:
-            spans, _ = reading.splitter.split(block, False)
-            limited = reading.limit.apply(block, spans)
-            if limited is not spans:
-                self._feed(block, limited, observed_ns)
-                return
-        text = reading.encoding.text(block)
-        if not reading.encoding.replace and not _valid(text):
-            spans, _ = reading.splitter.split(block, False)
-            self._feed(block, spans, observed_ns, raw=True)
-            return
-        text = reading.clean.chunk(text)
-        if text:
-            self._stream().feed_chunk(text, observed_ns)
-
-    def _feed(self, data: bytes, spans: list[tuple[int, int, int]], observed_ns: int, raw: bool = False) -> None:
-        """Feeds entries that are split already; `raw`: some may be no text."""
-        reading = self.reading
-        config, text, trim = reading.config, reading.encoding.text, reading.trim
-        entries: list[bytes | str | memoryview] = []
-        extra: list[Mapping[str, Any]] = []
-        for offset, start, stop in spans:
-            self.number += 1
-            entry = trim(text(data[start:stop]))
-            if not entry:
-                continue
-            entries.append(memoryview(entry) if reading.encoding.whole else _body(entry))
-            if reading.extras or raw:
-                attributes: dict[str, Any] = {}
-                if config.include_file_record_number:
-                    attributes["log.file.record_number"] = self.number
-                if config.include_file_record_offset:
-                    attributes["log.file.record_offset"] = self.fed + offset
-                extra.append(attributes)
-        if entries:
-            self._stream().feed_entries(entries, observed_ns, extra if reading.extras or raw else None)  # type: ignore[arg-type]
-
-    def _consumed(self, data: bytes) -> None:
-        self.fed += len(data)
-        if not self.gzip:
-            self.guard = data[-GUARD:] if len(data) >= GUARD else (self.guard + data)[-GUARD:]
-
-    def _header_lines(self, data: bytes, observed_ns: int, force: bool = False) -> bytes:
-        """Takes header lines off `data`; sets `header` once a line is none. Returns what is left, also in `rest`."""
-        header = self.reading.header
-        assert header is not None
-        taken, done, attributes = header.parse(data, observed_ns, force)
-        self.header_seen.update(attributes)
-        self._consumed(data[:taken])
-        if done:
-            self.header = self.header_seen
-        self.rest = data[taken:]
-        return self.rest
-
-    def _stream(self) -> Stream:
-        if self.stream is None:
-            self.stream = self.reading.chain.open(self.attributes)
-        return self.stream
-
-
-def _valid(text: bytes) -> bool:
-    if text.isascii():
-        return True
-    try:
-        text.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _body(entry: bytes) -> str | memoryview:
-    """Text as string; what `utf-8-raw` left invalid stays bytes, for OTLP has no invalid strings."""
-    try:
-        return entry.decode()
-    except UnicodeDecodeError:
-        return memoryview(entry)
+    def acknowledge(self, place: Place) -> None:
+        """Somebody owns its entries up to there."""
+        self.acked = place.offset

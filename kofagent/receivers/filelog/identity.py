@@ -1,0 +1,43 @@
+"""What is remembered of a file: enough to recognize it and to continue reading where it was left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+GUARD = 64
+"""Bytes before the offset that are compared before reading on: they differ in a file that was truncated and grew again."""
+
+Key = tuple[int, int]
+"""Device and inode."""
+
+
+class Identity(NamedTuple):
+    """A file that is not open."""
+
+    uid: str
+    key: Key
+    path: str
+    head: bytes
+    guard: bytes
+    offset: int
+    base: int
+    number: int
+    skipping: bool
+    header: Mapping[str, Any] | None
+    gzip: bool
+    size: int = 0
+    """Its size in bytes at the last look."""
+    mtime: int = 0
+    done: bool = False
+    """It was read to its end and let go: nothing more was expected of it."""
+
+
+class Place(NamedTuple):
+    """A place in a file up to which its entries were fed, and what is needed to go on from there."""
+
+    observed_ns: int
+    offset: int
+    number: int
+    guard: bytes
+    skipping: bool

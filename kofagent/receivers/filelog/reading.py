@@ -1,0 +1,33 @@
+"""What all files of a receiver share: its options, worked out once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from kofagent.operators.chain import Chain
+from kofagent.receivers.filelog.config import Config
+from kofagent.receivers.filelog.encodings import Encoding, lookup
+from kofagent.receivers.filelog.header import Header
+from kofagent.receivers.filelog.splitting import Clean, Limit, Lines, make_splitter, trimmer
+
+
+class Reading:
+    """How the bytes of files become entries. `chain` compiles operators."""
+
+    def __init__(self, config: Config, chain: Callable[[list[dict[str, Any]]], Chain]) -> None:
+        self.config = config
+        self.chain = chain(config.operators)
+        self.encoding: Encoding = lookup(config.encoding)
+        self.splitter = make_splitter(config, self.encoding)
+        self.limit = Limit(config.max_log_size, config.max_log_size_behavior == "truncate", self.encoding)
+        leading, trailing = config.preserve_leading_whitespaces, config.preserve_trailing_whitespaces
+        if self.encoding.whole:
+            leading = trailing = True
+        containers = bool(config.operators) and config.operators[0].get("type") == "container"
+        self.trim = trimmer(leading, trailing, containers)
+        self.clean = Clean(leading, trailing, containers)
+        self.header = Header(config.header, self.encoding, chain) if config.header else None
+        self.extras = config.include_file_record_number or config.include_file_record_offset or self.encoding.whole
+        self.by_line = isinstance(self.splitter, Lines) and not self.extras
+        """True when a chunk of lines can go to the operators as it is."""
