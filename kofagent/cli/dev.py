@@ -13,6 +13,7 @@ import time
 
 from kofagent.cli.sources import explain, print_warnings
 from kofagent.component import registry
+from kofagent.component.protocols import StartError
 from kofagent.config.errors import ConfigErrors
 from kofagent.config.load import LoadedConfig, load_config
 from kofagent.pipeline.graph import StartErrors
@@ -42,9 +43,8 @@ async def _dev(arguments: argparse.Namespace) -> int:
     region = Region(arguments.region)
     try:
         await region.start()
-    except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or error
-        print(f"kofagent dev: --region {arguments.region}: {why}; choose another with --region 127.0.0.1:0", file=sys.stderr)
+    except StartError as error:
+        print(f"kofagent dev: {error}; --region 127.0.0.1:0 takes a free port", file=sys.stderr)
         return 1
     config: LoadedConfig | None = None
     try:

@@ -126,6 +126,20 @@ class OtlpReader(ComponentConfig):
     )
     tls: dict[str, Any] | None = Field(None, description="TLS options in the newest spelling.")
 
+    def all_headers(self) -> dict[str, Secret]:
+        """The headers of both options; `headers` wins over `headers_list`."""
+        out: dict[str, Secret] = {}
+        if self.headers_list is not None:
+            for pair in self.headers_list.get_secret_value().split(","):
+                name, _, value = pair.partition("=")
+                if name.strip():
+                    out[name.strip()] = Secret(value.strip())
+        if isinstance(self.headers, dict):
+            out.update(self.headers)
+        else:
+            out.update({header.name: header.value or Secret("") for header in self.headers})
+        return out
+
     @model_validator(mode="after")
     def _has_a_host(self) -> OtlpReader:
         if self.protocol == "http/protobuf":

@@ -64,7 +64,7 @@ class HealthCheck(Extension[Config]):
 
     def __init__(self, config: Config, context: Context) -> None:
         super().__init__(config, context)
-        self.server = HttpServer(config, context, self._answer)
+        self.server = HttpServer(config, context.id, self._answer, host=context.host)
         self._since: float | None = None
         self._failures: deque[float] = deque()
         self._watch: asyncio.Task[None] | None = None

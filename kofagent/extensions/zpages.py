@@ -64,7 +64,7 @@ class ZPages(Extension[Config]):
 
     def __init__(self, config: Config, context: Context) -> None:
         super().__init__(config, context)
-        self.server = HttpServer(config, context, self._answer)
+        self.server = HttpServer(config, context.id, self._answer, host=context.host)
         self._started = time.time()
 
     async def start(self) -> None:

@@ -19,7 +19,7 @@ from kofagent.config.address import join_endpoint
 from kofagent.config.blocks import GrpcServerBlock, TlsServerBlock
 from kofagent.net import tls
 from kofagent.net.compression import decompress
-from kofagent.net.server import bind_problem, listen_address, remove_stale_socket
+from kofagent.net.listen import bind_problem, listen_address, remove_stale_socket
 from kofagent.net.tls import pem
 
 Method = Callable[[bytes, Any], Awaitable[bytes]]

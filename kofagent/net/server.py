@@ -1,4 +1,4 @@
-"""An HTTP server for components that listen: sockets, TLS, authentication, CORS, bodies with limits (confighttp upstream).
+"""The HTTP server under everything that listens: sockets, TLS, authentication, CORS, time-outs, bodies with limits (confighttp).
 
 One handler gets every request that was let in. It reads bodies with `read_body`, which decompresses and stops at the limit
 before memory is spent. The handler is cancelled when the client goes away.
@@ -7,93 +7,66 @@ before memory is spent. The handler is cancelled when the client goes away.
 from __future__ import annotations
 
 import asyncio
-import errno
-import fnmatch
-import os
-import re
-import socket
+import logging
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from aiohttp import web
-from aiohttp.web_protocol import RequestHandler
 
-from kofagent.component.protocols import Context, ServerAuth, StartError, Unauthorized
-from kofagent.config.address import join_endpoint, split_endpoint
-from kofagent.config.blocks import CorsBlock, HttpServerBlock
+from kofagent.component.protocols import ServerAuth, StartError, Unauthorized
+from kofagent.config.address import join_endpoint
+from kofagent.config.blocks import HttpServerBlock
+from kofagent.net.budget import ByteBudget, Overloaded, Reservation
 from kofagent.net.compression import ENCODINGS, TooLarge, UnknownEncoding, decompress
+from kofagent.net.connection import ConnectionServer
+from kofagent.net.cors import Cors
+from kofagent.net.listen import listen, listen_address, remove_stale_socket
+from kofagent.net.os_errors import os_reason
 from kofagent.net.tls import ServerTls
+from kofagent.net.transport import FOREVER
 from kofagent.telemetry.batch import Metadata
 
 Handler = Callable[[web.BaseRequest, Metadata | None], Awaitable[web.StreamResponse]]
 ErrorResponse = Callable[[web.BaseRequest, int, str], web.StreamResponse]
+R = TypeVar("R")
 
 STOP_SECONDS = 3.0
 """How long requests under way may take when the server stops."""
+DEFAULT_BODY_SIZE = 20 * 1024 * 1024
+_FITS = 64 * 1024
+"""An answer of fewer bytes never waits for a client whose last answer is gone."""
 
 
-class Overloaded(Exception):
-    """There is no room for another body now."""
+class Extensions(Protocol):
+    """Where an authenticator is found; `Host` is one."""
 
-
-class Room:
-    """Bytes of all bodies in flight together; a limit of 0 is none."""
-
-    __slots__ = ("limit", "used")
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.used = 0
-
-    @property
-    def free(self) -> int:
-        """Bytes left."""
-        return self.limit - self.used if self.limit else 1 << 62
-
-    def open(self) -> Share:
-        """The share of one request, empty at first."""
-        return Share(self)
-
-
-class Share:
-    """What one request holds of a `Room`; `close` gives it back."""
-
-    __slots__ = ("_room", "_size")
-
-    def __init__(self, room: Room) -> None:
-        self._room = room
-        self._size = 0
-
-    @property
-    def free(self) -> int:
-        """Bytes left in the room."""
-        return self._room.free
-
-    def take(self, size: int) -> None:
-        """Reserves; Overloaded when the room is used up."""
-        if size > self._room.free:
-            raise Overloaded
-        self._room.used += size
-        self._size += size
-
-    def close(self) -> None:
-        """Gives all of it back."""
-        self._room.used -= self._size
-        self._size = 0
+    def extension(self, id: str, role: type[R]) -> R: ...
 
 
 class HttpServer:
     """Listens from `start` to `stop`; `port` and `url` tell where."""
 
     def __init__(
-        self, settings: HttpServerBlock, context: Context, handler: Handler, on_error: ErrorResponse | None = None
+        self,
+        settings: HttpServerBlock,
+        name: str,
+        handler: Handler,
+        *,
+        host: Extensions | None = None,
+        on_error: ErrorResponse | None = None,
+        option: str = "endpoint",
+        backlog: int = 128,
     ) -> None:
+        """`name` begins the errors of `start`, `option` is what they tell to change. Without `host` there is no `auth`."""
         self._settings = settings
-        self._context = context
+        self._name = name
         self._handler = handler
+        self._host = host
         self._on_error = on_error or _plain_error
+        self._option = option
+        self._backlog = backlog
         self._auth: ServerAuth | None = None
         self._runner: web.ServerRunner | None = None
         self._headers = {name: value.get_secret_value() for name, value in settings.response_headers.items()}
@@ -101,20 +74,23 @@ class HttpServer:
         self._cors = Cors(cors) if cors is not None and cors.allowed_origins else None
         self.port = 0
         self.url = ""
+        self.address = ("", 0)
+        """The host and port it listens on; empty for a Unix socket."""
 
     async def start(self) -> None:
         """Binds; StartError with a clear sentence when that is not possible."""
         settings = self._settings
-        if settings.auth is not None:
-            self._auth = self._context.host.extension(settings.auth.authenticator, ServerAuth)
-        context = ServerTls(settings.tls, self._context.log.warning).context if settings.tls is not None else None
-        server = _Server(
+        if settings.auth is not None and self._host is not None:
+            self._auth = self._host.extension(settings.auth.authenticator, ServerAuth)
+        warn = logging.getLogger(f"kofagent.server.{self._name}").warning
+        context = ServerTls(settings.tls, warn).context if settings.tls is not None else None
+        server = ConnectionServer(
             self._handle,
-            header_seconds=settings.read_header_timeout,
+            header_seconds=settings.read_header_timeout or max(settings.read_timeout, 0.0),
             handler_cancellation=True,
             auto_decompress=False,
             access_log=None,
-            keepalive_timeout=settings.idle_timeout if settings.keep_alives_enabled else 0.0,
+            keepalive_timeout=settings.idle_timeout or max(settings.read_timeout, 0.0) or FOREVER,
             max_line_size=16384,
             max_field_size=65536,
         )
@@ -135,13 +111,14 @@ class HttpServer:
             try:
                 await web.UnixSite(runner, path, ssl_context=context).start()
             except OSError as error:
-                raise StartError(f"{self._context.id}: cannot listen on unix socket {path}: {_why(error)}") from None
+                raise StartError(f"{self._name}: cannot listen on unix socket {path}: {os_reason(error)}") from None
             self.url = f"unix://{path}"
             return
-        host, port = listen_address(self._context.id, settings.endpoint, settings.transport)
-        listener = listen(self._context.id, host, port)
+        host, port = listen_address(self._name, settings.endpoint, settings.transport, self._option)
+        listener = listen(self._name, host, port, transport=settings.transport, option=self._option, backlog=self._backlog)
         await web.SockSite(runner, listener, ssl_context=context).start()
-        self.port = listener.getsockname()[1]
+        self.address = listener.getsockname()[:2]
+        self.port = self.address[1]
         shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
         self.url = f"{'https' if context else 'http'}://{join_endpoint(shown, self.port)}"
 
@@ -154,12 +131,29 @@ class HttpServer:
                 remove_stale_socket(self._settings.endpoint)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        protocol: Any = request.protocol
-        protocol.seen = True
+        # hot: otlp_http_span, every request comes through here
+        connection: Any = request.protocol
+        connection.request_begins()
+        try:
+            response = await self._answer(request)
+            if not self._settings.keep_alives_enabled:
+                response.force_close()
+            seconds = self._settings.write_timeout
+            if seconds > 0 and not _fits(request, response):
+                await _write(request, response, seconds)
+            return response
+        finally:
+            connection.request_ends()
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        response: web.StreamResponse
         if self._cors is not None and self._cors.is_preflight(request.headers):
-            response: web.StreamResponse = web.Response(status=204, headers=self._cors.preflight(request.headers))
+            response = web.Response(status=204, headers=self._cors.preflight(request.headers))
         else:
-            response = await self._authenticated(request)
+            try:
+                response = await self._authenticated(request)
+            except web.HTTPException as answer:
+                response = answer
             if self._cors is not None:
                 response.headers.update(self._cors.actual(request.headers))
         if self._headers:
@@ -179,16 +173,15 @@ class HttpServer:
                 metadata = {**(metadata or {}), **who}
         return await self._handler(request, metadata)
 
-    async def read_body(self, request: web.BaseRequest, room: Share) -> bytes:
+    async def read_body(self, request: web.BaseRequest, held: Reservation | None = None) -> bytes:
         """The body decompressed, at most `max_request_body_size` bytes.
 
-        What it took is in `room` until the caller closes that. TooLarge past the limit,
-        UnknownEncoding, CorruptBody, Overloaded, TimeoutError after `read_timeout`.
+        What it took of the budget is in `held` until the caller closes that. TooLarge past the limit, UnknownEncoding,
+        CorruptBody, Overloaded; TimeoutError when the request is not complete `read_timeout` after its first byte.
         """
         settings = self._settings
-        limit = settings.max_request_body_size
-        if limit <= 0:
-            limit = 20 * 1024 * 1024
+        limit = settings.max_request_body_size if settings.max_request_body_size > 0 else DEFAULT_BODY_SIZE
+        held = held or ByteBudget().open()
         encoding = request.headers.get("Content-Encoding", "").strip().lower()
         if encoding and encoding != "identity" and not self._accepts(encoding):
             raise UnknownEncoding(encoding)
@@ -199,19 +192,20 @@ class HttpServer:
             # the low-level server leaves this to its handler; curl would wait a second for it
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         if settings.read_timeout > 0:
-            async with asyncio.timeout(settings.read_timeout):
-                body = await _read(request, length, limit, room)
+            connection: Any = request.protocol
+            async with asyncio.timeout_at(connection.began + settings.read_timeout):
+                body = await _read(request, length, limit, held)
         else:
-            body = await _read(request, length, limit, room)
+            body = await _read(request, length, limit, held)
         if not encoding or encoding == "identity":
             return body
         try:
-            plain = decompress(encoding, body, min(limit, room.free))
+            plain = decompress(encoding, body, min(limit, held.free))
         except TooLarge:
-            if room.free < limit:
+            if held.free < limit:
                 raise Overloaded from None
             raise
-        room.take(len(plain))
+        held.take(len(plain))
         return plain
 
     def _accepts(self, encoding: str) -> bool:
@@ -219,13 +213,13 @@ class HttpServer:
         return encoding in ENCODINGS and (allowed is None or encoding in allowed)
 
 
-async def _read(request: web.BaseRequest, length: int | None, limit: int, room: Share) -> bytes:
+async def _read(request: web.BaseRequest, length: int | None, limit: int, held: Reservation) -> bytes:
     if length is not None:
-        room.take(length)
+        held.take(length)
         return await request.content.read()
     parts, size = [], 0
     while part := await request.content.readany():
-        room.take(len(part))
+        held.take(len(part))
         size += len(part)
         if size > limit:
             raise TooLarge
@@ -233,82 +227,23 @@ async def _read(request: web.BaseRequest, length: int | None, limit: int, room: 
     return b"".join(parts)
 
 
-class _Connection(RequestHandler):
-    """A connection that has to begin its first request within `header_seconds`."""
-
-    seen = False
-
-    def __init__(self, *args: Any, header_seconds: float, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._header_seconds = header_seconds
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Starts the clock."""
-        super().connection_made(transport)
-        if self._header_seconds > 0:
-            asyncio.get_running_loop().call_later(self._header_seconds, self._late, transport)
-
-    def _late(self, transport: asyncio.BaseTransport) -> None:
-        if not self.seen:
-            transport.close()
+def _fits(request: web.BaseRequest, response: web.StreamResponse) -> bool:
+    """Whether an answer can be written without waiting for the client."""
+    body = response.body if isinstance(response, web.Response) else response
+    transport = request.transport
+    small = body is None or (isinstance(body, bytes | bytearray) and len(body) < _FITS)
+    return small and (transport is None or transport.get_write_buffer_size() == 0)
 
 
-class _Server(web.Server):
-    def __init__(self, handler: Any, *, header_seconds: float, **kwargs: Any) -> None:
-        super().__init__(handler, **kwargs)
-        self._header_seconds = header_seconds
-
-    def __call__(self) -> RequestHandler:
-        loop = asyncio.get_running_loop()
-        return _Connection(self, loop=loop, header_seconds=self._header_seconds, **self._kwargs)
-
-
-class Cors:
-    """The answers of the Fetch standard's CORS protocol, with the safe headers and methods that upstream allows."""
-
-    def __init__(self, block: CorsBlock) -> None:
-        self._all = "*" in block.allowed_origins
-        self._origins = [re.compile(fnmatch.translate(origin.lower().replace("[", "[[]"))) for origin in block.allowed_origins]
-        self._headers = {"accept", "content-type", "x-requested-with"} | {name.lower() for name in block.allowed_headers}
-        self._any_header = "*" in block.allowed_headers
-        self._exposed = ", ".join(block.exposed_headers)
-        self._max_age = block.max_age
-
-    @staticmethod
-    def is_preflight(headers: Mapping[str, str]) -> bool:
-        """A browser asks before it sends."""
-        return "Access-Control-Request-Method" in headers and "Origin" in headers
-
-    def _origin(self, headers: Mapping[str, str]) -> dict[str, str]:
-        origin = headers.get("Origin", "")
-        if not origin or not (self._all or any(pattern.match(origin.lower()) for pattern in self._origins)):
-            return {}
-        return {"Access-Control-Allow-Origin": "*" if self._all else origin, "Access-Control-Allow-Credentials": "true"}
-
-    def preflight(self, headers: Mapping[str, str]) -> dict[str, str]:
-        """Headers of the answer to a preflight; without permission there is none among them."""
-        vary = {"Vary": "Origin, Access-Control-Request-Method, Access-Control-Request-Headers"}
-        method = headers["Access-Control-Request-Method"].upper()
-        allowed = self._origin(headers)
-        asked = [name.strip() for name in headers.get("Access-Control-Request-Headers", "").split(",") if name.strip()]
-        if not allowed or method not in ("GET", "POST", "HEAD"):
-            return vary
-        if not self._any_header and not all(name.lower() in self._headers for name in asked):
-            return vary
-        allowed["Access-Control-Allow-Methods"] = method
-        if asked:
-            allowed["Access-Control-Allow-Headers"] = ", ".join(asked)
-        if self._max_age:
-            allowed["Access-Control-Max-Age"] = str(max(0, self._max_age))
-        return {**vary, **allowed}
-
-    def actual(self, headers: Mapping[str, str]) -> dict[str, str]:
-        """Headers of the answer to a request."""
-        out = {"Vary": "Origin"}
-        out.update(self._origin(headers))
-        if self._exposed and len(out) > 1:
-            out["Access-Control-Expose-Headers"] = self._exposed
-        return out
+async def _write(request: web.BaseRequest, response: web.StreamResponse, seconds: float) -> None:
+    """Writes all of an answer; a client that does not take it within `seconds` loses its connection."""
+    try:
+        async with asyncio.timeout(seconds):
+            await response.prepare(request)
+            await response.write_eof()
+    except TimeoutError:
+        if request.transport is not None:
+            request.transport.abort()
 
 
 def metadata_of(headers: Any) -> dict[str, tuple[str, ...]]:
@@ -318,66 +253,6 @@ def metadata_of(headers: Any) -> dict[str, tuple[str, ...]]:
         name = name.lower()
         out[name] = (*out.get(name, ()), value)
     return out
-
-
-def listen_address(id: str, endpoint: str, transport: str = "tcp") -> tuple[str, int]:
-    """Host (an address, or a name that is not localhost) and port to bind; StartError for an endpoint that is none."""
-    try:
-        host, port = split_endpoint(endpoint)
-    except ValueError as error:
-        raise StartError(f"{id}: endpoint {error}") from None
-    if host == "localhost":
-        return ("::1" if transport == "tcp6" else "127.0.0.1"), port
-    if not host:
-        # all interfaces were asked for: an endpoint without a host
-        return ("::" if transport == "tcp6" else "0.0.0.0"), port  # noqa: S104
-    return host, port
-
-
-def listen(id: str, host: str, port: int) -> socket.socket:
-    """A listening TCP socket; StartError that says why not, for a port in use what to do."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-    except OSError as error:
-        raise StartError(f"{id}: cannot listen on {join_endpoint(host, port)}: {_why(error)}; check the host of endpoint") from None
-    listener = socket.socket(family, kind, protocol)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if host == "::" else 1)
-        listener.bind(address)
-        listener.listen(128)
-        listener.setblocking(False)
-    except OSError as error:
-        listener.close()
-        raise StartError(f"{id}: cannot listen on {join_endpoint(host, port)}: {bind_problem(error)}") from None
-    return listener
-
-
-def bind_problem(error: OSError) -> str:
-    """Why a port could not be bound, and what to do."""
-    if error.errno == errno.EADDRINUSE:
-        return "the port is in use by another process; stop that one or choose another port in endpoint"
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return "not permitted; choose a port above 1023"
-    if error.errno == errno.EADDRNOTAVAIL:
-        return "this machine does not have that address; check the host of endpoint"
-    return _why(error)
-
-
-def remove_stale_socket(path: str) -> None:
-    """Removes what an earlier process left; another kind of file stays and makes binding fail."""
-    import stat
-
-    try:
-        if stat.S_ISSOCK(os.stat(path).st_mode):
-            os.unlink(path)
-    except OSError:
-        pass
-
-
-def _why(error: Exception) -> str:
-    return getattr(error, "strerror", None) or type(error).__name__
 
 
 def _plain_error(request: web.BaseRequest, status: int, message: str) -> web.StreamResponse:

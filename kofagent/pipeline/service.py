@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from kofagent import __version__
-from kofagent.component.protocols import R, StartError, in_role
+from kofagent.component.protocols import Context, R, StartError, in_role
 from kofagent.config.errors import Problem
 from kofagent.config.model import LoadedConfig
 from kofagent.memory import usage as memory
@@ -59,7 +59,7 @@ class Service:
     async def start(self) -> None:
         """Builds and starts everything; StartErrors says all that is wrong, and then nothing runs."""
         problems: list[Problem] = []
-        own = OwnTelemetry(self.plan.telemetry, self.ledger, self.resource)
+        own = OwnTelemetry(self.plan.telemetry, Context("service", "telemetry", self))
         try:
             await own.start()
         except StartError as error:

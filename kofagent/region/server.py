@@ -11,11 +11,15 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
+from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from kofagent.config.address import join_endpoint, split_endpoint
-from kofagent.net.compression import CorruptBody, TooLarge, UnknownEncoding, decompress
+from kofagent.config.address import join_endpoint
+from kofagent.config.blocks import HttpServerBlock
+from kofagent.net.compression import CorruptBody, TooLarge, UnknownEncoding
+from kofagent.net.routes import Page, Routes
+from kofagent.net.server import HttpServer
 from kofagent.region.stores import LogStore, SampleStore, SpanStore, is_stale
 from kofagent.wire.remote_write_reader import read_write_request
 
@@ -30,40 +34,34 @@ class Region:
     """Stores and server. `endpoint` is the real address after `start`, also when port 0 was asked for."""
 
     def __init__(self, endpoint: str) -> None:
-        self._wanted = split_endpoint(endpoint)
         self.endpoint = endpoint
         self.samples = SampleStore()
         self.logs = LogStore()
         self.spans = SpanStore()
-        self._runner: web.AppRunner | None = None
+        routes = Routes()
+        for paths, take in ((METRIC_PATHS, self._write), (LOG_PATHS, self._take_logs), (TRACE_PATHS, self._take_traces)):
+            for path in paths:
+                routes.add(path, self._guarded(take), "POST")
+        for prefix in ("", "/vm/select/0/prometheus", "/select/0/prometheus", "/prometheus"):
+            routes.add(prefix + "/api/v1/query", self._query, "GET", "POST")
+        for prefix in ("", "/vls"):
+            routes.add(prefix + "/select/logsql/query", self._logsql, "GET", "POST")
+        routes.add("/api/services", self._services)
+        routes.add("/api/traces", self._traces)
+        routes.add("/api/traces/*", self._trace)
+        routes.add("/", self._summary)
+        routes.add("/health", self._summary)
+        block = HttpServerBlock(endpoint=endpoint, max_request_body_size=MAX_BODY)
+        self._server = HttpServer(block, "region", routes, option="--region")
 
     async def start(self) -> None:
-        """Listens; OSError when the address is taken."""
-        app = web.Application(client_max_size=MAX_BODY)
-        for paths, handler in ((METRIC_PATHS, self._write), (LOG_PATHS, self._take_logs), (TRACE_PATHS, self._take_traces)):
-            for path in paths:
-                app.router.add_post(path, _guarded(handler))
-        for prefix in ("", "/vm/select/0/prometheus", "/select/0/prometheus", "/prometheus"):
-            app.router.add_route("*", prefix + "/api/v1/query", self._query)
-        for prefix in ("", "/vls"):
-            app.router.add_route("*", prefix + "/select/logsql/query", self._logsql)
-        app.router.add_get("/api/services", self._services)
-        app.router.add_get("/api/traces", self._traces)
-        app.router.add_get("/api/traces/{id}", self._trace)
-        app.router.add_get("/", self._summary)
-        app.router.add_get("/health", self._summary)
-        self._runner = web.AppRunner(app, access_log=None, auto_decompress=False)  # decompress() bounds the size
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, *self._wanted)
-        await site.start()
-        host, port = self._runner.addresses[0][:2]
-        self.endpoint = join_endpoint(host, port)
+        """Listens; StartError when the address is taken."""
+        await self._server.start()
+        self.endpoint = join_endpoint(*self._server.address)
 
     async def stop(self) -> None:
         """Closes the server; what it stored is gone with it."""
-        if self._runner is not None:
-            await self._runner.cleanup()
-            self._runner = None
+        await self._server.stop()
 
     def summary(self) -> dict[str, Any]:
         """What is stored, as plain data."""
@@ -76,6 +74,23 @@ class Region:
             "logs": {"records": len(self.logs), "records_taken": self.logs.taken, "records_forgotten": self.logs.forgotten},
             "traces": {"traces": len(self.spans), "spans_taken": self.spans.taken, "spans_forgotten": self.spans.forgotten},
         }
+
+    def _guarded(self, take: Callable[[bytes], Awaitable[web.Response]]) -> Page:
+        """Gives the decompressed body to `take`; 4xx for what cannot be decoded."""
+
+        async def handle(request: web.BaseRequest) -> web.Response:
+            try:
+                return await take(await self._server.read_body(request))
+            except TooLarge:
+                return web.Response(status=413, text="the body is too large")
+            except UnknownEncoding:
+                return web.Response(status=415, text="unknown Content-Encoding")
+            except (CorruptBody, ValueError) as error:
+                return web.Response(status=400, text=f"cannot decode: {error}")
+            except DecodeError:
+                return web.Response(status=400, text="cannot decode: not a protobuf message of this kind")
+
+        return handle
 
     async def _write(self, body: bytes) -> web.Response:
         for labels, samples in read_write_request(body):
@@ -118,8 +133,8 @@ class Region:
                     )
         return web.Response()
 
-    async def _query(self, request: web.Request) -> web.Response:
-        form = {**request.query, **(await request.post() if request.method == "POST" else {})}
+    async def _query(self, request: web.BaseRequest) -> web.Response:
+        form = await _form(request)
         try:
             found = list(self.samples.select(str(form.get("query", ""))))
         except (ValueError, OverflowError) as error:
@@ -131,50 +146,34 @@ class Region:
         ]
         return web.json_response({"status": "success", "data": {"resultType": "vector", "result": result}})
 
-    async def _logsql(self, request: web.Request) -> web.Response:
-        form = {**request.query, **(await request.post() if request.method == "POST" else {})}
+    async def _logsql(self, request: web.BaseRequest) -> web.Response:
+        form = await _form(request)
         records = self.logs.select(str(form.get("query", "*")), _limit(form.get("limit"), 1000))
         text = "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records)
         return web.Response(text=text, content_type="application/stream+json")
 
-    async def _services(self, request: web.Request) -> web.Response:
+    async def _services(self, request: web.BaseRequest) -> web.Response:
         names = self.spans.services()
         return web.json_response({"data": names, "total": len(names), "limit": 0, "offset": 0, "errors": None})
 
-    async def _traces(self, request: web.Request) -> web.Response:
+    async def _traces(self, request: web.BaseRequest) -> web.Response:
         found = self.spans.select(request.query.get("service"), _limit(request.query.get("limit"), 20))
         return web.json_response({"data": [{"traceID": id, "spans": spans} for id, spans in found], "errors": None})
 
-    async def _trace(self, request: web.Request) -> web.Response:
-        id = request.match_info["id"]
+    async def _trace(self, request: web.BaseRequest) -> web.Response:
+        id = request.path.rpartition("/")[2]
         spans = self.spans.trace(id)
         if not spans:
             return web.json_response({"data": None, "errors": [{"code": 404, "msg": "trace not found"}]}, status=404)
         return web.json_response({"data": [{"traceID": id, "spans": spans}], "errors": None})
 
-    async def _summary(self, request: web.Request) -> web.Response:
+    async def _summary(self, request: web.BaseRequest) -> web.Response:
         return web.json_response(self.summary())
 
 
-def _guarded(handler: Callable[[bytes], Awaitable[web.Response]]) -> Callable[[web.Request], Awaitable[web.Response]]:
-    """Decompresses within MAX_BODY and answers 4xx for what cannot be decoded."""
-
-    async def handle(request: web.Request) -> web.Response:
-        encoding = request.headers.get("Content-Encoding", "")
-        try:
-            return await handler(decompress(encoding, await request.read(), MAX_BODY))
-        except TooLarge:
-            return web.Response(status=413, text="the body is too large")
-        except UnknownEncoding:
-            return web.Response(status=415, text="unknown Content-Encoding")
-        except (CorruptBody, ValueError) as error:
-            return web.Response(status=400, text=f"cannot decode: {error}")
-        except Exception as error:
-            if type(error).__name__ != "DecodeError":  # google.protobuf.message.DecodeError is no ValueError
-                raise
-            return web.Response(status=400, text="cannot decode: not a protobuf message of this kind")
-
-    return handle
+async def _form(request: web.BaseRequest) -> dict[str, Any]:
+    """The parameters of a query, from its URL and its body."""
+    return {**request.query, **(await request.post() if request.method == "POST" else {})}
 
 
 def _text(value: Any) -> str:

@@ -28,7 +28,7 @@ from kofagent.pipeline.own_log import LineFormatter
 from kofagent.pipeline.telemetry import OwnTelemetry
 from kofagent.telemetry.ledger import Ledger
 from kofagent.telemetry.signal import Signal
-from tests.support.components import eventually
+from tests.support.components import FakeHost, eventually, make_context
 
 RESOURCE = {"service.name": "kofagent", "service.version": "1.2.3", "service.instance.id": "abc"}
 NO_METRICS = {"level": "none"}
@@ -43,7 +43,9 @@ def _logging_as_before() -> Iterator[None]:
 
 
 def own(options: dict[str, Any], ledger: Ledger | None = None) -> OwnTelemetry:
-    return OwnTelemetry(TelemetryConfig.model_validate(options), ledger or Ledger(), RESOURCE)
+    host = FakeHost()
+    host.ledger, host.resource = ledger or Ledger(), RESOURCE
+    return OwnTelemetry(TelemetryConfig.model_validate(options), make_context("service", "telemetry", host))
 
 
 def pull(**prometheus: Any) -> dict[str, Any]:

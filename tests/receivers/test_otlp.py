@@ -226,14 +226,14 @@ async def test_all_bodies_in_flight_together_are_limited() -> None:
     async with Running({"http": {"endpoint": "127.0.0.1:0"}}, max_in_flight_size=len(payload) + 100) as r:
         r.sink.gate = asyncio.Event()
         first = asyncio.create_task(r.post(payload))
-        await eventually(lambda: r.receiver._doors[0]._intake.room.used)
+        await eventually(lambda: r.receiver.budget.used)
         status, headers, _ = await r.post(payload)
         assert (status, headers["Retry-After"]) == (503, "1")
         assert (await r.post(gzip.compress(payload), {**PROTOBUF, "Content-Encoding": "gzip"}))[0] == 503
         r.sink.gate.set()
         assert (await first)[0] == 200
         assert (await r.post(payload))[0] == 200
-        assert r.receiver._doors[0]._intake.room.used == 0
+        assert r.receiver.budget.used == 0
 
 
 async def test_a_client_that_goes_away_cancels_the_delivery() -> None:
@@ -258,7 +258,7 @@ async def test_a_client_that_goes_away_cancels_the_delivery() -> None:
             await asyncio.wait_for(entered.wait(), 10)
             task.cancel()
             await asyncio.wait_for(cancelled.wait(), 10)
-            assert r.receiver._doors[0]._intake.room.used == 0
+            assert r.receiver.budget.used == 0
 
 
 async def test_cors() -> None:
@@ -575,7 +575,7 @@ async def test_a_connection_that_breaks_in_the_body_leaves_nothing_behind() -> N
         writer.write(
             b"POST /v1/traces HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-protobuf\r\nContent-Length: 5000\r\n\r\nabc"
         )
-        room = r.receiver._doors[0]._intake.room
+        room = r.receiver.budget
         await eventually(lambda: room.used == 5000)
         writer.transport.abort()
         await eventually(lambda: room.used == 0)

@@ -10,9 +10,10 @@ from aiohttp import web
 
 from kofagent.component.protocols import Context
 from kofagent.config.blocks import HttpServerBlock
+from kofagent.net.budget import Overloaded
 from kofagent.net.compression import CorruptBody, TooLarge, UnknownEncoding
 from kofagent.net.peer import sender
-from kofagent.net.server import HttpServer, Overloaded
+from kofagent.net.server import HttpServer
 from kofagent.receivers.otlp.intake import Intake, Malformed
 from kofagent.telemetry.batch import Metadata
 from kofagent.telemetry.refused import Refused
@@ -23,13 +24,13 @@ _CODES = {400: 3, 401: 16, 403: 7, 404: 12, 408: 4, 413: 8, 429: 8, 503: 14}
 """google.rpc.Code of an HTTP status; others are UNKNOWN (2)."""
 
 
-class HttpDoor:
+class HttpEndpoint:
     """The HTTP server of the receiver."""
 
     def __init__(self, settings: HttpServerBlock, context: Context, intake: Intake, paths: dict[str, str]) -> None:
         self._intake = intake
         self._limit = settings.max_request_body_size
-        self._server = HttpServer(settings, context, self._handle, _error)
+        self._server = HttpServer(settings, context.id, self._handle, host=context.host, on_error=_error)
         self._signals = {paths[signal.value]: signal for signal in intake.outputs}
 
     @property
@@ -56,7 +57,7 @@ class HttpDoor:
         if kind not in (PROTOBUF, JSON):
             self._intake.reject("content type", "a request that is neither protobuf nor JSON")
             return web.Response(status=415, text=f"415 unsupported media type, supported: [{JSON}, {PROTOBUF}]\n")
-        taken = self._intake.room.open()
+        taken = self._intake.budget.open()
         remote = request.remote
         sender.set(lambda: remote)
         try:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from kofagent.component.log_limit import LogLimit
 from kofagent.component.offering import Offer
 from kofagent.component.protocols import ColumnsConsumer, Context
-from kofagent.net.server import Room
+from kofagent.net.budget import ByteBudget
 from kofagent.telemetry.batch import Batch, Metadata
 from kofagent.telemetry.reasons import checked
 from kofagent.telemetry.signal import Signal
@@ -24,12 +24,12 @@ class Malformed(Exception):
 
 
 class Intake:
-    """The door into the pipelines for one transport."""
+    """Where payloads of one transport enter the pipelines."""
 
-    def __init__(self, context: Context, outputs: Mapping[Signal, ColumnsConsumer], room: Room, transport: str) -> None:
+    def __init__(self, context: Context, outputs: Mapping[Signal, ColumnsConsumer], budget: ByteBudget, transport: str) -> None:
         self._context = context
         self.outputs = outputs
-        self.room = room
+        self.budget = budget
         self._transport = transport
         self._offers = {signal: Offer(context, consumer, signal, transport) for signal, consumer in outputs.items()}
         self._log = LogLimit(LOG_EVERY)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from kofagent.component.protocols import Context, Receiver
-from kofagent.net.server import Room
+from kofagent.net.budget import ByteBudget
 from kofagent.receivers.otlp.config import Config, Protocols
-from kofagent.receivers.otlp.http import HttpDoor
+from kofagent.receivers.otlp.http import HttpEndpoint
 from kofagent.receivers.otlp.intake import Intake
 
 
@@ -19,36 +19,37 @@ class OtlpReceiver(Receiver[Config]):
         self.outputs = {}
         self.ports: dict[str, int] = {}
         """Port by protocol, after `start`."""
-        self._doors: list[Any] = []
+        self.budget = ByteBudget(config.max_in_flight_size)
+        """Bytes of requests under way, of both protocols together."""
+        self._endpoints: list[Any] = []
 
     async def start(self) -> None:
         """Binds the sockets; StartError that says which is not free."""
         protocols: Protocols = self.config.protocols
-        room = Room(self.config.max_in_flight_size)
         try:
             if protocols.grpc is not None:
-                from kofagent.receivers.otlp.grpc import GrpcDoor
+                from kofagent.receivers.otlp.grpc import GrpcEndpoint
 
-                grpc_door = GrpcDoor(protocols.grpc, self.context, Intake(self.context, self.outputs, room, "grpc"))
-                await grpc_door.start()
-                self._doors.append(grpc_door)
-                self.ports["grpc"] = grpc_door.port
+                grpc = GrpcEndpoint(protocols.grpc, self.context, Intake(self.context, self.outputs, self.budget, "grpc"))
+                await grpc.start()
+                self._endpoints.append(grpc)
+                self.ports["grpc"] = grpc.port
             if protocols.http is not None:
                 paths = {
                     "traces": protocols.http.traces_url_path,
                     "metrics": protocols.http.metrics_url_path,
                     "logs": protocols.http.logs_url_path,
                 }
-                http_door = HttpDoor(protocols.http, self.context, Intake(self.context, self.outputs, room, "http"), paths)
-                await http_door.start()
-                self._doors.append(http_door)
-                self.ports["http"] = http_door.port
+                http = HttpEndpoint(protocols.http, self.context, Intake(self.context, self.outputs, self.budget, "http"), paths)
+                await http.start()
+                self._endpoints.append(http)
+                self.ports["http"] = http.port
         except BaseException:
             await self.stop()
             raise
 
     async def stop(self) -> None:
         """Takes nothing new, lets requests under way end."""
-        doors, self._doors = self._doors, []
-        for door in doors:
-            await door.stop()
+        endpoints, self._endpoints = self._endpoints, []
+        for endpoint in endpoints:
+            await endpoint.stop()

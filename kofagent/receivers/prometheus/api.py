@@ -10,7 +10,7 @@ import asyncio
 import json
 import re
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from itertools import chain, islice, repeat
 from typing import Any
@@ -21,16 +21,15 @@ from prometheus_client.exposition import choose_encoder
 from pydantic import BaseModel, SecretStr
 
 from kofagent import __version__
-from kofagent.component.protocols import Context, ServerAuth, StartError, Unauthorized
-from kofagent.config.address import split_endpoint
+from kofagent.component.protocols import Context
 from kofagent.config.blocks import HttpServerBlock
-from kofagent.net.tls import server_context
+from kofagent.net.routes import Routes
+from kofagent.net.server import HttpServer
 from kofagent.prometheus.config import PrometheusConfig, format_duration
 from kofagent.prometheus.pool import ScrapePool
 from kofagent.prometheus.relabel import compile_regex
 from kofagent.prometheus.target import Dropped, Target
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 PIECE = 100
 """Targets written to an answer at a time."""
 _MATCHER = re.compile(r'\s*([a-zA-Z_][a-zA-Z0-9_]*)\s*(=~|!~|!=|=)\s*"((?:\\.|[^"\\])*)"\s*(?:,|\Z)')
@@ -47,74 +46,47 @@ class ApiServer:
         pools: Mapping[str, ScrapePool],
         context: Context,
     ) -> None:
-        self._block = block
         self._config = config
         self._pools = pools
         self._context = context
-        self._max = max_connections
-        self._runner: web.AppRunner | None = None
-        self._auth: ServerAuth | None = None
         self._started = datetime.now(UTC)
-        self.port = 0
+        routes = Routes()
+        for path, page in (
+            ("/api/v1/targets", self._targets),
+            ("/api/v1/targets/metadata", self._metadata),
+            ("/api/v1/scrape_pools", self._scrape_pools),
+            ("/api/v1/status/config", self._status_config),
+            ("/api/v1/status/buildinfo", self._buildinfo),
+            ("/api/v1/status/runtimeinfo", self._runtimeinfo),
+            ("/metrics", self._metrics),
+            ("/-/healthy", self._healthy),
+            ("/-/ready", self._ready),
+        ):
+            routes.add(path, page)
+        self._server = HttpServer(
+            block,
+            context.id,
+            routes,
+            host=context.host,
+            on_error=lambda request, status, text: _error("unauthorized", text, status),
+            option="api_server.server_config.endpoint",
+            backlog=max_connections,
+        )
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return self._server.port
 
     async def start(self) -> None:
-        """Binds."""
-        if self._block.auth is not None:
-            self._auth = self._context.host.extension(self._block.auth.authenticator, ServerAuth)
-        app = web.Application(middlewares=[self._guard])
-        app.router.add_get("/api/v1/targets", self._targets)
-        app.router.add_get("/api/v1/targets/metadata", self._metadata)
-        app.router.add_get("/api/v1/scrape_pools", self._scrape_pools)
-        app.router.add_get("/api/v1/status/config", self._status_config)
-        app.router.add_get("/api/v1/status/buildinfo", self._buildinfo)
-        app.router.add_get("/api/v1/status/runtimeinfo", self._runtimeinfo)
-        app.router.add_get("/metrics", self._metrics)
-        app.router.add_get("/-/healthy", self._healthy)
-        app.router.add_get("/-/ready", self._ready)
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, keepalive_timeout=self._block.idle_timeout)
-        await self._runner.setup()
-        try:
-            host, port = split_endpoint(self._block.endpoint)
-            tls = server_context(self._block.tls) if self._block.tls is not None else None
-            site = web.TCPSite(self._runner, host or None, port, ssl_context=tls, backlog=self._max)
-            await site.start()
-        except (OSError, ValueError) as error:
-            await self.stop()
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            raise StartError(f"api_server.server_config.endpoint {self._block.endpoint}: {reason}; choose another port") from None
-        except BaseException:
-            await self.stop()
-            raise
-        self.port = self._runner.addresses[0][1] if self._runner.addresses else 0
+        """Binds; StartError."""
+        await self._server.start()
 
     async def stop(self) -> None:
         """Closes the server."""
-        if self._runner is not None:
-            await self._runner.cleanup()
-            self._runner = None
+        await self._server.stop()
 
-    @web.middleware
-    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        if self._auth is not None:
-            try:
-                await self._auth.authenticate({name.lower(): value for name, value in request.headers.items()})
-            except Unauthorized as error:
-                return _error("unauthorized", str(error), 401)
-        try:
-            response = await handler(request)
-        except web.HTTPException as error:
-            response = error
-        for name, value in self._block.response_headers.items():
-            response.headers[name] = value.get_secret_value()
-        origin = request.headers.get("Origin")
-        if origin and self._block.cors is not None and _allowed(origin, self._block.cors.allowed_origins):
-            response.headers["Access-Control-Allow-Origin"] = origin
-            response.headers["Vary"] = "Origin"
-        if isinstance(response, web.HTTPException):
-            raise response
-        return response
-
-    async def _targets(self, request: web.Request) -> web.Response:
+    async def _targets(self, request: web.BaseRequest) -> web.Response:
         wanted = request.query.get("scrapePool", "")
         state = request.query.get("state", "").lower()
         active: Iterator[dict[str, Any]] = iter(())
@@ -128,7 +100,7 @@ class ApiServer:
             dropped = chain.from_iterable([map(_dropped, repeat(pool.name), list(pool.dropped)) for pool in pools])
         return web.Response(body=_pieces(active, dropped, counts), content_type="application/json", charset="utf-8")
 
-    async def _metadata(self, request: web.Request) -> web.Response:
+    async def _metadata(self, request: web.BaseRequest) -> web.Response:
         try:
             limit = int(request.query.get("limit", "-1"))
         except ValueError:
@@ -152,26 +124,26 @@ class ApiServer:
                         return _success(out[:limit])
         return _success(out)
 
-    async def _scrape_pools(self, request: web.Request) -> web.Response:
+    async def _scrape_pools(self, request: web.BaseRequest) -> web.Response:
         return _success({"scrapePools": sorted(self._pools)})
 
-    async def _status_config(self, request: web.Request) -> web.Response:
+    async def _status_config(self, request: web.BaseRequest) -> web.Response:
         return _success({"yaml": yaml.safe_dump(_plain(self._config), sort_keys=False)})
 
-    async def _buildinfo(self, request: web.Request) -> web.Response:
+    async def _buildinfo(self, request: web.BaseRequest) -> web.Response:
         return _success({"version": __version__, "revision": "", "branch": "", "buildUser": "", "buildDate": "", "goVersion": ""})
 
-    async def _runtimeinfo(self, request: web.Request) -> web.Response:
+    async def _runtimeinfo(self, request: web.BaseRequest) -> web.Response:
         return _success({"startTime": self._started.isoformat().replace("+00:00", "Z"), "reloadConfigSuccess": True})
 
-    async def _metrics(self, request: web.Request) -> web.Response:
+    async def _metrics(self, request: web.BaseRequest) -> web.Response:
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         return web.Response(body=encode(self._context.ledger.registry), headers={"Content-Type": content_type})
 
-    async def _healthy(self, request: web.Request) -> web.Response:
+    async def _healthy(self, request: web.BaseRequest) -> web.Response:
         return web.Response(text="kofagent is Healthy.\n")
 
-    async def _ready(self, request: web.Request) -> web.Response:
+    async def _ready(self, request: web.BaseRequest) -> web.Response:
         return web.Response(text="kofagent is Ready.\n")
 
 
@@ -261,10 +233,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list):
         return [_plain(v) for v in value]
     return value
-
-
-def _allowed(origin: str, patterns: list[str]) -> bool:
-    return any(re.fullmatch(re.escape(pattern).replace(r"\*", ".*"), origin) for pattern in patterns)
 
 
 def _success(data: Any) -> web.Response:

@@ -1,0 +1,53 @@
+"""Bytes of request bodies that may be in memory together."""
+
+from __future__ import annotations
+
+
+class Overloaded(Exception):
+    """There is no room for another body now."""
+
+
+class ByteBudget:
+    """Bytes of all bodies in flight together; a limit of 0 is none."""
+
+    __slots__ = ("limit", "used")
+
+    def __init__(self, limit: int = 0) -> None:
+        self.limit = limit
+        self.used = 0
+
+    @property
+    def free(self) -> int:
+        """Bytes left."""
+        return self.limit - self.used if self.limit else 1 << 62
+
+    def open(self) -> Reservation:
+        """What one request holds, nothing at first."""
+        return Reservation(self)
+
+
+class Reservation:
+    """What one request holds of a `ByteBudget`; `close` gives it back."""
+
+    __slots__ = ("_budget", "_size")
+
+    def __init__(self, budget: ByteBudget) -> None:
+        self._budget = budget
+        self._size = 0
+
+    @property
+    def free(self) -> int:
+        """Bytes left in the budget."""
+        return self._budget.free
+
+    def take(self, size: int) -> None:
+        """Reserves; Overloaded when the budget is used up."""
+        if size > self._budget.free:
+            raise Overloaded
+        self._budget.used += size
+        self._size += size
+
+    def close(self) -> None:
+        """Gives all of it back."""
+        self._budget.used -= self._size
+        self._size = 0

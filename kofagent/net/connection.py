@@ -1,0 +1,79 @@
+"""Connections of a server whose clients have to finish a request's headers in time."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+
+
+class Connection(RequestHandler):
+    """A connection that is closed when headers take longer than `header_seconds` (0: any time).
+
+    The clock of the first request starts with the connection, that of a later one with its first byte.
+    """
+
+    def __init__(self, *args: Any, header_seconds: float, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._header_seconds = header_seconds
+        self._clock: asyncio.TimerHandle | None = None
+        self._answering = False
+        self.began = 0.0
+        """When the first byte of the present request came, or the connection for the first one; loop time."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Starts the clock."""
+        super().connection_made(transport)
+        self._wait()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Stops the clock."""
+        self._stop()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Starts the clock for a request that begins."""
+        if not self._answering and not self.began:
+            self._wait()
+        super().data_received(data)
+
+    def request_begins(self) -> None:
+        """The headers are complete."""
+        self._answering = True
+        self._stop()
+
+    def request_ends(self) -> None:
+        """The answer is there; what comes now is the next request."""
+        self._answering = False
+        self.began = 0.0
+
+    def _wait(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.began = loop.time()
+        if self._header_seconds > 0:
+            self._clock = loop.call_at(self.began + self._header_seconds, self._late)
+
+    def _stop(self) -> None:
+        clock, self._clock = self._clock, None
+        if clock is not None:
+            clock.cancel()
+
+    def _late(self) -> None:
+        self._clock = None
+        if self.transport is not None:
+            self.transport.close()
+
+
+class ConnectionServer(web.Server):
+    """Makes such connections."""
+
+    def __init__(self, handler: Any, *, header_seconds: float, handler_cancellation: bool, **kwargs: Any) -> None:
+        super().__init__(handler, handler_cancellation=handler_cancellation)
+        self._header_seconds = header_seconds
+        self._options = kwargs
+
+    def __call__(self) -> RequestHandler:
+        """The protocol of a new connection."""
+        return Connection(self, loop=asyncio.get_running_loop(), header_seconds=self._header_seconds, **self._options)
