@@ -508,12 +508,12 @@ async def test_the_api() -> None:
         "relabel_configs": [{"action": "drop", "source_labels": ["__address__"], "regex": "gone:1"}],
     }
     api: dict[str, Any] = {"api_server": {"enabled": True, "server_config": {"endpoint": "127.0.0.1:0"}}}
-    async with serve(page) as address, running(static(address, "gone:1", "localhost:1") | job, host, **api) as (receiver, sink):
+    async with serve(page) as address, running(static(address, "gone:1", "127.0.0.1:1") | job, host, **api) as (receiver, sink):
         await sink.wait_for(lambda s: {0.0, 1.0} <= set(values(s, "up")))
         answer = await ask(receiver, "/api/v1/targets")
         assert answer["status"] == "success"
         active = {t["labels"]["instance"]: t for t in answer["data"]["activeTargets"]}
-        good, bad = active[address], active["localhost:1"]
+        good, bad = active[address], active["127.0.0.1:1"]
         assert list(good) == [
             "discoveredLabels",
             "labels",
