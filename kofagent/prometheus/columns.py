@@ -35,8 +35,12 @@ _shared: Memo[_Pair, tuple[_Pair, bytes]] = Memo(
 def make_series(labels: tuple[_Pair, ...], family: Family | None) -> Series:
     """The series of final labels, sharing label pairs with other series."""
     _shared.counts.lookups += len(labels)
-    known = list(map(_shared.__getitem__, labels))
-    return Series(tuple([pair for pair, _ in known]), family, b"".join([wire for _, wire in known]))
+    pairs, wires = [], []
+    for pair in labels:
+        known, wire = _shared[pair]
+        pairs.append(known)
+        wires.append(wire)
+    return Series(tuple(pairs), family, b"".join(wires))
 
 
 class TargetResource(dict[str, str]):
