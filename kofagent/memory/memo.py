@@ -39,16 +39,21 @@ _NONE: dict[Any, Any] = {}
 """The old generation of a memo that has none; shared, never changed."""
 
 
+_FLAT = frozenset((bytes, str, int, float, bool))
+"""Types whose objects hold no others."""
+
+
 def measured(key: object, value: object) -> int:
     """The cost of an entry: its place, its key and its value, with what containers hold. What is shared counts each time."""
-    return SLOT + sizeof(key) + sizeof(value)
+    size = getsizeof(key) if key.__class__ in _FLAT else sizeof(key)
+    return SLOT + size + (getsizeof(value) if value.__class__ in _FLAT else sizeof(value))
 
 
 def sizeof(value: object) -> int:
     """Bytes of an object; of tuples, lists, sets and dicts with their members, of other objects the object alone."""
     size = getsizeof(value)
     if isinstance(value, tuple | list | frozenset | set):
-        size += sum([sizeof(member) for member in value])
+        size += sum([getsizeof(member) if member.__class__ in _FLAT else sizeof(member) for member in value])
     elif isinstance(value, dict):
         size += sum([sizeof(member) for member in chain.from_iterable(value.items())])
     return size
@@ -112,41 +117,52 @@ class Memo(dict[K, V]):
         return self._young_size + self._old_size
 
     def __missing__(self, key: K) -> V:
-        value = self.find(key)
-        if value is None:
-            if self._make is None:
-                raise KeyError(key)
-            value = self._make(key)
-            self[key] = value
+        value = self._old.get(key)
+        if value is not None:
+            self._promote(key, value)
+            return value
+        self.counts.misses += 1
+        if self._make is None:
+            raise KeyError(key)
+        value = self._make(key)
+        cost = self._cost(key, value)
+        # The function may have asked for the same, and may have remembered it.
+        if cost <= self._longest and key not in self:
+            self._keep(key, value, cost)
         return value
 
     def find(self, key: K) -> V | None:
         """The answer of either generation; None, and a miss, without one. An answer that is None is never found."""
         value = self.get(key)
-        if value is not None:
-            return value
-        value = self._old.get(key)
         if value is None:
-            self.counts.misses += 1
-            return None
-        cost = self._cost(key, value)
-        del self._old[key]
-        self._old_size -= cost
-        self._keep(key, value, cost)
+            value = self._old.get(key)
+            if value is None:
+                self.counts.misses += 1
+            else:
+                self._promote(key, value)
         return value
 
     def __setitem__(self, key: K, value: V) -> None:
         """Remembers an answer, in the place of an older one to the same question."""
-        self.forget(key)
+        if key in self or key in self._old:
+            self.forget(key)
         cost = self._cost(key, value)
         if cost <= self._longest:
             self._keep(key, value, cost)
 
+    def _promote(self, key: K, value: V) -> None:
+        cost = self._cost(key, value)
+        del self._old[key]
+        self._old_size -= cost
+        self._keep(key, value, cost)
+
     def _keep(self, key: K, value: V, cost: int) -> None:
-        if len(self) >= self._half_entries or self._young_size + cost > self._half_size:
+        size = self._young_size + cost
+        if size > self._half_size or len(self) >= self._half_entries:
             self.rotate()
-        super().__setitem__(key, value)
-        self._young_size += cost
+            size = cost
+        dict.__setitem__(self, key, value)
+        self._young_size = size
 
     def forget(self, key: K) -> V | None:
         """Forgets the answer to one question and returns it: it is not right any more."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from kofagent.config.errors import ConfigErrors, Problem
+from kofagent.memory.memo import Memo
 from kofagent.operators.build import build, notices, validate_operators
 from kofagent.operators.compile import Plan, Stream
 from kofagent.operators.entry import Entry
@@ -53,7 +54,7 @@ class Chain:
         self.filtered = filtered
         self.plan = Plan(self.operators)
         self._compiled = compiled
-        self._logged: dict[tuple[AnyOperator, str], tuple[float, int]] = {}
+        self._logged: Memo[tuple[AnyOperator, str], tuple[float, int]] = Memo("operators.logged", entries=1000, size=1 << 20)
 
     def open(self, attributes: Mapping[str, Any]) -> PlainStream:
         """A stream whose entries all have these attributes (`log.file.path` and the like)."""
@@ -82,12 +83,10 @@ class Chain:
         """Logs an error of an operator, the same one at most once a minute."""
         key = (operator, str(error))
         now = time.monotonic()
-        last, n = self._logged.get(key, (float("-inf"), 0))
+        last, n = self._logged.find(key) or (float("-inf"), 0)
         if now - last < LOG_EVERY_S:
             self._logged[key] = (last, n + 1)
             return
-        if len(self._logged) > 1000:
-            self._logged.clear()
         self._logged[key] = (now, 0)
         more = f" ({n} more like this since the last message)" if n else ""
         self.log.error("operator %s: %s; action: %s%s", operator.id, error, action, more)

@@ -16,9 +16,11 @@ from __future__ import annotations
 import hashlib
 import linecache
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from struct import Struct
 from typing import Any
 
+from kofagent.memory.memo import SLOT, Memo, sizeof
 from kofagent.operators import encode
 from kofagent.operators.emit import Bound
 from kofagent.operators.entry import Entry, deep
@@ -36,6 +38,11 @@ Feed = Callable[[bytes, int], int]
 
 MAX_OUTCOMES = 512
 """Distinct sets of words of one file that are remembered; a file with more gets the second shape."""
+MAX_GROUP_BYTES = 1 << 20
+"""Resources of one file whose lists of records are kept from one `take` to the next."""
+OUTCOME_BYTES = 200
+TABLE_BYTES = 700
+"""Of the objects, without what depends on the data. What a table of heads holds is in its own account."""
 ADAPT_AFTER = 1000
 """Lines after which the engine of patterns is chosen again."""
 RE2_FROM = 0.42
@@ -70,33 +77,31 @@ class Plan:
         return entries_source(self.format, self.rest, _names(self.format))
 
 
-class _Heads(dict[int, bytes]):
-    """Length of a body -> bytes in front of it: tag and length of the record, tags and lengths of the body."""
+Heads = Memo[int, bytes]
+"""Length of a body -> bytes in front of it: tag and length of the record, tags and lengths of the body."""
 
-    def __init__(self, other: int) -> None:
-        self.other = other
 
-    def __missing__(self, n: int) -> bytes:
+def _heads(other: int) -> Heads:
+    def head(n: int) -> bytes:
         inner = b"\x0a" + varint(n)
         body = b"\x2a" + varint(len(inner) + n) + inner
-        head = b"\x12" + varint(len(body) + n + self.other) + body
-        if len(self) > 4096:
-            self.clear()
-        self[n] = head
-        return head
+        return b"\x12" + varint(len(body) + n + other) + body
+
+    return Memo("operators.heads", head, entries=4096, size=384 << 10)
 
 
-_heads: dict[int, _Heads] = {}
+heads = Memo("operators.head_tables", _heads, entries=256, size=256 << 10, cost=lambda other, table: TABLE_BYTES).__getitem__
+"""The heads of records whose fields other than the body have that many bytes; shared by all streams."""
 
 
-def heads(other: int) -> _Heads:
-    """The heads of records whose fields other than the body have `other` bytes; shared by all streams."""
-    if len(_heads) > 500:
-        _heads.clear()
-    found = _heads.get(other)
-    if found is None:
-        found = _heads[other] = _Heads(other)
-    return found
+def _outcome_bytes(word: Any, found: Any) -> int:
+    """`found` is an `Outcome`, or (extend, heads, other fields), of which only the last is the entry's alone."""
+    held = found.records if isinstance(found, Outcome) else found[2]
+    return SLOT + OUTCOME_BYTES + sizeof(word) + sizeof(held)
+
+
+def _outcomes() -> Memo[Any, Any]:
+    return Memo("operators.outcomes", entries=4 * MAX_OUTCOMES, size=2 << 20, cost=_outcome_bytes)
 
 
 class Stream(PlainStream):
@@ -109,8 +114,7 @@ class Stream(PlainStream):
         self._format = plan.format
         self._engine = "re"
         self._outcomes = 0
-        self._memos: dict[bytes, dict[Any, Any]] = {b"o": {}, b"e": {}}
-        self._encoder = encode.Encoder()
+        self._memos: dict[bytes, Memo[Any, Any]] = {b"o": _outcomes(), b"e": _outcomes()}
         self._lifts = plan.lifts
         self._format_known = plan.line_parser is None or plan.line_parser.format != ""
         self._fast: Feed | None = None
@@ -135,6 +139,8 @@ class Stream(PlainStream):
         if not self._format_known:
             self._find_format(chunk)
         count = self._fast(chunk, observed_ns)
+        if self._lifts is not None:
+            self._memos[b"o"].counts.lookups += count  # of both streams
         # Two statements: lines that were not plain have changed the count during the call.
         self._count += count
         if self.lines > ADAPT_AFTER:
@@ -160,7 +166,7 @@ class Stream(PlainStream):
                 out.append(encode.resource_logs(key, b"".join(records)))
                 # The list stays: outcomes hold its `extend`.
                 records.clear()
-        if len(self._groups) > MAX_OUTCOMES:
+        if len(self._groups) > MAX_OUTCOMES or sum(map(len, self._groups)) > MAX_GROUP_BYTES:
             self._groups.clear()
             for memo in self._memos.values():
                 memo.clear()
@@ -168,7 +174,7 @@ class Stream(PlainStream):
         return b"".join(out), count
 
     def out(self, entry: Entry) -> None:
-        key, record = self._encoder.encode(entry)
+        key, record = encode.encoded(entry)
         records = self._groups.get(key)
         if records is None:
             records = self._groups[key] = []
@@ -258,6 +264,8 @@ class Stream(PlainStream):
         recorder = Recorder(self.chain, self.attributes, self.plan.parser)
         line = self._format.line("stdout" if io == b"o" else "stderr", BODY)
         recorder.run(line, {lift.key: lift.value(w) for lift, w in zip(lifts, words, strict=False)})
+        if not any(memo.entries for memo in self._memos.values()):
+            self._outcomes = 0  # memory was short, and all was forgotten
         self._outcomes += 1
         if not recorder.usable or self._outcomes > MAX_OUTCOMES:
             # The parser of lines fails on this file, an operator does more than it declares, or the words differ too much: from
@@ -289,16 +297,12 @@ def _names(format: LineFormat) -> Bound:
     return {**dict.fromkeys(_NAMES.split()), **format.bound}
 
 
-_made: dict[str, Callable[[Stream, Bound], Feed]] = {}
-
-
+@lru_cache(maxsize=256)
 def load(source: str) -> Callable[[Stream, Bound], Feed]:
     """The function that makes the feed function of this source; the same source is compiled once."""
-    make = _made.get(source)
-    if make is None:
-        name = f"<kofagent operators {hashlib.sha256(source.encode()).hexdigest()[:12]}>"
-        linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
-        space: dict[str, Any] = {}
-        exec(compile(source, name, "exec"), space)  # noqa: S102 - the text is ours, what users wrote is bound
-        make = _made[source] = space["make"]
+    name = f"<kofagent operators {hashlib.sha256(source.encode()).hexdigest()[:12]}>"
+    linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
+    space: dict[str, Any] = {}
+    exec(compile(source, name, "exec"), space)  # noqa: S102 - the text is ours, what users wrote is bound
+    make: Callable[[Stream, Bound], Feed] = space["make"]
     return make

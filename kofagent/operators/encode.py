@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from struct import Struct
 from typing import Any
 
+from kofagent.memory.memo import Memo
 from kofagent.operators.entry import SEVERITY_TEXT, Entry
 from kofagent.wire.varint import varint
 
@@ -132,59 +133,56 @@ def resource_logs(key: bytes, records: bytes) -> bytes:
     return b"".join((b"\x0a", varint(size), resource, b"\x12", scope_logs, scope, records))
 
 
-class Encoder:
-    """Encodes entries, remembering the bytes of what repeats: resources, and attributes with a short text."""
+_group_keys: Memo[tuple[Any, ...], bytes] = Memo("operators.group_keys", entries=4000, size=4 << 20)
+_pairs: Memo[tuple[str, str], bytes] = Memo(
+    "operators.attribute_pairs", lambda pair: key_values({pair[0]: pair[1]}, b"\x32"), entries=10_000, size=4 << 20
+)
+"""Resources, and attributes with a short string: what repeats, in all files."""
 
-    def __init__(self) -> None:
-        self._keys: dict[Any, bytes] = {}
-        self._pairs: dict[tuple[str, str], bytes] = {}
 
-    def encode(self, entry: Entry) -> tuple[bytes, bytes]:
-        """`group_key` and `log_record` of the entry."""
-        return self._group(entry), self._record(entry)
+def encoded(entry: Entry) -> tuple[bytes, bytes]:
+    """`group_key` and `log_record` of the entry, faster where it repeats others."""
+    return _group(entry), _record(entry)
 
-    def _group(self, entry: Entry) -> bytes:
-        # Only texts are looked up: 1, 1.0 and True are equal as keys but not as values.
-        for value in entry.resource.values():
-            if value.__class__ is not str:
-                return group_key(entry)
-        key = (entry.scope, *entry.resource.items())
-        found = self._keys.get(key)
-        if found is None:
-            if len(self._keys) > 500:
-                self._keys.clear()
-            found = self._keys[key] = group_key(entry)
-        return found
 
-    def _record(self, entry: Entry) -> bytes:
-        parts = []
-        pairs = self._pairs
-        for pair in entry.attributes.items():
-            key, value = pair
-            if value.__class__ is str and len(value) < 256:
-                data = pairs.get(pair)
-                if data is None:
-                    if len(pairs) > 1000:
-                        pairs.clear()
-                    data = pairs[pair] = key_values({key: value}, b"\x32")
-            else:
-                data = key_values({key: value}, b"\x32")
-            parts.append(data)
-        # the fields that are mostly there, written here; the others as log_record does
-        text = entry.severity_text or SEVERITY_TEXT[entry.severity]
-        if entry.severity:
-            parts.append(b"\x10" + varint(entry.severity))
-        if text:
-            data = utf8(text)
-            parts.append(b"\x1a" + varint(len(data)) + data)
-        if entry.trace_id or entry.span_id or entry.flags:
-            parts.append(trace_fields(entry))
-        body = entry.body
-        if body is not None:
-            data = any_value(body)
-            parts.append(b"\x2a" + varint(len(data)) + data)
-        if entry.timestamp is not None:
-            parts.append(b"\x09" + _fixed64(entry.timestamp & _U64))
-        parts.append(b"\x59" + _fixed64(entry.observed & _U64))
-        record = b"".join(parts)
-        return b"\x12" + varint(len(record)) + record
+def _group(entry: Entry) -> bytes:
+    # Only strings are looked up: 1, 1.0 and True are equal as keys but not as values.
+    for value in entry.resource.values():
+        if value.__class__ is not str:
+            return group_key(entry)
+    key = (entry.scope, *entry.resource.items())
+    found = _group_keys.get(key)
+    if found is None:
+        found = _group_keys.find(key)
+    if found is None:
+        found = _group_keys[key] = group_key(entry)
+    return found
+
+
+def _record(entry: Entry) -> bytes:
+    parts = []
+    for pair in entry.attributes.items():
+        key, value = pair
+        if value.__class__ is str and len(value) < 256:
+            data = _pairs[pair]
+        else:
+            data = key_values({key: value}, b"\x32")
+        parts.append(data)
+    # the fields that are mostly there, written here; the others as log_record does
+    text = entry.severity_text or SEVERITY_TEXT[entry.severity]
+    if entry.severity:
+        parts.append(b"\x10" + varint(entry.severity))
+    if text:
+        data = utf8(text)
+        parts.append(b"\x1a" + varint(len(data)) + data)
+    if entry.trace_id or entry.span_id or entry.flags:
+        parts.append(trace_fields(entry))
+    body = entry.body
+    if body is not None:
+        data = any_value(body)
+        parts.append(b"\x2a" + varint(len(data)) + data)
+    if entry.timestamp is not None:
+        parts.append(b"\x09" + _fixed64(entry.timestamp & _U64))
+    parts.append(b"\x59" + _fixed64(entry.observed & _U64))
+    record = b"".join(parts)
+    return b"\x12" + varint(len(record)) + record

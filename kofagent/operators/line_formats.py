@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from typing import Any
 
+from kofagent.memory.memo import Memo
 from kofagent.operators.emit import Bound, indent
 from kofagent.operators.entry import Entry
 from kofagent.operators.json_text import DOUBLES
@@ -28,13 +28,15 @@ _UNUSUAL = (ValueError, KeyError, TypeError, AttributeError, IndexError, Recursi
 _SECOND = gotime_layout("2006-01-02T15:04:05Z07:00", location_of("UTC", ""), {})
 
 
-@lru_cache(maxsize=256)
-def second(text: bytes) -> int:
-    """Unix nanoseconds of a time without fraction, -1 for one the operators have to refuse."""
+def _nanoseconds(text: bytes) -> int:
     try:
         return _SECOND.parse(text.decode("utf-8", "replace"))
     except TimeError:
         return -1
+
+
+second = Memo("operators.seconds", _nanoseconds, entries=512, size=1 << 16).__getitem__
+"""Unix nanoseconds of a time without fraction, -1 for one the operators have to refuse."""
 
 
 class LineFormat:

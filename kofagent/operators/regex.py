@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 
 from kofagent.config.compat import re2_unanchored
 from kofagent.config.re2 import PatternError, compile_bytes
+from kofagent.memory.memo import Memo
 
 __all__ = ["UNANCHORED", "Pattern", "PatternError", "pattern"]
 
@@ -92,7 +92,8 @@ class Pattern:
 _TEMPLATE = re.compile(r"\$\$|\$\{(\w+)\}|\$(\w+)", re.ASCII)
 
 
-@lru_cache(maxsize=512)
-def pattern(source: str) -> Pattern:
-    """The pattern of `source`; PatternError when RE2 refuses it."""
-    return Pattern(source)
+pattern = Memo(
+    "operators.patterns", Pattern, entries=512, size=16 << 20, cost=lambda source, _: 40 * len(source) + 8192
+).__getitem__
+"""The pattern of `source`; PatternError when RE2 refuses it. Expressions may make patterns from data. The cost is a rough one:
+programs of RE2, forwards and backwards, and of `re`."""

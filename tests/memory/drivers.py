@@ -5,7 +5,9 @@ A driver goes through the real use, never to the memo itself, and asserts the an
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from opentelemetry.proto.metrics.v1.metrics_pb2 import MetricsData
@@ -162,6 +164,66 @@ def translator(metric: str = "m", metadata: bool = False, scope: bool = False, r
     return made
 
 
+def chain(operators: list[dict[str, Any]], line: Callable[[int], str], shape: str) -> Callable[[], Use]:
+    """A file through these operators, compiled to this shape; the i-th line is that of `line`."""
+
+    def made() -> Use:
+        stream = opened(operators).open({})
+        assert isinstance(stream, Stream)
+
+        def use(i: int) -> None:
+            stream.feed_chunk(line(i).encode() + b"\n", 1)
+            assert stream.take()[1] == 1
+            assert stream.shape == shape
+
+        return use
+
+    from kofagent.operators.chain import Stream
+
+    return made
+
+
+def opened(operators: list[dict[str, Any]]) -> Any:
+    from kofagent.operators.chain import Chain
+
+    return Chain(operators, dropped=lambda *_: None, filtered=lambda *_: None, log=logging.getLogger("test.drivers"))
+
+
+def head_tables() -> Use:
+    chain = opened([{"type": "container", "format": "containerd", "add_metadata_from_filepath": False}])
+
+    def use(i: int) -> None:
+        stream = chain.open({"a": "x" * i})
+        stream.feed_chunk(b"2026-11-21T10:44:28.123456789Z stdout F body\n", 1)
+        assert b"x" * i in stream.take()[0]
+
+    return use
+
+
+def logged() -> Use:
+    chain = opened([{"type": "noop"}])
+    return lambda i: chain.failed(chain.operators[0], ValueError(str(i)), "send")
+
+
+def patterns() -> Use:
+    from kofagent.operators.regex import pattern
+
+    def use(i: int) -> None:
+        assert pattern(f"^a{i}$").test(f"a{i}")
+
+    return use
+
+
+_TIME = datetime(2026, 11, 21, tzinfo=UTC)
+_CONTAINER = {"type": "container", "format": "containerd", "add_metadata_from_filepath": False}
+_REGEX = {"type": "regex_parser", "regex": r"^(?P<word>[a-z0-9]+)"}
+
+
+def container_line(i: int) -> str:
+    """A line of containerd's with another second and another length."""
+    return f"{_TIME + timedelta(seconds=i):%Y-%m-%dT%H:%M:%S}.123456789Z stdout F {'x' * i}"
+
+
 DRIVERS: dict[str, Callable[[], Use]] = {
     "transform.attribute_keys": attribute_keys,
     "transform.resources": resources,
@@ -169,6 +231,14 @@ DRIVERS: dict[str, Callable[[], Use]] = {
     "transform.attribute_matches": attribute_matches,
     "transform.scope_matches": scope_matches,
     "config.filterset": filterset,
+    "operators.seconds": chain([_CONTAINER], container_line, "outcomes"),
+    "operators.heads": chain([_CONTAINER], container_line, "outcomes"),
+    "operators.head_tables": head_tables,
+    "operators.outcomes": chain([_REGEX], lambda i: f"{i}{'x' * 3000} y", "outcomes"),
+    "operators.group_keys": chain([{"type": "copy", "from": "body", "to": "resource.a"}], str, "entries"),
+    "operators.attribute_pairs": chain([{"type": "copy", "from": "body", "to": "attributes.a"}], str, "entries"),
+    "operators.logged": logged,
+    "operators.patterns": patterns,
     "prometheus.label_pairs": label_pairs,
     "prometheusremotewrite.labelled": labelled,
     "prometheusremotewrite.targets": targets,
