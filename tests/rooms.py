@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import sys
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -75,25 +76,35 @@ def imports(path: Path, root: Path = ROOT) -> list[tuple[str, int, bool]]:
 
 
 @cache
+def tree_of(path: Path) -> ast.Module:
+    """The tree of a file; parsed once, for every test that reads sources."""
+    return ast.parse(path.read_text())
+
+
+def statements(node: ast.AST, lazy: bool = False) -> Iterator[tuple[ast.stmt, bool]]:
+    """All statements below a node, and whether they are run later than the module, or by type checkers only."""
+    for name in ("body", "orelse", "finalbody", "handlers", "cases"):
+        for inner in getattr(node, name, ()):
+            if isinstance(inner, ast.stmt):
+                yield inner, lazy
+            later = isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef) or (
+                isinstance(inner, ast.If) and "TYPE_CHECKING" in ast.unparse(inner.test)
+            )
+            yield from statements(inner, lazy or later)
+
+
+@cache
 def _imports(path: Path, root: Path) -> list[tuple[str, int, bool]]:
-    tree = ast.parse(path.read_text())
-    lazy = {
-        inner
-        for node in ast.walk(tree)
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        or (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test))
-        for inner in ast.walk(node)
-    }
     found = []
-    for node in ast.walk(tree):
+    for node, lazy in statements(tree_of(path)):
         if isinstance(node, ast.Import):
-            found += [(alias.name, node.lineno, node not in lazy) for alias in node.names]
+            found += [(alias.name, node.lineno, not lazy) for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             modules = {alias.name: root.parent / node.module.replace(".", "/") / alias.name for alias in node.names}
             inner_modules = [n for n, p in modules.items() if p.with_suffix(".py").exists() or (p / "__init__.py").exists()]
-            found += [(f"{node.module}.{name}", node.lineno, node not in lazy) for name in inner_modules]
+            found += [(f"{node.module}.{name}", node.lineno, not lazy) for name in inner_modules]
             if len(inner_modules) < len(modules):
-                found.append((node.module, node.lineno, node not in lazy))
+                found.append((node.module, node.lineno, not lazy))
     return [item for item in found if item[0].startswith(f"{root.name}.")]
 
 
