@@ -222,12 +222,14 @@ async def test_what_goes_on_is_said_once(kube: FakeKube, client: ApiClient, capl
 async def test_a_page_of_large_objects_is_asked_for_in_smaller_pages(
     kube: FakeKube, client: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert client_module.LIST_LIMIT == 16 << 20
+    monkeypatch.setattr(client_module, "LIST_LIMIT", 2 << 20)
     for i in range(500):
         kube.put(PODS, pod("default", f"small{i:03}"))
     page = await client.list_page(PODS, limit=500)
     assert len(list(page.items)) == 500 and not page.continue_token
     for i in range(8):
-        kube.put(PODS, pod("default", f"large{i}", annotations={"blob": str(i) * (3 << 20)}))
+        kube.put(PODS, pod("default", f"large{i}", annotations={"blob": str(i) * (3 << 17)}))
     with pytest.raises(TooLarge):
         await client.list_page(PODS, limit=508)
     assert len(await client.list_all(PODS, limit=508)) == 508

@@ -77,7 +77,7 @@ def one(i: int) -> dict[str, Any]:
 
 async def test_5000_pods(kube: FakeKube, client: ApiClient) -> None:
     for i in range(PODS_COUNT):
-        kube.put(PODS, one(i))
+        kube.put(PODS, one(i), copied=False)
     await client.get("/api/v1")
     gc.collect()
     tracemalloc.start()
