@@ -27,7 +27,7 @@ class Waiting:
         self.items = batch.count
         self.size = batch.size
         self.since = time.monotonic()
-        self.answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.answer: asyncio.Future[Refused | None] = asyncio.get_running_loop().create_future()
 
 
 class MemoryQueue:
@@ -52,11 +52,13 @@ class MemoryQueue:
         waiting = Waiting(batch, key)
         self._line.add(waiting)
         try:
-            await waiting.answer
+            refused = await waiting.answer is not None
         except asyncio.CancelledError:
             if self._line.withdraw(waiting):
                 self._leave(waiting)
             raise
+        if refused:
+            raise _told(waiting)
 
     async def take(self) -> Group[Waiting] | None:
         """As `Queue.take`."""
@@ -69,21 +71,17 @@ class MemoryQueue:
     async def done(self, group: Group[Waiting], refusal: Refused | None) -> None:
         """As `Queue.done`."""
         for waiting in group.entries:
-            self._leave(waiting)
-            if waiting.answer.done():  # the sender went away while the request was under way
-                continue
-            if refusal is None:
-                waiting.answer.set_result(None)
-            else:
-                # each has its own: an exception collects the frames that it passes
-                waiting.answer.set_exception(refusal.copy())
+            self._answer(waiting, refusal)
 
     def put_back(self, group: Group[Waiting], refusal: Refused) -> None:
         """As `Queue.put_back`: to the senders."""
         for waiting in group.entries:
-            self._leave(waiting)
-            if not waiting.answer.done():
-                waiting.answer.set_exception(refusal.copy())
+            self._answer(waiting, refusal)
+
+    def _answer(self, waiting: Waiting, refusal: Refused | None) -> None:
+        self._leave(waiting)
+        if not waiting.answer.done():  # the sender may have gone away while the request was under way
+            waiting.answer.set_result(refusal)
 
     def _leave(self, waiting: Waiting) -> None:
         self._capacity.leave(waiting.items, waiting.size)
@@ -100,3 +98,10 @@ class MemoryQueue:
         for waiting in self._line.rest():
             self.put_back(Group(waiting.batch, [waiting]), refusal)
         self._capacity.hide()
+
+
+def _told(waiting: Waiting) -> Refused:
+    """The refusal to raise: a copy, since an exception keeps the frames it passes, and those keep what has the original."""
+    refusal = waiting.answer.result()
+    assert refusal is not None
+    return refusal.copy()

@@ -131,9 +131,12 @@ class Work(Generic[R]):
 
     def give_up(self, refusal: Refused) -> None:
         """Nothing more is tried: what is left is dropped."""
-        left = self.left
-        self._requests, self._pieces = iter(()), []
-        self.refused(left, refusal)
+        self.refused(self.left, refusal)
+        self.end()
+
+    def end(self) -> None:
+        """Lets go of the requests. The generator that makes them has `drop`, a circle that keeps the batch in memory."""
+        self._requests, self._pieces, self._current = iter(()), [], None
 
     @property
     def answer(self) -> Refused | None:

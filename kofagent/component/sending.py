@@ -110,9 +110,11 @@ class Sending(Generic[R]):
         except Refused as refusal:
             self._give_back(work, batch, refusal)
             raise
+        finally:
+            work.end()
         self._accounts.close(work)
         if work.answer is not None:
-            raise work.answer
+            raise work.answer.copy()  # this frame has `work`, and the exception will have this frame
 
     def _work(self, batch: AnyBatch) -> Work[R]:
         work: Work[R] = Work(batch.signal, batch.count)
@@ -139,7 +141,8 @@ class Sending(Generic[R]):
         work = self._work(group.batch)
         try:
             await self._retrying.deliver(work)
-        except Refused as refusal:
+        except Refused as raised:
+            refusal = raised.copy()  # without the frames that it passed, which have the batch
             if not queue.owns or self._stopping.is_set():
                 self._put_back(queue, group, work, refusal)
                 return True
@@ -148,6 +151,8 @@ class Sending(Generic[R]):
         except BaseException:
             queue.put_back(group, Refused("shutdown", "the agent stopped before the backend took the data"))
             raise
+        finally:
+            work.end()
         self._accounts.close(work)
         await queue.done(group, work.answer)
         return True
