@@ -84,7 +84,7 @@ class DiskQueue:
     async def _write(self, batch: Batch) -> None:
         assert self._disk is not None
         await self._capacity.enter(batch.signal, batch.count, batch.size, None)
-        key = digest(batch.metadata, self._grouping.partition) if self._grouping.enough else ""
+        key = digest(self._grouping.metadata(batch.metadata), self._grouping.partition) if self._grouping.enough else ""
         entry = Entry.of(self._number, batch, key, time.monotonic())
         self._number += 1
         written = self._disk.write({entry.name: encode(batch, self._form)})

@@ -77,7 +77,7 @@ class Entry(NamedTuple):
 
 def digest(metadata: Metadata | None, partition: tuple[str, ...]) -> str:
     """Tells metadata apart where `sending_queue.batch` joins; which of its names count is part of it."""
-    if not metadata:
+    if metadata is None:
         return ""
     text = json.dumps([partition, sorted(metadata.items())])
     return blake2b(text.encode(), digest_size=8).hexdigest()
