@@ -48,7 +48,9 @@ class DiskQueue:
         self._number = 0
         self._withdrawals: set[asyncio.Task[None]] = set()
         self._closed = asyncio.Event()
-        self._unreadable = False
+        self._failed = False
+        self._leftover: set[str] = set()
+        """Keys that should be gone."""
 
     async def start(self) -> None:
         """As `Queue.start`."""
@@ -174,14 +176,14 @@ class DiskQueue:
     def _failing(self, error: OSError, consequence: str) -> Refused:
         refusal = Refused("queue on disk", error.strerror or str(error), retry_after=5)
         self._context.report(str(refusal))
-        if not self._unreadable:
-            self._unreadable = True
+        if not self._failed:
+            self._failed = True
             self._context.log.warning("%s: %s", consequence, refusal)
         return refusal
 
     def _well(self) -> None:
-        if self._unreadable:
-            self._unreadable = False
+        if self._failed:
+            self._failed = False
             self._context.report(None)
             self._context.log.info("the queue on disk works again")
 
@@ -199,11 +201,15 @@ class DiskQueue:
             self._capacity.leave(entry.items, entry.size)
 
     async def _remove(self, entries: list[Entry]) -> None:
+        """Takes entries off the disk; one that cannot be written now does it with the next write, or at the end."""
         assert self._disk is not None
+        names = {entry.name: None for entry in entries} | dict.fromkeys(self._leftover)
+        self._leftover.clear()
         try:
-            await asyncio.shield(self._disk.write({entry.name: None for entry in entries}))
+            await asyncio.shield(self._disk.write(names))
         except OSError as error:
-            self._context.log.error("%d batches stay on disk and may be sent again after a restart: %s", len(entries), error)
+            self._leftover.update(names)
+            self._failing(error, f"{len(names)} batches that were sent stay on disk")
 
     def put_back(self, group: Group[Entry], refusal: Refused) -> None:
         """As `Queue.put_back`: they stay where they are."""
@@ -221,6 +227,10 @@ class DiskQueue:
         if len(self._line):
             self._context.log.info("%d batches stay in the queue on disk", len(self._line))
         self._line.rest()
+        if self._leftover:
+            await self._remove([])
+        if self._leftover:
+            self._context.log.error("%d batches that were sent are on disk and will be sent again", len(self._leftover))
         for batch in self._at_hand.values():
             self._context.host.release(batch.size)
         self._at_hand.clear()

@@ -90,6 +90,12 @@ class Retrying(Generic[R]):
             return await self._send(request)
         except Refused as refusal:
             return _bare(refusal)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # nobody cancelled us: the client was closed under the call, as gRPC tells it
+            return Refused("shutdown", "the connection was closed before the backend answered")
         except Exception as error:
             # a defect of ours must not become an endless retry; the data is lost and that is counted
             return self._defect(error)

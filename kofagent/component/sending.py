@@ -63,6 +63,7 @@ class Sending(Generic[R]):
         self._retrying = Retrying(context, send, retry, limit, self._stopping)
         self._consumers = queue.num_consumers
         self._workers: list[asyncio.Task[None]] = []
+        self._direct: set[asyncio.Future[None]] = set()
         self._most_items = self._most_bytes = 0
         self._cut = form.cut if queue.enabled and queue.storage else cut
         self._queue: Queue[Any] | None = None
@@ -89,6 +90,8 @@ class Sending(Generic[R]):
         """Sends what waits, each request once, for at most SHUTDOWN_SECONDS; the rest goes back, or stays on disk."""
         self._stopping.set()
         if self._queue is None:
+            if self._direct:
+                await asyncio.wait(self._direct, timeout=SHUTDOWN_SECONDS)
             return
         self._queue.close()
         if self._workers:
@@ -105,6 +108,8 @@ class Sending(Generic[R]):
             await self._queue.put(batch)
             return
         work = self._work(batch)
+        over = asyncio.get_running_loop().create_future()
+        self._direct.add(over)
         try:
             await self._retrying.deliver(work)
         except Refused as refusal:
@@ -112,6 +117,8 @@ class Sending(Generic[R]):
             raise
         finally:
             work.end()
+            self._direct.discard(over)
+            over.set_result(None)
         self._accounts.close(work)
         if work.answer is not None:
             raise work.answer.copy()  # this frame has `work`, and the exception will have this frame

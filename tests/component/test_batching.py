@@ -124,7 +124,7 @@ async def test_a_queue_on_disk_waits_for_flush_timeout_and_no_longer() -> None:
 
 async def test_a_sender_that_waits_for_each_answer_is_not_slowed_to_one_batch_per_flush_timeout() -> None:
     backend = Backend()
-    async with Running(backend, {"batch": {"flush_timeout": "20s", "min_size": 100}}) as it:
+    async with Running(backend, {"batch": {"flush_timeout": "4s", "min_size": 100}}) as it:
         async with asyncio.timeout(15):
             for n in range(5):
                 await it.sending.consume(logs(str(n)))
