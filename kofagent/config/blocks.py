@@ -238,7 +238,7 @@ class QueueBlock(ComponentConfig):
     sizer: Literal["requests", "items", "bytes"] = Field("requests", description="Unit of queue_size: batches, items or bytes.")
     wait_for_result: bool = Field(
         False,
-        description="Accepted for compatibility: with a queue in memory the answer always waits for the backend; with storage it "
+        description="Accepted for compatibility; with a queue in memory the answer always waits for the backend; with storage it "
         "never does.",
     )
     block_on_overflow: bool = Field(False, description="Wait for room instead of refusing.")

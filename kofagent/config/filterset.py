@@ -15,8 +15,8 @@ from kofagent.memory.memo import Memo
 class RegexpOptions(ComponentConfig):
     """`regexp`: upstream's cache of results. Matches are always remembered here, bounded."""
 
-    cacheenabled: bool = Field(False, description="Accepted for compatibility: results are always remembered.")
-    cachemaxnumentries: int = Field(0, ge=0, description="Accepted for compatibility: the memory is bounded.")
+    cacheenabled: bool = Field(False, description="Accepted for compatibility; results are always remembered.")
+    cachemaxnumentries: int = Field(0, ge=0, description="Accepted for compatibility; the memory is bounded.")
 
 
 class FilterSetBlock(ComponentConfig):

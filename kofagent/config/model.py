@@ -47,9 +47,11 @@ class TelemetryLogs(ComponentConfig):
     disable_stacktrace: bool = Field(False, description="Leave out tracebacks.")
     sampling: LogSampling | None = Field(LogSampling(), description="Sampling of repeated messages.")
     output_paths: list[str] = Field(["stderr"], description="Files, or stderr and stdout.")
-    error_output_paths: list[str] = Field(["stderr"], description="Where errors of the log itself go.")
+    error_output_paths: list[str] = Field(
+        ["stderr"], description="Where errors of writing the log go: files, or stderr and stdout."
+    )
     initial_fields: dict[str, Any] = Field({}, description="Fields of every line.")
-    processors: list[Any] = Field([], description="Accepted for compatibility: the own log is written, not exported.")
+    processors: list[Any] = Field([], description="Accepted for compatibility; the own log is written, not exported.")
 
 
 class ConstantLabels(ComponentConfig):
@@ -64,10 +66,10 @@ class PrometheusReader(ComponentConfig):
 
     host: str = Field("localhost", description="Address to listen on.")
     port: int = Field(8888, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
-    without_scope_info: bool | None = Field(None, description="Accepted for compatibility: there is no scope label.")
-    without_type_suffix: bool | None = Field(None, description="Accepted for compatibility: counters end in `_total`.")
-    without_units: bool | None = Field(None, description="Accepted for compatibility: units are in the names.")
-    without_target_info: bool | None = Field(None, description="Accepted for compatibility.")
+    without_scope_info: bool | None = Field(None, description="Accepted for compatibility; there are no scope labels.")
+    without_type_suffix: bool | None = Field(None, description="Leave out `_total` at the end of the names of counters.")
+    without_units: bool | None = Field(None, description="Accepted for compatibility; the names always have their units.")
+    without_target_info: bool | None = Field(None, description="Leave out the metric target_info.")
     with_resource_constant_labels: ConstantLabels | None = Field(None, description="Resource attributes as labels.")
     translation_strategy: str | None = Field(
         None,
@@ -109,7 +111,7 @@ class OtlpReader(ComponentConfig):
     compression: Literal["gzip", "none"] | None = Field(None, description="Compression of the body.")
     timeout: int = Field(10000, ge=0, description="Time for one request, milliseconds.")
     temporality_preference: Literal["cumulative", "delta", "lowmemory", "low_memory"] = Field(
-        "cumulative", description="Only cumulative is sent; the others are accepted for compatibility."
+        "cumulative", description="Accepted for compatibility; sums are always cumulative."
     )
     default_histogram_aggregation: str | None = Field(None, description="Accepted for compatibility.")
     insecure: bool | None = Field(None, description="gRPC without TLS.")

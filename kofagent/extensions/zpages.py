@@ -3,7 +3,7 @@
 `/debug/servicez` names the agent, `/debug/pipelinez` shows pipelines with the status of every component and what was accepted,
 sent, filtered, dropped and why, `/debug/extensionz` the extensions, `/debug/featurez` that there are no feature gates, and
 `/debug/tracez` that the agent records no spans of its own work. Only names, statuses and counters: options are not shown, so
-no secrets are. `expvar` (Go's runtime variables) has no counterpart and is accepted off only.
+no secrets are. `expvar` (Go's runtime variables) has no counterpart: it is accepted only when it is off.
 
 Fails at start when the endpoint cannot be bound.
 """
@@ -42,7 +42,7 @@ _PAGES = {
 class Expvar(ComponentConfig):
     """`expvar` of upstream."""
 
-    enabled: bool = Field(False, description="Not available.")
+    enabled: bool = Field(False, description="Accepted only when false: there are no variables of a Go runtime.")
 
     @field_validator("enabled", mode="after")
     @classmethod
@@ -56,7 +56,7 @@ class Config(HttpServerBlock):
     """Options of upstream's zpages extension."""
 
     endpoint: str = Field("localhost:55679", description="host:port to listen on.")
-    expvar: Expvar = Field(Expvar(), description="Go's runtime variables; off only.")
+    expvar: Expvar = Field(Expvar(), description="Accepted only when off: there are no variables of a Go runtime.")
 
 
 class ZPages(Extension[Config]):

@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
@@ -24,6 +24,7 @@ LEVELS = {
 }
 _WORDS = {logging.DEBUG: "debug", logging.INFO: "info", logging.WARNING: "warn", logging.ERROR: "error", logging.CRITICAL: "fatal"}
 MAX_SAMPLED_MESSAGES = 4096
+FAILURES_EVERY_S = 60.0
 
 
 class LineFormatter(logging.Formatter):
@@ -89,11 +90,44 @@ class Sampling(logging.Filter):
         return over <= 0 or (self._options.thereafter > 0 and over % self._options.thereafter == 0)
 
 
+class Failures:
+    """Errors of writing the log, a line each on `error_output_paths`, at most one a minute for each output."""
+
+    def __init__(self) -> None:
+        self._outputs: list[logging.Handler] = []
+        self._said: dict[str, float] = {}
+
+    def open(self, paths: Sequence[str]) -> None:
+        """Opens the outputs; OSError when a file cannot be written."""
+        for path in paths:
+            output = _handler(path)
+            output.setFormatter(LineFormatter(TelemetryLogs()))
+            self._outputs.append(output)
+
+    def close(self) -> None:
+        """Closes the outputs."""
+        for output in self._outputs:
+            output.close()
+        self._outputs = []
+
+    def say(self, name: str, error: BaseException | None) -> None:
+        """An event could not be written to the output `name`."""
+        now = time.monotonic()
+        if now < self._said.get(name, float("-inf")) + FAILURES_EVERY_S:
+            return
+        self._said[name] = now
+        why = getattr(error, "strerror", None) or error
+        record = logging.LogRecord("log", logging.ERROR, "", 0, "cannot write to %s: %s; events are lost", (name, why), None)
+        for output in self._outputs:
+            output.handle(record)
+
+
 class OwnLog:
     """Sets up Python's logging for the time between `start` and `stop`."""
 
     def __init__(self, options: TelemetryLogs) -> None:
         self._options = options
+        self._failures = Failures()
         self._handlers: list[logging.Handler] = []
         self._before: Mapping[str, int] = {}
         self._silenced: list[logging.Handler] = []
@@ -101,13 +135,16 @@ class OwnLog:
     def start(self) -> None:
         """Opens the outputs; StartError when a file cannot be written."""
         options = self._options
+        option = "output_paths"
         try:
             for path in options.output_paths:
-                self._handlers.append(_handler(path))
+                self._handlers.append(_handler(path, self._failures))
+            option = "error_output_paths"
+            self._failures.open(options.error_output_paths)
         except OSError as error:
             self._close()
             raise StartError(
-                f"telemetry.logs.output_paths: cannot write {path}: {error.strerror or error}; name a file in a "
+                f"telemetry.logs.{option}: cannot write {error.filename}: {error.strerror or error}; name a file in a "
                 "folder that exists and is writable, stderr or stdout"
             ) from None
         formatter = LineFormatter(options)
@@ -144,22 +181,49 @@ class OwnLog:
         for handler in self._handlers:
             handler.close()
         self._handlers = []
+        self._failures.close()
 
 
 class _Stream(logging.StreamHandler[TextIO]):
-    """Standard output or error, looked up at each event: whoever replaced it meant it."""
+    """Standard output or error, looked up at each event, so that a replaced one is used."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, failures: Failures | None) -> None:
         logging.Handler.__init__(self)
         self._name_of_stream = name
+        self._failures = failures
 
     @property
     def stream(self) -> TextIO:  # type: ignore[override]
         stream: TextIO = getattr(sys, self._name_of_stream)
         return stream
 
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - as `logging` names it
+        """Reports what kept an event from being written."""
+        if self._failures is not None:
+            self._failures.say(self._name_of_stream, sys.exc_info()[1])
 
-def _handler(path: str) -> logging.Handler:
-    if path in ("stderr", "stdout"):
-        return _Stream(path)
-    return logging.FileHandler(path.removeprefix("file://"), encoding="utf-8", errors="backslashreplace")
+
+class _File(logging.FileHandler):
+    """A file that grows."""
+
+    def __init__(self, path: str, failures: Failures | None) -> None:
+        super().__init__(path, encoding="utf-8", errors="backslashreplace")
+        self._failures = failures
+
+    def close(self) -> None:
+        """As `FileHandler.close`; what cannot be written at the end is reported, too."""
+        try:
+            super().close()
+        except OSError as error:
+            if self._failures is not None:
+                self._failures.say(self.baseFilename, error)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - as `logging` names it
+        """Reports what kept an event from being written."""
+        if self._failures is not None:
+            self._failures.say(self.baseFilename, sys.exc_info()[1])
+
+
+def _handler(path: str, failures: Failures | None = None) -> logging.Handler:
+    """The output of a path; what cannot be written to it goes to `failures`, and is lost without them."""
+    return _Stream(path, failures) if path in ("stderr", "stdout") else _File(path.removeprefix("file://"), failures)

@@ -124,7 +124,9 @@ class OAuth2(ProxyOptions):
     client_secret: SecretText = Field(Secret(""), description="Client secret.")
     client_secret_file: Text = Field("", description="File with the client secret, read for every token.")
     client_secret_ref: Text = Field("", description="Accepted when empty: there is no secret manager.", max_length=0)
-    grant_type: Literal["", "client_credentials"] = Field("", description="The flow.")
+    grant_type: Literal["", "client_credentials"] = Field(
+        "", description="Accepted for compatibility; the flow is always client_credentials."
+    )
     scopes: list[Text] = Field([], description="Scopes asked for.")
     token_url: Text = Field("", description="URL that gives the token.")
     audience: Text = Field("", description="Audience parameter of the token request.")

@@ -51,11 +51,15 @@ class GlobalConfig(ComponentConfig):
     keep_dropped_targets: int = Field(0, ge=0, description="Dropped targets shown per job; 0: all.")
     metric_name_validation_scheme: Validation = Field("utf8", description="Names that are allowed.")
     metric_name_escaping_scheme: Escaping = Field("", description="Escaping of names asked for.")
-    scrape_native_histograms: bool | None = Field(None, description="Accepted; classic histograms are scraped.")
-    convert_classic_histograms_to_nhcb: bool = Field(False, description="Accepted; classic histograms stay classic.")
+    scrape_native_histograms: bool | None = Field(
+        None, description="Accepted for compatibility; classic histograms are scraped instead."
+    )
+    convert_classic_histograms_to_nhcb: bool = Field(
+        False, description="Accepted for compatibility; classic histograms stay classic."
+    )
     always_scrape_classic_histograms: bool = Field(
         False,
-        description="Accepted: classic histograms are always scraped.",
+        description="Accepted for compatibility; classic histograms are always scraped.",
         validation_alias=AliasChoices("always_scrape_classic_histograms", "scrape_classic_histograms"),
     )
     extra_scrape_metrics: bool | None = Field(None, description="Add scrape_timeout_seconds and the like.")
@@ -74,13 +78,17 @@ class ScrapeConfig(HttpClientOptions, DiscoveryOptions):
     honor_labels: bool = Field(False, description="Labels of the page win over labels of the target.")
     honor_timestamps: bool = Field(True, description="Use the times on the page.")
     track_timestamps_staleness: bool = Field(False, description="Staleness markers also for samples with a time.")
-    scrape_native_histograms: bool | None = Field(None, description="Accepted; classic histograms are scraped.")
+    scrape_native_histograms: bool | None = Field(
+        None, description="Accepted for compatibility; classic histograms are scraped instead."
+    )
     always_scrape_classic_histograms: bool | None = Field(
         None,
-        description="Accepted: classic histograms are always scraped.",
+        description="Accepted for compatibility; classic histograms are always scraped.",
         validation_alias=AliasChoices("always_scrape_classic_histograms", "scrape_classic_histograms"),
     )
-    convert_classic_histograms_to_nhcb: bool | None = Field(None, description="Accepted; classic histograms stay classic.")
+    convert_classic_histograms_to_nhcb: bool | None = Field(
+        None, description="Accepted for compatibility; classic histograms stay classic."
+    )
     scrape_failure_log_file: Text = Field("", description="File that failed scrapes are written to.")
     metrics_path: Text = Field("/metrics", description="Path of the page.")
     scheme: Literal["http", "https"] = Field("http", description="Scheme of the URL.")
@@ -92,8 +100,12 @@ class ScrapeConfig(HttpClientOptions, DiscoveryOptions):
     label_limit: int = Field(0, ge=0, description="Most labels of a series; 0: no limit.")
     label_name_length_limit: int = Field(0, ge=0, description="Longest label name in bytes; 0: no limit.")
     label_value_length_limit: int = Field(0, ge=0, description="Longest label value in bytes; 0: no limit.")
-    native_histogram_bucket_limit: int = Field(0, ge=0, description="Accepted; there are no native histograms.")
-    native_histogram_min_bucket_factor: float = Field(0.0, ge=0, description="Accepted; there are no native histograms.")
+    native_histogram_bucket_limit: int = Field(
+        0, ge=0, description="Accepted for compatibility; native histograms are not scraped."
+    )
+    native_histogram_min_bucket_factor: float = Field(
+        0.0, ge=0, description="Accepted for compatibility; native histograms are not scraped."
+    )
     keep_dropped_targets: int = Field(0, ge=0, description="Dropped targets shown; 0: all.")
     metric_name_validation_scheme: Validation = Field("", description="Names that are allowed.")
     metric_name_escaping_scheme: Escaping = Field("", description="Escaping of names asked for.")
@@ -137,14 +149,8 @@ class ScrapeConfig(HttpClientOptions, DiscoveryOptions):
         ):
             if not getattr(self, name):
                 setattr(self, name, getattr(defaults, name))
-        for name in (
-            "scrape_native_histograms",
-            "extra_scrape_metrics",
-            "convert_classic_histograms_to_nhcb",
-            "always_scrape_classic_histograms",
-        ):
-            if getattr(self, name) is None:
-                setattr(self, name, bool(getattr(defaults, name)))
+        if self.extra_scrape_metrics is None:
+            self.extra_scrape_metrics = bool(defaults.extra_scrape_metrics)
         if self.scrape_protocols is None:
             self.scrape_protocols = list(defaults.scrape_protocols or DEFAULT_PROTOCOLS)
         own = self.metric_name_validation_scheme
@@ -199,10 +205,10 @@ class PrometheusConfig(ComponentConfig):
     alerting: dict[str, Any] = Field({}, description="Refused: there are no alerts.")
     remote_write: list[Any] = Field([], description="Refused: use the exporter prometheusremotewrite.")
     remote_read: list[Any] = Field([], description="Refused: nothing is read back.")
-    storage: dict[str, Any] = Field({}, description="Accepted; nothing is stored.")
-    tracing: dict[str, Any] = Field({}, description="Accepted; the scraper is not traced.")
-    otlp: dict[str, Any] = Field({}, description="Accepted; OTLP has its own receiver.")
-    runtime: dict[str, Any] = Field({}, description="Accepted; there is no Go runtime.")
+    storage: dict[str, Any] = Field({}, description="Accepted for compatibility; nothing is stored.")
+    tracing: dict[str, Any] = Field({}, description="Accepted for compatibility; the scraper writes no spans.")
+    otlp: dict[str, Any] = Field({}, description="Accepted for compatibility; OTLP has its own receiver.")
+    runtime: dict[str, Any] = Field({}, description="Accepted for compatibility; there is no Go runtime.")
     _from_files: list[ScrapeConfig] | None = PrivateAttr(None)
 
     @model_validator(mode="before")

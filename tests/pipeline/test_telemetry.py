@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 import logging
+import os
 import shutil
 import subprocess
 import sys
@@ -355,6 +356,26 @@ def test_a_wrong_log_call_does_not_lose_the_event() -> None:
 async def test_an_output_that_cannot_be_opened_is_one_clear_error(tmp_path: Path) -> None:
     telemetry = own({"metrics": NO_METRICS, "logs": {"output_paths": ["stderr", str(tmp_path / "no" / "such" / "f.log")]}})
     with pytest.raises(StartError, match=r"output_paths.*No such file"):
+        await telemetry.start()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="/dev/full is on Linux only")
+async def test_what_cannot_be_written_is_said_once_a_minute_on_the_error_outputs(tmp_path: Path) -> None:
+    errors, good = tmp_path / "errors.log", tmp_path / "own.log"
+    logs = {"output_paths": ["/dev/full", str(good)], "error_output_paths": [str(errors)]}
+    telemetry = own({"metrics": NO_METRICS, "logs": logs})
+    await telemetry.start()
+    for i in range(5):
+        logging.getLogger("kofagent.x").warning("event %d", i)
+    await telemetry.stop()
+    assert len(good.read_text().splitlines()) == 5, "the other outputs go on"
+    (line,) = errors.read_text().splitlines()
+    assert line.split(" ", 1)[1] == "error log: cannot write to /dev/full: No space left on device; events are lost"
+
+
+async def test_an_error_output_that_cannot_be_opened(tmp_path: Path) -> None:
+    telemetry = own({"metrics": NO_METRICS, "logs": {"error_output_paths": [str(tmp_path / "no" / "f.log")]}})
+    with pytest.raises(StartError, match=r"telemetry\.logs\.error_output_paths: cannot write .*no/f.log: No such file"):
         await telemetry.start()
 
 

@@ -38,7 +38,7 @@ class Config(ComponentConfig):
     compression_params: dict[str, int] = Field({}, description="level: of the compression.")
     flush_interval: Duration = Field(1.0, ge=0, description="How often files are synced to the disk.")
     group_by: GroupBy = Field(GroupBy(), description="A file per value of a resource attribute.")
-    encoding: str | None = Field(None, description="Encoding extension; not supported.")
+    encoding: str | None = Field(None, description="Accepted only when absent: encoding extensions are not supported.")
     create_directory: bool = Field(False, description="Make the directory of path at start.")
     directory_permissions: str = Field("0755", description="Permissions of directories that are made, octal.")
 

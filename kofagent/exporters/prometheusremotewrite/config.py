@@ -40,7 +40,7 @@ class QueueOptions(ComponentConfig):
     num_consumers: int = Field(
         5,
         ge=0,
-        description="Accepted for compatibility: requests go one after the other, which keeps the order of every "
+        description="Accepted for compatibility; requests go one after the other, which keeps the order of every "
         "series; batches that wait are merged into one request instead.",
     )
 
@@ -137,7 +137,7 @@ class Config(RemoteWriteHttpBlock):
     retry_on_failure: RetryOptions = Field(RetryOptions(), description="Retry of 5xx, 429 and broken connections.")
     max_batch_size_bytes: ByteSize = Field(3_000_000, ge=0, description="Largest request before compression; 0: the default.")
     max_batch_request_parallelism: int | None = Field(
-        None, ge=1, description="Accepted for compatibility: requests go one after the other, in order."
+        None, ge=1, description="Accepted for compatibility; requests are sent one after the other, in order."
     )
     resource_to_telemetry_conversion: ResourceLabelOptions = Field(
         ResourceLabelOptions(), description="Copy resource attributes to labels (deprecated: resource_constant_labels)."
@@ -153,18 +153,16 @@ class Config(RemoteWriteHttpBlock):
     ] = Field("", description="How OTLP names become Prometheus names; takes precedence over add_metric_suffixes.")
     send_metadata: bool = Field(False, description="Send type, help and unit of each metric, once a minute.")
     protobuf_message: Literal["prometheus.WriteRequest"] = Field(
-        "prometheus.WriteRequest", description="Only prometheus.WriteRequest (remote write 1.0)."
+        "prometheus.WriteRequest", description="Accepted for compatibility; remote write 1.0 is always sent."
     )
     include_metadata_keys: list[str] = Field([], description="Headers of the incoming request to send along.")
     convert_explicit_histograms_to_nhcb: bool = Field(
         False, description="Write explicit histograms as native ones with custom buckets."
     )
     keep_classic_histograms: bool = Field(False, description="Write the classic series of these as well.")
-    wal: WalOptions | None = Field(
-        None, description="Accepted with a warning: it has no effect here; sending_queue.storage is the queue on disk."
-    )
+    wal: WalOptions | None = Field(None, description="Accepted for compatibility; for a queue on disk set sending_queue.storage.")
     export_created_metric: CreatedMetricOptions | None = Field(
-        None, description="Accepted with a warning: remote write 1.0 has no created time."
+        None, description="Accepted for compatibility; remote write 1.0 has no created time."
     )
 
     @field_validator("protobuf_message", mode="before")

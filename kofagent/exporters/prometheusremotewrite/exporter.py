@@ -89,15 +89,9 @@ class PrometheusRemoteWrite(Exporter[Config], ColumnsConsumer):
 
     async def start(self) -> None:
         """Connects lazily: only certificates and the authenticator must be there."""
-        config, log = self.config, self.context.log
+        log = self.context.log
         for name in self._ignored_headers:
             log.warning("headers: %s is set by the protocol, the configured value is ignored", name)
-        if config.wal is not None:
-            log.warning(
-                "wal has no effect; for a queue on disk set sending_queue.storage to a file_storage extension, and remove the block"
-            )
-        if config.export_created_metric is not None:
-            log.warning("export_created_metric has no effect, remove the block")
         url = urlsplit(self._url)
         shown = urlunsplit(url._replace(netloc=url.netloc.rpartition("@")[2], query=""))
         labels = {"exporter": self.context.id, "endpoint": shown}

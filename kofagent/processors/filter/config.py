@@ -41,7 +41,7 @@ class MetricMatch(ComponentConfig):
     """`metrics.include` and `metrics.exclude`."""
 
     match_type: Literal["strict", "regexp", "expr", ""] = Field("", description="strict: equal; regexp: RE2, found anywhere.")
-    regexp: RegexpOptions | None = Field(None, description="Options of match_type regexp.")
+    regexp: RegexpOptions | None = Field(None, description="Accepted for compatibility; results are always remembered.")
     metric_names: list[str] = Field([], description="Names of metrics.")
     expressions: list[str] = Field([], description="expr expressions; not supported, write OTTL conditions instead.")
     resource_attributes: list[AttributeBlock] = Field([], description="Attributes of the resource, all of them.")
@@ -121,7 +121,7 @@ class MetricFilters(_Conditions):
 
     include: MetricMatch | None = Field(None, description="Only these metrics stay.")
     exclude: MetricMatch | None = Field(None, description="These metrics are left out.")
-    regexp: RegexpOptions | None = Field(None, description="Accepted for compatibility.")
+    regexp: RegexpOptions | None = Field(None, description="Accepted for compatibility; results are always remembered.")
     resource: list[str] = Field([], description="OTTL conditions; one that is true leaves out the whole resource.")
     metric: list[str] = Field([], description="OTTL conditions; one that is true leaves out the metric.")
     datapoint: list[str] = Field([], description="OTTL conditions; one that is true leaves out the data point.")

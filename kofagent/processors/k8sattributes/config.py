@@ -206,7 +206,7 @@ class Config(ApiOptions):
     exclude: ExcludeBlock = Field(ExcludeBlock(), description="Pods left alone.")
     wait_for_metadata: bool = Field(False, description="Start only when the pods are known.")
     wait_for_metadata_timeout: Duration = Field(10.0, description="Longest wait for that.")
-    watch_sync_period: Duration = Field(300.0, ge=0, description="Accepted for compatibility: only changes are processed.")
+    watch_sync_period: Duration = Field(300.0, ge=0, description="Accepted for compatibility; only changes are processed.")
     pod_delete_grace_period: Duration = Field(120.0, ge=0, description="How long a deleted pod stays known.")
     wait_for_pod: Duration = Field(
         5.0, ge=0, description="Longest time that telemetry of a pod not yet known waits for it, once a pod; 0: it does not wait."

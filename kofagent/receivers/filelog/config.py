@@ -64,8 +64,8 @@ class ConsumerRetryBlock(ComponentConfig):
 class Config(ComponentConfig):
     """Tails files: every line (or multi-line entry) becomes a log record."""
 
-    id: str = Field("", description="Accepted for compatibility with an operator's configuration.")
-    type: str = Field("", description="Accepted for compatibility with an operator's configuration.")
+    id: str = Field("", description="Accepted for compatibility; operators have it.")
+    type: str = Field("", description="Accepted for compatibility; operators have it.")
     include: list[str] = Field(description="Globs of the files to read (`*`, `**`, `?`, `[a-z]`, `{a,b}`).", min_length=1)
     exclude: list[str] = Field([], description="Globs of paths to leave out.")
     exclude_older_than: Duration = Field(0.0, description="Leave out files not modified for this long; 0: none.")

@@ -215,7 +215,7 @@ class ProcessOptions(_Filtered):
     include: NameMatch | None = Field(None, description="Names that are read; absent: all.")
     exclude: NameMatch | None = Field(None, description="Names that are left out.")
     mute_process_all_errors: bool = Field(False, description="Report no error of reading a process.")
-    mute_process_name_error: bool = Field(False, description="Do not report a name that may not be read.")
+    mute_process_name_error: bool = Field(False, description="Do not report a process whose name may not be read.")
     mute_process_io_error: bool = Field(False, description="Do not report I/O counters that may not be read.")
     mute_process_cgroup_error: bool = Field(False, description="Do not report a cgroup that may not be read.")
     mute_process_exe_error: bool = Field(False, description="Do not report an executable path that may not be read.")
@@ -276,7 +276,7 @@ class Config(ComponentConfig):
     timeout: Duration = Field(0.0, ge=0, description="Stop a collection after this and send what was read; 0: never.")
     root_path: str = Field("", description="Where the host's root directory is mounted (Linux).")
     metadata_collection_interval: Duration = Field(
-        300.0, ge=0, description="Accepted for compatibility: entity events are not sent."
+        300.0, ge=0, description="Accepted for compatibility; entity events are not sent."
     )
     scrapers: ScrapersBlock = Field(description="The scrapers, by name.")
 

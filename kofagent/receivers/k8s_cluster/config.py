@@ -23,10 +23,14 @@ class Config(CatalogueOptions, ApiOptions):
     node_conditions_to_report: list[str] = Field(["Ready"], description="Node conditions sent as k8s.node.condition_<name>.")
     allocatable_types_to_report: list[str] = Field([], description="Allocatable resources sent as k8s.node.allocatable_<name>.")
     distribution: Literal["kubernetes", "openshift"] = Field("kubernetes", description="openshift adds OpenShift's quotas.")
-    metadata_exporters: list[str] = Field([], description="Exporters that take metadata; none does here.")
+    metadata_exporters: list[str] = Field(
+        [], description="Accepted for compatibility; no exporter takes metadata: use the receiver in a logs pipeline."
+    )
     namespace: str = Field("", description="Only objects of this namespace (old spelling of namespaces).")
     namespaces: list[str] = Field([], description="Only objects of these namespaces, no nodes and namespaces; empty: all.")
-    k8s_leader_elector: str | None = Field(None, description="Leader elector extension; the chart runs one instance instead.")
+    k8s_leader_elector: str | None = Field(
+        None, description="Accepted for compatibility; run one instance of this receiver per cluster."
+    )
 
     def places(self) -> list[str]:
         """The namespaces that are read; [""] for the whole cluster."""

@@ -49,12 +49,6 @@ class K8sCluster(Receiver[Config]):
 
     async def start(self) -> None:
         config = self.config
-        if config.metadata_exporters:
-            self.context.log.warning(
-                "metadata_exporters has no effect: no exporter takes metadata; use the receiver in a logs pipeline"
-            )
-        if config.k8s_leader_elector:
-            self.context.log.warning("k8s_leader_elector has no effect: run one instance of this receiver per cluster")
         client = shared(self.context.host, config)
         await client.start()
         self._client = client

@@ -6,7 +6,7 @@ the position comes. Nothing is lost or repeated when a watch ends, the API serve
 agent restarts with `storage` (after a crash the last batch may come again). Deletions of events (the API server deletes them
 after an hour) are no events. An API server that cannot be reached is the component's status and tried again from 1 s to 30 s.
 
-Run one instance a cluster: `k8s_leader_elector` is accepted and not needed with the chart's single Deployment.
+Run one instance per cluster; `k8s_leader_elector` is accepted without effect.
 """
 
 from kofagent.receivers.k8s_events.receiver import K8sEvents

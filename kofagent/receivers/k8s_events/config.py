@@ -13,5 +13,7 @@ class Config(ApiOptions):
 
     namespaces: list[str] = Field([], description="Only events of these namespaces; empty: all.")
     storage: ExtensionId | None = Field(None, description="Storage extension that keeps the resource version over a restart.")
-    k8s_leader_elector: str | None = Field(None, description="Leader elector extension; the chart runs one instance instead.")
+    k8s_leader_elector: str | None = Field(
+        None, description="Accepted for compatibility; run one instance of this receiver per cluster."
+    )
     dedup_interval: Duration = Field(0.0, description="Least time between two updates of one event; negative: no updates.")

@@ -70,7 +70,9 @@ class Config(ApiOptions):
     error_mode: Literal["propagate", "ignore", "silent"] = Field("propagate", description="What an unknown object does.")
     include_initial_state: bool = Field(False, description="Send what exists when a watch begins.")
     storage: ExtensionId | None = Field(None, description="Storage extension that keeps resource versions over a restart.")
-    k8s_leader_elector: str | None = Field(None, description="Leader elector extension; the chart runs one instance instead.")
+    k8s_leader_elector: str | None = Field(
+        None, description="Accepted for compatibility; run one instance of this receiver per cluster."
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Config:

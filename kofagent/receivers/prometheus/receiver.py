@@ -51,8 +51,6 @@ class PrometheusReceiver(Receiver[Config]):
                 self.context,
             )
             await self._api.start()
-        if self.config.target_allocator is not None:
-            self.context.log.warning("target_allocator is not asked: write config.scrape_configs, or set monitors.enabled")
         await pools.start()
 
     async def stop(self) -> None:

@@ -10,7 +10,10 @@ import pytest
 from pydantic import ValidationError
 
 from kofagent import __version__
+from kofagent.config.tree import Origin, node_of
+from kofagent.config.unused import notices
 from kofagent.exporters.prometheusremotewrite import COMPONENT
+from kofagent.exporters.prometheusremotewrite.config import Config
 from kofagent.exporters.prometheusremotewrite.exporter import PrometheusRemoteWrite
 from kofagent.telemetry.batch import Batch, MetricBatch, Samples
 from kofagent.telemetry.refused import Refused
@@ -364,14 +367,21 @@ def test_the_http_block_takes_precedence() -> None:
     assert (config.client.endpoint, config.client.timeout) == ("http://new", 1)
 
 
-async def test_options_without_effect_are_accepted_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
-    async with Running(
-        "http://127.0.0.1:1/",
-        {"wal": {"directory": "x"}, "export_created_metric": {"enabled": True}, "headers": {"Content-Type": "x"}},
-    ):
+async def test_headers_of_the_protocol_are_ignored_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    async with Running("http://127.0.0.1:1/", {"headers": {"Content-Type": "x"}}):
         pass
-    said = " ".join(r.getMessage() for r in caplog.records)
-    assert "wal" in said and "export_created_metric" in said and "Content-Type" in said
+    assert [r.getMessage() for r in caplog.records if r.levelname == "WARNING"] == [
+        "headers: Content-Type is set by the protocol, the configured value is ignored"
+    ]
+
+
+def test_options_without_effect_are_warned_of() -> None:
+    options = {"endpoint": "http://h", "wal": {"directory": "x"}, "export_created_metric": {"enabled": True}}
+    found = notices(Config.model_validate(options), node_of(options, Origin()))
+    assert [str(problem) for problem in found] == [
+        "wal: has no effect; for a queue on disk set sending_queue.storage",
+        "export_created_metric: has no effect; remote write 1.0 has no created time",
+    ]
 
 
 async def test_an_authenticator_signs_every_request_also_when_tried_again() -> None:

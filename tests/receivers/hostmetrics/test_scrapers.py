@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -351,6 +352,25 @@ def test_process_unreadable_values_leave_the_rest(root: Path, muted: bool, monke
     assert attributes_of(entry.resource.attributes)["process.executable.path"] == ""
     errored = host.ledger.total("otelcol_scraper_errored_metric_points_total", receiver="hostmetrics", scraper="process")
     assert errored == (0 if muted else 1)
+
+
+@pytest.mark.parametrize("file", ["stat", "cmdline", "status"])
+@pytest.mark.parametrize("muted", [False, True])
+def test_a_process_whose_name_may_not_be_read(root: Path, file: str, muted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_process(root, 42)
+    real = open
+
+    def refuse(path: str, *args: Any, **options: Any) -> Any:
+        if str(path).endswith(f"/42/{file}"):
+            raise PermissionError(13, "Permission denied", path)
+        return real(path, *args, **options)
+
+    monkeypatch.setattr("builtins.open", refuse)
+    host = FakeHost()
+    batch = receiver(root, {"process": {"mute_process_name_error": muted}}, host).collect()
+    assert batch is None or not decoded(batch.payload).resource_metrics
+    errored = host.ledger.total("otelcol_scraper_errored_metric_points_total", receiver="hostmetrics", scraper="process")
+    assert errored == (0 if muted and file != "status" else 1)
 
 
 def test_kernel_thread_has_no_executable_and_that_is_no_error(root: Path) -> None:

@@ -104,6 +104,8 @@ def scraper(options: ProcessOptions, roots: Roots) -> Scrape:
     return _Linux(options, roots).scrape
 
 
+_NAME_FILES = ("stat", "cmdline")
+"""Files in a process' directory that have its name."""
 _Identity = tuple[bytes | None, str]
 """Resource bytes (None: this process is not wanted) and the name."""
 
@@ -148,7 +150,9 @@ class _Linux:
                 out.forget()  # it has ended
             except (OSError, ValueError, LookupError) as error:
                 out.forget()
-                self._failed(out, 1, "cannot read a process", f"pid {pid}: {error}")
+                unnamed = isinstance(error, PermissionError) and os.path.basename(str(error.filename)) in _NAME_FILES
+                if not (unnamed and self._options.mute_process_name_error):
+                    self._failed(out, 1, "cannot read a process", f"pid {pid}: {error}")
             else:
                 out.end_resource(resource, stat.start_ns, round.time_ns)
         self._cpu_before = cpu_now
