@@ -51,7 +51,6 @@ SAME_NAME: dict[tuple[str, str], str] = {
 """(class, option) accepted without effect -> what else has that name and is read, or what is checked with it."""
 
 PENDING: set[tuple[str, str]] = {
-    ("config.blocks.HttpServerBlock", "write_timeout"),
     ("receivers.kubeletstats.config.Config", "dialer"),
     ("receivers.kubeletstats.config.Dialer", "timeout"),
 }
