@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, ClassVar, Generic, Protocol, TypeVar, get_args, runtime_checkable
 
 from kofagent.config.base import ComponentConfig
@@ -63,6 +63,13 @@ class Host(Protocol):
 
     def extension(self, id: str, role: type[R]) -> R:
         """The running extension `id` as what it is named for; StartError when it does not run or cannot be used so."""
+        ...
+
+    def shared(self, key: Hashable, make: Callable[[], R]) -> R:
+        """What `make` returned when `key` was first asked for: one object for all components that run together.
+
+        A reload forgets it. Begin a key with what its owner makes, so that keys of others differ.
+        """
         ...
 
     def reserve(self, size: int) -> bool:

@@ -64,7 +64,7 @@ class Page:
 
 
 class ApiClient:
-    """Connections to one API server. `start` and `stop` are counted: the last `stop` closes them."""
+    """Connections to one API server. `start` and `stop` are counted: the last `stop` closes them, `start` opens them again."""
 
     def __init__(
         self, access: Access, user_agent: str = f"kofagent/{__version__}", *, connect_timeout: float = CONNECT_TIMEOUT
@@ -73,8 +73,6 @@ class ApiClient:
         self._agent = user_agent
         self._transport = Transport(Limits(idle_seconds=60.0, connect_seconds=connect_timeout))
         self._started = 0
-        self.ended = False
-        """Whether the last user has stopped it; who comes later gets a new client, with credentials read anew."""
         self._under_way = asyncio.Semaphore(UNDER_WAY)
         self.informers: dict[Any, Any] = {}
         """Running informers by what they read; owned by `informer.py`."""
@@ -98,7 +96,6 @@ class ApiClient:
             return
         self._started -= 1
         if self._started == 0:
-            self.ended = True
             await self._transport.stop()
             await self.access.close()
 
@@ -338,11 +335,8 @@ class ApiClient:
         return now.get("Authorization") != refused.get("Authorization") or self.access.rejected()
 
 
-_shared: WeakKeyDictionary[Host, dict[Any, ApiClient]] = WeakKeyDictionary()
-
-
 def shared(host: Host, options: ApiOptions) -> ApiClient:
-    """The client of a service for these options: components with equal ones get the same client. StartError when there is none.
+    """The client for these options: components with equal ones get the same client. StartError when none can be made.
 
     Each user calls `start` and `stop` on it.
     """
@@ -351,11 +345,7 @@ def shared(host: Host, options: ApiOptions) -> ApiClient:
 
 def shared_access(host: Host, key: Hashable, make: Callable[[], Access]) -> ApiClient:
     """The same for an own way of access: `make()` returns the Access of `key` when it is first asked for."""
-    clients = _shared.setdefault(host, {})
-    client = clients.get(key)
-    if client is None or client.ended:
-        client = clients[key] = ApiClient(make())
-    return client
+    return host.shared(("kubernetes client", key), lambda: ApiClient(make()))
 
 
 async def _lines(response: aiohttp.ClientResponse, silence: float, server: str) -> AsyncIterator[bytes]:

@@ -7,7 +7,7 @@ import logging
 import os
 import socket
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 from kofagent import __version__
@@ -47,6 +47,7 @@ class Service:
                 self.resource[key] = str(value)
         self._budget = Budget("in_flight", min(BUDGET_MAX, int(memory.total() * BUDGET_SHARE)))
         self._status: dict[str, str | None] = {}
+        self._shared: dict[Hashable, Any] = {}
         self._graph: Graph | None = None
         self._own: OwnTelemetry | None = None
 
@@ -81,6 +82,7 @@ class Service:
         os.environ.update(plan.environment)
         graph = Graph(plan, self)
         self._status = {}
+        self._shared = {}
         self._graph = graph
         try:
             graph.build()
@@ -121,6 +123,13 @@ class Service:
     def extension(self, id: str, role: type[R]) -> R:
         """As `Host.extension`."""
         return in_role(self._graph.extensions.get(id) if self._graph is not None else None, id, role)
+
+    def shared(self, key: Hashable, make: Callable[[], R]) -> R:
+        """As `Host.shared`."""
+        if key not in self._shared:
+            self._shared[key] = make()
+        found: R = self._shared[key]
+        return found
 
     def reserve(self, size: int) -> bool:
         """As `Host.reserve`; a batch larger than the whole budget may pass alone."""

@@ -137,3 +137,21 @@ async def test_reload_swaps_and_a_start_that_fails_brings_the_old_one_back(monke
     assert not [error for error in service.status().values() if error]
     await service.stop()
     assert not listens(second)
+
+
+async def test_what_components_share_is_one_object_until_the_graph_is_replaced() -> None:
+    plan = config("""
+      receivers: {nop: {}}
+      exporters: {nop: {}}
+      service: {pipelines: {logs: {receivers: [nop], exporters: [nop]}}}
+    """)
+    service = Service(plan)
+    await service.start()
+    try:
+        first: list[int] = service.shared(("a", 1), list)
+        assert service.shared(("a", 1), list) is first
+        assert service.shared(("a", 2), list) is not first
+        await service.reload(plan)
+        assert service.shared(("a", 1), list) is not first
+    finally:
+        await service.stop()

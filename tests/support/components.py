@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 from kofagent.component.protocols import ColumnsConsumer, Component, Context, R, in_role
@@ -24,9 +24,15 @@ class FakeHost:
         self.budget = budget
         self.reserved = 0
         self.statuses: dict[str, str | None] = {}
+        self._shared: dict[Hashable, Any] = {}
 
     def extension(self, id: str, role: type[R]) -> R:
         return in_role(self.extensions.get(id), id, role)
+
+    def shared(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        if key not in self._shared:
+            self._shared[key] = make()
+        return self._shared[key]
 
     def reserve(self, size: int) -> bool:
         if self.reserved + size > self.budget:

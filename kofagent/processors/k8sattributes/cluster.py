@@ -6,9 +6,8 @@ import asyncio
 import ipaddress
 from collections.abc import Callable
 from typing import Any
-from weakref import WeakKeyDictionary
 
-from kofagent.component.protocols import Context, Host, StartError
+from kofagent.component.protocols import Context, StartError
 from kofagent.component.statuses import Statuses
 from kofagent.kubernetes.client import ApiClient, shared
 from kofagent.kubernetes.informer import Subscription, subscribe
@@ -183,9 +182,6 @@ class Cluster:
         if self._listing is not None:
             self._listing.cancel()
             self._listing = None
-        made = _clusters.get(self._context.host, {})
-        for key in [k for k, cluster in made.items() if cluster is self]:
-            del made[key]  # a later start begins with nothing, as its informers do
         self._context.ledger.forget("otelcol_k8s_watcher_pod_cache_size", processor=self._context.id)
         if self._timer is not None:
             self._timer.cancel()
@@ -410,14 +406,7 @@ def _text(attributes: dict[str, Any], name: str) -> str:
     return found if isinstance(found, str) else ""
 
 
-_clusters: WeakKeyDictionary[Host, dict[str, Cluster]] = WeakKeyDictionary()
-
-
 def cluster_of(config: Config, context: Context) -> Cluster:
-    """The one of this service with these options."""
-    made = _clusters.setdefault(context.host, {})
-    key = f"{context.id}\n{config.model_dump_json()}"
-    found = made.get(key)
-    if found is None:
-        found = made[key] = Cluster(config, context)
-    return found
+    """The one for these options that all pipelines with this processor have together."""
+    key = ("k8sattributes cluster", context.id, config.model_dump_json())
+    return context.host.shared(key, lambda: Cluster(config, context))
