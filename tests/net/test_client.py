@@ -4,7 +4,6 @@ import asyncio
 import datetime
 import email.utils
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,29 +15,9 @@ from kofagent.config.address import join_endpoint, split_endpoint
 from kofagent.config.blocks import HttpClientBlock
 from kofagent.net.client import HttpClient, retry_after_seconds
 from kofagent.telemetry.refused import Refused
+from tests.net.conftest import Serve
 from tests.support.components import FakeHost, make_context
 from tests.support.servers import certificate
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Serve = Callable[..., Awaitable[str]]
-
-
-@pytest.fixture
-async def serve() -> AsyncIterator[Serve]:
-    runners: list[web.AppRunner] = []
-
-    async def start(handler: Handler, context: ssl.SSLContext | None = None) -> str:
-        app = web.Application()
-        app.router.add_route("*", "/{path:.*}", handler)
-        runner = web.AppRunner(app, access_log=None)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
-        runners.append(runner)
-        return f"{'https' if context else 'http'}://127.0.0.1:{runner.addresses[0][1]}"
-
-    yield start
-    for runner in runners:
-        await runner.cleanup()
 
 
 async def client(options: dict[str, Any] | None = None, host: FakeHost | None = None) -> HttpClient:
