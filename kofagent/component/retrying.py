@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from typing import Generic
 
 from kofagent.component.backoff import Backoff
+from kofagent.component.log_limit import LogLimit
 from kofagent.component.protocols import Context
 from kofagent.component.requests import R, Rejected, Send, TooLarge, Work
 from kofagent.component.size_limit import SizeLimit
@@ -42,7 +42,7 @@ class Retrying(Generic[R]):
         self._limit = limit
         self._stopping = stopping
         self._healthy = True
-        self._logged: dict[str, float] = {}
+        self._log_limit = LogLimit(LOG_EVERY)
 
     async def deliver(self, work: Work[R]) -> None:
         """Sends what is left of a batch until it was taken or refused for good.
@@ -128,9 +128,7 @@ class Retrying(Generic[R]):
         """Sets the status each time, logs a reason at most once in LOG_EVERY seconds."""
         self._healthy = False
         self._context.report(str(refusal))
-        now = time.monotonic()
-        if now - self._logged.get(refusal.reason, -LOG_EVERY) >= LOG_EVERY:
-            self._logged[refusal.reason] = now  # reasons are a closed list
+        if self._log_limit.due(refusal.reason):
             self._context.log.log(level, "%s: %s", consequence, refusal)
 
 

@@ -9,16 +9,18 @@ Upstream: processor/batchprocessor.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 
 from pydantic import Field, model_validator
 
+from kofagent.component.parts import offer_parts
 from kofagent.component.protocols import ColumnsConsumer, Context, Processor
+from kofagent.component.splitting import cut
 from kofagent.config.base import ComponentConfig, Duration
 from kofagent.net.peer import sender
-from kofagent.telemetry.batch import AnyBatch, Batch, MetricBatch, Samples
+from kofagent.telemetry.batch import AnyBatch, Batch, MetricBatch
 from kofagent.telemetry.ledger import ProcessorAccount
 from kofagent.telemetry.refused import Refused
-from kofagent.wire import otlp
 
 QUIET_SHARE = 1 / 20
 MIN_QUIET = 0.005
@@ -67,6 +69,7 @@ class BatchProcessor(Processor[Config], ColumnsConsumer):
         super().__init__(config, context)
         self._groups: dict[tuple[object, ...], _Waiting] = {}
         self._sending: set[asyncio.Task[None]] = set()
+        self._stopping = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._quiet = max(config.timeout * QUIET_SHARE, min(MIN_QUIET, config.timeout))
 
@@ -89,6 +92,7 @@ class BatchProcessor(Processor[Config], ColumnsConsumer):
 
     async def stop(self) -> None:
         """Sends what waits and waits for its answer."""
+        self._stopping.set()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -151,20 +155,8 @@ class BatchProcessor(Processor[Config], ColumnsConsumer):
     async def _send(self, waiting: _Waiting) -> None:
         sender.set(None)  # several senders' data; the task was made within a request of one of them
         error: BaseException | None = None
-        taken = False
         try:
-            for batch in self._joined(waiting.batches):
-                self._size(batch.count)
-                try:
-                    await self.next.consume(batch)
-                    self._account.outgoing(batch.count)
-                    taken = True
-                except Refused as refused:
-                    # A part that may come again outweighs a part that is lost, which was counted by the one who refused it.
-                    if error is None or not refused.permanent:
-                        error = refused
-            if taken and isinstance(error, Refused) and error.permanent:
-                error = None
+            await offer_parts(self.next, self._joined(waiting.batches), self._stopping, self._taken)
         except Exception as failure:
             error = failure
         future = waiting.future
@@ -174,47 +166,22 @@ class BatchProcessor(Processor[Config], ColumnsConsumer):
             future.set_exception(error)
             future.exception()  # retrieved here: all callers may have gone
 
-    def _joined(self, batches: list[AnyBatch]) -> list[AnyBatch]:
+    def _taken(self, batch: AnyBatch) -> None:
+        self._size(batch.count)
+        self._account.outgoing(batch.count)
+
+    def _joined(self, batches: list[AnyBatch]) -> Iterator[AnyBatch]:
         """The batches as one, or as several of at most send_batch_max_size items."""
-        most = self.config.send_batch_max_size
+        joined: AnyBatch
         if isinstance(batches[0], MetricBatch):
-            columns = MetricBatch.join([b for b in batches if isinstance(b, MetricBatch)])
-            return [columns] if not most or columns.count <= most else list(split_columns(columns, most))
-        joined = Batch.join([b for b in batches if isinstance(b, Batch)])
-        if not most or joined.count <= most:
-            return [joined]
-        parts = otlp.split(joined.signal.value, joined.payload, most)
-        return [Batch(joined.signal, payload, count, joined.metadata) for payload, count in parts]
-
-
-def split_columns(batch: MetricBatch, most: int) -> list[MetricBatch]:
-    """Batches of at most `most` samples each, in order."""
-    out: list[MetricBatch] = []
-    groups: list[Samples] = []
-    room = most
-    for group in batch.groups:
-        at = 0
-        while at < len(group.series):
-            end = min(len(group.series), at + room)
-            stamp = group.timestamp_ms
-            exemplars = {i - at: e for i, e in group.exemplars.items() if at <= i < end} if group.exemplars else None
-            groups.append(
-                Samples(
-                    group.series[at:end],
-                    group.values[at:end],
-                    stamp if isinstance(stamp, int) else stamp[at:end],
-                    group.resource,
-                    exemplars,
-                )
-            )
-            room -= end - at
-            at = end
-            if room == 0:
-                out.append(MetricBatch(groups))
-                groups, room = [], most
-    if groups:
-        out.append(MetricBatch(groups))
-    return out
+            joined = MetricBatch.join([b for b in batches if isinstance(b, MetricBatch)])
+        else:
+            joined = Batch.join([b for b in batches if isinstance(b, Batch)])
+        try:
+            yield from cut(joined, self.config.send_batch_max_size, 0)
+        except Refused as refused:  # it cannot be decoded
+            self.context.ledger.dropped(self.context.id, joined.signal, refused.reason, joined.count)
+            raise
 
 
 COMPONENT = BatchProcessor

@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 
-from kofagent.processors.batch import BatchProcessor, split_columns
+from kofagent.component.splitting import split_columns
+from kofagent.processors.batch import BatchProcessor
 from kofagent.telemetry.batch import AnyBatch, Batch, MetricBatch, Samples
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.series import Series
 from kofagent.telemetry.signal import Signal
-from tests.support.components import FakeHost, Sink, make
+from tests.support.components import FakeHost, Sink, eventually, make
 
 
 def batch(payload: bytes, count: int = 1, **metadata: tuple[str, ...]) -> Batch:
@@ -67,41 +68,71 @@ async def test_refusal_reaches_every_sender() -> None:
     await it.stop()
 
 
-AGAIN, NEVER = Refused("http 503", retry_after=3), Refused("http 400", permanent=True)
+AGAIN, NEVER = Refused("http 503", retry_after=0.01), Refused("http 400", permanent=True)
 
 
 class InTurn(Sink):
-    """Answers the parts of a batch one after the other as told."""
+    """Answers what it is offered, one after the other, as told."""
 
     def __init__(self, *answers: Refused | None) -> None:
         super().__init__()
         self.answers = list(answers)
+        self.offered: list[list[float]] = []
 
     async def consume(self, batch: AnyBatch) -> None:
+        assert isinstance(batch, MetricBatch)
+        self.offered.append([v for g in batch.groups for v in g.values])
         self.refuse = self.answers.pop(0)
         await super().consume(batch)
 
 
 @pytest.mark.parametrize(
-    "answers, wanted",
+    "answers, wanted, offered",
     [
-        ((None, None), None),
-        ((None, AGAIN), AGAIN),
-        ((NEVER, AGAIN), AGAIN),
-        ((AGAIN, NEVER), AGAIN),
-        ((NEVER, NEVER), NEVER),
-        ((NEVER, None), None),
-        ((None, NEVER), None),
+        ((None, None), None, "ab"),
+        ((AGAIN,), AGAIN, "a"),
+        ((None, AGAIN, AGAIN, None), None, "abbb"),
+        ((NEVER, AGAIN, None), None, "abb"),
+        ((NEVER, NEVER), NEVER, "ab"),
+        ((NEVER, None), None, "ab"),
+        ((None, NEVER), None, "ab"),
     ],
 )
-async def test_one_answer_for_all_parts(answers: tuple[Refused | None, ...], wanted: Refused | None) -> None:
-    """Retryable if any part is; for good only when nothing was taken, as for several consumers of one batch."""
+async def test_one_answer_for_all_parts(
+    answers: tuple[Refused | None, ...], wanted: Refused | None, offered: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For good only when nothing was taken. A part that was taken, or lost and counted, is never offered again."""
+    monkeypatch.setattr("kofagent.component.parts.FIRST_WAIT", 0.01)
     sink = InTurn(*answers)
     it = await started({"timeout": "5ms", "send_batch_size": 2, "send_batch_max_size": 2}, sink)
     series = [Series((("__name__", f"m{i}"),)) for i in range(4)]
-    (answer,) = await asyncio.gather(it.consume(MetricBatch([Samples(series, [1.0] * 4, 1)])), return_exceptions=True)
-    assert answer is wanted
+    (answer,) = await asyncio.gather(it.consume(MetricBatch([Samples(series, [0.0, 1.0, 2.0, 3.0], 1)])), return_exceptions=True)
+    assert str(answer) == str(wanted)
     assert sink.answers == []
+    assert sink.offered == [[0.0, 1.0] if part == "a" else [2.0, 3.0] for part in offered]
+    await it.stop()
+
+
+async def test_a_stop_ends_the_wait_for_the_other_parts() -> None:
+    sink = InTurn(None, Refused("http 503", retry_after=50), Refused("http 503"))
+    it = await started({"timeout": "5ms", "send_batch_size": 2, "send_batch_max_size": 2}, sink)
+    series = [Series((("__name__", f"m{i}"),)) for i in range(4)]
+    call = asyncio.create_task(it.consume(MetricBatch([Samples(series, [0.0, 1.0, 2.0, 3.0], 1)])))
+    await eventually(lambda: len(sink.offered) == 2)
+    async with asyncio.timeout(5):
+        await it.stop()
+    with pytest.raises(Refused):
+        await call
+
+
+async def test_parts_are_not_held_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kofagent.component.parts.HELD_AT_MOST", 0.05)
+    monkeypatch.setattr("kofagent.component.parts.FIRST_WAIT", 0.01)
+    sink = InTurn(None, *[AGAIN] * 100)
+    it = await started({"timeout": "5ms", "send_batch_size": 2, "send_batch_max_size": 2}, sink)
+    series = [Series((("__name__", f"m{i}"),)) for i in range(4)]
+    with pytest.raises(Refused):
+        await it.consume(MetricBatch([Samples(series, [0.0, 1.0, 2.0, 3.0], 1)]))
     await it.stop()
 
 

@@ -1,0 +1,56 @@
+"""`offer_parts`: a batch that was cut is offered part by part, and none of them twice."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+from kofagent.component.backoff import Backoff
+from kofagent.component.protocols import ColumnsConsumer
+from kofagent.telemetry.batch import AnyBatch
+from kofagent.telemetry.refused import Refused
+
+FIRST_WAIT, LONGEST_WAIT = 0.1, 5.0
+"""Seconds between two offers of a part."""
+HELD_AT_MOST = 60.0
+"""Seconds after which the rest of a batch is no longer held back for a part that is refused again and again."""
+
+
+async def offer_parts(
+    consumer: ColumnsConsumer, parts: Iterable[AnyBatch], stopping: asyncio.Event, taken: Callable[[AnyBatch], None]
+) -> None:
+    """Returns when the parts have an owner; `taken` is told of each. Refused for the whole batch when none was taken.
+
+    A part that is refused for good was counted, and the others go on. Once one was taken or lost, a part that is refused for now is
+    offered again here, while the caller waits: the caller could only offer the whole batch again, and that part with it. This
+    ends after HELD_AT_MOST, or when the agent stops: then the caller does.
+    """
+    some = False
+    lost: Refused | None = None
+    for part in parts:
+        backoff = Backoff(FIRST_WAIT, LONGEST_WAIT, elapsed=HELD_AT_MOST)
+        while True:
+            try:
+                await consumer.consume(part)
+            except Refused as refused:
+                if not refused.permanent:
+                    wait = backoff.next(refused.retry_after)
+                    if not (some or lost) or stopping.is_set() or not backoff.allows(wait):
+                        raise
+                    await _pause(stopping, wait)
+                    continue
+                lost = refused.copy()
+            else:
+                taken(part)
+                some = True
+            break
+    if lost is not None and not some:
+        raise lost
+
+
+async def _pause(stopping: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await stopping.wait()
+    except TimeoutError:
+        pass
