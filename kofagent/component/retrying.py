@@ -60,8 +60,8 @@ class Retrying(Generic[R]):
                 self._drop(work, work.left, self._defect(error))
                 return
             if request is None:
-                if self._limit is not None and not work.sent:
-                    self._limit.forget()
+                if self._limit is not None:
+                    self._limit.settle(work.sent > 0, self._context.log)
                 return
             items = request.items
             outcome = work.hopeless(request) or await self._attempt(request)
@@ -113,8 +113,6 @@ class Retrying(Generic[R]):
             pass
 
     def _well(self) -> None:
-        if self._limit is not None:
-            self._limit.taken(self._context.log)
         if not self._healthy:
             self._healthy = True
             self._context.report(None)

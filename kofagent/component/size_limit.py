@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 
+from kofagent.component.log_limit import LogLimit
+
 SMALLEST = 16 << 10
 """Bytes below which the limit does not go: hardly a backend takes less, and small requests cost a round trip each."""
 
@@ -16,24 +18,24 @@ class SizeLimit:
         self.bytes = bytes
         self._advice = advice
         self._refused = 0
+        self._log_limit = LogLimit()
 
     def refused(self, size: int) -> None:
         """The backend refused a request of this size for its size."""
         self._refused = min(self._refused or size, size)
 
-    def taken(self, log: logging.Logger) -> None:
-        """It took a smaller one, so size was what it minded: requests are made at most half as large as the one it refused."""
+    def settle(self, taken: bool, log: logging.Logger) -> None:
+        """The batch is done with. When smaller requests were taken, size was what the backend minded: from now on requests are at
+        most half as large as the smallest it refused. When nothing was taken, the refusals say nothing about size.
+        """
         size, self._refused = self._refused, 0
         half = max(size // 2, SMALLEST)
-        if half < size and (not self.bytes or half < self.bytes):
+        if taken and half < size and (not self.bytes or half < self.bytes):
             self.bytes = half
-            log.warning(
-                "the backend refuses a request of %d bytes as too large; requests are cut and now made of at most %d bytes; %s",
-                size,
-                half,
-                self._advice,
-            )
-
-    def forget(self) -> None:
-        """It took nothing at all: the refusals say nothing about size."""
-        self._refused = 0
+            if self._log_limit.due():
+                log.warning(
+                    "the backend refuses a request of %d bytes as too large; requests are cut and now made of at most %d bytes; %s",
+                    size,
+                    half,
+                    self._advice,
+                )

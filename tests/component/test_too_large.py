@@ -118,9 +118,15 @@ async def test_the_size_is_remembered_and_said_once_with_the_option(caplog: pyte
 
 async def test_the_remembered_size_is_not_absurd() -> None:
     limit = SizeLimit(advice="lower it")
+    log = logging.getLogger("test")
     limit.refused(SMALLEST + 10)
-    limit.taken(logging.getLogger("test"))
+    limit.settle(False, log)
+    assert limit.bytes == 0
+    limit.settle(True, log)
+    assert limit.bytes == 0, "what was refused before says nothing now"
+    limit.refused(SMALLEST + 10)
+    limit.settle(True, log)
     assert limit.bytes == SMALLEST
     limit.refused(100)
-    limit.taken(logging.getLogger("test"))
+    limit.settle(True, log)
     assert limit.bytes == SMALLEST

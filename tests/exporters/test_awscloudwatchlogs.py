@@ -93,8 +93,8 @@ async def proxy(moto: str, logs: Any) -> AsyncIterator[Proxy]:
     await runner.cleanup()
 
 
-def error(code: str, status: int = 400) -> web.Response:
-    return web.json_response({"__type": code, "message": "m"}, status=status, content_type="application/x-amz-json-1.1")
+def error(code: str, status: int = 400, message: str = "m") -> web.Response:
+    return web.json_response({"__type": code, "message": message}, status=status, content_type="application/x-amz-json-1.1")
 
 
 async def exporter(url: str, **options: Any) -> Any:
@@ -330,6 +330,25 @@ async def test_an_invalid_request_is_dropped_and_counted(proxy: Proxy) -> None:
     await made.stop()
     assert refused.value.permanent
     assert (sent(made), dropped(made, "rejected"), len(proxy.calls)) == (0, 2, 1)
+
+
+@pytest.mark.parametrize(
+    "refusal", [web.Response(status=413), error("InvalidParameterException", message="Upload too large: exceeds limit of 1048576")]
+)
+async def test_a_call_that_is_too_large_is_made_again_in_halves(proxy: Proxy, logs: Any, refusal: web.Response) -> None:
+    texts = [f"{n} " + "x" * 100 for n in range(200)] + ["y" * 30_000] + [str(n) for n in range(200, 300)]
+
+    def script(operation: str) -> web.Response | None:
+        large = operation == "PutLogEvents" and len(json.dumps(proxy.bodies[-1])) > 10_000
+        return web.Response(status=refusal.status, body=refusal.body, headers=refusal.headers) if large else None
+
+    proxy.script = script
+    made = await exporter(proxy.url, raw_log=True)
+    await made.consume(batch(*texts))
+    await made.stop()
+    assert [event["message"] for event in stored(logs)] == [text for text in texts if text[0] != "y"]
+    assert sent(made) == 300
+    assert dropped(made, "http 413" if refusal.status == 413 else "rejected") == 1
 
 
 async def test_denied_access_waits_and_shows_no_secret(proxy: Proxy, caplog: pytest.LogCaptureFixture, logs: Any) -> None:
