@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import re
+
+from kofagent.memory.memo import Memo
 
 _LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
 _DOMAIN = rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?"
@@ -15,13 +16,13 @@ _IMAGE = re.compile(
 )
 
 
-@functools.lru_cache(1024)
-def split_image(image: str) -> tuple[str, str] | None:
-    """(repository, tag) of `registry:5000/team/app:1.2@sha256:...`; the tag is `latest` where there is none.
-
-    None when it is no image name.
-    """
+def _split(image: str) -> tuple[str, str] | None:
     match = _IMAGE.fullmatch(image) if 0 < len(image) <= 1024 else None
     if match is None or len(match[1]) > 255:
         return None
     return match[1], match[2] or "latest"
+
+
+split_image = Memo("kubernetes.images", _split, entries=2048, size=2 << 20).__getitem__
+"""(repository, tag) of `registry:5000/team/app:1.2@sha256:...`; the tag is `latest` where there is none. None when it is no image
+name."""

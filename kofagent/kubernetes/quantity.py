@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import re
 from decimal import ROUND_CEILING, Decimal
+
+from kofagent.memory.memo import Memo
 
 _FORM = re.compile(r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))(?:([eE][+-]?[0-9]{1,4})|([KMGTPE]i|[numkMGTPE]?))")
 _FACTORS: dict[str, Decimal] = {
@@ -18,9 +19,7 @@ _FACTORS: dict[str, Decimal] = {
 _MOST = (1 << 63) - 1
 
 
-@functools.lru_cache(2048)
-def parse(text: str) -> Decimal:
-    """The exact value. ValueError when it is not a quantity."""
+def _parse(text: str) -> Decimal:
     match = _FORM.fullmatch(text)
     if match is None or len(text) > 100:
         raise ValueError(f"{text[:100]!r} is not a Kubernetes quantity")
@@ -29,16 +28,22 @@ def parse(text: str) -> Decimal:
     return Decimal(match[1]) * _FACTORS[match[3]]
 
 
-@functools.lru_cache(2048)
-def whole(text: str) -> int:
-    """Units, rounded up, as the API's own Value(); at most 2**63 - 1."""
+parse = Memo("kubernetes.quantities", _parse, entries=4096, size=1 << 20).__getitem__
+"""The exact value. ValueError when it is not a quantity."""
+
+
+def _whole(text: str) -> int:
     return _ceiling(parse(text))
 
 
-@functools.lru_cache(2048)
-def milli(text: str) -> int:
-    """Thousandths, rounded up, as the API's own MilliValue(); at most 2**63 - 1."""
+def _milli(text: str) -> int:
     return _ceiling(parse(text) * 1000)
+
+
+whole = Memo("kubernetes.whole", _whole, entries=4096, size=1 << 20).__getitem__
+"""Units, rounded up, as the API's own Value(); at most 2**63 - 1. ValueError when it is not a quantity."""
+milli = Memo("kubernetes.milli", _milli, entries=4096, size=1 << 20).__getitem__
+"""Thousandths, rounded up, as the API's own MilliValue(); at most 2**63 - 1. ValueError when it is not a quantity."""
 
 
 def cores(text: str) -> float:

@@ -23,7 +23,7 @@ As a dict it is the young generation only: `len`, `in`, `items` and `get` do not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 from sys import getsizeof
 from typing import Any, TypeVar
@@ -65,12 +65,14 @@ class Memo(dict[K, V]):
     `name` is what the account and `/metrics` call it; several memos may share one (`room.what`). `entries` and `size` (bytes)
     bound both generations together. `cost` estimates the bytes of an entry, key and value and their place in the dict; it must
     not change while the entry is remembered. An answer that costs more than `longest` (default: a sixteenth of `size`) is given but
-    not remembered. `make` works out a value; KeyError without one.
+    not remembered, nor is one that is None. `make` works out a value; KeyError without one. `dropped` is told what was dropped to
+    make room (not what was forgotten on purpose).
     """
 
     __slots__ = (
         "__weakref__",
         "_cost",
+        "_dropped",
         "_half_entries",
         "_half_size",
         "_longest",
@@ -93,11 +95,13 @@ class Memo(dict[K, V]):
         size: int,
         cost: Callable[[K, V], int] = measured,
         longest: int = 0,
+        dropped: Callable[[Mapping[K, V]], object] | None = None,
     ) -> None:
         super().__init__()
         self.name = name
         self._make = make
         self._cost = cost
+        self._dropped = dropped
         self.max_entries, self.max_size = entries, size
         self._half_entries = max(1, entries // 2)
         self._half_size = size // 2
@@ -127,7 +131,7 @@ class Memo(dict[K, V]):
         value = self._make(key)
         cost = self._cost(key, value)
         # The function may have asked for the same, and may have remembered it.
-        if cost <= self._longest and key not in self:
+        if cost <= self._longest and key not in self and value is not None:
             self._keep(key, value, cost)
         return value
 
@@ -177,12 +181,17 @@ class Memo(dict[K, V]):
 
     def rotate(self) -> None:
         """Begins a new generation."""
-        self.counts.evictions += len(self._old)
+        self._evict(self._old)
         # A copy, for the memo itself is the young generation; it costs some 10 ns an entry, once for each entry.
         self._old = dict(self)
         self._old_size = self._young_size
         super().clear()
         self._young_size = 0
+
+    def _evict(self, gone: Mapping[K, V]) -> None:
+        self.counts.evictions += len(gone)
+        if self._dropped is not None and gone:
+            self._dropped(gone)
 
     def clear(self) -> None:
         """Forgets everything: the answers are not right any more."""
@@ -194,11 +203,11 @@ class Memo(dict[K, V]):
         """Drops the old generation, the young one where there is no old one; returns the estimated bytes."""
         if self._old:
             size = self._old_size
-            self.counts.evictions += len(self._old)
+            self._evict(self._old)
             self._old, self._old_size = _NONE, 0
             return size
         size = self._young_size
-        self.counts.evictions += len(self)
+        self._evict(self)
         self.clear()
         return size
 

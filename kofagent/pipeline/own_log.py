@@ -12,6 +12,7 @@ from typing import Any, TextIO
 
 from kofagent.component.protocols import StartError
 from kofagent.config.model import LogSampling, TelemetryLogs
+from kofagent.memory.memo import Memo
 
 LEVELS = {
     "debug": logging.DEBUG,
@@ -23,7 +24,6 @@ LEVELS = {
     "fatal": logging.CRITICAL,
 }
 _WORDS = {logging.DEBUG: "debug", logging.INFO: "info", logging.WARNING: "warn", logging.ERROR: "error", logging.CRITICAL: "fatal"}
-MAX_SAMPLED_MESSAGES = 4096
 FAILURES_EVERY_S = 60.0
 
 
@@ -75,17 +75,17 @@ class Sampling(logging.Filter):
     def __init__(self, options: LogSampling) -> None:
         super().__init__()
         self._options = options
-        self._counts: dict[tuple[int, str, str], int] = {}
+        self._counts: Memo[tuple[int, str, str], int] = Memo("own_log.messages", entries=8192, size=4 << 20)
         self._until = 0.0
 
     def filter(self, record: logging.LogRecord) -> bool:
         """As `logging.Filter.filter`."""
         now = time.monotonic()
-        if now >= self._until or len(self._counts) > MAX_SAMPLED_MESSAGES:
+        if now >= self._until:
             self._counts.clear()
             self._until = now + self._options.tick
         key = (record.levelno, record.name, str(record.msg))
-        count = self._counts[key] = self._counts.get(key, 0) + 1
+        count = self._counts[key] = (self._counts.find(key) or 0) + 1
         over = count - self._options.initial
         return over <= 0 or (self._options.thereafter > 0 and over % self._options.thereafter == 0)
 

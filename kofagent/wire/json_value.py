@@ -7,23 +7,32 @@ from __future__ import annotations
 
 from typing import Any
 
+from kofagent.memory.memo import Memo
 from kofagent.wire.attributes import MAX_DEPTH, encode_text, encode_value
 from kofagent.wire.varint import varint
 
-REMEMBERED = 4096
 SHORT = 64
 """Strings of at most so many characters are remembered."""
+_LONGEST = 1024
+"""A key or a pair that costs more is not remembered."""
 _TABLE = 1024
 _VARINTS = [varint(i) for i in range(_TABLE)]
 _TOO_DEEP = f"value nested more than {MAX_DEPTH} levels deep"
 
 
 class JsonEncoder:
-    """One for objects that resemble each other; what it remembers is bounded."""
+    """One for objects that resemble each other."""
 
     def __init__(self) -> None:
-        self._keys: dict[str, bytes] = {}
-        self._pairs: dict[tuple[str, str], bytes] = {}
+        keys: Memo[str, bytes] = Memo("wire.json_keys", _key, entries=8192, size=2 << 20, longest=_LONGEST)
+
+        def pair(members: tuple[str, str]) -> bytes:
+            encoded = encode_value(members[1])
+            body = keys[members[0]] + b"\x12" + varint(len(encoded)) + encoded
+            return b"\x0a" + varint(len(body)) + body
+
+        self._keys = keys
+        self._pairs: Memo[tuple[str, str], bytes] = Memo("wire.json_pairs", pair, entries=8192, size=4 << 20, longest=_LONGEST)
 
     def value(self, value: Any, depth: int = 0) -> bytes:
         """The AnyValue of a JSON value. ValueError where it is nested deeper than `MAX_DEPTH`."""
@@ -51,10 +60,10 @@ class JsonEncoder:
         pairs, keys = self._pairs, self._keys
         for key, value in members.items():
             if type(value) is str and len(value) <= SHORT:
-                pair = pairs.get((key, value)) or self._short(key, value)
+                pair = pairs[key, value]
             else:
                 encoded = self.value(value, depth)
-                name = keys.get(key) or self._key(key)
+                name = keys[key]
                 size = len(encoded)
                 length = _VARINTS[size] if size < _TABLE else varint(size)
                 size += len(name) + len(length) + 1
@@ -62,23 +71,7 @@ class JsonEncoder:
             out.append(pair)
         return b"".join(out)
 
-    def _short(self, key: str, value: str) -> bytes:
-        encoded = encode_value(value)
-        body = self._key(key) + b"\x12" + varint(len(encoded)) + encoded
-        pair = b"\x0a" + varint(len(body)) + body
-        if len(self._pairs) >= REMEMBERED:
-            self._pairs.clear()
-        if len(key) <= 2 * SHORT:
-            self._pairs[key, value] = pair
-        return pair
 
-    def _key(self, key: str) -> bytes:
-        known = self._keys.get(key)
-        if known is None:
-            text = encode_text(key)
-            known = b"\x0a" + varint(len(text)) + text
-            if len(self._keys) >= REMEMBERED:
-                self._keys.clear()
-            if len(key) <= 2 * SHORT:
-                self._keys[key] = known
-        return known
+def _key(key: str) -> bytes:
+    text = encode_text(key)
+    return b"\x0a" + varint(len(text)) + text

@@ -5,7 +5,14 @@ A driver goes through the real use, never to the memo itself, and asserts the an
 
 from __future__ import annotations
 
+import asyncio
+import base64
+import importlib
 import logging
+import os
+import shutil
+import tempfile
+import weakref
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,7 +24,9 @@ from kofagent.telemetry.series import Family, Series
 from kofagent.telemetry.signal import Signal
 from kofagent.wire import otlp
 from kofagent.wire.attributes import encode_attribute, encode_attributes
-from tests.support.components import make
+from kofagent.wire.varint import length_delimited
+from tests.support.components import make, make_context
+from tests.support.fake_kube import pod
 
 Use = Callable[[int], Any]
 """One use; with another number there is something else to remember."""
@@ -214,6 +223,165 @@ def patterns() -> Use:
     return use
 
 
+def json(member: Callable[[int], dict[str, Any]]) -> Callable[[], Use]:
+    from kofagent.wire.attributes import encode_value
+    from kofagent.wire.json_value import JsonEncoder
+
+    def made() -> Use:
+        encoder = JsonEncoder()
+
+        def use(i: int) -> None:
+            assert encoder.value(member(i)) == encode_value(member(i))
+
+        return use
+
+    return made
+
+
+def cloudwatch() -> Use:
+    from kofagent.exporters.awscloudwatchlogs import events
+
+    record = length_delimited(6, encode_attribute("a", "x")) + length_delimited(5, length_delimited(1, b"body"))
+
+    def use(i: int) -> None:
+        built = events.build(logs(str(i), record), ("group", "stream"), False, 1)
+        assert f'"n":"{i}"' in built.events[0].message
+
+    return use
+
+
+def routing() -> Use:
+    from kofagent.connectors.routing.table import Splitter
+    from kofagent.ottl import parse_condition
+
+    splitter = Splitter((parse_condition('attributes["n"] == "7"', "resource"), "resource"), lambda look: look())
+
+    def use(i: int) -> None:
+        payload = logs(str(i))
+        assert splitter.split("logs", payload, None) == ((payload, b"") if i == 7 else (b"", payload))
+
+    return use
+
+
+def filter_resources() -> Use:
+    from kofagent.processors.filter.config import Config
+    from kofagent.processors.filter.rules import Around, Rules
+
+    match = {"match_type": "strict", "resource_attributes": [{"key": "n", "value": "7"}]}
+    (rule,) = Rules(Config.model_validate({"metrics": {"exclude": match}}), Signal.METRICS).resource_lists
+
+    def use(i: int) -> None:
+        assert rule.skips(Around(encode_attributes({"n": str(i)}), None)) is (i == 7)
+
+    return use
+
+
+def basicauth() -> Use:
+    from kofagent.extensions.basicauth import COMPONENT
+
+    users = "\n".join(f"u{i}:p{i}" for i in range(3000))
+    auth: Any = make(COMPONENT, {"htpasswd": {"inline": users}}, kind="extensions")
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(auth.start())
+
+    def use(i: int) -> None:
+        token = base64.b64encode(f"u{i}:p{i}".encode()).decode()
+        assert loop.run_until_complete(auth.authenticate({"authorization": f"Basic {token}"})) == {"auth.username": (f"u{i}",)}
+
+    weakref.finalize(use, loop.close)
+    return use
+
+
+def excluded() -> Use:
+    from kofagent.receivers.filelog.globs import Finder
+
+    folder = tempfile.TemporaryDirectory()
+    finder = Finder([f"{folder.name}/*/*.log"], [f"{folder.name}/*/no.log"])
+
+    def use(i: int) -> None:
+        if i:
+            shutil.rmtree(f"{folder.name}/{i - 1}")
+        os.mkdir(f"{folder.name}/{i}")
+        for name in ("yes.log", "no.log"):
+            open(f"{folder.name}/{i}/{name}", "w").close()
+        assert finder.find() == [f"{folder.name}/{i}/yes.log"]
+
+    weakref.finalize(use, folder.cleanup)
+    return use
+
+
+def own_log() -> Use:
+    from kofagent.config.model import LogSampling
+    from kofagent.pipeline.own_log import Sampling
+
+    sampling = Sampling(LogSampling.model_validate({"tick": "1h", "initial": 1, "thereafter": 0}))
+
+    def use(i: int) -> None:
+        record = logging.LogRecord("kofagent", logging.INFO, "x.py", 1, f"event {i}", (), None)
+        assert sampling.filter(record) and not sampling.filter(record)
+
+    return use
+
+
+def events_sent() -> Use:
+    from kofagent.receivers.k8s_events import COMPONENT
+
+    receiver: Any = make(COMPONENT, {"auth_type": "none", "dedup_interval": "1h"})
+
+    def use(i: int) -> None:
+        event = {"metadata": {"uid": str(i)}}
+        assert not receiver._repeated("ADDED", event) and receiver._repeated("MODIFIED", event)
+
+    return use
+
+
+def cluster_points() -> Use:
+    from kofagent.receivers.k8s_cluster.model import Described
+    from kofagent.receivers.k8s_cluster.snapshot import Snapshot
+    from kofagent.transform.otlp_metrics import Metric
+
+    metric = Metric("m", "1", "", "gauge")
+    snapshot = Snapshot("s", "", "", 0)
+    return lambda i: snapshot.put("one", [Described((("a", "b"),), ((metric, i, ()),), True)])
+
+
+def value_of(module: str, name: str, text: Callable[[int], Any]) -> Callable[[], Use]:
+    """A function of one argument."""
+    function = getattr(importlib.import_module(module), name)
+    return lambda: lambda i: function(text(i))
+
+
+def meta_labels() -> Use:
+    from kofagent.prometheus.discovery.kubernetes.labels import annotations_and_labels
+
+    def use(i: int) -> None:
+        assert len(annotations_and_labels({"labels": {f"k{i}": "v"}}, "pod")) == 2
+
+    return use
+
+
+def k8sattributes(known: bool, pods: bool = False) -> Callable[[], Use]:
+    """Telemetry of a pod that is known, each time of another one where `pods`, or of one that nobody knows."""
+
+    def made() -> Use:
+        from kofagent.processors.k8sattributes.cluster import Cluster
+        from kofagent.processors.k8sattributes.config import Config
+
+        by_uid = {"pod_association": [{"sources": [{"from": "resource_attribute", "name": "k8s.pod.uid"}]}]}
+        cluster = Cluster(Config.model_validate(by_uid), make_context("processors", "k8sattributes"))
+
+        def use(i: int) -> None:
+            uid = f"u{i if pods else 0}"
+            if known and (pods or i == 0):
+                cluster.pods.put(pod("shop", "web", uid=uid), 0.0)
+            _, found, _ = cluster.enrich(encode_attributes({"k8s.pod.uid": uid, "i": i}), "")
+            assert (found is not None) is known
+
+        return use
+
+    return made
+
+
 _TIME = datetime(2026, 11, 21, tzinfo=UTC)
 _CONTAINER = {"type": "container", "format": "containerd", "add_metadata_from_filepath": False}
 _REGEX = {"type": "regex_parser", "regex": r"^(?P<word>[a-z0-9]+)"}
@@ -225,6 +393,8 @@ def container_line(i: int) -> str:
 
 
 DRIVERS: dict[str, Callable[[], Use]] = {
+    "wire.json_keys": json(lambda i: {f"k{i}": 1}),
+    "wire.json_pairs": json(lambda i: {"k": str(i)}),
     "transform.attribute_keys": attribute_keys,
     "transform.resources": resources,
     "transform.point_attributes": point_attributes,
@@ -239,7 +409,26 @@ DRIVERS: dict[str, Callable[[], Use]] = {
     "operators.attribute_pairs": chain([{"type": "copy", "from": "body", "to": "attributes.a"}], str, "entries"),
     "operators.logged": logged,
     "operators.patterns": patterns,
+    "awscloudwatchlogs.attributes": cloudwatch,
+    "basicauth.right": basicauth,
+    "filelog.excluded": excluded,
+    "filter.resources": filter_resources,
+    "k8s_cluster.points": cluster_points,
+    "k8s_events.sent": events_sent,
+    "k8sattributes.pods": k8sattributes(True, pods=True),
+    "k8sattributes.resources": k8sattributes(True),
+    "k8sattributes.unknown": k8sattributes(False),
+    "kubeletstats.times": value_of(
+        "kofagent.receivers.kubeletstats.summary", "start_of", lambda i: {"startTime": (_TIME + timedelta(seconds=i)).isoformat()}
+    ),
+    "kubernetes.images": value_of("kofagent.kubernetes.image", "split_image", lambda i: f"app:{i}"),
+    "kubernetes.milli": value_of("kofagent.kubernetes.quantity", "milli", str),
+    "kubernetes.quantities": value_of("kofagent.kubernetes.quantity", "parse", str),
+    "kubernetes.whole": value_of("kofagent.kubernetes.quantity", "whole", str),
+    "own_log.messages": own_log,
     "prometheus.label_pairs": label_pairs,
+    "prometheus.meta_labels": meta_labels,
+    "routing.resources": routing,
     "prometheusremotewrite.labelled": labelled,
     "prometheusremotewrite.targets": targets,
     "prometheusremotewrite.families_sent": families_sent,

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
-from kofagent.wire import json_value
 from kofagent.wire.attributes import MAX_DEPTH, encode_value
 from kofagent.wire.json_value import JsonEncoder
 
@@ -48,11 +47,3 @@ def test_depth(levels: int, fits: bool, wrap: Any) -> None:
         for encode in (encode_value, JsonEncoder().value):
             with pytest.raises(ValueError, match="levels deep"):
                 encode(value)
-
-
-def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json_value, "REMEMBERED", 10)
-    encoder = JsonEncoder()
-    for i in range(100):
-        assert encoder.value({f"k{i}": f"v{i}", "x" * 300: {str(i): 1}})
-        assert len(encoder._pairs) <= 10 and len(encoder._keys) <= 10

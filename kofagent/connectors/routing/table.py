@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+from kofagent.memory.memo import Memo
 from kofagent.ottl import Condition
 from kofagent.ottl.messages import read
 from kofagent.ottl.paths import points
@@ -15,7 +15,6 @@ from kofagent.wire import otlp
 from kofagent.wire.varint import length_delimited
 from kofagent.wire.walk import fields
 
-_REMEMBERED = 4096
 Test = Callable[[Callable[[], bool]], bool]
 """Runs a look at the data and says what it found, also when it failed (`error_mode`)."""
 
@@ -30,7 +29,7 @@ class Splitter:
         self._test = test
         # Resources repeat; a condition that asks for the time or the sender may change its answer.
         fixed = condition is None or ("Now" not in condition.text and "otelcol" not in condition.text)
-        self._known: OrderedDict[bytes, bool] | None = OrderedDict() if fixed else None
+        self._known: Memo[bytes, bool] | None = Memo("routing.resources", entries=8192, size=4 << 20) if fixed else None
 
     def split(self, signal: str, payload: bytes, metadata: Metadata | None) -> tuple[bytes, bytes]:
         """(matching, rest); one of them is `payload` itself where everything goes one way. ValueError where it is malformed."""
@@ -60,14 +59,12 @@ class Splitter:
 
     def _resource_matches(self, data: bytes, matches: Callable[..., bool]) -> bool:
         known = self._known
-        if known is not None and data in known:
-            known.move_to_end(data)
-            return known[data]
-        answer = self._test(lambda: matches(read("resource", data)))
-        if known is not None:
-            known[data] = answer
-            if len(known) > _REMEMBERED:
-                known.popitem(last=False)
+        if known is None:
+            return self._test(lambda: matches(read("resource", data)))
+        known.counts.lookups += 1
+        answer = known.find(data)
+        if answer is None:
+            answer = known[data] = self._test(lambda: matches(read("resource", data)))
         return answer
 
     def _by_record(self, payload: bytes, matches: Callable[..., bool]) -> tuple[bytes, bytes]:

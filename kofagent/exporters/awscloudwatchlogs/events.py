@@ -13,6 +13,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from kofagent.memory.memo import Memo
 from kofagent.transform.anyvalue import as_string, to_json
 from kofagent.wire.attributes import decode_attribute, decode_value
 from kofagent.wire.lens import lenses, parse
@@ -72,10 +73,6 @@ _LENS = lenses(
     },
 )
 _Request = _LENS["Request"]
-_known: dict[bytes, tuple[str, str]] = {}
-"""Attributes met before: the bytes of a KeyValue to its key and `"key":value` in JSON. Most records repeat most of them."""
-_KNOWN_MAX = 8192
-_KNOWN_SIZE = 256
 
 
 def _text(data: bytes) -> str:
@@ -90,17 +87,16 @@ def _clean(text: str) -> str:
 def _attribute(data: bytes) -> tuple[str, str]:
     key, value = decode_attribute(data)
     key = _clean(key)
-    known = key, f"{_quote(key)}:{_clean(_quote(value) if isinstance(value, str) else to_json(value))}"
-    if len(data) <= _KNOWN_SIZE:
-        if len(_known) >= _KNOWN_MAX:
-            _known.clear()
-        _known[data] = known
-    return known
+    return key, f"{_quote(key)}:{_clean(_quote(value) if isinstance(value, str) else to_json(value))}"
+
+
+_known = Memo("awscloudwatchlogs.attributes", _attribute, entries=16_000, size=8 << 20, longest=1024)
+"""Attributes met before: the bytes of a KeyValue to its key and `"key":value` in JSON. Most records repeat most of them."""
 
 
 def _map(items: Any) -> str:
-    get = _known.get
-    pairs = [get(data) or _attribute(data) for data in items]
+    pairs = list(map(_known.__getitem__, items))
+    _known.counts.lookups += len(pairs)
     if len(pairs) == 1:
         return f"{{{pairs[0][1]}}}"
     return "{" + ",".join([text for _, text in sorted(dict(pairs).items())]) + "}"

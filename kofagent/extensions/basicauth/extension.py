@@ -14,10 +14,9 @@ from collections.abc import Mapping
 from kofagent.component.protocols import Context, Extension, StartError, Unauthorized
 from kofagent.extensions.basicauth import htpasswd
 from kofagent.extensions.basicauth.config import Config
+from kofagent.memory.memo import Memo
 from kofagent.net.watched_file import WatchedFile
 from kofagent.telemetry.batch import Metadata
-
-_REMEMBERED = 1024
 
 
 class BasicAuth(Extension[Config]):
@@ -32,7 +31,7 @@ class BasicAuth(Extension[Config]):
         self._version = -1
         self._users: dict[str, str] = {}
         self._key = os.urandom(32)
-        self._right: dict[str, bytes] = {}
+        self._right: Memo[str, bytes] = Memo("basicauth.right", entries=2048, size=1 << 20)
 
     async def start(self) -> None:
         """Reads the files once, so that a missing one fails the start."""
@@ -79,7 +78,7 @@ class BasicAuth(Extension[Config]):
 
     async def _matches(self, username: str, password: str, stored: str) -> bool:
         digest = hmac.digest(self._key, f"{stored}\0{password}".encode("utf-8", "surrogateescape"), hashlib.sha256)
-        known = self._right.get(username)
+        known = self._right.find(username)
         if known is not None and hmac.compare_digest(known, digest):
             return True
         if stored.startswith("$"):
@@ -88,8 +87,6 @@ class BasicAuth(Extension[Config]):
         else:
             right = htpasswd.matches(password, stored)
         if right:
-            if len(self._right) >= _REMEMBERED:
-                self._right.clear()
             self._right[username] = digest
         return right
 

@@ -12,6 +12,7 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from kofagent.memory.memo import Memo
 from kofagent.ottl import Condition, EvaluationError, parse_condition
 from kofagent.processors.filter.config import Config, MetricMatch
 from kofagent.telemetry.batch import Metadata
@@ -19,7 +20,6 @@ from kofagent.telemetry.signal import Signal
 from kofagent.transform.matching import MatchBlock, RecordMatch, compile_attributes
 from kofagent.wire import edit
 
-_REMEMBERED = 4096
 MESSAGES: dict[Signal, Any] = {Signal.LOGS: LogRecord, Signal.METRICS: Metric, Signal.TRACES: Span}
 
 
@@ -139,14 +139,10 @@ def _record_rule(name: str, match: RecordMatch, skip_on: bool) -> RecordRule:
 
 
 def _remembered(test: Callable[[Any], bool], skip_on: bool) -> Callable[[Around], bool]:
-    known: dict[bytes, bool] = {}
-
-    def skips(around: Around) -> bool:
-        answer = known.get(around.resource)
-        if answer is None:
-            if len(known) >= _REMEMBERED:
-                known.clear()
-            answer = known[around.resource] = test(edit.attributes(around.resource, edit.RESOURCE)) is skip_on
-        return answer
-
-    return skips
+    known: Memo[bytes, bool] = Memo(
+        "filter.resources",
+        lambda resource: test(edit.attributes(resource, edit.RESOURCE)) is skip_on,
+        entries=8192,
+        size=4 << 20,
+    )
+    return lambda around: known[around.resource]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from kofagent.component.protocols import Context, StartError
@@ -24,6 +24,7 @@ from kofagent.kubernetes.resources import (
     Resource,
 )
 from kofagent.kubernetes.watch import Timing
+from kofagent.memory.memo import Memo
 from kofagent.processors.k8sattributes.config import Config
 from kofagent.processors.k8sattributes.extract import Extraction, Object, controller, owner_uid
 from kofagent.processors.k8sattributes.pods import Known, Place, Pods
@@ -41,17 +42,21 @@ RESOURCES: dict[str, Resource] = {
     "cronjob": CRONJOBS,
 }
 _KINDS_OF_OWNERS = {"replicaset": "ReplicaSet", "statefulset": "StatefulSet", "daemonset": "DaemonSet", "job": "Job"}
-MAX_REMEMBERED = 8192
-MAX_BYTES = 8 << 20
 MAX_ASKED = 4096
-MAX_PODS = 256
-"""Pods whose attributes are at hand for the next resource of the same pod (its other containers)."""
 SHORTEST_WAIT = 0.05
 FORGET_IN_VAIN = 15.0
 FORGET_ASKED = 600.0
 
+_Asked = tuple[bytes, str]
+"""A resource and its sender's address."""
 Enriched = tuple[bytes, "Known | None", "Place | None"]
 """The resource as it is sent, its pod where that is known, and where that was looked for."""
+
+
+def _no_longer_used(gone: Mapping[_Asked, Enriched]) -> None:
+    for key, (_, known, _) in gone.items():
+        if known is not None and known.users is not None:
+            known.users.discard(key)
 
 
 class Cluster:
@@ -71,12 +76,12 @@ class Cluster:
         self._started = 0
         self._client: ApiClient | None = None
         self._subscriptions: list[Subscription] = []
-        self._remembered: dict[Any, Enriched] = {}
-        self._unknown: dict[Any, Enriched] = {}
-        self._bytes = 0
-        """Size of what is remembered, of either kind."""
-        self._of_pods: dict[Known, tuple[bytes, Object, dict[str, str]]] = {}
-        """The packed pod, the pod, and what is added for it."""
+        self._remembered: Memo[_Asked, Enriched] = Memo(
+            "k8sattributes.resources", entries=16_384, size=8 << 20, dropped=_no_longer_used
+        )
+        self._unknown: Memo[_Asked, Enriched] = Memo("k8sattributes.unknown", entries=8192, size=4 << 20)
+        self._of_pods: Memo[Known, tuple[bytes, Object, dict[str, str]]] = Memo("k8sattributes.pods", entries=512, size=8 << 20)
+        """The packed pod, the pod, and what is added for it: for the next resource of the same pod (its other containers)."""
         self._asked: dict[Place, float] = {}
         self._in_vain = 0
         """Waits one after the other that brought nothing: each halves the next, so that log files of many pods that are long gone
@@ -243,23 +248,17 @@ class Cluster:
         self._clear()
         self._news()
 
-    def _drop(self, keys: set[Any]) -> None:
+    def _drop(self, keys: set[_Asked]) -> None:
         for key in keys:
-            entry = self._remembered.pop(key, None)
-            if entry is not None:
-                self._bytes -= len(entry[0]) + len(key[0])
+            self._remembered.forget(key)
 
     def _clear(self) -> None:
-        for _, known, _ in self._remembered.values():
-            if known is not None:
-                known.users = None
+        _no_longer_used(dict(self._remembered.everything()))
         self._remembered.clear()
         self._unknown.clear()
         self._of_pods.clear()
-        self._bytes = 0
 
     def _news(self) -> None:
-        self._bytes -= sum([len(entry[0]) + len(key[0]) for key, entry in self._unknown.items()])
         self._unknown.clear()
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
@@ -270,23 +269,23 @@ class Cluster:
         """The resource with all that is known added. ValueError where it is malformed."""
         # one dict look-up a resource: a resource is worked on when it is new or its pod has changed
         key = (resource, sender)
+        self._remembered.counts.lookups += 1
         entry = self._remembered.get(key) or self._unknown.get(key)
+        if entry is None:
+            entry = self._unknown.find(key) or self._remembered.find(key)
         if entry is not None:
             return entry
         attributes = decode_attributes(edit.attributes(resource, edit.RESOURCE))
         place = self.pods.place(attributes, sender)
         known = self.pods.find(place) if place is not None else None
         entry = (self._with(resource, attributes, place, known), known, place)
-        if self._bytes > MAX_BYTES or len(self._remembered) >= MAX_REMEMBERED or len(self._unknown) >= MAX_REMEMBERED:
-            self._clear()
         if known is None:
             self._unknown[key] = entry
         else:
             self._remembered[key] = entry
-            if known.users is None:
-                known.users = []
-            known.users.append(key)
-        self._bytes += len(resource) + len(entry[0])
+            if key in self._remembered:
+                known.users = known.users or set()
+                known.users.add(key)
         return entry
 
     def _with(self, resource: bytes, attributes: dict[str, Any], place: Place | None, known: Known | None) -> bytes:
@@ -329,10 +328,8 @@ class Cluster:
 
     def _of_pod(self, known: Known) -> tuple[Object, dict[str, str]]:
         """A pod, and the attributes all its resources get."""
-        found = self._of_pods.get(known)
+        found = self._of_pods.find(known)
         if found is None or found[0] is not known.packed:
-            if len(self._of_pods) >= MAX_PODS:
-                self._of_pods.clear()
             pod = self.pods.pod(known)
             found = self._of_pods[known] = known.packed, pod, self._extraction.of_pod(pod, self._find)
         return found[1], found[2]

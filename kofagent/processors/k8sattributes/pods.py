@@ -35,13 +35,13 @@ class Known:
         """The pod; `Pods.pod` unpacks it."""
         self.ignored = False
         self.gone: float | None = None  # when it is to be forgotten
-        self.users: list[Any] | None = None
+        self.users: set[Any] | None = None
         """Keys of remembered resources that were made from it."""
 
-    def take_users(self) -> list[Any]:
+    def take_users(self) -> set[Any]:
         """Those keys, which are then no longer remembered here."""
         users, self.users = self.users, None
-        return users or []
+        return users or set()
 
 
 class Pods:
@@ -69,7 +69,7 @@ class Pods:
         if known is None:
             known = self._by_uid[uid] = Known(uid)
         else:
-            stale, before = set(known.take_users()), self.places_of(self.pod(known))
+            stale, before = known.take_users(), self.places_of(self.pod(known))
         known.packed, known.ignored = self._packer.pack(dict(pod)), self._extraction.ignored(pod)
         known.gone = None
         places = self.places_of(pod)

@@ -13,6 +13,8 @@ import time
 from collections.abc import Iterator
 from itertools import pairwise
 
+from kofagent.memory.memo import Memo
+
 _MAGIC = re.compile(r"[*?\[{\\]")
 _SETTLED_S = 3.0
 """A listing of a directory modified this shortly before may miss a name (coarse file times): it is read again."""
@@ -142,6 +144,10 @@ def _unescape(component: str) -> str:
     return re.sub(r"\\(.)", r"\1", component)
 
 
+MAX_EXCLUDED = 100_000
+"""Paths of which it is remembered whether they are excluded."""
+
+
 class _Directory:
     """A listing and what the directory looked like when it was read."""
 
@@ -166,7 +172,10 @@ class Finder:
         self.errors: dict[str, str] = {}
         self._cache: dict[str, _Directory] = {}
         self._seen: set[str] = set()
-        self._excluded: dict[str, bool] = {}
+        globs = self.exclude
+        self._excluded: Memo[str, bool] = Memo(
+            "filelog.excluded", lambda path: any(glob.matches(path) for glob in globs), entries=MAX_EXCLUDED, size=32 << 20
+        )
         self._regexes: dict[str, re.Pattern[str]] = {}
         self._absent: list[str] = []
         self._literal: dict[str, tuple[int, int] | None] = {}
@@ -192,11 +201,9 @@ class Finder:
                 else:
                     found.update(self._walk("", parts, now, 0))
         if self.exclude:
-            found = {path for path in found if not self._is_excluded(path)}
+            found = {path for path in found if not self._excluded[path]}
         for path in [p for p in self._cache if p not in self._seen]:
             del self._cache[path]
-        if len(self._excluded) > 4 * len(found) + 10000:
-            self._excluded.clear()
         self._last = sorted(found)
         return self._last
 
@@ -217,12 +224,6 @@ class Finder:
         except OSError:
             return False
         return not any(map(os.path.lexists, self._absent)) and all(_file_key(path) == key for path, key in self._literal.items())
-
-    def _is_excluded(self, path: str) -> bool:
-        known = self._excluded.get(path)
-        if known is None:
-            known = self._excluded[path] = any(glob.matches(path) for glob in self.exclude)
-        return known
 
     def _walk(self, base: str, parts: list[str], now: float, depth: int) -> Iterator[str]:
         """Paths below `base` (empty, or with a slash at its end) that match `parts`."""

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import chain
 
+from kofagent.memory.memo import SLOT, Memo, sizeof
 from kofagent.receivers.k8s_cluster.model import Described, Point
 from kofagent.transform.otlp_metrics import Metric, resource_bytes
 from kofagent.wire.varint import length_delimited, varint
 
-_SHARED = 20_000
 Points = tuple[Point, ...]
 _Entry = tuple[bytes, Points, bool]
 
@@ -27,7 +27,9 @@ class Snapshot:
         self._schema = length_delimited(3, schema_url.encode()) if schema_url else b""
         self._start_ns = start_ns
         self._entries: dict[str, tuple[_Entry, ...]] = {}
-        self._shared: dict[Points, Points] = {}
+        self._shared: Memo[Points, Points] = Memo(
+            "k8s_cluster.points", lambda points: points, entries=40_000, size=16 << 20, cost=lambda points, _: SLOT + sizeof(points)
+        )
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -36,10 +38,8 @@ class Snapshot:
         """What is said of the object `key` from now on."""
         entries = []
         for resource, points, started in described:
-            if len(self._shared) >= _SHARED:
-                self._shared = {}
             # message ResourceMetrics {Resource resource = 1; ScopeMetrics scope_metrics = 2; string schema_url = 3;}
-            entries.append((length_delimited(1, resource_bytes(resource)), self._shared.setdefault(points, points), started))
+            entries.append((length_delimited(1, resource_bytes(resource)), self._shared[points], started))
         if entries:
             self._entries[key] = tuple(entries)
         else:

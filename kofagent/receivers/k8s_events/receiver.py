@@ -7,18 +7,18 @@ from collections.abc import Sequence
 
 from kofagent.component.checkpoints import KeyValueStore, MemoryStore, StorageExtension
 from kofagent.component.offering import Offer
-from kofagent.component.protocols import Receiver
+from kofagent.component.protocols import Context, Receiver
 from kofagent.component.statuses import Statuses
 from kofagent.kubernetes.changes import Changes, Handlers, Object, Record
 from kofagent.kubernetes.client import ApiClient, shared
 from kofagent.kubernetes.records import log_batch
 from kofagent.kubernetes.resources import CORE_EVENTS
 from kofagent.kubernetes.watch import Query, Timing
+from kofagent.memory.memo import Memo
 from kofagent.receivers.k8s_events.config import Config
 from kofagent.receivers.k8s_events.convert import SCOPE, last_seen, to_record
 from kofagent.telemetry.signal import Signal
 
-REMEMBERED_UIDS = 4096
 STOP_SECONDS = 2.0
 
 
@@ -33,6 +33,11 @@ class K8sEvents(Receiver[Config]):
     _store: KeyValueStore | None = None
     _streams: Sequence[Changes] = ()
 
+    def __init__(self, config: Config, context: Context) -> None:
+        super().__init__(config, context)
+        self._sent: Memo[str, float] = Memo("k8s_events.sent", entries=8192, size=2 << 20)
+        """When an event was last sent (monotonic seconds), by its uid."""
+
     async def start(self) -> None:
         began = time.time()
         self._client = client = shared(self.context.host, self.config)
@@ -42,7 +47,6 @@ class K8sEvents(Receiver[Config]):
         else:
             extension = self.context.host.extension(self.config.storage, StorageExtension)
             self._store = await extension.open_store(self.context.kind, self.context.id)
-        self._sent: dict[str, float] = {}
         self._offer = Offer(self.context, self.outputs[Signal.LOGS], Signal.LOGS, "http")
         statuses = Statuses(self.context)
         self._streams = [
@@ -103,13 +107,10 @@ class K8sEvents(Receiver[Config]):
         if not interval:
             return False
         uid, now = str(event["metadata"].get("uid")), time.monotonic()
-        last = self._sent.get(uid)
+        last = self._sent.find(uid)
         if (interval < 0 and (kind == "MODIFIED" or last is not None)) or (last is not None and now - last < interval):
             return True
-        self._sent.pop(uid, None)
         self._sent[uid] = now
-        if len(self._sent) > REMEMBERED_UIDS:
-            del self._sent[next(iter(self._sent))]
         return False
 
     async def _deliver(self, records: Sequence[Record]) -> None:

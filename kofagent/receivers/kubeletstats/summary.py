@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from kofagent import __version__
 from kofagent.kubernetes.metric_options import ResourceFilter, switched_on
+from kofagent.memory.memo import Memo
 from kofagent.receivers.kubeletstats.catalog import CATALOG, RESOURCE_ATTRIBUTES, SCOPE
 from kofagent.receivers.kubeletstats.claims import Claims
 from kofagent.receivers.kubeletstats.config import Config
@@ -259,9 +259,11 @@ def start_of(stats: Stats) -> int:
     return _nanoseconds(text) if text else 0
 
 
-@functools.lru_cache(2048)
-def _nanoseconds(text: str) -> int:
+def _parse_time(text: str) -> int:
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     return max(0, int(moment.timestamp() * 1_000_000) * 1000)
+
+
+_nanoseconds = Memo("kubeletstats.times", _parse_time, entries=4096, size=1 << 20).__getitem__

@@ -16,6 +16,7 @@ from kofagent.component.protocols import StartError
 from kofagent.kubernetes import choose
 from kofagent.kubernetes.resources import DEPLOYMENTS, NAMESPACES, NODES, PODS, REPLICASETS
 from kofagent.kubernetes.watch import Timing
+from kofagent.memory.memo import Memo
 from kofagent.net.peer import address_of, sender
 from kofagent.processors.batch import BatchProcessor
 from kofagent.processors.k8sattributes import cluster
@@ -464,8 +465,12 @@ async def test_malformed_payloads_are_refused_and_counted(kube: FakeKube) -> Non
         )
 
 
-async def test_what_is_remembered_is_bounded(kube: FakeKube, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "MAX_REMEMBERED", 10)
+def small(name: str, **options: Any) -> Memo[Any, Any]:
+    return Memo(name, **{**options, "entries": 10})
+
+
+async def test_what_is_dropped_to_make_room_is_no_user_of_its_pod(kube: FakeKube, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "Memo", small)
     kube.put(PODS, pod("shop", "web-0", uid="u1"))
     async with Running({"pod_association": BY_UID, "wait_for_pod": "0s"}) as running:
         await running.known(1)
@@ -473,13 +478,12 @@ async def test_what_is_remembered_is_bounded(kube: FakeKube, monkeypatch: pytest
         for i in range(100):
             assert (await running.send({"k8s.pod.uid": "u1", "i": i}))["k8s.pod.name"] == "web-0"
             await running.send({"k8s.pod.uid": "nobody", "i": i})
-            assert len(known._remembered) <= 10 and len(known._unknown) <= 10
+            assert known._remembered.entries <= 10 and known._unknown.entries <= 10
         found = known.pods.find((0, "u1"))
-        assert len(found.users) <= 10
-        assert known._bytes == sum(len(k[0]) + len(e[0]) for d in (known._remembered, known._unknown) for k, e in d.items())
+        assert found.users == {key for key, _ in known._remembered.everything()} and found.users
         kube.put(PODS, pod("shop", "web-0", uid="u1", node="n9"))
         await eventually(lambda: known.pods.pod(found)["spec"]["nodeName"] == "n9")
-        assert known._bytes == 0
+        assert known._remembered.entries == known._unknown.entries == 0
 
 
 async def test_the_sender_of_real_requests(kube: FakeKube) -> None:
@@ -554,7 +558,7 @@ def test_an_address_that_goes_from_pod_to_pod() -> None:
         return str(pods.pod(found)["metadata"]["name"]) if found else None
 
     pods.put(old, 0)
-    pods.find((0, "10.0.0.1")).users = ["remembered"]  # type: ignore[union-attr]
+    pods.find((0, "10.0.0.1")).users = {"remembered"}  # type: ignore[union-attr]
     assert pods.put(new, 1) == {"remembered"}
     assert who() == "new"
     pods.put({**old, "extra": 1}, 2)

@@ -5,10 +5,11 @@ All functions take objects as the Kubernetes API gives them in JSON, and treat a
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
+
+from kofagent.memory.memo import Memo
 
 Object = Mapping[str, Any]
 """An object of the API, or the part of it that `fields` keeps."""
@@ -52,10 +53,14 @@ class Attach:
         self.cronjob = cronjob
 
 
-@functools.lru_cache(4096)
-def _names(kind: str, what: str, key: str) -> tuple[str, str]:
+def _label_names(asked: tuple[str, str, str]) -> tuple[str, str]:
+    kind, what, key = asked
     plain = _INVALID.sub("_", key)
     return f"{META}{kind}_{what}_{plain}", f"{META}{kind}_{what}present_{plain}"
+
+
+_names = Memo("prometheus.meta_labels", _label_names, entries=8192, size=4 << 20)
+"""The two labels of a label or annotation of an object: (kind, `label` or `annotation`, its key)."""
 
 
 def sanitize(name: str) -> str:
@@ -84,7 +89,7 @@ def annotations_and_labels(meta: Object, kind: str) -> Labels:
     out: Labels = {}
     for what, entries in (("label", meta.get("labels")), ("annotation", meta.get("annotations"))):
         for key, value in (entries or {}).items():
-            name, present = _names(kind, what, key)
+            name, present = _names[kind, what, key]
             out[name] = value
             out[present] = "true"
     return out
