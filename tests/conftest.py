@@ -56,13 +56,19 @@ CLUSTER = "KOFAGENT_CLUSTER"
 """Tests that start a whole cluster change the machine (mounts, links, cgroups) for some minutes: they run when asked for."""
 
 
+SLOW_FOLDERS = ("tests/e2e/", CLUSTER_FOLDER)
+"""Whole agents between whole servers."""
+
 MARKED = ("starts a whole cluster", "no server: ")
 """Beginnings of the reasons that are counted by server in the summary."""
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     found: dict[str, str | None] = {}
     for item in items:
+        if item.nodeid.startswith(SLOW_FOLDERS):
+            item.add_marker(pytest.mark.slow)
         asked = {marker.args[0] for marker in item.iter_markers("server")}
         if (item.nodeid.startswith(CLUSTER_FOLDER) or asked & CLUSTER_PROGRAMS) and not os.environ.get(CLUSTER):
             _absent[f"a whole Kubernetes cluster (set {CLUSTER}=1)"] += 1

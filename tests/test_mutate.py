@@ -47,7 +47,7 @@ def test_what_is_changed() -> None:
     }
 
 
-@pytest.mark.parametrize("room", ["wire", "component"])
+@pytest.mark.parametrize("room", ["memory", "telemetry"])
 def test_every_change_can_be_read_by_python(room: str) -> None:
     for path in (rooms.ROOT / room).rglob("*.py"):
         for mutant in mutants(path.name, path.read_text()):
@@ -74,6 +74,7 @@ def test_the_tests_of_a_room() -> None:
     assert all(p.startswith("tests/receivers/") and "filelog" in p for p in mutate.suite("receivers/filelog"))
 
 
+@pytest.mark.slow
 def test_killed_and_survived_and_no_run_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

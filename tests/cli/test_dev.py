@@ -10,6 +10,8 @@ import time
 import urllib.request
 from pathlib import Path
 
+import pytest
+
 from tests.support.servers import free_port, get_json, wait_until
 
 
@@ -20,6 +22,7 @@ def post(url: str, payload: object) -> int:
         return status
 
 
+@pytest.mark.slow
 def test_dev_collects_shows_and_stops(tmp_path: Path) -> None:
     grpc, http, region = free_port(), free_port(), free_port()
     log = tmp_path / "app.log"
@@ -85,6 +88,7 @@ def test_dev_collects_shows_and_stops(tmp_path: Path) -> None:
     assert "Traceback" not in out
 
 
+@pytest.mark.slow
 def test_dev_says_what_to_do_when_a_port_is_taken() -> None:
     import socket
 

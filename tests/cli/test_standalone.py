@@ -110,6 +110,7 @@ async def test_a_server_that_is_away_is_said_and_waited_for(tmp_path: Path, kube
     assert said == [f"the API server does not answer yet, it is asked again until it does: {kube.url}: Connection refused"]
 
 
+@pytest.mark.slow
 async def test_a_kubeconfig_that_cannot_work_ends_it(kube: FakeKube, tmp_path: Path) -> None:
     said: list[str] = []
     with pytest.raises(StartError, match="no context 'other'; it has: broken, main"):
@@ -271,6 +272,7 @@ def test_a_nodes_own_logs_are_of_the_values_only(tmp_path: Path) -> None:
     assert any(s.startswith("receivers.filelog/sys stays off: log files of a node (/var/log/syslog)") for s in said)
 
 
+@pytest.mark.slow
 async def test_run_as_a_user_does_it(kube: FakeKube, tmp_path: Path) -> None:
     """The whole command: it starts without an API server, keeps a broken kubeconfig's sentence short, reloads, stops with 0."""
     path = write(tmp_path / "k", {"server": kube.url}, {"token": kube.token})

@@ -49,6 +49,7 @@ def in_pod(monkeypatch: pytest.MonkeyPatch, folder: Path, kube: FakeKube) -> Non
     monkeypatch.setattr(access_module, "SERVICE_ACCOUNT", str(folder))
 
 
+@pytest.mark.slow
 async def test_in_a_pod_token_and_ca_are_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = (Authority(tmp_path, name) for name in ("ca-one", "ca-two"))
     pair = first.issue("server")

@@ -219,6 +219,7 @@ async def test_what_goes_on_is_said_once(kube: FakeKube, client: ApiClient, capl
     assert [r.levelname for r in caplog.records] == ["ERROR", "ERROR", "INFO"]
 
 
+@pytest.mark.slow
 async def test_a_page_of_large_objects_is_asked_for_in_smaller_pages(
     kube: FakeKube, client: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

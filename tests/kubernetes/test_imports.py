@@ -40,6 +40,7 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize("role", ["node", "k8scluster"])
+@pytest.mark.slow
 async def test_in_a_pod_the_kubernetes_package_is_not_imported(role: str, tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     pair = authority.issue("server")

@@ -200,6 +200,7 @@ async def test_exec_plugin_with_a_certificate(tmp_path: Path) -> None:
         assert await works(write(tmp_path / "k", {"server": kube.url, "certificate-authority": authority.cert}, user))
 
 
+@pytest.mark.slow
 async def test_client_certificate_and_ca_replaced_on_disk(tmp_path: Path) -> None:
     (tmp_path / "made").mkdir()
     first, second = Authority(tmp_path / "made", "one"), Authority(tmp_path / "made", "two")

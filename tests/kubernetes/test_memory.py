@@ -6,6 +6,8 @@ import gc
 import tracemalloc
 from typing import Any
 
+import pytest
+
 from kofagent.kubernetes.client import ApiClient
 from kofagent.kubernetes.informer import subscribe
 from kofagent.kubernetes.resources import PODS
@@ -75,6 +77,7 @@ def one(i: int) -> dict[str, Any]:
     return made
 
 
+@pytest.mark.slow
 async def test_5000_pods(kube: FakeKube, client: ApiClient) -> None:
     for i in range(PODS_COUNT):
         kube.put(PODS, one(i), copied=False)

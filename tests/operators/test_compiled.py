@@ -122,6 +122,7 @@ chains = st.tuples(
 
 @given(operators=chains, chunks=chunks, path=st.sampled_from([PATH, PATH, "/var/log/x.log"]))
 @settings(max_examples=300, deadline=None)
+@pytest.mark.slow
 def test_any_chain(operators: list[dict[str, Any]], chunks: list[bytes], path: str) -> None:
     assert outcome(operators, chunks, compiled=True, path=path) == outcome(operators, chunks, compiled=False, path=path)
 

@@ -141,6 +141,7 @@ async def test_pods_come_change_and_go() -> None:
             assert not any("pod/shop/b" in update for update in found.updates[:2])
 
 
+@pytest.mark.slow
 async def test_a_change_is_not_kept_waiting_by_those_of_other_nodes() -> None:
     async with FakeKube() as kube:
         kube.put(ENDPOINTSLICES, piece("mine", ("a", "10.0.0.1", "n1")))

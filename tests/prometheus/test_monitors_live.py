@@ -221,6 +221,7 @@ async def test_a_scrape_under_way_is_not_lost_to_a_change(kube: FakeKube, change
         assert len(pages.asked) == 1
 
 
+@pytest.mark.slow
 async def test_markers_are_older_than_what_another_agent_writes_at_that_moment(kube: FakeKube) -> None:
     async with Pages() as pages, agent() as (receiver, sink):
         web_pod(kube, pages.port)
@@ -317,6 +318,7 @@ async def test_a_secret_that_may_not_be_read_is_one_clear_error(kube: FakeKube, 
         await eventually(lambda: host.statuses["receivers/prometheus"] is None)
 
 
+@pytest.mark.slow
 async def test_a_rule_that_is_taken_away_later_names_the_secret(kube: FakeKube, caplog: pytest.LogCaptureFixture) -> None:
     host = FakeHost()
     async with Pages() as pages, agent(host) as (_, sink):

@@ -111,6 +111,7 @@ def edits(lines: list[bytes], changes: list[tuple[int, bytes]]) -> list[bytes]:
     st.booleans(),
     st.booleans(),
 )
+@pytest.mark.slow
 def test_remembering_changes_nothing(
     program: list[tuple[list[bytes], list[tuple[int, bytes]], int]], openmetrics: bool, timed: bool
 ) -> None:
@@ -183,6 +184,7 @@ steady_page = st.tuples(
 
 @settings(max_examples=600, deadline=None)
 @given(st.lists(steady_page, min_size=2, max_size=8), st.booleans(), st.sampled_from([None, "", "", "all"]))
+@pytest.mark.slow
 def test_pages_that_change_a_little(program: list[tuple[list[Any], str, bool, int]], openmetrics: bool, always: str | None) -> None:
     """Pages as targets have them: long, few lines change; times and formats that come and go are rare."""
     lines = [(text, b"1") for text in STEADY if text or not openmetrics]

@@ -282,6 +282,7 @@ async def test_a_refusal_holds_the_stream_back_and_loses_nothing(kube: FakeKube)
         await running.has(*[f"e{i}" for i in range(20)])
 
 
+@pytest.mark.slow
 async def test_what_was_not_taken_is_not_passed(kube: FakeKube, tmp_path: Path) -> None:
     """Stopped while the backend refuses: the position stays, the next start delivers."""
     storage = make(

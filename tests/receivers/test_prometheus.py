@@ -307,6 +307,7 @@ async def test_ways_to_authenticate(tmp_path: Path) -> None:
         assert await down(receiver, sink) == f"credentials_file {tmp_path}/none: No such file or directory"
 
 
+@pytest.mark.slow
 async def test_tls(tmp_path: Path) -> None:
     authority, other = Authority(tmp_path), Authority(tmp_path, "other")
     server, client = authority.issue("server", dns=("kubernetes",), addresses=()), authority.issue("client")
@@ -364,6 +365,7 @@ async def test_a_proxy_is_used_except_where_it_must_not() -> None:
             assert direct.requests
 
 
+@pytest.mark.slow
 async def test_series_and_targets_that_end_are_marked(tmp_path: Path) -> None:
     page = Page(b"a 1\nb 2\n")
     file = tmp_path / "targets.json"

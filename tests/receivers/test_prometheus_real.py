@@ -64,6 +64,7 @@ def key(labels: dict[str, str]) -> Key:
 
 @pytest.mark.server("prometheus")
 @pytest.mark.server("prometheus-node-exporter")
+@pytest.mark.slow
 async def test_the_same_series_as_prometheus(tmp_path: Path) -> None:
     exporter, server = free_port(), free_port()
     async with process("prometheus-node-exporter", f"--web.listen-address=127.0.0.1:{exporter}", "--no-collector.systemd"):

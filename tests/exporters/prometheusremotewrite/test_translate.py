@@ -196,6 +196,7 @@ def _shuffled(point: NumberDataPoint, rng: random.Random) -> bytes:
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(payloads, min_size=1, max_size=3), st.booleans(), st.booleans())
+@pytest.mark.slow
 def test_equals_the_plain_translation(several: list[Any], natural: bool, copy: bool) -> None:
     options = Options(external_labels={"cluster": "c", "a": "ext"}, copy=(lambda _: True) if copy else None)
     clock = [0.0]

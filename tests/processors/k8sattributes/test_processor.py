@@ -209,6 +209,7 @@ async def test_the_wait_is_bounded_once_a_pod_and_counted(kube: FakeKube) -> Non
         assert (await running.send({"k8s.pod.uid": "nobody"}))["k8s.pod.name"] == "late"
 
 
+@pytest.mark.slow
 async def test_waits_in_vain_become_short(kube: FakeKube) -> None:
     """Log files of a hundred pods that are long gone."""
     async with Running({"pod_association": BY_UID, "wait_for_pod": "1s"}) as running:

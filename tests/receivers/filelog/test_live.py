@@ -104,6 +104,7 @@ async def test_every_line_of_a_live_writer_arrives_once_and_in_order(
 
 
 @pytest.mark.parametrize(("include", "rotate"), [("*", rename), ("*.log", rename), ("*.log", compress)])
+@pytest.mark.slow
 async def test_a_reader_that_is_killed_again_and_again_loses_nothing(
     tmp_path: Path, include: str, rotate: Callable[[Path, int], None]
 ) -> None:

@@ -15,6 +15,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -202,6 +203,7 @@ async def run(operations: list[Any]) -> None:
 
 @settings(max_examples=int(os.environ.get("EXAMPLES", "100")), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(RUN, min_size=1, max_size=4), st.booleans())
+@pytest.mark.slow
 def test_every_line_comes_or_is_counted(runs: list[Any], kills: bool) -> None:
     operations: list[Any] = []
     for running, end, down in runs:

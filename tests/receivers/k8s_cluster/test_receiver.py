@@ -193,6 +193,7 @@ async def test_a_kind_that_may_not_be_read_is_named_and_the_rest_goes_on(kube: F
         assert "pods" not in said
 
 
+@pytest.mark.slow
 async def test_without_the_api_server_it_starts_says_so_and_goes_on_when_it_is_there(kube: FakeKube) -> None:
     fill(kube)
     await kube.stop()
