@@ -3,8 +3,8 @@
 What it rests on (design, ideas 1 to 3): of a line only time, body and a few short words differ (the stream, the level that
 a pattern found). The function parses a chunk with one `findall`, computes those words, and looks up what the operators make
 of them: the operators themselves run once for each distinct set of words (`Outcome`), on an entry with a stand-in for the
-body, and the bytes of the record's other fields are remembered. So every operator counts here that neither changes the
-body nor reads it other than by a pattern or a condition that can be evaluated ahead (`lift`).
+body, and the bytes of the record's other fields are remembered. That works for operators that declare (`access`) that they
+neither change the body nor read it other than by a pattern or a condition that can be evaluated ahead (`lift`).
 
 Other chains, and files whose words differ too much, get the second shape (`generate`): an entry a line, operators in line.
 Lines that are not plain (partial, another format, not parsed) go through the operators one by one, in order. Values of

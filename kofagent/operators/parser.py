@@ -90,8 +90,8 @@ class Parser(Transformer[P]):
 
     def by_options(self, *, search: Pattern | None = None) -> Access | None:
         """For `access` of parsers that read nothing but `parse_from`, or instead of it the groups of `search` in the body."""
-        if self.config.timestamp is not None:
-            return None  # sets the time
+        if self.config.timestamp is not None or self.config.body is not None:
+            return None  # sets the time or the body
         return Access.of(self.config, leaving_out="parse_from" if search else "", search=search)
 
 

@@ -53,6 +53,7 @@ EXAMPLES: dict[str, list[Options]] = {
         {"regex": r"^(?P<uid>.*)/(?P<level>[^/]+)$", "parse_from": 'attributes["log.file.path"]'},
         {"regex": r"(?P<a>\d+)", "timestamp": {"parse_from": "attributes.a", "layout_type": "epoch", "layout": "s"}},
         {"regex": r"(?P<level>e.*?r)", "parse_to": "body"},
+        {"regex": r"(?P<level>[a-z]+)", "body": "attributes.level"},
     ],
     "regex_replace": [
         {"regex": "(\\d)|x*", "replace_with": "${1}$$$a"},
