@@ -40,20 +40,24 @@ Change = Callable[[Batch], Changed | Awaitable[Changed]]
 
 
 class Mapper:
-    """The `consume` of one processor. Made in its `start`, when the graph has set `signal` and `next`."""
+    """The `consume` of one processor. Made in its `start`, when the graph has set `signal` and `next`.
+
+    A processor returns the mapper's coroutine from its own `consume` instead of awaiting it, which would cost a second one a batch.
+    """
 
     def __init__(self, processor: Processor[Any], change: Change, filtered: Callable[[float], None] | None = None) -> None:
         """`filtered` also counts what was left out, in a counter of upstream's name."""
         self._id = processor.context.id
         self._ledger = processor.context.ledger
-        self._account = self._ledger.processor(self._id, processor.signal)
+        account = self._ledger.processor(self._id, processor.signal)
+        self._incoming, self._outgoing = account.incoming, account.outgoing
         self._next = processor.next
         self._change = change
         self._count_filtered = filtered
 
     async def consume(self, batch: Batch) -> None:
         """As `Consumer.consume`."""
-        self._account.incoming(batch.count)
+        self._incoming(batch.count)
         try:
             changed = self._change(batch)
             if not isinstance(changed, Batch) and not isinstance(changed, Left):
@@ -64,7 +68,7 @@ class Mapper:
             raise self._dropped(batch, error.reason, str(error)) from None
         if isinstance(changed, Batch):
             await self._next.consume(changed)
-            self._account.outgoing(changed.count)
+            self._outgoing(changed.count)
         else:
             await self._hand_on(batch, changed)
 
@@ -76,7 +80,7 @@ class Mapper:
                 if refused.permanent:
                     self._filtered(batch, left)
                 raise
-            self._account.outgoing(left.batch.count)
+            self._outgoing(left.batch.count)
         self._filtered(batch, left)
 
     def _filtered(self, batch: Batch, left: Left) -> None:

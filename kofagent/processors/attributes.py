@@ -7,6 +7,7 @@ Upstream: processor/attributesprocessor.
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from typing import Any
 
 from pydantic import Field
@@ -58,8 +59,8 @@ class AttributesProcessor(Processor[Config]):
         self._exclude = RecordMatch(self.config.exclude, self.signal) if self.config.exclude else None
         self._mapper = Mapper(self, self._changed)
 
-    async def consume(self, batch: Batch) -> None:
-        await self._mapper.consume(batch)
+    def consume(self, batch: Batch) -> Coroutine[Any, Any, None]:
+        return self._mapper.consume(batch)
 
     def _changed(self, batch: Batch) -> Batch:
         apply, metadata = self._actions.apply, batch.metadata

@@ -6,7 +6,8 @@ is not well formed is refused and counted as dropped (`malformed`). Upstream: pr
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Coroutine, Hashable
+from typing import Any
 
 from pydantic import Field
 
@@ -40,8 +41,8 @@ class ResourceProcessor(Processor[Config]):
     async def start(self) -> None:
         self._mapper = Mapper(self, self._changed)
 
-    async def consume(self, batch: Batch) -> None:
-        await self._mapper.consume(batch)
+    def consume(self, batch: Batch) -> Coroutine[Any, Any, None]:
+        return self._mapper.consume(batch)
 
     def _changed(self, batch: Batch) -> Batch:
         metadata = batch.metadata or {}

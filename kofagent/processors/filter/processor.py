@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Coroutine
 from typing import Any
 
 from kofagent.component.mapping import Left, Mapper, Unusable
@@ -40,8 +41,8 @@ class FilterProcessor(Processor[Config]):
         )
         self._mapper = Mapper(self, self._changed, counter)
 
-    async def consume(self, batch: Batch) -> None:
-        await self._mapper.consume(batch)
+    def consume(self, batch: Batch) -> Coroutine[Any, Any, None]:
+        return self._mapper.consume(batch)
 
     def _changed(self, batch: Batch) -> Batch | Left:
         if not self._rules:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from kofagent.component.mapping import Mapper
@@ -63,8 +63,8 @@ class K8sAttributes(Processor[Config]):
             self._running = False
             await self._cluster.stop()
 
-    async def consume(self, batch: Batch) -> None:
-        await self._mapper.consume(batch)
+    def consume(self, batch: Batch) -> Coroutine[Any, Any, None]:
+        return self._mapper.consume(batch)
 
     async def _changed(self, batch: Batch) -> Batch:
         sender = sender_address() if self._asks_sender else ""

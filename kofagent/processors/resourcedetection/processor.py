@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Hashable
+from collections.abc import Coroutine, Hashable
 from typing import Any
 
 from kofagent.component.backoff import Backoff
@@ -67,8 +67,8 @@ class ResourceDetection(Processor[Config]):
         for client in clients.values():
             await client.stop()
 
-    async def consume(self, batch: Batch) -> None:
-        await self._mapper.consume(batch)
+    def consume(self, batch: Batch) -> Coroutine[Any, Any, None]:
+        return self._mapper.consume(batch)
 
     def _change(self, resource: bytes, key: Hashable) -> bytes:
         if self.config.override:
