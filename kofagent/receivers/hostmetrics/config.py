@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from kofagent.component.metric_options import AttributeToggle, MetricToggle, check_names, unknown_names
 from kofagent.config.base import ComponentConfig, Duration
 from kofagent.config.errors import ConfigErrors, Problem, suggest
 from kofagent.config.filterset import FilterSetBlock, compile_filterset, compile_include_exclude
@@ -15,10 +16,9 @@ from kofagent.receivers.hostmetrics.catalog import CATALOG, RESOURCE_ATTRIBUTES
 Wanted = Callable[[str], bool]
 
 
-class MetricOptions(ComponentConfig):
+class MetricOptions(MetricToggle):
     """Options of one metric."""
 
-    enabled: bool | None = Field(None, description="Send this metric; absent: the metric's default.")
     attributes: list[str] | None = Field(None, description="Attributes that are kept; points that become equal are aggregated.")
     aggregation_strategy: Literal["sum", "avg", "min", "max"] | None = Field(
         None, description="How equal points are aggregated; absent: sum for sums, avg for gauges."
@@ -35,11 +35,7 @@ class ScraperOptions(ComponentConfig):
     @classmethod
     def _known_metrics(cls, value: dict[str, MetricOptions]) -> dict[str, MetricOptions]:
         catalog = CATALOG[cls.scraper]
-        problems = [
-            Problem((name,), f"the {cls.scraper} scraper has no such metric", suggest(name, catalog))
-            for name in value
-            if name not in catalog
-        ]
+        problems = unknown_names(value, catalog, f"the {cls.scraper} scraper has no such metric")
         problems += [
             Problem(
                 (name, "attributes", i), f"the metric has no attribute {attribute!r}", suggest(attribute, catalog[name].attributes)
@@ -179,39 +175,11 @@ class ProcessesOptions(ScraperOptions):
     scraper = "processes"
 
 
-class AttributeMatch(ComponentConfig):
-    """One filter of a resource attribute's value."""
-
-    strict: str | None = Field(None, description="The value.")
-    regexp: str | None = Field(None, description="A pattern found in the value.")
-
-    @model_validator(mode="after")
-    def _one(self) -> AttributeMatch:
-        if (self.strict is None) == (self.regexp is None):
-            raise ValueError("write either strict or regexp")
-        self.compiled()
-        return self
-
-    def compiled(self) -> Wanted:
-        """Says whether a value matches; ValueError for a wrong pattern."""
-        if self.strict is not None:
-            return compile_filterset("strict", [self.strict])
-        return compile_filterset("regexp", [self.regexp or ""])
-
-
-class ResourceAttributeOptions(ComponentConfig):
-    """Options of one resource attribute."""
-
-    enabled: bool | None = Field(None, description="Send this attribute; absent: its default.")
-    metrics_include: list[AttributeMatch] = Field([], description="Only processes whose value matches one of these.")
-    metrics_exclude: list[AttributeMatch] = Field([], description="Not processes whose value matches one of these.")
-
-
 class ProcessOptions(_Filtered):
     """`process`."""
 
     scraper = "process"
-    resource_attributes: dict[str, ResourceAttributeOptions] = Field({}, description="Options by resource attribute.")
+    resource_attributes: dict[str, AttributeToggle] = Field({}, description="Options by resource attribute.")
     include: NameMatch | None = Field(None, description="Names that are read; absent: all.")
     exclude: NameMatch | None = Field(None, description="Names that are left out.")
     mute_process_all_errors: bool = Field(False, description="Report no error of reading a process.")
@@ -224,11 +192,8 @@ class ProcessOptions(_Filtered):
 
     @field_validator("resource_attributes")
     @classmethod
-    def _known_attributes(cls, value: dict[str, ResourceAttributeOptions]) -> dict[str, ResourceAttributeOptions]:
-        unknown = [name for name in value if name not in RESOURCE_ATTRIBUTES]
-        if unknown:
-            message = "the process scraper has no such resource attribute"
-            raise ConfigErrors(Problem((name,), message, suggest(name, RESOURCE_ATTRIBUTES)) for name in unknown)
+    def _known_attributes(cls, value: dict[str, AttributeToggle]) -> dict[str, AttributeToggle]:
+        check_names(value, RESOURCE_ATTRIBUTES, "the process scraper has no such resource attribute")
         return value
 
 
@@ -258,9 +223,7 @@ class ScrapersBlock(ComponentConfig):
     def _present_means_on(cls, value: Any) -> Any:
         if not isinstance(value, Mapping):
             return value
-        unknown = [str(name) for name in value if name not in CATALOG]
-        if unknown:
-            raise ConfigErrors(Problem((name,), f"unknown scraper {name!r}", suggest(name, CATALOG)) for name in unknown)
+        check_names(map(str, value), CATALOG, "unknown scraper {!r}")
         return {name: {} if options is None else options for name, options in value.items()}
 
     def configured(self) -> dict[str, ScraperOptions]:

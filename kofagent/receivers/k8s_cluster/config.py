@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
+from kofagent.component.metric_options import CatalogueOptions
 from kofagent.config.base import Duration
-from kofagent.kubernetes.metric_options import CatalogueOptions
 from kofagent.kubernetes.options import ApiOptions
 from kofagent.receivers.k8s_cluster.catalog import DEFAULTS, RESOURCE_ATTRIBUTES
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
+from kofagent.component.metric_options import ResourceFilter, switched_on
 from kofagent.kubernetes import quantity
-from kofagent.kubernetes.metric_options import ResourceFilter, switched_on
 from kofagent.kubernetes.resources import Resource
 from kofagent.kubernetes.trim import Field, Object
 from kofagent.receivers.k8s_cluster.catalog import CATALOG, DEFAULTS, RESOURCE_ATTRIBUTES

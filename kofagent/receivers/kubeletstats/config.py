@@ -6,9 +6,9 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from kofagent.component.metric_options import CatalogueOptions, switched_on
 from kofagent.config.base import ComponentConfig, Duration
 from kofagent.config.blocks import TlsBlock
-from kofagent.kubernetes.metric_options import CatalogueOptions, switched_on
 from kofagent.kubernetes.options import ApiOptions
 from kofagent.receivers.kubeletstats.catalog import DEFAULTS, NODE_RATIOS, RESOURCE_ATTRIBUTES
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from kofagent import __version__
-from kofagent.kubernetes.metric_options import ResourceFilter, switched_on
+from kofagent.component.metric_options import ResourceFilter, switched_on
 from kofagent.memory.memo import Memo
 from kofagent.receivers.kubeletstats.catalog import CATALOG, RESOURCE_ATTRIBUTES, SCOPE
 from kofagent.receivers.kubeletstats.claims import Claims

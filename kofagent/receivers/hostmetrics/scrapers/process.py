@@ -10,13 +10,14 @@ import os
 import time
 from typing import NamedTuple
 
+from kofagent.component.metric_options import selection
+from kofagent.receivers.hostmetrics.catalog import RESOURCE_ATTRIBUTES
 from kofagent.receivers.hostmetrics.config import ProcessOptions, wanted
 from kofagent.receivers.hostmetrics.recorder import Recorder
 from kofagent.receivers.hostmetrics.roots import Roots, read_text
 from kofagent.receivers.hostmetrics.scrapers import LINUX, Round, Scrape
 from kofagent.receivers.hostmetrics.scrapers.cpu import logical_count
 from kofagent.receivers.hostmetrics.scrapers.memory import meminfo
-from kofagent.receivers.hostmetrics.scrapers.process_selection import resource_selection
 from kofagent.receivers.hostmetrics.scrapers.processes import pids
 from kofagent.transform.otlp_metrics import resource_bytes
 
@@ -114,7 +115,7 @@ class _Linux:
     def __init__(self, options: ProcessOptions, roots: Roots) -> None:
         self._options, self._roots = options, roots
         self._keep = wanted(options.include, options.exclude)
-        self._attributes, self._passes = resource_selection(options)
+        self._attributes, self._passes = selection(RESOURCE_ATTRIBUTES, options.resource_attributes)
         self._users = _Users(roots)
         self._tick, self._page = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
         self._identities: dict[tuple[object, ...], _Identity] = {}

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from kofagent.component.metric_options import selection
+from kofagent.receivers.hostmetrics.catalog import RESOURCE_ATTRIBUTES
 from kofagent.receivers.hostmetrics.config import ProcessOptions, wanted
 from kofagent.receivers.hostmetrics.recorder import Recorder
 from kofagent.receivers.hostmetrics.scrapers import Round, Scrape
-from kofagent.receivers.hostmetrics.scrapers.process_selection import resource_selection
 from kofagent.transform.otlp_metrics import resource_bytes
 
 
@@ -17,7 +18,7 @@ def scraper(options: ProcessOptions) -> Scrape:
     import psutil
 
     keep = wanted(options.include, options.exclude)
-    on, passes = resource_selection(options)
+    on, passes = selection(RESOURCE_ATTRIBUTES, options.resource_attributes)
     before: dict[tuple[int, float], tuple[float, Any]] = {}
 
     def scrape(out: Recorder, round: Round) -> None:

@@ -1,8 +1,8 @@
-"""Options of receivers that send a catalogue of metrics: `metrics` and `resource_attributes` by name, as upstream's mdatagen."""
+"""Options of receivers with a catalogue of metrics: `metrics` and `resource_attributes` by name, as in upstream's mdatagen."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import ClassVar
 
 from pydantic import Field, field_validator, model_validator
@@ -57,22 +57,26 @@ class CatalogueOptions(ComponentConfig):
     @field_validator("metrics")
     @classmethod
     def _are_metrics(cls, value: dict[str, MetricToggle]) -> dict[str, MetricToggle]:
-        _check_names("metric", value, cls.known_metrics)
+        check_names(value, cls.known_metrics, "there is no metric {!r}")
         return value
 
     @field_validator("resource_attributes")
     @classmethod
     def _are_attributes(cls, value: dict[str, AttributeToggle]) -> dict[str, AttributeToggle]:
-        _check_names("resource attribute", value, cls.known_attributes)
+        check_names(value, cls.known_attributes, "there is no resource attribute {!r}")
         return value
 
 
-def _check_names(kind: str, names: Iterable[str], known: Iterable[str]) -> None:
-    """ConfigErrors with the names that are not known."""
-    known = list(known)
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise ConfigErrors(Problem((name,), f"there is no {kind} {name!r}", suggest(name, known)) for name in unknown)
+def check_names(names: Iterable[str], known: Collection[str], message: str) -> None:
+    """ConfigErrors with what `unknown_names` finds."""
+    problems = unknown_names(names, known, message)
+    if problems:
+        raise ConfigErrors(problems)
+
+
+def unknown_names(names: Iterable[str], known: Collection[str], message: str) -> list[Problem]:
+    """`message` for every name that is not known; `{!r}` in it becomes the name."""
+    return [Problem((name,), message.format(name), suggest(name, known)) for name in names if name not in known]
 
 
 def switched_on(defaults: Mapping[str, bool], toggles: Mapping[str, MetricToggle | AttributeToggle]) -> frozenset[str]:
@@ -100,6 +104,13 @@ class ResourceFilter:
         return all(match(_text(attributes[name])) for name, match in self._include.items() if name in attributes) and not any(
             match(_text(attributes[name])) for name, match in self._exclude.items() if name in attributes
         )
+
+
+def selection(defaults: Mapping[str, bool], toggles: Mapping[str, AttributeToggle]) -> tuple[frozenset[str], ResourceFilter | None]:
+    """The resource attributes that are on, and the filter by their values, None when there is none."""
+    on = switched_on(defaults, toggles)
+    wanted = ResourceFilter({name: toggle for name, toggle in toggles.items() if name in on})
+    return on, wanted or None
 
 
 def _any_of(filters: list[ValueFilter]) -> Wanted:
