@@ -69,12 +69,14 @@ class Change(Enum):
 
 def change(file: File, found: Changed, on_truncate: str) -> Change:
     """What to do with a file that changed; `on_truncate` is the option."""
-    gone = file.state in GONE
-    copy = file.state in (State.COPY, State.STRAY)
+    if found.intact and not file.gzip:
+        return Change.GO_ON
+    state = file.state
+    copy = state in (State.COPY, State.STRAY)
     if file.gzip:
-        if gone or found.size >= file.raw:
+        if state in GONE or found.size >= file.raw:
             return Change.GO_ON
-    elif found.intact or (gone and copy):
+    elif state is State.STRAY:
         return Change.GO_ON
     if copy:
         return Change.RECONSIDER

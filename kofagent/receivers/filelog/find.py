@@ -80,7 +80,11 @@ class Disk:
                 self.cannot_read(path, error)
                 followed = False
                 continue
-            if (youngest and status.st_mtime < youngest) or not self._is_regular(path, status):
+            if not stat.S_ISREG(status.st_mode):
+                self._irregular_file(path)
+                followed = False
+                continue
+            if youngest and status.st_mtime < youngest:
                 followed = False
                 continue
             key = (status.st_dev, status.st_ino)
@@ -203,13 +207,10 @@ class Disk:
         self._count_unreadable(1)
         self._context.log.error("cannot read %s: %s; it is tried again at each poll", path, error.strerror or error)
 
-    def _is_regular(self, path: str, status: os.stat_result) -> bool:
-        if stat.S_ISREG(status.st_mode):
-            return True
+    def _irregular_file(self, path: str) -> None:
         if path not in self._irregular and len(self._irregular) < _REPORTED:
             self._irregular.add(path)
             self._context.log.warning("%s matches include but is not a regular file; it is left out", path)
-        return False
 
 
 def key_of(path: str) -> Key | None:

@@ -63,12 +63,8 @@ MOVES: dict[Move, dict[State, State]] = {
 }
 """The state after a move, by the state before. A move that is not here raises `IllegalMove`."""
 
-READ = frozenset({State.OPEN, State.LEAVING})
-"""States in which a file is read."""
 GONE = frozenset({State.LEAVING, State.STRAY})
 """States of files that no path leads to any more."""
-OVER = frozenset({State.ENDED, State.CLOSED})
-"""States from which a file is never read again."""
 
 
 class IllegalMove(RuntimeError):

@@ -22,6 +22,8 @@ from kofagent.receivers.filelog.reading import Reading
 from kofagent.receivers.filelog.source import CHUNK, GzipSource, PlainSource, Source, is_gzip, read_head
 from kofagent.receivers.filelog.states import Move, State
 
+_OPEN, _LEAVING, _ENDED, _CLOSED = State.OPEN, State.LEAVING, State.ENDED, State.CLOSED
+
 
 class Tail:
     """One file that is being read. `fd` is -1 while it is not open."""
@@ -225,15 +227,13 @@ class Tail:
         """False when the open file no longer holds what was read from it. What was added to its head is learnt."""
         if self.gzip:
             return True
-        head = os.pread(self.fd, self.reading.config.fingerprint_size, 0)
+        config, feed = self.reading.config, self.feed
+        head = os.pread(self.fd, config.fingerprint_size, 0)
         if not head.startswith(self.head):
             return False
         self.head = head
-        # who asked to ignore a truncation reads on at the old offset, whatever is before it
-        return (
-            self.reading.config.on_truncate == "ignore"
-            or self.bytes_before(self.source.at) == (self.feed.guard + self.rest[-GUARD:])[-GUARD:]
-        )
+        # with `ignore`, reading goes on at the old offset, whatever is before it
+        return config.on_truncate == "ignore" or self.bytes_before(self.source.at) == (feed.guard + feed.rest[-GUARD:])[-GUARD:]
 
     @property
     def at(self) -> int:
@@ -263,16 +263,17 @@ class Tail:
     @property
     def over(self) -> bool:
         """True when it is never read again."""
-        return self.state in states.OVER
+        return self.state is _ENDED or self.state is _CLOSED
 
     @property
     def readable(self) -> bool:
         """True when it is read in its state."""
-        return self.state in states.READ
+        return self.state is _OPEN or self.state is _LEAVING
 
     def behind(self) -> bool:
         """True when the file has bytes that were not read, as far as its size of the last look says."""
-        return not self.broken and self.state in states.READ and (self.source.raw < self.size or self.source.pending)
+        source = self.source
+        return (source.raw < self.size or source.pending) and (self.state is _OPEN or self.state is _LEAVING) and not self.broken
 
     def waits(self) -> bool:
         """True while the file that was at this path before has more to read."""
@@ -309,18 +310,19 @@ class Tail:
 
         OSError when the file cannot be read, ValueError when its gzip stream is damaged.
         """
-        if not self.gzip and self.fed and not (os.fstat(self.fd).st_size >= self.source.at and self.intact()):
+        source = self.source
+        if not self.gzip and self.feed.fed and not (os.fstat(self.fd).st_size >= source.at and self.intact()):
             self.suspect = True
             return False
-        if self.source.skip():
+        if source.skip():
             return True
-        data = self.source.read(CHUNK)
+        data = source.read(CHUNK)
         if not data:
             return False
         self.grown_at = now
-        more = self.source.raw < self.size or (self.gzip and not self.source.finished)
+        more = source.raw < self.size or (self.gzip and not source.finished)
         if self.reading.config.file_cache_advise and not self.gzip and hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(self.fd, self.source.at - len(data), len(data), os.POSIX_FADV_DONTNEED)
+            os.posix_fadvise(self.fd, source.at - len(data), len(data), os.POSIX_FADV_DONTNEED)
         self.feed.take(data, observed_ns, more)
         return True
 

@@ -86,6 +86,8 @@ class Tracker:
         fresh = []
         for key, file in seen.items():
             tail = tails.get(key)
+            if tail is not None and tail.lost_at is None and tail.unchanged(file.status):
+                continue
             if (tail is None or not self._look(tail, file)) and key not in tails:
                 fresh.append(file)
         gone = self._depart(seen)
@@ -237,7 +239,8 @@ class Tracker:
 
     def _copy(self, tail: Tail, twin: Tail) -> None:
         """Looks whether a file that waits as a copy still is one, and whether it is its turn."""
-        match decide.copy(twin.over, not twin.over and is_copy(tail, twin)):
+        over = twin.over
+        match decide.copy(over, over or is_copy(tail, twin)):
             case Copy.STAND_ALONE:
                 tail.stand_alone()
                 tail.start_at(0)
