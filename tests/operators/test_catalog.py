@@ -19,7 +19,7 @@ FILES = sorted(p.stem for p in FOLDER.glob("*.py") if p.stem != "__init__")
 
 
 def test_every_file_is_a_type() -> None:
-    assert list(OPERATORS) == FILES and len(OPERATORS) == 27
+    assert list(OPERATORS) == FILES and len(OPERATORS) == len(FILES) > 20
     assert "noop" in OPERATORS and "nop" not in OPERATORS
     with pytest.raises(KeyError):
         OPERATORS["nop"]

@@ -97,6 +97,16 @@ def test_what_is_declared_makes_it_fast(type: str) -> None:
     check()
 
 
+def test_copies_for_several_outputs_keep_it_fast() -> None:
+    operators = [
+        {"type": "container"},
+        {"type": "regex_parser", "regex": "(?P<level>error|info)", "severity": {"parse_from": "attributes.level"}},
+        {"type": "noop", "output": ["end", "end"]},
+        END,
+    ]
+    assert outcome(operators, PLAIN[2:3], compiled=True, shape="outcomes") == outcome(operators, PLAIN[2:3], compiled=False)
+
+
 class Undeclared(Transformer[TransformerConfig]):
     """What a stranger writes first."""
 

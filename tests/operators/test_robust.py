@@ -14,44 +14,24 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from kofagent.config.errors import ConfigErrors
 from kofagent.operators.catalog import OPERATORS
 from kofagent.operators.chain import Chain
+from tests.operators.configurations import configurations
 from tests.operators.streams import loose_lines
-
-OPTIONS: dict[str, dict[str, Any]] = {
-    "add": {"field": "attributes.x.y", "value": "EXPR(body.a + 1)"},
-    "assign_keys": {"field": "body.a", "keys": ["k", "l"]},
-    "copy": {"from": "body.a", "to": "resource.r"},
-    "csv_parser": {"header": "a,b"},
-    "flatten": {"field": "body.a"},
-    "filter": {"expr": "body.a == 1"},
-    "move": {"from": "body.a", "to": "body"},
-    "regex_parser": {"regex": "(?P<a>.)(?P<b>\\d+)?"},
-    "recombine": {"combine_field": "body", "is_last_entry": "body endsWith '1'", "max_batch_size": 3},
-    "regex_replace": {"regex": "(\\d)|x*", "replace_with": "${1}$$$a"},
-    "remove": {"field": "body.a"},
-    "retain": {"fields": ["body.a"]},
-    "router": {"routes": [{"expr": "body contains '1'", "output": "end", "attributes": {"q": "EXPR(body)"}}]},
-    "scope_name_parser": {"parse_from": "body.a"},
-    "severity_parser": {"parse_from": "body.a"},
-    "syslog_parser": {"protocol": "rfc5424"},
-    "time_parser": {"parse_from": "body.a", "layout_type": "epoch", "layout": "s"},
-    "unquote": {"field": "body"},
-}
 
 
 @pytest.mark.parametrize("kind", sorted(OPERATORS))
 @pytest.mark.parametrize("structured", [False, True])
 @pytest.mark.parametrize("mode", ["send_quiet", "drop"])
 def test_nothing_is_lost_uncounted(kind: str, structured: bool, mode: str) -> None:
-    base: dict[str, Any] = {"type": kind, "id": "it", **OPTIONS.get(kind, {})}
-    if kind not in ("router", "drop_output"):
-        base["on_error"] = mode
     first = [{"type": "json_parser", "parse_to": "body", "on_error": "send_quiet"}] if structured else []
     log = logging.getLogger("test.operators")
     log.setLevel(logging.CRITICAL)
 
-    @given(st.lists(loose_lines, min_size=1, max_size=8))
+    @given(st.lists(loose_lines, min_size=1, max_size=8), configurations(kind))
     @settings(max_examples=25, deadline=None)
-    def check(given_lines: list[bytes]) -> None:
+    def check(given_lines: list[bytes], options: dict[str, Any]) -> None:
+        base = {**options, "id": "it"}
+        if "on_error" in OPERATORS[kind].Config.model_fields:
+            base["on_error"] = mode
         counts: Counter[str] = Counter()
         chain = Chain(
             [*first, base, {"type": "noop", "id": "end"}],
@@ -66,7 +46,9 @@ def test_nothing_is_lost_uncounted(kind: str, structured: bool, mode: str) -> No
         payload, n = stream.take()
         request = ExportLogsServiceRequest.FromString(payload)
         assert sum(len(s.log_records) for g in request.resource_logs for s in g.scope_logs) == n
-        if kind not in ("recombine", "container"):
+        if kind == "router":  # a route may have several outputs
+            assert n + counts.total() >= len(given_lines)
+        elif kind not in ("recombine", "container"):
             assert n + counts.total() == len(given_lines)
 
     check()
