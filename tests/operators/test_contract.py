@@ -98,7 +98,7 @@ def test_what_is_declared_makes_it_fast(type: str) -> None:
 
 
 def test_copies_for_several_outputs_keep_it_fast() -> None:
-    operators = [
+    operators: list[dict[str, Any]] = [
         {"type": "container"},
         {"type": "regex_parser", "regex": "(?P<level>error|info)", "severity": {"parse_from": "attributes.level"}},
         {"type": "noop", "output": ["end", "end"]},
