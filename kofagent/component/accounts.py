@@ -25,7 +25,8 @@ class Accounts:
 
     def close(self, work: Work[Any]) -> None:
         """A batch that is done with: what was sent, and what was dropped for which reason."""
-        work.drop("malformed", work.left)  # no request had these, so nobody could read them
+        if work.left:
+            work.drop("malformed", work.left)  # no request had these, so nobody could read them
         account = self._of(work.signal)
         if work.sent:
             account.sent(work.sent)

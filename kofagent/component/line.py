@@ -133,8 +133,11 @@ class Line(Generic[E]):
     def __init__(self, grouping: Grouping) -> None:
         self._grouping = grouping
         self._entries: deque[E] = deque()
+        self._idle: deque[asyncio.Future[None]] = deque()
+        """Consumers that wait, where each batch leaves alone."""
         self._turn = asyncio.Lock()
         self._changed = asyncio.Event()
+        """For the one consumer that gathers a group; the others wait for their turn."""
         self._total = 0
         self._wanted = 0
         self._newest = 0.0
@@ -147,6 +150,9 @@ class Line(Generic[E]):
     def add(self, entry: E) -> None:
         """At the end."""
         self._entries.append(entry)
+        if not self._grouping.enough:
+            self._wake()
+            return
         self._total += self._grouping.cost(entry)
         self._newest = entry.since
         if self._total >= self._wanted:
@@ -157,6 +163,7 @@ class Line(Generic[E]):
         self._entries.extendleft(reversed(entries))
         self._total += sum(map(self._grouping.cost, entries))
         self._changed.set()
+        self._wake()
 
     def withdraw(self, entry: E) -> bool:
         """Takes an entry out; False when it left already."""
@@ -170,6 +177,8 @@ class Line(Generic[E]):
         """Nothing is waited for any more. What is there is still given out when `drain` says so."""
         self._closed, self._drain = True, drain
         self._changed.set()
+        while self._idle:
+            self._wake()
 
     def rest(self) -> list[E]:
         """Takes out all that is left."""
@@ -180,6 +189,8 @@ class Line(Generic[E]):
 
     async def take(self) -> list[E] | None:
         """The next entries to send together, None when the line is closed. Several consumers may wait, one of them is served."""
+        if not self._grouping.enough:
+            return await self._take_one()
         async with self._turn:
             while True:
                 if self._closed and not (self._drain and self._entries):
@@ -195,6 +206,27 @@ class Line(Generic[E]):
                     continue
                 self._remove(together)
                 return together
+
+    async def _take_one(self) -> list[E] | None:
+        # hot: a batch of 100 spans, one wake-up: no lock that would wake the next consumer as well
+        while not self._entries or (self._closed and not self._drain):
+            if self._closed:
+                return None
+            wake = asyncio.get_running_loop().create_future()
+            self._idle.append(wake)
+            try:
+                await wake
+            except asyncio.CancelledError:
+                if wake.cancelled():
+                    self._idle.remove(wake)
+                else:
+                    self._wake()  # it was for us, and is the next one's now
+                raise
+        return [self._entries.popleft()]
+
+    def _wake(self) -> None:
+        if self._idle:
+            self._idle.popleft().set_result(None)
 
     async def _wait(self, wanted: int, seconds: float | None) -> None:
         self._wanted = wanted

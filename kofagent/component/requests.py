@@ -67,6 +67,7 @@ class Work(Generic[R]):
         self.refusal: Refused | None = None
         """The last refusal for good."""
         self._items = items
+        self._lost = 0
         self._requests: Iterator[R] = iter(())
         self._pieces: list[R] = []
         self._current: R | None = None
@@ -123,11 +124,12 @@ class Work(Generic[R]):
         """Items that will not be delivered."""
         if items > 0:
             self.dropped[reason] = self.dropped.get(reason, 0) + items
+            self._lost += items
 
     @property
     def left(self) -> int:
         """Items that nothing is known of yet."""
-        return max(0, self._items - self.sent - sum(self.dropped.values()))
+        return max(0, self._items - self.sent - self._lost)
 
     def give_up(self, refusal: Refused) -> None:
         """Nothing more is tried: what is left is dropped."""

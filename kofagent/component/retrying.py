@@ -67,7 +67,8 @@ class Retrying(Generic[R]):
             outcome = work.hopeless(request) or await self._attempt(request)
             if not isinstance(outcome, Refused):
                 work.taken(items, outcome)
-                self._well()
+                if not self._healthy:
+                    self._well()
                 backoff = None
             elif isinstance(outcome, TooLarge):
                 if self._limit is not None:
@@ -113,10 +114,9 @@ class Retrying(Generic[R]):
             pass
 
     def _well(self) -> None:
-        if not self._healthy:
-            self._healthy = True
-            self._context.report(None)
-            self._context.log.info("sending again")
+        self._healthy = True
+        self._context.report(None)
+        self._context.log.info("sending again")
 
     def _drop(self, work: Work[R], items: int, refusal: Refused) -> None:
         work.refused(items, refusal)

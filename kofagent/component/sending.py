@@ -63,7 +63,9 @@ class Sending(Generic[R]):
         self._retrying = Retrying(context, send, retry, limit, self._stopping)
         self._consumers = queue.num_consumers
         self._workers: list[asyncio.Task[None]] = []
-        self._direct: set[asyncio.Future[None]] = set()
+        self._under_way = 0
+        """Calls of `consume`, without a queue."""
+        self._none_under_way = asyncio.Event()
         self._most_items = self._most_bytes = 0
         self._cut = form.cut if queue.enabled and queue.storage else cut
         self._queue: Queue[Any] | None = None
@@ -90,8 +92,12 @@ class Sending(Generic[R]):
         """Sends what waits, each request once, for at most SHUTDOWN_SECONDS; the rest goes back, or stays on disk."""
         self._stopping.set()
         if self._queue is None:
-            if self._direct:
-                await asyncio.wait(self._direct, timeout=SHUTDOWN_SECONDS)
+            if self._under_way:
+                try:
+                    async with asyncio.timeout(SHUTDOWN_SECONDS):
+                        await self._none_under_way.wait()
+                except TimeoutError:
+                    pass
             return
         self._queue.close()
         if self._workers:
@@ -108,8 +114,7 @@ class Sending(Generic[R]):
             await self._queue.put(batch)
             return
         work = self._work(batch)
-        over = asyncio.get_running_loop().create_future()
-        self._direct.add(over)
+        self._under_way += 1
         try:
             await self._retrying.deliver(work)
         except Refused as refusal:
@@ -117,21 +122,25 @@ class Sending(Generic[R]):
             raise
         finally:
             work.end()
-            self._direct.discard(over)
-            over.set_result(None)
+            self._under_way -= 1
+            if not self._under_way and self._stopping.is_set():
+                self._none_under_way.set()
         self._accounts.close(work)
         if work.answer is not None:
             raise work.answer.copy()  # this frame has `work`, and the exception will have this frame
 
     def _work(self, batch: AnyBatch) -> Work[R]:
         work: Work[R] = Work(batch.signal, batch.count)
-        work.begin(self._requests_of(batch, work.drop))
+        if self._most_items or self._most_bytes:
+            work.begin(self._cut_requests(batch, work.drop))
+        else:
+            try:
+                work.begin(self._requests(batch, work.drop))
+            except Exception as error:
+                work.begin(_raising(error))  # as if the first request raised it: `deliver` knows what to do
         return work
 
-    def _requests_of(self, batch: AnyBatch, drop: Drop) -> Iterator[R]:
-        if not self._most_items and not self._most_bytes:
-            yield from self._requests(batch, drop)
-            return
+    def _cut_requests(self, batch: AnyBatch, drop: Drop) -> Iterator[R]:
         for part in self._cut(batch, self._most_items, self._most_bytes):
             yield from self._requests(part, drop)
 
@@ -173,3 +182,8 @@ class Sending(Generic[R]):
         self._accounts.given_back(batch.signal, batch.count)
         why = "the agent stops" if self._stopping.is_set() else "out of retries"
         self._retrying.complain(refusal, f"giving {batch.count} {batch.signal.items} back, {why}")
+
+
+def _raising(error: Exception) -> Iterator[Any]:
+    raise error
+    yield

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from kofagent.telemetry.batch import AnyBatch, Batch, MetricBatch, Samples
 from kofagent.telemetry.refused import Refused
@@ -89,11 +89,9 @@ class OtlpRequest:
         return [OtlpRequest(Batch(self.batch.signal, payload, items, self.batch.metadata)) for payload, items in parts]
 
 
-def otlp_requests(batch: AnyBatch, most_bytes: int) -> Iterator[OtlpRequest]:
+def otlp_requests(batch: AnyBatch, most_bytes: int) -> Iterable[OtlpRequest]:
     """A batch as OTLP requests of at most so many bytes (0: no limit; a record that is larger goes alone)."""
     assert isinstance(batch, Batch)
     if not most_bytes or len(batch.payload) <= most_bytes:
-        yield OtlpRequest(batch)
-    else:
-        for part in split_batch(batch, 0, most_bytes):
-            yield OtlpRequest(part)
+        return (OtlpRequest(batch),)
+    return map(OtlpRequest, split_batch(batch, 0, most_bytes))

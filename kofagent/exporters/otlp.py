@@ -10,7 +10,7 @@ dropped. Any other code is final: the data is dropped, counted with the reason `
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable
 
 import grpc
 import grpc.aio
@@ -88,7 +88,7 @@ class OtlpExporter(Exporter[Config]):
         """As `Consumer.consume`."""
         await self._sending.consume(batch)
 
-    def _requests(self, batch: AnyBatch, drop: Drop) -> Iterator[OtlpRequest]:
+    def _requests(self, batch: AnyBatch, drop: Drop) -> Iterable[OtlpRequest]:
         return otlp_requests(batch, self._limit.bytes)
 
     async def _send(self, request: OtlpRequest) -> Rejected | None:

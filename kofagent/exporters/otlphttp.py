@@ -10,7 +10,7 @@ counted with the reason `http <status>`. Items that a 2xx answer rejects (partia
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -94,7 +94,7 @@ class OtlpHttpExporter(Exporter[Config]):
         """As `Consumer.consume`."""
         await self._sending.consume(batch)
 
-    def _requests(self, batch: AnyBatch, drop: Drop) -> Iterator[OtlpRequest]:
+    def _requests(self, batch: AnyBatch, drop: Drop) -> Iterable[OtlpRequest]:
         return otlp_requests(batch, self._limit.bytes)
 
     async def _send(self, request: OtlpRequest) -> Rejected | None:

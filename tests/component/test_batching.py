@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -67,7 +67,7 @@ def logs(*texts: str, metadata: Metadata | None = None) -> Batch:
     return Batch(Signal.LOGS, log_request(*texts), len(texts), metadata)
 
 
-def requests(batch: AnyBatch, drop: Drop) -> Iterator[OtlpRequest]:
+def requests(batch: AnyBatch, drop: Drop) -> Iterable[OtlpRequest]:
     return otlp_requests(batch, 0)
 
 
