@@ -191,6 +191,25 @@ async def test_no_torn_message_when_space_runs_out(tmp_path: Path, file_limit: A
     assert sent(made) == 2
 
 
+async def test_a_grouped_batch_is_written_whole_or_not_at_all(tmp_path: Path, file_limit: Any) -> None:
+    made = await exporter(tmp_path / "logs-*.json", group_by={"enabled": True, "max_open_files": 1})
+    await made.consume(batch("a0", group="a"))
+    await made.consume(batch("b" * 3000, group="b"))
+    file_limit((tmp_path / "logs-b.json").stat().st_size + 50)
+    both = Batch(Signal.LOGS, batch("a1", group="a").payload + batch("b1" * 500, group="b").payload, 2)
+    try:
+        with pytest.raises(Refused, match="disk full"):
+            await made.consume(both)
+        assert bodies((tmp_path / "logs-a.json").read_bytes()) == ["a0"]
+    finally:
+        file_limit(0)
+    await made.consume(both)
+    await made.stop()
+    assert bodies((tmp_path / "logs-a.json").read_bytes()) == ["a0", "a1"]
+    assert len(bodies((tmp_path / "logs-b.json").read_bytes())) == 2
+    assert sent(made) == 4
+
+
 async def test_a_malformed_batch_is_dropped_and_the_next_one_works(tmp_path: Path) -> None:
     made = await exporter(tmp_path / "out")
     with pytest.raises(Refused) as refused:

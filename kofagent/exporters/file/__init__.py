@@ -8,7 +8,7 @@ resources without it are dropped, counted (`no path attribute`), and `rotation` 
 A batch is owned once it is written to the file. A full disk refuses the batch (`disk full`, to be tried again by the caller),
 leaves the file without a torn message, and the exporter recovers when space returns. `encoding` (an encoding extension) is
 not supported. Unlike upstream nothing is held in a buffer: `flush_interval` says how often files are synced to the disk.
-A grouped batch that fails half way is offered again whole: what was written of it is then written twice.
+A grouped batch is written to all of its files or to none: what was written before one of them failed is taken back.
 """
 
 from kofagent.exporters.file.exporter import FileExporter

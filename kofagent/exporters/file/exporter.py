@@ -127,18 +127,25 @@ class FileExporter(Exporter[Config]):
         account.sent(batch.count - lost)
 
     def _write(self, batch: Batch) -> int:
-        """Writes the batch; how many items have no place to go."""
-        written = 0
-        for path, payload in self._parts(batch):
-            if self.config.group_by.enabled or self.config.format == "proto":
-                written += otlp.count(batch.signal.value, payload)
-            message = otlp_json.from_protobuf(batch.signal.value, payload) if self.config.format == "json" else payload
-            if self.config.compression == "zstd":
-                import zstandard
+        """Writes the batch, all of it or nothing; how many items have no place to go."""
+        items = 0
+        written: list[tuple[Writer, int]] = []
+        try:
+            for path, payload in self._parts(batch):
+                if self.config.group_by.enabled or self.config.format == "proto":
+                    items += otlp.count(batch.signal.value, payload)
+                message = otlp_json.from_protobuf(batch.signal.value, payload) if self.config.format == "json" else payload
+                if self.config.compression == "zstd":
+                    import zstandard
 
-                message = zstandard.ZstdCompressor(level=self.config.compression_params.get("level", 3)).compress(message)
-            self._writer(path).write(message)
-        return max(0, batch.count - written) if self.config.group_by.enabled else 0
+                    message = zstandard.ZstdCompressor(level=self.config.compression_params.get("level", 3)).compress(message)
+                writer = self._writer(path)
+                written.append((writer, writer.write(message)))
+        except (OSError, ValueError):
+            for writer, start in reversed(written):
+                writer.take_back(start)
+            raise
+        return max(0, batch.count - items) if self.config.group_by.enabled else 0
 
     def _parts(self, batch: Batch) -> Iterator[tuple[str, bytes]]:
         if not self.config.group_by.enabled:

@@ -47,8 +47,8 @@ class Writer:
         self._size = os.fstat(self._file.fileno()).st_size
         self._append = True
 
-    def write(self, message: bytes) -> None:
-        """Writes one message; OSError (a full disk) leaves the file as it was before."""
+    def write(self, message: bytes) -> int:
+        """Writes one message and returns where it begins; OSError (a full disk) leaves the file as it was before."""
         data = struct.pack(">I", len(message)) + message if self._framed else message + b"\n"
         if self._file is None:
             self.open()
@@ -69,8 +69,18 @@ class Writer:
                 except OSError:
                     pass
             raise
+        start = self._size
         self._size += len(data)
         self.dirty = True
+        return start
+
+    def take_back(self, start: int) -> None:
+        """Removes what was written from there on; a file that cannot be made shorter keeps it."""
+        try:
+            os.truncate(self.path, start)
+        except OSError:
+            return
+        self._size = start
 
     def rotate(self) -> None:
         """Renames the file to a backup with the time in its name and begins a new one."""
