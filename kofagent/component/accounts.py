@@ -1,4 +1,4 @@
-"""`Accounts`: what becomes of the items that an exporter is given, in the ledger's words. Each batch is entered once."""
+"""`Accounts`: enters into the ledger what became of the items that an exporter was given; each batch once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Accounts:
         return account
 
     def close(self, work: Work[Any]) -> None:
-        """A batch that is done with: what was sent, and what was dropped for which reason."""
+        """A finished batch: what was sent, and what was dropped, by reason."""
         if work.left:
             work.drop("malformed", work.left)  # no request had these, so nobody could read them
         account = self._of(work.signal)
@@ -36,7 +36,7 @@ class Accounts:
             self._context.ledger.dropped(self._context.id, work.signal, reason, items)
 
     def lost(self, signal: Signal, reason: str, items: int) -> None:
-        """Items that were owned and are dropped before anybody tried to send them."""
+        """Items that are dropped although no request with them was refused."""
         self._of(signal).send_failed(items)
         self._context.ledger.dropped(self._context.id, signal, reason, items)
 
@@ -45,7 +45,7 @@ class Accounts:
         self._context.ledger.dropped(self._context.id, signal, reason, items)
 
     def given_back(self, signal: Signal, items: int) -> None:
-        """Items that could not be sent and are their sender's again."""
+        """Items that could not be sent and go back to their caller."""
         self._of(signal).send_failed(items)
 
     def not_queued(self, signal: Signal, items: int) -> None:

@@ -32,7 +32,7 @@ class Backoff:
         self.reset()
 
     def reset(self) -> None:
-        """The next wait is the first again, and the time until giving up begins anew."""
+        """The next wait is the first again, and the time until giving up starts again."""
         self._next = min(self._first, self._longest)
         self._until = time.monotonic() + self._elapsed if self._elapsed else None
 

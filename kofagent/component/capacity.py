@@ -35,7 +35,7 @@ class Capacity:
         self._context.ledger.forget("otelcol_exporter_queue_capacity", exporter=self._context.id)
 
     def close(self) -> None:
-        """Whoever waits for room is refused, and everyone from now on."""
+        """Callers that wait for room are refused, as are all later ones."""
         self._closed = True
         self._room.set()
 

@@ -3,7 +3,7 @@
 `put` returns when the batch is on disk. It leaves the disk when the backend took it, will never take it, or did not take it
 within `retry_on_failure`: both of the latter are drops with a counted reason, because nobody else has the data any more. What waits
 when the agent stops, or was under way when it was killed, is sent after the next start, so a backend may see a batch again after a
-kill. A disk that is full or fails refuses the batch: its sender keeps it. Small backlogs are kept in memory as well.
+kill. A batch that the disk does not take is refused, and stays with its caller. Small backlogs are kept in memory as well.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class DiskQueue:
             self._accounts.not_queued(batch.signal, batch.count)
             raise self._failing(error, f"{batch.count} {batch.signal.items} cannot be queued") from None
         except asyncio.CancelledError:
-            # nobody was promised anything
+            # the caller was promised nothing
             withdrawal = asyncio.create_task(self._withdraw(entry, written))
             self._withdrawals.add(withdrawal)
             withdrawal.add_done_callback(self._withdrawals.discard)
@@ -201,7 +201,7 @@ class DiskQueue:
             self._capacity.leave(entry.items, entry.size)
 
     async def _remove(self, entries: list[Entry]) -> None:
-        """Takes entries off the disk; one that cannot be written now does it with the next write, or at the end."""
+        """Takes entries off the disk. What cannot be removed now is removed together with the next ones, or at the stop."""
         assert self._disk is not None
         names = {entry.name: None for entry in entries} | dict.fromkeys(self._leftover)
         self._leftover.clear()
@@ -280,7 +280,7 @@ class Disk:
         except Exception as error:
             failure = error
         for _, future in together:
-            if future.done():  # the one who asked was cancelled
+            if future.done():  # the caller was cancelled
                 continue
             if failure is None:
                 future.set_result(None)

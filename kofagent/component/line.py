@@ -43,8 +43,8 @@ E = TypeVar("E", bound=Entry)
 class Grouping:
     """Joins batches until they have `enough` items (or bytes), never more than `most` (0: no limit), for at most `wait` seconds.
 
-    `quiet`: what waits leaves already when nothing has come for so long. For a queue whose senders wait for their answer: one
-    that sends one request after the other would be slowed to one request per `wait`.
+    `quiet`: a group leaves earlier when nothing new has come for this long. It is for a queue whose callers wait for an answer: a
+    caller that sends one request after the other would otherwise be slowed to one request per `wait`.
     """
 
     def __init__(

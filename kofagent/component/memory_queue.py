@@ -17,7 +17,7 @@ from kofagent.telemetry.refused import Refused
 
 
 class Waiting:
-    """A batch and the answer that its sender waits for."""
+    """A batch and the answer that its caller waits for."""
 
     __slots__ = ("answer", "batch", "items", "key", "since", "size")
 
@@ -74,13 +74,13 @@ class MemoryQueue:
             self._answer(waiting, refusal)
 
     def put_back(self, group: Group[Waiting], refusal: Refused) -> None:
-        """As `Queue.put_back`: to the senders."""
+        """As `Queue.put_back`: to the callers."""
         for waiting in group.entries:
             self._answer(waiting, refusal)
 
     def _answer(self, waiting: Waiting, refusal: Refused | None) -> None:
         self._leave(waiting)
-        if not waiting.answer.done():  # the sender may have gone away while the request was under way
+        if not waiting.answer.done():  # the caller may have gone away while the request was under way
             waiting.answer.set_result(refusal)
 
     def _leave(self, waiting: Waiting) -> None:

@@ -1,4 +1,4 @@
-"""`Queue`: what stands between those who bring batches and the consumers that send them."""
+"""`Queue`: what stands between the callers that bring batches and the consumers that send them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Queue(Protocol[E]):
     """Whether a batch is the queue's when `put` returns: nobody else has it then."""
 
     async def start(self) -> None:
-        """Takes up what an earlier run left; StartError."""
+        """Continues with what an earlier run left; StartError."""
         ...
 
     async def put(self, batch: AnyBatch) -> None:
@@ -39,11 +39,11 @@ class Queue(Protocol[E]):
         ...
 
     async def done(self, group: Group[E], refusal: Refused | None) -> None:
-        """The backend took the group, or refused it for good (which is counted already): it leaves the queue."""
+        """The backend took the group, or refused it for good, which is already counted: it leaves the queue."""
         ...
 
     def put_back(self, group: Group[E], refusal: Refused) -> None:
-        """The group was not sent: it goes back to those who brought it, or stays in a queue that owns it."""
+        """The group was not sent: it goes back to its callers, or stays in a queue that owns it."""
         ...
 
     def close(self) -> None:

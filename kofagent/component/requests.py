@@ -39,7 +39,7 @@ Rejected = Mapping[str, int]
 Send = Callable[[R], Awaitable[Rejected | None]]
 """Sends a request. Returns when the backend took it, with what it left out; raises Refused, `TooLarge` for its size."""
 Drop = Callable[[str, int], None]
-"""Tells that so many items of the batch are left out, for this reason."""
+"""Reports that this many items of the batch are left out, for this reason."""
 MakeRequests = Callable[[AnyBatch, Drop], Iterable[R]]
 """The requests of a batch, in order, each made when it is its turn. Raises Refused(permanent) for what cannot be decoded."""
 
@@ -54,7 +54,7 @@ class TooLarge(Refused):
 class Work(Generic[R]):
     """What is left of a batch, and the account of what is not: `sent`, and `dropped` by reason.
 
-    Nothing of it is in the ledger before the batch is done with, so a batch that goes back to its sender, who will offer it again,
+    Nothing of it enters the ledger before the batch is finished, so a batch that goes back to its caller, who will offer it again,
     is counted once.
     """
 
@@ -128,7 +128,7 @@ class Work(Generic[R]):
 
     @property
     def left(self) -> int:
-        """Items that nothing is known of yet."""
+        """Items whose outcome is not known yet."""
         return max(0, self._items - self.sent - self._lost)
 
     def give_up(self, refusal: Refused) -> None:
@@ -137,10 +137,10 @@ class Work(Generic[R]):
         self.end()
 
     def end(self) -> None:
-        """Lets go of the requests. The generator that makes them has `drop`, a circle that keeps the batch in memory."""
+        """Lets go of the requests: the generator that makes them refers to `drop`, a cycle that keeps the batch in memory."""
         self._requests, self._pieces, self._current = iter(()), [], None
 
     @property
     def answer(self) -> Refused | None:
-        """What the one who brought the batch is told: a refusal when the backend refused and took nothing."""
+        """What the caller is told: a refusal when the backend refused something and took nothing."""
         return self.refusal if self.sent == 0 else None

@@ -7,7 +7,7 @@ import logging
 from kofagent.component.log_limit import LogLimit
 
 SMALLEST = 16 << 10
-"""Bytes below which the limit does not go: hardly a backend takes less, and small requests cost a round trip each."""
+"""The limit is never lowered below this many bytes: hardly any backend takes less, and small requests cost a round trip each."""
 
 
 class SizeLimit:

@@ -9,7 +9,7 @@ from kofagent.telemetry.refused import Refused
 from kofagent.wire import otlp
 
 SAMPLE_BYTES = 40
-"""What a scraped sample counts where sizes are in bytes: what it takes in memory."""
+"""Size of a scraped sample where sizes are in bytes: what it takes in memory."""
 
 
 def cut(batch: AnyBatch, most_items: int, most_bytes: int) -> Iterator[AnyBatch]:

@@ -183,18 +183,20 @@ class GrpcServerBlock(ComponentConfig):
 class RetryBlock(ComponentConfig):
     """`retry_on_failure`: exponential backoff with jitter."""
 
-    enabled: bool = Field(True, description="Retry what may succeed later.")
+    enabled: bool = Field(True, description="Retry failures that may be temporary.")
     initial_interval: Duration = Field(5.0, description="First wait.")
     randomization_factor: float = Field(0.5, ge=0, le=1, description="Jitter: a wait w becomes w*(1-f) to w*(1+f).")
     multiplier: float = Field(1.5, ge=1, description="Each wait is this many times the one before.")
     max_interval: Duration = Field(30.0, description="Longest wait.")
-    max_elapsed_time: Duration = Field(300.0, description="Give up after this; 0: never.")
+    max_elapsed_time: Duration = Field(300.0, description="Give up after this long; 0: never.")
 
 
 class PartitionBlock(ComponentConfig):
     """`sending_queue.batch.partition`."""
 
-    metadata_keys: list[str] = Field([], description="Names of request headers; batches never mix different values of them.")
+    metadata_keys: list[str] = Field(
+        [], description="Names of request headers; data with different values is never in the same batch."
+    )
 
     @field_validator("metadata_keys")
     @classmethod
@@ -207,20 +209,20 @@ class PartitionBlock(ComponentConfig):
 
 
 class QueueBatchBlock(ComponentConfig):
-    """`sending_queue.batch`: batches that wait are joined, and cut where they are too large."""
+    """`sending_queue.batch`: queued batches are joined, and split where they are too large."""
 
     flush_timeout: Duration = Field(
         0.2,
         gt=0,
-        description="Longest wait for more data. In a queue in memory, whose senders wait for their answer, a batch is sent "
-        "earlier, when nothing new has arrived for a twentieth of this.",
+        description="Longest wait for more data. With a queue in memory, whose callers wait for an answer, a batch is also sent "
+        "when nothing new has arrived for a twentieth of this time.",
     )
-    min_size: int = Field(8192, ge=0, description="Send as soon as this much is waiting.")
+    min_size: int = Field(8192, ge=0, description="Send as soon as this much data is queued.")
     max_size: int = Field(0, ge=0, description="Largest batch; larger ones are split; 0: no limit.")
     sizer: Literal["items", "bytes"] = Field(
-        "items", description="Unit of min_size and max_size; absent: that of the queue if that is set, else items."
+        "items", description="Unit of min_size and max_size; default: the sizer of the queue if it is set, otherwise items."
     )
-    partition: PartitionBlock = Field(PartitionBlock(), description="Which data is never joined.")
+    partition: PartitionBlock = Field(PartitionBlock(), description="Which data is kept apart.")
 
     @model_validator(mode="after")
     def _sizes(self) -> QueueBatchBlock:
@@ -232,21 +234,25 @@ class QueueBatchBlock(ComponentConfig):
 class QueueBlock(ComponentConfig):
     """`sending_queue` of an exporter."""
 
-    enabled: bool = Field(True, description="Let batches wait while others are being sent.")
-    num_consumers: int = Field(10, ge=1, description="Requests under way at once.")
-    queue_size: int = Field(1000, ge=1, description="How much may wait or be under way, in units of sizer.")
+    enabled: bool = Field(True, description="Queue batches while others are being sent.")
+    num_consumers: int = Field(10, ge=1, description="Batches sent at the same time.")
+    queue_size: int = Field(
+        1000, ge=1, description="Largest amount of queued data, including what is being sent; in units of sizer."
+    )
     sizer: Literal["requests", "items", "bytes"] = Field("requests", description="Unit of queue_size: batches, items or bytes.")
     wait_for_result: bool = Field(
         False,
-        description="Accepted for compatibility; with a queue in memory the answer always waits for the backend; with storage it "
-        "never does.",
+        description="Accepted for compatibility; the answer always waits for the backend when the queue is in memory, and never "
+        "when it is in a storage extension.",
     )
-    block_on_overflow: bool = Field(False, description="Wait for room instead of refusing.")
+    block_on_overflow: bool = Field(False, description="Block until there is room instead of refusing data.")
     blocking: bool = Field(False, description="Old name of block_on_overflow.")
     storage: ExtensionId | None = Field(
-        None, description="Storage extension that the queue is kept in: what it holds is owned, and sent after a restart."
+        None, description="Storage extension that holds the queue; data is accepted once it is on disk, and survives a restart."
     )
-    batch: QueueBatchBlock | None = Field(None, description="Join and split batches in the queue instead of in a processor.")
+    batch: QueueBatchBlock | None = Field(
+        None, description="Join and split batches in the queue; takes the place of the batch processor."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -261,9 +267,9 @@ class QueueBlock(ComponentConfig):
     def _fits_together(self) -> QueueBlock:
         self.block_on_overflow = self.block_on_overflow or self.blocking
         if self.enabled and self.storage and self.wait_for_result:
-            raise ValueError("wait_for_result cannot be used with storage: the answer comes when the data is on disk; remove one")
+            raise ValueError("wait_for_result cannot be used with storage, where data is accepted once it is on disk; remove one")
         if self.enabled and self.batch is not None and self.batch.sizer == self.sizer and self.batch.min_size > self.queue_size:
             raise ValueError(
-                f"batch.min_size ({self.batch.min_size}) is more than queue_size ({self.queue_size}), so it would never be reached"
+                f"batch.min_size ({self.batch.min_size}) is more than queue_size ({self.queue_size}), which it cannot reach"
             )
         return self

@@ -1,6 +1,6 @@
-"""`nop`: takes everything and throws it away, counted as sent. For trying out pipelines and for benchmarks.
+"""`nop`: accepts and discards everything, and counts it as sent.
 
-Fails never. Upstream: exporter/nopexporter of the OpenTelemetry Collector.
+For trying out pipelines, and for benchmarks. Never fails. Upstream: exporter/nopexporter of the OpenTelemetry Collector.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ class Config(ComponentConfig):
 
 
 class NopExporter(Exporter[Config], ColumnsConsumer):
-    """Owns whatever it is given by forgetting it."""
+    """Accepts and discards every batch."""
 
     def __init__(self, config: Config, context: Context) -> None:
         super().__init__(config, context)

@@ -1,7 +1,7 @@
-"""`otlp`: OTLP over gRPC (OTLP specification 1.x, "OTLP/gRPC"), payloads sent as the bytes they are.
+"""`otlp`: sends telemetry with OTLP over gRPC (OTLP specification 1.x, "OTLP/gRPC"), in the bytes that arrived.
 
-CANCELLED, DEADLINE_EXCEEDED, ABORTED, OUT_OF_RANGE, UNAVAILABLE and DATA_LOSS are tried again, RESOURCE_EXHAUSTED only with
-RetryInfo, none before the time RetryInfo gives. A message that is too large for the server (RESOURCE_EXHAUSTED or OUT_OF_RANGE
+CANCELLED, DEADLINE_EXCEEDED, ABORTED, OUT_OF_RANGE, UNAVAILABLE and DATA_LOSS are retried, RESOURCE_EXHAUSTED only with
+RetryInfo, none of them before the time in RetryInfo. A message that is too large for the server (RESOURCE_EXHAUSTED or OUT_OF_RANGE
 saying so, or a proxy's HTTP status 413) is sent again in halves, and later ones are made as small; an item too large by itself is
 dropped. Any other code is final: the data is dropped, counted with the reason `grpc <code>`. Items that a success rejects
 (partial success) are dropped with the reason `partial success`.
@@ -47,8 +47,8 @@ class Config(GrpcClientBlock):
 
     endpoint: str = Field(description="host:port, or with scheme http:// (plain text), https://, dns:/// or unix://.")
     timeout: Duration = Field(5.0, description="Time for one call; 0: none.")
-    sending_queue: QueueBlock = Field(QueueBlock(), description="Batches waiting to be sent.")
-    retry_on_failure: RetryBlock = Field(RetryBlock(), description="Trying again.")
+    sending_queue: QueueBlock = Field(QueueBlock(), description="Queue of batches to send.")
+    retry_on_failure: RetryBlock = Field(RetryBlock(), description="Retries.")
 
     @field_validator("endpoint")
     @classmethod

@@ -1,8 +1,8 @@
-"""`otlphttp`: OTLP over HTTP, protobuf or JSON (OTLP specification 1.x, "OTLP/HTTP").
+"""`otlphttp`: sends telemetry with OTLP over HTTP, as protobuf or JSON (OTLP specification 1.x, "OTLP/HTTP").
 
-`endpoint` is a base URL that gets /v1/<signal> appended, `<signal>_endpoint` is used as it is. 429, 502, 503, 504 and broken
-connections are tried again, not before Retry-After. A request that is too large for the backend (413) is sent again in halves, and
-later ones are made as small; an item too large by itself is dropped. Any other status but 2xx is final: the data is dropped,
+`endpoint` is a base URL, to which /v1/<signal> is appended; `<signal>_endpoint` is used as given. 429, 502, 503, 504 and broken
+connections are retried, not before Retry-After. A request that is too large for the backend (413) is sent again in halves, and
+later ones are made as small; an item too large by itself is dropped. Any other status except 2xx is final: the data is dropped,
 counted with the reason `http <status>`. Items that a 2xx answer rejects (partial success) are dropped with the reason
 `partial success`.
 """
@@ -43,8 +43,8 @@ class Config(HttpClientBlock):
     logs_endpoint: Url = Field("", description="Full URL for logs instead.")
     profiles_endpoint: str = Field("", description="Accepted for compatibility; there are no profiles.")
     encoding: Literal["proto", "json"] = Field("proto", description="Encoding of the requests.")
-    sending_queue: QueueBlock = Field(QueueBlock(), description="Batches waiting to be sent.")
-    retry_on_failure: RetryBlock = Field(RetryBlock(), description="Trying again.")
+    sending_queue: QueueBlock = Field(QueueBlock(), description="Queue of batches to send.")
+    retry_on_failure: RetryBlock = Field(RetryBlock(), description="Retries.")
 
     @model_validator(mode="after")
     def _somewhere(self) -> Config:

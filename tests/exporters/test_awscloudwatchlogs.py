@@ -594,8 +594,8 @@ def test_endpoints() -> None:
         ({"log_retention": 8}, "the nearest is 7"),
         ({"tags": {"": "x"}}, "1 to 128"),
         ({"tags": {f"k{i}": "" for i in range(51)}}, "at most 50"),
-        ({"log_group_name": "a b"}, "a group name is made of"),
-        ({"log_stream_name": "a:b"}, "no : and no"),
+        ({"log_group_name": "a b"}, "a group name may contain"),
+        ({"log_stream_name": "a:b"}, "must not contain"),
         ({"log_group_name": ""}, "at least 1 character"),
     ],
 )

@@ -104,7 +104,7 @@ async def test_kill_minus_nine_loses_nothing_that_returned(tmp_path: Path) -> No
         if last >= 200:
             break
     made = await storage(tmp_path, timeout="50ms")
-    with pytest.raises(StartError, match="used by another process"):
+    with pytest.raises(StartError, match="in use by another process"):
         await made.open_store("receiver", "x")
     process.send_signal(signal.SIGKILL)
     rest = process.stdout.read().split(b"\n")

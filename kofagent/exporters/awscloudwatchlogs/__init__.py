@@ -1,15 +1,15 @@
-"""`awscloudwatchlogs`: log records to Amazon CloudWatch Logs (PutLogEvents, API 2014-03-28).
+"""`awscloudwatchlogs`: sends log records to Amazon CloudWatch Logs (PutLogEvents, API 2014-03-28).
 
 Upstream: exporter/awscloudwatchlogsexporter of the collector's contrib; the same options and the same JSON message (`events`).
-Group and stream are made when the service says that they do not exist, also when they are deleted while running; retention
-and tags are set on groups that the exporter makes. Events older than 14 days or more than 2 hours ahead are dropped, counted
-(`too old`, `too new`), as are those the service rejects (`expired` too) and records without any message (`empty message`).
-A message longer than CloudWatch takes is shortened, counted in `kofagent_truncated_items_total`; a text body is cut so that
+Group and stream are created when the service says that they do not exist, also when they are deleted later; retention
+and tags are set on groups that the exporter creates. Events older than 14 days or more than 2 hours ahead are dropped, counted
+(`too old`, `too new`), as are those the service rejects (`expired` too) and records without a message (`empty message`).
+A message longer than CloudWatch accepts is shortened, counted in `kofagent_truncated_items_total`; a text body is cut so that
 the JSON around it stays whole.
 
-Throttling, unavailability and missing rights leave the data to be tried again; an invalid request is dropped, counted. A call
+Throttling, unavailability and missing permissions are retried; an invalid request is dropped, counted. A call
 that is too large (for a proxy, say) is made again in halves; an event too large by itself is dropped. Where a batch needs several
-calls and one fails, the next try goes on behind the last call that succeeded.
+calls and one fails, the next attempt continues after the last call that succeeded.
 
 Credentials are botocore's default chain; they are never logged. The environment's AWS_ENDPOINT_URL_CLOUDWATCH_LOGS and
 AWS_ENDPOINT_URL are obeyed when `endpoint` is not set.

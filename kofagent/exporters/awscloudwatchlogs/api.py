@@ -80,7 +80,7 @@ class ApiError(Exception):
         if self.transient:
             return Refused("service unavailable", str(self), retry_after=self.retry_after)
         if self.code in _CREDENTIALS or self.status in (401, 403):
-            # Somebody will mend the policy or the Secret; the data waits meanwhile.
+            # The policy or the Secret will be fixed; until then the data waits.
             return Refused("access denied", str(self), retry_after=self.retry_after)
         if self.code == "ResourceNotFoundException":
             return Refused("no such stream", str(self))

@@ -14,15 +14,15 @@ class Config(ComponentConfig):
     """Options of upstream's debug exporter."""
 
     verbosity: Literal["basic", "normal", "detailed"] = Field(
-        "basic", description="basic: a line per batch; normal: a line per item; detailed: everything."
+        "basic", description="basic: one line per batch; normal: one line per item; detailed: everything."
     )
-    sampling_initial: int = Field(2, ge=0, description="Batches printed at the beginning of each second.")
-    sampling_thereafter: int = Field(1, ge=0, description="After those, every how many-th batch is printed; 0: none.")
-    use_internal_logger: bool = Field(True, description="Print through the agent's own log; false: to output_paths.")
+    sampling_initial: int = Field(2, ge=0, description="Batches printed at the start of each second.")
+    sampling_thereafter: int = Field(1, ge=0, description="After those, every n-th batch is printed; 0: none.")
+    use_internal_logger: bool = Field(True, description="Print to the agent's own log; false: to output_paths.")
     output_paths: list[str] | None = Field(
-        None, description="Files, `stdout` or `stderr` to print to when use_internal_logger is false; absent: stdout."
+        None, description="Files, `stdout` or `stderr` to print to when use_internal_logger is false; default: stdout."
     )
-    sending_queue: QueueBlock | None = Field(None, description="Accepted for compatibility; printing waits for nobody.")
+    sending_queue: QueueBlock | None = Field(None, description="Accepted for compatibility; nothing is queued.")
 
     @model_validator(mode="after")
     def _paths(self) -> Config:

@@ -55,7 +55,7 @@ class DebugExporter(Exporter[Config], ColumnsConsumer):
             try:
                 file = open(path, "a", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115, ASYNC230
             except OSError as error:
-                raise StartError(f"output_paths: {path}: {error.strerror}; name a file that can be written") from None
+                raise StartError(f"output_paths: {path}: {error.strerror}; name a writable file") from None
             self._outputs.append(file)
             self._own.append(file)
 

@@ -47,14 +47,14 @@ class FileExporter(Exporter[Config]):
         self._failing = False
 
     async def start(self) -> None:
-        """Makes the directory if asked to and opens the file."""
+        """Creates the directory if configured, and opens the file."""
         if self.config.group_by.enabled and self.config.rotation is not None:
             self.context.log.warning("rotation is ignored with group_by")
         try:
             await self._in_thread(self._open)
         except OSError as error:
             raise StartError(
-                f"path: {error.filename or self.config.path}: {error.strerror}; name a file that can be written"
+                f"path: {error.filename or self.config.path}: {error.strerror}; name a writable file"
                 + ("" if self.config.create_directory or error.errno != errno.ENOENT else ", or set create_directory: true")
             ) from None
         if self.config.flush_interval:

@@ -35,8 +35,8 @@ class RemoteWriteHttpBlock(HttpClientBlock):
 class QueueOptions(ComponentConfig):
     """`remote_write_queue`."""
 
-    enabled: bool = Field(True, description="Let batches wait while a request is under way.")
-    queue_size: int = Field(10000, ge=0, description="Batches that may wait.")
+    enabled: bool = Field(True, description="Queue batches while a request is being sent.")
+    queue_size: int = Field(10000, ge=0, description="Batches that may be queued.")
     num_consumers: int = Field(
         5,
         ge=0,
@@ -124,15 +124,16 @@ class Config(RemoteWriteHttpBlock):
     """Options of `prometheusremotewrite`."""
 
     http: RemoteWriteHttpBlock | None = Field(
-        None, description="Client options (endpoint, tls, headers, auth, ...); the block takes precedence over those beside it."
+        None,
+        description="Client options (endpoint, tls, headers, auth, ...); takes precedence over the same options outside it.",
     )
     namespace: str = Field("", description="Prefix of every metric name of OTLP metrics.")
     external_labels: dict[str, str] = Field({}, description="Labels added to every series that does not have them.")
     remote_write_queue: QueueOptions = Field(QueueOptions(), description="The sending queue, in memory.")
     sending_queue: QueueBlock | None = Field(
         None,
-        description="The sending queue with the options of the other exporters, storage and batch among them; takes the place of "
-        "remote_write_queue. num_consumers has no effect: requests go one after the other.",
+        description="The sending queue with the options of the other exporters, among them storage and batch; used instead of "
+        "remote_write_queue. num_consumers has no effect: requests are sent one after the other, in order.",
     )
     retry_on_failure: RetryOptions = Field(RetryOptions(), description="Retry of 5xx, 429 and broken connections.")
     max_batch_size_bytes: ByteSize = Field(3_000_000, ge=0, description="Largest request before compression; 0: the default.")
@@ -143,7 +144,7 @@ class Config(RemoteWriteHttpBlock):
         ResourceLabelOptions(), description="Copy resource attributes to labels (deprecated: resource_constant_labels)."
     )
     resource_constant_labels: ResourceLabelOptions = Field(
-        ResourceLabelOptions(), description="Which resource attributes become labels of every series."
+        ResourceLabelOptions(), description="Resource attributes that become labels of every series."
     )
     target_info: TargetInfoOptions = Field(TargetInfoOptions(), description="The series target_info.")
     disable_scope_info: bool = Field(False, description="No otel_scope_* labels on series of OTLP metrics.")
@@ -205,10 +206,12 @@ class Config(RemoteWriteHttpBlock):
             )
         if self.resource_constant_labels.enabled or self.resource_constant_labels.exclude_service_attributes:
             raise ValueError(
-                "resource_constant_labels knows included and excluded; enabled is an option of resource_to_telemetry_conversion"
+                "resource_constant_labels has only included and excluded; enabled is an option of resource_to_telemetry_conversion"
             )
         if not self.resource_constant_labels.empty and not self.resource_to_telemetry_conversion.empty:
-            raise ValueError("resource_to_telemetry_conversion and resource_constant_labels exclude each other; keep the latter")
+            raise ValueError(
+                "resource_to_telemetry_conversion and resource_constant_labels cannot be used together; keep the latter"
+            )
         return self
 
     @property

@@ -23,7 +23,7 @@ class FileStorage(Extension[Config]):
         )
 
     async def start(self) -> None:
-        """Makes the directory if asked to; it must be one that can be written."""
+        """Creates the directory if configured; it must be writable."""
         await asyncio.to_thread(self._prepare)
 
     def _prepare(self) -> None:
@@ -32,12 +32,12 @@ class FileStorage(Extension[Config]):
             try:
                 os.makedirs(directory, int(self.config.directory_permissions, 8), exist_ok=True)
             except OSError as error:
-                raise StartError(f"directory {directory} cannot be made: {error.strerror}") from None
+                raise StartError(f"directory {directory} cannot be created: {error.strerror}") from None
         if not os.path.isdir(directory):
-            why = "is not a directory" if os.path.exists(directory) else "does not exist; make it or set create_directory: true"
+            why = "is not a directory" if os.path.exists(directory) else "does not exist; create it or set create_directory: true"
             raise StartError(f"directory {directory} {why}")
         if not os.access(directory, os.W_OK | os.X_OK):
-            raise StartError(f"directory {directory} cannot be written; give this user the right to")
+            raise StartError(f"directory {directory} is not writable; give this user write permission")
 
     async def stop(self) -> None:
         """Closes what components left open."""
@@ -46,7 +46,7 @@ class FileStorage(Extension[Config]):
             await store.close()
 
     async def open_store(self, kind: str, id: str, name: str = "") -> KeyValueStore:
-        """The store of one component. StartError when it cannot be had."""
+        """The store of one component. StartError when it cannot be opened."""
         path = os.path.join(self.config.directory, file_name(kind, id, name))
         block = self.config.compaction
         store = SqliteStore(
@@ -68,7 +68,7 @@ class FileStorage(Extension[Config]):
         except Corrupt as error:
             raise StartError(f"{path} is damaged ({error}); remove it, or set recreate: true in {self.context.id}") from None
         except Locked:
-            raise StartError(f"{path} is used by another process; stop that one or give each its own directory") from None
+            raise StartError(f"{path} is in use by another process; stop that process, or give each its own directory") from None
         except OSError as error:
             raise StartError(f"{path}: {error.strerror}") from None
         self._stores.append(store)
@@ -76,7 +76,7 @@ class FileStorage(Extension[Config]):
 
     def _set_aside(self, path: str) -> None:
         self._recreated(1)
-        self.context.log.error("a damaged file was moved to %s and its component begins anew", path)
+        self.context.log.error("a damaged file was moved to %s; its component starts without state", path)
 
 
 def file_name(kind: str, id: str, name: str = "") -> str:

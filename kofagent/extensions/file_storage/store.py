@@ -35,7 +35,7 @@ class Compaction:
 
 
 class SqliteStore:
-    """Bytes by key in `path`. Calls run in a thread of its own, one after the other.
+    """Bytes by key in `path`. Calls run in their own thread, one after the other.
 
     A call that returned survives a crash of the process, with `fsync` also one of the machine. A failing disk raises
     OSError; a damaged file is moved aside (`set_aside` is told its new name) when `recreate` is set and raises OSError else.
@@ -155,7 +155,9 @@ class SqliteStore:
                 if not _is_corrupt(error):
                     raise _os_error(error, self.path) from None
                 if not self._recreate or attempt:
-                    raise OSError(errno.EIO, f"damaged ({error}); set recreate: true to begin anew", self.path) from None
+                    raise OSError(
+                        errno.EIO, f"damaged ({error}); set recreate: true to start with an empty file", self.path
+                    ) from None
                 self._move_aside()
         raise AssertionError("unreachable")
 

@@ -339,7 +339,7 @@ def _gauge() -> bytes:
                 "resource_constant_labels": {"included": ["*"]},
                 "resource_to_telemetry_conversion": {"enabled": True},
             },
-            "exclude each other",
+            "cannot be used together",
         ),
         ({"endpoint": "http://x", "nope": 1}, "nope"),
     ],
