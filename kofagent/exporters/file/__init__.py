@@ -5,9 +5,10 @@ the length in front of every message: 4 bytes, big endian. `compression: zstd` c
 With `group_by.enabled` the `*` in `path` is replaced by a resource attribute, sanitized so that the file stays below the directory;
 resources without it are dropped, counted (`no path attribute`), and `rotation` is ignored, all as upstream does.
 
-A batch is accepted once it is written to the file. When the disk is full the batch is refused (`disk full`; the caller may offer
-it again), no partial message is left in the file, and the exporter recovers when there is space again. `encoding` (an encoding extension) is
-not supported. Unlike upstream, nothing is buffered: `flush_interval` says how often files are synced to the disk.
+A batch is accepted once it is written to the file. When the disk is full the batch is refused (`disk full`; the caller may
+offer it again), no partial message is left in the file, and the exporter recovers when there is space again. `encoding` (an
+encoding extension) is not supported. Unlike upstream, nothing is buffered: `flush_interval` says how often files are synced
+to the disk.
 A grouped batch is written to all of its files or to none: what was written before one of them failed is taken back.
 """
 
