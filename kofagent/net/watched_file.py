@@ -7,19 +7,21 @@ import time
 
 LIMIT = 1 << 20
 """Largest file that is read, in bytes; credentials are far smaller."""
+INTERVAL = 1.0
+"""Seconds between two looks at a file."""
 
 
 class WatchedFile:
-    """The content of `path`, asked of the file system at most once per `interval` seconds.
+    """The content of `path`, asked of the file system at most once per `interval` seconds (default `INTERVAL`).
 
     Kubernetes replaces a mounted Secret by renaming a symlink, so identity is (inode, mtime, size) of what the path leads
     to. A file that cannot be read keeps its last content; `error` then says why, without content.
     """
 
-    def __init__(self, path: str, interval: float = 1.0) -> None:
+    def __init__(self, path: str, interval: float | None = None) -> None:
         self.path = path
         self.error: str | None = None
-        self._interval = interval
+        self._interval = INTERVAL if interval is None else interval
         self._next = 0.0
         self._seen: tuple[int, int, int] | None = None
         self._data = b""

@@ -67,6 +67,12 @@ def note(name: str, text: str = "") -> dict[str, Any]:
     return {"metadata": {"name": name, "namespace": "a"}, "data": {"text": text}}
 
 
+async def marked(kube: FakeKube, receiver: Receiver) -> None:
+    """Changes one more object and waits for it: what was on its way before, once or twice, is there then."""
+    version = int(kube.put(CONFIGMAPS, note("marker"))["metadata"]["resourceVersion"])
+    await eventually(lambda: any(v == version for _, _, v in receiver.got))
+
+
 @pytest.mark.parametrize("seed", range(12))
 async def test_random_faults(kube: FakeKube, client: ApiClient, seed: int) -> None:
     chance = random.Random(seed)
@@ -104,8 +110,8 @@ async def test_random_faults(kube: FakeKube, client: ApiClient, seed: int) -> No
     kube.failures.clear()
     last = {o["metadata"]["name"]: int(o["metadata"]["resourceVersion"]) for o in kube.items(CONFIGMAPS)}
     try:
-        await eventually(lambda: set(last.items()) <= {(name, version) for _, name, version in receiver.got})
-        await asyncio.sleep(0.05)
+        await marked(kube, receiver)
+        assert set(last.items()) <= {(name, version) for _, name, version in receiver.got}
     finally:
         await receiver.stop()
     versions = [version for _, _, version in receiver.got]
@@ -128,9 +134,10 @@ async def test_a_list_too_large_to_be_held_goes_on_in_its_own_order(
     kube.expire_continue = True  # the first list breaks off half-way
     receiver.start()
     await eventually(lambda: len(receiver.got) >= 100)
-    await asyncio.sleep(0.05)
-    assert sorted(name for _, name, _ in receiver.got) == [f"n{i:03}" for i in range(100)]
-    assert receiver.changes is not None and receiver.changes.position == str(kube.version)
+    await marked(kube, receiver)
+    assert sorted(name for _, name, _ in receiver.got) == ["marker", *(f"n{i:03}" for i in range(100))]
+    assert receiver.changes is not None
+    assert await eventually(lambda: receiver.changes.position == str(kube.version))
     await receiver.stop()
 
 
@@ -143,7 +150,8 @@ async def test_a_slow_pipeline_holds_the_stream_back(kube: FakeKube, client: Api
     for i in range(50):
         kube.put(CONFIGMAPS, note(f"n{i}"))
     assert receiver.changes is not None
-    await asyncio.sleep(0.1)
+    for _ in range(3):  # answered after the changes were sent on the same loop
+        await client.list_all(CONFIGMAPS)
     assert 0 < receiver.changes._bytes < 1000 and not receiver.got
     await receiver.stop(0)
     receiver.delay = 0.0

@@ -21,6 +21,7 @@ from kofagent.kubernetes.discover import discover
 from kofagent.kubernetes.errors import ApiError, Forbidden, Gone, NotFound, TooLarge, Unauthorized, Unreachable
 from kofagent.kubernetes.options import ApiOptions
 from kofagent.kubernetes.resources import DEPLOYMENTS, EVENTS, PODS
+from kofagent.net import watched_file
 from kofagent.net.tls import server_context
 from tests.support.certificates import Authority
 from tests.support.components import FakeHost, eventually
@@ -49,8 +50,8 @@ def in_pod(monkeypatch: pytest.MonkeyPatch, folder: Path, kube: FakeKube) -> Non
     monkeypatch.setattr(access_module, "SERVICE_ACCOUNT", str(folder))
 
 
-@pytest.mark.slow
 async def test_in_a_pod_token_and_ca_are_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watched_file, "INTERVAL", 0.0)
     first, second = (Authority(tmp_path, name) for name in ("ca-one", "ca-two"))
     pair = first.issue("server")
     kube = FakeKube(ssl_context=server_context(TlsServerBlock(cert_file=pair.cert, key_file=pair.key)))
@@ -91,7 +92,6 @@ async def test_in_a_pod_token_and_ca_are_followed(tmp_path: Path, monkeypatch: p
                 await asyncio.sleep(0.05)
         for half in ("-----BEGIN CERT", ""):  # half written: what was trusted before still is
             mount(account, "next", half)
-            await asyncio.sleep(1.1)
             assert await works()
     finally:
         await client.stop()

@@ -16,6 +16,7 @@ from kofagent.kubernetes.resources import PODS
 from kofagent.net.tls import server_context
 from tests.kubernetes.test_client import mount
 from tests.support.certificates import Authority
+from tests.support.components import eventually
 from tests.support.fake_kube import FakeKube, pod
 from tests.support.servers import free_port
 
@@ -30,7 +31,7 @@ from kofagent.values import load_values
 async def main():
     service = Service(load_values([sys.argv[2]], sys.argv[3], registry, environ=os.environ, over=sys.argv[4:]))
     await service.start()
-    await asyncio.sleep(2)
+    await asyncio.to_thread(sys.stdin.readline)  # the test says when enough has happened
     status = {name: error for name, error in service.status().items() if error}
     await service.stop()
     print(sorted({name.split(".")[0] for name in sys.modules} & {"kubernetes", "botocore", "psutil", "bcrypt"}), status)
@@ -72,11 +73,15 @@ async def test_in_a_pod_the_kubernetes_package_is_not_imported(role: str, tmp_pa
             str(tmp_path / "values.yaml"),
             role,
             "yaml:" + json.dumps(changes),
+            stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             env={**os.environ, "KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(kube.port)},
         )
-        out, err = await process.communicate()
+        try:
+            await eventually(lambda: any(query.get("watch") for _, _, query in kube.requests))
+            await eventually(lambda: kube.watching)
+        finally:
+            out, err = await process.communicate(b"\n")
         assert process.returncode == 0, err.decode()
         assert out.decode().splitlines()[-1] == "[] {}", out.decode()
-        assert any(query.get("watch") for _, _, query in kube.requests)

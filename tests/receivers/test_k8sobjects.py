@@ -136,14 +136,14 @@ async def test_a_pull_in_pages_that_expires_sends_each_object_once(kube: FakeKub
     names = [f"c{i:02}" for i in range(35)]
     for name in names:
         kube.put(CONFIGMAPS, note(name, text="x" * 200_000))
-    async with Running({"name": "configmaps"}) as running:
+    async with Running({"name": "configmaps", "interval": "300ms"}) as running:
         running.sink.gate = asyncio.Event()
-        await asyncio.sleep(0.1)
+        await eventually(lambda: len(kube.requests) >= 2)
         kube.expire_continue = True
         running.sink.gate.set()
-        await eventually(lambda: len(running.seen()) >= 35)
-        await asyncio.sleep(0.05)
-        assert sorted(running.seen()) == names
+        await eventually(lambda: len(running.seen()) >= 70)
+        assert sorted(running.seen()[:35]) == names, "the second pull begins after all of the first"
+        assert not kube.expire_continue, "the page that was asked for had expired"
         assert max(b.size for b in running.sink.batches if hasattr(b, "size")) < 3 << 20, "big objects travel in several batches"
 
 
