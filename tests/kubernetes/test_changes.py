@@ -127,7 +127,7 @@ async def test_a_list_too_large_to_be_held_goes_on_in_its_own_order(
     monkeypatch.setattr(module, "HELD_BYTES", 300)
     monkeypatch.setattr(module, "WAITING_BYTES", 1000)
     kube.page_cap = 5
-    for i in range(100):
+    for i in reversed(range(100)):  # the list is in the order of names, which is not that of the changes
         kube.put(CONFIGMAPS, note(f"n{i:03}"))
     receiver = Receiver(client)
     receiver.delay = 0.001
@@ -135,6 +135,7 @@ async def test_a_list_too_large_to_be_held_goes_on_in_its_own_order(
     receiver.start()
     await eventually(lambda: len(receiver.got) >= 100)
     await marked(kube, receiver)
+    assert receiver.got[0][1] == "n000", "the list was held and put in order"
     assert sorted(name for _, name, _ in receiver.got) == ["marker", *(f"n{i:03}" for i in range(100))]
     assert receiver.changes is not None
     assert await eventually(lambda: receiver.changes.position == str(kube.version))
