@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from multidict import CIMultiDictProxy
 
 USER_AGENT = f"kofagent/{__version__}"
-_PUBLIC = frozenset({"content-type", "content-encoding", "user-agent", "accept", "accept-encoding"})
-"""Headers that may follow a redirect to another host, whoever set them."""
 
 
 class Answer:
@@ -106,15 +104,14 @@ class HttpClient:
         if compress and settings.compression not in ("", "none"):
             body = compress_body(settings.compression, body, self._level)
             send["Content-Encoding"] = settings.compression
-        public = {name: value for name, value in send.items() if name.lower() in _PUBLIC}
         keep = self._kept < self._most_idle
         if not keep:
-            public["Connection"] = send["Connection"] = "close"
+            send["Connection"] = "close"
         self._kept += keep
         seconds = settings.timeout if timeout is None else timeout
         try:
             async with asyncio.timeout(seconds or None):
-                response = await self._transport.send(method, URL(url), self._route, public, send, body)
+                response = await self._transport.send(method, URL(url), self._route, send, body)
                 async with response:
                     return Answer(response.status, response.headers, await read_start(response, limit))
         except TimeoutError:

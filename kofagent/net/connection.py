@@ -42,7 +42,6 @@ class Connection(RequestHandler):
     def request_begins(self) -> None:
         """The headers are complete."""
         self._answering = True
-        self._stop()
 
     def request_ends(self) -> None:
         """The answer is there; what comes now is the next request."""
@@ -50,20 +49,26 @@ class Connection(RequestHandler):
         self.began = 0.0
 
     def _wait(self) -> None:
+        self.began = asyncio.get_running_loop().time()
+        if self._clock is None and self._header_seconds > 0:
+            self._look()
+
+    def _look(self) -> None:
+        """Closes the connection when it is time; there is one timer for all requests of the time it runs, since most are short."""
+        self._clock = None
+        if self._answering or not self.began or self.transport is None:
+            return
         loop = asyncio.get_running_loop()
-        self.began = loop.time()
-        if self._header_seconds > 0:
-            self._clock = loop.call_at(self.began + self._header_seconds, self._late)
+        late = self.began + self._header_seconds
+        if loop.time() < late:
+            self._clock = loop.call_at(late, self._look)
+        else:
+            self.transport.close()
 
     def _stop(self) -> None:
         clock, self._clock = self._clock, None
         if clock is not None:
             clock.cancel()
-
-    def _late(self) -> None:
-        self._clock = None
-        if self.transport is not None:
-            self.transport.close()
 
 
 class ConnectionServer(web.Server):

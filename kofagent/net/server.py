@@ -146,12 +146,16 @@ class HttpServer:
             connection.request_ends()
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        response: web.StreamResponse
         if self._cors is not None and self._cors.is_preflight(request.headers):
-            response = web.Response(status=204, headers=self._cors.preflight(request.headers))
+            response: web.StreamResponse = web.Response(status=204, headers=self._cors.preflight(request.headers))
         else:
+            metadata: Metadata | None = metadata_of(request.headers) if self._settings.include_metadata else None
             try:
-                response = await self._authenticated(request)
+                if self._auth is not None:
+                    metadata = {**(metadata or {}), **await self._who(self._auth, request)} or None
+                response = await self._handler(request, metadata)
+            except Unauthorized as error:
+                response = self._on_error(request, 401, str(error) or "unauthorized")
             except web.HTTPException as answer:
                 response = answer
             if self._cors is not None:
@@ -160,18 +164,9 @@ class HttpServer:
             response.headers.update(self._headers)
         return response
 
-    async def _authenticated(self, request: web.BaseRequest) -> web.StreamResponse:
-        metadata: Metadata | None = None
-        if self._settings.include_metadata:
-            metadata = metadata_of(request.headers)
-        if self._auth is not None:
-            try:
-                who = await self._auth.authenticate({name.lower(): value for name, value in request.headers.items()})
-            except Unauthorized as error:
-                return self._on_error(request, 401, str(error) or "unauthorized")
-            if who:
-                metadata = {**(metadata or {}), **who}
-        return await self._handler(request, metadata)
+    @staticmethod
+    async def _who(auth: ServerAuth, request: web.BaseRequest) -> Metadata:
+        return await auth.authenticate({name.lower(): value for name, value in request.headers.items()})
 
     async def read_body(self, request: web.BaseRequest, held: Reservation | None = None) -> bytes:
         """The body decompressed, at most `max_request_body_size` bytes.

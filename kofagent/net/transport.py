@@ -1,8 +1,8 @@
 """What all HTTP clients send through: connections, TLS, proxies, redirects, and why a request failed, in words.
 
-Redirects: 307 and 308 keep method and body; 301, 302 and 303 are followed for GET and HEAD only. Private headers (credentials,
-cookies, what the user configured) go to the first scheme, host and port only: once a redirect has led away they stay behind, also
-when a later one leads back. A body is never sent in plain text after it was meant for TLS.
+Redirects: 307 and 308 keep method and body; 301, 302 and 303 are followed for GET and HEAD only. What is not `PUBLIC` (credentials,
+cookies, headers that the user configured) goes to the first scheme, host and port only: once a redirect has led away it stays
+behind, also when a later one leads back. A body is never sent in plain text after it was meant for TLS.
 """
 
 from __future__ import annotations
@@ -19,6 +19,18 @@ from yarl import URL
 from kofagent.net.os_errors import os_reason
 
 MAX_REDIRECTS = 10
+PUBLIC = frozenset(
+    {
+        "accept",
+        "accept-encoding",
+        "connection",
+        "content-encoding",
+        "content-type",
+        "user-agent",
+        "x-prometheus-scrape-timeout-seconds",
+    }
+)
+"""Headers that may follow a redirect to another host."""
 FOREVER = 10 * 365 * 86400.0
 """Seconds; what a time without a limit is for libraries that want a number."""
 FAILURES = (aiohttp.ClientError, OSError)
@@ -120,22 +132,18 @@ class Transport:
         target: URL,
         route: Route,
         headers: Mapping[str, str],
-        private: Mapping[str, str] | None = None,
         body: bytes | None = None,
         *,
         follow: bool = True,
     ) -> aiohttp.ClientResponse:
-        """An answer whose body is still to be read; the caller closes or releases it. Raises `FAILURES` and what the route raises.
-
-        `private` are the headers that stay with the first host.
-        """
+        """An answer whose body is still to be read, by a caller that closes it. Raises `FAILURES` and what the route raises."""
+        # hot: scrape, otlp_http_span, every request comes through here
         if self._session is None:
             raise aiohttp.ClientError("the client is stopped")
         home = target.origin()
-        sent = {**headers, **private} if private else headers
         for _ in range(MAX_REDIRECTS + 1):
             response = await self._session.request(
-                method, target, data=body or None, headers=sent, allow_redirects=False, **route.options(target)
+                method, target, data=body or None, headers=headers, allow_redirects=False, **route.options(target)
             )
             if not follow or response.status not in (301, 302, 303, 307, 308):
                 return response
@@ -149,7 +157,7 @@ class Transport:
             if body and home.scheme == "https" and target.scheme == "http":
                 raise RedirectRefused("a redirect from https to http was not followed")
             if target.origin() != home:
-                sent = headers
+                headers = {name: value for name, value in headers.items() if name.lower() in PUBLIC}
         raise RedirectRefused(f"more than {MAX_REDIRECTS} redirects")
 
 

@@ -70,10 +70,9 @@ class Client:
             return await self._through_api(self._api, url, headers, timeout, limit)
         try:
             async with asyncio.timeout(timeout):
-                private = await self._credentials.headers()
-                sent = {**headers, "User-Agent": self._agent}
+                sent = {**headers, "User-Agent": self._agent, **await self._credentials.headers()}
                 target = URL(url, encoded=True)
-                response = await self._transport.send("GET", target, self._route, sent, private, follow=self._follow)
+                response = await self._transport.send("GET", target, self._route, sent, follow=self._follow)
                 async with response:
                     names = {name.lower(): value for name, value in response.headers.items()}
                     if response.status != HTTPStatus.OK:
