@@ -146,8 +146,13 @@ class Sending(Generic[R]):
 
     async def _consume_queue(self, queue: Queue[Any]) -> None:
         # a call for each group: a consumer that waits for the next one must not hold the last one in its variables
-        while await self._send_next(queue):
-            pass
+        going = True
+        while going:
+            try:
+                going = await self._send_next(queue)
+            except Exception:  # a defect must not end the consumer: what waits would wait for ever
+                self._context.log.exception("a consumer of the sending queue failed and goes on")
+                await self._retrying.pause(1.0)
 
     async def _send_next(self, queue: Queue[Any]) -> bool:
         """Sends what is next in the queue; False at its end."""

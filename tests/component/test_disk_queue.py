@@ -391,6 +391,42 @@ async def test_each_batch_once_over_outages_and_restarts(tmp_path: Path, seed: i
     assert host.reserved == 0
 
 
+async def test_a_queue_that_an_earlier_version_wrote_is_read() -> None:
+    backend, disk, host = Backend(), Disk(), FakeHost()
+    disk.values = {
+        "queue/0000000000000007/logs/3/203": b"\0\0\0\0abc",
+        "queue/000000000000000b/traces/1/201/m": b'\0\0\0\x0c{"t": ["1"]}x',
+    }
+    it = make(backend, disk, host, num_consumers=1, batch={"min_size": 100, "flush_timeout": "10ms"})
+    await it.start()
+    await eventually(lambda: not disk.values)
+    assert [(b.signal, b.payload, b.count, b.metadata) for b in backend.taken] == [
+        (Signal.LOGS, b"abc", 3, None),
+        (Signal.TRACES, b"x", 1, {"t": ("1",)}),
+    ]
+    await it.consume(logs(b"z"))
+    assert [Entry.parse(name).number for name in disk.values] == [12], "numbers go on"
+    await it.stop()
+
+
+async def test_a_defect_of_the_store_does_not_end_a_consumer(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend, disk, host = Backend(), Disk(), FakeHost(budget=0)
+    failures = [RuntimeError("a defect")]
+    get = disk.get
+
+    async def fails(key: str) -> bytes | None:
+        if failures:
+            raise failures.pop()
+        return await get(key)
+
+    monkeypatch.setattr(disk, "get", fails)
+    it = make(backend, disk, host, num_consumers=1)
+    await it.start()
+    await it.consume(logs(b"abc"))
+    await eventually(lambda: backend.payloads == [b"abc"])
+    await it.stop()
+
+
 def test_keys_sort_as_the_batches_came() -> None:
     keys = [Entry.of(number, logs(b"x")).name for number in (0, 9, 10, 255, 256, 1 << 40)]
     assert keys == sorted(keys)
