@@ -82,7 +82,7 @@ class Retrying(Generic[R]):
                     backoff = backoff_of(self._retry, self._context.host.keep_retrying)
                 wait = backoff.next(outcome.retry_after)
                 if not self._retry.enabled or not backoff.allows(wait) or self._stopping.is_set():
-                    raise Refused(outcome.reason, outcome.detail, retry_after=outcome.retry_after)
+                    raise outcome.copy()
                 self.complain(outcome, "sending failed, will try again")
                 await self.pause(wait)
 

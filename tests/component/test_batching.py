@@ -191,6 +191,20 @@ async def test_partitions_are_not_mixed_and_do_not_hold_each_other_up(storage: d
 
 
 @pytest.mark.parametrize("storage", [{}, ON_DISK], ids=["memory", "disk"])
+async def test_a_full_partition_does_not_wait_for_one_that_came_before(storage: dict[str, Any]) -> None:
+    backend = Backend()
+    options = {**storage, "batch": {"flush_timeout": "20s", "min_size": 2, "max_size": 2, "partition": {"metadata_keys": ["t"]}}}
+    async with Running(backend, options) as it:
+        slow = asyncio.create_task(it.sending.consume(logs("slow", metadata={"t": ("slow",)})))
+        await eventually(lambda: it.queued == 1)
+        await it.all(*[logs(str(n), metadata={"t": ("busy",)}) for n in range(4)])
+        await eventually(lambda: len(backend.taken) >= 2)
+        assert backend.bodies == [["0", "1"], ["2", "3"]]
+        slow.cancel()
+        await asyncio.gather(slow, return_exceptions=True)
+
+
+@pytest.mark.parametrize("storage", [{}, ON_DISK], ids=["memory", "disk"])
 async def test_without_partitions_only_equal_metadata_is_joined(storage: dict[str, Any]) -> None:
     backend = Backend()
     async with Running(backend, {**storage, "num_consumers": 1, "batch": {"flush_timeout": "20ms", "min_size": 3}}) as it:
