@@ -108,6 +108,14 @@ def test_declares_itself(kind: str, type: str) -> None:
     assert cls.signals, "it has at least one signal"
 
 
+@pytest.mark.parametrize("kind, type", ALL)
+def test_the_first_line_is_the_one_of_the_reference(kind: str, type: str) -> None:
+    """The type and what it does, in a sentence: the index of the reference is made of these lines."""
+    first = (importlib.import_module(f"kofagent.{kind}.{type}").__doc__ or "").split("\n", 1)[0]
+    assert first.startswith(f"`{type}`: "), first
+    assert first.endswith("."), "the sentence fits into the line"
+
+
 def fields_without_words(model: type[BaseModel], seen: set[type[BaseModel]], path: str = "") -> list[str]:
     if model in seen:
         return []

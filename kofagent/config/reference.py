@@ -75,7 +75,7 @@ def index_page(registry: Registry, operators: Mapping[str, Any] | None = None) -
 
 def _entry(kind: str, type: str, about: str | None) -> str:
     summary = inspect.cleandoc(about or "").split("\n\n")[0]
-    return f"- [{type}]({kind}/{type}.md): {' '.join(summary.split())}"
+    return f"- [{type}]({kind}/{type}.md): {' '.join(summary.split()).removeprefix(f'`{type}`: ')}"
 
 
 def options_page(type: str, kind: str, component: Any) -> str:

@@ -1,4 +1,4 @@
-"""`forward`: hands everything from the pipelines that end in it to the pipelines of the same signal that begin with it.
+"""`forward`: passes everything from pipelines that end in it to the pipelines of the same signal that start with it.
 
 Upstream: connector/forwardconnector of the OpenTelemetry Collector. Fails as its consumers do.
 """

@@ -1,7 +1,7 @@
-"""attributes: inserts, updates, deletes, hashes, extracts and converts attributes of log records, spans and data points.
+"""`attributes`: inserts, updates, deletes, hashes, extracts and converts attributes of log records, spans and data points.
 
-`include` and `exclude` choose the records. A record in which nothing changes keeps its bytes; of the others only the attributes
-are rewritten, unknown fields stay. A malformed payload is refused and counted as dropped (`malformed`).
+`include` and `exclude` select the records. A record in which nothing changes keeps its bytes; in the others only the attributes are
+rewritten and unknown fields are kept. A malformed payload is refused and counted as dropped (`malformed`).
 Upstream: processor/attributesprocessor.
 """
 
@@ -23,11 +23,11 @@ from kofagent.wire import edit, otlp
 
 
 class Config(ComponentConfig):
-    """Options of attributes."""
+    """Options of `attributes`."""
 
-    actions: list[ActionBlock] = Field(min_length=1, description="Actions, in their order.")
-    include: MatchBlock | None = Field(None, description="Act on records that match; absent: all.")
-    exclude: MatchBlock | None = Field(None, description="Do not act on records that match.")
+    actions: list[ActionBlock] = Field(min_length=1, description="Actions, in order.")
+    include: MatchBlock | None = Field(None, description="Change only records that match; default: all.")
+    exclude: MatchBlock | None = Field(None, description="Do not change records that match.")
 
 
 class AttributesProcessor(Processor[Config]):

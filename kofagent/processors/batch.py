@@ -1,8 +1,9 @@
-"""batch: joins what arrives within `timeout` into batches of at least `send_batch_size` items.
+"""`batch`: joins what arrives within `timeout` into batches of at least `send_batch_size` items.
 
-`consume` returns when the joined batch has an owner, so nobody is told "ok" early. Because senders wait, a batch goes out before
-`timeout` when nothing new has arrived for a twentieth of it: a sender that sends one request after the other is not slowed to
-one request per timeout. Joining serialized OTLP is concatenation; scraped samples stay columns.
+`consume` returns when the joined batch has an owner, so nobody is told "ok" early. Because senders wait, a batch is sent before
+`timeout` when nothing new has arrived for a twentieth of it: a client that sends one request after another is not limited to one
+request per timeout. Serialized OTLP is joined by concatenation; scraped samples stay columns. A batch that is split into parts is
+refused for good only when no part was taken; a part that may be taken later makes the answer retryable.
 Upstream: processor/batchprocessor.
 """
 
@@ -29,16 +30,18 @@ MIN_QUIET = 0.005
 class Config(ComponentConfig):
     """Options of batch."""
 
-    timeout: Duration = Field(0.2, ge=0, description="Longest wait for more items; 0: send at once.")
-    send_batch_size: int = Field(8192, ge=0, description="Items that trigger a batch at once; 0: only the timeout does.")
-    send_batch_max_size: int = Field(0, ge=0, description="Most items of one batch; larger ones are split. 0: no limit.")
-    metadata_keys: list[str] = Field([], description="Batches never mix different values of these request headers.")
-    metadata_cardinality_limit: int = Field(1000, ge=1, description="Most combinations of metadata_keys at a time.")
+    timeout: Duration = Field(0.2, ge=0, description="Maximum time to wait for more items; 0: send at once.")
+    send_batch_size: int = Field(
+        8192, ge=0, description="Number of items at which a batch is sent at once; 0: only the timeout counts."
+    )
+    send_batch_max_size: int = Field(0, ge=0, description="Maximum number of items in a batch; larger ones are split. 0: no limit.")
+    metadata_keys: list[str] = Field([], description="Requests with different values of these headers are never joined.")
+    metadata_cardinality_limit: int = Field(1000, ge=1, description="Maximum number of combinations of metadata_keys at a time.")
 
     @model_validator(mode="after")
     def _check(self) -> Config:
         if self.send_batch_max_size and self.send_batch_max_size < self.send_batch_size:
-            raise ValueError("send_batch_max_size must be greater or equal to send_batch_size")
+            raise ValueError("send_batch_max_size must be greater than or equal to send_batch_size")
         lowered = [key.lower() for key in self.metadata_keys]
         twice = {key for key in lowered if lowered.count(key) > 1}
         if twice:
@@ -48,7 +51,7 @@ class Config(ComponentConfig):
 
 
 class _Waiting:
-    """What is being joined for one combination of metadata values: batches and who waits for them."""
+    """What is being joined for one combination of metadata values: the batches, and the future that their senders wait for."""
 
     __slots__ = ("batches", "count", "deadline", "future", "quiet_at")
 
@@ -61,7 +64,7 @@ class _Waiting:
 
 
 class BatchProcessor(Processor[Config], ColumnsConsumer):
-    """One instance per pipeline; OTLP bytes and columns are joined apart."""
+    """One instance per pipeline; OTLP bytes and columns are joined separately."""
 
     _account: ProcessorAccount
 
@@ -113,7 +116,11 @@ class BatchProcessor(Processor[Config], ColumnsConsumer):
         waiting = self._groups.get(key)
         if waiting is None:
             if config.metadata_keys and len(self._groups) >= config.metadata_cardinality_limit:
-                raise Refused("metadata cardinality limit", "more combinations of metadata_keys than the limit", retry_after=1)
+                raise Refused(
+                    "metadata cardinality limit",
+                    "there are more combinations of metadata_keys than metadata_cardinality_limit",
+                    retry_after=1,
+                )
             waiting = self._groups[key] = _Waiting(now + config.timeout, asyncio.get_running_loop().create_future())
         waiting.batches.append(batch)
         waiting.count += batch.count
@@ -124,7 +131,7 @@ class BatchProcessor(Processor[Config], ColumnsConsumer):
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._quiet, self._tick)
         try:
-            # shielded: the answer is everybody's whose items were joined
+            # shielded: all senders whose items were joined share the answer
             await asyncio.shield(waiting.future)
         except asyncio.CancelledError:
             if self._groups.get(key) is waiting and batch in waiting.batches:
@@ -164,7 +171,7 @@ class BatchProcessor(Processor[Config], ColumnsConsumer):
             future.set_result(None)
         else:
             future.set_exception(error)
-            future.exception()  # retrieved here: all callers may have gone
+            future.exception()  # retrieved here: all callers may have been cancelled
 
     def _taken(self, batch: AnyBatch) -> None:
         self._size(batch.count)

@@ -29,11 +29,15 @@ class Config(ComponentConfig):
 
     check_interval: Duration = Field(0.0, description="Time between measurements; must be set, 1s is a good value.")
     limit_mib: int = Field(0, ge=0, description="Hard limit, MiB.")
-    spike_limit_mib: int = Field(0, ge=0, description="Expected growth between two measurements, MiB; 0: a fifth of the limit.")
-    limit_percentage: int = Field(0, ge=0, le=100, description="Hard limit in percent of the cgroup's or the machine's memory.")
-    spike_limit_percentage: int = Field(0, ge=0, le=100, description="The same for the spike limit.")
-    min_gc_interval_when_soft_limited: Duration = Field(10.0, description="Least time between collections above the soft limit.")
-    min_gc_interval_when_hard_limited: Duration = Field(0.0, description="Least time between collections above the hard limit.")
+    spike_limit_mib: int = Field(0, ge=0, description="Expected growth between two measurements, MiB; 0: 20 % of the limit.")
+    limit_percentage: int = Field(0, ge=0, le=100, description="Hard limit as a percentage of the memory of the cgroup or machine.")
+    spike_limit_percentage: int = Field(0, ge=0, le=100, description="The spike limit, likewise.")
+    min_gc_interval_when_soft_limited: Duration = Field(
+        10.0, description="Minimum time between garbage collections above the soft limit."
+    )
+    min_gc_interval_when_hard_limited: Duration = Field(
+        0.0, description="Minimum time between garbage collections above the hard limit."
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Config:
@@ -48,7 +52,7 @@ class Config(ComponentConfig):
         return self
 
     def limits(self) -> tuple[int, int]:
-        """Soft and hard limit, bytes. Fixed sizes win over percentages, as upstream."""
+        """Soft and hard limit, bytes. Fixed sizes take precedence over percentages, as upstream."""
         if self.limit_mib:
             hard = self.limit_mib * _MIB
             spike = self.spike_limit_mib * _MIB or hard // 5
@@ -60,7 +64,7 @@ class Config(ComponentConfig):
 
 
 class MemoryLimiter(Processor[Config], ColumnsConsumer):
-    """One measurement a pipeline and interval; `consume` itself costs a comparison."""
+    """Measures once per pipeline and interval; `consume` itself costs one comparison."""
 
     _account: ProcessorAccount
 
@@ -122,10 +126,10 @@ class MemoryLimiter(Processor[Config], ColumnsConsumer):
         if bool(over) != bool(self._over):
             if over:
                 self.context.log.warning(
-                    "memory limit: %d MiB in use, refusing data above %d MiB", over // _MIB, self._soft // _MIB
+                    "memory limit: %d MiB in use; data is refused above %d MiB", over // _MIB, self._soft // _MIB
                 )
             else:
-                self.context.log.info("memory is below the limit again, taking data")
+                self.context.log.info("memory use is below the limit again; accepting data")
             self.context.report(f"memory limit: {over // _MIB} MiB in use" if over else None)
         self._over = over
 
@@ -137,7 +141,7 @@ class MemoryLimiter(Processor[Config], ColumnsConsumer):
         if not self._relieved:
             self._relieved = True
             self.context.log.warning(
-                "memory limit: %d MiB in use, more than %d MiB; caches were made %.1f MiB smaller",
+                "memory limit: %d MiB in use, more than %d MiB; caches were reduced by %.1f MiB",
                 used // _MIB,
                 self._soft // _MIB,
                 freed / _MIB,

@@ -1,7 +1,7 @@
-"""resource: inserts, updates, deletes, hashes, extracts and converts attributes of the resource, for all three signals.
+"""`resource`: inserts, updates, deletes, hashes, extracts and converts attributes of the resource, for all three signals.
 
-Every distinct resource is worked on once and remembered by its bytes; the records below it are never decoded. A payload that
-is not well formed is refused and counted as dropped (`malformed`). Upstream: processor/resourceprocessor.
+Every distinct resource is changed once and the result is remembered; the records below it are never decoded. A malformed payload is
+refused and counted as dropped (`malformed`). Upstream: processor/resourceprocessor.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from kofagent.wire import edit
 class Config(ComponentConfig):
     """Options of resource."""
 
-    attributes: list[ActionBlock] = Field(min_length=1, description="Actions, in their order.")
+    attributes: list[ActionBlock] = Field(min_length=1, description="Actions, in order.")
 
 
 class ResourceProcessor(Processor[Config]):
-    """One instance per pipeline, each with a memory of its own."""
+    """One instance per pipeline, each with its own memo."""
 
     def __init__(self, config: Config, context: Context) -> None:
         super().__init__(config, context)

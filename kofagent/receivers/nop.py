@@ -1,6 +1,6 @@
-"""`nop`: a receiver that never brings anything. Some pipelines need one beside a connector or for a trial.
+"""`nop`: never receives anything; for pipelines that need a receiver next to a connector, and for experiments.
 
-Fails never. Upstream: receiver/nopreceiver of the OpenTelemetry Collector.
+Never fails. Upstream: receiver/nopreceiver of the OpenTelemetry Collector.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ class Config(ComponentConfig):
 
 
 class NopReceiver(Receiver[Config]):
-    """Starts, stops, and does nothing in between."""
+    """Starts, stops, and receives nothing."""
 
 
 COMPONENT = NopReceiver

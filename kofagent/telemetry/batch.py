@@ -51,8 +51,8 @@ class Batch:
 class Samples:
     """The samples of one scrape of one target: parallel columns `series[i]`, `values[i]`.
 
-    `timestamp_ms` is the time of all of them, in Unix milliseconds, or a list parallel to `series` where the page carried
-    times of its own. `exemplars` maps an index to the exemplar of that sample. `resource` describes the target for
+    `timestamp_ms` is the time of all of them, in Unix milliseconds, or a list parallel to `series` where the page has
+    its own times. `exemplars` maps an index to the exemplar of that sample. `resource` describes the target for
     consumers that speak OTLP (`service.name`, `server.address`, ...).
     """
 
@@ -91,7 +91,7 @@ class MetricBatch:
 
     @property
     def size(self) -> int:
-        """Bytes this batch keeps in memory beside the interned series: a reference and a float a sample."""
+        """Bytes this batch keeps in memory in addition to the interned series: a reference and a float per sample."""
         return 40 * self.count + 200
 
     @staticmethod

@@ -41,7 +41,7 @@ _BATCH_SIZES = (
 
 
 class Ledger:
-    """Counters of one running service, in a registry of their own so that a reload starts from the same ones."""
+    """Counters of one running service, in a separate registry, so that they survive a reload."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry(auto_describe=False)
@@ -56,7 +56,7 @@ class Ledger:
         return child.inc  # type: ignore[union-attr]
 
     def gauge(self, name: str, help: str, read: Callable[[], float] | None = None, **labels: str) -> Callable[[float], None]:
-        """A gauge: `read` is asked at each collection if given; the returned function sets it otherwise."""
+        """A gauge: `read`, if given, is called at each collection; otherwise the returned function sets the value."""
         metric = self._metrics.get(name)
         if metric is None:
             metric = self._metrics[name] = Gauge(name, help, tuple(labels), registry=self.registry)
@@ -102,10 +102,10 @@ class Ledger:
         )(items)
 
     def filtered(self, component: str, signal: Signal, rule: str, items: int) -> None:
-        """Counts items that the configuration asked to leave out. `rule` names the rule by its place or id."""
+        """Counts items that the configuration leaves out. `rule` names the rule by its place or id."""
         self.counter(
             "kofagent_filtered_items",
-            "Items left out because the configuration says so, by rule.",
+            "Items left out by the configuration, by rule.",
             component=component,
             signal=signal.value,
             rule=rule,
@@ -129,7 +129,7 @@ class Ledger:
 
 
 class ReceiverAccount:
-    """`accepted(n)` once somebody owns the items; `refused(n)` when nobody did and the sender was told so."""
+    """`accepted(n)` once somebody owns the items; `refused(n)` when nobody took them."""
 
     def __init__(self, ledger: Ledger, component: str, signal: Signal, transport: str) -> None:
         labels = {"receiver": component, "transport": transport}

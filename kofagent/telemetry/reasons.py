@@ -15,17 +15,17 @@ REASONS: dict[str, str] = {
     # on the way through the agent
     "malformed": "The payload, or the object that was read, cannot be decoded.",
     "internal error": "A defect in the agent; the traceback is in its log.",
-    "shutdown": "The agent, or the component, was stopped before anybody took the data.",
-    "backlog": "A receiver already holds as much as it may while its pipelines are slow.",
+    "shutdown": "The agent or the component was stopped before the data was taken.",
+    "backlog": "The receiver holds its maximum of data that slow pipelines have not taken yet.",
     "memory limit": "The process uses more memory than `memory_limiter` allows.",
     "metadata cardinality limit": "`batch` has more combinations of `metadata_keys` than its limit.",
     "condition error": "A condition could not be evaluated and `error_mode` is `propagate`.",
     # between the agent and a backend
-    "sending queue full": "The sending queue holds as much as it may.",
-    "memory budget used up": "All queues together hold as much memory as they may.",
+    "sending queue full": "The sending queue is full.",
+    "memory budget used up": "All queues together use their whole memory budget.",
     "queue on disk": "The queue on disk cannot be written or read.",
-    "queue on disk damaged": "What was read from the queue on disk is not what was written.",
-    "connection": "No connection to the backend, or it broke.",
+    "queue on disk damaged": "Data in the queue on disk is damaged.",
+    "connection": "The backend cannot be reached, or the connection broke.",
     "timeout": "The backend did not answer in time.",
     "tls": "The TLS handshake failed.",
     "bad url": "The URL is not valid.",
@@ -35,15 +35,15 @@ REASONS: dict[str, str] = {
     "cannot write": "A file cannot be written.",
     "no path attribute": "The resource does not have the attribute that names the file.",
     # remote write
-    "delta temporality": "Remote write has no delta temporality.",
-    "unknown temporality": "The metric does not have a known temporality.",
-    "unusable metric name": "The metric's name does not have a letter or digit.",
+    "delta temporality": "Remote write does not support delta temporality.",
+    "unknown temporality": "The temporality of the metric is unknown.",
+    "unusable metric name": "The name of the metric has no letter or digit.",
     "undecodable point": "A data point cannot be decoded.",
     "undecodable attributes": "The attributes of a data point cannot be decoded.",
     "no timestamp": "A data point does not have a timestamp.",
     "histogram scale below -4": "The scale of an exponential histogram is too coarse for Prometheus.",
     # CloudWatch
-    "throttled": "The service throttles its callers.",
+    "throttled": "The service throttles requests.",
     "service unavailable": "The service is unavailable.",
     "access denied": "The credentials do not allow the call.",
     "no such stream": "The log group or stream does not exist.",
@@ -51,8 +51,8 @@ REASONS: dict[str, str] = {
     "no region": "No region is configured.",
     "rejected": "The service rejected the request for another reason.",
     "empty message": "A log record does not have a body.",
-    "too old": "A log record is older than the service takes.",
-    "too new": "A log record is further ahead of the clock than the service takes.",
+    "too old": "A log record is older than the service accepts.",
+    "too new": "A log record is further in the future than the service accepts.",
     "expired": "A log record is older than the retention of its log group.",
     # requests that a receiver rejects before their items are known
     "too large": "The request is larger than the limit.",
@@ -64,7 +64,7 @@ REASONS: dict[str, str] = {
 FAMILIES: dict[str, tuple[re.Pattern[str], str]] = {
     "http <status>": (re.compile(r"http \d{3}"), "The backend answered with this HTTP status."),
     "grpc <CODE>": (re.compile(r"grpc [A-Z][A-Z_]+"), "The backend answered with this gRPC status code."),
-    "operator/<id>": (re.compile(r"operator/.+", re.DOTALL), "This operator failed on the entry and its `on_error` is a drop."),
+    "operator/<id>": (re.compile(r"operator/.+", re.DOTALL), "This operator failed on the entry and its `on_error` says drop."),
 }
 """Reasons with a part that varies within a small set."""
 

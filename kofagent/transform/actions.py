@@ -32,17 +32,17 @@ _VALUED = ("insert", "update", "upsert")
 
 
 def _either_case(schema: dict[str, Any]) -> None:
-    """Upstream takes an action in lower and upper case."""
+    """Upstream accepts actions in lower and upper case."""
     schema["enum"] = [*schema["enum"], *(word.upper() for word in schema["enum"])]
 
 
 class ActionBlock(ComponentConfig):
     """One action."""
 
-    key: str = Field("", description="Attribute that is acted on.")
-    value: Any = Field(None, description="Value; its type is the YAML type.")
-    default_value: Any = Field(None, description="Value where from_attribute or from_context finds none.")
-    from_attribute: str = Field("", description="Attribute whose value is taken.")
+    key: str = Field("", description="Attribute to change.")
+    value: Any = Field(None, description="Value; its YAML type is kept.")
+    default_value: Any = Field(None, description="Value used if from_attribute or from_context finds none.")
+    from_attribute: str = Field("", description="Attribute whose value is copied.")
     from_context: str = Field("", description="metadata.<header> of the request; several values are joined with `;`.")
     pattern: str = Field("", description="RE2 pattern: of keys (delete, hash) or with named groups (extract).")
     converted_type: str = Field("", description="int, double or string (convert).")
@@ -71,7 +71,7 @@ class ActionBlock(ComponentConfig):
             for name in ("value", "default_value"):
                 _check_value(getattr(self, name))
             if self.from_context.startswith("auth.") or self.from_context == "client.address":
-                raise ValueError(f"from_context {self.from_context!r} is not known here; use metadata.<header>")
+                raise ValueError(f"from_context {self.from_context!r} is not supported; use metadata.<header>")
         elif sources:
             raise ValueError(f"{action} does not use {' or '.join(sources)}; remove it")
         if self.pattern and action not in ("delete", "hash", "extract"):
@@ -83,7 +83,7 @@ class ActionBlock(ComponentConfig):
         if self.pattern:
             compiled = compile_re2(self.pattern)
             if action == "extract" and not 0 < compiled.groups == len(compiled.groupindex):
-                raise ValueError("pattern of extract needs groups, all of them named, as (?P<name>...)")
+                raise ValueError("the pattern of extract needs groups, and all of them must be named, as in (?P<name>...)")
         elif action == "extract":
             raise ValueError("extract needs pattern")
         return self

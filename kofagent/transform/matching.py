@@ -58,7 +58,7 @@ def severity(value: Any) -> int:
     if text.isdigit() and int(text) <= 24:
         return int(text)
     if text not in SEVERITIES:
-        raise ValueError(f"{value!r} is no severity; write a number from 1 to 24 or TRACE, DEBUG, INFO, WARN, ERROR, FATAL")
+        raise ValueError(f"{value!r} is not a severity; write a number from 1 to 24 or TRACE, DEBUG, INFO, WARN, ERROR, FATAL")
     return SEVERITIES[text]
 
 
@@ -66,14 +66,14 @@ class AttributeBlock(ComponentConfig):
     """One attribute to match."""
 
     key: str = Field(min_length=1, description="Name of the attribute.")
-    value: Any = Field(None, description="Its value, or a pattern; absent: any.")
+    value: Any = Field(None, description="Its value, or a pattern; default: any.")
 
 
 class LibraryBlock(ComponentConfig):
     """One instrumentation library (scope) to match."""
 
     name: str = Field(description="Name of the scope.")
-    version: str | None = Field(None, description="Version of the scope; absent: any.")
+    version: str | None = Field(None, description="Version of the scope; default: any.")
 
 
 class SeverityBlock(ComponentConfig):
@@ -81,10 +81,10 @@ class SeverityBlock(ComponentConfig):
 
     min: int = Field(
         0,
-        description="Lowest severity, as number or name (INFO); higher ones match too.",
+        description="Lowest severity, as a number or name (INFO); higher ones match as well.",
         json_schema_extra={"type": ["string", "integer"]},
     )
-    match_undefined: bool = Field(False, description="Match records without a severity number.")
+    match_undefined: bool = Field(False, description="Whether records without a severity number match.")
 
     @field_validator("min", mode="before")
     @classmethod
@@ -97,24 +97,24 @@ class MatchBlock(FilterSetBlock):
 
     services: list[str] = Field([], description="service.name of the resource (traces).")
     span_names: list[str] = Field([], description="Names of spans.")
-    span_kinds: list[str] = Field([], description="Kinds of spans, as SPAN_KIND_SERVER.")
+    span_kinds: list[str] = Field([], description="Kinds of spans, such as SPAN_KIND_SERVER.")
     log_bodies: list[str] = Field([], description="Bodies of log records.")
     log_severity_texts: list[str] = Field([], description="Severity texts of log records.")
     log_severity_number: SeverityBlock | None = Field(None, description="Severity numbers of log records.")
     metric_names: list[str] = Field([], description="Names of metrics.")
-    attributes: list[AttributeBlock] = Field([], description="Attributes of the record, all of them.")
-    resources: list[AttributeBlock] = Field([], description="Attributes of the resource, all of them.")
-    libraries: list[LibraryBlock] = Field([], description="Scopes, all of them.")
+    attributes: list[AttributeBlock] = Field([], description="Attributes that the record must have, all of them.")
+    resources: list[AttributeBlock] = Field([], description="Attributes that the resource must have, all of them.")
+    libraries: list[LibraryBlock] = Field([], description="Scopes that the record must have, all of them.")
 
     @model_validator(mode="after")
     def _patterns_compile(self) -> MatchBlock:
         if all(getattr(self, n) in ([], None) for n in type(self).model_fields if n not in FilterSetBlock.model_fields):
-            raise ValueError("nothing to match is given; name at least one property, such as attributes or resources")
+            raise ValueError("no property to match; set at least one, such as attributes or resources")
         check_match(self)
         if self.match_type == "strict":
             for kind in self.span_kinds:
                 if kind not in SPAN_KINDS[1:]:
-                    raise ValueError(f"{kind!r} is no kind of span; write one of {', '.join(SPAN_KINDS[1:])}")
+                    raise ValueError(f"{kind!r} is not a kind of span; write one of {', '.join(SPAN_KINDS[1:])}")
         return self
 
 
@@ -137,7 +137,7 @@ def check_match(block: MatchBlock) -> None:
 
 
 def unfit(block: MatchBlock, signal: Signal) -> list[str]:
-    """The properties that are given and mean nothing for this signal."""
+    """The given properties that have no meaning for this signal."""
     return [
         name
         for name in type(block).model_fields

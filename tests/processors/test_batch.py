@@ -182,7 +182,7 @@ def test_split_columns_keeps_times_and_exemplars_in_place() -> None:
 
 
 def test_options() -> None:
-    with pytest.raises(ValueError, match="greater or equal"):
+    with pytest.raises(ValueError, match="greater than or equal"):
         BatchProcessor.Config.model_validate({"send_batch_size": 10, "send_batch_max_size": 5})
     with pytest.raises(ValueError, match="more than once"):
         BatchProcessor.Config.model_validate({"metadata_keys": ["a", "A"]})

@@ -276,15 +276,15 @@ async def test_malformed_is_refused_for_good_and_counted() -> None:
         ({"metrics": {"include": {"match_type": "expr", "expressions": ["x"]}}}, "not supported"),
         ({"metrics": {"include": {"metric_names": ["x"]}}}, "match_type is missing"),
         ({"metrics": {"include": {"match_type": "regexp", "metric_names": ["("]}}}, "not a regular expression"),
-        ({"logs": {"include": {"match_type": "strict", "severity_number": {"min": "LOUD"}}}}, "no severity"),
+        ({"logs": {"include": {"match_type": "strict", "severity_number": {"min": "LOUD"}}}}, "is not a severity"),
         ({"logs": {"log_record": ['bdy == "x"']}}, "body"),
         (
             {"logs": {"log_record": ['body == "x"'], "include": {"match_type": "strict", "bodies": ["x"]}}},
-            "cannot be used together",
+            "cannot be combined",
         ),
         (
             {"traces": {"span": ['name == "x"']}, "spans": {"include": {"match_type": "strict", "span_names": ["x"]}}},
-            "cannot be used together",
+            "cannot be combined",
         ),
         ({"spans": {"include": {"match_type": "strict", "log_bodies": ["x"]}}}, "spans do not have log_bodies"),
         ({"error_mode": "loud"}, "error_mode"),
@@ -292,7 +292,7 @@ async def test_malformed_is_refused_for_good_and_counted() -> None:
         ({"log_conditions": ['span.name == "x"']}, "must begin with its context"),
         ({"log_conditions": ['log.body == "x"', {"conditions": ['log.body == "y"']}]}, "cannot be mixed"),
         ({"log_conditions": [{"context": "span", "conditions": ["true"]}]}, "not a context of logs"),
-        ({"log_conditions": ["1 == 1"]}, "no path that tells its context"),
+        ({"log_conditions": ["1 == 1"]}, "no path that shows its context"),
         ({"trace_conditions": ["span.nme == 1"]}, "unknown path"),
     ],
 )

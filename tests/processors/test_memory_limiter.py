@@ -83,7 +83,7 @@ async def test_memos_shrink_before_data_is_refused(monkeypatch: pytest.MonkeyPat
         assert sink.count == 1
         assert memo.entries == 250, "the young generation stays"
         assert [r.getMessage() for r in caplog.records] == [
-            "memory limit: 27 MiB in use, more than 25 MiB; caches were made 4.8 MiB smaller"
+            "memory limit: 27 MiB in use, more than 25 MiB; caches were reduced by 4.8 MiB"
         ]
     finally:
         await it.stop()

@@ -153,7 +153,7 @@ async def test_a_refusal_behind_goes_through() -> None:
         ({"action": "delete", "key": "a", "value": 1}, "does not use value"),
         ({"action": "delete", "pattern": "("}, "not a regular expression"),
         ({"action": "extract", "key": "a"}, "needs pattern"),
-        ({"action": "extract", "key": "a", "pattern": "(x)"}, "all of them named"),
+        ({"action": "extract", "key": "a", "pattern": "(x)"}, "all of them must be named"),
         ({"action": "extract", "key": "a", "pattern": "x"}, "needs groups"),
         ({"action": "convert", "key": "a", "converted_type": "bool"}, "int, double or string"),
         ({"action": "insert", "key": "a", "value": 1, "pattern": "x"}, "does not use pattern"),

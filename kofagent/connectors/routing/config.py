@@ -17,12 +17,12 @@ class Route(ComponentConfig):
     """One entry of the table."""
 
     context: Literal["request", "otelcol", "resource", "log", "span", "metric", "datapoint", ""] = Field(
-        "", description="What the condition looks at; empty: as its paths say, resource without any."
+        "", description="OTTL context of the condition; default: the one of its paths, or resource if it has none."
     )
-    condition: str = Field("", description='Condition, as attributes["x"] == "y".')
-    statement: str = Field("", description='The same as a statement: route() where attributes["x"] == "y".')
+    condition: str = Field("", description='Condition, such as attributes["x"] == "y".')
+    statement: str = Field("", description='The condition as a statement: route() where attributes["x"] == "y".')
     pipelines: list[str] = Field(description="Pipelines that get what matches.", min_length=1)
-    action: Literal["move", "copy"] = Field("move", description="move: routes below do not see it; copy: they do.")
+    action: Literal["move", "copy"] = Field("move", description="move: the routes below do not see what matches; copy: they do.")
     _parsed: Condition | None = PrivateAttr(None)
     _context: str = PrivateAttr("resource")
 
@@ -41,7 +41,7 @@ class Route(ComponentConfig):
             raise ValueError("the request context takes a condition, not a statement")
         editor, self._parsed = parse_statement(text, self._context)
         if editor.name in ("delete_key", "delete_matching_keys"):
-            raise ValueError(f"{editor.name} is not supported in a route; use the resource processor in the pipeline behind it")
+            raise ValueError(f"{editor.name} is not supported in a route; use the resource processor in the pipeline after it")
         if editor.name != "route" or editor.arguments:
             raise ValueError(f"{editor.name}: a route's statement is route() where ...")
         return self
@@ -55,8 +55,8 @@ class Route(ComponentConfig):
 class Config(ComponentConfig):
     """Options of upstream's routing connector."""
 
-    table: list[Route] = Field(description="Routes, from top to bottom.", min_length=1)
-    default_pipelines: list[str] = Field([], description="Pipelines for what no route took.")
+    table: list[Route] = Field(description="Routes, evaluated from top to bottom.", min_length=1)
+    default_pipelines: list[str] = Field([], description="Pipelines for what no route takes.")
     error_mode: Literal["ignore", "silent", "propagate"] = Field(
-        "ignore", description="What happens when a condition does not fit the data."
+        "ignore", description="What happens when a condition cannot be evaluated."
     )

@@ -20,7 +20,7 @@ _LOG_EVERY = 30.0
 
 
 class RoutingConnector(Connector[Config]):
-    """Splits batches by the table; see the module."""
+    """Splits batches by the table."""
 
     def __init__(self, config: Config, context: Context) -> None:
         super().__init__(config, context)
@@ -29,7 +29,7 @@ class RoutingConnector(Connector[Config]):
         self._logged = 0.0
 
     async def start(self) -> None:
-        """Every pipeline that the table names must begin with this connector."""
+        """StartError for a pipeline in the table that does not start with this connector."""
         named = dict.fromkeys([*(p for r in self.config.table for p in r.pipelines), *self.config.default_pipelines])
         for name in named:
             if name not in self.outputs:
@@ -100,5 +100,5 @@ class RoutingConnector(Connector[Config]):
             now = time.monotonic()
             if self.config.error_mode == "ignore" and (now - self._logged > _LOG_EVERY or not self._logged):
                 self._logged = now
-                self.context.log.warning("a condition does not fit the data and counts as not matching: %s", error)
+                self.context.log.warning("a condition could not be evaluated and counts as not matching: %s", error)
             return False

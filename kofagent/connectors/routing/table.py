@@ -1,4 +1,4 @@
-"""Splitting a payload by one condition: what matches and what is left. Records stay bytes but for what a condition looks at."""
+"""Splits a payload by one condition into what matches and the rest. Only what the condition looks at is decoded."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kofagent.wire.varint import length_delimited
 from kofagent.wire.walk import fields
 
 Test = Callable[[Callable[[], bool]], bool]
-"""Runs a look at the data and says what it found, also when it failed (`error_mode`)."""
+"""Runs a test on the data and returns its result, also when the test fails (`error_mode`)."""
 
 
 class Splitter:

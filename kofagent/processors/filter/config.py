@@ -40,11 +40,13 @@ class Written(NamedTuple):
 class MetricMatch(ComponentConfig):
     """`metrics.include` and `metrics.exclude`."""
 
-    match_type: Literal["strict", "regexp", "expr", ""] = Field("", description="strict: equal; regexp: RE2, found anywhere.")
+    match_type: Literal["strict", "regexp", "expr", ""] = Field(
+        "", description="strict: equal; regexp: an RE2 expression found anywhere."
+    )
     regexp: RegexpOptions | None = Field(None, description="Accepted for compatibility; results are always remembered.")
     metric_names: list[str] = Field([], description="Names of metrics.")
     expressions: list[str] = Field([], description="expr expressions; not supported, write OTTL conditions instead.")
-    resource_attributes: list[AttributeBlock] = Field([], description="Attributes of the resource, all of them.")
+    resource_attributes: list[AttributeBlock] = Field([], description="Attributes that the resource must have, all of them.")
 
     @model_validator(mode="after")
     def _patterns_compile(self) -> MetricMatch:
@@ -63,9 +65,9 @@ class MetricMatch(ComponentConfig):
 class LogMatch(ComponentConfig):
     """`logs.include` and `logs.exclude`: everything that is given must match."""
 
-    match_type: Literal["strict", "regexp", ""] = Field("", description="strict: equal; regexp: RE2, found anywhere.")
-    resource_attributes: list[AttributeBlock] = Field([], description="Attributes of the resource, all of them.")
-    record_attributes: list[AttributeBlock] = Field([], description="Attributes of the record, all of them.")
+    match_type: Literal["strict", "regexp", ""] = Field("", description="strict: equal; regexp: an RE2 expression found anywhere.")
+    resource_attributes: list[AttributeBlock] = Field([], description="Attributes that the resource must have, all of them.")
+    record_attributes: list[AttributeBlock] = Field([], description="Attributes that the record must have, all of them.")
     severity_texts: list[str] = Field([], description="Severity texts.")
     severity_number: SeverityBlock | None = Field(None, description="Severity numbers.")
     bodies: list[str] = Field([], description="Bodies.")
@@ -111,7 +113,7 @@ class _Conditions(ComponentConfig):
         conditions = [n for n in CONTEXTS if getattr(self, n, None)]
         if lists and conditions:
             raise ValueError(
-                f"{lists[0]} and the conditions under {conditions[0]} cannot be used together; write the list as a condition too"
+                f"{lists[0]} and the conditions under {conditions[0]} cannot be combined; write the list as a condition as well"
             )
         return self
 
@@ -119,8 +121,8 @@ class _Conditions(ComponentConfig):
 class MetricFilters(_Conditions):
     """`metrics`."""
 
-    include: MetricMatch | None = Field(None, description="Only these metrics stay.")
-    exclude: MetricMatch | None = Field(None, description="These metrics are left out.")
+    include: MetricMatch | None = Field(None, description="Keep only these metrics.")
+    exclude: MetricMatch | None = Field(None, description="Leave out these metrics.")
     regexp: RegexpOptions | None = Field(None, description="Accepted for compatibility; results are always remembered.")
     resource: list[str] = Field([], description="OTTL conditions; one that is true leaves out the whole resource.")
     metric: list[str] = Field([], description="OTTL conditions; one that is true leaves out the metric.")
@@ -130,8 +132,8 @@ class MetricFilters(_Conditions):
 class LogFilters(_Conditions):
     """`logs`."""
 
-    include: LogMatch | None = Field(None, description="Only these records stay.")
-    exclude: LogMatch | None = Field(None, description="These records are left out.")
+    include: LogMatch | None = Field(None, description="Keep only these records.")
+    exclude: LogMatch | None = Field(None, description="Leave out these records.")
     resource: list[str] = Field([], description="OTTL conditions; one that is true leaves out the whole resource.")
     log_record: list[str] = Field([], description="OTTL conditions; one that is true leaves out the record.")
 
@@ -147,8 +149,8 @@ class TraceFilters(_Conditions):
 class SpanLists(ComponentConfig):
     """`spans`: the older match lists of traces."""
 
-    include: MatchBlock | None = Field(None, description="Only these spans stay.")
-    exclude: MatchBlock | None = Field(None, description="These spans are left out.")
+    include: MatchBlock | None = Field(None, description="Keep only these spans.")
+    exclude: MatchBlock | None = Field(None, description="Leave out these spans.")
 
     @field_validator("include", "exclude")
     @classmethod
@@ -162,9 +164,9 @@ class SpanLists(ComponentConfig):
 class ConditionGroup(ComponentConfig):
     """Conditions of one context."""
 
-    context: str = Field("", description="OTTL context; absent: found by the paths, which begin with it (log.body).")
+    context: str = Field("", description="OTTL context; default: the one that the paths begin with (log.body).")
     conditions: list[str] = Field(min_length=1, description="OTTL conditions; one that is true leaves out the item.")
-    error_mode: ErrorMode | None = Field(None, description="As error_mode of the processor, which is its default.")
+    error_mode: ErrorMode | None = Field(None, description="As error_mode of the processor; default: that one.")
 
 
 def _or_strings(schema: dict[str, Any]) -> None:
@@ -183,7 +185,8 @@ class Config(ComponentConfig):
     """Options of filter."""
 
     error_mode: ErrorMode = Field(
-        "propagate", description="A condition that fails: propagate drops the payload, ignore logs and goes on, silent goes on."
+        "propagate",
+        description="When a condition fails: propagate drops the payload, ignore logs it and continues, silent continues.",
     )
     metrics: MetricFilters = Field(MetricFilters(), description="Filters of metrics.")
     logs: LogFilters = Field(LogFilters(), description="Filters of logs.")
@@ -229,7 +232,7 @@ class Config(ComponentConfig):
         return value
 
     def conditions(self, signal: Signal) -> list[Written]:
-        """All conditions of a signal, in the order they are asked within their context."""
+        """All conditions of a signal, in order of evaluation within their context."""
         name = {Signal.LOGS: "logs", Signal.METRICS: "metrics", Signal.TRACES: "traces"}[signal]
         block = getattr(self, name)
         out = [
@@ -248,7 +251,7 @@ class Config(ComponentConfig):
     def _one_way(self) -> Config:
         if (self.spans.include or self.spans.exclude) and (self.traces.resource or self.traces.span or self.traces.spanevent):
             raise ValueError(
-                "spans.include or spans.exclude and conditions under traces cannot be used together; "
-                "write the list as a condition too"
+                "spans.include or spans.exclude and conditions under traces cannot be combined; "
+                "write the list as a condition as well"
             )
         return self

@@ -1,4 +1,4 @@
-"""Which OTTL context a condition belongs to, found by its paths: `resource.attributes["a"]`, `log.body`, `datapoint.value_int`."""
+"""The OTTL context of a condition, found by its paths: `resource.attributes["a"]`, `log.body`, `datapoint.value_int`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def infer(text: str, signal: Signal) -> str:
             raise ValueError(f"the path {written} must begin with its context ({', '.join(contexts)}), as {contexts[-1]}.{written}")
         found.append(contexts.index(name))
     if not found:
-        raise ValueError("the condition has no path that tells its context; give the context beside it")
+        raise ValueError("the condition has no path that shows its context; set the context as well")
     return contexts[max(found)]
 
 

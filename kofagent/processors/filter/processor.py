@@ -28,7 +28,7 @@ class FilterProcessor(Processor[Config]):
         self._logged: set[str] = set()
 
     def explain(self) -> str:
-        """The rules by the names they are counted under, in the order they are asked."""
+        """The rules by the names they are counted under, in order of evaluation."""
         rules = Rules(self.config, self.signal)
         lists = [f"{name}\n" for name in [*(r.name for r in rules.resource_lists), *(r.name for r in rules.lists)]]
         conditions = (*rules.resources, *rules.scopes, *rules.records, *rules.parts)
@@ -180,11 +180,11 @@ class FilterProcessor(Processor[Config]):
             return False
 
     def _failed(self, rule: ConditionRule, error: EvaluationError) -> None:
-        """What `error_mode` asks for; text that is not UTF-8 is nobody's mistake in the configuration and never drops a payload."""
+        """What `error_mode` asks for; a string that is not UTF-8 is not an error of the configuration and never drops a payload."""
         if rule.error_mode == "propagate" and not isinstance(error, NotText):
             raise Unusable("condition error", f"{rule.name}: {error}")
         if rule.error_mode != "silent" and rule.name not in self._logged:
             self._logged.add(rule.name)
             self.context.log.warning(
-                "condition %s could not be evaluated, the item stays: %s (further ones are not logged)", rule.name, error
+                "condition %s could not be evaluated, so the item is kept: %s (further cases are not logged)", rule.name, error
             )

@@ -1,4 +1,4 @@
-"""The rules of a filter: each says of a resource, a record, a point or an event whether it is left out."""
+"""The rules of a filter: each decides whether a resource, a record, a point or an event is left out."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ MESSAGES: dict[Signal, Any] = {Signal.LOGS: LogRecord, Signal.METRICS: Metric, S
 
 
 class NotText(EvaluationError):
-    """A message has strings that are not UTF-8, so a condition cannot be asked about it."""
+    """A message has strings that are not UTF-8, so a condition cannot be evaluated on it."""
 
 
 class Around:
-    """What is around a record: the resource and scope as bytes, decoded when a condition asks."""
+    """What surrounds a record: resource and scope as bytes, decoded when a condition asks for them."""
 
     __slots__ = ("_resource", "_scope", "metadata", "resource", "scope")
 
@@ -62,7 +62,7 @@ def decode(message: Any, data: bytes) -> Any:
     try:
         return message.FromString(data)
     except DecodeError:
-        raise NotText("the message has text that is not UTF-8") from None
+        raise NotText("the message has a string that is not UTF-8") from None
 
 
 class ResourceRule(NamedTuple):
@@ -88,7 +88,7 @@ class ConditionRule(NamedTuple):
 
 
 class Rules:
-    """All rules of a signal, in the order they are asked."""
+    """All rules of a signal, in order of evaluation."""
 
     def __init__(self, config: Config, signal: Signal) -> None:
         self.resource_lists: list[ResourceRule] = []

@@ -1,4 +1,4 @@
-"""What is known of the cluster and what resources become by it; shared by the pipelines of a service with equal options."""
+"""What is known about the cluster, and resources enriched with it; pipelines of a service with equal options share it."""
 
 from __future__ import annotations
 
@@ -84,8 +84,7 @@ class Cluster:
         """The packed pod, the pod, and what is added for it: for the next resource of the same pod (its other containers)."""
         self._asked: dict[Place, float] = {}
         self._in_vain = 0
-        """Waits one after the other that brought nothing: each halves the next, so that log files of many pods that are long gone
-        do not hold the others up."""
+        """Consecutive fruitless waits; each halves the next, so that log files of many deleted pods do not stall the others."""
         self._last_in_vain = 0.0
         self._was_synced = False
         self._listing: asyncio.Task[None] | None = None
@@ -107,13 +106,13 @@ class Cluster:
         await client.start()
         self._client = client
         self._context.ledger.gauge(
-            "otelcol_k8s_watcher_pod_cache_size", "Pods that are known.", lambda: len(self.pods), processor=self._context.id
+            "otelcol_k8s_watcher_pod_cache_size", "The known pods.", lambda: len(self.pods), processor=self._context.id
         )
         statuses = Statuses(self._context)
         filters = self._config.filter
         if filters.node_from_env_var and not filters.node_name():
             self._context.log.warning(
-                "filter.node_from_env_var: the variable %s is not set, so the pods of all nodes are watched",
+                "filter.node_from_env_var: the variable %s is not set; the pods of all nodes are watched",
                 filters.node_from_env_var,
             )
         for kind, resource in RESOURCES.items():
@@ -178,7 +177,7 @@ class Cluster:
             ) from None
 
     async def stop(self) -> None:
-        """Undoes one `start`; whoever waits for a pod waits no longer."""
+        """Undoes one `start`; ends all waits for pods."""
         self._started -= 1
         if self._started:
             return
@@ -213,7 +212,7 @@ class Cluster:
         self._expire()
 
     def _expire(self) -> None:
-        """Forgets what is due and comes again for the next."""
+        """Forgets what is due, and schedules itself for the next."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -266,7 +265,7 @@ class Cluster:
     # -- what is asked ---------------------------------------------------------------------------------------------------
 
     def enrich(self, resource: bytes, sender: str) -> Enriched:
-        """The resource with all that is known added. ValueError where it is malformed."""
+        """The resource with all known attributes added. ValueError if it is malformed."""
         # one dict look-up a resource: a resource is worked on when it is new or its pod has changed
         key = (resource, sender)
         self._remembered.counts.lookups += 1
@@ -327,7 +326,7 @@ class Cluster:
         return edit.patch(resource, edit.RESOURCE, upsert=there, insert=new)
 
     def _of_pod(self, known: Known) -> tuple[Object, dict[str, str]]:
-        """A pod, and the attributes all its resources get."""
+        """A pod, and the attributes that all its resources get."""
         found = self._of_pods.find(known)
         if found is None or found[0] is not known.packed:
             pod = self.pods.pod(known)
@@ -350,7 +349,7 @@ class Cluster:
         return self._objects.get(kind, {}).get(uid) if uid else None
 
     def may_wait(self, place: Place) -> float:
-        """Until when (loop time) telemetry of a pod that is not known waits for it; in the past when it has waited enough."""
+        """Until when (loop time) telemetry waits for a pod that is not known; in the past when it has waited long enough."""
         now = self._loop.time()
         until = self._asked.get(place)
         if until is None:
@@ -374,7 +373,7 @@ class Cluster:
         return 0.0 if listed or self._stopping else self._listed_by
 
     def waited(self, found: bool) -> None:
-        """Tells how a wait for pods ended."""
+        """Notes how a wait for pods ended."""
         self._in_vain = 0 if found else min(self._in_vain + 1, 20)
         self._last_in_vain = self._loop.time()
 
@@ -389,7 +388,7 @@ class Cluster:
 
 
 def _nobody(place: Place) -> bool:
-    """Whether a place is the address of no pod ever: loopback."""
+    """Whether a place is an address that no pod can have: loopback."""
     if not isinstance(place[1], str):
         return False
     try:
@@ -404,6 +403,6 @@ def _text(attributes: dict[str, Any], name: str) -> str:
 
 
 def cluster_of(config: Config, context: Context) -> Cluster:
-    """The one for these options that all pipelines with this processor have together."""
+    """The one `Cluster` that all pipelines with these options share."""
     key = ("k8sattributes cluster", context.id, config.model_dump_json())
     return context.host.shared(key, lambda: Cluster(config, context))

@@ -60,11 +60,11 @@ METADATA = (
 class ExtractRule(ComponentConfig):
     """An entry of `extract.labels` or `extract.annotations`."""
 
-    tag_name: str = Field("", description="Attribute to set; empty: k8s.<from>.labels.<key>. $1 is a group of key_regex.")
+    tag_name: str = Field("", description="Attribute to set; default: k8s.<from>.labels.<key>. $1 is a group of key_regex.")
     key: str = Field("", description="Name of the label or annotation.")
-    key_regex: str = Field("", description="The same as a regular expression of whole names.")
+    key_regex: str = Field("", description="Regular expression that matches whole names, instead of key.")
     from_: Literal["pod", "namespace", "node", "deployment", "replicaset", "statefulset", "daemonset", "job", "cronjob"] = Field(
-        "pod", alias="from", description="Whose labels or annotations."
+        "pod", alias="from", description="Object whose labels or annotations are extracted."
     )
 
     @field_validator("from_", mode="before")
@@ -84,12 +84,13 @@ class ExtractRule(ComponentConfig):
 class ExtractBlock(ComponentConfig):
     """`extract`."""
 
-    metadata: list[str] | None = Field(None, description="Attributes to add; absent: upstream's default set.")
+    metadata: list[str] | None = Field(None, description="Attributes to add; default: upstream's default set.")
     annotations: list[ExtractRule] = Field([], description="Annotations to add.")
     labels: list[ExtractRule] = Field([], description="Labels to add.")
     otel_annotations: bool = Field(False, description="Add annotations below resource.opentelemetry.io/.")
     deployment_name_from_replicaset: bool = Field(
-        False, description="Take the deployment's name from its replica set's also where the pod has no pod-template-hash."
+        False,
+        description="Derive the deployment's name from the name of its replica set, even if the pod has no pod-template-hash.",
     )
 
     @field_validator("metadata")
@@ -109,8 +110,8 @@ class FieldFilter(ComponentConfig):
     """An entry of `filter.fields`."""
 
     key: str = Field(description="Name of the field.")
-    value: str = Field("", description="Value it is compared with.")
-    op: Literal["", "equals", "not-equals"] = Field("", description="Comparison; empty: equals.")
+    value: str = Field("", description="Value to compare with.")
+    op: Literal["", "equals", "not-equals"] = Field("", description="Comparison; default: equals.")
 
     def selector(self) -> str:
         """As a field selector of the API."""
@@ -121,8 +122,8 @@ class LabelFilter(ComponentConfig):
     """An entry of `filter.labels`."""
 
     key: str = Field(description="Name of the label.")
-    value: str = Field("", description="Value it is compared with.")
-    op: Literal["", "equals", "not-equals", "exists", "does-not-exist"] = Field("", description="Comparison; empty: equals.")
+    value: str = Field("", description="Value to compare with.")
+    op: Literal["", "equals", "not-equals", "exists", "does-not-exist"] = Field("", description="Comparison; default: equals.")
 
     def selector(self) -> str:
         """As a label selector of the API."""
@@ -134,18 +135,18 @@ class LabelFilter(ComponentConfig):
 class FilterBlock(ComponentConfig):
     """`filter`."""
 
-    node: str = Field("", description="Only pods of this node.")
-    node_from_env_var: str = Field("", description="The same, from an environment variable.")
-    namespace: str = Field("", description="Only pods of this namespace.")
+    node: str = Field("", description="Only pods on this node.")
+    node_from_env_var: str = Field("", description="Environment variable with the name of the node, instead of node.")
+    namespace: str = Field("", description="Only pods in this namespace.")
     fields_: list[FieldFilter] = Field([], alias="fields", description="Only pods with these fields.")
     labels: list[LabelFilter] = Field([], description="Only pods with these labels.")
 
     def node_name(self) -> str:
-        """The node whose pods are known; empty: those of all nodes."""
+        """The node whose pods are watched; empty: all nodes."""
         return os.environ.get(self.node_from_env_var, "") if self.node_from_env_var else self.node
 
     def field_selector(self) -> str:
-        """All field filters, that of the node among them."""
+        """All field filters, including that of the node."""
         node = self.node_name()
         return ",".join([f.selector() for f in self.fields_] + ([f"spec.nodeName={node}"] if node else []))
 
@@ -175,13 +176,13 @@ class Source(ComponentConfig):
 class Association(ComponentConfig):
     """An entry of `pod_association`: all sources must agree."""
 
-    sources: list[Source] = Field([], max_length=4, description="What together names a pod.")
+    sources: list[Source] = Field([], max_length=4, description="Sources that together identify a pod.")
 
 
 class PodName(ComponentConfig):
     """An entry of `exclude.pods`."""
 
-    name: str = Field(description="Regular expression (RE2) of pod names, found anywhere in them.")
+    name: str = Field(description="Regular expression (RE2) found anywhere in the name of a pod.")
 
     @field_validator("name")
     @classmethod
@@ -193,23 +194,27 @@ class PodName(ComponentConfig):
 class ExcludeBlock(ComponentConfig):
     """`exclude`."""
 
-    pods: list[PodName] = Field([PodName(name="jaeger-agent"), PodName(name="jaeger-collector")], description="Pods left alone.")
+    pods: list[PodName] = Field(
+        [PodName(name="jaeger-agent"), PodName(name="jaeger-collector")], description="Pods whose telemetry is not changed."
+    )
 
 
 class Config(ApiOptions):
     """Options of k8sattributes."""
 
-    passthrough: bool = Field(False, description="Only note the sender's address as k8s.pod.ip.")
+    passthrough: bool = Field(False, description="Only add the sender's address as k8s.pod.ip.")
     extract: ExtractBlock = Field(ExtractBlock(), description="What is added.")
-    filter: FilterBlock = Field(FilterBlock(), description="Which pods are known.")
-    pod_association: list[Association] = Field([], description="How telemetry is matched to a pod, first match wins.")
-    exclude: ExcludeBlock = Field(ExcludeBlock(), description="Pods left alone.")
-    wait_for_metadata: bool = Field(False, description="Start only when the pods are known.")
-    wait_for_metadata_timeout: Duration = Field(10.0, description="Longest wait for that.")
+    filter: FilterBlock = Field(FilterBlock(), description="Pods that are watched.")
+    pod_association: list[Association] = Field([], description="How telemetry is matched to a pod; the first match is used.")
+    exclude: ExcludeBlock = Field(ExcludeBlock(), description="Pods whose telemetry is not changed.")
+    wait_for_metadata: bool = Field(False, description="Wait at the start until the pods are known.")
+    wait_for_metadata_timeout: Duration = Field(10.0, description="Maximum time of that wait.")
     watch_sync_period: Duration = Field(300.0, ge=0, description="Accepted for compatibility; only changes are processed.")
-    pod_delete_grace_period: Duration = Field(120.0, ge=0, description="How long a deleted pod stays known.")
+    pod_delete_grace_period: Duration = Field(120.0, ge=0, description="Time for which a deleted pod stays known.")
     wait_for_pod: Duration = Field(
-        5.0, ge=0, description="Longest time that telemetry of a pod not yet known waits for it, once a pod; 0: it does not wait."
+        5.0,
+        ge=0,
+        description="Maximum time for which telemetry waits for a pod that is not known yet, once per pod; 0: it does not wait.",
     )
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""What is added for a pod, from the objects as the API gives them. No I/O.
+"""Attributes of a pod, from objects of the API. No I/O.
 
 Attributes and their precedence are upstream's: processor/k8sattributesprocessor 0.160.
 """
@@ -129,14 +129,14 @@ class Extraction:
         return out
 
     def ignored(self, pod: Object) -> bool:
-        """Whether the pod is left alone, by its annotation or by `exclude`."""
+        """Whether the pod is excluded, by its annotation or by `exclude`."""
         metadata = pod["metadata"]
         if str((metadata.get("annotations") or {}).get(IGNORE, "")).strip().lower() == "true":
             return True
         return any(search(metadata["name"]) for search in self._excluded)
 
     def of_object(self, kind: str, obj: Object) -> dict[str, str]:
-        """Attributes from labels and annotations of an object that is no pod."""
+        """Attributes from labels and annotations of an object that is not a pod."""
         out: dict[str, str] = {}
         self._rules(kind, obj["metadata"], out)
         return out

@@ -1,4 +1,4 @@
-"""The pods that are known, found by what telemetry says of itself. No I/O; times are given by the caller.
+"""The known pods, found by attributes of the telemetry. No I/O; times are given by the caller.
 
 A pod is known by one key for each rule of `pod_association` (several where it has several addresses or containers). Where two
 pods have had the same address, the one started later has it. A pod that was deleted, and a key that a pod has lost, stay for
@@ -20,7 +20,7 @@ Key = str | tuple[str, ...]
 Place = tuple[int, Key]
 """A rule's number and the values of its sources."""
 Rules = Sequence[Sequence[str]]
-"""Of each rule the attributes of its sources; an empty name is the sender's address."""
+"""The attributes of each rule's sources; an empty name is the sender's address."""
 MAX_GONE = 20_000
 
 
@@ -45,7 +45,7 @@ class Known:
 
 
 class Pods:
-    """All known pods. Methods that change something return the keys of remembered resources that are no longer true."""
+    """All known pods. Methods that change something return the keys of remembered resources that are now outdated."""
 
     def __init__(self, rules: Rules, extraction: Extraction, grace: float) -> None:
         self.rules: Rules = rules or ([""],)
@@ -121,12 +121,12 @@ class Pods:
         return self._packer.unpack(known.packed)
 
     def find(self, place: Place) -> Known | None:
-        """The pod at a place; one that is to be left alone is not found."""
+        """The pod at a place; an excluded pod is not found."""
         known = self._by_place[place[0]].get(place[1])
         return None if known is None or known.ignored else known
 
     def place(self, resource: Mapping[str, Any], sender: str) -> Place | None:
-        """Where the pod of a resource is to be looked for: the first rule all of whose sources are there."""
+        """Where to look for the pod of a resource: the first rule whose sources are all present."""
         if self._by_default:
             for name in ("k8s.pod.ip", "ip", "", "host.name"):
                 value = sender if not name else resource.get(name)
@@ -146,20 +146,20 @@ class Pods:
         return None
 
     def sender_of(self, place: Place) -> str:
-        """The address by which the place was found, where it was found by one (upstream's connection); else empty."""
+        """The address by which the place was found (upstream's connection); empty if it was found otherwise."""
         names = self.rules[place[0]]
         if "" not in names:
             return ""
         return place[1] if isinstance(place[1], str) else place[1][list(names).index("")]
 
     def describe(self, place: Place | None) -> str:
-        """A rule in words of bounded number, as upstream labels its counter with."""
+        """The rule as a label of upstream's counter; there are only a few."""
         if place is None:
             return ""
         return "+".join([f"resource_attribute/{name}" if name else "connection" for name in self.rules[place[0]]])
 
     def places_of(self, pod: Object) -> list[Place]:
-        """Where telemetry of this pod looks for it."""
+        """Where telemetry of this pod will look for it."""
         out: list[Place] = []
         for number, names in enumerate(self.rules):
             values = [self._values(pod, name) for name in names]

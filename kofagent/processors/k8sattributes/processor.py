@@ -22,7 +22,7 @@ from kofagent.wire.attributes import decode_attributes
 
 
 class K8sAttributes(Processor[Config]):
-    """One instance per pipeline; what they know is shared."""
+    """One instance per pipeline; they share what they know."""
 
     _cluster: Cluster | None = None
     _running = False
@@ -49,7 +49,7 @@ class K8sAttributes(Processor[Config]):
         self._mapper = Mapper(self, self._changed)
         self._unknown = self.context.ledger.counter(
             "kofagent_k8sattributes_unknown_items",
-            "Items that went on without their pod being known.",
+            "Items passed on without their pod being known.",
             processor=self.context.id,
             otel_signal=self.signal.value,
         )
@@ -91,7 +91,7 @@ class K8sAttributes(Processor[Config]):
         return Batch(batch.signal, request.SerializeToString(), batch.count, batch.metadata) if touched else batch
 
     async def _wait_for(self, cluster: Cluster, resources: list[bytes], sender: str, found: list[Enriched]) -> list[Enriched]:
-        """Asks again while a pod that is not known may still come, or the first lists of what pods belong to."""
+        """Looks up again while an unknown pod, or the first list of what pods belong to, may still arrive."""
         loop = asyncio.get_running_loop()
         waited = False
         while True:
@@ -111,7 +111,7 @@ class K8sAttributes(Processor[Config]):
         if counter is None:
             counter = self._counters[labels] = self.context.ledger.counter(
                 "otelcol_k8s_pod_association",
-                "Resources whose pod was looked for.",
+                "Resources whose pod was looked up.",
                 processor=self.context.id,
                 status=labels[0],
                 pod_identifier=labels[1],
@@ -120,7 +120,7 @@ class K8sAttributes(Processor[Config]):
         return counter
 
     def _with_sender(self, resource: bytes, sender: Any) -> bytes:
-        """Passthrough: the address by which the pod would be found, as k8s.pod.ip."""
+        """passthrough: adds the address by which the pod would be found as k8s.pod.ip."""
         attributes = decode_attributes(edit.attributes(resource, edit.RESOURCE))
         place = self._places.place(attributes, sender)
         address = self._places.sender_of(place) if place is not None else ""

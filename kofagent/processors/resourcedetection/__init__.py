@@ -1,10 +1,10 @@
-"""resourcedetection: adds what is known of this machine and its environment to the resource of all signals.
+"""`resourcedetection`: adds what is known about this machine and its environment to the resource, for all three signals.
 
-Detectors: `env` (OTEL_RESOURCE_ATTRIBUTES), `system` (host.*, os.*) and `k8s_api`, older name `k8snode` (k8s.node.name from the
-environment, k8s.node.uid and k8s.cluster.uid from the API; while that cannot be reached the others are added, the status says
-so and it is asked again). Detection happens at the start, within `timeout`, and again
-every `refresh_interval`; an error at the start is an error of the start, a later one keeps the former attributes. Every distinct
-resource is changed once and remembered. Upstream: processor/resourcedetectionprocessor.
+Detectors: `env` (OTEL_RESOURCE_ATTRIBUTES), `system` (host.*, os.*) and `k8s_api`, formerly `k8snode` (k8s.node.name from the
+environment, k8s.node.uid and k8s.cluster.uid from the API; while the API cannot be reached the other attributes are added, the
+status says so, and it tries again). Detection runs at the start, within `timeout`, and again every `refresh_interval`; an error
+at the start makes the start fail, a later one keeps the previous attributes. Every distinct resource is changed once and the
+result is remembered. Upstream: processor/resourcedetectionprocessor.
 """
 
 from kofagent.processors.resourcedetection.processor import ResourceDetection

@@ -91,20 +91,22 @@ def _known(detector: str, names: Iterable[str], known: Collection[str]) -> None:
 class AttributeOptions(ComponentConfig):
     """One attribute of a detector."""
 
-    enabled: bool = Field(description="Detect this attribute.")
+    enabled: bool = Field(description="Whether this attribute is detected.")
 
 
 class EnvBlock(ComponentConfig):
     """`env`."""
 
-    allowlist: list[str] | None = Field(None, description="Only these attributes are taken; absent: all.")
+    allowlist: list[str] | None = Field(None, description="Only these attributes are added; default: all.")
 
 
 class SystemBlock(ComponentConfig):
     """`system`."""
 
-    hostname_sources: list[str] = Field([], description="Where host.name comes from, the first that answers; empty: dns, then os.")
-    resource_attributes: dict[str, AttributeOptions] = Field({}, description="Options by attribute.")
+    hostname_sources: list[str] = Field(
+        [], description="Sources of host.name; the first that answers is used. Default: dns, then os."
+    )
+    resource_attributes: dict[str, AttributeOptions] = Field({}, description="Options per attribute.")
 
     @field_validator("hostname_sources")
     @classmethod
@@ -130,8 +132,8 @@ class SystemBlock(ComponentConfig):
 class K8sBlock(ApiOptions):
     """`k8s_api` and `k8snode`."""
 
-    node_from_env_var: str = Field("", description="Environment variable that holds the node's name; empty: K8S_NODE_NAME.")
-    resource_attributes: dict[str, AttributeOptions] = Field({}, description="Options by attribute.")
+    node_from_env_var: str = Field("", description="Environment variable with the node's name; default: K8S_NODE_NAME.")
+    resource_attributes: dict[str, AttributeOptions] = Field({}, description="Options per attribute.")
 
     @field_validator("resource_attributes")
     @classmethod
@@ -145,18 +147,18 @@ class K8sBlock(ApiOptions):
 
 
 class Config(HttpClientBlock):
-    """Options of resourcedetection. The HTTP client options are for detectors that ask a metadata service."""
+    """Options of resourcedetection. The HTTP client options are for detectors that query a metadata service."""
 
-    detectors: list[str] = Field(["env"], description="Detectors, the first one that knows an attribute decides.")
-    override: bool = Field(True, description="Replace attributes that the data has already.")
-    timeout: Duration = Field(5.0, ge=0, description="Time for all detectors; 0: no limit.")
-    refresh_interval: Duration = Field(0.0, ge=0, description="Detect again this often; 0: only at the start.")
-    fail_on_missing_metadata: bool = Field(False, description="Fail the start when the API server cannot be read.")
+    detectors: list[str] = Field(["env"], description="Detectors; the first one that knows an attribute sets it.")
+    override: bool = Field(True, description="Replace attributes that the data already has.")
+    timeout: Duration = Field(5.0, ge=0, description="Time limit for all detectors; 0: no limit.")
+    refresh_interval: Duration = Field(0.0, ge=0, description="Interval at which detection is repeated; 0: only at the start.")
+    fail_on_missing_metadata: bool = Field(False, description="Fail to start when the API server cannot be read.")
     attributes: list[str] | None = Field(None, description="Deprecated: only these detected attributes are added.")
     env: EnvBlock = Field(EnvBlock(), description="The env detector.")
     system: SystemBlock = Field(SystemBlock(), description="The system detector.")
     k8s_api: K8sBlock = Field(K8sBlock(), description="The k8s_api detector.")
-    k8snode: K8sBlock = Field(K8sBlock(), description="The same by its older name.")
+    k8snode: K8sBlock = Field(K8sBlock(), description="The k8s_api detector under its former name.")
 
     @model_validator(mode="before")
     @classmethod

@@ -14,7 +14,7 @@ VARIABLES = ("OTEL_RESOURCE_ATTRIBUTES", "OTEL_RESOURCE")
 
 
 def detect(options: EnvBlock, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The attributes; ValueError where the variable is malformed (its value is not in the message)."""
+    """The attributes; ValueError if the variable is malformed (its value is not in the message)."""
     for variable in VARIABLES:
         text = environ.get(variable, "").strip()
         if text:

@@ -15,7 +15,7 @@ from kofagent.processors.resourcedetection.config import K8sBlock
 
 
 def node_name(options: K8sBlock, environ: Mapping[str, str] = os.environ) -> str:
-    """The node this agent runs on; ValueError that says what to do where it is not known."""
+    """The node this agent runs on; ValueError that says what to do if it is not known."""
     variable = options.node_from_env_var or "K8S_NODE_NAME"
     name = environ.get(variable, "")
     if not name:

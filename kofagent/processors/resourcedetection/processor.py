@@ -21,7 +21,7 @@ from kofagent.wire import edit
 
 KUBERNETES = ("k8s_api", "k8snode")
 FIRST_RETRY, LONGEST_RETRY = 1.0, 30.0
-"""Seconds between two tries while the API does not say what is asked for."""
+"""Seconds between two attempts while the API does not answer."""
 
 
 class ResourceDetection(Processor[Config]):
@@ -34,12 +34,12 @@ class ResourceDetection(Processor[Config]):
         self._refreshing: asyncio.Task[None] | None = None
         self._clients: dict[str, ApiClient] = {}
         self._missing = ""
-        """Why the API did not say all; empty when it did."""
+        """What the API could not say, and why; empty when it said everything."""
         self._told = ""
         self._warned: set[str] = set()
 
     def explain(self) -> str:
-        """The detectors, the first that knows an attribute decides."""
+        """The detectors; the first that knows an attribute sets it."""
         how = "replaces what the data has" if self.config.override else "keeps what the data has"
         return f"{', '.join(self.config.detectors)}; {how}\n"
 
@@ -88,7 +88,7 @@ class ResourceDetection(Processor[Config]):
             try:
                 detected = await self._detect()
             except (OSError, ValueError) as error:
-                self.context.log.warning("the resource was not detected again, the former one stays: %s", error)
+                self.context.log.warning("the resource could not be detected again; the previous attributes stay: %s", error)
                 continue
             if self._missing:
                 detected = {**self.detected, **detected}
@@ -98,15 +98,15 @@ class ResourceDetection(Processor[Config]):
         self._say()
 
     def _say(self) -> None:
-        """Tells of a change of what the API says, once."""
+        """Logs and reports a change of what is missing, once."""
         if self._missing != self._told:
             self._told = self._missing
             if self._missing:
-                self.context.log.warning("not all of the node is known yet: %s", self._missing)
+                self.context.log.warning("the node's attributes are incomplete: %s", self._missing)
             self.context.report(self._missing or None)
 
     async def _detect(self) -> dict[str, Any]:
-        """The attributes of all detectors; the first detector that knows one decides. OSError, ValueError."""
+        """The attributes of all detectors; the first detector that knows one sets it. OSError, ValueError."""
         out: dict[str, Any] = {}
         self._missing = ""
         for name in self.config.detectors:
@@ -120,7 +120,7 @@ class ResourceDetection(Processor[Config]):
         return out if wanted is None else {key: value for key, value in out.items() if key in wanted}
 
     async def _kubernetes(self, name: str) -> dict[str, Any]:
-        """What the environment and the API say; without the API what there is, unless `fail_on_missing_metadata`."""
+        """What the environment and the API say; without the API the environment's part, unless `fail_on_missing_metadata`."""
         block: K8sBlock = getattr(self.config, name)
         known = k8s.of_environment(block)
         try:
@@ -146,7 +146,7 @@ class ResourceDetection(Processor[Config]):
         if done:
             return outcome.result()
         self.context.log.warning(
-            "the host's name was not found in %g s; does the name server answer? (hostname_sources)", config.timeout
+            "the host name was not found within %g s; check that the name server answers (hostname_sources)", config.timeout
         )
         sources = config.system.hostname_sources or ["dns", "os"]
         if "os" not in sources:

@@ -1,7 +1,7 @@
 """The system detector: host.* and os.* of this machine.
 
 `host.name` comes from the first source that answers: `dns` is the fully qualified name by the hosts file, the canonical name or
-a reverse look-up; `os` the kernel's; `cname` the canonical name; `lookup` a reverse look-up of the own addresses.
+a reverse look-up; `os` the kernel's; `cname` the canonical name; `lookup` a reverse lookup of the machine's addresses.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""filelog receiver: tails files, rotated in any of the usual ways.
+"""`filelog`: tails files, rotated in any of the usual ways.
 
 What it promises: no line is lost that stayed in a file for one `poll_interval`, none is sent twice without a restart, and the order
 within a file is kept. A file is read to its end also after it was renamed or deleted. The checkpoint of a file moves only

@@ -1,8 +1,8 @@
-"""Hands batches to the pipeline: several under way at once, acknowledged in order, offered again when refused.
+"""Offers batches to the pipeline: several at once, acknowledged in order, offered again when refused.
 
 Reading runs ahead of acknowledgement by at most `MAX_PARCELS` batches and `MAX_BYTES` bytes, so a batch processor that
 answers after 200 ms costs latency and no throughput. While a batch is refused, no new one is started, and only the oldest
-refused one is offered again, so that order within a file is kept but for the few batches that were under way already.
+refused one is offered again, so that the order within a file is kept, except for the few batches that were already offered.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ MAX_BYTES = 8 << 20
 
 
 class Mark(NamedTuple):
-    """How far a file's bytes are in a batch: once the batch is owned, the file's checkpoint may move there."""
+    """A position in a file up to which a batch has its bytes: once the batch is owned, the checkpoint may move there."""
 
     tail: Tail
     place: Place
 
 
 class Parcel:
-    """A batch and what it moves."""
+    """A batch and the checkpoints that it moves."""
 
     __slots__ = ("batch", "done", "marks", "refused", "reserved")
 
@@ -67,7 +67,7 @@ class Delivery:
 
     @property
     def waiting(self) -> int:
-        """Batches nobody owns yet."""
+        """Number of batches that nobody owns yet."""
         return len(self._parcels)
 
     async def offer(self, parcel: Parcel) -> None:

@@ -19,9 +19,9 @@ Wanted = Callable[[str], bool]
 class MetricOptions(MetricToggle):
     """Options of one metric."""
 
-    attributes: list[str] | None = Field(None, description="Attributes that are kept; points that become equal are aggregated.")
+    attributes: list[str] | None = Field(None, description="Attributes to keep; points that become equal are aggregated.")
     aggregation_strategy: Literal["sum", "avg", "min", "max"] | None = Field(
-        None, description="How equal points are aggregated; absent: sum for sums, avg for gauges."
+        None, description="How equal points are aggregated; default: sum for sums, avg for gauges."
     )
 
 
@@ -29,7 +29,7 @@ class ScraperOptions(ComponentConfig):
     """What all scrapers share."""
 
     scraper: ClassVar[str] = ""
-    metrics: dict[str, MetricOptions] = Field({}, description="Options by metric name.")
+    metrics: dict[str, MetricOptions] = Field({}, description="Options per metric.")
 
     @field_validator("metrics")
     @classmethod
@@ -93,12 +93,12 @@ def _patterns(block: FilterSetBlock | None) -> Wanted | None:
 
 
 def wanted(include: FilterSetBlock | None, exclude: FilterSetBlock | None) -> Wanted | None:
-    """The two lists as one question; None when neither has a pattern. ValueError for a wrong pattern or match_type."""
+    """Both lists as one test; None if neither has a pattern. ValueError for a wrong pattern or match_type."""
     return compile_include_exclude(_patterns(include), _patterns(exclude))
 
 
 class _Filtered(ScraperOptions):
-    """A scraper with lists to check at validation."""
+    """A scraper whose lists are checked at validation."""
 
     @model_validator(mode="after")
     def _patterns_compile(self) -> _Filtered:
@@ -119,7 +119,7 @@ class DiskOptions(_Filtered):
     """`disk`."""
 
     scraper = "disk"
-    include: DeviceMatch | None = Field(None, description="Devices that are read; absent: all.")
+    include: DeviceMatch | None = Field(None, description="Devices that are read; default: all.")
     exclude: DeviceMatch | None = Field(None, description="Devices that are left out.")
 
 
@@ -127,12 +127,12 @@ class FilesystemOptions(_Filtered):
     """`filesystem`."""
 
     scraper = "filesystem"
-    include_virtual_filesystems: bool = Field(False, description="Also file systems without a device, such as tmpfs.")
-    include_devices: DeviceMatch | None = Field(None, description="Devices that are read; absent: all.")
+    include_virtual_filesystems: bool = Field(False, description="Include file systems without a device, such as tmpfs.")
+    include_devices: DeviceMatch | None = Field(None, description="Devices that are read; default: all.")
     exclude_devices: DeviceMatch | None = Field(None, description="Devices that are left out.")
-    include_fs_types: FsTypeMatch | None = Field(None, description="Types that are read; absent: all.")
+    include_fs_types: FsTypeMatch | None = Field(None, description="Types that are read; default: all.")
     exclude_fs_types: FsTypeMatch | None = Field(None, description="Types that are left out.")
-    include_mount_points: MountPointMatch | None = Field(None, description="Mount points that are read; absent: all.")
+    include_mount_points: MountPointMatch | None = Field(None, description="Mount points that are read; default: all.")
     exclude_mount_points: MountPointMatch | None = Field(None, description="Mount points that are left out.")
 
 
@@ -153,7 +153,7 @@ class NetworkOptions(_Filtered):
     """`network`."""
 
     scraper = "network"
-    include: InterfaceMatch | None = Field(None, description="Interfaces that are read; absent: all.")
+    include: InterfaceMatch | None = Field(None, description="Interfaces that are read; default: all.")
     exclude: InterfaceMatch | None = Field(None, description="Interfaces that are left out.")
 
 
@@ -179,16 +179,16 @@ class ProcessOptions(_Filtered):
     """`process`."""
 
     scraper = "process"
-    resource_attributes: dict[str, AttributeToggle] = Field({}, description="Options by resource attribute.")
-    include: NameMatch | None = Field(None, description="Names that are read; absent: all.")
+    resource_attributes: dict[str, AttributeToggle] = Field({}, description="Options per resource attribute.")
+    include: NameMatch | None = Field(None, description="Names that are read; default: all.")
     exclude: NameMatch | None = Field(None, description="Names that are left out.")
-    mute_process_all_errors: bool = Field(False, description="Report no error of reading a process.")
-    mute_process_name_error: bool = Field(False, description="Do not report a process whose name may not be read.")
-    mute_process_io_error: bool = Field(False, description="Do not report I/O counters that may not be read.")
-    mute_process_cgroup_error: bool = Field(False, description="Do not report a cgroup that may not be read.")
-    mute_process_exe_error: bool = Field(False, description="Do not report an executable path that may not be read.")
-    mute_process_user_error: bool = Field(False, description="Do not report a user id that has no name on this machine.")
-    scrape_process_delay: Duration = Field(0.0, description="Leave out processes younger than this.")
+    mute_process_all_errors: bool = Field(False, description="Do not report errors of reading processes.")
+    mute_process_name_error: bool = Field(False, description="Do not report processes whose name cannot be read.")
+    mute_process_io_error: bool = Field(False, description="Do not report I/O counters that cannot be read.")
+    mute_process_cgroup_error: bool = Field(False, description="Do not report cgroups that cannot be read.")
+    mute_process_exe_error: bool = Field(False, description="Do not report paths of executables that cannot be read.")
+    mute_process_user_error: bool = Field(False, description="Do not report user ids without a name on this machine.")
+    scrape_process_delay: Duration = Field(0.0, description="Leave out processes that are younger.")
 
     @field_validator("resource_attributes")
     @classmethod
@@ -235,8 +235,10 @@ class Config(ComponentConfig):
     """Options of the hostmetrics receiver."""
 
     collection_interval: Duration = Field(60.0, gt=0, description="Time between two collections.")
-    initial_delay: Duration = Field(1.0, ge=0, description="Wait before the first collection.")
-    timeout: Duration = Field(0.0, ge=0, description="Stop a collection after this and send what was read; 0: never.")
+    initial_delay: Duration = Field(1.0, ge=0, description="Time to wait before the first collection.")
+    timeout: Duration = Field(
+        0.0, ge=0, description="Time after which a collection is stopped and what was read is sent; 0: never."
+    )
     root_path: str = Field("", description="Where the host's root directory is mounted (Linux).")
     metadata_collection_interval: Duration = Field(
         300.0, ge=0, description="Accepted for compatibility; entity events are not sent."
@@ -247,5 +249,5 @@ class Config(ComponentConfig):
     @classmethod
     def _at_least_one(cls, value: ScrapersBlock) -> ScrapersBlock:
         if not value.configured():
-            raise ConfigErrors([Problem((), "names no scraper", suggest("", CATALOG))])
+            raise ConfigErrors([Problem((), "has no scraper", suggest("", CATALOG))])
         return value

@@ -1,4 +1,4 @@
-"""The collection loop of `hostmetrics`."""
+"""The receiver `hostmetrics`."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class HostMetrics(Receiver[Config]):
     async def start(self) -> None:
         config = self.config
         if config.root_path and not os.path.isdir(config.root_path):  # noqa: ASYNC240 -- once, at the start
-            raise StartError(f"root_path {config.root_path!r} is not a directory; mount the host's root there or leave it out")
+            raise StartError(f"root_path {config.root_path!r} is not a directory; mount the host's root there or remove the option")
         self.prepare()
         self._polling = Polling(
             self.context,
@@ -71,9 +71,9 @@ class HostMetrics(Receiver[Config]):
         done, _ = await asyncio.wait({outcome}, timeout=max(self.config.collection_interval, self.config.timeout))
         if not done:
             self.context.log.warning(
-                "a collection takes longer than %g s; does a mount or /proc not answer?", self.config.collection_interval
+                "a collection takes longer than %g s; check whether a mount or /proc hangs", self.config.collection_interval
             )
-            self.context.report("a collection does not end; does a mount or /proc not answer?")
+            self.context.report("a collection hangs; check whether a mount or /proc hangs")
         batch = await outcome
         if not done:
             self.context.report(None)
@@ -87,12 +87,12 @@ class HostMetrics(Receiver[Config]):
             boot_ns = self._roots.boot_time_ns() if LINUX else _psutil_boot_ns()
         except (OSError, ValueError) as error:
             boot_ns = 0  # an unknown start
-            self._log_once("", "cannot read the boot time; points have no start time", str(error))
+            self._log_once("", "cannot read the boot time, so points have no start time", str(error))
         payloads, total = [], 0
         for name, scrape, out in self._scrapers:
             round = Round(time.time_ns(), boot_ns, deadline)
             if deadline is not None and time.monotonic() > deadline:
-                out.failed(1, "the timeout ended the collection before this scraper")
+                out.failed(1, "the collection timed out before this scraper")
             else:
                 try:
                     scrape(out, round)
@@ -113,7 +113,7 @@ class HostMetrics(Receiver[Config]):
         if self._log.due((scraper, problem)):
             place = f"scraper {scraper}: " if scraper else ""
             self.context.log.warning(
-                "%s%s%s (further ones are counted, not logged)", place, problem, f": {detail}" if detail else ""
+                "%s%s%s (further cases are counted, not logged)", place, problem, f": {detail}" if detail else ""
             )
 
 

@@ -1,4 +1,4 @@
-"""Takes the values a scraper reads, keeps those whose metric is on, and writes them as OTLP points."""
+"""Takes the values that a scraper reads, keeps those of enabled metrics, and writes them as OTLP points."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Recorder:
         return list(self._sinks)
 
     def on(self, *names: str) -> bool:
-        """True when one of these metrics is wanted; what nobody wants need not be read."""
+        """Whether one of these metrics is enabled; the others need not be read."""
         return any(name in self._sinks for name in names)
 
     def add(self, name: str, value: float, *attributes: Value) -> None:
@@ -83,7 +83,7 @@ class Recorder:
         self._writer.end_resource(resource)
 
     def forget(self) -> None:
-        """Drops the values since the last `end_resource`: they were of something that has ended."""
+        """Drops the values since the last `end_resource`: their process has ended."""
         for sink in self._sinks.values():
             sink.points.clear()
 

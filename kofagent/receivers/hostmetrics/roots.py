@@ -18,7 +18,7 @@ class Roots:
         self.mountinfo = environ.get("HOST_PROC_MOUNTINFO", "")
 
     def read_proc(self, name: str) -> str:
-        """The text of a file under /proc. OSError where it cannot be read."""
+        """The text of a file under /proc. OSError if it cannot be read."""
         return read_text(f"{self.proc}/{name}")
 
     def boot_time_ns(self) -> int:

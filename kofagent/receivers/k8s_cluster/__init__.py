@@ -1,9 +1,9 @@
-"""k8s_cluster: the state of a cluster's objects as metrics, and in logs pipelines as entity events.
+"""`k8s_cluster`: sends the state of a cluster's objects as metrics, and as entity events in logs pipelines.
 
-Promises: what the informers hold is sent every `collection_interval` with upstream's names, units, values and resource
-attributes (receiver/k8sclusterreceiver 0.149); a change of an object is told as an entity event at once, all objects again every
-`metadata_collection_interval`. Without the API server it goes on with what it knows, says so in its status, and the informers try
-again. A kind of object that may not be read is named in one error; the other kinds go on.
+Every `collection_interval` the current state is sent with upstream's names, units, values and resource attributes
+(receiver/k8sclusterreceiver 0.149). A change of an object is sent as an entity event at once, and all objects again every
+`metadata_collection_interval`. Without the API server the receiver continues with what it knows, its status says so, and it tries
+again. If access to a kind of object is denied, one error names it; the other kinds are still sent.
 """
 
 from kofagent.receivers.k8s_cluster.receiver import K8sCluster

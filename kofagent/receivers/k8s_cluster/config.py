@@ -18,16 +18,18 @@ class Config(CatalogueOptions, ApiOptions):
     known_metrics = DEFAULTS
     known_attributes = RESOURCE_ATTRIBUTES
 
-    collection_interval: Duration = Field(10.0, gt=0, description="Time between two sets of metrics.")
-    metadata_collection_interval: Duration = Field(300.0, ge=0, description="Time between two sets of entity events; 0: none.")
+    collection_interval: Duration = Field(10.0, gt=0, description="Time between two collections of metrics.")
+    metadata_collection_interval: Duration = Field(
+        300.0, ge=0, description="Time between two complete sets of entity events; 0: only at the start."
+    )
     node_conditions_to_report: list[str] = Field(["Ready"], description="Node conditions sent as k8s.node.condition_<name>.")
     allocatable_types_to_report: list[str] = Field([], description="Allocatable resources sent as k8s.node.allocatable_<name>.")
-    distribution: Literal["kubernetes", "openshift"] = Field("kubernetes", description="openshift adds OpenShift's quotas.")
+    distribution: Literal["kubernetes", "openshift"] = Field("kubernetes", description="openshift adds OpenShift's cluster quotas.")
     metadata_exporters: list[str] = Field(
         [], description="Accepted for compatibility; no exporter takes metadata: use the receiver in a logs pipeline."
     )
-    namespace: str = Field("", description="Only objects of this namespace (old spelling of namespaces).")
-    namespaces: list[str] = Field([], description="Only objects of these namespaces, no nodes and namespaces; empty: all.")
+    namespace: str = Field("", description="Only objects in this namespace (former spelling of namespaces).")
+    namespaces: list[str] = Field([], description="Only objects in these namespaces, without nodes and namespaces; default: all.")
     k8s_leader_elector: str | None = Field(
         None, description="Accepted for compatibility; run one instance of this receiver per cluster."
     )

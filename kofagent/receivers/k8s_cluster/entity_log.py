@@ -25,16 +25,16 @@ from kofagent.wire.varint import length_delimited
 _SCOPE = length_delimited(1, encode_attributes([("otel.entity.event_as_log", True)], 3))
 _TIME = struct.Struct("<BQ").pack
 BATCH = 1000
-"""Records of one batch at most."""
+"""Maximum number of records in a batch."""
 WAITING = 100_000
-"""Entities that wait to be sent at most; then the oldest are dropped, counted."""
+"""Maximum number of entities that wait to be sent; beyond it the oldest are dropped, counted."""
 _GATHER = 0.2
 TRANSPORT = "http"
-"""Upstream's label of everything that this receiver brings in."""
+"""Upstream's `transport` label of this receiver."""
 
 
 def state_record(entity: Entity, interval: float, time_ns: int) -> bytes:
-    """The body of a LogRecord that tells what an entity is like now."""
+    """The body of a LogRecord with the current state of an entity."""
     pairs = [
         ("otel.entity.id", {entity.id_key: entity.id}),
         ("otel.entity.event.type", "entity_state"),
@@ -48,7 +48,7 @@ def state_record(entity: Entity, interval: float, time_ns: int) -> bytes:
 
 
 def delete_record(entity: Entity, time_ns: int) -> bytes:
-    """The body of a LogRecord that tells that an entity is gone."""
+    """The body of a LogRecord for a deleted entity."""
     return _TIME(0x09, time_ns) + encode_attributes(
         [
             ("otel.entity.id", {entity.id_key: entity.id}),
@@ -66,7 +66,7 @@ def request(records: list[bytes]) -> bytes:
 
 
 class EntityQueue:
-    """Events on their way. Of an entity only the newest event waits: each tells the whole state."""
+    """Events that wait to be sent. Only the newest event of an entity waits, since each has the whole state."""
 
     def __init__(self, context: Context, output: ColumnsConsumer, interval: float) -> None:
         self._context = context
@@ -82,7 +82,7 @@ class EntityQueue:
         self._put(entity, state_record(entity, self._interval, time.time_ns()))
 
     def delete(self, entity: Entity) -> None:
-        """An entity is gone."""
+        """An entity was deleted."""
         self._put(entity, delete_record(entity, time.time_ns()))
 
     def _put(self, entity: Entity, record: bytes) -> None:
@@ -96,11 +96,11 @@ class EntityQueue:
         self._some.set()
 
     def start(self) -> None:
-        """Begins to send."""
+        """Starts sending."""
         self._task = asyncio.create_task(self._run(), name=f"{self._context.id} entities")
 
     async def stop(self) -> None:
-        """Ends; what waits is dropped, counted (all entities are told again after the next start)."""
+        """Ends; what waits is dropped, counted (all entities are sent again after the next start)."""
         task, self._task = self._task, None
         if task is not None:
             task.cancel()

@@ -1,4 +1,4 @@
-"""What is said of an object: `Described` (a resource and its points) for metrics, `Entity` for entity events."""
+"""What is sent about an object: `Described` (a resource and its points) for metrics, `Entity` for entity events."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ class Selection:
         return any(name in self.metrics for name in names)
 
     def points(self, *values: tuple[str, float | None] | tuple[str, float | None, Pairs]) -> tuple[Point, ...]:
-        """The points of the metrics that are on; a value of None is none. ("k8s.pod.phase", 2), or with attributes."""
+        """The points of the enabled metrics; a value of None gives no point. ("k8s.pod.phase", 2), or with attributes."""
         return tuple(
             [(CATALOG[v[0]].metric, v[1], v[2] if len(v) > 2 else ()) for v in values if v[0] in self.metrics and v[1] is not None]
         )
 
     def described(self, resource: Iterable[tuple[str, Value]], points: tuple[Point, ...], started: bool = True) -> list[Described]:
-        """The points with the attributes that are on; nothing when there are no points or a filter leaves them out."""
+        """The points with the enabled attributes; nothing if there are no points or a filter excludes them."""
         if not points:
             return []
         pairs = tuple([(name, value) for name, value in resource if value is not None and name in self.attributes])
@@ -67,7 +67,7 @@ class Selection:
 
 
 class Source(NamedTuple):
-    """One kind of object: the fields that metrics and entities need, and what is said of an object."""
+    """One kind of object: the fields that metrics and entities need, and what is sent about an object."""
 
     resource: Resource
     metric_fields: Callable[[Selection], tuple[Field, ...]]
@@ -83,7 +83,7 @@ META_FIELDS: tuple[Field, ...] = (
     "metadata.ownerReferences.name",
     "metadata.ownerReferences.uid",
 )
-"""What every entity needs of an object's metadata."""
+"""Fields of an object's metadata that every entity needs."""
 NO_TIME = "0001-01-01T00:00:00Z"
 
 
@@ -109,7 +109,7 @@ def owners(obj: Object) -> list[dict[str, str]]:
 
 
 def at(obj: Mapping[str, Any], *path: str) -> Any:
-    """What is under a path of keys; None where a step is missing."""
+    """The value under a path of keys; None if a key is missing."""
     found: Any = obj
     for step in path:
         if not isinstance(found, Mapping):
@@ -119,7 +119,7 @@ def at(obj: Mapping[str, Any], *path: str) -> Any:
 
 
 def number(obj: Mapping[str, Any], *path: str) -> int:
-    """The integer under a path; the API leaves out zeros."""
+    """The integer under a path; the API omits zeros."""
     return int(at(obj, *path) or 0)
 
 
@@ -134,7 +134,7 @@ def amount(read: Callable[[str], float], text: Any) -> float | None:
 
 
 def quota_value(name: str, text: Any) -> float | None:
-    """What a quota says of a resource: requests.cpu and limits.cpu in thousandths, everything else in units."""
+    """The value of a quota for a resource: requests.cpu and limits.cpu in thousandths, everything else in units."""
     return amount(quantity.milli if name.endswith(".cpu") else quantity.whole, text)
 
 

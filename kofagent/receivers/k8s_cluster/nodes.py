@@ -56,7 +56,7 @@ def allocatable_metric(resource: str) -> Metric:
 
 
 def node_fields(selection: Selection) -> tuple[Field, ...]:
-    """What metrics need of a node."""
+    """Fields of a node that metrics need."""
     needed: list[Field] = ["status.conditions.type", "status.conditions.status"]
     needed += [("status", "allocatable", name) for name in selection.allocatable]
     for attribute, field in (

@@ -50,7 +50,7 @@ _SCHEME = re.compile(r"[\w-]+://", re.ASCII)
 
 
 def fields(selection: Selection) -> tuple[Field, ...]:
-    """What metrics need of a pod."""
+    """Fields of a pod that metrics need."""
     needed: list[Field] = ["spec.nodeName", "status.phase", "spec.containers.name"]
     needed += [f"status.containerStatuses.{f}" for f in ("name", "image", "containerID", "restartCount", "ready")]
     if selection.on(*(f"k8s.container.{name}_request" for _, name, _ in _AMOUNTS)):

@@ -1,4 +1,4 @@
-"""Resource quotas of namespaces, and OpenShift's of the cluster. Neither is an entity."""
+"""Resource quotas of namespaces, and OpenShift's of the cluster. Neither of them is an entity."""
 
 from __future__ import annotations
 

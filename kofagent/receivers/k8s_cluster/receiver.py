@@ -1,4 +1,4 @@
-"""The rounds of `k8s_cluster`: a set of metrics every `collection_interval`, all entities every `metadata_collection_interval`."""
+"""The receiver `k8s_cluster`: metrics every `collection_interval`, all entities every `metadata_collection_interval`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.signal import Signal
 
 MOST_POINTS = 8192
-"""About as many points one batch has: 200 nodes with 5000 pods are 25 000 points, too many for one request."""
+"""Approximate number of points in a batch: 200 nodes with 5000 pods have 25 000 points, too many for one request."""
 
 
 class K8sCluster(Receiver[Config]):
@@ -97,13 +97,13 @@ class K8sCluster(Receiver[Config]):
             await client.stop()
 
     async def _collect(self) -> AsyncIterator[Batch]:
-        """One set of metrics of everything that is known."""
+        """The metrics of everything that is known."""
         assert self._watcher is not None
         for payload, count in payloads(self._watcher.snapshots, time.time_ns(), MOST_POINTS):
             yield Batch(Signal.METRICS, payload, count)
 
     async def _tell_all(self) -> None:
-        """All entities, once they are known and again every interval; in parts, so that the event loop stays free."""
+        """Sends all entities once they are known, and again every interval; in parts, so that the event loop stays free."""
         assert self._watcher is not None and self._queue is not None
         await self._watcher.settle()
         while True:

@@ -34,7 +34,7 @@ def slice_service(obj: Object) -> str | None:
 
 
 def count_slice(obj: Object) -> Counts:
-    """The endpoints of one slice. Ready is true when it is not said, serving is what ready is when it is not said."""
+    """The endpoints of one slice. A missing ready counts as true, a missing serving as the value of ready."""
     out: Counts = Counter()
     kind = obj.get("addressType") or ""
     for endpoint in obj.get("endpoints") or []:
@@ -51,7 +51,7 @@ def count_slice(obj: Object) -> Counts:
 
 
 def fields(selection: Selection) -> tuple[Field, ...]:
-    """What metrics need of a service."""
+    """Fields of a service that metrics need."""
     needed: list[Field] = ["spec.type"]
     if selection.on("k8s.service.load_balancer.ingress.count"):
         needed.append("status.loadBalancer.ingress")
@@ -115,7 +115,7 @@ def entities(service: Object, lookup: Lookup) -> list[Entity]:
 
 
 def selects(service: Object, labels: dict[str, str]) -> bool:
-    """Whether the service selects a pod with these labels. One without a selector selects none."""
+    """Whether the service selects a pod with these labels. A service without a selector selects none."""
     selector = at(service, "spec", "selector")
     return bool(selector) and all(labels.get(k) == v for k, v in selector.items())
 

@@ -1,4 +1,4 @@
-"""What is sent of every object, encoded as far as it does not change: a resource's bytes once per object, its points shared.
+"""What is sent about every object, encoded as far as it does not change: a resource's bytes once per object, its points shared.
 
 Most of a cluster's points say the same (phase 2, 0 restarts, ready): objects share one tuple of points, and of each tuple the
 bytes are made once a round. A round over objects that did not change costs two look-ups and a join per resource.
@@ -19,7 +19,7 @@ _Entry = tuple[bytes, Points, bool]
 
 
 class Snapshot:
-    """The resources of all objects, by any key of the object."""
+    """The encoded resources of all objects, by object."""
 
     def __init__(self, scope_name: str, scope_version: str, schema_url: str, start_ns: int) -> None:
         scope = length_delimited(1, scope_name.encode()) + (length_delimited(2, scope_version.encode()) if scope_version else b"")
@@ -35,7 +35,7 @@ class Snapshot:
         return len(self._entries)
 
     def put(self, key: str, described: Iterable[Described]) -> None:
-        """What is said of the object `key` from now on."""
+        """Sets what is sent about the object `key` from now on."""
         entries = []
         for resource, points, started in described:
             # message ResourceMetrics {Resource resource = 1; ScopeMetrics scope_metrics = 2; string schema_url = 3;}
@@ -46,7 +46,7 @@ class Snapshot:
             self._entries.pop(key, None)
 
     def remove(self, key: str) -> None:
-        """The object is gone."""
+        """The object was deleted."""
         self._entries.pop(key, None)
 
 

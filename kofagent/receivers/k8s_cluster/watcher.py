@@ -1,4 +1,4 @@
-"""Follows the objects: keeps the snapshots of their metrics and tells the entity queue of changes."""
+"""Watches the objects: keeps the snapshots of their metrics and passes changes to the entity queue."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kofagent.receivers.k8s_cluster.model import Described, Entity, Selection, S
 from kofagent.receivers.k8s_cluster.snapshot import Snapshot
 
 PATIENCE = 40.0
-"""Seconds after the first kind of object was read that the others are waited for; longer than any wait of an informer."""
+"""Seconds to wait for the other kinds of objects after the first one was read; longer than any wait of an informer."""
 
 
 class Entities(Protocol):
@@ -52,7 +52,7 @@ class Watcher:
         self._telling = False
 
     def start(self) -> None:
-        """Begins to follow; the client must be started."""
+        """Starts watching; the client must be started."""
         places = self._config.places()
         whole = places == [""]
         if self._new_snapshot is not None and self._selection.on("k8s.service.endpoint.count"):
@@ -69,7 +69,7 @@ class Watcher:
                         report=self._reporter(services.SLICES, place),
                     )
                 )
-        # Owners and services come before pods: a pod's entity speaks of them.
+        # Owners and services come before pods: a pod's entity refers to them.
         sources: list[Source] = [*workloads.SOURCES, services.SOURCE, pods.SOURCE, quotas.QUOTA]
         if whole:
             sources += [nodes.NODE, nodes.NAMESPACE]
@@ -103,18 +103,18 @@ class Watcher:
 
     @property
     def snapshots(self) -> list[Snapshot]:
-        """Of the kinds that were read whole at least once."""
+        """Kinds that were read completely at least once."""
         return [part.snapshot for part in self._parts if part.snapshot is not None and part.subscription.synced.is_set()]
 
     def all_entities(self) -> Iterator[list[Entity]]:
-        """The entities of every object, object by object."""
+        """The entities of all objects, object by object."""
         for part in self._parts:
             if part.source.entities is not None and part.subscription.synced.is_set():
                 for obj in list(part.subscription.store.values()):
                     yield self.entities_of(part.source, obj)
 
     def lookup(self, resource: Resource, namespace: str, name: str) -> Object | None:
-        """An object that is followed; None when it is not known."""
+        """A watched object; None if it is not known."""
         for part in self._parts:
             if part.source.resource is resource and part.place in ("", namespace):
                 return part.subscription.get(namespace, name)
@@ -140,7 +140,7 @@ class Watcher:
         return source.describe(obj, self._selection)
 
     def fields(self, source: Source) -> tuple[Field, ...]:
-        """What is needed of a kind of object."""
+        """The fields of a kind of object that are needed."""
         fields = source.metric_fields(self._selection) if self._new_snapshot is not None else ()
         return fields + (source.entity_fields if self._entities is not None else ())
 

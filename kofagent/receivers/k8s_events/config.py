@@ -11,9 +11,9 @@ from kofagent.kubernetes.options import ApiOptions
 class Config(ApiOptions):
     """Options of k8s_events."""
 
-    namespaces: list[str] = Field([], description="Only events of these namespaces; empty: all.")
-    storage: ExtensionId | None = Field(None, description="Storage extension that keeps the resource version over a restart.")
+    namespaces: list[str] = Field([], description="Only events in these namespaces; default: all.")
+    storage: ExtensionId | None = Field(None, description="Storage extension that keeps the resource version across restarts.")
     k8s_leader_elector: str | None = Field(
         None, description="Accepted for compatibility; run one instance of this receiver per cluster."
     )
-    dedup_interval: Duration = Field(0.0, description="Least time between two updates of one event; negative: no updates.")
+    dedup_interval: Duration = Field(0.0, description="Minimum time between two updates of one event; negative: no updates.")

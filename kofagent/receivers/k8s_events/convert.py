@@ -31,7 +31,7 @@ def timestamp(event: dict[str, Any]) -> int:
 
 
 def last_seen(event: dict[str, Any]) -> float:
-    """Unix seconds of the latest time in the event, that of its series among them; 0 without any."""
+    """Unix seconds of the latest time in the event, including that of its series; 0 if it has none."""
     found = [unix_nanos(event.get(name)) for name in _TIMES]
     found.append(unix_nanos(_map(event, "series").get("lastObservedTime")))
     return max([at for at in found if at is not None], default=timestamp(event)) / 1e9

@@ -23,7 +23,7 @@ STOP_SECONDS = 2.0
 
 
 class K8sEvents(Receiver[Config]):
-    """One stream a namespace, or one of all."""
+    """One stream per namespace, or one for all of them."""
 
     signals = frozenset({Signal.LOGS})
     timing: Timing | None = None

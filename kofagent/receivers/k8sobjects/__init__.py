@@ -1,13 +1,15 @@
-"""k8sobjects: objects of the cluster, pulled or watched, as log records. Upstream: receiver/k8sobjectsreceiver.
+"""`k8sobjects`: sends objects of the cluster, pulled or watched, as log records.
 
-`pull` lists every `interval` and sends each object as a record whose body is the object; `watch` sends each change as a record
-whose body is `{type, object}`. The namespace is the resource. A watch begins at the present, at `resource_version`, or with what
-exists (`include_initial_state`); with `storage` it goes on where it was. Nothing is lost or repeated when a watch ends, the API
-server forgets versions (410) or restarts, or the agent restarts with `storage` (after a crash the last batch may come again);
-only deletions and states in between, which happened while the API forgot, are not known to anybody.
+Upstream: receiver/k8sobjectsreceiver. `pull` lists the objects every `interval` and sends each one as a record whose body is
+the object; `watch` sends each change as a record whose body is `{type, object}`. The resource has the namespace. A watch begins
+with the present state, at `resource_version`, or with all existing objects (`include_initial_state`); with `storage` it
+continues where it stopped.
 
-A resource that the API server does not serve: `error_mode` propagate fails the start, ignore and silent go on without it. An API
-server that cannot be reached, or an object that may not be read, is the component's status and tried again.
+Nothing is lost or repeated when a watch ends, when the API server forgets versions (410) or restarts, or when the agent
+restarts with `storage` (after a crash the last batch may be sent twice). Only deletions and intermediate states that the API
+server has forgotten are missing. If the API server does not serve a resource, `error_mode: propagate` makes the start fail;
+`ignore` and `silent` continue without that resource. While the API server cannot be reached, or denies access to an object, the
+component's status says so and the receiver tries again.
 """
 
 from kofagent.receivers.k8sobjects.receiver import K8sObjects

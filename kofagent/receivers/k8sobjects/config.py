@@ -17,7 +17,7 @@ class NamespaceFilter(ComponentConfig):
     """An entry of `exclude_namespaces`; a bare string means `strict`."""
 
     strict: str = Field("", description="The namespace's name.")
-    regexp: str = Field("", description="RE2 expression of names, found anywhere in them.")
+    regexp: str = Field("", description="RE2 expression found anywhere in the name.")
 
     @model_validator(mode="before")
     @classmethod
@@ -37,16 +37,19 @@ class ObjectsBlock(ComponentConfig):
     """An entry of `objects`."""
 
     name: str = Field(min_length=1, description="Plural name of the resource, such as pods.")
-    group: str = Field("", description="API group, where the name is in several.")
-    mode: Literal["pull", "watch"] = Field("pull", description="List it every interval, or watch it.")
+    group: str = Field("", description="API group, if the name exists in several.")
+    mode: Literal["pull", "watch"] = Field("pull", description="pull: list the objects every interval; watch: watch them.")
     label_selector: str = Field("", description="Only objects with these labels.")
     field_selector: str = Field("", description="Only objects with these field values.")
     interval: Duration = Field(0.0, ge=0, description="Time between two pulls; 0: the receiver's interval.")
     initial_delay: Duration = Field(0.0, ge=0, description="Time before the first pull.")
-    resource_version: str = Field("", description="Where the first watch begins; empty: the present. What storage kept goes first.")
-    persist_resource_version: bool = Field(True, description="Keep this object's resource version, where storage is given.")
-    namespaces: list[str] = Field([], description="Only these namespaces; empty: all.")
-    exclude_namespaces: list[NamespaceFilter] = Field([], description="Not these namespaces.")
+    resource_version: str = Field(
+        "",
+        description="Resource version at which the first watch begins; default: now. A version kept in storage takes precedence.",
+    )
+    persist_resource_version: bool = Field(True, description="Keep the resource version of this object if storage is set.")
+    namespaces: list[str] = Field([], description="Only these namespaces; default: all.")
+    exclude_namespaces: list[NamespaceFilter] = Field([], description="Namespaces that are left out.")
     exclude_watch_type: list[Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR"]] = Field(
         [], description="Watch events that are left out."
     )
@@ -65,11 +68,11 @@ class ObjectsBlock(ComponentConfig):
 class Config(ApiOptions):
     """Options of k8sobjects."""
 
-    interval: Duration = Field(0.0, ge=0, description="Time between two pulls of objects without an own interval; 0: 1h.")
-    objects: list[ObjectsBlock] = Field([], description="What is collected.")
-    error_mode: Literal["propagate", "ignore", "silent"] = Field("propagate", description="What an unknown object does.")
-    include_initial_state: bool = Field(False, description="Send what exists when a watch begins.")
-    storage: ExtensionId | None = Field(None, description="Storage extension that keeps resource versions over a restart.")
+    interval: Duration = Field(0.0, ge=0, description="Time between two pulls of objects without their own interval; 0: 1h.")
+    objects: list[ObjectsBlock] = Field([], description="Objects that are collected.")
+    error_mode: Literal["propagate", "ignore", "silent"] = Field("propagate", description="What happens if an object is unknown.")
+    include_initial_state: bool = Field(False, description="Send all existing objects when a watch begins.")
+    storage: ExtensionId | None = Field(None, description="Storage extension that keeps resource versions across restarts.")
     k8s_leader_elector: str | None = Field(
         None, description="Accepted for compatibility; run one instance of this receiver per cluster."
     )

@@ -28,7 +28,7 @@ from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.signal import Signal
 
 ASK_AT_START = 5.0
-"""Seconds the start waits for the API server to say whether the objects exist."""
+"""Seconds that the start waits for the API server to say whether the objects exist."""
 ASK_AGAIN = 60.0
 PULL_BYTES = 1 << 20
 STOP_SECONDS = 2.0
@@ -89,13 +89,13 @@ class K8sObjects(Receiver[Config]):
 
     def _missing(self, block: ObjectsBlock) -> None:
         if self.config.error_mode != "silent":
-            self.context.log.warning("%s; it is left out until it exists", _unknown(block))
+            self.context.log.warning("%s; it is ignored until it exists", _unknown(block))
 
     def _later(self, block: ObjectsBlock) -> None:
         self._tasks.append(asyncio.create_task(self._wait_for(block), name=f"{self.context.id} {block.name}"))
 
     async def _wait_for(self, block: ObjectsBlock) -> None:
-        """Begins with a block when the API server knows its resource."""
+        """Starts a block once the API server knows its resource."""
         assert self._client is not None
         backoff, report = self._backoff(), self._statuses.of(_name(block))
         told = False

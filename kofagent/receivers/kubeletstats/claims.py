@@ -27,7 +27,7 @@ class Claims:
         self._ask_again: dict[Key, float] = {}
 
     async def learn(self, volumes: Mapping[Key, Mapping[str, Any]], namespaces: Mapping[str, str]) -> None:
-        """Asks for what is not known yet of these volumes, forgets the others. `namespaces` are those of pods by uid."""
+        """Looks up the volumes that are not known yet, forgets the others. `namespaces` are those of pods by uid."""
         now = asyncio.get_running_loop().time()
         wanted: dict[Key, str] = {}
         for key, volume in volumes.items():
@@ -55,5 +55,5 @@ class Claims:
             self.attributes[key] = persistent_attributes(found.get("spec") or {})
             self.problems.pop(key, None)
         except (ApiError, AttributeError) as error:
-            self.problems[key] = str(error) or "not what the API sends"
+            self.problems[key] = str(error) or "malformed"
             self._ask_again[key] = now + AGAIN

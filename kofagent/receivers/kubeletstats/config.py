@@ -19,8 +19,8 @@ Label = Literal["container.id", "k8s.volume.type"]
 class AllInterfaces(ComponentConfig):
     """`collect_all_network_interfaces`."""
 
-    pod: bool = Field(False, description="Pods: all interfaces instead of the default one.")
-    node: bool = Field(False, description="Nodes: all interfaces instead of the default one.")
+    pod: bool = Field(False, description="All interfaces of pods instead of the default one.")
+    node: bool = Field(False, description="All interfaces of nodes instead of the default one.")
 
 
 class Dialer(ComponentConfig):
@@ -30,39 +30,41 @@ class Dialer(ComponentConfig):
 
 
 class Config(CatalogueOptions, TlsBlock):
-    """Options of kubeletstats. The TLS options of upstream's configtls stand beside the others."""
+    """Options of kubeletstats. The TLS options of upstream's configtls are on the same level."""
 
     known_metrics = DEFAULTS
     known_attributes = RESOURCE_ATTRIBUTES
 
     collection_interval: Duration = Field(10.0, gt=0, description="Time between two collections.")
-    initial_delay: Duration = Field(1.0, ge=0, description="Wait before the first collection.")
-    timeout: Duration = Field(0.0, ge=0, description="Time for one answer of the kubelet; 0: 30 s.")
+    initial_delay: Duration = Field(1.0, ge=0, description="Time to wait before the first collection.")
+    timeout: Duration = Field(0.0, ge=0, description="Time limit for one answer of the kubelet; 0: 30 s.")
     auth_type: Literal["tls", "serviceAccount", "none", "kubeConfig"] = Field(
         "tls",
         description="tls: cert_file and key_file; serviceAccount: the pod's token and CA; none: the read-only port; "
         "kubeConfig: through the API server's proxy, endpoint is the node's name.",
     )
-    context: str = Field("", description="Context of the kubeconfig; empty: its current one.")
+    context: str = Field("", description="Context of the kubeconfig; default: its current context.")
     endpoint: str = Field(
         "",
-        description="host:port or URL of the kubelet; empty: $K8S_NODE_NAME or this host, port 10250 (10255 with auth_type none).",
+        description="host:port or URL; default: $K8S_NODE_NAME or this host, port 10250 (10255 with auth_type none).",
     )
     dialer: Dialer = Field(Dialer(), description="Options of connecting.")
-    insecure_skip_verify: bool = Field(False, description="TLS without checking the kubelet's certificate.")
-    metric_groups: list[Group] = Field(["container", "pod", "node"], description="What metrics are sent of.")
+    insecure_skip_verify: bool = Field(False, description="Do not verify the kubelet's certificate.")
+    metric_groups: list[Group] = Field(["container", "pod", "node"], description="Groups of metrics that are collected.")
     extra_metadata_labels: list[Label] = Field([], description="Attributes read from the kubelet's /pods.")
     k8s_api_config: ApiOptions | None = Field(
-        None, description="Access to the API server, for volumes of claims and the capacity of the node."
+        None, description="Access to the API server, for persistent volumes and the capacity of the node."
     )
-    node: str = Field("", description="Name of the node, for metrics that compare with its capacity.")
-    collect_all_network_interfaces: AllInterfaces = Field(AllInterfaces(), description="Which network interfaces are sent.")
+    node: str = Field("", description="Name of the node, for metrics relative to its capacity.")
+    collect_all_network_interfaces: AllInterfaces = Field(
+        AllInterfaces(), description="Whether all network interfaces are collected."
+    )
 
     @field_validator("extra_metadata_labels")
     @classmethod
     def _no_label_twice(cls, value: list[Label]) -> list[Label]:
         if len(set(value)) != len(value):
-            raise ValueError("a label is named twice")
+            raise ValueError("duplicate label")
         return value
 
     @model_validator(mode="after")

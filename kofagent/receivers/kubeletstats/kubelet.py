@@ -26,7 +26,7 @@ _TLS_OPTIONS = ("ca_file", "ca_pem", "cert_file", "cert_pem", "key_file", "key_p
 
 
 class KubeletError(Exception):
-    """No usable answer of the kubelet; the message says why, without secrets."""
+    """The kubelet gave no usable answer; the message says why, without secrets."""
 
 
 class Kubelet:
@@ -77,7 +77,7 @@ class Kubelet:
 
 def _hint(status: int) -> str:
     if status == 401:
-        return ": it does not accept the credentials; auth_type serviceAccount needs the kubelet's webhook authentication"
+        return ": it rejects the credentials; auth_type serviceAccount needs the kubelet's webhook authentication"
     if status == 403:
         return ": give the agent's ClusterRole get on nodes/stats and nodes/proxy"
     return ""
@@ -100,7 +100,7 @@ def _url(config: Config) -> str:
 
 
 def _node_name(config: Config) -> str:
-    """Through the proxy the endpoint is the node's name; a host:port or URL is taken for what its host says."""
+    """Through the proxy the endpoint is the node's name; of a host:port or URL the host is taken."""
     endpoint = config.endpoint.strip()
     if "://" in endpoint:
         endpoint = urlsplit(endpoint).hostname or ""
@@ -108,12 +108,12 @@ def _node_name(config: Config) -> str:
         endpoint = endpoint.split(":", 1)[0]
     name = endpoint or config.node or os.environ.get("K8S_NODE_NAME", "")
     if not name:
-        raise StartError("through the API server's proxy the node must be named; write endpoint: <name of the node>")
+        raise StartError("the API server's proxy needs the name of the node; write endpoint: <name of the node>")
     return name
 
 
 def _context(config: Config, default_ca: str) -> ssl.SSLContext:
-    """Trusts the system's CAs beside `ca_file` (or `default_ca`), as upstream."""
+    """Trusts the system's CAs in addition to `ca_file` (or `default_ca`), as upstream."""
     options = {name: getattr(config, name) for name in _TLS_OPTIONS}
     if not options["ca_file"] and not options["ca_pem"]:
         options["ca_file"] = default_ca
@@ -139,7 +139,7 @@ class _FileAccess(Access):
         return [file.version for file in self._files]
 
     async def tls(self) -> ssl.SSLContext | bool:
-        """The context of the files as they are now; half of a pair that is being replaced changes nothing yet."""
+        """The context for the current files; a pair of which only one half is replaced changes nothing yet."""
         versions = self._read()
         if versions != self._versions:
             try:
@@ -179,13 +179,13 @@ class _TokenAccess(_FileAccess):
         return {"Authorization": f"Bearer {self._sent}"}
 
     def rejected(self) -> bool:
-        """Whether the file holds another token than the one refused."""
+        """Whether the file has a newer token than the refused one."""
         self._token.forget()
         return self._token.read().decode("ascii", "ignore").strip() != self._sent
 
 
 class _Unverified(Access):
-    """Another access without the check of the server's certificate."""
+    """The given access, without verification of the server's certificate."""
 
     def __init__(self, inner: Access) -> None:
         super().__init__(inner.server, namespace=inner.namespace, server_hostname=inner.server_hostname, proxy=inner.proxy)

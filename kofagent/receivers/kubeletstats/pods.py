@@ -1,4 +1,4 @@
-"""What the kubelet's /pods says of pods: ids of containers, volumes, requests and limits."""
+"""What the kubelet's /pods says about pods: ids of containers, volumes, requests and limits."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ _PLAIN = (("configMap", "configMap"), ("downwardAPI", "downwardAPI"), ("emptyDir
 
 
 def volume_attributes(volume: Mapping[str, Any]) -> Pairs:
-    """What a pod's volume says of its kind."""
+    """The attributes of a pod's volume, by its kind."""
     for key, kind in _PLAIN:
         if volume.get(key) is not None:
             return [("k8s.volume.type", kind)]

@@ -1,4 +1,4 @@
-"""The rounds of `kubeletstats`."""
+"""The receiver `kubeletstats`."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ class KubeletStats(Receiver[Config]):
             except KubeletError as error:
                 self._tell("pods", str(error))
             except ValueError:
-                self._tell("pods", f"{kubelet.where} answered /pods with something that is not a list of pods")
+                self._tell("pods", f"{kubelet.where} answered /pods with something other than a list of pods")
         if self._claims is not None and facts is not None:
             await self._claims.learn(facts.volumes, facts.namespaces)
         try:
@@ -167,11 +167,11 @@ class KubeletStats(Receiver[Config]):
 
     def _log_once(self, problem: str, detail: str) -> None:
         if self._log.due(problem):
-            self.context.log.warning("%s%s (further ones are counted, not logged)", problem, f": {detail}" if detail else "")
+            self.context.log.warning("%s%s (further cases are counted, not logged)", problem, f": {detail}" if detail else "")
 
 
 def _json(body: bytes, where: str) -> Any:
     try:
         return json.loads(body)
     except ValueError:
-        raise KubeletError(f"{where} answered /stats/summary with something that is not JSON") from None
+        raise KubeletError(f"{where} answered /stats/summary with something other than JSON") from None

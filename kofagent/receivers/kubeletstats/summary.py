@@ -38,7 +38,7 @@ Points = list[tuple[Metric, float, Pairs]]
 
 
 class Capacity(NamedTuple):
-    """What the node has: CPUs in cores, memory in bytes; 0 where it is not known."""
+    """What the node has: CPUs in cores, memory in bytes; 0 if it is not known."""
 
     cpu: float = 0
     memory: float = 0
@@ -117,7 +117,7 @@ class Converter:
                 )
                 containers, volumes = _list(pod.get("containers")), _list(pod.get("volume"))
             except (AttributeError, KeyError, TypeError):
-                yield _Problem("the kubelet told of a pod without podRef", "")
+                yield _Problem("the kubelet returned a pod without podRef", "")
                 continue
             if "pod" in self._groups:
                 yield _guarded(self._pod, pod, where, uid, facts, capacity)
@@ -151,7 +151,7 @@ class Converter:
                 raise _Missing("container.id is not known: the kubelet's /pods could not be read", "")
             container_id = facts.container_ids.get((uid, name))
             if not container_id:
-                raise _Missing("/pods does not tell the container.id of some containers", f"{name} of pod {uid}")
+                raise _Missing("/pods has no container.id for some containers", f"{name} of pod {uid}")
             resource += (("container.id", container_id),)
         amounts = facts.container_amounts.get((uid, name), NOTHING) if facts is not None else NOTHING
         points: Points = []
@@ -168,7 +168,7 @@ class Converter:
                 raise _Missing("k8s.volume.type is not known: the kubelet's /pods could not be read", "")
             volume = facts.volumes.get((uid, name))
             if volume is None:
-                raise _Missing("/pods does not tell of some volumes", f"{name} of pod {uid}")
+                raise _Missing("/pods does not have some of the volumes", f"{name} of pod {uid}")
             attributes = dict(volume_attributes(volume))
             if claims is not None and claim_of(volume) is not None:
                 if (uid, name) not in claims.attributes:
@@ -246,7 +246,9 @@ def _guarded(describe: Any, stats: Any, *more: Any) -> tuple[Pairs, Points, int]
     except _Missing as missing:
         return _Problem(*missing.args)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        return _Problem("the kubelet told something that is not as in stats/v1alpha1", f"{type(error).__name__}: {error}"[:200])
+        return _Problem(
+            "the kubelet returned something that does not conform to stats/v1alpha1", f"{type(error).__name__}: {error}"[:200]
+        )
 
 
 def _list(value: Any) -> list[Any]:
@@ -254,7 +256,7 @@ def _list(value: Any) -> list[Any]:
 
 
 def start_of(stats: Stats) -> int:
-    """`startTime` as Unix nanoseconds; 0 when it is not said."""
+    """`startTime` as Unix nanoseconds; 0 if it is missing."""
     text = stats.get("startTime")
     return _nanoseconds(text) if text else 0
 

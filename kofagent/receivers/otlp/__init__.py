@@ -1,10 +1,11 @@
-"""`otlp`: telemetry over OTLP/gRPC and OTLP/HTTP (protobuf and JSON), opentelemetry-proto v1 and its specification.
+"""`otlp`: receives telemetry over OTLP/gRPC and OTLP/HTTP (protobuf and JSON).
 
-A request is answered when somebody downstream owns its data; what is refused is answered so that the sender keeps it
-(UNAVAILABLE, 503 with the time to wait) or gives it up (INVALID_ARGUMENT, 400). Every payload is checked whole and passed on as
-the bytes that came in. Sizes are limited after decompression: `max_recv_msg_size_mib`, `max_request_body_size`, and
-`max_in_flight_size` for all requests together. A signal that no pipeline takes from this receiver is not served: 404,
-UNIMPLEMENTED. What is malformed is counted in `kofagent_receiver_rejected_requests_total{reason}` and logged once.
+Specification: opentelemetry-proto v1 and the OTLP specification. A request is answered when somebody downstream owns its data.
+A refusal tells the client either to keep the data (UNAVAILABLE, or 503, with the time to wait) or to give it up
+(INVALID_ARGUMENT, 400). Every payload is checked completely and passed on unchanged. Sizes are limited after decompression:
+`max_recv_msg_size_mib`, `max_request_body_size`, and `max_in_flight_size` for all requests together. A signal without a
+pipeline is not served: 404, UNIMPLEMENTED. Malformed requests are counted in
+`kofagent_receiver_rejected_requests_total{reason}` and logged once.
 """
 
 from kofagent.receivers.otlp.receiver import OtlpReceiver

@@ -13,16 +13,16 @@ from kofagent.config.blocks import GrpcServerBlock, HttpServerBlock
 class GrpcProtocol(GrpcServerBlock):
     """`protocols.grpc`."""
 
-    endpoint: str = Field("localhost:4317", description="host:port to listen on; port 0 takes a free one.")
+    endpoint: str = Field("localhost:4317", description="host:port to listen on; port 0 picks a free port.")
 
 
 class HttpProtocol(HttpServerBlock):
     """`protocols.http`."""
 
-    endpoint: str = Field("localhost:4318", description="host:port to listen on; port 0 takes a free one.")
-    traces_url_path: str = Field("/v1/traces", description="Path of traces.")
-    metrics_url_path: str = Field("/v1/metrics", description="Path of metrics.")
-    logs_url_path: str = Field("/v1/logs", description="Path of logs.")
+    endpoint: str = Field("localhost:4318", description="host:port to listen on; port 0 picks a free port.")
+    traces_url_path: str = Field("/v1/traces", description="URL path of traces.")
+    metrics_url_path: str = Field("/v1/metrics", description="URL path of metrics.")
+    logs_url_path: str = Field("/v1/logs", description="URL path of logs.")
 
     @field_validator("traces_url_path", "metrics_url_path", "logs_url_path")
     @classmethod
@@ -31,10 +31,10 @@ class HttpProtocol(HttpServerBlock):
 
 
 class Protocols(ComponentConfig):
-    """`protocols`: a protocol that is named is on, with its defaults where nothing follows."""
+    """`protocols`: a protocol that is present is enabled, with its defaults if it has no options."""
 
-    grpc: GrpcProtocol | None = Field(None, description="OTLP/gRPC; absent: off.")
-    http: HttpProtocol | None = Field(None, description="OTLP/HTTP; absent: off.")
+    grpc: GrpcProtocol | None = Field(None, description="OTLP/gRPC; default: disabled.")
+    http: HttpProtocol | None = Field(None, description="OTLP/HTTP; default: disabled.")
 
     @model_validator(mode="before")
     @classmethod
@@ -51,11 +51,11 @@ class Config(ComponentConfig):
     max_in_flight_size: ByteSize = Field(
         64 * 1024 * 1024,
         ge=0,
-        description="Bytes of all requests under way together, beyond which senders are told to wait; 0: no limit.",
+        description="Maximum size of all requests in progress; above it clients are told to wait. 0: no limit.",
     )
 
     @model_validator(mode="after")
     def _one_at_least(self) -> Config:
         if self.protocols.grpc is None and self.protocols.http is None:
-            raise ValueError("no protocol is named, so nothing would be received; write grpc: or http: (or both) under protocols")
+            raise ValueError("no protocol is enabled; write grpc: or http: (or both) under protocols")
         return self

@@ -1,4 +1,4 @@
-"""OTLP/gRPC: the three Export methods over raw bytes; errors carry RetryInfo where the sender should come again."""
+"""OTLP/gRPC: the three Export methods on raw bytes; errors carry RetryInfo if the client should try again."""
 
 from __future__ import annotations
 
@@ -91,11 +91,11 @@ class GrpcEndpoint:
         return export
 
     async def _overloaded(self, call: Any) -> None:
-        self._intake.reject("overloaded", "a message while too many were under way")
+        self._intake.reject("overloaded", "a message because too many are in progress")
         await _wait(call, "too much data in flight", 1.0)
 
     async def _who(self, call: Any) -> Metadata | None:
-        """Metadata of the call as options and authenticator want it; aborts the call of somebody unknown."""
+        """Metadata of the call as the options and the authenticator want it; aborts a call that is not authenticated."""
         pairs = {key: value for key, value in call.invocation_metadata() if isinstance(value, str)}
         metadata: dict[str, tuple[str, ...]] = metadata_of(pairs) if self._settings.include_metadata else {}
         if self._auth is not None:
@@ -107,6 +107,6 @@ class GrpcEndpoint:
 
 
 async def _wait(call: Any, reason: str, seconds: float) -> None:
-    """Ends the call so that the sender tries again after `seconds`."""
+    """Ends the call so that the client tries again after `seconds`."""
     details = encode_status(grpc.StatusCode.UNAVAILABLE.value[0], reason, seconds)
     await call.abort(grpc.StatusCode.UNAVAILABLE, reason, (("grpc-status-details-bin", details),))

@@ -1,4 +1,4 @@
-"""OTLP/HTTP: one POST a request, protobuf or JSON by Content-Type; errors carry a google.rpc.Status in the same encoding."""
+"""OTLP/HTTP: one POST per request, protobuf or JSON by Content-Type; errors carry a google.rpc.Status in the same encoding."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class HttpEndpoint:
             self._intake.reject("too large", f"a body of more than {self._limit} bytes")
             return _error(request, 413, f"the body has more than {self._limit} bytes")
         except Overloaded:
-            self._intake.reject("overloaded", "a request while too many were under way")
+            self._intake.reject("overloaded", "a request because too many are in progress")
             return _error(request, 503, "too much data in flight", 1.0)
         except UnknownEncoding as error:
             self._intake.reject("content encoding", "a request with an unknown Content-Encoding")

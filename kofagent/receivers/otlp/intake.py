@@ -16,7 +16,7 @@ from kofagent.wire import otlp, otlp_json
 
 LOG_EVERY = 300.0
 IN_A_THREAD = 256 * 1024
-"""JSON of more bytes is converted beside the event loop, which other requests need."""
+"""JSON of more bytes is converted in a thread, so that other requests go on."""
 
 
 class Malformed(Exception):
@@ -60,4 +60,4 @@ class Intake:
             reason=checked(reason),
         )(1)
         if self._log.due(reason):
-            self._context.log.warning("%s: refused %s (further ones are only counted)", self._transport, sentence)
+            self._context.log.warning("%s: rejected %s (further cases are only counted)", self._transport, sentence)

@@ -24,7 +24,7 @@ class OtlpReceiver(Receiver[Config]):
         self._endpoints: list[Any] = []
 
     async def start(self) -> None:
-        """Binds the sockets; StartError that says which is not free."""
+        """Binds the sockets; StartError if a port is not free."""
         protocols: Protocols = self.config.protocols
         try:
             if protocols.grpc is not None:
@@ -49,7 +49,7 @@ class OtlpReceiver(Receiver[Config]):
             raise
 
     async def stop(self) -> None:
-        """Takes nothing new, lets requests under way end."""
+        """Accepts nothing new and lets requests in progress finish."""
         endpoints, self._endpoints = self._endpoints, []
         for endpoint in endpoints:
             await endpoint.stop()

@@ -1,13 +1,15 @@
-"""Prometheus receiver: scrapes targets with Prometheus' own configuration and hands over columns of interned series.
+"""`prometheus`: scrapes targets with Prometheus' own configuration and sends interned series as columns.
 
-Promises what Prometheus promises: a target is scraped at its own moment of every interval whatever the backends do; a page
-is all or nothing, a failed one is `up 0` with its reason at `/api/v1/targets` and in the log; series that end get a
-staleness marker. A scrape nobody takes is dropped and counted (`refused: ...`, `backlog`).
+As in Prometheus, a target is scraped at its own moment of every interval, whatever the backends do. A page counts as a whole:
+one that fails is `up 0`, with the reason at `/api/v1/targets` and in the log. Series that end get a staleness marker. A scrape
+that nobody takes is dropped and counted, with the reason of the refusal, or `backlog` when too many scrapes of the target are
+waiting already.
 
-Spec: prometheus.io/docs/prometheus/latest/configuration/configuration (scrape_config), receiver/prometheusreceiver of the
-OpenTelemetry Collector. Not here: the protobuf format and with it native histograms; discovery other than static, file, HTTP and
-Kubernetes reports at start that its job finds nothing. Own blocks: `monitors` (ServiceMonitors and the like become jobs) and
-`allocation` (which agent scrapes which target); see kofagent.prometheus.monitors and kofagent.prometheus.allocation.
+Specification: prometheus.io/docs/prometheus/latest/configuration/configuration (scrape_config), receiver/prometheusreceiver of
+the OpenTelemetry Collector. Not supported: the protobuf format, and with it native histograms; a job with a discovery other
+than static, file, HTTP or Kubernetes finds no targets, and the agent says so at the start. Options that upstream does not have:
+`monitors` (ServiceMonitors and similar objects become jobs) and `allocation` (which agent scrapes which target); see
+kofagent.prometheus.monitors and kofagent.prometheus.allocation.
 """
 
 from kofagent.receivers.prometheus.receiver import PrometheusReceiver

@@ -19,8 +19,8 @@ def _default_server() -> HttpServerBlock:
 class ApiServerBlock(ComponentConfig):
     """`api_server`."""
 
-    enabled: bool = Field(False, description="Serve Prometheus' API about targets.")
-    max_connections: int = Field(512, ge=1, description="Connections that may wait to be served.")
+    enabled: bool = Field(False, description="Serve Prometheus' API for targets.")
+    max_connections: int = Field(512, ge=1, description="Maximum number of connections waiting to be served.")
     server_config: HttpServerBlock = Field(_default_server(), description="Where it listens.")
 
     @field_validator("server_config", mode="before")
@@ -37,22 +37,22 @@ class Config(ComponentConfig):
     config: PrometheusConfig = Field(PrometheusConfig(), description="Prometheus' configuration: global, scrape_configs.")
     api_server: ApiServerBlock = Field(
         ApiServerBlock(),
-        description="Prometheus' API about targets.",
+        description="Prometheus' API for targets.",
         validation_alias=AliasChoices("api_server", "prometheus_api_server"),
     )
-    monitors: MonitorsBlock = Field(MonitorsBlock(), description="Scrape what ServiceMonitors and the like ask for.")
-    allocation: AllocationBlock = Field(AllocationBlock(), description="Which part of all targets this agent scrapes.")
+    monitors: MonitorsBlock = Field(MonitorsBlock(), description="Scrape the targets of ServiceMonitors and similar objects.")
+    allocation: AllocationBlock = Field(AllocationBlock(), description="The share of all targets that this agent scrapes.")
     target_allocator: dict[str, Any] | None = Field(
         None, description="Accepted for compatibility; write config.scrape_configs, or set monitors.enabled."
     )
-    trim_metric_suffixes: bool = Field(False, description="Remove type and unit from names in OTLP.")
+    trim_metric_suffixes: bool = Field(False, description="Remove type and unit suffixes from metric names in OTLP.")
     use_start_time_metric: bool = Field(False, description="Accepted for compatibility; removed upstream.")
     start_time_metric_regex: str = Field("", description="Accepted for compatibility; removed upstream.")
-    report_extra_scrape_metrics: bool = Field(False, description="Old name of extra_scrape_metrics in global.")
+    report_extra_scrape_metrics: bool = Field(False, description="Former name of extra_scrape_metrics in global.")
     ignore_metadata: bool = Field(False, description="Accepted for compatibility; metadata is used where the page has it.")
     scrape_on_shutdown: bool = Field(False, description="Scrape every target once more before stopping.")
     discovery_reload_on_startup: bool = Field(False, description="Accepted for compatibility; discovery always starts at once.")
-    initial_scrape_offset: Duration = Field(0.0, ge=0, description="Wait this long before the first scrape.")
+    initial_scrape_offset: Duration = Field(0.0, ge=0, description="Time to wait before the first scrape.")
     buffer_period: Duration = Field(0.0, description="Accepted for compatibility; removed upstream.")
     buffer_count: int = Field(0, description="Accepted for compatibility; removed upstream.")
 

@@ -1,4 +1,4 @@
-"""The jobs of the receiver: those of its configuration, and those that monitors ask for, which come and go."""
+"""The jobs of the receiver: those of its configuration, and those of monitors, which come and go."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ AGENT = f"kofagent/{__version__}"
 
 
 class Pools:
-    """All scrape pools by the name of their job. What does not work is the component's status, sentence by sentence."""
+    """All scrape pools by the name of their job. All errors together are the component's status."""
 
     def __init__(self, config: Config, context: Context, emit: Emit) -> None:
         self._config = config
@@ -85,7 +85,7 @@ class Pools:
         return any(pool.owns(series) for pool in self.by_name.values())
 
     def report(self, what: str, why: str | None) -> None:
-        """Notes what does not work, or works again, and sets the component's status."""
+        """Notes an error or its end, and sets the component's status."""
         before = dict(self._problems)
         if why is None:
             self._problems.pop(what, None)
@@ -156,7 +156,7 @@ class Pools:
                 del self._running[name]
                 self._spawn(self.by_name.pop(name).retire())
                 if name not in self._wanted:
-                    self._context.log.info("job %s is not asked for any more", name)
+                    self._context.log.info("job %s is no longer wanted by any monitor", name)
             for name, wanted in list(self._wanted.items()):
                 if name in self.by_name:
                     if name not in self._running:
@@ -176,4 +176,4 @@ class Pools:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             self._context.log.error("monitors: %r", task.exception(), exc_info=task.exception())
-            self.report("monitors", "a fault, see the log")
+            self.report("monitors", "internal error, see the log")

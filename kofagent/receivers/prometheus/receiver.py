@@ -16,9 +16,9 @@ from kofagent.telemetry.batch import MetricBatch
 from kofagent.telemetry.signal import Signal
 
 STOP_SECONDS = 5.0
-"""How long scrapes that wait for an owner may still wait when the receiver stops."""
+"""Seconds that scrapes may still wait for an owner when the receiver stops."""
 OUTSTANDING = 16
-"""Scrapes of one target that may wait for an owner at once; more are dropped, counted as `backlog`."""
+"""Maximum number of scrapes of one target that wait for an owner; more are dropped, counted as `backlog`."""
 
 
 class PrometheusReceiver(Receiver[Config]):
@@ -54,7 +54,7 @@ class PrometheusReceiver(Receiver[Config]):
         await pools.start()
 
     async def stop(self) -> None:
-        """Stops scraping, then waits a moment for scrapes that are on their way to an owner."""
+        """Stops scraping, then waits a moment for scrapes that have no owner yet."""
         if self._pools is not None:
             await self._pools.stop()
         if self._tasks:
@@ -67,7 +67,7 @@ class PrometheusReceiver(Receiver[Config]):
             self._api = None
 
     def _emit(self, target: Target, batch: MetricBatch) -> None:
-        """Gives a scrape to the pipelines in a task of its own, so that no timer waits for a backend."""
+        """Offers a scrape to the pipelines in a separate task, so that no timer waits for a backend."""
         if self._waiting[target.hash] >= OUTSTANDING:
             self._offer.give_up(batch, "backlog", "scrapes of this target are waiting for a slow backend")
             return

@@ -60,7 +60,7 @@ async def test_a_collection_that_hangs_is_reported_and_does_not_keep_the_agent(m
     monkeypatch.setattr(receiver, "collect", lambda: (release.wait(20), collect())[1])
     await receiver.start()
     host = receiver.context.host
-    await eventually(lambda: "does not end" in (host.statuses.get("receivers/hostmetrics") or ""))
+    await eventually(lambda: "a collection hangs" in (host.statuses.get("receivers/hostmetrics") or ""))
     release.set()
     await sink.wait_for(lambda s: len(s.batches) >= 1)
     assert host.statuses["receivers/hostmetrics"] is None

@@ -106,7 +106,7 @@ def test_defaults() -> None:
         ({"metrics": {"k8s.pod.cpu.node.utilization": {"enabled": True}}}, "write node: ${env:K8S_NODE_NAME}"),
         ({"resource_attributes": {"k8s.pods.uid": {}}}, "did you mean 'k8s.pod.uid'"),
         ({"metric_groups": ["pods"]}, "volume"),
-        ({"extra_metadata_labels": ["container.id", "container.id"]}, "twice"),
+        ({"extra_metadata_labels": ["container.id", "container.id"]}, "duplicate label"),
         ({"extra_metadata_labels": ["k8s.pod.ip"]}, "container.id"),
         ({"auth_type": "magic"}, "kubeConfig"),
         ({"collection_interval": 10}, "did you mean 10s"),

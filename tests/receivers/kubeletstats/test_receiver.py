@@ -178,7 +178,14 @@ async def test_without_a_service_account(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 @pytest.mark.parametrize(
     "answer, said",
-    [(403, "nodes/stats"), (500, "500"), (b"{", "not JSON"), (b"[]", "no node"), (b"{}", "no node"), (b"\xff", "not JSON")],
+    [
+        (403, "nodes/stats"),
+        (500, "500"),
+        (b"{", "other than JSON"),
+        (b"[]", "no node"),
+        (b"{}", "no node"),
+        (b"\xff", "other than JSON"),
+    ],
 )
 async def test_a_failing_kubelet_is_said_once_counted_and_asked_again(
     answer: Any, said: str, caplog: pytest.LogCaptureFixture

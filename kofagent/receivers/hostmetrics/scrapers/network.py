@@ -68,7 +68,9 @@ def scraper(options: NetworkOptions, roots: Roots) -> Scrape:
                 for name in ("count", "max"):
                     out.add(f"system.network.conntrack.{name}", int(roots.read_proc(f"sys/net/netfilter/nf_conntrack_{name}")))
             except (OSError, ValueError) as error:
-                out.failed(2, "cannot read the connection tracking table; is the kernel module nf_conntrack loaded?", str(error))
+                out.failed(
+                    2, "cannot read the connection tracking table; check that the kernel module nf_conntrack is loaded", str(error)
+                )
 
     return scrape
 

@@ -1,6 +1,6 @@
 """process: CPU, memory and I/O of every process, one resource each (proc(5); psutil where there is no /proc).
 
-A process that ends while it is read is left out, quietly: that is not an error. What may not be read (another user's I/O
+A process that ends while it is read is left out silently. What may not be read (another user's I/O
 counters) is counted and logged once, unless muted, and the rest of that process is sent.
 """
 
@@ -130,7 +130,7 @@ class _Linux:
         all_pids = pids(self._roots)
         for done, pid in enumerate(all_pids):
             if round.deadline is not None and time.monotonic() > round.deadline:
-                out.failed(len(all_pids) - done, "the timeout ended the collection before all processes were read")
+                out.failed(len(all_pids) - done, "the collection timed out before all processes were read")
                 break
             path = f"{self._roots.proc}/{pid}"
             try:
