@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import sys
 from collections import Counter
@@ -80,6 +81,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if found[name] is None:
                 _absent[name] += 1
                 item.add_marker(pytest.mark.skip(reason=f"no server: {name}, run tests/servers/install.sh"))
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # what is loaded by now stays, so the collector need not look at all of it again and again
 
 
 def _reason(skipped: Any) -> str:
