@@ -80,6 +80,7 @@ def test_the_rules_of_otlp_json() -> None:
         b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"timeUnixNano":1.5}]}]}]}',
         b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"severityNumber":true}]}]}]}',
         b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"body":{"bytesValue":"!"}}]}]}]}',
+        b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"body":{"bytesValue":5}}]}]}]}',
         b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"body":{"boolValue":"yes"}}]}]}]}',
         b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"body":{"doubleValue":"x"}}]}]}]}',
         b"[" * 100000,
