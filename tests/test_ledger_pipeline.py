@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from kofagent.component import offering, polling, registry
 from kofagent.component.protocols import Connector, Processor
@@ -24,7 +26,7 @@ from tests.support.components import FakeHost, Sink, eventually, make
 from tests.support.drivers import DRIVERS, Driver
 from tests.support.otlp import log_request, metric_request, trace_request
 from tests.support.scripted import Defect, Scripted
-from tests.test_contract import build, no_cluster
+from tests.test_contract import build, no_cluster, options
 
 __all__ = ["no_cluster"]
 
@@ -168,6 +170,55 @@ async def test_a_call_that_is_cancelled_leaves_the_data_with_the_caller(
     assert ledger.sum("kofagent_dropped_items_total") == 0
 
 
+CHAIN = ("filter", "resource", "attributes", "batch", "memory_limiter", "resourcedetection")
+
+
+MOODS_IN_TURN = st.lists(st.sampled_from(["take", "refuse", "never", "defect"]), min_size=1, max_size=5)
+
+
+async def settled_and_ended(chain: list[str], moods: list[str], split: int) -> tuple[float, float]:
+    """Items that do not go back to the caller, and items that the ledger and the end of the pipeline account for."""
+    host, end = FakeHost(), Scripted()
+    head: Any = end
+    processors = []
+    for i, type in enumerate(chain):
+        of_batch = {"timeout": "1ms", "send_batch_max_size": split, "send_batch_size": split}
+        chosen = of_batch if type == "batch" else options("processors", type, Path())
+        processor = make(registry.load("processors", type), chosen, kind="processor", id=f"{type}/{i}", host=host)
+        processor.signal, processor.next = Signal.LOGS, head
+        await processor.start()
+        processors.append(processor)
+        head = processor
+    calls = Calls(head)
+    for mood in moods:
+        end.mood = mood
+        for payload in (PAYLOADS[Signal.LOGS], PAYLOADS[Signal.LOGS], b"\xff\xff\xff"):
+            calls.send(Batch(Signal.LOGS, payload, 3))
+            await asyncio.sleep(0.0001)
+        await calls.ended()
+    for processor in reversed(processors):
+        await processor.stop()
+    ledger = host.ledger
+    ended = end.taken + end.lost + ledger.sum("kofagent_dropped_items_total") + ledger.sum("kofagent_filtered_items_total")
+    return calls.items["returned"] + calls.items["for good"], ended
+
+
+@settings(max_examples=40)
+@given(chain=st.lists(st.sampled_from(CHAIN), min_size=1, max_size=4), moods=MOODS_IN_TURN)
+def test_a_pipeline_accounts_for_every_item_once(chain: list[str], moods: list[str]) -> None:
+    """Whatever the order of its processors, and whatever the end of the pipeline does with one batch after the other."""
+    settled, ended = asyncio.run(settled_and_ended(chain, moods, 0))
+    assert settled == ended
+
+
+@settings(max_examples=40)
+@given(chain=st.lists(st.sampled_from(CHAIN), min_size=1, max_size=3), moods=MOODS_IN_TURN)
+def test_a_pipeline_that_splits_may_send_again_and_loses_nothing(chain: list[str], moods: list[str]) -> None:
+    """A part may be taken before another one is refused; then all of them come again."""
+    settled, ended = asyncio.run(settled_and_ended([*chain, "batch"], moods, 4))
+    assert settled <= ended
+
+
 # -- receivers ---------------------------------------------------------------------------------------------------------------
 
 RECEIVERS = [(type, make_driver) for type in registry.TYPES["receivers"] for make_driver in DRIVERS.get(type, ())]
@@ -182,7 +233,7 @@ class Source:
     """A receiver between what it reads from and a scripted consumer."""
 
     def __init__(self, type: str, driver: Driver, mood: str) -> None:
-        self.host, self.next, self.driver = FakeHost(), Scripted(mood), driver
+        self.host, self.next, self.driver = FakeHost(driver.extensions()), Scripted(mood), driver
         self.receiver = make(registry.load("receivers", type), driver.options(), kind="receiver", id=type, host=self.host)
         self.receiver.outputs = {driver.signal: self.next}
 

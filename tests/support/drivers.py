@@ -19,6 +19,7 @@ import grpc
 import pytest
 from aiohttp import web
 
+from kofagent.component.checkpoints import MemoryStore
 from kofagent.component.protocols import Receiver
 from kofagent.kubernetes.resources import CORE_EVENTS, NODES, PODS
 from kofagent.telemetry.signal import Signal
@@ -60,6 +61,10 @@ class Driver:
     async def prepare(self) -> None:
         """Starts what has to be there before the receiver."""
 
+    def extensions(self) -> dict[str, Any]:
+        """Running extensions by their id."""
+        return {}
+
     def options(self) -> dict[str, Any]:
         return {}
 
@@ -89,6 +94,25 @@ class PatientFile(File):
     def options(self) -> dict[str, Any]:
         retry = {"enabled": True, "initial_interval": "10ms", "max_elapsed_time": "0s"}
         return {**super().options(), "retry_on_failure": retry}
+
+
+class StoredFile(PatientFile):
+    """The same with a storage: what nobody took is read again after the next start."""
+
+    keeps = True
+
+    def extensions(self) -> dict[str, Any]:
+        return {"file_storage": Store()}
+
+    def options(self) -> dict[str, Any]:
+        return {**super().options(), "storage": "file_storage"}
+
+
+class Store(MemoryStore):
+    """A storage extension with one store."""
+
+    async def open_store(self, kind: str, id: str, name: str = "") -> Store:
+        return self
 
 
 class OtlpHttp(Driver):
@@ -265,7 +289,7 @@ class Events(Cluster):
 
 DRIVERS: dict[str, list[Callable[[Path, pytest.MonkeyPatch], Driver]]] = {
     "otlp": [OtlpHttp, OtlpGrpc],
-    "filelog": [File, PatientFile],
+    "filelog": [File, PatientFile, StoredFile],
     "prometheus": [Page],
     "hostmetrics": [Host],
     "kubeletstats": [Kubelet],

@@ -14,7 +14,7 @@ from typing import Any
 from kofagent.component.protocols import Context, Exporter, StartError
 from kofagent.exporters.file.config import Config
 from kofagent.exporters.file.writer import Rotation, Writer
-from kofagent.telemetry.batch import AnyBatch, Batch
+from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.ledger import ExporterAccount
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal
@@ -97,9 +97,8 @@ class FileExporter(Exporter[Config]):
                 except OSError as error:
                     self.context.log.warning("%s: %s", writer.path, error.strerror)
 
-    async def consume(self, batch: AnyBatch) -> None:
+    async def consume(self, batch: Batch) -> None:
         """Returns when the batch is in the file; Refused when it could not be written."""
-        assert isinstance(batch, Batch)
         account = self._accounts[batch.signal]
         try:
             lost = await self._in_thread(self._write, batch)
