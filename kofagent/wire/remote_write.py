@@ -17,8 +17,10 @@ from __future__ import annotations
 import struct
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from itertools import accumulate, repeat
 
+from kofagent.memory.memo import Memo
 from kofagent.wire import walk
 from kofagent.wire.varint import length_delimited, varint
 
@@ -41,27 +43,12 @@ _MASK = 0xFFFFFFFFFFFFFFFF
 _double = struct.Struct("<d").pack
 
 
-class _Heads(dict[int, bytes]):
-    """Tag and length of a `TimeSeries` by the length of its labels, for samples of one encoded size."""
-
-    def __init__(self, rest: int) -> None:
-        super().__init__()
-        self._rest = rest
-
-    def __missing__(self, size: int) -> bytes:
-        head = self[size] = b"\x0a" + varint(size + self._rest)
-        return head
-
-
-_packers: dict[int, tuple[_Heads, bytes, struct.Struct]] = {}
-
-
-def _packer(tail: int) -> tuple[_Heads, bytes, struct.Struct]:
-    """Heads, start and layout of samples whose timestamp field takes `tail` bytes."""
-    known = _packers.get(tail)
-    if known is None:
-        known = _packers[tail] = (_Heads(11 + tail), bytes((0x12, 9 + tail, 0x09)), struct.Struct(f"<3sd{tail}s"))
-    return known
+@lru_cache(maxsize=16)
+def _packer(tail: int) -> tuple[Memo[int, bytes], bytes, struct.Struct]:
+    """Heads, start and layout of samples whose timestamp field takes `tail` bytes; a head is tag and length of a `TimeSeries` by
+    the length of its labels."""
+    heads: Memo[int, bytes] = Memo("wire.sample_heads", lambda size: b"\x0a" + varint(size + 11 + tail), entries=8192, size=1 << 20)
+    return heads, bytes((0x12, 9 + tail, 0x09)), struct.Struct(f"<3sd{tail}s")
 
 
 def timestamp_field(timestamp_ms: int) -> bytes:

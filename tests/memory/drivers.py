@@ -310,6 +310,31 @@ def excluded() -> Use:
     return use
 
 
+def sample_heads() -> Use:
+    from kofagent.wire import remote_write
+
+    def use(i: int) -> None:
+        head, labels, _ = remote_write.encode_samples([b"x" * i], [1.0], 1)
+        assert head[:1] == b"\x0a" and len(labels) == i
+
+    return use
+
+
+def files_seen() -> Use:
+    """Once some are forgotten, no file is begun anew."""
+    from kofagent.exporters.file import COMPONENT
+
+    folder = tempfile.TemporaryDirectory()
+    options = {"path": f"{folder.name}/*.txt", "group_by": {"enabled": True, "max_open_files": 1}}
+    exporter: Any = make(COMPONENT, options, kind="exporters")
+
+    def use(i: int) -> None:
+        exporter._writer(f"{folder.name}/{i}.txt")
+
+    weakref.finalize(use, folder.cleanup)
+    return use
+
+
 def own_log() -> Use:
     from kofagent.config.model import LogSampling
     from kofagent.pipeline.own_log import Sampling
@@ -393,6 +418,7 @@ def container_line(i: int) -> str:
 
 
 DRIVERS: dict[str, Callable[[], Use]] = {
+    "wire.sample_heads": sample_heads,
     "wire.json_keys": json(lambda i: {f"k{i}": 1}),
     "wire.json_pairs": json(lambda i: {"k": str(i)}),
     "transform.attribute_keys": attribute_keys,
@@ -411,6 +437,7 @@ DRIVERS: dict[str, Callable[[], Use]] = {
     "operators.patterns": patterns,
     "awscloudwatchlogs.attributes": cloudwatch,
     "basicauth.right": basicauth,
+    "file.seen": files_seen,
     "filelog.excluded": excluded,
     "filter.resources": filter_resources,
     "k8s_cluster.points": cluster_points,

@@ -21,6 +21,7 @@ LARGE = {
 }
 """What is remembered of every series: less than that would mean working them all out with each batch."""
 LOWERED: dict[str, dict[str, Any]] = {
+    "file.seen": {"kofagent.exporters.file.exporter.MAX_SEEN": 100},
     "filelog.excluded": {"kofagent.receivers.filelog.globs.MAX_EXCLUDED": 100},
     "prometheusremotewrite.series": {"kofagent.exporters.prometheusremotewrite.cache.MOST": 1000},
 }

@@ -7,13 +7,14 @@ import errno
 import os
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from kofagent.component.protocols import Context, Exporter, StartError
 from kofagent.exporters.file.config import Config
 from kofagent.exporters.file.writer import Rotation, Writer
+from kofagent.memory.memo import Memo
 from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.ledger import ExporterAccount
 from kofagent.telemetry.refused import Refused
@@ -24,6 +25,9 @@ from kofagent.wire.lens import lenses, parse
 from kofagent.wire.varint import length_delimited
 
 _Resource = lenses("kofagent.file", {"Resource": {"attributes": (1, "*bytes")}})["Resource"]
+
+
+MAX_SEEN = 20_000
 
 
 class FileExporter(Exporter[Config]):
@@ -40,7 +44,8 @@ class FileExporter(Exporter[Config]):
             else Rotation((rotation.max_megabytes or 100) << 20, rotation.max_days, rotation.max_backups, rotation.localtime)
         )
         self._writers: OrderedDict[str, Writer] = OrderedDict()
-        self._seen: set[str] = set()
+        self._seen: Memo[str, bool] = Memo("file.seen", entries=MAX_SEEN, size=8 << 20, dropped=self._forgot)
+        self._forgotten = False
         # One thread does all the file work, in order: also of callers that were cancelled while it was under way.
         self._thread: ThreadPoolExecutor | None = None
         self._flusher: asyncio.Task[None] | None = None
@@ -170,8 +175,9 @@ class FileExporter(Exporter[Config]):
     def _writer(self, path: str) -> Writer:
         writer = self._writers.get(path)
         if writer is None:
-            # A file that was open before is never begun anew: its data is ours.
-            writer = Writer(path, append=self.config.append or path in self._seen, framed=self._framed, rotation=self._rotation)
+            # A file that was open before is never begun anew: its data is ours, as may be that of any file when some are forgotten.
+            append = self.config.append or self._forgotten or self._seen.find(path) is not None
+            writer = Writer(path, append=append, framed=self._framed, rotation=self._rotation)
             if self.config.group_by.enabled:
                 os.makedirs(os.path.dirname(path) or ".", int(self.config.directory_permissions, 8), exist_ok=True)
             while len(self._writers) >= self.config.group_by.max_open_files:
@@ -179,9 +185,12 @@ class FileExporter(Exporter[Config]):
                 oldest.flush()
                 oldest.close()
             self._writers[path] = writer
-            self._seen.add(path)
+            self._seen[path] = True
         self._writers.move_to_end(path)
         return writer
+
+    def _forgot(self, paths: Mapping[str, bool]) -> None:
+        self._forgotten = True
 
     async def _flush_often(self) -> None:
         while True:

@@ -16,6 +16,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from kofagent.component.log_limit import LogLimit
 from kofagent.kubernetes.client import ApiClient
 from kofagent.kubernetes.errors import ApiError, NotFound
 from kofagent.kubernetes.informer import Subscription, subscribe
@@ -90,7 +91,7 @@ class Monitors:
         self._wake = asyncio.Event()
         self._complaints: dict[str, str] = {}
         self._known: dict[str, Wanted] = {}
-        self._unread: set[tuple[str, str]] = set()
+        self._unread = LogLimit()
 
     async def run(self) -> None:
         """Until it is cancelled. Raises StartError when there is no API server to ask."""
@@ -207,8 +208,7 @@ class Monitors:
         seen = Seen({"spec": monitor.get("spec") or {}})
         translate({**monitor, "spec": seen["spec"]}, secrets, self._settings)
         kind, namespace, own = name.split("/")[:3]
-        fields = [field for field in seen.unread() if (f"{kind}/{namespace}/{own}", field) not in self._unread]
-        self._unread.update((f"{kind}/{namespace}/{own}", field) for field in fields)
+        fields = [field for field in seen.unread() if self._unread.due((f"{kind}/{namespace}/{own}", field))]
         if fields:
             self._log.warning(f"{name}: without effect, not known or beside another: {', '.join(fields)}")
 

@@ -147,11 +147,14 @@ class Watcher:
     def keep_service(self, obj: Object, there: bool) -> None:
         """Pods' entities name a service that selects them."""
         metadata = obj["metadata"]
-        near = self._services.setdefault(metadata.get("namespace", ""), {})
+        namespace = metadata.get("namespace", "")
+        near = self._services.setdefault(namespace, {})
         if there:
             near[metadata["name"]] = obj
-        else:
-            near.pop(metadata["name"], None)
+            return
+        near.pop(metadata["name"], None)
+        if not near:
+            del self._services[namespace]
 
     def _reporter(self, resource: Resource, place: str) -> Callable[[str | None], None]:
         def report(error: str | None) -> None:
