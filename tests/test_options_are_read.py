@@ -50,10 +50,7 @@ SAME_NAME: dict[tuple[str, str], str] = {
 }
 """(class, option) accepted without effect -> what else has that name and is read, or what is checked with it."""
 
-PENDING: set[tuple[str, str]] = {
-    ("receivers.kubeletstats.config.Config", "dialer"),
-    ("receivers.kubeletstats.config.Dialer", "timeout"),
-}
+PENDING: set[tuple[str, str]] = set()
 """(class, option) that does not do what its description says yet. Shrinks: an option in it that does fails."""
 
 

@@ -24,30 +24,30 @@ class AuthBlock(ComponentConfig):
 
 
 class TlsBlock(ComponentConfig):
-    """What client and server TLS share."""
+    """TLS options that clients and servers have in common."""
 
-    ca_file: str = Field("", description="PEM file of the CAs that are trusted; empty: the system's.")
-    ca_pem: Secret | None = Field(None, description="The same as text.")
-    cert_file: str = Field("", description="PEM file of the own certificate.")
-    cert_pem: Secret | None = Field(None, description="The same as text.")
-    key_file: str = Field("", description="PEM file of the own key.")
-    key_pem: Secret | None = Field(None, description="The same as text.")
+    ca_file: str = Field("", description="PEM file with the trusted CAs; empty: the CAs of the system.")
+    ca_pem: Secret | None = Field(None, description="The trusted CAs as PEM text.")
+    cert_file: str = Field("", description="PEM file with the certificate to present.")
+    cert_pem: Secret | None = Field(None, description="The certificate as PEM text.")
+    key_file: str = Field("", description="PEM file with the private key of the certificate.")
+    key_pem: Secret | None = Field(None, description="The private key as PEM text.")
     min_version: TlsVersion = Field("1.2", description="Lowest TLS version.")
     max_version: TlsVersion = Field("", description="Highest TLS version; empty: the newest.")
-    cipher_suites: list[str] = Field([], description="Cipher suites by name; empty: the safe defaults.")
-    include_system_ca_certs_pool: bool = Field(False, description="Trust the system's CAs beside ca_file.")
-    reload_interval: Duration = Field(0.0, description="How often the files are read again; 0: once.")
+    cipher_suites: list[str] = Field([], description="TLS 1.2 cipher suites by name; empty: safe defaults.")
+    include_system_ca_certs_pool: bool = Field(False, description="Trust the CAs of the system in addition to ca_file.")
+    reload_interval: Duration = Field(0.0, description="How often the files are checked for changes; 0: they are read once.")
     curve_preferences: list[str] = Field([], description="Accepted for compatibility; the TLS library chooses.")
 
 
 class TlsClientBlock(TlsBlock):
     """`tls` of a client."""
 
-    insecure: bool = Field(False, description="No TLS at all (gRPC, or an endpoint without a scheme).")
-    insecure_skip_verify: bool = Field(False, description="TLS without checking the server's certificate.")
+    insecure: bool = Field(False, description="Use no TLS (gRPC endpoints without the scheme https).")
+    insecure_skip_verify: bool = Field(False, description="Do not verify the certificate of the server.")
     server_name_override: str = Field(
         "",
-        description="Name expected in the server's certificate.",
+        description="Name to expect in the certificate of the server.",
         validation_alias=AliasChoices("server_name_override", "server_name"),
     )
 
@@ -55,72 +55,74 @@ class TlsClientBlock(TlsBlock):
 class TlsServerBlock(TlsBlock):
     """`tls` of a server."""
 
-    client_ca_file: str = Field("", description="PEM file of the CAs of client certificates; set: a client must have one.")
-    client_ca_file_reload: bool = Field(False, description="Read client_ca_file again when it changes.")
+    client_ca_file: str = Field("", description="PEM file with the CAs of client certificates; when set, clients must present one.")
+    client_ca_file_reload: bool = Field(False, description="Read client_ca_file again when it changes (checked every second).")
 
 
 class HttpClientBlock(ComponentConfig):
     """confighttp client options, inherited by HTTP exporters."""
 
     endpoint: Url = Field("", description="URL of the server, with scheme.")
-    proxy_url: str = Field("", description="URL of a proxy; empty: HTTP_PROXY, HTTPS_PROXY and NO_PROXY are obeyed.")
+    proxy_url: str = Field("", description="URL of an HTTP proxy; empty: HTTP_PROXY, HTTPS_PROXY and NO_PROXY decide.")
     tls: TlsClientBlock = Field(TlsClientBlock(), description="TLS options.")
     read_buffer_size: ByteSize = Field(0, description="Accepted for compatibility; buffers size themselves.")
     write_buffer_size: ByteSize = Field(512 * 1024, description="Accepted for compatibility; buffers size themselves.")
-    timeout: Duration = Field(30.0, description="Time for one request; 0: none.")
-    headers: dict[str, Secret] = Field({}, description="Headers of every request.")
+    timeout: Duration = Field(30.0, description="Time limit of one request; 0: no limit.")
+    headers: dict[str, Secret] = Field({}, description="Headers to add to every request.")
     auth: AuthBlock | None = Field(None, description="Authenticator extension.")
     compression: Compression = Field("gzip", description="Compression of the body.")
-    compression_params: dict[str, int] = Field({}, description="level: of the compression.")
-    max_idle_conns: int = Field(100, description="Idle connections kept.")
-    max_idle_conns_per_host: int = Field(0, description="Idle connections kept per host; 0: no limit of its own.")
-    max_conns_per_host: int = Field(0, description="Connections per host; 0: no limit.")
-    idle_conn_timeout: Duration = Field(90.0, description="How long an idle connection is kept.")
-    disable_keep_alives: bool = Field(False, description="One connection per request.")
+    compression_params: dict[str, int] = Field({}, description="level: the compression level.")
+    max_idle_conns: int = Field(100, description="Idle connections to keep; 0: no limit.")
+    max_idle_conns_per_host: int = Field(0, description="Idle connections to keep per host; 0: only max_idle_conns limits them.")
+    max_conns_per_host: int = Field(0, description="Connections per host, idle ones included; 0: no limit.")
+    idle_conn_timeout: Duration = Field(90.0, description="Time after which an idle connection is closed; 0: never.")
+    disable_keep_alives: bool = Field(False, description="Use a new connection for every request.")
     http2_read_idle_timeout: Duration = Field(0.0, description="Accepted for compatibility; requests are HTTP/1.1.")
     http2_ping_timeout: Duration = Field(0.0, description="Accepted for compatibility; requests are HTTP/1.1.")
     force_attempt_http2: bool = Field(True, description="Accepted for compatibility; requests are HTTP/1.1.")
-    cookies: dict[str, bool] = Field({}, description="enabled: keep the server's cookies.")
+    cookies: dict[str, bool] = Field({}, description="enabled: store the cookies of the server and send them back.")
     middlewares: list[dict[str, str]] = Field([], description="Accepted when empty.", max_length=0)
 
 
 class CorsBlock(ComponentConfig):
     """`cors` of an HTTP server."""
 
-    allowed_origins: list[str] = Field([], description="Origins that may send; `*` and `https://*.example.com` match.")
-    allowed_headers: list[str] = Field([], description="Headers a browser may send beside the safe ones.")
-    exposed_headers: list[str] = Field([], description="Answer headers a page may read.")
-    max_age: int = Field(0, description="Seconds a browser may remember the answer; 0: its default.")
+    allowed_origins: list[str] = Field(
+        [], description="Origins that may send requests; `*` is a wildcard, as in `https://*.example.com`."
+    )
+    allowed_headers: list[str] = Field([], description="Headers that a browser may send in addition to the safe ones; `*`: all.")
+    exposed_headers: list[str] = Field([], description="Response headers that a page may read.")
+    max_age: int = Field(0, description="Seconds for which a browser may cache the answer; 0: the default of the browser.")
 
 
 class HttpServerBlock(ComponentConfig):
     """confighttp server options."""
 
-    endpoint: str = Field("", description="host:port to listen on; port 0 takes a free one.")
-    transport: Literal["tcp", "tcp4", "tcp6", "unix", ""] = Field("tcp", description="Kind of socket.")
-    tls: TlsServerBlock | None = Field(None, description="TLS options; absent: plain text.")
-    cors: CorsBlock | None = Field(None, description="Cross-origin requests of browsers.")
+    endpoint: str = Field("", description="host:port to listen on; port 0: any free port.")
+    transport: Literal["tcp", "tcp4", "tcp6", "unix", ""] = Field("tcp", description="Type of the socket.")
+    tls: TlsServerBlock | None = Field(None, description="TLS options; without them connections are plain text.")
+    cors: CorsBlock | None = Field(None, description="Cross-origin requests from browsers (CORS).")
     auth: AuthBlock | None = Field(None, description="Authenticator extension.")
-    max_request_body_size: ByteSize = Field(20 * 1024 * 1024, description="Largest body after decompression.")
-    include_metadata: bool = Field(False, description="Keep the request's headers with the data.")
-    response_headers: dict[str, Secret] = Field({}, description="Headers of every answer.")
+    max_request_body_size: ByteSize = Field(20 * 1024 * 1024, description="Largest request body after decompression; 0: 20 MiB.")
+    include_metadata: bool = Field(False, description="Keep the headers of the request as metadata of the data.")
+    response_headers: dict[str, Secret] = Field({}, description="Headers to add to every response.")
     compression_algorithms: list[Literal["", "gzip", "zstd", "zlib", "snappy", "deflate", "lz4", "x-snappy-framed"]] | None = Field(
-        None, description="Compressions that are accepted; absent: all."
+        None, description="Accepted compressions; default: all."
     )
-    read_timeout: Duration = Field(0.0, description="Time to read a whole request; 0: none.")
-    read_header_timeout: Duration = Field(60.0, description="Time to read a request's headers.")
-    write_timeout: Duration = Field(30.0, description="Time to write an answer.")
-    idle_timeout: Duration = Field(60.0, description="How long an idle connection is kept.")
-    keep_alives_enabled: bool = Field(True, description="Several requests per connection.")
+    read_timeout: Duration = Field(0.0, description="Time limit for reading a request, body included; 0: no limit.")
+    read_header_timeout: Duration = Field(60.0, description="Time limit for reading the headers of a request; 0: read_timeout.")
+    write_timeout: Duration = Field(30.0, description="Time limit for writing a response; 0: no limit.")
+    idle_timeout: Duration = Field(60.0, description="Time after which an idle connection is closed; 0: read_timeout.")
+    keep_alives_enabled: bool = Field(True, description="Allow several requests per connection.")
     middlewares: list[dict[str, str]] = Field([], description="Accepted when empty.", max_length=0)
 
 
 class KeepaliveClientBlock(ComponentConfig):
     """`keepalive` of a gRPC client."""
 
-    time: Duration = Field(10.0, description="Ping after this much silence.")
-    timeout: Duration = Field(10.0, description="Close when the ping is not answered in this time.")
-    permit_without_stream: bool = Field(False, description="Ping also while no call is open.")
+    time: Duration = Field(10.0, description="Send a ping after this time without activity.")
+    timeout: Duration = Field(10.0, description="Close the connection when a ping is not answered within this time.")
+    permit_without_stream: bool = Field(False, description="Send pings even when no call is open.")
 
 
 class GrpcClientBlock(ComponentConfig):
@@ -129,13 +131,13 @@ class GrpcClientBlock(ComponentConfig):
     endpoint: str = Field("", description="host:port, or with scheme http:// (plain text), https:// or dns:///.")
     compression: Literal["gzip", "none", ""] = Field("gzip", description="Compression of messages.")
     tls: TlsClientBlock = Field(TlsClientBlock(), description="TLS options.")
-    keepalive: KeepaliveClientBlock | None = Field(None, description="Pings.")
+    keepalive: KeepaliveClientBlock | None = Field(None, description="Keepalive pings.")
     read_buffer_size: ByteSize = Field(32 * 1024, description="Accepted for compatibility.")
     write_buffer_size: ByteSize = Field(512 * 1024, description="Accepted for compatibility.")
-    wait_for_ready: bool = Field(False, description="Wait for a connection instead of failing at once.")
-    headers: dict[str, Secret] = Field({}, description="Metadata of every call.")
-    balancer_name: str = Field("round_robin", description="Load balancing over the addresses of a dns:/// endpoint.")
-    authority: str = Field("", description="The :authority header.")
+    wait_for_ready: bool = Field(False, description="Wait for a connection instead of failing immediately.")
+    headers: dict[str, Secret] = Field({}, description="Metadata to add to every call.")
+    balancer_name: str = Field("round_robin", description="Load balancing policy for the addresses of the endpoint.")
+    authority: str = Field("", description="Value of the :authority header.")
     auth: AuthBlock | None = Field(None, description="Authenticator extension.")
     middlewares: list[dict[str, str]] = Field([], description="Accepted when empty.", max_length=0)
 
@@ -143,40 +145,40 @@ class GrpcClientBlock(ComponentConfig):
 class KeepaliveServerParameters(ComponentConfig):
     """`keepalive.server_parameters` of a gRPC server."""
 
-    max_connection_idle: Duration = Field(0.0, description="Close a connection without calls after this; 0: never.")
-    max_connection_age: Duration = Field(0.0, description="Close a connection after this; 0: never.")
-    max_connection_age_grace: Duration = Field(0.0, description="Time for open calls after max_connection_age; 0: any.")
-    time: Duration = Field(7200.0, description="Ping after this much silence.")
-    timeout: Duration = Field(20.0, description="Close when the ping is not answered in this time.")
+    max_connection_idle: Duration = Field(0.0, description="Close a connection after this time without calls; 0: never.")
+    max_connection_age: Duration = Field(0.0, description="Close a connection when it is this old; 0: never.")
+    max_connection_age_grace: Duration = Field(0.0, description="Time for open calls to end after max_connection_age; 0: no limit.")
+    time: Duration = Field(7200.0, description="Send a ping after this time without activity.")
+    timeout: Duration = Field(20.0, description="Close the connection when a ping is not answered within this time.")
 
 
 class KeepaliveEnforcementPolicy(ComponentConfig):
     """`keepalive.enforcement_policy` of a gRPC server."""
 
-    min_time: Duration = Field(300.0, description="A client that pings more often is closed.")
-    permit_without_stream: bool = Field(False, description="Allow pings without an open call.")
+    min_time: Duration = Field(300.0, description="Shortest time between pings; a client that pings more often is disconnected.")
+    permit_without_stream: bool = Field(False, description="Allow pings when no call is open.")
 
 
 class KeepaliveServerBlock(ComponentConfig):
     """`keepalive` of a gRPC server."""
 
-    server_parameters: KeepaliveServerParameters | None = Field(None, description="Own pings and limits.")
-    enforcement_policy: KeepaliveEnforcementPolicy | None = Field(None, description="What clients may do.")
+    server_parameters: KeepaliveServerParameters | None = Field(None, description="Pings of the server and limits.")
+    enforcement_policy: KeepaliveEnforcementPolicy | None = Field(None, description="Limits for the pings of clients.")
 
 
 class GrpcServerBlock(ComponentConfig):
     """configgrpc server options."""
 
-    endpoint: str = Field("", description="host:port to listen on; port 0 takes a free one.")
-    transport: Literal["tcp", "tcp4", "tcp6", "unix", ""] = Field("tcp", description="Kind of socket.")
-    tls: TlsServerBlock | None = Field(None, description="TLS options; absent: plain text.")
-    max_recv_msg_size_mib: int = Field(4, description="Largest message after decompression, MiB; 0: the default.")
-    max_concurrent_streams: int = Field(0, description="Open calls per connection; 0: no limit.")
+    endpoint: str = Field("", description="host:port to listen on; port 0: any free port.")
+    transport: Literal["tcp", "tcp4", "tcp6", "unix", ""] = Field("tcp", description="Type of the socket.")
+    tls: TlsServerBlock | None = Field(None, description="TLS options; without them connections are plain text.")
+    max_recv_msg_size_mib: int = Field(4, description="Largest message after decompression in MiB; 0: 4.")
+    max_concurrent_streams: int = Field(0, description="Largest number of open calls per connection; 0: no limit.")
     read_buffer_size: ByteSize = Field(512 * 1024, description="Accepted for compatibility.")
     write_buffer_size: ByteSize = Field(0, description="Accepted for compatibility.")
-    keepalive: KeepaliveServerBlock | None = Field(None, description="Pings and ages.")
+    keepalive: KeepaliveServerBlock | None = Field(None, description="Keepalive pings and the age of connections.")
     auth: AuthBlock | None = Field(None, description="Authenticator extension.")
-    include_metadata: bool = Field(False, description="Keep the call's metadata with the data.")
+    include_metadata: bool = Field(False, description="Keep the metadata of the call as metadata of the data.")
     middlewares: list[dict[str, str]] = Field([], description="Accepted when empty.", max_length=0)
 
 

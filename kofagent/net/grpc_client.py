@@ -21,6 +21,8 @@ from kofagent.net import tls
 from kofagent.net.tls import pem
 from kofagent.telemetry.batch import Metadata
 
+GRACE = 30.0
+"""Seconds in which calls over connections with an old certificate have to end."""
 _SCHEME = re.compile(r"^(http|https|dns|unix)://", re.IGNORECASE)
 
 
@@ -84,7 +86,8 @@ class GrpcClient:
         self._metadata = [(name.lower(), value.get_secret_value()) for name, value in settings.headers.items()]
         self._channel: Any = None
         self._methods: dict[str, Any] = {}
-        self._seen_certificate = False
+        self._files = tls.client_files(settings.tls, settings.tls.reload_interval or None)
+        self._closing: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Reads certificates, finds the authenticator; StartError. Connecting is left to the first call."""
@@ -121,6 +124,23 @@ class GrpcClient:
             options.append(("grpc.ssl_target_name_override", name))
         self._channel = grpc.aio.secure_channel(where, credentials, options=options, compression=compression)
 
+    def _renew(self) -> None:
+        """Calls from now on use the files as they are now; those under way end as they began."""
+        try:
+            tls.client_context(self._settings.tls)
+        except StartError as error:
+            self._context.log.warning("%s; what was read before stays in use", error)
+            return
+        finally:
+            self._files.accept()
+        old, self._channel, self._methods = self._channel, None, {}
+        if not self._settings.tls.insecure_skip_verify:
+            self._open(None)
+        if old is not None:
+            task = asyncio.ensure_future(old.close(GRACE))
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
     def _roots(self) -> bytes | None:
         block = self._settings.tls
         own = pem(block.ca_file, block.ca_pem) if block.ca_file or block.ca_pem else None
@@ -134,6 +154,8 @@ class GrpcClient:
 
     async def call(self, method: str, message: bytes, metadata: Metadata | None, timeout: float | None) -> bytes:
         """One unary call. grpc.aio.AioRpcError for every failure; OSError where a server could not be asked for its certificate."""
+        if self._files.changed():
+            self._renew()
         if self._channel is None:
             # insecure_skip_verify: the library always verifies, so it is told to believe the certificate the server shows
             self._open(await asyncio.to_thread(_shown_certificate, self._settings))

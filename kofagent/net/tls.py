@@ -10,7 +10,7 @@ import os
 import ssl
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from kofagent.component.protocols import StartError
@@ -55,42 +55,70 @@ def server_context(tls: TlsServerBlock, name: str = "tls") -> ssl.SSLContext:
     return context
 
 
-class ClientTls:
-    """A client's context, made again when one of its files changed.
+class Files:
+    """Tells when one of some files was replaced, also by another target of a symlink.
 
-    The files are looked at when the context is asked for, at most once in `every` seconds; None: never again.
+    They are looked at when asked, at most once in `every` seconds; None: never.
     """
+
+    def __init__(self, paths: Iterable[str], every: float | None) -> None:
+        self._paths = [path for path in paths if path]
+        self._every = every
+        self._seen = self._look()
+        self._found = self._seen
+        self._next = time.monotonic() + (every or 0.0)
+
+    def changed(self) -> bool:
+        """Whether they are others than when `accept` was called, or this object made."""
+        if self._every is None or not self._paths:
+            return False
+        if self._every:
+            now = time.monotonic()
+            if now < self._next:
+                return False
+            self._next = now + self._every
+        self._found = self._look()
+        return self._found != self._seen
+
+    def accept(self) -> None:
+        """What `changed` found last is in use now."""
+        self._seen = self._found
+
+    def _look(self) -> list[object]:
+        return [_stamp(path) for path in self._paths]
+
+
+def _stamp(path: str) -> object:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+class ClientTls:
+    """A client's context, made again when one of its files changed; `every` as for `Files`."""
 
     def __init__(self, block: TlsClientBlock, name: str = "tls", every: float | None = None) -> None:
         self.server_name = block.server_name_override
         self._block = block
         self._name = name
-        self._every = every
-        self._context: ssl.SSLContext | None = None
-        self._stamp: tuple[object, ...] = ()
-        self._next = 0.0
-
-    @property
-    def last(self) -> ssl.SSLContext | None:
+        self._files = client_files(block, every)
+        self.last: ssl.SSLContext | None = None
         """The last context that could be made."""
-        return self._context
 
     def context(self) -> ssl.SSLContext:
         """The context for the files as they are now; StartError that names the file that is not usable."""
-        if self._context is not None:
-            if self._every is None:
-                return self._context
-            if self._every:
-                now = time.monotonic()
-                if now < self._next:
-                    return self._context
-                self._next = now + self._every
-        block = self._block
-        stamp = _stamps(block.ca_file, block.cert_file, block.key_file)
-        if self._context is None or stamp != self._stamp:
-            self._context = client_context(block, self._name)
-            self._stamp = stamp
-        return self._context
+        # hot: scrape, asked for each request over TLS
+        if self.last is None or self._files.changed():
+            self.last = client_context(self._block, self._name)
+            self._files.accept()
+        return self.last
+
+
+def client_files(block: TlsClientBlock, every: float | None) -> Files:
+    """The files of a client."""
+    return Files((block.ca_file, block.cert_file, block.key_file), every)
 
 
 class ServerTls:
@@ -103,15 +131,15 @@ class ServerTls:
         self._block = block
         self._warn = warn
         self._name = name
-        intervals = [block.reload_interval] if block.reload_interval > 0 else []
+        own = [block.cert_file, block.key_file] if block.reload_interval > 0 else []
+        every = block.reload_interval if own else None
         if block.client_ca_file and block.client_ca_file_reload:
-            intervals.append(CLIENT_CA_INTERVAL)
-        self._every = min(intervals, default=0.0)
-        self._stamp = self._stamps()
-        self._next = time.monotonic() + self._every
+            own.append(block.client_ca_file)
+            every = min(every or CLIENT_CA_INTERVAL, CLIENT_CA_INTERVAL)
+        self._files = Files(own, every)
         self.context = self._current = server_context(block, name)
         """What the socket is given."""
-        if self._every:
+        if every is not None:
             self.context = server_context(block, name)
             self.context.sni_callback = self._handshake
             if block.client_ca_file:
@@ -119,36 +147,14 @@ class ServerTls:
                 self.context.options |= ssl.OP_NO_TICKET
                 self.context.num_tickets = 0
 
-    def _stamps(self) -> tuple[object, ...]:
-        block = self._block
-        own = (block.cert_file, block.key_file) if block.reload_interval > 0 else ()
-        return _stamps(*own, block.client_ca_file)
-
     def _handshake(self, connection: ssl.SSLObject, server_name: str | None, context: ssl.SSLContext) -> None:
-        now = time.monotonic()
-        if now >= self._next:
-            self._next = now + self._every
-            stamp = self._stamps()
-            if stamp != self._stamp:
-                try:
-                    self._current = server_context(self._block, self._name)
-                    self._stamp = stamp
-                except StartError as error:
-                    self._warn(f"{error}; the certificate read before stays in use")
+        if self._files.changed():
+            try:
+                self._current = server_context(self._block, self._name)
+                self._files.accept()
+            except StartError as error:
+                self._warn(f"{error}; the certificate read before stays in use")
         connection.context = self._current
-
-
-def _stamps(*paths: str) -> tuple[object, ...]:
-    """What tells whether files were replaced, also by another target of a symlink."""
-    return tuple(_stamp(path) for path in paths if path)
-
-
-def _stamp(path: str) -> object:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def _apply_common(context: ssl.SSLContext, tls: TlsBlock, name: str) -> None:

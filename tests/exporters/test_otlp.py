@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +192,47 @@ async def test_mutual_tls(tmp_path: Path) -> None:
                 with pytest.raises(Refused, match="UNAVAILABLE"):
                     await r.logs("c")
         assert sink.count == 2
+    finally:
+        await receiver.stop()
+
+
+async def test_certificates_that_are_replaced_on_disk(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The client shows its new certificate, the server shows and trusts others, without a restart of either."""
+    old, new = Authority(tmp_path, "old"), Authority(tmp_path, "new")
+    names = {"server": "s", "client": "c"}
+
+    def put(authority: Authority, *whose: str) -> None:
+        for who in whose:
+            pair = authority.issue(f"{who}-{authority.cert[-7:-4]}")
+            for source, kind in ((pair.cert, "crt"), (pair.key, "key"), (authority.cert, "ca")):
+                fresh = tmp_path / f"{names[who]}.{kind}.new"
+                fresh.write_bytes(Path(source).read_bytes())
+                fresh.rename(tmp_path / f"{names[who]}.{kind}")
+
+    def files(letter: str) -> dict[str, str]:
+        return {"cert_file": str(tmp_path / f"{letter}.crt"), "key_file": str(tmp_path / f"{letter}.key"), "reload_interval": "1ms"}
+
+    put(old, "server", "client")
+    sink = Sink()
+    tls = {**files("s"), "client_ca_file": str(tmp_path / "s.ca")}
+    receiver = make(OtlpReceiver, {"protocols": {"grpc": {"endpoint": "127.0.0.1:0", "tls": tls}}}, id="otlp")
+    receiver.outputs = {Signal.LOGS: sink}
+    await receiver.start()
+    try:
+        own = {"endpoint": f"127.0.0.1:{receiver.ports['grpc']}", "tls": {**files("c"), "ca_file": str(tmp_path / "c.ca")}}
+        async with running({**own, "retry_on_failure": {"enabled": False}}) as r:
+            await r.logs("a")
+            (tmp_path / "c.crt").write_text("half")
+            await r.logs("b")  # what is not usable changes nothing
+            assert "stays in use" in caplog.text
+            put(new, "client")
+            with pytest.raises(Refused, match="UNAVAILABLE"):
+                await r.logs("c")  # the server is still the old one
+            put(new, "server")
+            async with asyncio.timeout(20):
+                while sink.count < 3:  # the library waits a second before it connects again
+                    with contextlib.suppress(Refused):
+                        await r.logs("d")
     finally:
         await receiver.stop()
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from cryptography.hazmat.primitives import serialization
 
 from kofagent.component.protocols import StartError
 from kofagent.config.address import join_endpoint, split_endpoint
@@ -16,7 +17,8 @@ from kofagent.config.blocks import HttpClientBlock
 from kofagent.net.client import HttpClient, retry_after_seconds
 from kofagent.telemetry.refused import Refused
 from tests.net.conftest import Serve
-from tests.support.components import FakeHost, make_context
+from tests.support.certificates import Authority
+from tests.support.components import FakeHost, eventually, make_context
 from tests.support.servers import certificate
 
 
@@ -186,3 +188,98 @@ def test_endpoints() -> None:
     for bad in ("localhost", "http://localhost:1", "::1:4317", "localhost:http", "localhost:70000"):
         with pytest.raises(ValueError):
             split_endpoint(bad)
+
+
+class Counting:
+    """A server that counts its connections."""
+
+    def __init__(self) -> None:
+        self.now = self.most = self.ever = 0
+        self.gate = asyncio.Event()
+
+    async def __aenter__(self) -> str:
+        async def page(request: web.BaseRequest) -> web.Response:
+            if request.path == "/wait":
+                await self.gate.wait()
+            return web.Response(text="ok")
+
+        self._runner = web.ServerRunner(web.Server(page, access_log=None))
+        await self._runner.setup()
+        make = self._runner.server
+        assert make is not None
+
+        def connection() -> Any:
+            protocol = make()
+            made, lost = protocol.connection_made, protocol.connection_lost
+
+            def count_made(transport: Any) -> None:
+                self.now += 1
+                self.ever += 1
+                self.most = max(self.most, self.now)
+                made(transport)
+
+            def count_lost(error: Exception | None) -> None:
+                self.now -= 1
+                lost(error)
+
+            return Counted(protocol, count_made, count_lost)
+
+        self._server = await asyncio.get_running_loop().create_server(connection, "127.0.0.1", 0)
+        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    async def __aexit__(self, *error: object) -> None:
+        self._server.close()
+        await self._runner.cleanup()
+
+
+class Counted(asyncio.Protocol):
+    """A protocol with two of its calls replaced."""
+
+    def __init__(self, inner: Any, made: Any, lost: Any) -> None:
+        self._inner = inner
+        self.connection_made, self.connection_lost = made, lost
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in ("data_received", "eof_received", "pause_writing", "resume_writing"):
+            return getattr(object.__getattribute__(self, "_inner"), name)
+        return object.__getattribute__(self, name)
+
+
+@pytest.mark.parametrize(
+    "options, most, kept",
+    [
+        ({}, 5, 5),
+        ({"max_idle_conns": 0}, 5, 5),
+        ({"max_idle_conns": 3}, 5, 3),
+        ({"max_idle_conns_per_host": 2}, 5, 2),
+        ({"max_idle_conns": 1, "max_idle_conns_per_host": 2}, 5, 1),
+        ({"max_conns_per_host": 2}, 2, 2),
+        ({"disable_keep_alives": True}, 5, 0),
+        ({"idle_conn_timeout": "100ms"}, 5, 0),
+        ({"idle_conn_timeout": "0s"}, 5, 5),
+    ],
+)
+async def test_limits_of_connections(options: dict[str, Any], most: int, kept: int) -> None:
+    server = Counting()
+    async with server as url:
+        it = await client(options)
+        requests = [asyncio.ensure_future(it.request("POST", url + "/wait", b"x")) for _ in range(5)]
+        await eventually(lambda: server.now == most)
+        server.gate.set()
+        assert [answer.body for answer in await asyncio.gather(*requests)] == [b"ok"] * 5
+        await eventually(lambda: server.now == kept)
+        ever = server.ever
+        await it.request("POST", url, b"x")
+        assert (server.most, server.ever - ever) == (most, 0 if kept else 1)
+        await it.stop()
+
+
+async def test_a_key_with_a_password_is_an_error_and_no_question_at_the_terminal(tmp_path: Path) -> None:
+    pair = Authority(tmp_path).issue("own")
+    key = serialization.load_pem_private_key(Path(pair.key).read_bytes(), None)
+    locked = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.BestAvailableEncryption(b"word")
+    )
+    Path(pair.key).write_bytes(locked)
+    with pytest.raises(StartError, match=r"tls\.cert_file .*own\.key: not a usable PEM file"):
+        await client({"tls": {"cert_file": pair.cert, "key_file": pair.key}})

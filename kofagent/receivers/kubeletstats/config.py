@@ -26,7 +26,7 @@ class AllInterfaces(ComponentConfig):
 class Dialer(ComponentConfig):
     """`dialer`."""
 
-    timeout: Duration = Field(0.0, ge=0, description="Accepted for compatibility; a connection is waited for 10 s.")
+    timeout: Duration = Field(0.0, ge=0, description="Time to connect; 0: 10 s.")
 
 
 class Config(CatalogueOptions, TlsBlock):

@@ -13,7 +13,7 @@ from kofagent.config.blocks import TlsClientBlock
 from kofagent.kubernetes import access as accounts
 from kofagent.kubernetes.access import Access
 from kofagent.kubernetes.choose import default_kubeconfig, find
-from kofagent.kubernetes.client import ApiClient
+from kofagent.kubernetes.client import CONNECT_TIMEOUT, ApiClient
 from kofagent.kubernetes.errors import ApiError
 from kofagent.kubernetes.options import ApiOptions
 from kofagent.net.tls import client_context
@@ -53,7 +53,7 @@ class Kubelet:
             else:
                 access = _CertificateAccess(url, config)
             self.where = f"the kubelet at {url}"
-        self._client = ApiClient(access)
+        self._client = ApiClient(access, connect_timeout=config.dialer.timeout or CONNECT_TIMEOUT)
 
     async def start(self) -> None:
         """Opens the pool of connections."""
