@@ -107,7 +107,7 @@ class HttpServerBlock(ComponentConfig):
     include_metadata: bool = Field(False, description="Keep the headers of the request as metadata of the data.")
     response_headers: dict[str, Secret] = Field({}, description="Headers to add to every response.")
     compression_algorithms: list[Literal["", "gzip", "zstd", "zlib", "snappy", "deflate", "lz4", "x-snappy-framed"]] | None = Field(
-        None, description="Accepted compressions; default: all."
+        None, description="Compressions to accept; default: all."
     )
     read_timeout: Duration = Field(0.0, description="Time limit for reading a request, body included; 0: no limit.")
     read_header_timeout: Duration = Field(60.0, description="Time limit for reading the headers of a request; 0: read_timeout.")
