@@ -1,14 +1,15 @@
 """Small durable state by key: file offsets and the like. The interface, and an implementation that forgets.
 
 An extension that keeps such state (`file_storage`) implements `StorageExtension`; a component that has `storage: ID` in its
-options does `store = await context.host.extension(ID, StorageExtension).open_store(context.kind, context.id)` in `start` and
-`await store.close()` in `stop`.
+options does `store = await open_store(context, ID)` in `start` and `await store.close()` in `stop`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
+
+from kofagent.component.protocols import Context
 
 
 class KeyValueStore(Protocol):
@@ -53,6 +54,13 @@ class StorageExtension(Protocol):
     async def open_store(self, kind: str, id: str, name: str = "") -> KeyValueStore:
         """The store of one component; `name` tells several stores of one component apart. StartError if it cannot be had."""
         ...
+
+
+async def open_store(context: Context, storage: str | None) -> KeyValueStore:
+    """The store of a component in the extension `storage`; without one a store that forgets at the stop. StartError."""
+    if not storage:
+        return MemoryStore()
+    return await context.host.extension(storage, StorageExtension).open_store(context.kind, context.id)
 
 
 class MemoryStore:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 from kofagent.component.fan_out import all_of
+from kofagent.component.log_limit import LogLimit
 from kofagent.component.protocols import Connector, Context, StartError
 from kofagent.config.errors import suggest
 from kofagent.connectors.routing.config import SIGNAL_OF, Config
@@ -26,7 +26,7 @@ class RoutingConnector(Connector[Config]):
         super().__init__(config, context)
         self.outputs = {}
         self._splitters = [(route, Splitter(route.parsed, self._test)) for route in config.table]
-        self._logged = 0.0
+        self._log = LogLimit(_LOG_EVERY)
 
     async def start(self) -> None:
         """StartError for a pipeline in the table that does not start with this connector."""
@@ -97,8 +97,6 @@ class RoutingConnector(Connector[Config]):
         except EvaluationError as error:
             if self.config.error_mode == "propagate":
                 raise
-            now = time.monotonic()
-            if self.config.error_mode == "ignore" and (now - self._logged > _LOG_EVERY or not self._logged):
-                self._logged = now
+            if self.config.error_mode == "ignore" and self._log.due():
                 self.context.log.warning("a condition could not be evaluated and counts as not matching: %s", error)
             return False

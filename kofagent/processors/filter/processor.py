@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Coroutine
 from typing import Any
 
+from kofagent.component.log_limit import LogLimit
 from kofagent.component.mapping import Left, Mapper, Unusable
 from kofagent.component.protocols import Context, Processor
 from kofagent.ottl import EvaluationError
@@ -25,7 +26,7 @@ class FilterProcessor(Processor[Config]):
 
     def __init__(self, config: Config, context: Context) -> None:
         super().__init__(config, context)
-        self._logged: set[str] = set()
+        self._log = LogLimit()
 
     def explain(self) -> str:
         """The rules by the names they are counted under, in order of evaluation."""
@@ -183,8 +184,7 @@ class FilterProcessor(Processor[Config]):
         """What `error_mode` asks for; a string that is not UTF-8 is not an error of the configuration and never drops a payload."""
         if rule.error_mode == "propagate" and not isinstance(error, NotText):
             raise Unusable("condition error", f"{rule.name}: {error}")
-        if rule.error_mode != "silent" and rule.name not in self._logged:
-            self._logged.add(rule.name)
+        if rule.error_mode != "silent" and self._log.due(rule.name):
             self.context.log.warning(
                 "condition %s could not be evaluated, so the item is kept: %s (further cases are not logged)", rule.name, error
             )

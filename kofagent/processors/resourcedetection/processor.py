@@ -8,6 +8,7 @@ from collections.abc import Coroutine, Hashable
 from typing import Any
 
 from kofagent.component.backoff import Backoff
+from kofagent.component.log_limit import LogLimit
 from kofagent.component.mapping import Mapper
 from kofagent.component.protocols import Context, Processor, StartError
 from kofagent.kubernetes.client import ApiClient, shared
@@ -36,7 +37,7 @@ class ResourceDetection(Processor[Config]):
         self._missing = ""
         """What the API could not say, and why; empty when it said everything."""
         self._told = ""
-        self._warned: set[str] = set()
+        self._log = LogLimit()
 
     def explain(self) -> str:
         """The detectors; the first that knows an attribute sets it."""
@@ -132,8 +133,7 @@ class ResourceDetection(Processor[Config]):
                 raise OSError(reason) from None
             self._missing = reason
             return known
-        if warning and warning not in self._warned:
-            self._warned.add(warning)
+        if warning and self._log.due(warning):
             self.context.log.warning("%s", warning)
         return found
 

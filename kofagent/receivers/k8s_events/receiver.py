@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from kofagent.component.checkpoints import KeyValueStore, MemoryStore, StorageExtension
+from kofagent.component.checkpoints import KeyValueStore, open_store
 from kofagent.component.offering import Offer
 from kofagent.component.protocols import Context, Receiver
 from kofagent.component.statuses import Statuses
@@ -42,11 +42,7 @@ class K8sEvents(Receiver[Config]):
         began = time.time()
         self._client = client = shared(self.context.host, self.config)
         await client.start()
-        if self.config.storage is None:
-            self._store = MemoryStore()
-        else:
-            extension = self.context.host.extension(self.config.storage, StorageExtension)
-            self._store = await extension.open_store(self.context.kind, self.context.id)
+        self._store = await open_store(self.context, self.config.storage)
         self._offer = Offer(self.context, self.outputs[Signal.LOGS], Signal.LOGS, "http")
         statuses = Statuses(self.context)
         self._streams = [

@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 
 from kofagent.component.backoff import Backoff
-from kofagent.component.checkpoints import KeyValueStore, MemoryStore, StorageExtension
+from kofagent.component.checkpoints import KeyValueStore, open_store
 from kofagent.component.offering import Offer
 from kofagent.component.polling import Polling
 from kofagent.component.protocols import Receiver, StartError
@@ -50,11 +50,7 @@ class K8sObjects(Receiver[Config]):
         self._pulls: list[Polling] = []
         self._client = client = shared(self.context.host, self.config)
         await client.start()
-        if self.config.storage is None:
-            self._store = MemoryStore()
-        else:
-            extension = self.context.host.extension(self.config.storage, StorageExtension)
-            self._store = await extension.open_store(self.context.kind, self.context.id)
+        self._store = await open_store(self.context, self.config.storage)
         self._offer = Offer(self.context, self.outputs[Signal.LOGS], Signal.LOGS, "http")
         self._statuses = Statuses(self.context)
         for block in self.config.objects:

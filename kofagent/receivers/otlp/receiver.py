@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from kofagent.component.protocols import Context, Receiver
 from kofagent.net.budget import ByteBudget
 from kofagent.receivers.otlp.config import Config, Protocols
 from kofagent.receivers.otlp.http import HttpEndpoint
 from kofagent.receivers.otlp.intake import Intake
+
+if TYPE_CHECKING:  # grpc is imported when a configuration enables it
+    from kofagent.receivers.otlp.grpc import GrpcEndpoint
 
 
 class OtlpReceiver(Receiver[Config]):
@@ -21,7 +24,7 @@ class OtlpReceiver(Receiver[Config]):
         """Port by protocol, after `start`."""
         self.budget = ByteBudget(config.max_in_flight_size)
         """Bytes of requests under way, of both protocols together."""
-        self._endpoints: list[Any] = []
+        self._endpoints: list[GrpcEndpoint | HttpEndpoint] = []
 
     async def start(self) -> None:
         """Binds the sockets; StartError if a port is not free."""
