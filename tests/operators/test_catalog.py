@@ -46,3 +46,18 @@ def test_an_operator_that_is_not_configured_is_not_imported() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "['noop']"
+
+
+def test_the_compiler_knows_no_operator_by_its_type() -> None:
+    room = FOLDER.parent
+    for path in sorted(room.glob("*.py")):
+        imported = {
+            n.module: [a.name for a in n.names] for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.ImportFrom)
+        }
+        if path.stem != "catalog":
+            assert not [m for m in imported if m and m.startswith(types.__name__)] and "types" not in imported.get(room.name, []), (
+                path
+            )
+        if path.stem in ("generate", "compile", "lift", "stand_in", "line_formats", "emit"):
+            names = imported.get("kofagent.operators.operator", []) + imported.get("kofagent.operators.parser", [])
+            assert set(names) <= {"AnyOperator"}, f"{path.name} asks operators, whatever they are"
