@@ -364,6 +364,21 @@ def test_filter_and_router_are_counted() -> None:
     assert counts == {"filtered operator/f": 1, "filtered operator/r": 1, "filtered operator/gone": 1}
 
 
+@pytest.mark.parametrize(
+    "splitter",
+    [{"type": "noop", "output": ["one", "two"]}, {"type": "router", "routes": [{"expr": "true", "output": ["one", "two"]}]}],
+)
+def test_every_output_gets_an_entry_that_no_other_changes(splitter: dict[str, Any]) -> None:
+    operators: list[dict[str, Any]] = [
+        {"type": "json_parser", "parse_to": "body"},
+        splitter,
+        {"type": "add", "id": "one", "field": "body.map.one", "value": 1, "output": "end"},
+        {"type": "add", "id": "two", "field": "body.map.two", "value": 2, "output": "end"},
+        {"type": "noop", "id": "end"},
+    ]
+    assert [r["body"] for r in run(operators, '{"map":{}}')] == [{"map": {"one": 1}}, {"map": {"two": 2}}]
+
+
 def test_filter_ratio() -> None:
     counts: Counter[str] = Counter()
     assert len(run([{"type": "filter", "expr": "true", "drop_ratio": 0}], *["x"] * 20, counts=counts)) == 20
