@@ -42,7 +42,7 @@ def write_pages(directory: str) -> list[str]:
 
 
 def component_list() -> str:
-    """Every kind with its types, other spellings beside them."""
+    """Every kind with its types and their other spellings."""
     lines = []
     for kind in SECTIONS:
         lines.append(f"{kind}:")
@@ -66,7 +66,7 @@ def _one(name: str) -> int:
         pages.append(options_page(type, "operator", OPERATORS[type]))
     if not pages:
         known = {t for types in registry.TYPES.values() for t in types} | set(OPERATORS)
-        hint = suggest(type, known, limit=0) or "kofagent components lists them"
+        hint = suggest(type, known, limit=0) or "run kofagent components for a list"
         print(f"kofagent components: there is no component {name!r}; {hint}", file=sys.stderr)
         return 1
     print("\n".join(pages), end="")

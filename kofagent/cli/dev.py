@@ -105,7 +105,7 @@ def _taken(region: Region) -> dict[str, float]:
 
 
 def _lines(service: Service, region: Region, before: dict[str, float], seconds: float) -> str:
-    """One line a signal: accepted, stored in the region, rate, refused, dropped."""
+    """One line per signal: accepted, stored in the region, rate, refused, dropped."""
     ledger = service.ledger
     dropped = {signal.value: 0.0 for signal in Signal}
     reasons: set[str] = set()

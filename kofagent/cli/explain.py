@@ -12,7 +12,7 @@ from kofagent.pipeline.service import Service
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Prints what each component of the pipeline was compiled to."""
+    """Prints the compiled form of each component of the pipeline."""
     config = None
     try:
         config = load(arguments)

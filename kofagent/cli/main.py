@@ -11,16 +11,16 @@ from kofagent import __version__
 
 SOURCES_HELP = """\
 where the configuration comes from:
-  --values FILE --role ROLE   KOF's collectors-values.yaml; repeat --values to lay files over each other, as helm -f does
+  --values FILE --role ROLE   KOF's collectors-values.yaml; repeat --values to merge files, as helm -f does
   --config FILE               OpenTelemetry Collector YAML; repeat to merge, as the collector does; also yaml:KEY: VALUE
-With both, the configuration is laid over what the values make.
+With both, the configuration is merged over what the values generate.
 """
 
 
 def _sources(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--values", action="append", default=[], metavar="FILE", help="a collectors-values.yaml (repeatable)")
     parser.add_argument("--role", choices=("node", "k8scluster"), help="which collector of the values: node or k8scluster")
-    parser.add_argument("--generation", choices=("0.1.1", "0.3.0"), help="generation of the values, where the keys do not tell")
+    parser.add_argument("--generation", choices=("0.1.1", "0.3.0"), help="generation of the values (default: 0.3.0)")
     parser.add_argument("--config", action="append", default=[], metavar="FILE", help="collector configuration (repeatable)")
 
 
@@ -61,29 +61,31 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--context", metavar="NAME", default="", help="context of the kubeconfig (default: its current one)")
     dev = command(
         "dev",
-        "collect this machine's metrics and logs and local OTLP into an embedded region, and show it live",
+        "collect this machine's metrics and logs and local OTLP into an embedded region, and show them live",
         "kofagent dev --logs '/var/log/*.log'",
     )
     dev.add_argument("--logs", action="append", default=[], metavar="GLOB", help="log files to tail (default: /var/log)")
     dev.add_argument("--config", action="append", default=[], metavar="FILE", help="configuration merged over the built-in one")
-    dev.add_argument("--seconds", type=float, default=0, help="stop by itself after this many seconds (default: never)")
+    dev.add_argument("--seconds", type=float, default=0, help="stop after this many seconds (default: never)")
     dev.add_argument(
-        "--otlp-grpc", default="127.0.0.1:4317", metavar="HOST:PORT", help="where OTLP/gRPC is taken (default: %(default)s)"
+        "--otlp-grpc", default="127.0.0.1:4317", metavar="HOST:PORT", help="address for OTLP/gRPC (default: %(default)s)"
     )
     dev.add_argument(
-        "--otlp-http", default="127.0.0.1:4318", metavar="HOST:PORT", help="where OTLP/HTTP is taken (default: %(default)s)"
+        "--otlp-http", default="127.0.0.1:4318", metavar="HOST:PORT", help="address for OTLP/HTTP (default: %(default)s)"
     )
     dev.add_argument(
-        "--region", default="127.0.0.1:18480", metavar="HOST:PORT", help="where the embedded region listens (default: %(default)s)"
+        "--region", default="127.0.0.1:18480", metavar="HOST:PORT", help="address of the embedded region (default: %(default)s)"
     )
     validate = command(
         "validate",
-        "check a configuration and name everything that is wrong with it",
+        "check a configuration and report all errors",
         "kofagent validate --config otel.yaml",
         SOURCES_HELP,
     )
     _sources(validate)
-    validate.add_argument("--without-secrets", action="store_true", help="do not look for the Secrets that the configuration names")
+    validate.add_argument(
+        "--without-secrets", action="store_true", help="do not look up the Secrets that the configuration references"
+    )
     render = command(
         "render",
         "print the effective configuration as YAML",
@@ -91,10 +93,10 @@ def build_parser() -> argparse.ArgumentParser:
         SOURCES_HELP,
     )
     _sources(render)
-    render.add_argument("--explain", action="store_true", help="say for every key which layer and line set it")
+    render.add_argument("--explain", action="store_true", help="show for every key which layer and line set it")
     explain = command(
         "explain",
-        "print what a pipeline was compiled to",
+        "print the compiled form of a pipeline",
         "kofagent explain logs --values collectors-values.yaml --role node",
         SOURCES_HELP,
     )
@@ -128,7 +130,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code: int = module.main(arguments)
         return code
     except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output went away; nothing is left to say
+        sys.stderr.close()  # the reader of our output is gone
         return 0
 
 

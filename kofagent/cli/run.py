@@ -20,7 +20,7 @@ log = logging.getLogger("kofagent.run")
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """0 after a drained stop, 1 with every error of a configuration that cannot run."""
+    """0 after a drained stop, 1 with all errors of a configuration that cannot run."""
     try:
         config = load(arguments)
     except ConfigErrors as errors:
@@ -63,7 +63,7 @@ async def _run(config: LoadedConfig, arguments: argparse.Namespace) -> int:
     except StartErrors as errors:
         print(explain(errors, config), file=sys.stderr)
         return 1
-    # what exists now stays; the collector need not look at it again and again
+    # what exists now stays; the garbage collector need not traverse it again and again
     gc.collect()
     gc.freeze()
     # columns and batches are many objects without cycles: looking for cycles among them was a fifth of a scrape's CPU

@@ -1,4 +1,4 @@
-"""What `--values`, `--role` and `--config` name, loaded; errors of a configuration printed the same way by every command."""
+"""Loads what `--values`, `--role` and `--config` name; prints errors of a configuration the same way for every command."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kofagent.pipeline.graph import StartErrors
 
 
 def load(arguments: argparse.Namespace) -> LoadedConfig:
-    """The validated configuration; ConfigErrors with everything that is wrong."""
+    """The validated configuration; ConfigErrors with all errors."""
     if arguments.values:
         from kofagent.values import load_values
 
@@ -24,7 +24,7 @@ def load(arguments: argparse.Namespace) -> LoadedConfig:
 
 
 def print_warnings(config: LoadedConfig) -> None:
-    """Warnings on standard error, a line each."""
+    """Prints the warnings on standard error, one line each."""
     for warning in config.warnings:
         print(f"warning: {warning}", file=sys.stderr)
 

@@ -1,8 +1,8 @@
-"""`kofagent run --kubeconfig`: what can be done from a machine that is no node of the cluster, and what stays off there.
+"""`kofagent run --kubeconfig`: what works on a machine that is not a node of the cluster, and what stays off there.
 
-Before the pipelines start the API server is asked once: a kubeconfig that cannot work ends the command with a sentence, an API
-server that is just away does not. Then the nodes say whether this machine is one of them. Where it is not, receivers of a node's
-files stay off, each with a line that says so: a laptop's own /var/log would be taken for the cluster's.
+Before the pipelines start, the API server is asked once: a kubeconfig that cannot work ends the command with an error, an API
+server that is temporarily unavailable does not. Then the nodes tell whether this machine is one of them. If it is not, receivers of
+a node's files stay off, each with a log line, because a laptop's own /var/log would be taken for the cluster's.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from kofagent.kubernetes.options import ApiOptions
 from kofagent.kubernetes.own_node import own_node
 
 PATIENCE = 10.0
-"""Seconds for what is asked before the start."""
+"""Seconds for the requests before the start."""
 POD_LOGS = ("/var/log/pods/", "/var/log/containers/", "/var/lib/docker/containers/", "/hostfs/")
 NODE_LOGS = ("/var/log/", *POD_LOGS)
 Say = Callable[[str], None]
@@ -32,7 +32,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Place:
-    """Where this agent runs. `why` says it as the end of a sentence."""
+    """Where this agent runs. `why` is the end of a sentence that says it."""
 
     on_node: bool
     why: str
@@ -59,26 +59,26 @@ async def look(kubeconfig: str, context: str, say: Say) -> Place:
         if node is not None:
             say(f"this machine is the cluster's node {node}")
             return Place(True, f"this machine is the node {node}")
-        return Place(False, "this machine is none of the cluster's nodes" if not name else f"this machine is not the node {name}")
+        return Place(False, "this machine is not a node of the cluster" if not name else f"this machine is not the node {name}")
     finally:
         await client.stop()
 
 
 def _unknown(why: str) -> Place:
-    """Nobody can tell; then the one who starts the agent is believed."""
+    """It cannot be determined; then K8S_NODE_NAME decides."""
     name = os.environ.get("K8S_NODE_NAME", "")
     if name:
         return Place(True, f"K8S_NODE_NAME says that this machine is the node {name}")
     return Place(
-        False, f"whether this machine is a node of the cluster is not known ({why}); if it is one, set K8S_NODE_NAME to its name"
+        False, f"it is not known whether this machine is a node of the cluster ({why}); if it is, set K8S_NODE_NAME to its name"
     )
 
 
 async def _answers(client: ApiClient, say: Say) -> bool:
-    """Whether the API server answers now. StartError for what time does not heal."""
+    """Whether the API server answers now. StartError for errors that are not temporary."""
     for last in (False, False, True):
         try:
-            await client.credentials()  # a plugin may ask its user something, which takes longer than an answer
+            await client.credentials()  # a plugin may prompt its user, which takes longer than an answer
             await client.get("/version", timeout=PATIENCE)
             return True
         except Untrusted as error:
@@ -94,23 +94,23 @@ async def _answers(client: ApiClient, say: Say) -> bool:
         except NoCredentials as error:
             raise StartError(str(error)) from None
         except Unauthorized:
-            # an API server that has just started may refuse everybody for a moment
+            # an API server that has just started may refuse everything for a moment
             if last:
                 raise StartError(
                     f"{client.access.server} does not accept the kubeconfig's credentials (401): they have expired or "
-                    "are another cluster's; log in again, and try kubectl get nodes"
+                    "belong to another cluster; log in again, and try kubectl get nodes"
                 ) from None
             await asyncio.sleep(1)
         except ApiError as error:
             if error.status == 403:
-                return True  # it knows us, and does not tell us its version
-            say(f"the API server does not answer yet, it is asked again until it does: {error}")
+                return True  # it knows us, but does not tell us its version
+            say(f"the API server does not answer yet, trying again until it does: {error}")
             return False
     raise AssertionError
 
 
 def adapt(config: LoadedConfig, place: Place, say: Say) -> LoadedConfig:
-    """The configuration without what needs the node itself, unless this is one; `say` is told what was taken out, a line each."""
+    """The configuration without what needs the node itself, unless this is one; `say` gets a line for each removal."""
     if place.on_node:
         return config
     receivers = dict(config.components.get("receivers", {}))
@@ -146,7 +146,7 @@ def adapt(config: LoadedConfig, place: Place, say: Say) -> LoadedConfig:
 
 
 def _needs(kind: str | None, options: Any, of_values: bool) -> tuple[str, ComponentConfig | None]:
-    """What of the node itself a receiver reads ("" for nothing), and its options without that, None when nothing remains."""
+    """What a receiver reads of the node itself ("" for nothing), and its options without that, None if nothing remains."""
     if kind == "filelog":
         prefixes = NODE_LOGS if of_values else POD_LOGS
         theirs = [path for path in options.include if path.startswith(prefixes)]
@@ -156,7 +156,7 @@ def _needs(kind: str | None, options: Any, of_values: bool) -> tuple[str, Compon
     if kind == "hostmetrics" and options.root_path and not os.path.isdir(options.root_path):
         return f"the root directory of a node ({options.root_path})", None
     if kind == "kubeletstats" and options.auth_type in ("serviceAccount", "kubeConfig") and not _kubelet(options):
-        return "the kubelet of a node that is not named (endpoint: NAME, or K8S_NODE_NAME)", None
+        return "the kubelet of an unnamed node (set endpoint: NAME, or K8S_NODE_NAME)", None
     return "", None
 
 
@@ -166,7 +166,7 @@ def _kubelet(options: Any) -> str:
 
 
 def _scrapes_pods(options: Any) -> bool:
-    """Whether there are jobs of pods, endpoints or Services, other than those that give all targets one other address."""
+    """Whether there are jobs of pods, endpoints or Services, other than those that set one other address for all targets."""
     return options.monitors.enabled or any(
         entry.role.lower() not in ("node", "ingress")
         for job in options.config.jobs()

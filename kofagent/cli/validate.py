@@ -1,4 +1,4 @@
-"""`kofagent validate`: everything that is wrong with a configuration, without running it."""
+"""`kofagent validate`: all errors of a configuration, without running it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from kofagent.values.model import ROLES
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """0 for a configuration that could run, 1 with everything that is wrong on standard error."""
+    """0 for a valid configuration, 1 with all errors on standard error."""
     good, text = validate_text(
         components,
         config=arguments.config,
@@ -40,9 +40,9 @@ def validate_text(
     environ: Mapping[str, str] = os.environ,
     need_secrets: bool = True,
 ) -> tuple[bool, str]:
-    """Whether a configuration is right, and what to tell: every error or every warning a line, and a summary.
+    """Whether a configuration is valid, and the text to print: a line for every error and warning, and a summary.
 
-    `config` files, or `values` files for one role (for both when none is given) with `config` files laid over what they make.
+    `config` files, or `values` files for one role (for both when none is given) with `config` files merged over what they generate.
     """
     loaded: list[LoadedConfig] = []
     problems = ConfigErrors(())

@@ -23,9 +23,10 @@ _LARGE = 1000
 class PatternError(ValueError):
     """A text is not a regular expression in RE2's syntax. The message names the pattern and RE2's reason."""
 
-    def __init__(self, pattern: str, reason: object) -> None:
+    def __init__(self, pattern: str, reason: object, flags: str = "") -> None:
         text = reason.args[0] if isinstance(reason, Exception) and reason.args else reason
         shown = text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
+        shown = shown.replace(flags + pattern, pattern)  # the flags are not the user's
         super().__init__(f"{pattern!r} is not a regular expression (RE2): {shown}")
 
 
@@ -34,7 +35,7 @@ def compile_re2(pattern: str, flags: str = "") -> re2._Regexp:
     try:
         return re2.compile(flags + pattern, OPTIONS)
     except re2.error as error:
-        raise PatternError(pattern, error) from None
+        raise PatternError(pattern, error, flags) from None
 
 
 def compile_bytes(pattern: str) -> Re2Pattern:

@@ -1,9 +1,9 @@
 """`bearertokenauth`: a bearer token (RFC 6750) in a header, sent by clients or checked by servers.
 
-Upstream: extension/bearertokenauthextension of the collector's contrib. A client sends the first token; a server lets in
-whoever has any of them, compared in constant time. `filename` has one token a line and wins over `token` and `tokens`; it is
-read again when it changes (checked at most once a second). A file that becomes unreadable keeps its last content and is
-reported as the extension's status; one that was never readable fails the start, or is waited for with `file_retry`.
+Upstream: extension/bearertokenauthextension of the collector's contrib. A client sends the first token; a server accepts
+any of them, compared in constant time. `filename` has one token per line and takes precedence over `token` and `tokens`; it is
+read again when it changes (checked at most once a second). If the file becomes unreadable, its last content stays in use and the
+extension's status reports it; a file that is unreadable at start fails the start, or is waited for with `file_retry`.
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ from kofagent.telemetry.batch import Metadata
 
 
 class FileRetry(ComponentConfig):
-    """`file_retry`: wait at start for a file that is not there yet."""
+    """`file_retry`: wait at start for a file that does not exist yet."""
 
     enabled: bool = Field(False, description="Try again instead of failing the start.")
     max_retries: int = Field(5, ge=0, description="How often.")
-    retry_interval: Duration = Field(1.0, description="Time between two tries.")
+    retry_interval: Duration = Field(1.0, description="Time between two attempts.")
 
 
 class Config(ComponentConfig):
     """Options of upstream's bearertokenauth extension."""
 
-    scheme: str = Field("Bearer", description="Scheme in front of the token; empty: the token alone.")
+    scheme: str = Field("Bearer", description="Scheme before the token; empty: the token alone.")
     header: str = Field("Authorization", min_length=1, description="Header with the token.")
     token: Secret = Field(Secret(""), description="The token.")
     tokens: list[Secret] = Field([], description="Several tokens; a client sends the first.")
-    filename: str = Field("", description="File with one token a line instead, read again when it changes.")
-    file_retry: FileRetry = Field(FileRetry(), description="Waiting for filename at start.")
+    filename: str = Field("", description="File with one token per line, read again when it changes.")
+    file_retry: FileRetry = Field(FileRetry(), description="Wait for filename at start.")
 
     @model_validator(mode="after")
     def _some_source(self) -> Config:
         token = self.token.get_secret_value()
         if token and self.tokens:
-            raise ValueError("token and tokens exclude each other; keep one")
+            raise ValueError("token and tokens are both set; keep one")
         if not (token or self.tokens or self.filename):
-            raise ValueError("no token; give token, tokens or filename")
+            raise ValueError("no token; set token, tokens or filename")
         if any(not t.get_secret_value() for t in self.tokens):
-            raise ValueError("an empty token among tokens would let everybody in; remove it")
+            raise ValueError("an empty token in tokens would accept every request; remove it")
         return self
 
 
@@ -100,7 +100,7 @@ class BearerTokenAuth(Extension[Config]):
         if not tokens:
             if self._version < 0:
                 raise ValueError(f"{self.config.filename} has no token")
-            self.context.report(f"{self.config.filename} has no token; the last one stays")
+            self.context.report(f"{self.config.filename} has no token; the last one stays in use")
             return
         self._version = self._file.version
         self._set(tokens)
@@ -117,7 +117,7 @@ class BearerTokenAuth(Extension[Config]):
             raise Unauthorized(f"missing {self.config.header} header")
         self._load()
         given = _digest(value)
-        # All of them are compared, so that time does not tell which one was near.
+        # All of them are compared, so that timing does not reveal a near match.
         if not any([hmac.compare_digest(given, d) for d in self._digests]):  # noqa: C419
             raise Unauthorized("provided authorization does not match")
         return {}

@@ -1,13 +1,12 @@
 """`headers_setter`: sets headers of outgoing requests, from the configuration or from the request that brought the data.
 
 Upstream: extension/headerssetterextension of the collector's contrib. `from_context` reads a header of the incoming request
-(receivers with `include_metadata: true`), `from_attribute` what the server's authenticator found out (`auth.username` of
-basicauth). Actions work on the headers of `additional_auth`, the authenticator asked first; headers of the exporter's own
-`headers` are set before and can be overwritten, not seen: `insert` and `update` know those of `additional_auth` only, and
-`delete` removes those. Where a value is wanted from the request and there is none, `default_value` is used, else an empty
-one, as upstream.
+(receivers with `include_metadata: true`), `from_attribute` an attribute from the server's authenticator (`auth.username` of
+basicauth). Actions apply to the headers of `additional_auth`, the authenticator that is called first. The exporter's own
+`headers` are set before and can be overwritten but not seen: `insert`, `update` and `delete` consider only those of
+`additional_auth`. If the request does not have the value, `default_value` is used, or an empty one, as upstream.
 
-Fails at start when a file of `value_file` cannot be read; later its last content is kept and reported.
+The start fails if a file of `value_file` cannot be read; later its last content stays in use and the status reports it.
 """
 
 from __future__ import annotations
@@ -30,11 +29,11 @@ class Header(ComponentConfig):
         "upsert", description="insert: if absent; update: if present; upsert: always; delete."
     )
     key: str = Field(min_length=1, description="Name of the header.")
-    value: Secret | None = Field(None, description="The value itself.")
+    value: Secret | None = Field(None, description="The value.")
     value_file: str | None = Field(None, description="File with the value, read again when it changes.")
     from_context: str | None = Field(None, description="Name of a header of the incoming request.")
     from_attribute: str | None = Field(None, description="Attribute of the incoming request's authentication.")
-    default_value: Secret | None = Field(None, description="Value when from_context or from_attribute find none.")
+    default_value: Secret | None = Field(None, description="Value if from_context or from_attribute finds none.")
 
     @model_validator(mode="after")
     def _one_source(self) -> Header:
@@ -44,7 +43,7 @@ class Header(ComponentConfig):
         if len(sources) != 1:
             raise ValueError(f"header {self.key!r} needs exactly one of value, value_file, from_context and from_attribute")
         if self.default_value is not None and sources[0] in ("value", "value_file"):
-            raise ValueError(f"header {self.key!r}: default_value goes with from_context and from_attribute only")
+            raise ValueError(f"header {self.key!r}: default_value can only be used with from_context and from_attribute")
         return self
 
 
@@ -67,7 +66,7 @@ class HeadersSetter(Extension[Config]):
         """Finds the other authenticator and reads the files once."""
         if self.config.additional_auth:
             if self.config.additional_auth == self.context.id:
-                raise StartError("additional_auth names the extension itself; name another one")
+                raise StartError("additional_auth names this extension itself; name another one")
             self._first = self.context.host.extension(self.config.additional_auth, ClientAuth)
         for path, file in self._files.items():
             try:

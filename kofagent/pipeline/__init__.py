@@ -1,1 +1,1 @@
-"""Pipelines: the protocols components implement, and what turns a configuration into running pipelines."""
+"""Pipelines: what turns a configuration into running components, and the telemetry of the agent itself."""

@@ -1,4 +1,4 @@
-"""Between components: hand one batch to several consumers, turn columns into OTLP for those that do not take them."""
+"""Between components: passes a batch to several consumers, converts columns to OTLP for those that need it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kofagent.telemetry.signal import Signal
 
 
 class AsOtlp(ColumnsConsumer):
-    """In front of a consumer that knows serialized OTLP only."""
+    """In front of a consumer that takes serialized OTLP only."""
 
     def __init__(self, next: Consumer) -> None:
         self._next = next
@@ -20,7 +20,7 @@ class AsOtlp(ColumnsConsumer):
     async def consume(self, batch: AnyBatch) -> None:
         """Converts scraped samples, passes everything else."""
         if isinstance(batch, MetricBatch):
-            from kofagent.prometheus.otlp import to_otlp  # its protobuf modules cost memory nobody needs without scraping
+            from kofagent.prometheus.otlp import to_otlp  # its protobuf modules cost memory that is not needed without scraping
 
             batch = to_otlp(batch)
         await self._next.consume(batch)
@@ -43,7 +43,7 @@ def fan_out(consumers: Sequence[ColumnsConsumer]) -> ColumnsConsumer:
 
 
 def entry(consumers: Sequence[Consumer], signal: Signal) -> ColumnsConsumer:
-    """All consumers as one that takes whatever a pipeline of this signal carries. One conversion serves all that need it."""
+    """All consumers as one that takes everything a pipeline of this signal can carry. They share one conversion."""
     columns = [c for c in consumers if isinstance(c, ColumnsConsumer)]
     # Batches in the rest are OTLP only: there are no columns but of metrics, and those are converted in front of it.
     rest = cast("list[ColumnsConsumer]", [c for c in consumers if not isinstance(c, ColumnsConsumer)])

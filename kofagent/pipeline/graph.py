@@ -1,4 +1,4 @@
-"""From a validated configuration to components that are wired, started and stopped in order."""
+"""Components of a validated configuration: connected, started and stopped in order."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Graph:
         self._started: list[tuple[Path, Component[Any]]] = []
 
     def build(self) -> None:
-        """Makes and wires every component; nothing touches the outside yet. StartErrors names all that cannot be made."""
+        """Creates and connects all components, without any I/O. StartErrors names all that cannot be created."""
         problems: list[Problem] = []
         plan = self._plan
         for id in plan.extensions:
@@ -95,7 +95,7 @@ class Graph:
             problems.append(Problem((kind, id), str(error)))
 
     def _signal_problems(self) -> Iterable[Problem]:
-        """Components named in a pipeline of a signal they do not have, connectors with only one end."""
+        """Components in a pipeline of a signal that they do not support, connectors that are used on one side only."""
         for name, pipeline in self._plan.pipelines.items():
             signal = signal_of(name)
             for kind in ("receivers", "processors", "exporters"):
@@ -166,7 +166,7 @@ class Graph:
             extension.pipelines_ready()
 
     async def stop(self, seconds: float = 9.0) -> None:
-        """Receivers stop taking data, then each pipeline hands on what it holds, exporters drain, extensions go last."""
+        """Receivers stop taking data, then each pipeline passes on what it holds, exporters drain, extensions stop last."""
         deadline = asyncio.get_running_loop().time() + seconds
         for extension in self.extensions.values():
             extension.pipelines_stopping()
@@ -202,7 +202,7 @@ class Graph:
                 async with asyncio.timeout_at(deadline):
                     await component.stop()
             except TimeoutError:
-                component.context.log.warning("did not stop in time; what it still held goes back to its senders")
+                component.context.log.warning("did not stop in time; what it still held stays with its senders")
             except Exception:
                 component.context.log.exception("failed while stopping")
 

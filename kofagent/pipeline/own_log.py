@@ -1,4 +1,4 @@
-"""The agent's own log (`service.telemetry.logs`): one line an event, on standard error, standard output or in files."""
+"""The agent's own log (`service.telemetry.logs`): one line per event, on standard error, standard output or in files."""
 
 from __future__ import annotations
 
@@ -64,13 +64,13 @@ class LineFormatter(logging.Formatter):
         text = f"{at} {level} {name}: {caller + ': ' if caller else ''}{message}{self._tail}"
         if trace:
             text += "\n" + trace
-        # The debug exporter's trees stay trees; what telemetry says cannot pass for a line of the agent, for it is indented.
+        # The debug exporter's trees stay trees; text from telemetry cannot pass for a line of the agent, because it is indented.
         end = "\n    " if getattr(record, "multiline", False) else "\\n"
         return text.replace("\r", "\\r").replace("\n", end)
 
 
 class Sampling(logging.Filter):
-    """Of events with the same text lets the first few of each interval through, then every n-th."""
+    """Passes the first few events with the same text of each interval, then every n-th."""
 
     def __init__(self, options: LogSampling) -> None:
         super().__init__()
@@ -123,7 +123,7 @@ class Failures:
 
 
 class OwnLog:
-    """Sets up Python's logging for the time between `start` and `stop`."""
+    """Configures Python's logging between `start` and `stop`."""
 
     def __init__(self, options: TelemetryLogs) -> None:
         self._options = options
@@ -145,7 +145,7 @@ class OwnLog:
             self._close()
             raise StartError(
                 f"telemetry.logs.{option}: cannot write {error.filename}: {error.strerror or error}; name a file in a "
-                "folder that exists and is writable, stderr or stdout"
+                "directory that exists and is writable, stderr or stdout"
             ) from None
         formatter = LineFormatter(options)
         for handler in self._handlers:
@@ -155,17 +155,17 @@ class OwnLog:
         level = LEVELS[options.level.lower()]
         root, own = logging.getLogger(), logging.getLogger("kofagent")
         self._before = {"": root.level, "kofagent": own.level}
-        # lines of the time before the configuration was read went to handlers of the command line
+        # before the configuration was read, lines went to handlers of the command line
         self._silenced = [h for h in root.handlers if type(h) is logging.StreamHandler]
         for old in self._silenced:
             root.removeHandler(old)
         for handler in self._handlers:
             root.addHandler(handler)
         own.setLevel(level)
-        root.setLevel(max(level, logging.WARNING))  # libraries: what is wrong, not what they do
+        root.setLevel(max(level, logging.WARNING))  # libraries: errors and warnings only
 
     def stop(self) -> None:
-        """Puts back what was there before."""
+        """Restores the previous configuration."""
         root = logging.getLogger()
         for handler in self._handlers:
             root.removeHandler(handler)

@@ -21,7 +21,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class ProcessCollector(Collector):
-    """`otelcol_process_*`: uptime, CPU seconds, resident memory; memory of the heap is what the kernel calls anonymous."""
+    """`otelcol_process_*`: uptime, CPU seconds, resident memory; heap memory is the kernel's anonymous memory."""
 
     def __init__(self) -> None:
         self._start = time.monotonic()
@@ -60,14 +60,14 @@ def memory_families() -> Iterator[Metric]:
         for owner, value in values.items():
             gauge.add_metric((owner,), value)
         yield gauge
-    entries = GaugeMetricFamily("kofagent_memo_entries", "Entries of what is remembered.", labels=("name",))
-    size = GaugeMetricFamily("kofagent_memo_bytes", "Estimated size of what is remembered.", labels=("name",))
+    entries = GaugeMetricFamily("kofagent_memo_entries", "Entries in the memo.", labels=("name",))
+    size = GaugeMetricFamily("kofagent_memo_bytes", "Estimated size of the memo.", labels=("name",))
     hits = CounterMetricFamily(
         "kofagent_memo_hits",
         "Look-ups that found their value; absent where counting them would slow them down.",
         labels=("name",),
     )
-    misses = CounterMetricFamily("kofagent_memo_misses", "Look-ups that had to work out their value.", labels=("name",))
+    misses = CounterMetricFamily("kofagent_memo_misses", "Look-ups that had to compute their value.", labels=("name",))
     evictions = CounterMetricFamily("kofagent_memo_evictions", "Entries dropped to make room.", labels=("name",))
     for name, figures in ACCOUNT.figures().items():
         entries.add_metric((name,), figures.entries)
@@ -93,7 +93,7 @@ def _status_bytes(key: str) -> int | None:
 
 def _families(registry: CollectorRegistry) -> Iterator[Metric]:
     for family in registry.collect():
-        # the library's own times of creation, which the Go collector's page does not have
+        # the library's creation times, which the Go collector's page does not have
         family.samples = [s for s in family.samples if not s.name.endswith("_created")]
         yield family
 

@@ -27,7 +27,7 @@ _TLS_OPTIONS = ("ca_file", "cert_file", "key_file")
 class Push:
     """OTLP over HTTP or gRPC, or a page on standard output, every interval and once at the end.
 
-    A push that fails is logged once; the next one carries the same totals, so nothing is lost by it.
+    A push that fails is logged once; the next one has the same totals, so nothing is lost.
     """
 
     def __init__(self, reader: PeriodicReader, context: Context) -> None:
@@ -57,7 +57,7 @@ class Push:
         self._task = asyncio.create_task(self._run(), name="own metrics")
 
     async def stop(self) -> None:
-        """Pushes what there is, for a short time at most."""
+        """Pushes once more, within a short time."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)

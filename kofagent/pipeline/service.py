@@ -24,7 +24,7 @@ log = logging.getLogger("kofagent.service")
 
 BUDGET_SHARE = 0.25
 BUDGET_MAX = 256 * 1024 * 1024
-"""Data waiting in memory may take a quarter of the memory there is, at most this many bytes."""
+"""Data waiting in memory may take a quarter of the available memory, at most this many bytes."""
 
 
 class Service:
@@ -58,7 +58,7 @@ class Service:
         return self._graph
 
     async def start(self) -> None:
-        """Builds and starts everything; StartErrors says all that is wrong, and then nothing runs."""
+        """Builds and starts everything; StartErrors with all that is wrong, and then nothing runs."""
         problems: list[Problem] = []
         own = OwnTelemetry(self.plan.telemetry, Context("service", "telemetry", self))
         try:
@@ -94,9 +94,9 @@ class Service:
     async def reload(self, plan: LoadedConfig) -> None:
         """Stops the old graph and starts the new one; when that fails, the old configuration runs again and StartErrors is raised.
 
-        The ledger goes on counting; `service.telemetry` keeps what it had when the agent was started.
+        The ledger keeps its counts; `service.telemetry` stays as it was when the agent was started.
         """
-        Graph(plan, self).build()  # what cannot even be built does not stop what runs
+        Graph(plan, self).build()  # a configuration that cannot even be built does not stop the running one
         old = self.plan
         await self.graph.stop()
         try:
@@ -159,7 +159,7 @@ async def run_until(
     read_plan: Callable[[], LoadedConfig],
     explain: Callable[[Exception], str],
 ) -> None:
-    """Runs a started service until `stop`; `reload` reads the configuration again and keeps the old one when it is bad."""
+    """Runs a started service until `stop`; `reload` reads the configuration again and keeps the old one if it is invalid."""
     while not stop.is_set():
         waits = [asyncio.create_task(stop.wait()), asyncio.create_task(reload.wait())]
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -170,4 +170,4 @@ async def run_until(
             try:
                 await service.reload(read_plan())
             except Exception as error:
-                log.error("the new configuration is refused, the old one goes on running:\n%s", explain(error))
+                log.error("the new configuration is refused, the old one stays in use:\n%s", explain(error))

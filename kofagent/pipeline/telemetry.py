@@ -1,7 +1,7 @@
-"""`service.telemetry`: what the agent tells about itself. Its log, and its metrics scraped from 127.0.0.1:8888 or pushed.
+"""`service.telemetry`: telemetry of the agent itself. Its log, and its metrics, scraped from 127.0.0.1:8888 or pushed.
 
 Spec: opentelemetry.io/docs/collector/internal-telemetry. The counters are the ledger's; a push that fails is logged once and
-the next one carries the same totals, so nothing is lost by it.
+the next one has the same totals, so nothing is lost.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class OwnTelemetry:
         self.addresses: list[tuple[str, int]] = []
 
     async def start(self) -> None:
-        """Sets up the log, binds the page; StartError says what cannot be had."""
+        """Sets up the log, binds the page; StartError if one of them is not possible."""
         self._log.start()
         metrics = self._options.metrics
         if metrics.level.lower() == "none":
@@ -87,7 +87,7 @@ class OwnTelemetry:
         routes = Routes("the metrics are at /metrics")
         routes.add("/metrics", answer)
         block = HttpServerBlock(endpoint=join_endpoint(reader.host, reader.port))
-        server = HttpServer(block, "own metrics", routes, option="telemetry.metrics.readers (level: none switches them off)")
+        server = HttpServer(block, "own metrics", routes, option="telemetry.metrics.readers (level: none turns them off)")
         self._servers.append(server)
         await server.start()
         self.addresses.append(server.address)

@@ -52,8 +52,8 @@ class BasicAuth(ComponentConfig):
 class Authorization(ComponentConfig):
     """`authorization`."""
 
-    type: Text = Field("Bearer", description="First word of the Authorization header.")
-    credentials: SecretText = Field(Secret(""), description="The rest of it.")
+    type: Text = Field("Bearer", description="Scheme in the Authorization header.")
+    credentials: SecretText = Field(Secret(""), description="Credentials after the scheme.")
     credentials_file: Text = Field("", description="File with the credentials, read for every request.")
     credentials_ref: Text = Field("", description="Accepted when empty: there is no secret manager.", max_length=0)
 
@@ -61,7 +61,7 @@ class Authorization(ComponentConfig):
     def _one_of(self) -> Authorization:
         self.type = self.type.strip() or "Bearer"
         if self.type.lower() == "basic":
-            raise ValueError('type "basic" is written as basic_auth with username and password')
+            raise ValueError('type "basic" is not allowed; use basic_auth with username and password')
         if self.credentials.get_secret_value() and self.credentials_file:
             raise ValueError("credentials and credentials_file are both set; keep one")
         return self
@@ -70,14 +70,14 @@ class Authorization(ComponentConfig):
 class TlsConfig(ComponentConfig):
     """`tls_config`."""
 
-    ca: Text = Field("", description="CAs that are trusted, as PEM text.")
-    ca_file: Text = Field("", description="The same as a file; empty: the system's.")
+    ca: Text = Field("", description="Trusted CAs as a PEM string.")
+    ca_file: Text = Field("", description="PEM file of trusted CAs; empty: the system's.")
     ca_ref: Text = Field("", description="Accepted when empty: there is no secret manager.", max_length=0)
-    cert: Text = Field("", description="Own certificate as PEM text.")
-    cert_file: Text = Field("", description="The same as a file.")
+    cert: Text = Field("", description="Client certificate as a PEM string.")
+    cert_file: Text = Field("", description="Client certificate as a PEM file.")
     cert_ref: Text = Field("", description="Accepted when empty: there is no secret manager.", max_length=0)
-    key: SecretText = Field(Secret(""), description="Own key as PEM text.")
-    key_file: Text = Field("", description="The same as a file.")
+    key: SecretText = Field(Secret(""), description="Client key as a PEM string.")
+    key_file: Text = Field("", description="Client key as a PEM file.")
     key_ref: Text = Field("", description="Accepted when empty: there is no secret manager.", max_length=0)
     server_name: Text = Field("", description="Name expected in the server's certificate.")
     insecure_skip_verify: bool = Field(False, description="Do not check the server's certificate.")
@@ -97,7 +97,7 @@ class TlsConfig(ComponentConfig):
 
 
 class ProxyOptions(ComponentConfig):
-    """Proxy keys, beside the others of a client."""
+    """Proxy options of a client."""
 
     proxy_url: Text = Field("", description="URL of an HTTP proxy.")
     no_proxy: Text = Field("", description="Hosts, domains and networks reached without the proxy, separated by commas.")
@@ -107,7 +107,7 @@ class ProxyOptions(ComponentConfig):
     @model_validator(mode="after")
     def _proxy(self) -> ProxyOptions:
         if self.proxy_from_environment and (self.proxy_url or self.no_proxy):
-            raise ValueError("proxy_from_environment excludes proxy_url and no_proxy; keep one")
+            raise ValueError("proxy_from_environment cannot be used with proxy_url or no_proxy; keep one")
         if self.no_proxy and not self.proxy_url:
             raise ValueError("no_proxy without proxy_url has no effect; set proxy_url or remove it")
         if self.proxy_connect_header and not (self.proxy_url or self.proxy_from_environment):
@@ -127,10 +127,10 @@ class OAuth2(ProxyOptions):
     grant_type: Literal["", "client_credentials"] = Field(
         "", description="Accepted for compatibility; the flow is always client_credentials."
     )
-    scopes: list[Text] = Field([], description="Scopes asked for.")
-    token_url: Text = Field("", description="URL that gives the token.")
+    scopes: list[Text] = Field([], description="Scopes to request.")
+    token_url: Text = Field("", description="URL of the token endpoint.")
     audience: Text = Field("", description="Audience parameter of the token request.")
-    endpoint_params: dict[str, Text] = Field({}, description="More parameters of the token request.")
+    endpoint_params: dict[str, Text] = Field({}, description="Additional parameters of the token request.")
     tls_config: TlsConfig = Field(TlsConfig(), description="TLS to the token URL.")
 
     @model_validator(mode="after")
@@ -170,7 +170,7 @@ _RESERVED = {
 
 
 class HttpClientOptions(ProxyOptions):
-    """Client keys that scrape jobs and discovery mechanisms carry beside their own."""
+    """Client options that scrape jobs and discovery mechanisms share."""
 
     basic_auth: BasicAuth | None = Field(None, description="User and password.")
     authorization: Authorization | None = Field(None, description="Authorization header.")
@@ -178,9 +178,9 @@ class HttpClientOptions(ProxyOptions):
     bearer_token: SecretText = Field(Secret(""), description="Old name of authorization.credentials.")
     bearer_token_file: Text = Field("", description="Old name of authorization.credentials_file.")
     tls_config: TlsConfig = Field(TlsConfig(), description="TLS options.")
-    follow_redirects: bool = Field(True, description="Follow redirects; credentials stay with the first host.")
+    follow_redirects: bool = Field(True, description="Follow redirects; credentials are sent to the first host only.")
     enable_http2: bool = Field(True, description="Accepted for compatibility; requests are HTTP/1.1.")
-    http_headers: dict[str, HttpHeader] = Field({}, description="More headers.")
+    http_headers: dict[str, HttpHeader] = Field({}, description="Additional headers.")
 
     @model_validator(mode="after")
     def _one_way_in(self) -> HttpClientOptions:
@@ -206,5 +206,5 @@ class HttpClientOptions(ProxyOptions):
             self.authorization = Authorization(credentials_file=self.bearer_token_file)
         for name in self.http_headers:
             if name.lower() in _RESERVED:
-                raise ValueError(f"http_headers cannot set {name}; it has an option of its own or is set by the scraper")
+                raise ValueError(f"http_headers cannot set {name}; it has its own option or is set by the scraper")
         return self

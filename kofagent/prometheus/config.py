@@ -1,8 +1,8 @@
-"""Prometheus' configuration as the `config` key of the receiver holds it: `global` and `scrape_configs`, whole.
+"""Prometheus' configuration in the `config` key of the receiver: `global` and `scrape_configs`, complete.
 
 Spellings and defaults are Prometheus' (prometheus.io, configuration). Keys that only a Prometheus server can serve (rules,
 alerting, remote read and write) are refused as upstream's receiver refuses them; `storage`, `tracing`, `otlp` and `runtime`
-are accepted and do nothing.
+are accepted without effect.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ import yaml
 from pydantic import AliasChoices, Field, PrivateAttr, ValidationError, model_validator
 
 from kofagent.config.base import ComponentConfig, Duration
+from kofagent.config.errors import ConfigErrors, Problem
+from kofagent.config.tree import Origin, node_of
+from kofagent.config.validation_errors import problems_of
 from kofagent.prometheus.client_config import Base2Size, HttpClientOptions
 from kofagent.prometheus.discovery.config import DiscoveryOptions
 from kofagent.prometheus.relabel import RelabelConfig, Text
@@ -36,21 +39,21 @@ class GlobalConfig(ComponentConfig):
 
     scrape_interval: Duration = Field(60.0, description="Time between two scrapes of a target.")
     scrape_timeout: Duration = Field(10.0, description="Time for one scrape; at most the interval.")
-    scrape_protocols: list[Protocol] | None = Field(None, description="Formats asked for, best first.")
+    scrape_protocols: list[Protocol] | None = Field(None, description="Formats to request, best first.")
     evaluation_interval: Duration = Field(60.0, description="Accepted for compatibility; there are no rules.")
     rule_query_offset: Duration = Field(0.0, description="Accepted for compatibility; there are no rules.")
     query_log_file: Text = Field("", description="Accepted for compatibility; there are no queries.")
     scrape_failure_log_file: Text = Field("", description="File that failed scrapes are written to.")
-    external_labels: dict[str, Text] = Field({}, description="Labels added to every series that lacks them.")
+    external_labels: dict[str, Text] = Field({}, description="Labels added to every series that does not have them.")
     body_size_limit: Base2Size = Field(0, ge=0, description="Largest page after decompression; 0: 64 MiB.")
-    sample_limit: int = Field(0, ge=0, description="Most samples of a page after relabelling; 0: no limit.")
-    target_limit: int = Field(0, ge=0, description="Most targets of a job; 0: no limit.")
-    label_limit: int = Field(0, ge=0, description="Most labels of a series; 0: no limit.")
+    sample_limit: int = Field(0, ge=0, description="Largest number of samples of a page after relabelling; 0: no limit.")
+    target_limit: int = Field(0, ge=0, description="Largest number of targets of a job; 0: no limit.")
+    label_limit: int = Field(0, ge=0, description="Largest number of labels of a series; 0: no limit.")
     label_name_length_limit: int = Field(0, ge=0, description="Longest label name in bytes; 0: no limit.")
     label_value_length_limit: int = Field(0, ge=0, description="Longest label value in bytes; 0: no limit.")
     keep_dropped_targets: int = Field(0, ge=0, description="Dropped targets shown per job; 0: all.")
     metric_name_validation_scheme: Validation = Field("utf8", description="Names that are allowed.")
-    metric_name_escaping_scheme: Escaping = Field("", description="Escaping of names asked for.")
+    metric_name_escaping_scheme: Escaping = Field("", description="Escaping of names to request.")
     scrape_native_histograms: bool | None = Field(
         None, description="Accepted for compatibility; classic histograms are scraped instead."
     )
@@ -62,22 +65,22 @@ class GlobalConfig(ComponentConfig):
         description="Accepted for compatibility; classic histograms are always scraped.",
         validation_alias=AliasChoices("always_scrape_classic_histograms", "scrape_classic_histograms"),
     )
-    extra_scrape_metrics: bool | None = Field(None, description="Add scrape_timeout_seconds and the like.")
+    extra_scrape_metrics: bool | None = Field(None, description="Add scrape_timeout_seconds and similar series.")
 
 
 class ScrapeConfig(HttpClientOptions, DiscoveryOptions):
-    """One job. What is not set comes from `global` once `inherit` was called."""
+    """One job. `inherit` fills what is not set from `global`."""
 
-    job_name: Text = Field(description="Name of the job; the label job of its targets.")
+    job_name: Text = Field(description="Name of the job, and value of the label job of its targets.")
     scrape_interval: Duration = Field(0.0, ge=0, description="Time between two scrapes of a target.")
     scrape_timeout: Duration = Field(0.0, ge=0, description="Time for one scrape; at most the interval.")
-    scrape_protocols: list[Protocol] | None = Field(None, description="Formats asked for, best first.")
+    scrape_protocols: list[Protocol] | None = Field(None, description="Formats to request, best first.")
     fallback_scrape_protocol: Protocol | Literal[""] = Field(
         "", description="Format of a page without a usable Content-Type; empty: PrometheusText0.0.4."
     )
-    honor_labels: bool = Field(False, description="Labels of the page win over labels of the target.")
-    honor_timestamps: bool = Field(True, description="Use the times on the page.")
-    track_timestamps_staleness: bool = Field(False, description="Staleness markers also for samples with a time.")
+    honor_labels: bool = Field(False, description="Labels of the page take precedence over labels of the target.")
+    honor_timestamps: bool = Field(True, description="Use the timestamps on the page.")
+    track_timestamps_staleness: bool = Field(False, description="Write staleness markers also for samples with a timestamp.")
     scrape_native_histograms: bool | None = Field(
         None, description="Accepted for compatibility; classic histograms are scraped instead."
     )
@@ -93,11 +96,11 @@ class ScrapeConfig(HttpClientOptions, DiscoveryOptions):
     metrics_path: Text = Field("/metrics", description="Path of the page.")
     scheme: Literal["http", "https"] = Field("http", description="Scheme of the URL.")
     params: dict[str, list[Text]] = Field({}, description="Query of the URL.")
-    enable_compression: bool = Field(True, description="Ask for gzip.")
+    enable_compression: bool = Field(True, description="Request gzip.")
     body_size_limit: Base2Size = Field(0, ge=0, description="Largest page after decompression; 0: 64 MiB.")
-    sample_limit: int = Field(0, ge=0, description="Most samples of a page after relabelling; 0: no limit.")
-    target_limit: int = Field(0, ge=0, description="Most targets of this job; 0: no limit.")
-    label_limit: int = Field(0, ge=0, description="Most labels of a series; 0: no limit.")
+    sample_limit: int = Field(0, ge=0, description="Largest number of samples of a page after relabelling; 0: no limit.")
+    target_limit: int = Field(0, ge=0, description="Largest number of targets of this job; 0: no limit.")
+    label_limit: int = Field(0, ge=0, description="Largest number of labels of a series; 0: no limit.")
     label_name_length_limit: int = Field(0, ge=0, description="Longest label name in bytes; 0: no limit.")
     label_value_length_limit: int = Field(0, ge=0, description="Longest label value in bytes; 0: no limit.")
     native_histogram_bucket_limit: int = Field(
@@ -108,28 +111,28 @@ class ScrapeConfig(HttpClientOptions, DiscoveryOptions):
     )
     keep_dropped_targets: int = Field(0, ge=0, description="Dropped targets shown; 0: all.")
     metric_name_validation_scheme: Validation = Field("", description="Names that are allowed.")
-    metric_name_escaping_scheme: Escaping = Field("", description="Escaping of names asked for.")
-    extra_scrape_metrics: bool | None = Field(None, description="Add scrape_timeout_seconds and the like.")
+    metric_name_escaping_scheme: Escaping = Field("", description="Escaping of names to request.")
+    extra_scrape_metrics: bool | None = Field(None, description="Add scrape_timeout_seconds and similar series.")
     relabel_configs: list[RelabelConfig] = Field([], description="Rules for the labels of targets.")
     metric_relabel_configs: list[RelabelConfig] = Field([], description="Rules for the labels of samples.")
 
     @model_validator(mode="after")
     def _checked(self) -> ScrapeConfig:
         if not self.job_name:
-            raise ValueError("job_name is empty; give the job a name")
+            raise ValueError("job_name is empty; set a name")
         _check_protocols(self.scrape_protocols)
         if not self.relabel_configs:
             for group in self.static_configs:
                 for target in group.targets:
                     if "/" in target:
                         raise ValueError(
-                            f"target {target!r} is not host or host:port; scheme and path have their own keys "
+                            f"target {target!r} is not host or host:port; set scheme and path with their own keys "
                             "(scheme, metrics_path)"
                         )
         return self
 
     def inherit(self, defaults: GlobalConfig) -> None:
-        """Fills what is not set from `global`; ValueError where the two do not fit."""
+        """Fills what is not set from `global`; ValueError if the two do not fit together."""
         self.scrape_interval = self.scrape_interval or defaults.scrape_interval
         if self.scrape_timeout > self.scrape_interval:
             raise ValueError(
@@ -204,7 +207,7 @@ class PrometheusConfig(ComponentConfig):
     rule_files: list[Any] = Field([], description="Refused: there are no rules.")
     alerting: dict[str, Any] = Field({}, description="Refused: there are no alerts.")
     remote_write: list[Any] = Field([], description="Refused: use the exporter prometheusremotewrite.")
-    remote_read: list[Any] = Field([], description="Refused: nothing is read back.")
+    remote_read: list[Any] = Field([], description="Refused: remote read is not supported.")
     storage: dict[str, Any] = Field({}, description="Accepted for compatibility; nothing is stored.")
     tracing: dict[str, Any] = Field({}, description="Accepted for compatibility; the scraper writes no spans.")
     otlp: dict[str, Any] = Field({}, description="Accepted for compatibility; OTLP has its own receiver.")
@@ -220,18 +223,17 @@ class PrometheusConfig(ComponentConfig):
     def _whole(self) -> PrometheusConfig:
         refused = [name for name in ("rule_files", "alerting", "remote_write", "remote_read") if getattr(self, name)]
         if refused:
-            raise ValueError(
-                f"{', '.join(refused)}: not supported here; a scraper has no rules, alerts or storage. Remove the "
-                "keys (remote_write is the exporter prometheusremotewrite)"
-            )
+            hint = "remove it; a scraper has no rules, alerts or storage (for remote_write use the exporter prometheusremotewrite)"
+            raise ConfigErrors(Problem((name,), "is not supported", hint) for name in refused)
         _check_protocols(self.global_.scrape_protocols)
-        for pattern in self.scrape_config_files:
+        for i, pattern in enumerate(self.scrape_config_files):
             if not _FILES.match(pattern):
-                raise ValueError(f"scrape_config_files: {pattern!r}: * is only allowed in the last part of a path")
+                problem = Problem(("scrape_config_files", i), f"{pattern!r}: * is only allowed in the last part of a path")
+                raise ConfigErrors([problem])
         names: set[str] = set()
         for job in self.jobs():
             if job.job_name in names:
-                raise ValueError(f"two scrape configs have the job_name {job.job_name!r}; every job needs its own")
+                raise ValueError(f"two scrape configs have the job_name {job.job_name!r}; every job needs a unique name")
             names.add(job.job_name)
             job.inherit(self.global_)
         return self
@@ -239,25 +241,32 @@ class PrometheusConfig(ComponentConfig):
     def jobs(self) -> list[ScrapeConfig]:
         """`scrape_configs` and those of `scrape_config_files`, which are read once."""
         if self._from_files is None:
-            self._from_files = [job for pattern in self.scrape_config_files for job in _read_jobs(pattern)]
+            found = [_read_jobs(pattern, i) for i, pattern in enumerate(self.scrape_config_files)]
+            self._from_files = [job for jobs in found for job in jobs]
         return [*self.scrape_configs, *self._from_files]
 
 
-def _read_jobs(pattern: str) -> list[ScrapeConfig]:
-    jobs = []
+def _read_jobs(pattern: str, index: int) -> list[ScrapeConfig]:
+    """The jobs in the files of `scrape_config_files[index]`; ConfigErrors with all that is wrong in the first wrong one."""
+    jobs: list[ScrapeConfig] = []
+    at = ("scrape_config_files", index)
     for path in sorted(glob.glob(pattern)):
         try:
             with open(path, "rb") as file:
                 data = yaml.safe_load(file) or {}
             if not isinstance(data, dict) or set(data) - {"scrape_configs"}:
-                raise ValueError("the file holds one key, scrape_configs")
-            jobs += [ScrapeConfig.model_validate(job) for job in data.get("scrape_configs") or []]
+                raise ValueError("the file must have exactly one key, scrape_configs")
+            for number, job in enumerate(data.get("scrape_configs") or []):
+                try:
+                    jobs.append(ScrapeConfig.model_validate(job))
+                except ValidationError as error:
+                    inside = problems_of(error, ScrapeConfig, node_of(job, Origin()))
+                    below = [problem.under(("scrape_configs", number)) for problem in inside]
+                    raise ConfigErrors(Problem(at, f"{path}: {problem}") for problem in below) from None
         except OSError as error:
-            raise ValueError(f"scrape_config_files: {path}: {error.strerror}") from None
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            place = ".".join(str(p) for p in first["loc"])
-            raise ValueError(f"scrape_config_files: {path}: {place}: {first['msg']}") from None
+            raise ConfigErrors([Problem(at, f"{path}: {error.strerror}")]) from None
+        except ConfigErrors:
+            raise
         except (yaml.YAMLError, ValueError) as error:
-            raise ValueError(f"scrape_config_files: {path}: {' '.join(str(error).split())}") from None
+            raise ConfigErrors([Problem(at, f"{path}: {' '.join(str(error).split())}")]) from None
     return jobs

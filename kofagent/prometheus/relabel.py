@@ -1,7 +1,7 @@
 """Relabelling: `relabel_configs` and `metric_relabel_configs` as one compiled function (prometheus.io, relabel_config).
 
-`compile_rules` turns a list of rules into `rules(labels) -> bool`: it changes the dict it is given and returns False where a
-rule drops it. A label that is missing and a label that is empty are the same thing. Errors in a rule are found when the
+`compile_rules` turns a list of rules into `rules(labels) -> bool`: it changes the dict in place and returns False if a
+rule drops it. A missing label and an empty label are equivalent. Errors in a rule are found when the
 options are read, never while relabelling.
 """
 
@@ -32,7 +32,7 @@ _serial = itertools.count()
 
 
 def scalar_text(value: Any) -> Any:
-    """A YAML scalar as the text Go's YAML reader gives a string field: `8080` is "8080", `true` is "true", null is ""."""
+    """A YAML scalar as Go's YAML reader assigns it to a string field: `8080` is "8080", `true` is "true", null is ""."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
@@ -80,9 +80,9 @@ class RelabelConfig(ComponentConfig):
     """One rule."""
 
     source_labels: list[Text] = Field([], description="Labels whose values are joined and matched.")
-    separator: Text = Field(";", description="Put between the values.")
+    separator: Text = Field(";", description="Separator between the values.")
     target_label: Text = Field("", description="Label that is written; $1 works for replace.")
-    regex: Text = Field(_DEFAULT_REGEX, description="RE2 expression, anchored at both ends.")
+    regex: Text = Field(_DEFAULT_REGEX, description="RE2 pattern, anchored at both ends.")
     modulus: int = Field(0, ge=0, description="Divisor of the hash (hashmod).")
     replacement: Text = Field("$1", description="What is written where the regex matches; $1, ${1}, ${name}, $$1 work.")
     action: Action = Field("replace", description="What the rule does.")
@@ -95,7 +95,7 @@ class RelabelConfig(ComponentConfig):
             if isinstance(data.get("action"), str):
                 data["action"] = data["action"].lower()
             if isinstance(data.get("source_labels"), str):
-                raise ValueError("source_labels is a list; write [name]")
+                raise ValueError("source_labels must be a list; write [name]")
         return data
 
     @model_validator(mode="after")
@@ -119,7 +119,7 @@ class RelabelConfig(ComponentConfig):
         return self
 
     def check_names(self, scheme: str) -> None:
-        """ValueError where a label name this rule writes is not allowed under `metric_name_validation_scheme`."""
+        """ValueError if a label name that this rule writes is not allowed under `metric_name_validation_scheme`."""
         name = self.replacement if self.action == "labelmap" else self.target_label
         if scheme == "utf8" or not name or "$" in name:
             return
@@ -130,7 +130,7 @@ class RelabelConfig(ComponentConfig):
 def compile_rules(rules: Sequence[RelabelConfig], name: str, scheme: str = "utf8") -> Rules:
     """One function of all rules. `name` appears in tracebacks; its text is in `linecache` under `<relabel name N>`.
 
-    Nothing a user wrote is formatted into the text: labels, templates and patterns are bound as globals.
+    No user input is formatted into the text: labels, templates and patterns are bound as globals.
     """
     bound: dict[str, Any] = {"_valid": lambda n: valid_label_name(n, scheme), "_md5": hashlib.md5, "_expand": _expand}
     lines = ["def rules(labels):", "    get = labels.get"]
@@ -140,7 +140,7 @@ def compile_rules(rules: Sequence[RelabelConfig], name: str, scheme: str = "utf8
     text = "\n".join(lines) + "\n"
     filename = f"<relabel {name} {next(_serial)}>"
     linecache.cache[filename] = (len(text), None, text.splitlines(True), filename)
-    # The text is made of the fixed phrases below; everything a user wrote is bound.
+    # The text consists of the fixed phrases below; all user input is bound.
     exec(compile(text, filename, "exec"), bound)  # noqa: S102
     compiled: Rules = bound["rules"]
     return compiled

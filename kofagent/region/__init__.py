@@ -1,1 +1,1 @@
-"""The embedded local region of `kofagent dev`: what a KOF regional cluster takes and answers, bounded, in memory, on loopback."""
+"""The embedded local region of `kofagent dev`: the APIs of a KOF regional cluster, in bounded memory, on loopback."""

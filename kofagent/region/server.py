@@ -1,6 +1,6 @@
-"""The local region's HTTP server: vmauth's, VictoriaLogs' and Jaeger's paths on one loopback port.
+"""The local region's HTTP server: the paths of vmauth, VictoriaLogs and Jaeger on one loopback port.
 
-Takes remote write 1.0 and OTLP (protobuf) logs and traces as those servers do, and answers the simple queries a person asks first:
+Takes remote write 1.0 and OTLP (protobuf) logs and traces as those servers do, and answers simple queries:
 `/api/v1/query` (selectors), `/select/logsql/query` (words), `/api/services`, `/api/traces`.
 """
 
@@ -31,7 +31,7 @@ TRACE_PATHS = ("/collector/v1/traces", "/v1/traces")
 
 
 class Region:
-    """Stores and server. `endpoint` is the real address after `start`, also when port 0 was asked for."""
+    """Stores and server. `endpoint` is the real address after `start`, also for port 0."""
 
     def __init__(self, endpoint: str) -> None:
         self.endpoint = endpoint
@@ -60,7 +60,7 @@ class Region:
         self.endpoint = join_endpoint(*self._server.address)
 
     async def stop(self) -> None:
-        """Closes the server; what it stored is gone with it."""
+        """Closes the server and discards what it stored."""
         await self._server.stop()
 
     def summary(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What the local region remembers: bounded stores of samples, log records and spans. The oldest goes first, and is counted."""
+"""What the local region stores: samples, log records and spans, bounded. The oldest are removed first, and counted."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class SampleStore:
         return len(self._series)
 
     def add(self, labels: Labels, samples: list[tuple[int, float]]) -> None:
-        """Keeps samples of a series; the series not written for longest is forgotten when there are too many."""
+        """Keeps samples of a series; the series that was not written for longest is removed when there are too many."""
         kept = self._series.get(labels)
         if kept is None:
             if len(self._series) >= self._most:
@@ -72,7 +72,7 @@ def is_stale(value: float) -> bool:
 
 
 class LogStore:
-    """The newest log records as flat dicts, at most `most_bytes` of them by a rough count."""
+    """The newest log records as flat dicts, at most `most_bytes` bytes, roughly counted."""
 
     def __init__(self, most_bytes: int = 32 * 1024 * 1024) -> None:
         self._most = most_bytes
@@ -85,7 +85,7 @@ class LogStore:
         return len(self._records)
 
     def add(self, record: dict[str, str]) -> None:
-        """Keeps a record, forgets the oldest ones beyond the bound."""
+        """Keeps a record, removes the oldest ones beyond the limit."""
         size = 100 + sum(len(k) + len(v) for k, v in record.items())
         self._records.append((size, record))
         self._bytes += size
@@ -127,7 +127,7 @@ class SpanStore:
         return len(self._traces)
 
     def add(self, span: dict[str, Any]) -> None:
-        """Keeps a span; the trace not written for longest is forgotten when there are too many."""
+        """Keeps a span; the trace that was not written for longest is removed when there are too many."""
         self.taken += 1
         spans = self._traces.setdefault(span["traceID"], [])
         self._traces.move_to_end(span["traceID"])

@@ -15,7 +15,7 @@ from kofagent.config.tree import Node, Origin
 _LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _NAME = re.compile(r"[A-Za-z0-9._-]+\Z")
 CREDENTIALS = ("metrics", "logs")
-"""Signals whose storage asks for a login; traces never do."""
+"""Signals whose storage needs a login; that of traces never does."""
 
 
 @dataclass
@@ -25,12 +25,12 @@ class Values:
     tree: Node
 
     def value(self, *path: str) -> Any:
-        """A scalar, None where it is absent."""
+        """A scalar; None if it is absent."""
         node = self.tree.get(*path)
         return node.value if node is not None else None
 
     def text(self, *path: str) -> str:
-        """A text, empty where it is absent, null or no text."""
+        """A string; empty if it is absent, null or not a string."""
         found = self.value(*path)
         return found if isinstance(found, str) else ""
 
@@ -39,7 +39,7 @@ class Values:
         return bool(self.value(*path))
 
     def made(self, value: Any, *path: str) -> Node:
-        """A generated value that is made of the value at `path`; plain data and nodes may be mixed."""
+        """A generated value that is derived from the value at `path`; plain data and nodes may be mixed."""
         origin = self.tree.nearest(path).origin
         return _made(value, replace(origin, layer="generated", note=".".join(path)))
 
@@ -55,7 +55,7 @@ def _made(value: Any, origin: Origin) -> Node:
 
 
 def storage_exporter(values: Values, signal: str, url_key: str, *, always_insecure: bool = False) -> Node | None:
-    """The exporter to KOF's storage of a signal; None when its endpoint is empty.
+    """The exporter for KOF's storage of a signal; None if its endpoint is empty.
 
     `http` gets `tls.insecure: true` (0.1.1 `https` too), `https` takes `kof.<signal>.tls_options`,
     and `kof.basic_auth` its authenticator.
@@ -106,27 +106,27 @@ def cluster_label(values: Values) -> Node:
 
 
 def check_values(values: Values) -> list[Problem]:
-    """Endpoints that are no URL, logins that name no Secret, a cluster without a name."""
+    """Endpoints that are not URLs, logins that name no Secret, a cluster without a name."""
     problems = []
     label = values.value("global", "clusterLabel")
     if label is None or (isinstance(label, str) and not _LABEL.match(label)):
         problems.append(
             values.tree.problem(
                 ("global", "clusterLabel"),
-                f"{label!r} is not the name of a label",
+                f"{label!r} is not a valid label name",
                 "use letters, digits and '_', such as clusterName",
             )
         )
     if values.value("global", "clusterName") in (None, ""):
-        problems.append(values.tree.problem(("global", "clusterName"), "is empty", "name the cluster"))
+        problems.append(values.tree.problem(("global", "clusterName"), "is empty", "set the name of the cluster"))
     for signal in CREDENTIALS if values.flag("kof", "basic_auth") else ():
         for key in ("credentials_secret_name", "username_key", "password_key"):
             if not _NAME.match(values.text("kof", signal, key)):
                 problems.append(
                     values.tree.problem(
                         ("kof", signal, key),
-                        "is not the name of a Secret or of a key in one",
-                        "name it, or set kof.basic_auth: false for a storage without a login",
+                        "is not a valid name of a Secret or of a key",
+                        "correct it, or set kof.basic_auth: false for a storage without a login",
                     )
                 )
     for signal in ("metrics", "logs", "traces"):

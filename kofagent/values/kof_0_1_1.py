@@ -27,7 +27,7 @@ def generate(values: Values, role: str) -> Node:
     }
     out: dict[str, Any] = {"extensions": logins}
     if role == "node":
-        out["receivers"] = {"prometheus": cluster_label(values)}  # a null laid over it switches scraping off
+        out["receivers"] = {"prometheus": cluster_label(values)}  # a null merged over it turns scraping off
         traces = storage_exporter(values, "traces", "endpoint")
         if traces is not None:
             exporters["otlphttp/traces"] = traces
@@ -38,7 +38,7 @@ def generate(values: Values, role: str) -> Node:
 
 
 def adjust(config: Node, values: Values, role: str) -> None:
-    """Sends traces to the storage as well, when there is one: the pipelines are fixed, so a user cannot say it."""
+    """Sends traces to the storage as well, if there is one: the pipelines are fixed, so a user cannot configure it."""
     ends = config.get("service", "pipelines", "traces", "exporters")
     if role == "node" and values.text("kof", "traces", "endpoint") and ends is not None and ends.is_list:
         ends.value.append(values.made("otlphttp/traces", "kof", "traces", "endpoint"))

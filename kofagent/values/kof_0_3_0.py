@@ -1,4 +1,4 @@
-"""kof-collectors 0.3.0 to 1.1: collector configuration inside the values, generated parts beneath it."""
+"""kof-collectors 0.3.0 to 1.1: collector configuration inside the values, merged over generated parts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ COLLECTORS = Collectors
 
 
 def generate(values: Values, role: str) -> Node:
-    """The part of a role's configuration that the values' own configuration is laid over."""
+    """The part of a role's configuration that the configuration in the values is merged over."""
     logins, names = credentials(values)
     exporters: dict[str, Any] = {
         "prometheusremotewrite": storage_exporter(values, "metrics", "endpoint"),

@@ -28,10 +28,10 @@ def load_values(
     need_secrets: bool = True,
     over: Sequence[str] = (),
 ) -> LoadedConfig:
-    """The configuration of a role from values files; raises `ConfigErrors` of everything that is wrong with it.
+    """The configuration of a role from values files; raises `ConfigErrors` with everything that is wrong with it.
 
     `LoadedConfig.environment` holds `collectors.<role>.env`, which the caller sets before anything starts. `over` are collector
-    configurations laid over what the values make.
+    configurations merged over what the values generate.
     """
     rendered = render_values(files, role, generation=generation, over=over)
     added, missing = resolve_environment(rendered.env, role, environ)
@@ -64,7 +64,7 @@ def _placed(problem: Problem, rendered: Rendered) -> Problem:
 
 
 def _drop_idle_logins(rendered: Rendered, registry: Registry, environ: Mapping[str, str]) -> list[Problem]:
-    """Leaves out generated logins that nobody uses and whose Secret is not there, as upstream leaves them out of the object.
+    """Removes generated logins that nothing uses and whose Secret does not exist, as upstream leaves them out of the object.
 
     KOF without its own storage (CloudWatch) has no such Secret, and its configuration still lists them.
     """

@@ -1,4 +1,4 @@
-"""The keys of a `collectors-values.yaml` that kofagent reads, and those it knows to be somebody else's."""
+"""The keys of a `collectors-values.yaml` that kofagent reads, and those that it knows to belong to other charts."""
 
 from __future__ import annotations
 
@@ -33,30 +33,30 @@ OTHERS = (
     "fullnameOverride",
     "kofagent",
 )
-"""Top-level keys that belong to other parts of the chart; whatever is below them is theirs."""
+"""Top-level keys that belong to other parts of the chart; what is below them is not checked."""
 
 
 class Endpoint(ComponentConfig):
     """`kof.metrics` and `kof.logs`."""
 
-    endpoint: str = Field("", description="URL of the storage, whole; empty: no exporter is generated.")
-    credentials_secret_name: str = Field("", description="Secret with the user's name and password.")
-    username_key: str = Field("username", description="Key of the name in the Secret.")
+    endpoint: str = Field("", description="Full URL of the storage; empty: no exporter is generated.")
+    credentials_secret_name: str = Field("", description="Secret with user name and password.")
+    username_key: str = Field("username", description="Key of the user name in the Secret.")
     password_key: str = Field("password", description="Key of the password in the Secret.")
-    tls_options: dict[str, Any] = Field({}, description="The exporter's tls block, when the endpoint is https.")
+    tls_options: dict[str, Any] = Field({}, description="The exporter's tls block, for an https endpoint.")
 
 
 class TracesEndpoint(ComponentConfig):
     """`kof.traces`."""
 
     endpoint: str = Field("", description="Base URL of the storage, /v1/traces is appended; empty: no exporter is generated.")
-    tls_options: dict[str, Any] = Field({}, description="The exporter's tls block, when the endpoint is https.")
+    tls_options: dict[str, Any] = Field({}, description="The exporter's tls block, for an https endpoint.")
 
 
 class Instrumentation(ComponentConfig):
-    """`kof.instrumentation`: the operator's auto-instrumentation; kofagent only reads it."""
+    """`kof.instrumentation`: auto-instrumentation by the OpenTelemetry operator."""
 
-    enabled: bool = Field(True, description="Make an Instrumentation object.")
+    enabled: bool = Field(True, description="Create an Instrumentation object.")
     resources: dict[str, Any] = Field({}, description="Resources of its sidecars.")
 
 
@@ -71,13 +71,13 @@ class Kof(ComponentConfig):
 
 
 class Global(ComponentConfig):
-    """`global`: also read by the sub-charts, so other keys are theirs."""
+    """`global`: sub-charts read it as well, so other keys are allowed."""
 
     model_config = ConfigDict(extra="allow")
 
-    clusterLabel: str = Field("clusterName", description="Label that names the cluster on every series.")  # noqa: N815
+    clusterLabel: str = Field("clusterName", description="Label with the name of the cluster, added to every series.")  # noqa: N815
     clusterName: str = Field("mothership", description="Name of the cluster.")  # noqa: N815
-    lint: bool = Field(False, description="Upstream's own; no effect.")
+    lint: bool = Field(False, description="Accepted for compatibility; it has a meaning for upstream's own checks only.")
 
 
 class KeyRef(ComponentConfig):
@@ -85,24 +85,24 @@ class KeyRef(ComponentConfig):
 
     name: str = Field(description="Name of the Secret.")
     key: str = Field(description="Key in it.")
-    optional: bool = Field(False, description="Leave the variable unset when it is missing.")
+    optional: bool = Field(False, description="Leave the variable unset if the key is missing.")
 
 
 class ValueFrom(ComponentConfig):
     """`valueFrom` of an environment entry."""
 
-    secretKeyRef: KeyRef | None = Field(None, description="A Secret's key.")  # noqa: N815
-    configMapKeyRef: KeyRef | None = Field(None, description="A ConfigMap's key; only the pod's own environment has it.")  # noqa: N815
-    fieldRef: dict[str, Any] | None = Field(None, description="A field of the pod; only its own environment has it.")  # noqa: N815
-    resourceFieldRef: dict[str, Any] | None = Field(None, description="The same for resources.")  # noqa: N815
+    secretKeyRef: KeyRef | None = Field(None, description="A key of a Secret.")  # noqa: N815
+    configMapKeyRef: KeyRef | None = Field(None, description="A key of a ConfigMap; available in the pod only.")  # noqa: N815
+    fieldRef: dict[str, Any] | None = Field(None, description="A field of the pod; available in the pod only.")  # noqa: N815
+    resourceFieldRef: dict[str, Any] | None = Field(None, description="A resource of the pod; available in the pod only.")  # noqa: N815
 
 
 class EnvEntry(ComponentConfig):
     """An entry of `collectors.<role>.env`, as Kubernetes has it."""
 
     name: str = Field(description="Name of the variable.")
-    value: str | None = Field(None, description="Its value.")
-    valueFrom: ValueFrom | None = Field(None, description="Where its value is.")  # noqa: N815
+    value: str | None = Field(None, description="Value of the variable.")
+    valueFrom: ValueFrom | None = Field(None, description="Source of the value.")  # noqa: N815
 
 
 class Role(ComponentConfig):
@@ -110,7 +110,7 @@ class Role(ComponentConfig):
 
     run_as_root: bool = Field(False, description="Run the container as user 0.")
     env: list[EnvEntry] = Field([], description="Environment of the container.")
-    receivers: dict[str, Any] | None = Field(None, description="As in a collector configuration, laid over the defaults.")
+    receivers: dict[str, Any] | None = Field(None, description="As in a collector configuration, merged over the defaults.")
     processors: dict[str, Any] | None = Field(None, description="The same.")
     exporters: dict[str, Any] | None = Field(None, description="The same.")
     connectors: dict[str, Any] | None = Field(None, description="The same.")

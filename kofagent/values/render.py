@@ -47,7 +47,7 @@ class Rendered:
     deleted: list[Deleted] = field(default_factory=list)
     errors: list[Problem] = field(default_factory=list)
     not_generated: frozenset[str] = frozenset()
-    """Exporters that pipelines name and that are absent because their endpoint is empty; `errors` says so."""
+    """Exporters that pipelines name and that are absent because their endpoint is empty; `errors` has the problem."""
 
     def manifest(self) -> dict[str, Any]:
         """`name`, `mode`, `env`, `securityContext` and `config` as plain data, those that apply."""
@@ -62,11 +62,11 @@ class Rendered:
 def render_values(
     files: Sequence[str], role: str, *, generation: str | None = None, release: str = "kof-collectors", over: Sequence[str] = ()
 ) -> Rendered:
-    """Renders a role from values files. Raises `ConfigErrors` when they cannot be read at all, belong to a generation that is
-    not supported or switch the collectors off; everything else that is wrong is in `errors`, beside the best rendering possible.
+    """Renders a role from values files. Raises `ConfigErrors` if they cannot be read at all, belong to a generation that is
+    not supported, or turn the collectors off; everything else that is wrong is in `errors` of the best possible rendering.
 
-    `over` are collector configurations laid over the result, as the collector lays one `--config` over another, except that
-    their `service.extensions` are started besides the others.
+    `over` are collector configurations merged over the result, as the collector merges one `--config` over another, except that
+    their `service.extensions` are started in addition to the others.
     """
     if role not in ROLES:
         raise ConfigErrors([Problem((), f"unknown role {role!r}", suggest(role, ROLES), Place("--role"))])
@@ -76,7 +76,7 @@ def render_values(
     values = Values(merged.node)
     errors = _check(user, module)
     if not values.flag("collectors", "enabled"):
-        problem = merged.node.problem(("collectors", "enabled"), "the collectors are switched off", "set it to true to run them")
+        problem = merged.node.problem(("collectors", "enabled"), "the collectors are turned off", "set it to true to run them")
         raise ConfigErrors([*errors, problem])
     config, deleted = _configuration(values, role, module)
     errors += check_values(values)
@@ -101,7 +101,7 @@ def render_values(
 
 
 def _lay_over(config: Node, over: Node) -> Node:
-    """A configuration over what the values make. Whoever writes `over` does not know which logins those start: it adds to them."""
+    """A configuration merged over what the values generate. It does not know which logins that starts, so it adds to them."""
     started, more = config.get("service", "extensions"), over.get("service", "extensions")
     out = merge_files([config, over])
     if started is not None and started.is_list and more is not None and more.is_list:
@@ -126,7 +126,7 @@ def _read_user(files: Sequence[str]) -> Node:
 
 
 def _generation(user: Node, wanted: str | None) -> Any:
-    """The module of a generation: the one asked for, else the one its keys tell."""
+    """The module of a generation: the requested one, else the one that the keys indicate."""
     newer = [key for key in user.names() if key in ("opentelemetry-kube-stack", "metrics-server")]
     if newer:
         raise ConfigErrors(
@@ -134,7 +134,7 @@ def _generation(user: Node, wanted: str | None) -> Any:
                 user.problem(
                     (key,),
                     "is a key of KOF 1.2 and later, whose values are not supported yet",
-                    f"supported are the values of KOF {', '.join(GENERATIONS)}",
+                    f"use values of KOF {' or '.join(GENERATIONS)}",
                 )
                 for key in newer
             ]
@@ -146,7 +146,7 @@ def _generation(user: Node, wanted: str | None) -> Any:
 
 
 def pipelines_directory() -> str:
-    """Where the default pipelines are: inside the installed package, or at the root of a checkout."""
+    """The directory of the default pipelines: inside the installed package, or at the root of a checkout."""
     package = str(importlib.resources.files("kofagent"))
     inside = os.path.join(package, "pipelines")
     return inside if os.path.isdir(inside) else os.path.join(os.path.dirname(package), "pipelines")
@@ -164,13 +164,13 @@ def _defaults(module: Any) -> Node:
 
 
 def _check(user: Node, module: Any) -> list[Problem]:
-    """Unknown keys and wrong types of what kofagent reads; what belongs to other charts is theirs."""
+    """Unknown keys and wrong types in what kofagent reads; keys of other charts are not checked."""
     errors: list[Problem] = []
     known = ("global", "kof", "collectors", *OTHERS)
     for key in user.names():
         if key not in known and not key.startswith(("x-", ".")):
             errors.append(user.problem((key,), "unknown key", suggest(key, known)))
-    # What the user did not write needs no check, and 0.1.1's defaults have more than its users may write.
+    # What the user did not write needs no check, and the defaults of 0.1.1 have more than its users may write.
     for key, model in (("global", Global), ("kof", Kof), ("collectors", module.COLLECTORS)):
         node = user.get(key)
         if node is None or node.value is None:
@@ -198,7 +198,7 @@ def _configuration(values: Values, role: str, module: Any) -> tuple[Node, list[D
     config = merged.node
     if hasattr(module, "adjust"):
         module.adjust(config, values, role)
-    # A section nobody has written in is not written at all; `extensions: {}` stays, as upstream renders it.
+    # A section without content is not rendered; `extensions: {}` stays, as upstream renders it.
     order = {key: i for i, key in enumerate(CONFIG_SECTIONS)}
     config.value = dict(sorted(config.value.items(), key=lambda item: order.get(item[0], len(order))))
     return config, [Deleted(("collectors", role, *d.path), d.by, d.was) for d in merged.deleted]
@@ -209,7 +209,7 @@ def _usable(section: Node) -> bool:
 
 
 def _empty_endpoints(config: Node, values: Values, role: str) -> tuple[frozenset[str], list[Problem]]:
-    """Pipelines that still send to an exporter that was not generated because its endpoint is empty."""
+    """Pipelines that send to an exporter that was not generated because its endpoint is empty."""
     sent = {
         "logs": "otlphttp/logs" if role == "node" and "otlphttp/logs" in _ends(config) else "otlphttp",
         "metrics": "prometheusremotewrite",
@@ -228,7 +228,7 @@ def _empty_endpoints(config: Node, values: Values, role: str) -> tuple[frozenset
                     values.tree.problem(
                         path,
                         f"is empty, but the pipeline {name!r} of {role} sends to {id!r}",
-                        f"give an endpoint, or set collectors.{role}.service.pipelines.{name}.exporters",
+                        f"set an endpoint, or set collectors.{role}.service.pipelines.{name}.exporters",
                     )
                 )
     return frozenset(missing), problems

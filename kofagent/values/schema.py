@@ -1,4 +1,4 @@
-"""JSON Schema of a `collectors-values.yaml` with the chart's own keys: `helm/kofagent/values.schema.json` is made of it.
+"""JSON Schema of a `collectors-values.yaml` with the chart's own keys: `helm/kofagent/values.schema.json` is generated from it.
 
 Helm reads these values before the agent does, so a reference such as `${env:X}` stands for a text only. Draft 7, the newest
 that every Helm 3 understands. Collector configuration below `collectors.<role>` is any map: the agent checks it and names the

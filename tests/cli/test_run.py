@@ -57,7 +57,7 @@ def test_sigterm_drains_and_exits_0_and_sighup_reloads_or_refuses(tmp_path: Path
     broken["receivers"]["otlp"]["protocols"]["http"]["endpont"] = "x"
     file.write_text(json.dumps(broken, indent=1))
     agent.process.send_signal(signal.SIGHUP)
-    wait_until(lambda: "the old one goes on running" in agent.output(), what="the refusal")
+    wait_until(lambda: "the old one stays in use" in agent.output(), what="the refusal")
     assert f"{file}:" in agent.output()
     assert "endpoint" in agent.output()
     assert post(ports[0], "second") == 200

@@ -32,7 +32,7 @@ from tests.support.components import eventually
 from tests.support.fake_kube import FakeKube
 from tests.support.servers import free_port
 
-AWAY = Place(False, "this machine is none of the cluster's nodes")
+AWAY = Place(False, "this machine is not a node of the cluster")
 
 
 @pytest.fixture(autouse=True)
@@ -103,11 +103,11 @@ async def test_a_server_that_is_away_is_said_and_waited_for(tmp_path: Path, kube
         kube.routes["/version"] = busy
         place = await look(path, "", said.append)
         assert not place.on_node and "its API server does not answer" in place.why
-        assert len(said) == 1 and said[0].startswith("the API server does not answer yet, it is asked again until it does: ")
+        assert len(said) == 1 and said[0].startswith("the API server does not answer yet, trying again until it does: ")
     await kube.stop()
     said = []
     assert not (await look(path, "", said.append)).on_node
-    assert said == [f"the API server does not answer yet, it is asked again until it does: {kube.url}: Connection refused"]
+    assert said == [f"the API server does not answer yet, trying again until it does: {kube.url}: Connection refused"]
 
 
 @pytest.mark.slow
@@ -206,7 +206,7 @@ def test_kofs_values_on_a_laptop(generation: str, name: str, tmp_path: Path) -> 
     config = of_values(tmp_path, "node", generation)
     away = adapt(config, AWAY, said.append)
     assert said[0] == (
-        f"receivers.{name} stays off: log files of a node (/var/log/pods/*/*/*.log): this machine is none of the cluster's nodes"
+        f"receivers.{name} stays off: log files of a node (/var/log/pods/*/*/*.log): this machine is not a node of the cluster"
     )
     assert [s.split(":")[0] for s in said[1:]] == (["receivers.prometheus"] if generation == "0.3.0" else [])
     assert away.pipelines["logs"].receivers == ["otlp"]
@@ -245,10 +245,10 @@ def test_what_else_needs_the_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     said: list[str] = []
     away = adapt(load_config([str(tmp_path / "otel.yaml")], registry), AWAY, said.append)
     assert said == [
-        "receivers.filelog/mixed: log files of a node (/var/log/pods/*/*/*.log) left out: this machine is none of the cluster's nodes",
-        "receivers.hostmetrics stays off: the root directory of a node (/hostfs): this machine is none of the cluster's nodes",
-        "receivers.kubeletstats stays off: the kubelet of a node that is not named (endpoint: NAME, or K8S_NODE_NAME): "
-        "this machine is none of the cluster's nodes",
+        "receivers.filelog/mixed: log files of a node (/var/log/pods/*/*/*.log) left out: this machine is not a node of the cluster",
+        "receivers.hostmetrics stays off: the root directory of a node (/hostfs): this machine is not a node of the cluster",
+        "receivers.kubeletstats stays off: the kubelet of an unnamed node (set endpoint: NAME, or K8S_NODE_NAME): "
+        "this machine is not a node of the cluster",
     ]
     assert away.components["receivers"]["filelog/mixed"].include == ["/tmp/app.log"]  # type: ignore[attr-defined]
     assert {name: p.receivers for name, p in away.pipelines.items()} == {

@@ -31,6 +31,8 @@ def test_text_that_is_not_utf8() -> None:
 
 
 def test_flags() -> None:
+    with pytest.raises(PatternError, match=r"^'\(' is not a regular expression \(RE2\): missing \): \($"):
+        compile_re2("(", "(?s)")
     assert compile_re2("a|b.c", "(?s)").fullmatch("b\nc") and not compile_re2("b.c").fullmatch("b\nc")
 
 

@@ -21,7 +21,7 @@ from kofagent.prometheus.monitors.options import AllocationBlock, MonitorsBlock
         ({"role": "pod", "api_server": "a:6443"}, "needs http:// or https://"),
         ({"role": "pod", "kubeconfig_file": "/k", "namespaces": {"own_namespace": True}}, "own_namespace"),
         ({"role": "pod", "bearer_token_file": "/t"}, "set api_server too"),
-        ({"role": "pod", "kubeconfig_file": "/k", "basic_auth": {"username": "u"}}, "basic_auth is for an API server of its own"),
+        ({"role": "pod", "kubeconfig_file": "/k", "basic_auth": {"username": "u"}}, "basic_auth is for another API server"),
         ({"role": "pod", "tls_config": {"insecure_skip_verify": True}}, "tls_config"),
         ({"role": "service", "selectors": [{"role": "pod"}]}, "not for pod"),
         ({"role": "pod", "selectors": [{"role": "pod", "label": "a"}, {"role": "pod", "label": "b"}]}, "two selectors"),

@@ -382,7 +382,7 @@ async def test_a_monitor_with_a_mistake_does_not_stop_the_others(kube: FakeKube,
         await eventually(lambda: "podMonitor/shop/bad/0 is left out" in caplog.text)
         assert "is greater than scrape_interval" in caplog.text
         assert 'podMonitor/shop/worse/0 is left out: relabel_configs, rule {"target_label": "x", "regex": "("}: ' in caplog.text
-        assert "podMonitor/shop/worst/0 is left out: its spec is not as its CRD says" in caplog.text
+        assert "podMonitor/shop/worst/0 is left out: its spec does not match its CRD" in caplog.text
 
 
 async def test_fields_without_effect_are_named_once(kube: FakeKube, caplog: pytest.LogCaptureFixture) -> None:
@@ -413,9 +413,9 @@ async def test_fields_without_effect_are_named_once(kube: FakeKube, caplog: pyte
         if r.levelno == logging.WARNING and "podMonitor" in r.getMessage() and ": http" not in r.getMessage()
     ]
     assert warnings == [
-        "podMonitor/shop/new/0: without effect, not known or beside another: spec.newer, spec.podMetricsEndpoints[0].portNumber, "
-        "spec.podMetricsEndpoints[0].shiny, spec.podMetricsEndpoints[0].tlsConfig.curves",
-        "job podMonitor/shop/more/0: native histograms are not scraped; classic histograms are",
+        "podMonitor/shop/new/0: unknown fields or fields without effect: spec.newer, spec.podMetricsEndpoints[0].portNumber, "
+        "spec.podMetricsEndpoints[0].shiny, spec.podMetricsEndpoints[0].tlsConfig.curves, always_scrape_classic_histograms",
+        "podMonitor/shop/more/0: unknown fields or fields without effect: convert_classic_histograms_to_nhcb",
     ]
 
 

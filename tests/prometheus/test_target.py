@@ -166,7 +166,7 @@ def test_files_change_break_and_go(tmp_path: Path, caplog: pytest.LogCaptureFixt
     assert len(groups) == 3 and discovery.changes() == []
     for broken in ("- targets: {", "- [x]", "targets: [x]", "- targets: [x]\n  label: {}", "- targets: [[x]]", "- targets: x"):
         (tmp_path / "a.yml").write_text(broken)
-        assert discovery.changes() == [] and "the targets it had before stay" in caplog.text
+        assert discovery.changes() == [] and "the previous targets stay" in caplog.text
         caplog.clear()
     (tmp_path / "a.yml").write_text("- targets: [h:9]\n")
     assert [(g.source[-1], len(g.targets)) for g in discovery.changes()] == [("0", 1), ("1", 0)]

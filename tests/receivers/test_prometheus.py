@@ -604,7 +604,7 @@ def test_scrape_config_files(tmp_path: Path) -> None:
         ("filed", 5.0, 5.0),
     ]
     (tmp_path / "b.yml").write_text("scrape_configs: [{job_name: other, nope: 1}]")
-    with pytest.raises(ValidationError, match=r"b.yml: nope"):
+    with pytest.raises(ValidationError, match=r"b\.yml: scrape_configs\[0\]\.nope: unknown key"):
         COMPONENT.Config.model_validate(options)
 
 

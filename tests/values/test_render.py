@@ -224,18 +224,18 @@ def test_endpoints(tmp_path: Path) -> None:
     ]
     assert wrong(tmp_path, "kof:\n  logs: {endpoint: ''}\n") == [
         "v.yaml:2: kof.logs.endpoint: is empty, but the pipeline 'logs' of node sends to 'otlphttp/logs'; "
-        "give an endpoint, or set collectors.node.service.pipelines.logs.exporters"
+        "set an endpoint, or set collectors.node.service.pipelines.logs.exporters"
     ]
     assert wrong(tmp_path, "kof:\n  logs:\n    credentials_secret_name: ''\n") == [
-        "v.yaml:3: kof.logs.credentials_secret_name: is not the name of a Secret or of a key in one; "
-        "name it, or set kof.basic_auth: false for a storage without a login"
+        "v.yaml:3: kof.logs.credentials_secret_name: is not a valid name of a Secret or of a key; "
+        "correct it, or set kof.basic_auth: false for a storage without a login"
     ]
 
 
 def test_a_cluster_needs_a_name(tmp_path: Path) -> None:
     assert wrong(tmp_path, "global:\n  clusterName: ''\n  clusterLabel: a-b\n") == [
-        "v.yaml:2: global.clusterName: is empty; name the cluster",
-        "v.yaml:3: global.clusterLabel: 'a-b' is not the name of a label; use letters, digits and '_', such as clusterName",
+        "v.yaml:2: global.clusterName: is empty; set the name of the cluster",
+        "v.yaml:3: global.clusterLabel: 'a-b' is not a valid label name; use letters, digits and '_', such as clusterName",
     ]
     assert wrong(tmp_path, "global:\n  clusterName: 5\n") == [
         "v.yaml:2: global.clusterName: must be a string, not 5; put it in quotes"
@@ -245,10 +245,10 @@ def test_a_cluster_needs_a_name(tmp_path: Path) -> None:
 def test_other_generations_and_switched_off(tmp_path: Path) -> None:
     assert wrong(tmp_path, "kof: {}\nopentelemetry-kube-stack:\n  collectors: {}\n") == [
         "v.yaml:2: opentelemetry-kube-stack: is a key of KOF 1.2 and later, whose values are not supported yet; "
-        "supported are the values of KOF 0.1.1, 0.3.0"
+        "use values of KOF 0.1.1 or 0.3.0"
     ]
     assert wrong(tmp_path, "collectors:\n  enabled: false\n") == [
-        "v.yaml:2: collectors.enabled: the collectors are switched off; set it to true to run them"
+        "v.yaml:2: collectors.enabled: the collectors are turned off; set it to true to run them"
     ]
     assert wrong(tmp_path, "", generation="0.3.1") == [
         "--generation: configuration: unknown generation '0.3.1'; did you mean '0.3.0'?"

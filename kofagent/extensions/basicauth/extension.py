@@ -44,12 +44,12 @@ class BasicAuth(Extension[Config]):
             detail = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
             raise StartError(f"{detail}; mount the file or correct its name") from None
         if self.config.htpasswd and not self._users:
-            raise StartError("htpasswd has no user; every request would be refused")
+            raise StartError("htpasswd has no users; every request would be refused")
 
     async def request_headers(self, metadata: Metadata | None) -> Mapping[str, str]:
         """`Authorization: Basic ...`; the header is lower case, as gRPC wants it."""
         if self.config.client_auth is None:
-            raise StartError(f"extension {self.context.id!r} has htpasswd and no client_auth; a client needs client_auth")
+            raise StartError(f"extension {self.context.id!r} has no client_auth, which a client needs")
         username, password = self._client_pair()
         token = base64.b64encode(f"{username}:{password}".encode()).decode()
         return {"authorization": f"Basic {token}"}
@@ -82,7 +82,7 @@ class BasicAuth(Extension[Config]):
         if known is not None and hmac.compare_digest(known, digest):
             return True
         if stored.startswith("$"):
-            # Slow by design (tens of milliseconds); the event loop does not wait for it.
+            # Slow by design (tens of milliseconds), so it runs outside of the event loop.
             right = await asyncio.to_thread(htpasswd.matches, password, stored)
         else:
             right = htpasswd.matches(password, stored)
@@ -104,7 +104,7 @@ class BasicAuth(Extension[Config]):
         if self._username or self._password:
             self.context.report(next((f.error for f in (self._username, self._password) if f and f.error), None))
         if ":" in username:
-            raise ValueError("the user name has a colon, which basic authentication cannot carry")
+            raise ValueError("the user name contains a colon, which basic authentication does not allow")
         return username, password
 
     def _load(self) -> None:
@@ -125,7 +125,7 @@ class BasicAuth(Extension[Config]):
         inline, inline_problems = htpasswd.parse(options.inline.get_secret_value())
         users.update(inline)
         for problem in [*(f"{options.file}: {p}" for p in problems), *(f"inline: {p}" for p in inline_problems)]:
-            self.context.log.warning("htpasswd: left out %s", problem)
+            self.context.log.warning("htpasswd: ignored %s", problem)
         if htpasswd.needs_bcrypt(users):
             try:
                 importlib.import_module("bcrypt")

@@ -1,4 +1,4 @@
-"""Apache htpasswd lines: which password belongs to a stored hash. No I/O.
+"""Apache htpasswd lines: whether a password matches a stored hash. No I/O.
 
 Formats, as upstream's library reads them: MD5 crypt (`$apr1$`, `$1$`), `{SHA}`, `{SSHA}`, bcrypt (`$2a$`, `$2b$`, `$2x$`,
 `$2y$`), SHA crypt (`$5$`, `$6$`; Drepper, "Unix crypt using SHA-256 and SHA-512"), and anything else as plain text.
@@ -25,7 +25,7 @@ class BadHash(ValueError):
 
 
 def parse(text: str) -> tuple[dict[str, str], list[str]]:
-    """User to stored hash (a later line wins) and a sentence per line that was left out, by number and without content."""
+    """User to stored hash (a later line wins) and a sentence for each ignored line, with its number and without its content."""
     users: dict[str, str] = {}
     problems = []
     for number, line in enumerate(text.splitlines(), 1):
@@ -46,7 +46,7 @@ def parse(text: str) -> tuple[dict[str, str], list[str]]:
 
 
 def check(stored: str) -> None:
-    """BadHash when `stored` claims a format and does not keep it."""
+    """BadHash if `stored` is malformed for the format that it claims to have."""
     if stored.startswith(("$2a$", "$2b$", "$2x$", "$2y$")):
         if not _BCRYPT.match(stored):
             raise BadHash("malformed bcrypt hash")

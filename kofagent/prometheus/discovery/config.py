@@ -1,7 +1,7 @@
 """Options of service discovery: `static_configs`, `file_sd_configs`, `http_sd_configs`, `kubernetes_sd_configs`.
 
-The keys of all other mechanisms of Prometheus are known, so that a configuration with them can be read; a job that uses
-one discovers nothing by it and says so at start.
+The keys of all other mechanisms of Prometheus are accepted, so that a configuration with them can be read; a job that uses
+one discovers nothing with it and logs that at start.
 """
 
 from __future__ import annotations
@@ -60,14 +60,14 @@ class StaticConfig(ComponentConfig):
     """A list of targets with common labels."""
 
     targets: list[Text] = Field([], description="Addresses, host or host:port.")
-    labels: dict[str, Text] = Field({}, description="Labels of all of them.")
+    labels: dict[str, Text] = Field({}, description="Labels of all these targets.")
 
 
 class FileSdConfig(ComponentConfig):
     """`file_sd_configs`: targets in files that may change."""
 
     files: list[Text] = Field(description="JSON or YAML files; the last part of a path may have a *.", min_length=1)
-    refresh_interval: Duration = Field(300.0, description="How often the files are read even when nothing seems changed.")
+    refresh_interval: Duration = Field(300.0, description="How often the files are read even if they seem unchanged.")
 
     @model_validator(mode="after")
     def _names(self) -> FileSdConfig:
@@ -81,7 +81,7 @@ class HttpSdConfig(HttpClientOptions):
     """`http_sd_configs`: targets as JSON from a URL."""
 
     url: Text = Field(description="URL of the list.")
-    refresh_interval: Duration = Field(60.0, description="How often it is asked for.")
+    refresh_interval: Duration = Field(60.0, description="How often the list is requested.")
 
     @model_validator(mode="after")
     def _has_scheme(self) -> HttpSdConfig:
@@ -94,12 +94,12 @@ class HttpSdConfig(HttpClientOptions):
 class KubernetesNamespaces(ComponentConfig):
     """`namespaces` of a Kubernetes discovery."""
 
-    own_namespace: bool = Field(False, description="The namespace of this pod.")
+    own_namespace: bool = Field(False, description="Include the namespace of this pod.")
     names: list[Text] = Field([], description="Namespaces; empty: all.")
 
 
 class KubernetesSelector(ComponentConfig):
-    """Limits what is listed, by role."""
+    """Limits what a role lists."""
 
     role: Role = Field(description="The kind of object.")
     label: Text = Field("", description="Label selector.")
@@ -119,12 +119,12 @@ class KubernetesAttachMetadata(ComponentConfig):
 class KubernetesSdConfig(HttpClientOptions):
     """`kubernetes_sd_configs`."""
 
-    role: Role = Field(description="What becomes a target.")
+    role: Role = Field(description="Kind of objects that become targets.")
     api_server: Text = Field("", description="URL of the API server; empty: the one of this cluster.")
-    kubeconfig_file: Text = Field("", description="kubeconfig instead of the service account.")
-    namespaces: KubernetesNamespaces = Field(KubernetesNamespaces(), description="Where to look.")
-    selectors: list[KubernetesSelector] = Field([], description="What to list.")
-    attach_metadata: KubernetesAttachMetadata = Field(KubernetesAttachMetadata(), description="More meta labels.")
+    kubeconfig_file: Text = Field("", description="kubeconfig file to use instead of the service account.")
+    namespaces: KubernetesNamespaces = Field(KubernetesNamespaces(), description="Namespaces to watch.")
+    selectors: list[KubernetesSelector] = Field([], description="Label and field selectors.")
+    attach_metadata: KubernetesAttachMetadata = Field(KubernetesAttachMetadata(), description="Additional meta labels.")
 
     @model_validator(mode="before")
     @classmethod
@@ -138,14 +138,16 @@ class KubernetesSdConfig(HttpClientOptions):
         if self.api_server and self.kubeconfig_file:
             raise ValueError("api_server and kubeconfig_file are both set; keep one")
         if (self.api_server or self.kubeconfig_file) and self.namespaces.own_namespace:
-            raise ValueError("own_namespace is that of the pod's service account, which api_server and kubeconfig_file do not use")
+            raise ValueError(
+                "own_namespace is the namespace of the pod's service account, which is not used with api_server or kubeconfig_file"
+            )
         own = [
             name
             for name, field in HttpClientOptions.model_fields.items()
             if getattr(self, name) != field.get_default(call_default_factory=True)
         ]
         if own and not self.api_server:
-            raise ValueError(f"{own[0]} is for an API server of its own; set api_server too, or remove it")
+            raise ValueError(f"{own[0]} is for another API server; set api_server too, or remove it")
         if self.api_server and urlsplit(self.api_server).scheme not in ("http", "https"):
             raise ValueError("api_server needs http:// or https://")
         allowed = {
@@ -171,11 +173,11 @@ class KubernetesSdConfig(HttpClientOptions):
 class DiscoveryOptions(ComponentConfig):
     """Discovery keys of a scrape job."""
 
-    static_configs: list[StaticConfig] = Field([], description="Targets written here.")
+    static_configs: list[StaticConfig] = Field([], description="Targets in the configuration.")
     file_sd_configs: list[FileSdConfig] = Field([], description="Targets in files.")
     http_sd_configs: list[HttpSdConfig] = Field([], description="Targets from a URL.")
     kubernetes_sd_configs: list[KubernetesSdConfig] = Field([], description="Targets from a Kubernetes API.")
-    other_sd_configs: dict[str, Any] = Field({}, description="Mechanisms that are known by name only.", exclude=True)
+    other_sd_configs: dict[str, Any] = Field({}, description="Mechanisms that are accepted without effect.", exclude=True)
 
     @model_validator(mode="before")
     @classmethod

@@ -1,7 +1,7 @@
 """`file_sd_configs`: lists of targets in JSON or YAML files that are read again when they change.
 
-A file that cannot be read or has a mistake keeps its last good list and is logged once; a file that is gone takes its
-targets with it. Changes are noticed by time, size and inode every few seconds.
+For a file that cannot be read or has a mistake, the last good list stays in use and the error is logged once; a deleted file
+removes its targets. Changes are detected by time, size and inode every few seconds.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _LARGEST = 32 * 1024 * 1024
 
 
 def parse_groups(data: Any, source: str, meta: dict[str, str]) -> list[Group]:
-    """Groups of a decoded list `[{targets: [...], labels: {...}}]`; ValueError says what does not fit."""
+    """Groups of a decoded list `[{targets: [...], labels: {...}}]`; ValueError for anything else."""
     if data is None:
         return []
     if not isinstance(data, list):
@@ -35,11 +35,11 @@ def parse_groups(data: Any, source: str, meta: dict[str, str]) -> list[Group]:
             raise ValueError(f"entry {i}: expected the keys targets and labels")
         targets, labels = entry.get("targets") or [], entry.get("labels") or {}
         if not isinstance(targets, list) or not isinstance(labels, dict):
-            raise ValueError(f"entry {i}: targets is a list and labels a map")
+            raise ValueError(f"entry {i}: targets must be a list and labels a map")
         texts = [scalar_text(target) for target in targets]
         common = {str(key): scalar_text(value) for key, value in labels.items()}
         if not all(isinstance(text, str) for text in (*texts, *common.values())):
-            raise ValueError(f"entry {i}: targets and label values are text")
+            raise ValueError(f"entry {i}: targets and label values must be strings")
         groups.append(Group(f"{source}:{i}", [{"__address__": text} for text in texts], {**common, **meta}))
     return groups
 
@@ -95,7 +95,7 @@ class FileDiscovery:
             reason = " ".join(str(error).split())
             if self._complained.get(path) != reason:
                 self._complained[path] = reason
-                self._log.warning("file_sd_configs: %s: %s; the targets it had before stay", path, reason)
+                self._log.warning("file_sd_configs: %s: %s; the previous targets stay", path, reason)
             return []
         self._complained.pop(path, None)
         gone = [Group(f"{path}:{i}", []) for i in range(len(groups), self._sizes.get(path, 0))]

@@ -7,9 +7,9 @@ from typing import Protocol
 
 
 class Group:
-    """Targets that were found together. `source` is unique within a mechanism; no targets: the group is gone.
+    """Targets that were found together. `source` is unique within a mechanism; no targets: the group no longer exists.
 
-    Each target is its labels, `__address__` among them; `labels` are those all of them share.
+    Each target is a dict of labels that includes `__address__`; `labels` are those that all targets share.
     """
 
     __slots__ = ("labels", "source", "targets")
@@ -30,7 +30,7 @@ class Discovery(Protocol):
     async def run(self, update: Update) -> None:
         """Finds targets until it is cancelled and calls `update` with what changed.
 
-        Never raises for what may pass (an unreachable server, a broken file): it logs once, keeps what it found last and
+        Never raises for temporary errors (an unreachable server, a malformed file): it logs once, keeps the last result and
         tries again.
         """
         ...

@@ -54,7 +54,7 @@ class HttpDiscovery:
         except (FetchError, ValueError) as error:
             if str(error) != self._complained:
                 self._complained = str(error)
-                self._log.warning("http_sd_configs: %s: %s; the targets it had before stay", url, error)
+                self._log.warning("http_sd_configs: %s: %s; the previous targets stay", url, error)
             return None
         self._complained = ""
         return groups

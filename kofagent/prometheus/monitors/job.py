@@ -1,4 +1,4 @@
-"""What every kind of monitor has in common: pieces of a scrape configuration made of pieces of an object's spec.
+"""What all kinds of monitors share: parts of a scrape configuration built from parts of an object's spec.
 
 No I/O. Secrets and ConfigMaps come from a `Resolve`; what is returned is the plain data a `ScrapeConfig` is validated from.
 """
@@ -27,8 +27,8 @@ class Resolve(Protocol):
 
 
 class Job(NamedTuple):
-    """One scrape job: the data of a `ScrapeConfig`, what its discovery may leave out before labels are made, and whether its
-    addresses are what a prober asks for."""
+    """One scrape job: the data of a `ScrapeConfig`, what its discovery may leave out before labels are created, and whether its
+    addresses are those that a prober probes."""
 
     data: Data
     select: Select | None
@@ -36,7 +36,7 @@ class Job(NamedTuple):
 
 
 class Settings:
-    """What the receiver's `monitors` block decides for all of them. `scrape_classes` are as in a Prometheus object."""
+    """Settings of the receiver's `monitors` block for all monitors. `scrape_classes` are as in a Prometheus object."""
 
     def __init__(self, *, role: str = "endpointslice", scrape_classes: tuple[Spec, ...] = (), deny_files: bool = False) -> None:
         self.role = role
@@ -72,7 +72,7 @@ def secret_or_config_map(resolve: Resolve, namespace: str, reference: Spec, what
 
 
 def copy(spec: Spec, out: Data, **names: str) -> None:
-    """Takes fields over under another name where they are set."""
+    """Copies fields that are set, under another name."""
     for field, name in names.items():
         if spec.get(field) is not None:
             out[name] = spec[field]
@@ -197,7 +197,7 @@ def oauth2(spec: Spec, namespace: str, resolve: Resolve, settings: Settings) -> 
 
 
 def first_rules() -> list[Rule]:
-    """Keeps the name of the job for the user's own rules."""
+    """Keeps the name of the job for the user's rules."""
     return [{"source_labels": ["job"], "target_label": "__tmp_prometheus_job_name"}]
 
 
@@ -289,7 +289,7 @@ def copy_if_set(source: str, target: str) -> Rule:
 
 
 def fixed(target: str, value: str) -> Rule:
-    """A rule that writes a text."""
+    """A rule that writes a string."""
     return {"target_label": target, "replacement": value}
 
 
@@ -334,5 +334,5 @@ def metric_rules(chosen: Spec, entries: Any) -> Data:
 
 
 def int_or_text(value: Any) -> str:
-    """A port as text; empty when it is not set."""
+    """A port as a string; empty if it is not set."""
     return "" if value is None or value == 0 else str(value)

@@ -19,7 +19,7 @@ ALL_KINDS: tuple[Kind, ...] = ("ServiceMonitor", "PodMonitor", "Probe", "ScrapeC
 class AllocationBlock(ComponentConfig):
     """`allocation`: which part of all targets this agent scrapes."""
 
-    strategy: Strategy = Field("all", description="all; per-node: targets on this node; without-node: the others.")
+    strategy: Strategy = Field("all", description="all; per-node: targets on this node; without-node: targets on no node.")
     node_name: str = Field("", description="This node, for per-node; empty: $K8S_NODE_NAME.")
 
     def allocation(self) -> Allocation:
@@ -37,8 +37,8 @@ class SelectorRequirement(ComponentConfig):
     """One of `match_expressions`."""
 
     key: str = Field(description="Label.")
-    operator: Literal["In", "NotIn", "Exists", "DoesNotExist"] = Field(description="How it is compared.")
-    values: list[str] = Field([], description="With what (In, NotIn).")
+    operator: Literal["In", "NotIn", "Exists", "DoesNotExist"] = Field(description="Operator.")
+    values: list[str] = Field([], description="Values for In and NotIn.")
 
 
 class LabelSelector(ComponentConfig):
@@ -64,21 +64,21 @@ class LabelSelector(ComponentConfig):
 
 
 class MonitorsBlock(ComponentConfig):
-    """`monitors`: scrape what ServiceMonitor, PodMonitor, Probe and ScrapeConfig objects ask for."""
+    """`monitors`: scrape what ServiceMonitor, PodMonitor, Probe and ScrapeConfig objects select."""
 
     enabled: bool = Field(False, description="Read the objects.")
     kinds: list[Kind] = Field(list(ALL_KINDS), description="Which kinds.", min_length=1)
-    namespaces: list[str] = Field([], description="Namespaces the objects are in; empty: all.")
-    deny_namespaces: list[str] = Field([], description="Namespaces that are left out.")
+    namespaces: list[str] = Field([], description="Namespaces of the objects; empty: all.")
+    deny_namespaces: list[str] = Field([], description="Namespaces that are excluded.")
     namespace_selector: LabelSelector = Field(LabelSelector(), description="Namespaces by label.")
     selector: LabelSelector = Field(LabelSelector(), description="Objects of every kind by label.")
     service_monitor_selector: LabelSelector = Field(LabelSelector(), description="ServiceMonitors by label.")
     pod_monitor_selector: LabelSelector = Field(LabelSelector(), description="PodMonitors by label.")
     probe_selector: LabelSelector = Field(LabelSelector(), description="Probes by label.")
     scrape_config_selector: LabelSelector = Field(LabelSelector(), description="ScrapeConfigs by label.")
-    scrape_interval: Duration = Field(0.0, ge=0, description="Interval of objects that name none; 0: that of config.global.")
+    scrape_interval: Duration = Field(0.0, ge=0, description="Interval of objects without one; 0: that of config.global.")
     service_discovery_role: Literal["endpointslice", "endpoints"] = Field(
-        "endpointslice", description="What ServiceMonitors find targets by."
+        "endpointslice", description="Kind of objects by which ServiceMonitors find targets."
     )
     scrape_classes: list[dict[str, Any]] = Field([], description="Scrape classes, as in a Prometheus object.")
     deny_files: bool = Field(False, description="Refuse objects that name files of the agent, such as bearerTokenFile.")

@@ -1,8 +1,8 @@
-"""Secrets and ConfigMaps that monitors name, each read and watched by its name alone.
+"""Secrets and ConfigMaps that monitors reference, each read and watched by its name alone.
 
-The role needs `list` and `watch` with `resourceNames`; nothing else of the namespace is read. What cannot be read, from the start
-or later, is told once, with the rule that is missing for this one object; a value that was read stays while the API server does
-not answer or no longer allows it.
+The role needs `list` and `watch` with `resourceNames`; nothing else of the namespace is read. What cannot be read, at start
+or later, is logged once, with the missing rule for this object; a value that was read stays in use while the API server does
+not answer or no longer allows access.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ class Pending(Unusable):
 
 
 class Unreadable(Unusable):
-    """The object may not be read, which was told already."""
+    """The object may not be read, which was logged already."""
 
 
 class Secrets:
-    """A `Resolve` over watched objects. `changed` is called when a value may be another one."""
+    """A `Resolve` over watched objects. `changed` is called when a value may have changed."""
 
     def __init__(self, client: ApiClient, report: Report, changed: Callable[[], None]) -> None:
         self._client = client
@@ -42,7 +42,7 @@ class Secrets:
         self.asked: set[Reference] = set()
 
     def __call__(self, kind: str, namespace: str, name: str, key: str) -> str:
-        """As `Resolve`; begins to watch what is asked for the first time."""
+        """As `Resolve`; starts to watch what is requested for the first time."""
         reference = kind, namespace, name
         self.asked.add(reference)
         named = self._known.get(reference)

@@ -1,4 +1,4 @@
-"""Which fields of an object's spec nobody looked at while it was translated, so that none is ignored in silence."""
+"""Which fields of an object's spec were not read while it was translated, so that none is ignored silently."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 
 
 class Seen(dict[str, Any]):
-    """A dict that notes which of its keys were asked for; dicts below it, also in lists, are `Seen` too.
+    """A dict that records which of its keys were read; dicts below it, also in lists, are `Seen` too.
 
-    Whoever goes through all of it has seen all of it. A dict that nobody asked anything has not been looked at, and does not count:
-    the other endpoints of a monitor, or a block that lost against another one.
+    Iterating over it reads all of it. A dict from which nothing was read does not count: it is another endpoint of the monitor,
+    or a block that another one takes precedence over.
     """
 
     def __init__(self, data: dict[str, Any], name: str = "") -> None:
@@ -42,7 +42,7 @@ class Seen(dict[str, Any]):
         return super().items()
 
     def unread(self) -> list[str]:
-        """The paths of the fields that nobody asked for, in a dict of which somebody asked for something."""
+        """The paths of the fields that were not read, in dicts from which something was read."""
         if not self._asked:
             return []
         out = []

@@ -1,8 +1,8 @@
-"""Follows the monitors of a cluster and tells which scrape jobs they come to, all of them each time something changed.
+"""Watches the monitors of a cluster and reports the scrape jobs that they define, all of them after every change.
 
-A monitor, or an endpoint of one, that cannot be used is told once by name and left out; the others go on. A field that is not
-known here (of a newer CRD) or has no effect beside another is told once too. Kinds whose CRD is not installed are looked for again
-every minute.
+A monitor, or an endpoint of one, that cannot be used is logged once by name and left out; the others stay. A field that is
+unknown (of a newer CRD) or that another one makes ineffective is logged once too. Kinds whose CRD is not installed are looked up
+again every minute.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from kofagent.component.log_limit import LogLimit
+from kofagent.config.errors import show_path
+from kofagent.config.tree import Origin, node_of
+from kofagent.config.unused import notices
 from kofagent.kubernetes.client import ApiClient
 from kofagent.kubernetes.errors import ApiError, NotFound
 from kofagent.kubernetes.informer import Subscription, subscribe
@@ -42,13 +45,13 @@ RESOURCES: dict[Kind, Resource] = {
     "ScrapeConfig": SCRAPECONFIGS,
 }
 _NEVER: dict[Strategy, Kind] = {"per-node": "Probe", "without-node": "PodMonitor"}
-"""Kinds whose targets are all another agent's: they are not read, and the rights for them and their Secrets are not needed."""
+"""Kinds whose targets all belong to another agent: they are not read, and the rights for them and their Secrets are not needed."""
 _FIELDS = ("spec", "metadata.labels")
 Translate = Callable[[Object, Resolve, Settings], Job]
 
 
 class Wanted:
-    """A job that monitors ask for. Equal data are equal jobs."""
+    """A job that monitors define. Equal data are equal jobs."""
 
     __slots__ = ("config", "data", "probes", "select")
 
@@ -123,7 +126,7 @@ class Monitors:
         told = False
         while not await self._is_served(client, resource):
             if not told:
-                self._log.info("the CRD of %s is not installed; looking again every %g s", kind, self._retry)
+                self._log.info("the CRD of %s is not installed; checking again every %g s", kind, self._retry)
                 told = True
             done.set()
             await asyncio.sleep(self._retry)
@@ -141,7 +144,7 @@ class Monitors:
         except NotFound:
             return False
         except (ApiError, AttributeError):
-            return True  # The watch will say what is wrong.
+            return True  # The watch will report what is wrong.
 
     def _subscribe(
         self, client: ApiClient, resource: Resource, namespace: str, fields: tuple[str, ...], done: asyncio.Event | None = None
@@ -185,16 +188,16 @@ class Monitors:
                 job = translate(monitor, secrets, self._settings)
                 wanted[name] = self._wanted(name, job)
                 if wanted[name] is not self._known.get(name):
-                    self._tell_unread(name, monitor, translate, secrets)
+                    self._tell_unread(name, wanted[name], monitor, translate, secrets)
             except Pending:
-                # A value is on its way; what the job was stays until then.
+                # A value is being read; the previous job stays until then.
                 if name in self._known:
                     wanted[name] = self._known[name]
             except Unreadable as error:
                 complaints[name] = str(error)
                 told.add(name)
             except (Unusable, KeyError, TypeError, AttributeError, ValueError) as error:
-                complaints[name] = str(error) if isinstance(error, Unusable | ValueError) else "its spec is not as its CRD says"
+                complaints[name] = str(error) if isinstance(error, Unusable | ValueError) else "its spec does not match its CRD"
         for name, why in complaints.items():
             if self._complaints.get(name) != why:
                 # The whole text, not a template: the log's sampling takes lines of one template for repetitions.
@@ -204,13 +207,14 @@ class Monitors:
         self._complaints, self._known = complaints, wanted
         return wanted
 
-    def _tell_unread(self, name: str, monitor: Object, translate: Translate, secrets: Resolve) -> None:
+    def _tell_unread(self, name: str, wanted: Wanted, monitor: Object, translate: Translate, secrets: Resolve) -> None:
         seen = Seen({"spec": monitor.get("spec") or {}})
         translate({**monitor, "spec": seen["spec"]}, secrets, self._settings)
         kind, namespace, own = name.split("/")[:3]
-        fields = [field for field in seen.unread() if self._unread.due((f"{kind}/{namespace}/{own}", field))]
+        without = [show_path(problem.path) for problem in notices(wanted.config, node_of(wanted.data, Origin()))]
+        fields = [field for field in (*seen.unread(), *without) if self._unread.due((f"{kind}/{namespace}/{own}", field))]
         if fields:
-            self._log.warning(f"{name}: without effect, not known or beside another: {', '.join(fields)}")
+            self._log.warning(f"{name}: unknown fields or fields without effect: {', '.join(fields)}")
 
     def _wanted(self, name: str, job: Job) -> Wanted:
         known = self._known.get(name)
@@ -220,16 +224,17 @@ class Monitors:
             config = ScrapeConfig.model_validate(job.data)
             config.inherit(self._defaults)
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+            first = error.errors(include_url=False, include_input=False)[0]
             place = ".".join(str(part) for part in first["loc"])
             if len(first["loc"]) > 1 and first["loc"][0] in ("relabel_configs", "metric_relabel_configs"):
                 # The place is that among the operator's own rules too; the rule itself says which of the user's it is.
                 place = f"{first['loc'][0]}, rule {json.dumps(job.data[first['loc'][0]][first['loc'][1]])}"
-            raise Unusable(f"{place + ': ' if place else ''}{first['msg'].removeprefix('Value error, ')}") from None
+            why = first.get("ctx", {}).get("error", first["msg"])
+            raise Unusable(f"{place + ': ' if place else ''}{why}") from None
         return Wanted(config, job)
 
     def _each(self) -> Iterator[tuple[str, Object, Translate]]:
-        """Every job that selected objects ask for: its name, of what and how it is made."""
+        """Every job that selected objects define: its name, its object and how it is built."""
         for kind, subscription in self._objects:
             selectors = self._block.selectors(kind)
             for monitor in list(subscription.store.values()):

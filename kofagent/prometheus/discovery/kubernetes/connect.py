@@ -19,7 +19,7 @@ from kofagent.prometheus.discovery.config import KubernetesSdConfig
 
 
 def connector(config: KubernetesSdConfig, host: Host, user_agent: str) -> Callable[[], ApiClient]:
-    """A function that gives the client of an entry; entries that ask for the same share one. It raises StartError."""
+    """A function that gives the client of an entry; equal entries share one. It raises StartError."""
     if config.kubeconfig_file:
 
         def from_file() -> Access:
@@ -34,7 +34,7 @@ def connector(config: KubernetesSdConfig, host: Host, user_agent: str) -> Callab
 
 
 class OwnAccess(Access):
-    """`api_server` with the client options beside it."""
+    """`api_server` with the client options of the entry."""
 
     def __init__(self, config: KubernetesSdConfig, user_agent: str) -> None:
         super().__init__(
@@ -53,7 +53,7 @@ class OwnAccess(Access):
             raise Unreachable(str(error)) from None
 
     async def tls(self) -> ssl.SSLContext | bool:
-        """The context for `tls_config`, made again when its files change."""
+        """The context for `tls_config`, created again when its files change."""
         if not self.server.startswith("https"):
             return True
         try:

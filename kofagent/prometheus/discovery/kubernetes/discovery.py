@@ -1,7 +1,7 @@
 """One entry of `kubernetes_sd_configs`: watches what its role needs and reports the target groups that changed.
 
-Nothing is reported before everything was listed once. Then changes are gathered: a single one is reported at once, a stream of
-reports at most every five seconds. What cannot be read is told once by name, with the rule that is missing; what was found stays.
+Nothing is reported before everything was listed once. Then changes are collected: a single one is reported at once, a stream of
+changes at most every five seconds. What cannot be read is logged once by name, with the missing RBAC rule; what was found stays.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from kofagent.prometheus.discovery.kubernetes.roles import BUILD, SERVICE_NAME, 
 
 QUICK_S = 0.1
 SLOW_S = 5.0
-"""Wait before a report after a quiet time, and between reports while there is no end of changes (Prometheus' 5 s)."""
+"""Wait before a report after a quiet period, and between reports during continuous changes (5 s, as in Prometheus)."""
 Select = Callable[[Object, Lookup], bool]
-"""Says before any label is made whether an object can become a target that is wanted."""
+"""Decides before any label is created whether an object can become a selected target."""
 Report = Callable[[str, "str | None"], None]
-"""Takes what is read and why it cannot be, or None when it can."""
+"""Called with what is read and why it cannot be read, or None if it can."""
 
 
 class KubernetesDiscovery:
@@ -148,7 +148,7 @@ class KubernetesDiscovery:
 
         def told(error: str | None) -> None:
             if error is not None and ("(403)" in error or "(404)" in error):
-                failed.set()  # It will not come soon. What is only slow or away is waited for: labels must not be half there.
+                failed.set()  # It will not come soon. What is slow or unavailable is waited for: labels must be complete.
             self._report(f"{resource}{f' in {namespace}' if namespace else ''}", error)
 
         subscription = subscribe(
@@ -221,7 +221,7 @@ class KubernetesDiscovery:
         return next((found for found in (subscription.store.get(key) for subscription in self._primary) if found is not None), None)
 
     def _build(self, key: str) -> Group | None:
-        """The group of an object; None where nobody knows of it and there is nothing to tell."""
+        """The group of an object; None if it was never reported and there is nothing to report."""
         role, obj = self._config.role, self._get(key)
         stores = self._stores
         stores.asked = set()
@@ -255,5 +255,5 @@ def _split(key: str) -> tuple[str, str]:
 
 
 def describe(problems: Mapping[str, str]) -> str | None:
-    """All that cannot be read now as one sentence for the component's status; None when there is nothing."""
+    """All that cannot be read at present, as one sentence for the component's status; None if everything can."""
     return "; ".join(f"{what}: {why}" for what, why in sorted(problems.items())) or None

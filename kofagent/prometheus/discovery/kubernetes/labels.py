@@ -20,7 +20,7 @@ _INVALID = re.compile(r"[^a-zA-Z0-9_]")
 
 
 class Lookup(Protocol):
-    """Objects that others refer to. Every method answers None for what is not there or not watched."""
+    """Objects that others refer to. Every method returns None for what does not exist or is not watched."""
 
     def pod(self, namespace: str, name: str) -> Object | None: ...
     def service(self, namespace: str, name: str) -> Object | None: ...
@@ -31,7 +31,7 @@ class Lookup(Protocol):
 
 
 class Attach:
-    """`attach_metadata`: which further objects give labels. `takes_node` says which nodes' endpoints become targets at all."""
+    """`attach_metadata`: which other objects contribute labels. `takes_node` says which nodes' endpoints become targets at all."""
 
     __slots__ = ("cronjob", "deployment", "job", "namespace", "node", "takes_node")
 

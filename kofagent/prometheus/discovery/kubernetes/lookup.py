@@ -1,4 +1,4 @@
-"""The objects targets are made from, and which target groups must be made again when one of them changes."""
+"""The objects that targets are derived from, and which target groups are rebuilt when one of them changes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from kofagent.kubernetes.resources import JOBS, NAMESPACES, NODES, PODS, REPLICA
 from kofagent.prometheus.discovery.kubernetes.labels import Object
 
 Asked = tuple[Resource, str]
-"""A resource and the `namespace/name` (or name) somebody looked for."""
+"""A resource and the `namespace/name` (or name) that was looked up."""
 
 
 class Stores:
@@ -56,7 +56,7 @@ class Stores:
 
 
 class Dependents:
-    """Who asked for what, so that a change of an object reaches the groups made with it (also when it was not there)."""
+    """Which groups depend on which objects, so that a change of an object (also one that did not exist) reaches them."""
 
     def __init__(self) -> None:
         self._asked: dict[str, frozenset[Asked]] = {}
