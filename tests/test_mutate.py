@@ -71,6 +71,8 @@ def test_the_tests_of_a_room() -> None:
     found = mutate.suite("wire", "kofagent/wire/json_value.py")
     assert found[0] == "tests/wire/test_json_value.py"
     assert "tests/wire/test_otlp.py" in found
+    assert mutate.suite("exporters", "kofagent/exporters/nop.py") == ["tests/exporters/test_nop.py"]
+    assert mutate.laws("kofagent/receivers/filelog/tail.py")[-1] == "filelog" and not mutate.laws("kofagent/wire/otlp.py")
     assert all(p.startswith("tests/receivers/") and "filelog" in p for p in mutate.suite("receivers/filelog"))
 
 
