@@ -24,6 +24,7 @@ from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal
 from tests.support.components import FakeHost, Sink, eventually, make
 from tests.support.drivers import DRIVERS, Driver
+from tests.support.examples import examples
 from tests.support.otlp import log_request, metric_request, trace_request
 from tests.support.scripted import Defect, Scripted
 from tests.test_contract import build, no_cluster, options
@@ -203,7 +204,7 @@ async def settled_and_ended(chain: list[str], moods: list[str], split: int) -> t
     return calls.items["returned"] + calls.items["for good"], ended
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(chain=st.lists(st.sampled_from(CHAIN), min_size=1, max_size=4), moods=MOODS_IN_TURN)
 def test_a_pipeline_accounts_for_every_item_once(chain: list[str], moods: list[str]) -> None:
     """Whatever the order of its processors, and whatever the end of the pipeline does with one batch after the other."""
@@ -211,7 +212,7 @@ def test_a_pipeline_accounts_for_every_item_once(chain: list[str], moods: list[s
     assert settled == ended
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(chain=st.lists(st.sampled_from(CHAIN), min_size=1, max_size=3), moods=MOODS_IN_TURN)
 def test_a_pipeline_that_splits_may_send_again_and_loses_nothing(chain: list[str], moods: list[str]) -> None:
     """A part may be taken before another one is refused; then all of them come again."""

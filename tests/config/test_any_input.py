@@ -16,6 +16,7 @@ from kofagent.config.errors import ConfigErrors
 from kofagent.config.load import load_config
 from kofagent.config.model import SECTIONS
 from kofagent.values import render_values
+from tests.support.examples import examples
 
 DOCUMENTS = [
     render_values([], role, generation=generation).manifest()["config"]
@@ -86,7 +87,7 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
     return document
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=examples(80), deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(documents())
 def test_only_options_or_errors(document: dict[str, Any]) -> None:
     try:

@@ -21,6 +21,7 @@ from kofagent.component.protocols import StartError
 from kofagent.extensions.file_storage import COMPONENT
 from kofagent.extensions.file_storage.extension import file_name
 from tests.support.components import make
+from tests.support.examples import examples
 
 
 async def storage(folder: Path, **options: Any) -> Any:
@@ -67,7 +68,7 @@ def test_names_are_upstreams() -> None:
 KEYS = st.text(alphabet="ab/\u00e9", max_size=3)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(st.lists(st.dictionaries(KEYS, st.none() | st.binary(max_size=5), max_size=4), max_size=8), KEYS)
 async def test_it_is_the_store_in_memory_on_disk(tmp_path_factory: pytest.TempPathFactory, steps: Any, prefix: str) -> None:
     made = await storage(tmp_path_factory.mktemp("s"))

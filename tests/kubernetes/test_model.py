@@ -13,6 +13,7 @@ from kofagent.kubernetes.resources import NODES, PODS
 from kofagent.kubernetes.watch import Timing
 from tests.kubernetes.conftest import stop_all
 from tests.support.components import eventually
+from tests.support.examples import examples
 from tests.support.fake_kube import FakeKube, pod
 
 TIMING = Timing(first_wait=0.001, longest_wait=0.005, watch_seconds=(30, 30), margin=5)
@@ -75,7 +76,7 @@ class History:
 
 
 @given(steps)
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(100), deadline=None, suppress_health_check=list(HealthCheck))
 def test_store_equals_server(script: list[tuple[str, str, int]]) -> None:
     asyncio.run(_play(script))
 

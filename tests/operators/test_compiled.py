@@ -16,10 +16,11 @@ from kofagent.operators.chain import Chain
 from kofagent.operators.compile import MAX_OUTCOMES
 from tests.operators.kof_chain import KOF_OPERATORS
 from tests.operators.streams import LOG, PATH, chunks, decoded, outcome
+from tests.support.examples import examples
 
 
 @given(chunks=chunks)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_kof(chunks: list[bytes]) -> None:
     assert outcome(KOF_OPERATORS, chunks, compiled=True, shape="outcomes") == outcome(KOF_OPERATORS, chunks, compiled=False)
 
@@ -121,14 +122,13 @@ chains = st.tuples(
 
 
 @given(operators=chains, chunks=chunks, path=st.sampled_from([PATH, PATH, "/var/log/x.log"]))
-@settings(max_examples=300, deadline=None)
-@pytest.mark.slow
+@settings(max_examples=examples(300), deadline=None)
 def test_any_chain(operators: list[dict[str, Any]], chunks: list[bytes], path: str) -> None:
     assert outcome(operators, chunks, compiled=True, path=path) == outcome(operators, chunks, compiled=False, path=path)
 
 
 @given(chunks=chunks)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_kof_with_re2(chunks: list[bytes]) -> None:
     """The other engine, which a file gets where many lines do not match."""
     with pytest.MonkeyPatch.context() as patch:
@@ -172,7 +172,7 @@ def test_last_line_without_newline() -> None:
 
 
 @given(text=st.text(alphabet="eErRoOsSkK\u017f\u212ainfoINFO1234 wW\n\u00e9", max_size=20), engine=st.sampled_from(["re", "re2"]))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_engines(text: str, engine: str) -> None:
     """Python's re and RE2 find the same level."""
     from kofagent.operators.regex import pattern

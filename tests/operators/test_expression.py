@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from kofagent.operators.entry import Entry
 from kofagent.operators.expression import ExpressionError, compile_expression
+from tests.support.examples import examples
 
 ENTRY = Entry("GET /x 200", {"a": "b", "n": {"x": 1, "y": [1, 2.5, "z"]}, "log.file.name": "0.log", "t": True}, {"r": "s"}, 0)
 ENTRY.timestamp = 5
@@ -198,7 +199,7 @@ pieces = st.sampled_from(
 
 
 @given(st.lists(pieces, max_size=10).map(" ".join))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 def test_any_text_is_an_expression_or_an_error(text: str) -> None:
     try:
         compile_expression(text).evaluate(ENTRY)

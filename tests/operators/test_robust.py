@@ -16,6 +16,7 @@ from kofagent.operators.catalog import OPERATORS
 from kofagent.operators.chain import Chain
 from tests.operators.configurations import configurations
 from tests.operators.streams import loose_lines
+from tests.support.examples import examples
 
 
 @pytest.mark.parametrize("kind", sorted(OPERATORS))
@@ -27,7 +28,7 @@ def test_nothing_is_lost_uncounted(kind: str, structured: bool, mode: str) -> No
     log.setLevel(logging.CRITICAL)
 
     @given(st.lists(loose_lines, min_size=1, max_size=8), configurations(kind))
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=examples(25), deadline=None)
     def check(given_lines: list[bytes], options: dict[str, Any]) -> None:
         base = {**options, "id": "it"}
         if "on_error" in OPERATORS[kind].Config.model_fields:

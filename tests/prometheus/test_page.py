@@ -13,6 +13,7 @@ from kofagent.prometheus.page import AHEAD_MS, PageReader, SampleLimitError
 from kofagent.prometheus.text import ParseError
 from kofagent.telemetry.series import Series, sorted_labels
 from tests.reference import page as plain
+from tests.support.examples import examples
 
 NOW = 1_795_257_868_000
 Labels = tuple[tuple[str, str], ...]
@@ -101,7 +102,7 @@ def edits(lines: list[bytes], changes: list[tuple[int, bytes]]) -> list[bytes]:
     return out
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=examples(600), deadline=None)
 @given(
     st.lists(
         st.tuples(lines_text, st.lists(st.tuples(st.integers(0, 9), line_text), max_size=2), st.integers(0, 2)),
@@ -111,7 +112,6 @@ def edits(lines: list[bytes], changes: list[tuple[int, bytes]]) -> list[bytes]:
     st.booleans(),
     st.booleans(),
 )
-@pytest.mark.slow
 def test_remembering_changes_nothing(
     program: list[tuple[list[bytes], list[tuple[int, bytes]], int]], openmetrics: bool, timed: bool
 ) -> None:
@@ -182,9 +182,8 @@ steady_page = st.tuples(
 )
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=examples(600), deadline=None)
 @given(st.lists(steady_page, min_size=2, max_size=8), st.booleans(), st.sampled_from([None, "", "", "all"]))
-@pytest.mark.slow
 def test_pages_that_change_a_little(program: list[tuple[list[Any], str, bool, int]], openmetrics: bool, always: str | None) -> None:
     """Pages as targets have them: long, few lines change; times and formats that come and go are rare."""
     lines = [(text, b"1") for text in STEADY if text or not openmetrics]

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from kofagent.prometheus.relabel import RelabelConfig, compile_rules
 from tests.reference import relabel as plain
+from tests.support.examples import examples
 
 NAMES = ["a", "b", "job", "__name__", "__meta_x", "__param_t", "instance"]
 VALUES = ["", "x", "Ab", "x;y", "10.0.0.1:9100", "a\nb", "\u00e9", "$1", "5"]
@@ -48,7 +49,7 @@ rules = st.one_of(
 labels = st.dictionaries(names, st.sampled_from([v for v in VALUES if v]))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(st.lists(rules, max_size=4), labels)
 def test_compiled_equals_plain(given_rules: list[RelabelConfig], start: dict[str, str]) -> None:
     compiled, reference = dict(start), dict(start)

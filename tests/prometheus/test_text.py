@@ -9,6 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from kofagent.prometheus.text import Meta, ParseError, Sample, number, scan, scan_line
+from tests.support.examples import examples
 
 
 def one(line: bytes, openmetrics: bool = False) -> Sample:
@@ -202,7 +203,7 @@ pieces = st.sampled_from(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.lists(pieces, max_size=8), st.booleans())
 def test_a_line_alone_is_read_as_on_a_page(parts: list[bytes], openmetrics: bool) -> None:
     line = b"".join(parts)

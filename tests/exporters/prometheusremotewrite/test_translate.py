@@ -22,6 +22,7 @@ from kofagent.exporters.prometheusremotewrite.translated import Options, Transla
 from kofagent.wire.remote_write import PIECES, encode_samples, timeseries
 from kofagent.wire.varint import length_delimited
 from tests.reference.otlp_to_prometheus import translate as plain
+from tests.support.examples import examples
 from tests.support.otlp import set_value
 from tests.support.remote_write import WriteRequest, is_stale, series
 
@@ -194,9 +195,8 @@ def _shuffled(point: NumberDataPoint, rng: random.Random) -> bytes:
     return b"".join(fields)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.lists(payloads, min_size=1, max_size=3), st.booleans(), st.booleans())
-@pytest.mark.slow
 def test_equals_the_plain_translation(several: list[Any], natural: bool, copy: bool) -> None:
     options = Options(external_labels={"cluster": "c", "a": "ext"}, copy=(lambda _: True) if copy else None)
     clock = [0.0]

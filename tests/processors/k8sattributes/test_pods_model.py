@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from kofagent.processors.k8sattributes.config import Config
 from kofagent.processors.k8sattributes.extract import Extraction
 from kofagent.processors.k8sattributes.pods import Pods
+from tests.support.examples import examples
 
 UID = 0
 GRACE = 10
@@ -28,7 +29,7 @@ def made(number: int, address: int, started: int) -> dict[str, Any]:
 
 
 @given(steps)
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @example([("put", 0, 0, 0), ("remove", 0, 0, 0), ("put", 0, 0, 0), ("pass", 0, 0, 7), ("remove", 0, 0, 0), ("pass", 0, 0, 3)])
 def test_any_history(history: list[tuple[str, int, int, int]]) -> None:
     pods = Pods([["k8s.pod.uid"], ["k8s.pod.ip"]], Extraction(Config()), GRACE)

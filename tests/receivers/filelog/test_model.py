@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.receivers.filelog.support import Store, Tailing
+from tests.support.examples import examples
 
 NAMES = ["a", "b", "c"]
 OPERATIONS = st.one_of(
@@ -178,7 +179,9 @@ async def known(t: Tailing, path: Path) -> bool:
     return (status.st_dev, status.st_ino) in t.receiver._tracker.tails
 
 
-@settings(max_examples=int(os.environ.get("EXAMPLES", "150")), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(
+    max_examples=examples(int(os.environ.get("EXAMPLES", "150"))), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 @given(st.lists(OPERATIONS, max_size=30), st.booleans(), st.booleans())
 def test_every_line_once_and_in_order(operations: list[Any], matching: bool, durable: bool) -> None:
     asyncio.run(run(operations, matching, durable))

@@ -15,13 +15,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.receivers.filelog.support import Store, Tailing
 from tests.receivers.filelog.test_recovery import killed
 from tests.support.components import Sink
+from tests.support.examples import examples
 
 NAMES = ["a", "b"]
 KEPT = 3
@@ -201,9 +201,10 @@ async def run(operations: list[Any]) -> None:
             assert [line for line in first if line.split()[1] == pod] == [line for line in lines if line in counts], "out of order"
 
 
-@settings(max_examples=int(os.environ.get("EXAMPLES", "100")), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(
+    max_examples=examples(int(os.environ.get("EXAMPLES", "100"))), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 @given(st.lists(RUN, min_size=1, max_size=4), st.booleans())
-@pytest.mark.slow
 def test_every_line_comes_or_is_counted(runs: list[Any], kills: bool) -> None:
     operations: list[Any] = []
     for running, end, down in runs:
