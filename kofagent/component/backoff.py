@@ -43,5 +43,5 @@ class Backoff:
         return max(seconds, min(at_least or 0.0, self._asked_most))
 
     def allows(self, seconds: float) -> bool:
-        """Whether a wait of so many seconds ends before it is time to give up."""
+        """Whether a wait of this many seconds ends before it is time to give up."""
         return self._until is None or time.monotonic() + seconds <= self._until

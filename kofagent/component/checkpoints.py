@@ -19,7 +19,7 @@ class KeyValueStore(Protocol):
     """
 
     async def get(self, key: str) -> bytes | None:
-        """The value, None when there is none."""
+        """The value, None if it does not exist."""
         ...
 
     async def set(self, key: str, value: bytes) -> None:
@@ -27,7 +27,7 @@ class KeyValueStore(Protocol):
         ...
 
     async def delete(self, key: str) -> None:
-        """Forgets the value; nothing happens when there is none."""
+        """Deletes the value, if it exists."""
         ...
 
     async def items(self, prefix: str = "") -> dict[str, bytes]:

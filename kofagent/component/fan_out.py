@@ -11,8 +11,8 @@ from kofagent.telemetry.refused import Refused
 async def all_of(offers: Iterable[Awaitable[None]]) -> None:
     """Waits for all offers at once. One retryable refusal makes the answer retryable: twice is better than not at all.
 
-    If only permanent refusals are left, whoever raised them has counted the loss: the answer is permanent only when nobody
-    took anything.
+    If only permanent refusals are left, the consumers that raised them have counted the loss: the answer is permanent only if
+    nothing was taken.
     """
     waiting = list(offers)
     if len(waiting) == 1:

@@ -1,4 +1,4 @@
-"""`offer_parts`: a batch that was cut is offered part by part, and none of them twice."""
+"""`offer_parts`: a batch that was cut is offered part by part, no part twice."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ HELD_AT_MOST = 60.0
 async def offer_parts(
     consumer: ColumnsConsumer, parts: Iterable[AnyBatch], stopping: asyncio.Event, taken: Callable[[AnyBatch], None]
 ) -> None:
-    """Returns when the parts have an owner; `taken` is told of each. Refused for the whole batch when none was taken.
+    """Returns when the parts have an owner; `taken` is called for each. Refused for the whole batch if no part was taken.
 
-    A part that is refused for good was counted, and the others go on. Once one was taken or lost, a part that is refused for now is
-    offered again here, while the caller waits: the caller could only offer the whole batch again, and that part with it. This
-    ends after HELD_AT_MOST, or when the agent stops: then the caller does.
+    A part that is refused for good was counted, and the others are still offered. Once one was taken or lost, a part that is
+    refused for now is offered again here, while the caller waits: the caller could only offer the whole batch again, and that
+    part with it. This ends after HELD_AT_MOST, or when the agent stops: then the caller does.
     """
     some = False
     lost: Refused | None = None

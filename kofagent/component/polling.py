@@ -40,7 +40,7 @@ class Polling:
         report: Callable[[str | None], None] | None = None,
         name: str = "",
     ) -> None:
-        """Times in seconds. `timeout` cancels a collection, not an offer; 0: never. `report` is told of failures and their end."""
+        """Times in seconds. `timeout` cancels a collection, not an offer; 0: never. `report` gets failures and their end."""
         self._context = context
         self._collect = collect
         self._offer = offer

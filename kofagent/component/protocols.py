@@ -30,7 +30,7 @@ class Consumer(Protocol):
     async def consume(self, batch: Batch) -> None:
         """Returns when somebody downstream owns the data (delivered, or durably queued as configured).
 
-        Raises `Refused` when nobody does. `Refused(permanent=True)` was already counted as dropped by whoever raised it;
+        Raises `Refused` when nobody does. `Refused(permanent=True)` was already counted as dropped by the consumer that raised it;
         any other refusal leaves the data with the caller, who offers it again or counts it as dropped.
         Cancelling the call withdraws the data where no request with it is under way.
         """
@@ -94,7 +94,7 @@ class Host(Protocol):
 
 
 class Context:
-    """What a component is given beside its options. `id` is its full name, as `otlphttp/logs`."""
+    """What a component gets in addition to its options. `id` is its full name, as `otlphttp/logs`."""
 
     def __init__(self, kind: str, id: str, host: Host) -> None:
         self.kind = kind
@@ -181,7 +181,7 @@ class Connector(Component[C]):
 
 
 class Extension(Component[C]):
-    """Lives beside the pipelines; others find it with `context.host.extension(id, role)`."""
+    """Runs outside of the pipelines; others get it with `context.host.extension(id, role)`."""
 
     def pipelines_ready(self) -> None:
         """Called when every component has started."""

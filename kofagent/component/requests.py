@@ -96,7 +96,7 @@ class Work(Generic[R]):
         self._current = None
 
     def refused(self, items: int, refusal: Refused) -> None:
-        """The backend will never take the request: its items are dropped, the others go on."""
+        """The backend will never take the request: its items are dropped, the other requests continue."""
         self.drop(refusal.reason, items)
         self.failed += items
         self.refusal = refusal
@@ -142,5 +142,5 @@ class Work(Generic[R]):
 
     @property
     def answer(self) -> Refused | None:
-        """What the caller is told: a refusal when the backend refused something and took nothing."""
+        """The answer to the caller: a refusal if the backend refused something and took nothing."""
         return self.refusal if self.sent == 0 else None

@@ -53,7 +53,7 @@ class Sending(Generic[R]):
     ) -> None:
         """`limit` learns what size the backend takes; `requests` should obey it.
 
-        `merge_items`: without `sending_queue.batch`, batches that wait are joined up to so many items; 0: each is sent alone.
+        `merge_items`: without `sending_queue.batch`, waiting batches are joined up to this many items; 0: each is sent alone.
         `form`: what a queue on disk keeps; `requests` is then given batches in that form.
         """
         self._context = context
@@ -151,7 +151,7 @@ class Sending(Generic[R]):
             try:
                 going = await self._send_next(queue)
             except Exception:  # a defect must not end the consumer: what waits would wait for ever
-                self._context.log.exception("a consumer of the sending queue failed and goes on")
+                self._context.log.exception("a consumer of the sending queue failed and continues")
                 await self._retrying.pause(1.0)
 
     async def _send_next(self, queue: Queue[Any]) -> bool:

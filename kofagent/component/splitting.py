@@ -13,7 +13,7 @@ SAMPLE_BYTES = 40
 
 
 def cut(batch: AnyBatch, most_items: int, most_bytes: int) -> Iterator[AnyBatch]:
-    """The batch in parts of at most so many items and bytes (0: no limit), in order. Refused when it is malformed."""
+    """The batch in parts with at most this many items and bytes (0: no limit), in order. Refused when it is malformed."""
     if isinstance(batch, MetricBatch):
         limits = [most_items] * (most_items > 0) + [max(1, most_bytes // SAMPLE_BYTES)] * (most_bytes > 0)
         if limits and batch.count > min(limits):
@@ -27,7 +27,7 @@ def cut(batch: AnyBatch, most_items: int, most_bytes: int) -> Iterator[AnyBatch]
 
 
 def split_batch(batch: Batch, most_items: int = 0, most_bytes: int = 0) -> Iterator[Batch]:
-    """Batches of at most so many items and bytes each, in order. Refused when the payload is malformed."""
+    """Batches with at most this many items and bytes each, in order. Refused when the payload is malformed."""
     try:
         parts = otlp.split(batch.signal.value, batch.payload, most_items, most_bytes)
     except ValueError:
@@ -90,7 +90,7 @@ class OtlpRequest:
 
 
 def otlp_requests(batch: AnyBatch, most_bytes: int) -> Iterable[OtlpRequest]:
-    """A batch as OTLP requests of at most so many bytes (0: no limit; a record that is larger goes alone)."""
+    """A batch as OTLP requests of at most this many bytes (0: no limit; a larger record is sent alone)."""
     assert isinstance(batch, Batch)
     if not most_bytes or len(batch.payload) <= most_bytes:
         return (OtlpRequest(batch),)

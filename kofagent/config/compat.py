@@ -20,7 +20,7 @@ class IncompatibleLibrary(RuntimeError):
 
 
 def private(library: str, owner: Any, path: str, purpose: str) -> Any:
-    """What `path`, such as `_re2.RE2`, names in `owner`, an object of the distribution `library` (`Python`: of its own library)."""
+    """What `path`, such as `_re2.RE2`, names in `owner`, of the distribution `library` (`Python`: the standard library)."""
     found = owner
     for name in path.split("."):
         try:

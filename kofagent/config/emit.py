@@ -1,4 +1,4 @@
-"""A tree as YAML text, with a comment at every key that says who set it if asked for. Literal passwords are never written."""
+"""A tree as YAML text, optionally with a comment at every key that says where it was set. Literal passwords are never written."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def to_yaml(root: Node, *, explain: bool = False, deleted: Sequence[Deleted] = (
     """YAML text of a map, in block style, with `header` lines as comments on top.
 
     `explain` adds to every key the layer (`default`, `generated`, `user`), file and line that set it, and to a list that
-    replaced another the entries that were lost; keys that a null deleted follow at the end. A value written plainly under a
-    key that holds a secret is shown as `***`; references are shown as they are.
+    replaced another the entries that were lost; keys that a null deleted follow at the end. A literal value under a
+    key for a secret is shown as `***`; references are shown unchanged.
     """
     writer = _Writer(explain)
     if root.value:
@@ -112,7 +112,7 @@ def scalar_text(value: Any) -> str:
 
 
 def describe(item: Node) -> str:
-    """Who set a value, and what a list threw away."""
+    """Where a value was set, and what a list discarded."""
     text = str(item.origin)
     if item.replaced is not None:
         lost = ", ".join(item.replaced.lost)

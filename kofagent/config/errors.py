@@ -81,7 +81,7 @@ def without_login(text: str) -> str:
 
 
 def suggest(word: str, known: Iterable[str], *, limit: int = 16) -> str:
-    """`did you mean 'batch'?` for a near miss; else up to `limit` of the names that are known; nothing when there are none."""
+    """`did you mean 'batch'?` for a near miss; else up to `limit` of the known names; empty without any."""
     names = sorted(set(known))
     near = difflib.get_close_matches(word, names, n=1, cutoff=0.6) or [n for n in names if n.lower() == word.lower()]
     if near:

@@ -1,11 +1,11 @@
 """References in a configuration: `${env:X}`, `${env:X:-default}`, `${X}`, `${file:PATH}`, `${yaml:...}`, `${secret:NAME/KEY}`.
 
-As the collector does: the innermost reference first, a reference that is a whole value is read as YAML, one inside a text is
-text, `$$` is a `$`, an unset variable counts as empty (with a warning). The newline an editor leaves at the end of a file is
-not part of its text. Ours are `${secret:...}`, whose value is taken as it is,
-and that `${1}` is never a variable: relabel rules use it. No message shows a value.
+As the collector does: the innermost reference is resolved first, a reference that is a whole value is parsed as YAML, one inside
+a string is a string, `$$` is a `$`, an unset variable is empty (with a warning). A newline at the end of a file is removed.
+Differences: `${secret:...}`, whose value is used unchanged, and `${1}`, which is never a variable because relabel rules use it.
+No message shows a value.
 
-A Secret is looked for as the file `$KOFAGENT_SECRETS_DIR/NAME/KEY` (as Kubernetes mounts it, default directory
+A Secret is looked up as the file `$KOFAGENT_SECRETS_DIR/NAME/KEY` (as Kubernetes mounts it, default directory
 `/etc/kofagent/secrets`) and then as the environment variable `NAME_KEY` in upper case, other characters as `_`.
 """
 
@@ -150,9 +150,9 @@ class _Expander:
         raise _Failed
 
     def whole(self, value: str | None, node: Node, path: Path, from_file: str | None) -> Node:
-        """A value that is one reference and nothing else: a text as it stands, or what YAML makes of it.
+        """A value that is one reference and nothing else: a string unchanged, or parsed as YAML.
 
-        What is not a text keeps its text beside it, for an option that wants one (a password `0123` or `a: b`).
+        A value that is not a string also keeps its text, for an option that is a string (a password `0123` or `a: b`).
         """
         if value is None:
             return Node(None, node.origin, hidden=True)
@@ -187,7 +187,7 @@ class _Expander:
     def resolve(self, reference: str, node: Node, path: Path) -> tuple[str | None, bool, str | None]:
         """Text of a reference (None: unset), whether it is to be taken as it is, and the file it was read from."""
         if "\0" in reference:
-            self.fail(node, path, "a Secret cannot be part of another reference", "name it by itself")
+            self.fail(node, path, "a Secret cannot be part of another reference", "use it on its own")
             raise _Failed
         match = _SCHEME.match(reference)
         scheme, rest = (match[1], match[2]) if match else ("env", reference)
@@ -213,7 +213,7 @@ class _Expander:
                 raise _Failed
             return found, True, None
         if _VARIABLE.match(scheme) and rest.startswith("-"):
-            self.fail(node, path, f"${{{scheme}:-...}} needs its scheme for a default", f"write ${{env:{scheme}:-default}}")
+            self.fail(node, path, f"${{{scheme}:-...}} needs a scheme for a default", f"write ${{env:{scheme}:-default}}")
         else:
             hint = f"use one of {', '.join(_SCHEMES)}; a '$' is written '$$'"
             self.fail(node, path, f"unknown kind of reference {scheme!r}", hint)
@@ -234,7 +234,7 @@ class _Expander:
             return value
         if has_default:
             return default
-        message = f"the environment variable {name} is not set and counts as empty"
+        message = f"the environment variable {name} is not set and treated as empty"
         self.problems.append(Problem(path, message, f"set it, or write ${{env:{name}:-default}}", node.origin.place, warning=True))
         return None
 

@@ -20,18 +20,18 @@ class RegexpOptions(ComponentConfig):
 
 
 class FilterSetBlock(ComponentConfig):
-    """`match_type` beside a list of patterns."""
+    """`match_type` of a list of patterns."""
 
     match_type: Literal["strict", "regexp", ""] = Field("", description="strict: equal; regexp: RE2, found anywhere.")
     regexp: RegexpOptions | None = Field(None, description="Options of match_type regexp.")
 
 
 def compile_filterset(match_type: str, patterns: Iterable[str]) -> Callable[[str], bool]:
-    """A function that says whether a string matches one of the patterns; ValueError for a wrong pattern or type."""
+    """A function that tells whether a string matches one of the patterns; ValueError for a wrong pattern or type."""
     if match_type == "strict":
         return frozenset(patterns).__contains__
     if match_type != "regexp":
-        raise ValueError("match_type is missing; write strict or regexp")
+        raise ValueError("match_type is required; write strict or regexp")
     expressions = [compile_search(p) for p in dict.fromkeys(patterns)]
     known: Memo[str, bool] = Memo(
         "config.filterset", lambda text: any(search(text) for search in expressions), entries=8192, size=1 << 20

@@ -1,4 +1,4 @@
-"""Laying one tree over another, by the collector's rules and by Helm's. Neither input is changed; origins survive."""
+"""Merging one tree over another, by the collector's rules and by Helm's. Neither input is changed; origins are kept."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kofagent.config.tree import Node, Origin, Replaced
 
 @dataclass
 class Deleted:
-    """A key that a `null` deleted: the path, where the null stands, and where the deleted value came from."""
+    """A key that a `null` deleted: the path, the place of the null, and where the deleted value came from."""
 
     path: Path
     by: Origin
@@ -34,7 +34,7 @@ def merge_files(trees: Sequence[Node]) -> Node:
 def merge_helm(base: Node, over: Node) -> Merged:
     """Values over defaults as Helm does: maps merge, lists and scalars replace, a null deletes what is below it.
 
-    A null that has nothing below it stays: in a configuration it is a component with its defaults.
+    A null that deletes nothing stays: in a configuration it is a component with its defaults.
     """
     return _merge([base, over], nulls_delete=True)
 

@@ -1,4 +1,4 @@
-"""The sections of a configuration that are no component's (`service` and all below it), and the result of loading."""
+"""The sections of a configuration that are not components (`service` and everything below it), and the result of loading."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ SIGNALS = ("logs", "metrics", "traces")
 class PipelineConfig(ComponentConfig):
     """`service.pipelines.<signal>[/<name>]`."""
 
-    receivers: list[str] = Field([], description="Receivers (or connectors) that bring data in.")
+    receivers: list[str] = Field([], description="Receivers (or connectors) of the pipeline.")
     processors: list[str] = Field([], description="Processors, in order.")
-    exporters: list[str] = Field([], description="Exporters (or connectors) that all are given the data.")
+    exporters: list[str] = Field([], description="Exporters (or connectors), which all get the data.")
 
 
 class LogSampling(ComponentConfig):
-    """`service.telemetry.logs.sampling`: keep a repeated message from flooding the log."""
+    """`service.telemetry.logs.sampling`: limits repeated messages."""
 
     enabled: bool = Field(True, description="Sample repeated messages.")
-    tick: Duration = Field(10.0, description="Interval the numbers below count in.")
-    initial: int = Field(10, ge=0, description="Messages with the same text written first in each interval.")
-    thereafter: int = Field(100, ge=0, description="After those, every n-th is written; 0: none.")
+    tick: Duration = Field(10.0, description="Interval of the limits below.")
+    initial: int = Field(10, ge=0, description="Number of messages with the same text that are written in each interval.")
+    thereafter: int = Field(100, ge=0, description="After that, every n-th is written; 0: none.")
 
 
 class TelemetryLogs(ComponentConfig):
@@ -40,29 +40,29 @@ class TelemetryLogs(ComponentConfig):
 
     level: Literal[
         "debug", "info", "warn", "error", "dpanic", "panic", "fatal", "DEBUG", "INFO", "WARN", "ERROR", "DPANIC", "PANIC", "FATAL"
-    ] = Field("info", description="Lowest level written.")
-    development: bool = Field(False, description="Write the place in the code too.")
-    encoding: Literal["console", "json"] = Field("console", description="Form of a line.")
-    disable_caller: bool = Field(False, description="Leave out the name of the component's code.")
+    ] = Field("info", description="Lowest level that is written.")
+    development: bool = Field(False, description="Also write the place in the code.")
+    encoding: Literal["console", "json"] = Field("console", description="Format of a line.")
+    disable_caller: bool = Field(False, description="Leave out the place in the code.")
     disable_stacktrace: bool = Field(False, description="Leave out tracebacks.")
     sampling: LogSampling | None = Field(LogSampling(), description="Sampling of repeated messages.")
-    output_paths: list[str] = Field(["stderr"], description="Files, or stderr and stdout.")
+    output_paths: list[str] = Field(["stderr"], description="Files, stderr or stdout.")
     error_output_paths: list[str] = Field(
         ["stderr"], description="Where errors of writing the log go: files, or stderr and stdout."
     )
-    initial_fields: dict[str, Any] = Field({}, description="Fields of every line.")
+    initial_fields: dict[str, Any] = Field({}, description="Fields added to every line.")
     processors: list[Any] = Field([], description="Accepted for compatibility; the own log is written, not exported.")
 
 
 class ConstantLabels(ComponentConfig):
-    """`with_resource_constant_labels`: resource attributes that become labels of every own metric."""
+    """`with_resource_constant_labels`: resource attributes that become labels of all own metrics."""
 
-    included: list[str] = Field([], description="Attributes, `*` matches.")
-    excluded: list[str] = Field([], description="Attributes left out again.")
+    included: list[str] = Field([], description="Attributes to include; `*` is a wildcard.")
+    excluded: list[str] = Field([], description="Attributes to exclude.")
 
 
 class PrometheusReader(ComponentConfig):
-    """`prometheus`: the page of own metrics."""
+    """`prometheus`: the page with own metrics."""
 
     host: str = Field("localhost", description="Address to listen on.")
     port: int = Field(8888, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
@@ -87,9 +87,9 @@ class PullExporter(ComponentConfig):
 
 
 class PullReader(ComponentConfig):
-    """`pull`: somebody scrapes the own metrics."""
+    """`pull`: own metrics that are scraped."""
 
-    exporter: PullExporter = Field(description="How they are shown.")
+    exporter: PullExporter = Field(description="Exporter of the page.")
     producers: list[Any] = Field([], description="Accepted for compatibility.")
     cardinality_limits: dict[str, Any] = Field({}, description="Accepted for compatibility.")
 
@@ -98,7 +98,7 @@ class NameValue(ComponentConfig):
     """An entry of `headers`."""
 
     name: str = Field(description="Name of the header.")
-    value: Secret | None = Field(None, description="Its value.")
+    value: Secret | None = Field(None, description="Value of the header.")
 
 
 class OtlpReader(ComponentConfig):
@@ -107,7 +107,7 @@ class OtlpReader(ComponentConfig):
     protocol: Literal["http/protobuf", "grpc", "grpc/protobuf"] = Field("http/protobuf", description="Protocol.")
     endpoint: str = Field("", description="URL; HTTP without a path gets /v1/metrics.")
     headers: list[NameValue] | dict[str, Secret] = Field([], description="Headers of every request.")
-    headers_list: Secret | None = Field(None, description="The same as `a=b,c=d`.")
+    headers_list: Secret | None = Field(None, description="Headers as `a=b,c=d`; `headers` takes precedence.")
     compression: Literal["gzip", "none"] | None = Field(None, description="Compression of the body.")
     timeout: int = Field(10000, ge=0, description="Time for one request, milliseconds.")
     temporality_preference: Literal["cumulative", "delta", "lowmemory", "low_memory"] = Field(
@@ -116,20 +116,20 @@ class OtlpReader(ComponentConfig):
     default_histogram_aggregation: str | None = Field(None, description="Accepted for compatibility.")
     insecure: bool | None = Field(None, description="gRPC without TLS.")
     certificate: str | None = Field(
-        None, description="PEM file of the CAs that are trusted.", validation_alias=AliasChoices("certificate", "certificate_file")
+        None, description="PEM file of the trusted CAs.", validation_alias=AliasChoices("certificate", "certificate_file")
     )
     client_certificate: str | None = Field(
         None,
-        description="PEM file of the own certificate.",
+        description="PEM file of the client certificate.",
         validation_alias=AliasChoices("client_certificate", "client_certificate_file"),
     )
     client_key: str | None = Field(
-        None, description="PEM file of the own key.", validation_alias=AliasChoices("client_key", "client_key_file")
+        None, description="PEM file of the client key.", validation_alias=AliasChoices("client_key", "client_key_file")
     )
-    tls: dict[str, Any] | None = Field(None, description="TLS options in the newest spelling.")
+    tls: dict[str, Any] | None = Field(None, description="TLS options, in the newest form.")
 
     def all_headers(self) -> dict[str, Secret]:
-        """The headers of both options; `headers` wins over `headers_list`."""
+        """The headers of both options; `headers` takes precedence over `headers_list`."""
         out: dict[str, Secret] = {}
         if self.headers_list is not None:
             for pair in self.headers_list.get_secret_value().split(","):
@@ -156,15 +156,15 @@ class PeriodicExporter(ComponentConfig):
     """`periodic.exporter`."""
 
     otlp: OtlpReader | None = Field(None, description="OTLP.", validation_alias=AliasChoices("otlp", "otlp_http", "otlp_grpc"))
-    console: dict[str, Any] | None = Field(None, description="On standard output.")
+    console: dict[str, Any] | None = Field(None, description="Write to standard output.")
 
 
 class PeriodicReader(ComponentConfig):
     """`periodic`: own metrics sent every interval."""
 
-    interval: int = Field(60000, ge=0, description="Milliseconds between two sends.")
-    timeout: int = Field(30000, ge=0, description="Milliseconds for one.")
-    exporter: PeriodicExporter = Field(description="Where to.")
+    interval: int = Field(60000, ge=0, description="Interval in milliseconds.")
+    timeout: int = Field(30000, ge=0, description="Timeout in milliseconds.")
+    exporter: PeriodicExporter = Field(description="Exporter of the metrics.")
     producers: list[Any] = Field([], description="Accepted for compatibility.")
     cardinality_limits: dict[str, Any] = Field({}, description="Accepted for compatibility.")
 
@@ -172,18 +172,20 @@ class PeriodicReader(ComponentConfig):
 class MetricReader(ComponentConfig):
     """An entry of `service.telemetry.metrics.readers`."""
 
-    pull: PullReader | None = Field(None, description="Scraped.")
-    periodic: PeriodicReader | None = Field(None, description="Pushed.")
+    pull: PullReader | None = Field(None, description="Metrics that are scraped.")
+    periodic: PeriodicReader | None = Field(None, description="Metrics that are pushed.")
 
 
 class TelemetryMetrics(ComponentConfig):
     """`service.telemetry.metrics`: kofagent's own metrics."""
 
     level: Literal["none", "basic", "normal", "detailed", "None", "Basic", "Normal", "Detailed"] = Field(
-        "normal", description="none switches them off."
+        "normal", description="none turns them off."
     )
-    address: str | None = Field(None, description="Old way to say where the Prometheus page listens, host:port.")
-    readers: list[MetricReader] | None = Field(None, description="Ways out; absent: a Prometheus page on localhost:8888.")
+    address: str | None = Field(None, description="Old way to set the address of the Prometheus endpoint, host:port.")
+    readers: list[MetricReader] | None = Field(
+        None, description="Metric readers; default: a Prometheus endpoint on localhost:8888."
+    )
     views: list[Any] | None = Field(None, description="Accepted for compatibility.")
 
     @field_validator("address")
@@ -195,7 +197,7 @@ class TelemetryMetrics(ComponentConfig):
 
 
 class TelemetryTraces(ComponentConfig):
-    """`service.telemetry.traces`: kofagent writes no spans of its own; accepted for compatibility."""
+    """`service.telemetry.traces`: accepted for compatibility; kofagent writes no spans about itself."""
 
     level: str = Field("basic", description="Accepted for compatibility.")
     propagators: list[str] = Field([], description="Accepted for compatibility.")
@@ -204,16 +206,16 @@ class TelemetryTraces(ComponentConfig):
 
 
 class TelemetryConfig(ComponentConfig):
-    """`service.telemetry`: what kofagent tells about itself."""
+    """`service.telemetry`: kofagent's own telemetry."""
 
     logs: TelemetryLogs = Field(TelemetryLogs(), description="Own log.")
     metrics: TelemetryMetrics = Field(TelemetryMetrics(), description="Own metrics.")
     traces: TelemetryTraces = Field(TelemetryTraces(), description="Own spans.")
-    resource: dict[str, Any] = Field({}, description="Attributes of the own telemetry; null suppresses one.")
+    resource: dict[str, Any] = Field({}, description="Resource attributes of the own telemetry; null removes one.")
 
 
 class ServiceConfig(ComponentConfig):
-    """`service`: what runs."""
+    """`service`: extensions, pipelines and own telemetry."""
 
     extensions: list[str] = Field([], description="Extensions to start, in order.")
     pipelines: dict[str, PipelineConfig] = Field({}, description="Pipelines by name, `signal` or `signal/name`.")
@@ -222,7 +224,7 @@ class ServiceConfig(ComponentConfig):
 
 @dataclass
 class LoadedConfig:
-    """A configuration that is right: what the graph is built from, and where every value came from."""
+    """A valid configuration: what the graph is built from, and where every value came from."""
 
     components: dict[str, dict[str, ComponentConfig]] = field(repr=False)
     """Validated options by section (`receivers`, ...) and id (`otlphttp/logs`)."""
@@ -232,14 +234,14 @@ class LoadedConfig:
     warnings: list[Problem] = field(default_factory=list)
     deleted: list[Deleted] = field(default_factory=list)
     keep_retrying: bool = False
-    """KOF's own pipelines: a `max_elapsed_time` nobody set means for ever."""
+    """KOF's own pipelines: a `max_elapsed_time` that is not set means no limit."""
     name: str = ""
-    """Name of the workload upstream renders; empty for a collector configuration."""
+    """Name of the workload that upstream renders; empty for a collector configuration."""
     mode: str = ""
     prefix: Path = ()
-    """Where the user's values have this configuration: `collectors.node`."""
+    """The path of this configuration in the user's values: `collectors.node`."""
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """`collectors.<role>.env`, resolved: variables the service sets for itself before it starts."""
+    """`collectors.<role>.env`, resolved: variables that the service sets before it starts."""
 
     @property
     def pipelines(self) -> dict[str, PipelineConfig]:

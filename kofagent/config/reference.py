@@ -39,7 +39,7 @@ _MARKERS = {id(get_args(Duration)[1]): "duration", id(get_args(ByteSize)[1]): "s
 def write_reference(registry: Registry, directory: str, operators: Mapping[str, Any] | None = None) -> list[str]:
     """Writes `README.md` and one page per component into a directory; returns the files' names, relative to it.
 
-    `operators` are the stanza operators by type, which get a page of their own each.
+    `operators` are the stanza operators by type, which get one page each.
     """
     os.makedirs(directory, exist_ok=True)
     pages = {
@@ -112,7 +112,7 @@ def _docstring(component: Any) -> str:
     module = sys.modules.get(getattr(component, "__module__", ""))
     if isinstance(component, type) and module is not None and module.__doc__:
         package = sys.modules.get(module.__name__.rpartition(".")[0])
-        # In a folder of its own the promise stands at the top of the folder.
+        # A component in a folder has its docstring in the package.
         if package is not None and package.__doc__ and module.__name__.count(".") > 2:
             return inspect.cleandoc(package.__doc__)
         return inspect.cleandoc(module.__doc__)

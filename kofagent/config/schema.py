@@ -52,7 +52,7 @@ def options_schema(model: Any) -> dict[str, Any]:
 
 
 def _options(name: str, model: Any, definitions: dict[str, Any]) -> dict[str, Any]:
-    """Adds an options class and the blocks in it to the definitions, each under a name of its own."""
+    """Adds an options class and the blocks in it to the definitions, each under a unique name."""
     schema = options_schema(model)
     for block, body in schema.pop("$defs", {}).items():
         definitions[f"{name}.{block}"] = _renamed(body, name)

@@ -11,7 +11,7 @@ from kofagent.config.errors import Path, Place, Problem
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a value was written. `layer` is `default`, `generated` or `user`; `note` says what a generated value is made of."""
+    """Where a value was written. `layer` is `default`, `generated` or `user`; `note` is what a generated value comes from."""
 
     file: str = ""
     line: int = 0
@@ -31,8 +31,8 @@ class Origin:
 class Node:
     """A value and where it came from. `value` is a dict of nodes, a list of nodes, or a scalar.
 
-    `text` is the scalar as it was written, where it was not a string already. `hidden` marks what came from the
-    environment, a file or a Secret: no message ever shows it. `replaced` is what a list threw away when it replaced another.
+    `text` is the scalar as it was written, if it was not a string. `hidden` marks what came from the
+    environment, a file or a Secret: no message ever shows it. `replaced` is what a list discarded when it replaced another.
     """
 
     value: Any
@@ -67,7 +67,7 @@ class Node:
         return Node(value, self.origin, self.text, self.hidden, self.replaced)
 
     def child(self, part: str | int) -> Node | None:
-        """The node under a key or index, None when there is none."""
+        """The node under a key or index, None if it does not exist."""
         if isinstance(self.value, dict):
             found = self.value.get(part)
             return found if isinstance(found, Node) else None
@@ -77,7 +77,7 @@ class Node:
         return None
 
     def get(self, *path: str | int) -> Node | None:
-        """The node at a path, None when there is none."""
+        """The node at a path, None if it does not exist."""
         node: Node | None = self
         for part in path:
             if node is None:
@@ -116,7 +116,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Replaced:
-    """What a list replaced: where the former list stood and names of those of its entries that are gone."""
+    """What a list replaced: the place of the former list and the names of entries that are gone."""
 
     origin: Origin
     lost: tuple[str, ...]

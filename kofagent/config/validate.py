@@ -33,7 +33,7 @@ class Registry(Protocol):
         ...
 
     def resolve(self, kind: str, type: str) -> str | None:
-        """The registered spelling of a type, None when there is none."""
+        """The registered spelling of a type, None if it is not registered."""
         ...
 
     def load(self, kind: str, type: str) -> Any:
@@ -51,7 +51,7 @@ class Validated:
 
 
 def validate(root: Node, registry: Registry, absent: Collection[str] = ()) -> Validated:
-    """Validates a whole configuration; never raises for what a user wrote. That `absent` components are named is no problem."""
+    """Validates a whole configuration; never raises for what a user wrote. References to `absent` components are allowed."""
     out = Validated()
     for key in root.names():
         if key not in (*SECTIONS, "service"):
@@ -73,7 +73,7 @@ def _components(root: Node, kind: str, registry: Registry, out: Validated) -> No
         path = (kind, id)
         type, slash, name = id.partition("/")
         if not _TYPE.match(type) or (slash and not name.strip()):
-            out.problems.append(root.problem(path, f"{id!r} is not a component's name", "write type or type/name"))
+            out.problems.append(root.problem(path, f"{id!r} is not a valid component name", "write type or type/name"))
             continue
         if registry.resolve(kind, type) is None:
             out.problems.append(root.problem(path, f"unknown {kind[:-1]} type {type!r}", _other_types(kind, type, registry)))
@@ -81,7 +81,7 @@ def _components(root: Node, kind: str, registry: Registry, out: Validated) -> No
         try:
             model = registry.load(kind, type).Config
         except ImportError as error:
-            out.problems.append(root.problem(path, f"the {kind[:-1]} cannot be loaded: {error}", "install what it needs"))
+            out.problems.append(root.problem(path, f"the {kind[:-1]} cannot be loaded: {error}", "install what it requires"))
             continue
         options = _options(root, path, model, out)
         if options is not None:
@@ -135,7 +135,7 @@ def _read(node: Node, model: type[ComponentConfig]) -> tuple[ComponentConfig | N
 
 
 def _as_written(node: Node, model: type[ComponentConfig]) -> Node:
-    """The tree with the text of every scalar whose option counts as it is written; the same tree where there is none."""
+    """The tree with the text of every scalar whose option counts as it is written; without such options the same tree."""
     found = [path for path, each in marked(node, model, AS_WRITTEN) if each.text is not None and each.value is not None]
     copy = node.copy() if found else node
     for path in found:
@@ -172,7 +172,7 @@ def _service(root: Node, registry: Registry, absent: Collection[str], out: Valid
             signal, slash, rest = name.partition("/")
             if signal not in SIGNALS or (slash and not rest.strip()):
                 hint = suggest(signal, SIGNALS) if signal not in SIGNALS else "write signal or signal/name"
-                out.problems.append(root.problem(("service", "pipelines", name), f"{name!r} is not a pipeline's name", hint))
+                out.problems.append(root.problem(("service", "pipelines", name), f"{name!r} is not a valid pipeline name", hint))
     value = _options(root, ("service",), ServiceConfig, out)
     if value is not None:
         out.service = value
@@ -182,7 +182,7 @@ def _service(root: Node, registry: Registry, absent: Collection[str], out: Valid
 
 
 def _called(root: Node, path: Path) -> str:
-    """A component's name as a message may show it: what came from the environment stays there."""
+    """A component's name as a message may show it: values from the environment are not shown."""
     node = root.get(*path)
     return "named here" if node is None or node.hidden else repr(node.value)
 
@@ -196,7 +196,7 @@ def _names(root: Node, path: Path) -> list[tuple[Path, str]]:
 
 
 def _references(root: Node, registry: Registry, absent: Collection[str], out: Validated) -> None:
-    """Everything that names a component must name one that is there, and every component should be named."""
+    """References to components must refer to existing ones, and every component should be referenced."""
     defined = {kind: set((root.get(kind) or Node({})).names()) for kind in SECTIONS}
     for kind in ("receivers", "exporters"):
         for id in sorted(defined[kind] & defined["connectors"]):

@@ -2,7 +2,7 @@
 
 `/debug/servicez` names the agent, `/debug/pipelinez` shows pipelines with the status of every component and what was accepted,
 sent, filtered, dropped and why, `/debug/extensionz` the extensions, `/debug/featurez` that there are no feature gates, and
-`/debug/tracez` that the agent records no spans of its own work. Only names, statuses and counters: options are not shown, so
+`/debug/tracez` that the agent records no spans about itself. Only names, statuses and counters: options are not shown, so
 no secrets are. `expvar` (Go's runtime variables) has no counterpart: it is accepted only when it is off.
 
 Fails at start when the endpoint cannot be bound.
@@ -151,7 +151,7 @@ class ZPages(Extension[Config]):
         return "<p>This agent has no feature gates.</p>"
 
     def _traces(self) -> str:
-        return "<p>The agent records no spans of its own work; counters are under Pipelines.</p>"
+        return "<p>The agent records no spans about itself; counters are under Pipelines.</p>"
 
 
 def _ids(pipeline: Any, kind: str) -> list[str]:

@@ -114,7 +114,7 @@ def trusting(ca: bytes, **options: Any) -> ssl.SSLContext:
 
 
 def proxy_of(server: str) -> str | None:
-    """The proxy that HTTPS_PROXY and NO_PROXY name for an API server; StartError when it is none that can be used."""
+    """The proxy that HTTPS_PROXY and NO_PROXY name for an API server; StartError if it cannot be used."""
     try:
         return environment_proxy(server)
     except ValueError as error:

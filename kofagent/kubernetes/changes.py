@@ -1,10 +1,10 @@
 """Every change of a kind of object as log records: once, in order, and over restarts, expired watches and new API servers.
 
 Above `watch.follow` this keeps a position: the resource version up to which everything was handed on and is owned by somebody.
-What `load` gave goes on from there; `save` is called after each batch that was taken. When the API has forgotten the position
-(410, also after a restart of its own), everything is listed and the objects that changed since then are handed on, in the order
+It continues from what `load` returned; `save` is called after each batch that was taken. When the API has forgotten the position
+(410, also after a restart of the agent), everything is listed and the objects that changed since then are handed on, in the order
 of their resource versions; intermediate states and deletions of that time are not known to anybody any more. An API server with
-another history (etcd restored from a backup: its versions are below ours) begins anew with what is newer than the last change.
+another history (etcd restored from a backup: its versions are below ours) starts again with what is newer than the last change.
 Resource versions are compared as numbers, as Kubernetes allows for objects of one resource.
 """
 
@@ -31,7 +31,7 @@ Record = tuple[bytes, bytes]
 WAITING_BYTES = 2 << 20
 """Records that wait between the stream and the pipeline; past it the stream is held back."""
 HELD_BYTES = 4 << 20
-"""Records of a list that are held to be put in order; past it they go on in the order of the list."""
+"""Records of a list that are held to be put in order; beyond it they are passed on in the order of the list."""
 BATCH_RECORDS = 512
 
 
@@ -124,7 +124,7 @@ class Changes:
             found = json.loads(await self._do.load() or b"{}")
             kept = found if isinstance(found, dict) else {}
         except (OSError, ValueError) as error:
-            log.warning("%s: the position that was kept cannot be read, beginning anew: %s", self._query.resource, error)
+            log.warning("%s: the stored position cannot be read, starting again: %s", self._query.resource, error)
         version = str(kept.get("version") or "")
         if version:
             self._since = float(kept.get("at") or self._since)
@@ -248,7 +248,7 @@ class Changes:
         reset = bool(self._read) and _before(version, self._read)
         if reset:
             log.warning(
-                "%s: the API server's resource version %s is before %s, its history began anew",
+                "%s: the API server's resource version %s is before %s, its history has restarted",
                 self._query.resource,
                 version,
                 self._read,
@@ -294,13 +294,13 @@ def _created(metadata: Object) -> float:
 
 
 def unix_seconds(text: Any) -> float | None:
-    """Unix seconds of an API timestamp (`2026-01-02T03:04:05Z`, with a fraction for MicroTime); None where there is none."""
+    """Unix seconds of an API timestamp (`2026-01-02T03:04:05Z`, with a fraction for MicroTime); None without one."""
     nanos = unix_nanos(text)
     return None if nanos is None else nanos / 1e9
 
 
 def unix_nanos(text: Any) -> int | None:
-    """Unix nanoseconds of an API timestamp; None where there is none or it cannot be read."""
+    """Unix nanoseconds of an API timestamp; None if it is missing or malformed."""
     if not isinstance(text, str) or len(text) < 20:
         return None
     from datetime import datetime

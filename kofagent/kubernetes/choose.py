@@ -1,4 +1,4 @@
-"""Which API server is talked to, and as whom: what `auth_type`, `--kubeconfig` and the pod's environment say."""
+"""Which API server is used, with which identity: what `auth_type`, `--kubeconfig` and the pod's environment say."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def default_kubeconfig() -> str | None:
 
 
 def in_cluster() -> bool:
-    """Whether this process runs in a pod that is told where its API server is."""
+    """Whether this process runs in a pod that has the address of its API server."""
     return bool(os.environ.get("KUBERNETES_SERVICE_HOST"))
 
 

@@ -53,7 +53,7 @@ Params = Mapping[str, "str | int"]
 
 
 class Page:
-    """A page of a list: objects one by one as they are read (`items` can be read once), then where the list goes on."""
+    """A page of a list: objects one by one as they are read (`items` can be read once), then where the list continues."""
 
     __slots__ = ("continue_token", "items", "version")
 
@@ -317,7 +317,7 @@ class ApiClient:
             raise kind(f"{access.server}: {place}{why.reason}") from None
 
     async def credentials(self) -> tuple[Mapping[str, str], ssl.SSLContext | bool]:
-        """Headers and TLS context of a request now; NoCredentials when there are none, also when a plugin takes too long."""
+        """Headers and TLS context of a request now; NoCredentials without any, also if a plugin takes too long."""
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT):
                 return await self.access.headers(), await self.access.tls()

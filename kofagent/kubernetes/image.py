@@ -24,5 +24,5 @@ def _split(image: str) -> tuple[str, str] | None:
 
 
 split_image = Memo("kubernetes.images", _split, entries=2048, size=2 << 20).__getitem__
-"""(repository, tag) of `registry:5000/team/app:1.2@sha256:...`; the tag is `latest` where there is none. None when it is no image
+"""(repository, tag) of `registry:5000/team/app:1.2@sha256:...`; the tag is `latest` if it is not given. None when it is no image
 name."""

@@ -9,7 +9,7 @@
 The client must be started. Objects are cut down to the union of all subscribers' fields. They are kept packed (`store.py`): each
 look into the store gives a fresh copy, so a reader keeps what it needs of an object, not the object. Handlers are called in the
 event loop, must be quick and change no object; each sees a consistent history: an object is added before it is updated or
-deleted, and one that was replaced under the same name is deleted and added. What happened while the connection was away is told
+deleted, and one that was replaced under the same name is deleted and added. What happened while there was no connection is reported
 after the next list.
 """
 
@@ -250,8 +250,8 @@ def subscribe(
 ) -> Subscription:
     """Reads a resource through the informer that everybody with the same query shares; begins at once, in the running loop.
 
-    `fields` are the paths needed beside name, namespace and uid (`trim.py`); updates that change none of the cached fields are
-    not told. `report` gets a sentence when the API server cannot be read, and None when it can again.
+    `fields` are the paths needed in addition to name, namespace and uid (`trim.py`); updates that change none of the cached
+    fields are not reported. `report` gets a sentence when the API server cannot be read, and None when it can again.
     """
     query = Query(resource, namespace, label_selector, field_selector)
     informer = client.informers.get(query)

@@ -15,7 +15,7 @@ async def own_node(client: ApiClient, name: str = "") -> str | None:
     """The name of the node that runs on this machine, None when none does. With `name` only that node is asked for.
 
     Both the machine's id and that of its boot must be the node's: containers that are nodes (kind) have their machine's boot but an
-    id of their own, clones of a virtual machine the other way round. A machine without an id has none for its kubelet either.
+    separate id, clones of a virtual machine the other way round. Without a machine id there is no id for its kubelet either.
     ApiError when the nodes cannot be read.
     """
     machine, boot = _first(*_MACHINE_ID), _first(_BOOT_ID)
@@ -38,7 +38,7 @@ def _is(node: dict[str, object], machine: str, boot: str) -> bool:
 
 
 def _first(*paths: str) -> str:
-    """The content of the first file there is, without space around it; "" when there is none."""
+    """The content of the first file that exists, stripped; "" without one."""
     for path in paths:
         try:
             return Path(path).read_text(encoding="ascii").strip()

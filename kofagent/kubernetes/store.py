@@ -14,7 +14,7 @@ import zstandard
 from kofagent.kubernetes.trim import Object
 
 DICTIONARY = 32 * 1024
-"""The first objects, up to so many bytes, are what the others are compressed against."""
+"""Bytes of the first objects that form the dictionary for compressing the others."""
 _FORMAT = 2  # of marshal: the last one whose bytes depend on the value alone, so that equal objects are equal bytes
 _PLAIN = b"{"
 """First byte of a dict of marshal; that of a frame of zstd is another one."""

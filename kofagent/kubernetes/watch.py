@@ -85,7 +85,7 @@ async def follow(
 ) -> AsyncGenerator[Event, None]:
     """Everything that happens to the objects of `query`, for ever; close it with `aclosing`.
 
-    With `version` it goes on from there without a list first (what a receiver kept over a restart); where the API no longer
+    With `version` it continues from there without a list first (what a receiver kept over a restart); where the API no longer
     knows it, a list comes. The consumer's slowness holds the stream back. `report` gets a sentence when it does not work and
     None when it works again.
     """
@@ -120,7 +120,7 @@ async def follow(
                         continue
                     if _before(reached, version):
                         log.warning(
-                            "%s: resource version %s after %s: the API server's history began anew, listing again",
+                            "%s: resource version %s after %s: the API server's history has restarted, listing again",
                             query.resource,
                             reached,
                             version,

@@ -65,7 +65,7 @@ class Memo(dict[K, V]):
     `name` is what the account and `/metrics` call it; several memos may share one (`room.what`). `entries` and `size` (bytes)
     bound both generations together. `cost` estimates the bytes of an entry, key and value and their place in the dict; it must
     not change while the entry is remembered. An answer that costs more than `longest` (default: a sixteenth of `size`) is given but
-    not remembered, nor is one that is None. `make` works out a value; KeyError without one. `dropped` is told what was dropped to
+    not remembered, nor is one that is None. `make` computes a value; KeyError without one. `dropped` gets what was dropped to
     make room (not what was forgotten on purpose).
     """
 

@@ -8,7 +8,7 @@ class Overloaded(Exception):
 
 
 class ByteBudget:
-    """Bytes of all bodies in flight together; a limit of 0 is none."""
+    """Bytes of all bodies in flight together; 0: no limit."""
 
     __slots__ = ("limit", "used")
 

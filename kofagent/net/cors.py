@@ -32,7 +32,7 @@ class Cors:
         return {"Access-Control-Allow-Origin": "*" if self._all else origin, "Access-Control-Allow-Credentials": "true"}
 
     def preflight(self, headers: Mapping[str, str]) -> dict[str, str]:
-        """Headers of the answer to a preflight; without permission there is none among them."""
+        """Headers of the answer to a preflight; without permission no CORS headers are among them."""
         vary = {"Vary": "Origin, Access-Control-Request-Method, Access-Control-Request-Headers"}
         method = headers["Access-Control-Request-Method"].upper()
         allowed = self._origin(headers)

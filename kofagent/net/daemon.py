@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 def in_daemon_thread(work: Callable[[], T], name: str) -> asyncio.Future[T]:
-    """`work()` in a thread of its own, its result or exception in a future of the running loop.
+    """`work()` in a separate thread, its result or exception in a future of the running loop.
 
     Unlike a thread of the loop's executor, one that never returns does not keep the process from ending.
     """
@@ -31,7 +31,7 @@ def in_daemon_thread(work: Callable[[], T], name: str) -> asyncio.Future[T]:
         try:
             loop.call_soon_threadsafe(finish, result, error)
         except RuntimeError:
-            pass  # the loop has ended meanwhile
+            pass  # the loop has ended
 
     threading.Thread(target=run, name=name, daemon=True).start()
     return future

@@ -157,7 +157,7 @@ class GrpcClient:
         if self._files.changed():
             self._renew()
         if self._channel is None:
-            # insecure_skip_verify: the library always verifies, so it is told to believe the certificate the server shows
+            # insecure_skip_verify: the library always verifies, so the certificate that the server shows is made a trusted one
             self._open(await asyncio.to_thread(_shown_certificate, self._settings))
         stub = self._methods.get(method)
         if stub is None:

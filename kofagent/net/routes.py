@@ -12,7 +12,7 @@ Page = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 class Routes:
-    """A handler for `HttpServer`: 404 for a path that is not there, 405 for another method. Whoever takes GET takes HEAD, too."""
+    """A handler for `HttpServer`: 404 for an unknown path, 405 for another method. A handler for GET also serves HEAD."""
 
     def __init__(self, hint: str = "404 page not found") -> None:
         """`hint` is the text of a 404."""

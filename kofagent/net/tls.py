@@ -143,7 +143,7 @@ class ServerTls:
             self.context = server_context(block, name)
             self.context.sni_callback = self._handshake
             if block.client_ca_file:
-                # A resumed session does not show its certificate again, so a client of a CA that was taken away could go on.
+                # A resumed session does not show its certificate again, so a client of a removed CA could continue.
                 self.context.options |= ssl.OP_NO_TICKET
                 self.context.num_tickets = 0
 

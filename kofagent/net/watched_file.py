@@ -26,7 +26,7 @@ class WatchedFile:
         self._seen: tuple[int, int, int] | None = None
         self._data = b""
         self.version = 0
-        """Grows each time the content was read anew."""
+        """Grows each time the content was read again."""
 
     def forget(self) -> None:
         """The next `read` asks the file system whatever the interval."""

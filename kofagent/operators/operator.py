@@ -1,7 +1,7 @@
 """What all operators share: conditions, `on_error`, the way to the next operator. The plain, obvious twin.
 
 An operator changes an `Entry` in place (`transform`) or decides where it goes (`process`). Errors are `OperatorError`;
-`on_error` says whether the entry goes on as it is then (`send`) or is dropped, counted under the operator's id.
+`on_error` says whether the entry continues unchanged (`send`) or is dropped, counted under the operator's id.
 
 A new operator is safe as it is: it runs for every entry. `access` and `emit` only make it faster, and the contract test in
 `tests/operators/test_contract.py` holds a chain with it against the plain one.

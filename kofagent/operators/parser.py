@@ -66,7 +66,7 @@ class Parser(Transformer[P]):
         raise NotImplementedError
 
     def parsed(self, entry: Entry) -> Any:
-        """The parsed value of the field; OperatorError when there is none."""
+        """The parsed value of the field; OperatorError if the entry does not have the field."""
         value = self.config.parse_from.get(entry)
         if value is MISSING:
             raise OperatorError(f"the entry has no {self.config.parse_from}")

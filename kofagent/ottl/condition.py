@@ -1,4 +1,4 @@
-"""The door of the room: text in, something that can be asked out."""
+"""The interface of the room: parses text to conditions and values that can be evaluated."""
 
 from __future__ import annotations
 

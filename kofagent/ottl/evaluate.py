@@ -1,4 +1,4 @@
-"""From syntax tree to closures over an `Env`: names are resolved once, types are met at run time."""
+"""From syntax tree to closures over an `Env`: names are resolved once, types are checked at run time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Builder:
         return build(self, node)
 
     def condition(self, node: ast.Node) -> Callable[[Env], bool]:
-        """The closure that gives the node's truth; EvaluationError at run time where a converter gives no boolean."""
+        """The closure that gives the node's truth; EvaluationError at run time if a converter does not return a boolean."""
         if isinstance(node, ast.And):
             parts = [self.condition(n) for n in node.operands]
 
@@ -164,7 +164,7 @@ class Builder:
         else:
             prefix, rest = self.context, fields
         if self.context == "otelcol":
-            raise OttlError("the otelcol context knows otelcol.client paths only", node.column)
+            raise OttlError("the otelcol context has otelcol.client paths only", node.column)
         table, pick = paths.table(self.context, prefix)
         if rest[0].name == "cache" and len(rest) == 1:
             return self._indexed(lambda env: env.cache, rest[0].keys)
@@ -190,7 +190,7 @@ class Builder:
         if self.context != "request":
             raise OttlError(f"request[...] needs context: request, not {self.context}", node.column)
         if field.name != "request" or len(node.fields) != 1 or len(field.keys) != 1:
-            raise OttlError('the request context knows request["header"] only', node.column)
+            raise OttlError('the request context has request["header"] only', node.column)
         key = self.value(field.keys[0])
         if not isinstance(key, Constant) or not isinstance(key.value, str):
             raise OttlError("the name of a header is a string", node.column)

@@ -38,7 +38,7 @@ class Constant:
 
 def _text(value: Any, what: str) -> str:
     if not isinstance(value, str):
-        raise EvaluationError(f"{what} wants a string, not {kind(value)}")
+        raise EvaluationError(f"{what} needs a string, not {kind(value)}")
     return value
 
 
@@ -86,7 +86,7 @@ def _len(target: Read) -> Read:
             return len(value.encode("utf-8", "surrogatepass"))
         if isinstance(value, list | dict | bytes):
             return len(value)
-        raise EvaluationError(f"Len wants a string, list or map, not {kind(value)}")
+        raise EvaluationError(f"Len needs a string, list or map, not {kind(value)}")
 
     return read
 
@@ -95,7 +95,7 @@ def _concat(values: Read, delimiter: Read) -> Read:
     def read(env: Env) -> str:
         items = values(env)
         if not isinstance(items, list):
-            raise EvaluationError("Concat wants a list")
+            raise EvaluationError("Concat needs a list")
         # Lists, maps and bytes have no place in the text, nil shows as in Go.
         parts = ["<nil>" if v is None else string_like(v) or "" for v in items]
         return _text(delimiter(env), "Concat").join(parts)
@@ -194,7 +194,7 @@ _CASES: dict[str, Callable[[str], str]] = {"lower": str.lower, "upper": str.uppe
 
 def _convert_case(target: Read, to_case: Read) -> Read:
     if not isinstance(to_case, Constant) or to_case.value not in _CASES:
-        raise ValueError("ConvertCase knows lower, upper, snake and camel")
+        raise ValueError("ConvertCase supports lower, upper, snake and camel")
     return _of_text("ConvertCase", _CASES[to_case.value])(target)
 
 
@@ -202,12 +202,12 @@ def _substring(target: Read, start: Read, length: Read, utf8: Read | None) -> Re
     def read(env: Env) -> str:
         text, at, size = _text(target(env), "Substring"), start(env), length(env)
         if type(at) is not int or type(size) is not int or at < 0 or size <= 0:
-            raise EvaluationError("Substring wants a start of at least 0 and a length of at least 1")
+            raise EvaluationError("Substring needs a start of at least 0 and a length of at least 1")
         if utf8 is not None and utf8(env) is True:
             return text[at : at + size]
         data = text.encode("utf-8", "surrogatepass")
         if at + size > len(data):
-            raise EvaluationError(f"Substring reaches past the end of {len(data)} bytes")
+            raise EvaluationError(f"Substring exceeds the length of {len(data)} bytes")
         return data[at : at + size].decode("utf-8", "replace")
 
     return read
@@ -234,7 +234,7 @@ def _contains_value(target: Read, item: Read) -> Read:
     def read(env: Env) -> bool:
         values = target(env)
         if not isinstance(values, list):
-            raise EvaluationError(f"ContainsValue wants a list, not {kind(values)}")
+            raise EvaluationError(f"ContainsValue needs a list, not {kind(values)}")
         wanted = item(env)
         return any(equal(v, wanted) for v in values)
 
@@ -276,7 +276,7 @@ def _bytes_of(size: int, name: str) -> Callable[..., Read]:
                 try:
                     value = bytes.fromhex(value)
                 except ValueError:
-                    raise EvaluationError(f"{name} wants hex digits") from None
+                    raise EvaluationError(f"{name} needs hex digits") from None
             if not isinstance(value, bytes) or len(value) != size:
                 raise EvaluationError(f"{name} wants {size} bytes")
             return value
@@ -336,7 +336,7 @@ def _index(target: Read, item: Read) -> Read:
             return where.encode("utf-8", "surrogatepass").find(_text(what, "Index").encode("utf-8", "surrogatepass"))
         if isinstance(where, list):
             return next((i for i, v in enumerate(where) if equal(v, what)), -1)
-        raise EvaluationError(f"Index wants a string or a list, not {kind(where)}")
+        raise EvaluationError(f"Index needs a string or a list, not {kind(where)}")
 
     return read
 

@@ -33,14 +33,14 @@ class Token(NamedTuple):
 
 
 def tokens(text: str) -> list[Token]:
-    """All tokens, an `end` behind them. OttlError for a character that begins none."""
+    """All tokens, followed by `end`. OttlError for a character that does not start a token."""
     out = []
     at = 0
     while at < len(text):
         match = _TOKENS.match(text, at)
         if match is None:
             if text[at] == '"':
-                raise OttlError('string without closing "', at + 1)
+                raise OttlError('unterminated string: missing closing "', at + 1)
             hint = '; strings are written in "double quotes"' if text[at] in "'`" else ""
             hint = hint or ("; write `and`" if text[at] == "&" else "; write `or`" if text[at] == "|" else "")
             hint = hint or ("; write `not`" if text[at] == "!" else "")
@@ -61,7 +61,7 @@ def unquote(token: Token) -> str:
         if body[0] in "xuU" and len(body) > 1:
             code = int(body[1:], 16)
             if code > 0x10FFFF or 0xD800 <= code < 0xE000:
-                raise OttlError(f"no such character: \\{body}", token.column + match.start())
+                raise OttlError(f"invalid escape: \\{body}", token.column + match.start())
             return chr(code)
         if len(body) == 3:
             return chr(int(body, 8) & 0xFF)

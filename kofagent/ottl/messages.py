@@ -1,4 +1,4 @@
-"""Google's messages of OTLP parts, for conditions: strings that are not UTF-8 get replacement characters, nothing is refused."""
+"""Google's messages of OTLP parts, for conditions: strings that are not UTF-8 get replacement characters instead of an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tokens to syntax tree, by recursive descent. `or` binds weakest, then `and`, `not`, comparison, + -, * /."""
+"""Tokens to syntax tree, by recursive descent. `or` has the lowest precedence, then `and`, `not`, comparison, + -, * /."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Parser:
             try:
                 left = self._value()
             except OttlError:
-                # `(` opens arithmetic or a condition; only reading on tells.
+                # `(` opens arithmetic or a condition; only the rest of the text tells.
                 if token.text != "(":
                     raise
                 self._at = start
@@ -175,7 +175,7 @@ class Parser:
             return ast.Literal(float(token.text), token.column)
         value = int(token.text) if len(token.text) < 20 else 1 << 64
         if value >= 1 << 63:
-            raise OttlError("integer past 64 bits", token.column)
+            raise OttlError("integer exceeds 64 bits", token.column)
         return ast.Literal(value, token.column)
 
     def _map(self, start: Token) -> ast.MapNode:
@@ -210,7 +210,7 @@ class Parser:
         while self._take("punct", "."):
             word = self._advance()
             if word.kind != "word":
-                raise OttlError("expected a name behind the dot", word.column)
+                raise OttlError("expected a name after the dot", word.column)
             fields.append(ast.Field(word.text, self._keys(), word.column))
         return ast.Path(tuple(fields), token.column)
 
@@ -253,7 +253,7 @@ class Parser:
     def _end(self) -> None:
         token = self._peek
         if token.kind != "end":
-            raise OttlError(f"unexpected {token.text!r} behind the expression", token.column)
+            raise OttlError(f"unexpected {token.text!r} after the expression", token.column)
 
     def _enter(self, token: Token) -> None:
         self._depth += 1

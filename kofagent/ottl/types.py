@@ -1,7 +1,7 @@
-"""Values of the language beside Python's own, and how values compare and convert.
+"""Values of the language in addition to Python's, and how values compare and convert.
 
-nil is None; integers, floats, strings, booleans, byte strings, lists and maps are Python's; times and durations are classes
-of their own so that they never compare with numbers.
+nil is None; integers, floats, strings, booleans, byte strings, lists and maps are Python's; times and durations are separate
+classes so that they never compare with numbers.
 """
 
 from __future__ import annotations

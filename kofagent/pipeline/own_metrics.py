@@ -80,7 +80,7 @@ def memory_families() -> Iterator[Metric]:
 
 
 def _status_bytes(key: str) -> int | None:
-    """A size in /proc/self/status, None where there is none."""
+    """A size in /proc/self/status, None if it is not there."""
     try:
         with open("/proc/self/status", "rb") as file:
             for line in file:

@@ -1,9 +1,9 @@
 """`batch`: joins what arrives within `timeout` into batches of at least `send_batch_size` items.
 
-`consume` returns when the joined batch has an owner, so nobody is told "ok" early. Because senders wait, a batch is sent before
-`timeout` when nothing new has arrived for a twentieth of it: a client that sends one request after another is not limited to one
-request per timeout. Serialized OTLP is joined by concatenation; scraped samples stay columns. A batch that is split into parts is
-refused for good only when no part was taken; a part that may be taken later makes the answer retryable.
+`consume` returns when the joined batch has an owner, so no sender gets an early acknowledgement. Because senders wait, a batch
+is sent before `timeout` when nothing new has arrived for a twentieth of it: a client that sends one request after another is
+not limited to one request per timeout. Serialized OTLP is joined by concatenation; scraped samples stay columns. A batch that
+is split into parts is refused for good only when no part was taken; a part that may be taken later makes the answer retryable.
 Upstream: processor/batchprocessor.
 """
 

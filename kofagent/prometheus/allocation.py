@@ -4,7 +4,7 @@
   the node that it is (`role: node`). A loopback address without a node is the agent's own host, unless it is what a prober
   asks for or the host of an ingress.
 - `without-node` (the agent of the cluster): what has no node: the API server, services, ingresses, static and external
-  addresses, probes. No loopback addresses of its own.
+  addresses, probes. Not its own loopback addresses.
 - `all`: every target; for an agent that is alone.
 
 `target_limit` counts the targets of a job that this agent scrapes, since no agent knows of all of them.
@@ -50,7 +50,7 @@ def node_of(target: Labels, group: Labels | None = None) -> str:
 
 
 def is_loopback(address: str) -> bool:
-    """Whether `host:port` (or a host) is this machine whoever asks."""
+    """Whether `host:port` (or a host) is this machine for every client."""
     host = address[1:].partition("]")[0] if address.startswith("[") else address.rpartition(":")[0] or address
     if host == "localhost":
         return True

@@ -1,6 +1,6 @@
 """The column of series of a page, the same object as long as the page has the same series.
 
-Consumers may keep beside it what they worked out for the whole column.
+Consumers may attach to it what they computed for the whole column.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ class PageReader:
         self._interned: dict[Labels, Series] | None = None
         self._comments: list[bytes] | None = None
         self._tracked: Sequence[Series] = ()
-        # Series whose text was forgotten because a type changed; they go on under their labels.
+        # Series whose text was forgotten because a type changed; they continue under their labels.
         self._retyped: set[Series] = set()
         self._good = 0
         # The shape of the last good page; None: the next page is read line by line.
@@ -170,7 +170,7 @@ class PageReader:
     def _timed(
         self, found: list[Entry | None], keys: list[bytes], texts: list[bytes], missing: list[int]
     ) -> list[int | None] | None:
-        """Recognises lines of known series that carry a time of their own, as all of cadvisor's do.
+        """Recognizes lines of known series that have timestamps, as all of cadvisor's do.
 
         Fills in their entry, key and value, and returns the times.
         """
@@ -267,7 +267,7 @@ class PageReader:
         exemplars: dict[int, ExemplarText],
         now_ms: int,
     ) -> Scraped:
-        """A page with times of its own, exemplars or duplicates: sample by sample."""
+        """A page with timestamps, exemplars or duplicates: sample by sample."""
         scraped = Scraped([], [], len(entries), 0)
         series: list[Series] = []
         tracked: dict[Series, None] = {}

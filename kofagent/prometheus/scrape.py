@@ -217,7 +217,7 @@ class ScrapeLoop:
         return out
 
     async def _attempt(self, now_ms: int) -> tuple[Scraped, str, int]:
-        """The page, a reason when there is none to use, and its size for `scrape_body_size_bytes`."""
+        """The page, a reason if it cannot be used, and its size for `scrape_body_size_bytes`."""
         empty = Scraped([], [], 0, 0)
         size = 0
         if self.forced_error:
@@ -279,7 +279,7 @@ class ScrapeLoop:
         """The target is gone: ends its series, but only after the time in which it would have been back under the same name.
 
         Waits for two scrapes that do not happen and a tenth, as Prometheus does, then marks what `superseded` does not know.
-        The markers' time is a hundredth of an interval before the first of them: an agent of another node that goes on with the
+        The markers' time is a hundredth of an interval before the first of them: an agent of another node that continues with the
         same labels scrapes at that very moment, and its sample must be the later one even where the clocks differ a little.
         """
         if not self._done:

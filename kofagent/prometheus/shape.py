@@ -1,6 +1,6 @@
 """The shape of a target's page: which series its lines are, so that the next page with the same lines is only numbers.
 
-A `PlainShape` reads pages without times of their own, a `TimedShape` pages where every line has one (cadvisor's); any other
+A `PlainShape` reads pages without timestamps, a `TimedShape` pages where every line has one (cadvisor's); any other
 page leaves an `UnevenShape`, which only keeps its column of series. `read` gives the next page, or None when it has another
 shape: then the page is to be read line by line, and makes a new one.
 """
@@ -151,7 +151,7 @@ class UnevenShape:
 
 
 class TimedShape:
-    """A page where every line has a time of its own and no series comes twice."""
+    """A page where every line has a timestamp and no series appears twice."""
 
     def __init__(self, series: Columns, entries: list[Entry], known: Mapping[bytes, Entry], comments: list[bytes]) -> None:
         """`known` has the entry of each line's text of name and labels."""
@@ -161,7 +161,7 @@ class TimedShape:
         self._known = known
         self._comments = comments
 
-    # hot: scrape, but of cadvisor, where every line has a time of its own: the same passes as `PageReader` has for new
+    # hot: scrape, but of cadvisor, where every line has a timestamp: the same passes as `PageReader` has for new
     # lines, with one more column. Plain twin: tests/reference/page.py.
     def read(self, lines: list[bytes], now_ms: int) -> Scraped | None:
         samples, comments = parted(lines)

@@ -78,7 +78,7 @@ def known(reason: str) -> bool:
 
 
 def checked(reason: str) -> str:
-    """The reason as it is. One that is not listed is logged once: data goes on although we made a mistake."""
+    """The reason as it is. One that is not listed is logged once: a mistake in the code must not stop data."""
     if reason not in REASONS and not known(reason) and reason not in _unlisted and len(_unlisted) < _LOGGED_MOST:
         unlisted(reason)
     return reason

@@ -1,4 +1,4 @@
-"""JSON values as AnyValue bytes, fast: what repeats in objects of an API (keys, short strings beside them) is encoded once.
+"""JSON values as AnyValue bytes, fast: what repeats in objects of an API (keys and short strings) is encoded once.
 
 The same bytes as `attributes.encode_value`, which is the plain twin.
 """
@@ -12,7 +12,7 @@ from kofagent.wire.attributes import MAX_DEPTH, encode_text, encode_value
 from kofagent.wire.varint import varint
 
 SHORT = 64
-"""Strings of at most so many characters are remembered."""
+"""Longest strings that are remembered, in characters."""
 _LONGEST = 1024
 """A key or a pair that costs more is not remembered."""
 _TABLE = 1024

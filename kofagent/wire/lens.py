@@ -30,7 +30,7 @@ _TYPES = {
 def lenses(
     package: str, messages: dict[str, dict[str, tuple[int, str]]], oneofs: dict[str, dict[str, list[str]]] | None = None
 ) -> dict[str, Any]:
-    """Message classes by name, in a pool of their own.
+    """Message classes by name, in a separate pool.
 
     `messages[message][field] = (number, type)`; the type is a scalar type of protobuf or the name of another message of the
     call, with `*` in front for a repeated field. `oneofs[message][oneof]` lists the fields of a oneof.

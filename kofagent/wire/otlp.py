@@ -405,7 +405,7 @@ class _Parts:
         self._scope_cost = len(scope.scope) + len(scope.schema_url) + _SLACK
 
     def _cost(self) -> int:
-        """Bytes that the next record needs beside itself."""
+        """Bytes that the next record needs in addition to its own."""
         return (self._entry_cost if self._entry is None else 0) + (self._scope_cost if self._scope is None else 0)
 
     def room(self, size: int) -> tuple[int, int]:

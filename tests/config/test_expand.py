@@ -103,8 +103,8 @@ def test_unset_variables_are_warnings_as_upstream() -> None:
     errors, warnings = problems("a: 1\nb: ${env:NOPE}\nc: x${NOPE2}y\n")
     assert not errors
     assert warnings == [
-        "f.yaml:2: b: the environment variable NOPE is not set and counts as empty; set it, or write ${env:NOPE:-default}",
-        "f.yaml:3: c: the environment variable NOPE2 is not set and counts as empty; set it, or write ${env:NOPE2:-default}",
+        "f.yaml:2: b: the environment variable NOPE is not set and treated as empty; set it, or write ${env:NOPE:-default}",
+        "f.yaml:3: c: the environment variable NOPE2 is not set and treated as empty; set it, or write ${env:NOPE2:-default}",
     ]
 
 
@@ -118,7 +118,7 @@ def test_all_errors_with_line_and_no_value() -> None:
     assert "circular reference" in errors[2]
     assert errors[3] == "f.yaml:4: d: the file '/none/such' cannot be read: No such file or directory; check the path"
     assert errors[4] == "f.yaml:5: e: a Secret reference needs a name and a key; write ${secret:NAME/KEY}"
-    assert errors[5] == "f.yaml:6: f: ${HOST:-...} needs its scheme for a default; write ${env:HOST:-default}"
+    assert errors[5] == "f.yaml:6: f: ${HOST:-...} needs a scheme for a default; write ${env:HOST:-default}"
 
 
 def test_files(tmp_path: Path) -> None:

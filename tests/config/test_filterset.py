@@ -15,7 +15,7 @@ def test_strict_and_regexp() -> None:
 
 
 def test_wrong_ones() -> None:
-    with pytest.raises(ValueError, match="match_type is missing"):
+    with pytest.raises(ValueError, match="match_type is required"):
         compile_filterset("", ["a"])
     with pytest.raises(ValueError, match=r"\(\?=x\).*RE2"):
         compile_filterset("regexp", ["(?=x)"])

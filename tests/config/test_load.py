@@ -118,7 +118,7 @@ service:
         "use one of DEBUG, DPANIC, ERROR, FATAL, INFO, PANIC, WARN, debug, dpanic, error, fatal, info, panic, warn",
         "c0.yaml:28: service.pipelines.logs.processors[0]: the processor 'nothing' is not defined; define it under processors",
         "c0.yaml:28: service.pipelines.logs.exporters[0]: the exporter 'outt' is not defined; did you mean 'out'?",
-        "c0.yaml:29: service.pipelines.metric: 'metric' is not a pipeline's name; did you mean 'metrics'?",
+        "c0.yaml:29: service.pipelines.metric: 'metric' is not a valid pipeline name; did you mean 'metrics'?",
         "c0.yaml:30: service.pipelines.traces.receivers: the pipeline has no receivers; name at least one of the receivers",
     ]
 
@@ -170,7 +170,7 @@ def test_what_is_odd_but_works_is_a_warning(tmp_path: Path) -> None:
     more = "receivers: {in: {names: [noisy]}, in/2: }\nextensions: {login: }\nprocessors: {pass: '${env:UNSET}'}\n"
     config = load(tmp_path, GOOD, more)
     assert [str(w).split("c1.yaml:")[1] for w in config.warnings] == [
-        "3: processors.pass: the environment variable UNSET is not set and counts as empty; set it, or write ${env:UNSET:-default}",
+        "3: processors.pass: the environment variable UNSET is not set and treated as empty; set it, or write ${env:UNSET:-default}",
         "1: receivers.in.names[0]: 'noisy' is old; write 'quiet'",
         "1: receivers.in/2: is not used by a pipeline; name it there or remove it",
         "3: processors.pass: is not used by a pipeline; name it there or remove it",
@@ -279,7 +279,8 @@ def test_prometheus_takes_scalars_by_their_text(tmp_path: Path) -> None:
 
 def test_names_of_components(tmp_path: Path) -> None:
     assert errors(tmp_path, GOOD, "receivers: {in/: {}, '1x': {}, 'a b': {}}\n") == [
-        f"c1.yaml:1: receivers.{name}: {name!r} is not a component's name; write type or type/name" for name in ("in/", "1x", "a b")
+        f"c1.yaml:1: receivers.{name}: {name!r} is not a valid component name; write type or type/name"
+        for name in ("in/", "1x", "a b")
     ]
     more = "exporters: {out_old/x: {endpoint: 'http://h'}}\nservice: {pipelines: {logs: {exporters: [out_old/x]}}}\n"
     assert load(tmp_path, GOOD, more).components["exporters"]["out_old/x"]

@@ -249,7 +249,7 @@ def test_resource_scope_and_request() -> None:
         ("log.severity == 1", "column 1: unknown path log.severity in the log context; did you mean 'log.severity_text'?"),
         ('body = "x"', "column 6: = is not a comparison; write =="),
         ("body == 'x'", 'column 9: unexpected "\'"; strings are written in "double quotes"'),
-        ('body == "x', 'column 9: string without closing "'),
+        ('body == "x', 'column 9: unterminated string: missing closing "'),
         ("body", "column 5: a condition needs a comparison here (==, !=, <, <=, >, >=)"),
         (
             "severity_number > SEVERITY_NUMBER_WARNING",
@@ -263,16 +263,16 @@ def test_resource_scope_and_request() -> None:
         ('span.name == "x"', "column 1: span.name: the log context cannot see the span"),
         ("body == 1 &&", "column 11: unexpected '&'; write `and`"),
         ("body == ", "column 9: expected a value, found the end"),
-        ("body == 1)", "column 10: unexpected ')' behind the expression"),
+        ("body == 1)", "column 10: unexpected ')' after the expression"),
         ('body == "\\d"', "column 10: unknown escape \\d; write \\\\d for a backslash before d"),
-        ("body == 99999999999999999999", "column 9: integer past 64 bits"),
+        ("body == 99999999999999999999", "column 9: integer exceeds 64 bits"),
         ("body == 0xabc", "column 9: a byte string needs an even number of hex digits"),
         ("body == 1 / 0", "column 9: division by zero"),
         ('HasAttrKeyOnDatapoint("x")', "column 1: unknown converter HasAttrKeyOnDatapoint in the log context"),
         ("(" * 100 + "true" + ")" * 100, "nested deeper than 60 levels"),
         ("not " * 100 + "true", "nested deeper than 60 levels"),
         ("", "column 1: expected a value, found the end"),
-        ('body == "\\ud800"', "no such character"),
+        ('body == "\\ud800"', "invalid escape"),
     ],
 )
 def test_mistakes(text: str, message: str) -> None:

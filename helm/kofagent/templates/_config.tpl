@@ -100,7 +100,7 @@ extensions:
     directory: /var/lib/otelcol/file_storage
     # a pod that is being replaced may still have the files
     timeout: 30s
-    # beginning anew is better than not beginning
+    # starting again is better than not starting
     recreate: true
 {{ end -}}
 service:

@@ -1,6 +1,6 @@
 {{/*
 What each component reads, as rules `group: [resource]`; `get` is for what is only asked for by name, `urls` for paths of the API
-server. Whoever may list an object sees all of it, so get beside list and watch gives nothing away.
+server. An account that may list an object can read all of it, so get in addition to list and watch reveals nothing more.
 */}}
 {{- define "kofagent.needs" -}}
 "prometheus: role node": {"": [nodes]}

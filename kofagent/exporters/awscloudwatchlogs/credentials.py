@@ -100,14 +100,14 @@ class Credentials:
         return DeferredRefreshableCredentials(fetcher.fetch_credentials, "assume-role")
 
     def forget(self) -> None:
-        """Loads credentials anew before the next request: the service did not like these."""
+        """Loads credentials again before the next request: the service refused these."""
         self._credentials = self._frozen = None
         if hasattr(self._session, "_credentials"):
             self._session._credentials = None
 
     def sign(self, url: str, body: bytes, headers: dict[str, str]) -> dict[str, str]:
         """The headers with Signature Version 4 added; `ready` was awaited before."""
-        if self._frozen is None:  # another call's answer made us forget them meanwhile
+        if self._frozen is None:  # another call's answer has discarded them
             raise Refused("no credentials", "AWS credentials are being fetched again", retry_after=1)
         request = self._request(method="POST", url=url, data=body, headers=headers)
         self._auth(self._frozen, "logs", self.region).add_auth(request)

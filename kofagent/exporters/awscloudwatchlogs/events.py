@@ -20,7 +20,7 @@ from kofagent.wire.lens import lenses, parse
 from kofagent.wire.varint import read_varint
 
 EVENT_OVERHEAD = 26
-"""Bytes each event counts beside its message (PutLogEvents)."""
+"""Bytes that each event counts in addition to its message (PutLogEvents)."""
 MAX_CALL_BYTES = 1024 * 1024
 MAX_EVENT_BYTES = MAX_CALL_BYTES - EVENT_OVERHEAD
 """Longest message. AWS raised the limit of one event from 256 KiB to 1 MB in 2025; the limit of a call still bounds it."""

@@ -175,7 +175,7 @@ class FileExporter(Exporter[Config]):
     def _writer(self, path: str) -> Writer:
         writer = self._writers.get(path)
         if writer is None:
-            # A file that was open before is never begun anew: its data is ours, as may be that of any file when some are forgotten.
+            # A file that was open before is never truncated: its data is ours, as may be that of any file when some are forgotten.
             append = self.config.append or self._forgotten or self._seen.find(path) is not None
             writer = Writer(path, append=append, framed=self._framed, rotation=self._rotation)
             if self.config.group_by.enabled:

@@ -2,7 +2,7 @@
 
 Four levels of dictionaries, each asked with bytes as they came: a Memo would need one long key. What was not asked for during two
 generations of ROTATE_SECONDS is forgotten, so series that ended cost nothing for long. MANY new entries make a generation shorter,
-but not shorter than SHORTEST_SECONDS: series that are sent every minute would be forgotten in between, and worked out anew each
+but not shorter than SHORTEST_SECONDS: series that are sent every minute would be forgotten in between, and computed again each
 time. A generation of MOST entries or MOST_BYTES ends at once. The account of memory sees it as it sees Memos.
 """
 
@@ -131,7 +131,7 @@ class Held:
 
 
 class Cache:
-    """The caches of one exporter. `warn(key, sentence)` is told what is worth a line in the log."""
+    """The caches of one exporter. `warn(key, sentence)` is called for what should be logged."""
 
     name = "prometheusremotewrite.series"
 
@@ -176,7 +176,7 @@ class Cache:
         return self._young.size + self._old.size
 
     def shrink(self) -> int:
-        """Lets go of the generation before, of this one where there is none before; returns the estimated bytes."""
+        """Drops the previous generation, or the present one if there is no previous one; returns the estimated bytes."""
         gone = self._old if self._old.entries else self._young
         if gone is self._old:
             self.root.forget_old()

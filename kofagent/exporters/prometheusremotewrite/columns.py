@@ -86,7 +86,7 @@ class Targets:
         return list({id(t.labelled): t.labelled for t in targets if t.labelled is not None}.values())
 
     def _too_many(self) -> bool:
-        """Whether the series of all targets together fill a generation; worked out anew after LOOK_EVERY new ones."""
+        """Whether the series of all targets together fill a generation; computed again after LOOK_EVERY new ones."""
         if self._new.misses < self._looked + LOOK_EVERY:
             return False
         self._looked = self._new.misses

@@ -77,7 +77,7 @@ def unpacked(body: bytes) -> bytes:
     """What `snappy.compress` was given. ValueError for a damaged body."""
     try:
         whole: bytes = snappy.uncompress(body)
-    except Exception as error:  # the library has an exception class of its own, without a common base with others
+    except Exception as error:  # the library's exception class has no common base with others
         raise ValueError(f"not a snappy body: {error}") from None
     return whole
 

@@ -38,7 +38,7 @@ class SqliteStore:
     """Bytes by key in `path`. Calls run in their own thread, one after the other.
 
     A call that returned survives a crash of the process, with `fsync` also one of the machine. A failing disk raises
-    OSError; a damaged file is moved aside (`set_aside` is told its new name) when `recreate` is set and raises OSError else.
+    OSError; a damaged file is moved aside (`set_aside` is called with its new name) if `recreate` is set, else raises OSError.
     """
 
     def __init__(
@@ -184,7 +184,7 @@ class SqliteStore:
         os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         db = sqlite3.connect(self.path, timeout=self._timeout, isolation_level=None, check_same_thread=False)
         self._db = db
-        # One process owns the file: no shared memory file is needed, and a second one is told so.
+        # One process owns the file: no shared memory file is needed, and a second one gets an error.
         db.execute("PRAGMA locking_mode = EXCLUSIVE")
         db.execute("PRAGMA journal_mode = WAL")
         db.execute(f"PRAGMA synchronous = {'FULL' if self._fsync else 'NORMAL'}")

@@ -1,6 +1,6 @@
 """`retain`: keeps some fields and removes the others of the same root.
 
-A root (body, attributes, resource) that none of the fields is in stays whole.
+A root (body, attributes, resource) without any of the fields stays complete.
 """
 
 from __future__ import annotations

@@ -124,7 +124,7 @@ def number(obj: Mapping[str, Any], *path: str) -> int:
 
 
 def amount(read: Callable[[str], float], text: Any) -> float | None:
-    """A quantity read with `quantity.whole` and the like; None when there is none or it is malformed."""
+    """A quantity read with `quantity.whole` and the like; None if it is missing or malformed."""
     if text is None:
         return None
     try:

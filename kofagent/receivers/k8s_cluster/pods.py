@@ -146,7 +146,7 @@ def container_id(status: dict[str, Any]) -> str:
 
 
 def entities(pod: Object, lookup: Lookup, services: list[str]) -> list[Entity]:
-    """The pod and its containers. `services` are the names of the services that select the pod; the first is told."""
+    """The pod and its containers. `services` are the names of the services that select the pod; the first is reported."""
     name, namespace, uid = metadata_of(pod)
     node = at(pod, "spec", "nodeName") or ""
     out = labels_of(pod)

@@ -56,7 +56,7 @@ def payloads(snapshots: Iterable[Snapshot], time_ns: int, most: int) -> Iterator
     count = 0
     for snapshot in snapshots:
         made: dict[tuple[int, bool], tuple[bytes, int]] = {}
-        # A part is sent while the API goes on: what is iterated over must not be the living dictionary.
+        # Objects change while a part is sent, so a copy of the dictionary is iterated over.
         for resource, points, started in chain.from_iterable(list(snapshot._entries.values())):
             # Shared points are one object, so its address is a key that costs nothing; the entries keep it alive.
             known = made.get((id(points), started))

@@ -88,8 +88,8 @@ class Watcher:
             await subscription.stop()
 
     async def settle(self) -> None:
-        """Returns when everything was read once, from when on changes are told. A pod's entity speaks of its owners and services,
-        so nothing is told while they are still being listed. A kind that may not be read is not waited for longer than PATIENCE.
+        """Returns when everything was read once; from then on changes are reported. A pod's entity has its owners and services,
+        so nothing is reported while they are still being listed. A kind that may not be read is waited for until PATIENCE.
         """
         loop = asyncio.get_running_loop()
         deadline: float | None = None

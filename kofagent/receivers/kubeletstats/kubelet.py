@@ -64,7 +64,7 @@ class Kubelet:
         await self._client.stop()
 
     async def get(self, path: str) -> bytes:
-        """The body of an answer. KubeletError when there is none or it is not 200."""
+        """The body of an answer. KubeletError without an answer or if it is not 200."""
         try:
             answer = await self._client.request("GET", self._prefix + path, limit=LIMIT, timeout=self._timeout)
         except ApiError as error:

@@ -13,7 +13,7 @@ Pairs = list[tuple[str, str]]
 
 
 class Amounts(NamedTuple):
-    """Requests and limits; 0 where there is none. CPUs in cores, memory in bytes."""
+    """Requests and limits; 0 for those that are not set. CPUs in cores, memory in bytes."""
 
     cpu_request: float = 0
     cpu_limit: float = 0
@@ -105,7 +105,7 @@ def volume_attributes(volume: Mapping[str, Any]) -> Pairs:
 
 
 def claim_of(volume: Mapping[str, Any]) -> str | None:
-    """The name of the claim behind a volume; None where there is none."""
+    """The name of the claim of a volume; None without a claim."""
     claim = volume.get("persistentVolumeClaim")
     return None if claim is None else str(claim.get("claimName") or "")
 

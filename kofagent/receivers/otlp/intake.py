@@ -16,7 +16,7 @@ from kofagent.wire import otlp, otlp_json
 
 LOG_EVERY = 300.0
 IN_A_THREAD = 256 * 1024
-"""JSON of more bytes is converted in a thread, so that other requests go on."""
+"""Larger JSON is converted in a thread, so that other requests are not held up."""
 
 
 class Malformed(Exception):

@@ -150,7 +150,7 @@ class ApiServer:
 async def _pieces(
     active: Iterator[dict[str, Any]], dropped: Iterator[dict[str, Any]], counts: Mapping[str, int] | None
 ) -> AsyncIterator[bytes]:
-    """The answer about targets, some at a time: ten thousand are 30 MB, and scraping goes on meanwhile."""
+    """The answer about targets, some at a time: ten thousand are 30 MB, and scraping must not be held up."""
     yield b'{"status": "success", "data": {"activeTargets": ['
     for name, found in ((b"", active), (b'], "droppedTargets": [', dropped)):
         yield name
@@ -194,7 +194,7 @@ def _global_url(url: str) -> str:
 
 
 def _matcher(selector: str) -> Callable[[Mapping[str, str]], bool]:
-    """A label selector `{job="x",instance=~"y.*"}` as a function; ValueError where it is none."""
+    """A label selector `{job="x",instance=~"y.*"}` as a function; ValueError for anything else."""
     text = selector.strip()
     if not text:
         return lambda labels: True

@@ -26,7 +26,7 @@ class Mount(NamedTuple):
 
 
 def scraper(options: FilesystemOptions, roots: Roots) -> Scrape:
-    """A mount that cannot be read is counted, logged once and left out; the others go on."""
+    """A mount that cannot be read is counted, logged once and skipped."""
     device = wanted(options.include_devices, options.exclude_devices)
     kind = wanted(options.include_fs_types, options.exclude_fs_types)
     point = wanted(options.include_mount_points, options.exclude_mount_points)

@@ -68,7 +68,7 @@ def pids(roots: Roots) -> list[str]:
 
 
 def process_states(roots: Roots) -> tuple[Counter[str], int]:
-    """Number of processes by state, and of all; those that end meanwhile are in neither."""
+    """Number of processes by state, and of all; processes that end during the collection are in neither."""
     counts: Counter[str] = Counter()
     total = 0
     for pid in pids(roots):
