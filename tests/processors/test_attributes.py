@@ -171,7 +171,7 @@ async def test_text_that_is_not_utf8_is_kept() -> None:
         ({}, "actions"),
         ({"actions": []}, "actions"),
         ({"actions": [SEEN], "include": {}}, "no property to match"),
-        ({"actions": [SEEN], "include": {"services": ["a"]}}, "match_type is missing"),
+        ({"actions": [SEEN], "include": {"services": ["a"]}}, "match_type is required"),
         ({"actions": [SEEN], "include": {"match_type": "regexp", "services": ["("]}}, "not a regular expression"),
         ({"actions": [SEEN], "include": {"match_type": "strict", "span_kinds": ["server"]}}, "is not a kind of span"),
         ({"actions": [SEEN], "include": {"log_severity_number": {"min": "LOUD"}}}, "is not a severity"),

@@ -274,7 +274,7 @@ async def test_malformed_is_refused_for_good_and_counted() -> None:
     ("options", "words"),
     [
         ({"metrics": {"include": {"match_type": "expr", "expressions": ["x"]}}}, "not supported"),
-        ({"metrics": {"include": {"metric_names": ["x"]}}}, "match_type is missing"),
+        ({"metrics": {"include": {"metric_names": ["x"]}}}, "match_type is required"),
         ({"metrics": {"include": {"match_type": "regexp", "metric_names": ["("]}}}, "not a regular expression"),
         ({"logs": {"include": {"match_type": "strict", "severity_number": {"min": "LOUD"}}}}, "is not a severity"),
         ({"logs": {"log_record": ['bdy == "x"']}}, "body"),

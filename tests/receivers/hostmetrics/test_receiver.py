@@ -128,7 +128,7 @@ def test_defaults() -> None:
         ({"scrapers": {"cpu": {"metrics": {"system.cpu.time": {"enable": True}}}}}, "enable"),
         ({"scrapers": {"process": {"resource_attributes": {"process.pidd": {"enabled": False}}}}}, "did you mean 'process.pid'"),
         ({"scrapers": {"disk": {"include": {"match_type": "regexp", "devices": ["("]}}}}, "not a regular expression"),
-        ({"scrapers": {"disk": {"include": {"devices": ["sda"]}}}}, "match_type is missing"),
+        ({"scrapers": {"disk": {"include": {"devices": ["sda"]}}}}, "match_type is required"),
         ({"scrapers": {"disk": {"include": {"match_type": "glob", "devices": ["sda"]}}}}, "match_type"),
         ({"scrapers": {"cpu": {}}, "collection_interval": "0s"}, "collection_interval"),
         ({"scrapers": {"cpu": {}}, "collection_interval": 10}, "did you mean 10s"),
