@@ -190,3 +190,31 @@ def test_backoff_obeys_the_server_and_grows_to_the_cap() -> None:
     assert not backoff_of(RetryBlock(max_elapsed_time=1.0), True).allows(50)  # the user set it
     assert backoff_of(RetryBlock(), True).allows(4000)
     assert not backoff_of(RetryBlock(), False).allows(4000)
+
+
+async def test_each_request_of_a_batch_has_the_whole_time_to_be_retried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`max_elapsed_time` is about a backend that takes nothing; one that takes a part after each failure makes progress."""
+    now = 0.0
+    monkeypatch.setattr("kofagent.component.backoff.time.monotonic", lambda: now)
+    taken: list[int] = []
+    failed: set[int] = set()
+
+    async def send(request: OtlpRequest) -> None:
+        nonlocal now
+        number = len(taken)
+        if number not in failed:
+            failed.add(number)
+            now += 1.0
+            raise Refused("http 503")
+        taken.append(request.items)
+
+    host = FakeHost()
+    it = Sending(
+        make_context("exporters", "otlphttp", host),
+        lambda batch, drop: [OtlpRequest(Batch(Signal.LOGS, b"x", 1)) for _ in range(batch.count)],
+        send,
+        queue=QueueBlock(enabled=False),
+        retry=RetryBlock.model_validate({"initial_interval": "1ms", "max_interval": "1ms", "max_elapsed_time": "1500ms"}),
+    )
+    await it.consume(batch(6))
+    assert taken == [1] * 6
