@@ -48,6 +48,7 @@ def requests(batch: AnyBatch, drop: Drop) -> Iterable[OtlpRequest]:
 
 ANSWERS: dict[str, Callable[[], list[Exception]]] = {
     "taken": list,
+    "malformed": list,
     "retried": lambda: [Refused("http 503"), Refused("connection")],
     "refused": lambda: [Refused("http 400", permanent=True) for _ in range(3)],
     "halved": lambda: [TooLarge("http 413")],
@@ -58,7 +59,7 @@ ANSWERS: dict[str, Callable[[], list[Exception]]] = {
 
 
 @pytest.mark.parametrize("answers", ANSWERS)
-@pytest.mark.parametrize("queue", [{}, {"enabled": False}, {"batch": {"min_size": 1}}, {"storage": "disk"}], ids=str)
+@pytest.mark.parametrize("queue", [{}, {"enabled": False}, {"batch": {"min_size": 1, "max_size": 1}}, {"storage": "disk"}], ids=str)
 async def test_idle_consumers_hold_no_batch(queue: dict[str, Any], answers: str) -> None:
     logging.disable(logging.CRITICAL)  # what captures the log keeps the traceback of a defect
     host, backend = FakeHost({"disk": Disk()}), Backend(*ANSWERS[answers]())
@@ -73,7 +74,7 @@ async def test_idle_consumers_hold_no_batch(queue: dict[str, Any], answers: str)
     gone: list[weakref.ref[Watched]] = []
 
     async def offer() -> None:
-        batch = Watched(Signal.LOGS, log_request("a", "b"), 2)
+        batch = Watched(Signal.LOGS, b"\x0a\xff" if answers == "malformed" else log_request("a", "b"), 2)
         gone.append(weakref.ref(batch))
         try:
             await sending.consume(batch)

@@ -111,6 +111,14 @@ async def test_a_refusal_goes_to_every_caller_and_is_counted_once() -> None:
     assert host.ledger.total("kofagent_dropped_items_total", component="e", signal="metrics", reason="http 400") == 3
 
 
+async def test_a_backend_cannot_reject_more_than_it_was_given_or_less_than_nothing() -> None:
+    _, results, host = await run([otlp(b"abc")], answer={"too old": -5, "too new": 2, "expired": 99})
+    assert results == [None]
+    assert host.ledger.total("otelcol_exporter_sent_metric_points_total", exporter="e") == 5
+    for reason, items in {"too old": 0, "too new": 2, "expired": 1}.items():
+        assert host.ledger.total("kofagent_dropped_items_total", component="e", signal="metrics", reason=reason) == items
+
+
 async def test_what_send_counted_as_dropped_is_not_sent() -> None:
     _, results, host = await run([otlp(b"abc")], answer={"too old": 1})
     assert results == [None]

@@ -1,6 +1,7 @@
 """The sending queue: who owns what, what is retried, what is counted."""
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -195,7 +196,7 @@ def test_backoff_obeys_the_server_and_grows_to_the_cap() -> None:
 async def test_each_request_of_a_batch_has_the_whole_time_to_be_retried(monkeypatch: pytest.MonkeyPatch) -> None:
     """`max_elapsed_time` is about a backend that takes nothing; one that takes a part after each failure makes progress."""
     now = 0.0
-    monkeypatch.setattr("kofagent.component.backoff.time.monotonic", lambda: now)
+    monkeypatch.setattr("kofagent.component.backoff.time", SimpleNamespace(monotonic=lambda: now))
     taken: list[int] = []
     failed: set[int] = set()
 

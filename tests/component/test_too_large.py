@@ -95,12 +95,35 @@ async def test_a_large_item_between_small_ones_goes_alone_out_of_the_way() -> No
 async def test_a_backend_to_which_everything_is_too_large_is_not_asked_for_each_item() -> None:
     backend, host = Bounded(0), FakeHost()
     limit = SizeLimit(advice="lower it")
-    it, batch = sending(backend, [500 + n % 7 for n in range(8192)], host, limit)
+    it, batch = sending(backend, [50_000 + n % 7 for n in range(8192)], host, limit)
     with pytest.raises(Refused):
         await it.consume(batch)
     assert backend.asked < 50
     assert counted(host) == (0, 8192)
     assert limit.bytes == 0, "it was not size that the backend minded"
+
+
+@pytest.mark.parametrize(
+    "sizes, refused",
+    [
+        ([100, 100, 100, 100, 100, 100, 100], {0, 1}),
+        ([100, 100, 100, 10, 100, 100, 100, 100], {0, 1, 2}),
+    ],
+)
+async def test_what_is_large_before_compression_may_pass(sizes: list[int], refused: set[int]) -> None:
+    """A backend that minds compressed sizes: a few items that do not fit alone say little about others of their size."""
+
+    class Compressed(Bounded):
+        async def send(self, request: Sizes) -> None:
+            if any(number in refused for number, _ in request.sizes):
+                raise TooLarge("http 413")
+            self.taken += request.sizes
+
+    backend, host = Compressed(0), FakeHost()
+    it, batch = sending(backend, sizes, host)
+    await it.consume(batch)
+    assert [number for number, _ in backend.taken] == [n for n in range(len(sizes)) if n not in refused]
+    assert counted(host) == (len(sizes) - len(refused), len(refused))
 
 
 async def test_the_size_is_remembered_and_said_once_with_the_option(caplog: pytest.LogCaptureFixture) -> None:
