@@ -174,8 +174,10 @@ class Sending(Generic[R]):
             raise
         finally:
             work.end()
-        self._accounts.close(work)
-        await queue.done(group, work.answer)
+        try:
+            self._accounts.close(work)
+        finally:  # whatever goes wrong, the callers get their answer
+            await queue.done(group, work.answer)
         return True
 
     def _put_back(self, queue: Queue[Any], group: Group[Any], work: Work[R], refusal: Refused) -> None:

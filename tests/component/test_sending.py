@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
+from kofagent.component.requests import Drop
 from kofagent.component.retrying import backoff_of
 from kofagent.component.sending import Sending
 from kofagent.component.splitting import OtlpRequest, otlp_requests
 from kofagent.config.blocks import QueueBlock, RetryBlock
-from kofagent.telemetry.batch import Batch
+from kofagent.telemetry.batch import AnyBatch, Batch
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal
 from tests.support.components import FakeHost, eventually, make_context
@@ -219,3 +220,44 @@ async def test_each_request_of_a_batch_has_the_whole_time_to_be_retried(monkeypa
     )
     await it.consume(batch(6))
     assert taken == [1] * 6
+
+
+@pytest.mark.parametrize("queue", [{}, {"enabled": False}], ids=str)
+async def test_items_that_are_in_no_request_are_dropped_and_counted(queue: dict[str, Any]) -> None:
+    host = FakeHost()
+    it = Sending(
+        make_context("exporters", "otlphttp", host),
+        lambda batch, drop: [OtlpRequest(Batch(Signal.LOGS, b"x", 1))],
+        Backend().send,
+        queue=QueueBlock.model_validate(queue),
+        retry=RetryBlock.model_validate(FAST),
+    )
+    await it.start()
+    await it.consume(batch(3))
+    await it.stop()
+    assert host.ledger.total("otelcol_exporter_sent_log_records_total", exporter="otlphttp") == 1
+    assert host.ledger.total("kofagent_dropped_items_total", component="otlphttp", signal="logs", reason="malformed") == 2
+
+
+@pytest.mark.parametrize("queue", [{}, {"enabled": False}], ids=str)
+async def test_requests_that_cannot_be_made_are_a_counted_drop(queue: dict[str, Any]) -> None:
+    def broken(batch: AnyBatch, drop: Drop) -> list[OtlpRequest]:
+        drop("too old", 1)
+        raise KeyError("a defect")
+
+    host = FakeHost()
+    it = Sending(
+        make_context("exporters", "otlphttp", host),
+        broken,
+        Backend().send,
+        queue=QueueBlock.model_validate(queue),
+        retry=RetryBlock.model_validate(FAST),
+    )
+    await it.start()
+    for _ in range(2):
+        with pytest.raises(Refused) as refused:
+            await it.consume(batch(3))
+        assert refused.value.permanent
+    await it.stop()
+    for reason, items in {"too old": 2, "internal error": 4}.items():
+        assert host.ledger.total("kofagent_dropped_items_total", component="otlphttp", signal="logs", reason=reason) == items
