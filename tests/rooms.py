@@ -34,7 +34,7 @@ FLOORS: list[dict[str, str]] = [
     },
     {"prometheus": "discovery, relabelling, scraping, monitors"},
     {
-        "receivers": "one file or folder per component type, named as the type",
+        "receivers": "one file or folder per component type, named after the type",
         "processors": "as receivers",
         "exporters": "as receivers",
         "connectors": "as receivers",
@@ -42,7 +42,7 @@ FLOORS: list[dict[str, str]] = [
     },
     {"pipeline": "components wired, running, reloading; the agent's own telemetry"},
     {"values": "KOF values to collector configuration", "region": "the stores behind `kofagent dev`"},
-    {"cli": "one file a command"},
+    {"cli": "one file per command"},
 ]
 """A room imports rooms of lower floors only, never its neighbours."""
 

@@ -17,9 +17,10 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from kofagent.component import registry
-from kofagent.config.model import ServiceConfig
+from kofagent.config.model import SECTIONS, SIGNALS, ServiceConfig
 from kofagent.config.unused import without_effect
 from kofagent.operators.catalog import OPERATORS
+from kofagent.telemetry.signal import Signal
 from tests.rooms import COMPONENT_ROOMS, ROOT, files
 
 BY_FIELD = "hostmetrics asks every block of patterns for the one field that is its own"
@@ -49,9 +50,6 @@ SAME_NAME: dict[tuple[str, str], str] = {
     ("config.model.PrometheusReader", "translation_strategy"): "that of remote write",
 }
 """(class, option) accepted without effect -> what else has that name and is read, or what is checked with it."""
-
-PENDING: set[tuple[str, str]] = set()
-"""(class, option) that does not do what its description says yet. Shrinks: an option in it that does fails."""
 
 
 def blocks() -> dict[type[BaseModel], None]:
@@ -132,20 +130,16 @@ def test_there_are_options() -> None:
 
 def test_every_option_is_read_or_says_that_it_is_accepted_only() -> None:
     unread = {key for key, (_, field) in ALL.items() if not without_effect(field) and not is_read(key)}
-    assert unread - PENDING == set(), "nothing reads these; read them, or begin their descriptions with 'Accepted'"
+    assert unread == set(), "nothing reads these; read them, or begin their descriptions with 'Accepted'"
 
 
 def test_what_is_accepted_without_effect_is_not_read() -> None:
     used = {key for key, (_, field) in ALL.items() if without_effect(field) and is_read(key)}
-    assert used - SAME_NAME.keys() - PENDING == set(), "these are read; say what they do"
+    assert used - SAME_NAME.keys() == set(), "these are read; say what they do"
 
 
 def test_the_lists_are_not_longer_than_they_have_to_be() -> None:
-    def pending(key: tuple[str, str]) -> bool:
-        return is_read(key) is without_effect(ALL[key][1])
-
-    assert {key for key in (*READ_OTHERWISE, *SAME_NAME, *PENDING) if key not in ALL} == set(), "there are no such options"
-    assert {key for key in PENDING if not pending(key)} == set(), "these do what they say: take them out"
+    assert {key for key in (*READ_OTHERWISE, *SAME_NAME) if key not in ALL} == set(), "there are no such options"
     assert {key for key in SAME_NAME if not (without_effect(ALL[key][1]) and is_read(key))} == set()
     assert {key for key in READ_OTHERWISE if key[1] in read(scope(ALL[key][0]))} == set()
 
@@ -154,3 +148,9 @@ def test_the_sentence_of_what_has_no_effect() -> None:
     """What follows the semicolon is the hint of the warning, so it stands by itself."""
     forms = ("Accepted for compatibility.", "Accepted for compatibility; ", "Accepted when empty", "Accepted only when ")
     assert [key for key, (_, field) in ALL.items() if without_effect(field) and not str(field.description).startswith(forms)] == []
+
+
+def test_what_repeats_below_the_components_is_the_same() -> None:
+    """Configuration stands next to the data model and below the registry, and cannot import either."""
+    assert set(SIGNALS) == {signal.value for signal in Signal}
+    assert set(SECTIONS) == set(registry.TYPES) == set(registry.ALIASES)
