@@ -174,6 +174,18 @@ def resume_offset(known: Identity, file: File, on_truncate: str) -> int:
     return {"read_whole_file": 0, "read_new": file.size}.get(choice, known.offset)
 
 
+def opening_order(fresh: Sequence[tuple[Key, str]], known: Iterable[Identity]) -> Sequence[tuple[Key, str]]:
+    """New files, by device and inode and path, in the order in which to open them.
+
+    A file that is known by its inode or path comes first: it claims its identity before a copy of it does.
+    """
+    keys, paths = set(), set()
+    for identity in known:
+        keys.add(identity.key)
+        paths.add(identity.path)
+    return sorted(fresh, key=lambda file: (file[0] not in keys, file[1] not in paths))
+
+
 # A file that waits as a copy of another.
 
 

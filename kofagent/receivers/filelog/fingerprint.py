@@ -39,7 +39,11 @@ def compatible(one: bytes, other: bytes) -> bool:
 
 
 def is_copy(tail: Tail, other: Tail) -> bool:
-    """Whether the bytes of two open files are the same as far as both go."""
+    """Whether the bytes of an open file are those of the other one, as far as both go.
+
+    A copy is not longer than the file it was made of, as far as that can be told (not of compressed ones): a longer file
+    goes on by itself.
+    """
     if other.fd < 0 or tail.fd < 0:
         return False
     one, two = tail.read_head(), other.head if other.gzip else other.read_head()
@@ -47,7 +51,9 @@ def is_copy(tail: Tail, other: Tail) -> bool:
         return False
     if tail.gzip or other.gzip:
         return True
-    size = min(os.fstat(tail.fd).st_size, os.fstat(other.fd).st_size)
+    size = os.fstat(tail.fd).st_size
+    if size > os.fstat(other.fd).st_size:
+        return False
     start = max(0, size - 256)
     return os.pread(tail.fd, size - start, start) == os.pread(other.fd, size - start, start)
 

@@ -89,12 +89,13 @@ class Tracker:
             if tail is not None and tail.lost_at is None and tail.unchanged(file.status):
                 continue
             if (tail is None or not self._look(tail, file)) and key not in tails:
-                fresh.append(file)
+                fresh.append(key)
         gone = self._depart(seen)
         if self._fresh_limit:
             fresh = fresh[: self._fresh_limit]
-        for file in fresh:
-            self._open(file)
+        if fresh:
+            for key, _ in decide.opening_order([(key, seen[key].paths[0]) for key in fresh], self.files.closed()):
+                self._open(seen[key])
         for tail in list(tails.values()):
             if tail.twin is not None:
                 self._copy(tail, tail.twin)
@@ -102,7 +103,7 @@ class Tracker:
             self._polled = self._from_beginning = True
             self._unseen.at_start(self._newest, self._config.start_at == "beginning", now)
         elif gone or fresh or self._unseen.unsettled:
-            self._unseen.between_polls(gone, [file.paths[0] for file in fresh], self._looked, now)
+            self._unseen.between_polls(gone, [seen[key].paths[0] for key in fresh], self._looked, now)
         self._looked = looked
         self._losses.report()
         if not all(key in tails for key in seen):

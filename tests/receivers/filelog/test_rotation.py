@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.receivers.filelog.support import Tailing, attributes
+from tests.receivers.filelog.support import Store, Tailing, attributes
 from tests.receivers.filelog.test_tailing import append, log
 
 
@@ -166,6 +166,29 @@ async def test_files_with_an_equal_beginning_are_each_read_once_they_differ(tmp_
         assert await t.poll() == ["x"]
         append(two, "y\n")
         assert await t.poll() == ["same", "y"]
+
+
+async def test_the_second_of_two_equal_files_goes_on(tmp_path: Path) -> None:
+    one, two = tmp_path / "1.log", tmp_path / "2.log"
+    one.write_text("same\n")
+    two.write_text("same\n")
+    async with log(tmp_path) as t:
+        assert await t.poll() == ["same"]
+        append(two, "y\n")
+        assert await t.poll() == ["same", "y"]
+
+
+async def test_a_copy_that_sorts_before_the_original_is_no_reason_to_stop_reading_after_a_restart(tmp_path: Path) -> None:
+    store, path = Store(), tmp_path / "b.log"
+    path.write_text("1\n2\n")
+    options = {"include": [f"{tmp_path}/*"]}
+    async with Tailing(options, store=store) as t:
+        assert await t.poll() == ["1", "2"]
+    shutil.copy(path, tmp_path / "a.log")
+    async with Tailing(options, store=store) as t:
+        assert await t.poll() == []
+        append(path, "3\n")
+        assert await t.poll() == ["3"]
 
 
 async def test_files_with_an_equal_fingerprint_that_differ_later(tmp_path: Path) -> None:
