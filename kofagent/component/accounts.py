@@ -26,7 +26,7 @@ class Accounts:
     def close(self, work: Work[Any]) -> None:
         """A finished batch: what was sent, and what was dropped, by reason."""
         if work.left:
-            work.drop("malformed", work.left)  # no request had these, so nobody could read them
+            work.drop("malformed", work.left)  # no request had these, so they could not be decoded
         account = self._of(work.signal)
         if work.sent:
             account.sent(work.sent)

@@ -1,7 +1,7 @@
 """`DiskQueue`: a sending queue in a storage extension (`sending_queue.storage`), which owns what it holds.
 
 `put` returns when the batch is on disk. It leaves the disk when the backend took it, will never take it, or did not take it
-within `retry_on_failure`: both of the latter are drops with a counted reason, because nobody else has the data any more. What waits
+within `retry_on_failure`: both of the latter are drops with a counted reason, because no other component has the data. What waits
 when the agent stops, or was under way when it was killed, is sent after the next start, so a backend may see a batch again after a
 kill. A batch that the disk does not take is refused, and stays with its caller. Small backlogs are kept in memory as well.
 """
@@ -152,7 +152,7 @@ class DiskQueue:
             try:
                 value = await self._disk.store.get(entry.name)
                 break
-            except OSError as error:  # it may be readable later, and nobody else has it
+            except OSError as error:  # it may be readable later, and exists nowhere else
                 self._failing(error, "a batch cannot be read, will try again")
                 await self._pause(backoff.next())
         self._well()

@@ -2,8 +2,8 @@
 
 One `Offer` per signal and transport. Three policies, for three kinds of receivers:
 
-- `answer`: somebody waits for the answer (an OTLP client). A refusal is passed on; the data stays with the client.
-- `until_taken`: the data is still where it came from (an API server, a file). It is offered again until somebody takes it.
+- `answer`: a client waits for the answer (OTLP). A refusal is passed on; the data stays with the client.
+- `until_taken`: the data is still where it came from (an API server, a file). It is offered again until it is taken.
 - `or_drop`: the data is only here and there will be newer (a collection, a scrape). A refusal is a counted drop.
 
 `attempt` and `give_up` are what the policies are made of, for a receiver that needs another one.
@@ -41,7 +41,7 @@ class Offer:
         self._log = LogLimit(LOG_EVERY)
 
     async def answer(self, batch: AnyBatch) -> None:
-        """Returns when somebody owns the items. Raises Refused for the client to hear; a defect of ours is one that may pass."""
+        """Returns when the items are owned. Raises Refused for the client; an internal error is a refusal that may pass."""
         try:
             await self._consumer.consume(batch)
         except (Refused, asyncio.CancelledError):
@@ -54,14 +54,14 @@ class Offer:
         self._account.accepted(batch.count)
 
     async def until_taken(self, batch: AnyBatch) -> None:
-        """Returns when somebody owns the items, or they are lost and counted. Cancelled: the data is still where it came from."""
+        """Returns when the items are owned, or lost and counted. Cancelled: the data is still where it came from."""
         backoff = Backoff(FIRST_WAIT, LONGEST_WAIT)
         while (refused := await self.attempt(batch)) is not None:
             self.waits(batch, refused)
             await asyncio.sleep(backoff.next(refused.retry_after))
 
     async def or_drop(self, batch: AnyBatch) -> None:
-        """Returns when somebody owns the items, or they are lost and counted. Cancelled: dropped because of the shutdown."""
+        """Returns when the items are owned, or lost and counted. Cancelled: dropped because of the shutdown."""
         try:
             refused = await self.attempt(batch)
         except asyncio.CancelledError:
@@ -71,7 +71,7 @@ class Offer:
             self.give_up(batch, refused.reason, refused.detail)
 
     async def attempt(self, batch: AnyBatch) -> Refused | None:
-        """One offer. None: somebody owns the items, or they are lost and counted. Else a refusal that may pass, not counted yet."""
+        """One offer. None: the items are owned, or lost and counted. Else a refusal that may pass, not counted yet."""
         try:
             await self._consumer.consume(batch)
         except Refused as refused:
@@ -87,7 +87,7 @@ class Offer:
         return None
 
     def give_up(self, batch: AnyBatch, reason: str, detail: str = "") -> None:
-        """Counts the items as refused and dropped: nobody took them and they will not be offered again."""
+        """Counts the items as refused and dropped: they were not taken and will not be offered again."""
         self.lost(batch.count, reason)
         self._warn("%d %s are dropped: %s", batch, reason, detail)
 

@@ -28,9 +28,9 @@ class Consumer(Protocol):
     """Takes serialized OTLP. In front of it the graph converts scraped samples, once for all consumers that need it."""
 
     async def consume(self, batch: Batch) -> None:
-        """Returns when somebody downstream owns the data (delivered, or durably queued as configured).
+        """Returns when a component downstream owns the data (delivered, or durably queued as configured).
 
-        Raises `Refused` when nobody does. `Refused(permanent=True)` was already counted as dropped by the consumer that raised it;
+        Raises `Refused` otherwise. `Refused(permanent=True)` was already counted as dropped by the consumer that raised it;
         any other refusal leaves the data with the caller, who offers it again or counts it as dropped.
         Cancelling the call withdraws the data where no request with it is under way.
         """
@@ -142,7 +142,7 @@ class Component(ABC, Generic[C]):
 
 
 class Receiver(Component[C]):
-    """Brings data in. The graph fills `outputs` before `start`: the consumer of every signal somebody listens to."""
+    """Brings data in. The graph fills `outputs` before `start`: the consumer of every signal that a pipeline uses."""
 
     outputs: dict[Signal, ColumnsConsumer]
 

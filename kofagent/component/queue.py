@@ -24,7 +24,7 @@ class Queue(Protocol[E]):
     """In memory (`MemoryQueue`) or on disk (`DiskQueue`)."""
 
     owns: ClassVar[bool]
-    """Whether a batch is the queue's when `put` returns: nobody else has it then."""
+    """Whether the queue owns a batch when `put` returns: no other component has it then."""
 
     async def start(self) -> None:
         """Continues with what an earlier run left; StartError."""

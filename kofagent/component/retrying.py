@@ -95,7 +95,7 @@ class Retrying(Generic[R]):
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
-            # nobody cancelled us: the client was closed under the call, as gRPC tells it
+            # not a cancellation: the client was closed during the call, which gRPC reports so
             return Refused("shutdown", "the connection was closed before the backend answered")
         except Exception as error:
             # a defect of ours must not become an endless retry; the data is lost and that is counted
@@ -131,6 +131,6 @@ class Retrying(Generic[R]):
 
 
 def _bare(refusal: Refused) -> Refused:
-    """The refusal without what led to it: frames of the traceback would keep the request in memory as long as somebody has it."""
+    """The refusal without what led to it: frames of the traceback would keep the request in memory as long as it is referenced."""
     refusal.__traceback__ = refusal.__context__ = refusal.__cause__ = None
     return refusal

@@ -108,7 +108,7 @@ def parse_duration(value: Any) -> float:
     if isinstance(value, bool):
         raise ValueError("not a duration; write a number with a unit, such as 10s")
     if isinstance(value, int | float):
-        # Go reads a bare integer as nanoseconds, which nobody means; 0 is unambiguous. Defaults are float seconds.
+        # Go reads a bare integer as nanoseconds, which is never intended; 0 is unambiguous. Defaults are float seconds.
         if isinstance(value, float) or value == 0:
             return float(value)
         raise ValueError(f"a duration needs a unit; did you mean {value}s?")

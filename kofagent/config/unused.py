@@ -19,8 +19,8 @@ ACCEPTED = "Accepted"
 def notices(block: BaseModel, node: Node, path: Path = ()) -> Iterator[Problem]:
     """The warnings of a validated block and of all in it, with paths below it. `node` is what the block was made of.
 
-    An option without effect is mentioned when a user set it to something else than its default; what generated pipelines set
-    is nobody's mistake.
+    An option without effect is mentioned if a user set it to something else than its default, but not if a generated pipeline
+    set it.
     """
     if isinstance(block, ComponentConfig):
         yield from (problem.under(path) for problem in block.notices())

@@ -1,6 +1,6 @@
 """Every change of a kind of object as log records: once, in order, and over restarts, expired watches and new API servers.
 
-Above `watch.follow` this keeps a position: the resource version up to which everything was handed on and is owned by somebody.
+Above `watch.follow` this keeps a position: the resource version up to which everything was passed on and is owned downstream.
 It continues from what `load` returned; `save` is called after each batch that was taken. When the API has forgotten the position
 (410, also after a restart of the agent), everything is listed and the objects that changed since then are handed on, in the order
 of their resource versions; intermediate states and deletions of that time are not known to anybody any more. An API server with
@@ -41,7 +41,7 @@ class Handlers(NamedTuple):
     convert: Callable[[str, Object], Record | None]
     """A change (ADDED, MODIFIED, DELETED and the object) as a record; None: left out, and counted by who leaves it out."""
     deliver: Callable[[Sequence[Record]], Awaitable[None]]
-    """Returns when somebody owns the records, or they are given up and counted."""
+    """Returns when the records are owned downstream, or given up and counted."""
     newer: Callable[[Object, float], bool]
     """Whether an object changed at or after a time (Unix seconds): decides where versions cannot."""
     load: Callable[[], Awaitable[bytes | None]]

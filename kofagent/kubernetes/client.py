@@ -81,7 +81,7 @@ class ApiClient:
 
     @property
     def running(self) -> bool:
-        """Whether somebody has started it and not stopped it yet."""
+        """Whether it was started and not stopped by all its users."""
         return self._transport.running
 
     async def start(self) -> None:
@@ -330,7 +330,7 @@ class ApiClient:
             raise NoCredentials(f"{self.access.server}: no credentials: {reason}") from None
 
     async def _other_credentials(self, refused: Mapping[str, str]) -> bool:
-        """Whether there are others than those refused: somebody else's 401 may have brought them already."""
+        """Whether there are others than those refused: another request's 401 may have loaded them already."""
         now, _ = await self.credentials()
         return now.get("Authorization") != refused.get("Authorization") or self.access.rejected()
 

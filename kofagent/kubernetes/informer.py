@@ -154,7 +154,7 @@ class Informer:
         while True:
             try:
                 await self._follow()
-            except Exception:  # a bug must not end the watch of everybody who shares it
+            except Exception:  # a bug must not end a watch that others share
                 log.exception("%s: the watch failed, beginning again", self.query.resource)
                 await asyncio.sleep(LONGEST_WAIT)
 
@@ -248,7 +248,7 @@ def subscribe(
     timing: Timing | None = None,
     page: int = PAGE,
 ) -> Subscription:
-    """Reads a resource through the informer that everybody with the same query shares; begins at once, in the running loop.
+    """Reads a resource through the informer that equal queries share; starts at once, in the running loop.
 
     `fields` are the paths needed in addition to name, namespace and uid (`trim.py`); updates that change none of the cached
     fields are not reported. `report` gets a sentence when the API server cannot be read, and None when it can again.

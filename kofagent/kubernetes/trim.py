@@ -1,4 +1,4 @@
-"""Objects cut down on arrival to the fields somebody reads.
+"""Objects reduced on arrival to the fields that are read.
 
 A field is a path such as `metadata.labels`, `spec.nodeName` or `spec.containers.ports`: a step into a list means each of its
 elements. A tuple of steps names keys that hold dots. What a path leads to is kept whole; managedFields never are.

@@ -160,7 +160,7 @@ async def follow(
             version = ""
         except ApiError as error:
             health.bad(error)
-            # 403 too: an API server that has just started refuses everybody until it has read its roles
+            # 403 too: an API server that has just started refuses everything until it has read its roles
             await asyncio.sleep(backoff.next(error.retry_after))
 
 

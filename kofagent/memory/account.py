@@ -1,7 +1,7 @@
 """The one account of memory: what every memo holds, what is in flight, and what the process uses. Bytes.
 
 `memory_limiter` and the page of own metrics read the same object. Memos and budgets register themselves and are held weakly:
-what nobody uses any more leaves the account by itself. The counters of a name stay, so that they never go backwards.
+what is no longer used leaves the account by itself. The counters of a name stay, so that they never go backwards.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ class CorruptBody(Exception):
 
 
 class UnknownEncoding(Exception):
-    """A Content-Encoding nobody here knows."""
+    """An unknown Content-Encoding."""
 
 
 ENCODINGS = ("gzip", "zstd", "deflate", "zlib", "snappy", "x-snappy-framed", "lz4")

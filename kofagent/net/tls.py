@@ -124,7 +124,7 @@ def client_files(block: TlsClientBlock, every: float | None) -> Files:
 class ServerTls:
     """A server's context; with `reload_interval` or `client_ca_file_reload` handshakes use what the files hold now.
 
-    Nothing is done while nobody connects. Files that are not usable leave the context as it was, and `warn` gets the reason.
+    Nothing is done without connections. Files that are not usable leave the context as it was, and `warn` gets the reason.
     """
 
     def __init__(self, block: TlsServerBlock, warn: Callable[[str], None], name: str = "tls") -> None:

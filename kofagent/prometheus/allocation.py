@@ -9,7 +9,7 @@
 
 `target_limit` counts the targets of a job that this agent scrapes, since no agent knows of all of them.
 
-Nothing is handed over and nobody is asked, so an agent that stops leaves its targets alone until it is back: a node without
+Nothing is handed over or asked of others, so the targets of an agent that stops are not scraped until it is back: a node without
 an agent is not scraped, as with the per-node strategy of the target allocator. A target that moves (an endpoint without a pod, a
 pod that is made again elsewhere with its name and address) is scraped by the other agent at the same moment of every interval,
 for that follows from its labels: at most one scrape is missed or made twice, when the moment falls between the one agent's

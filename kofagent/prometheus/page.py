@@ -225,7 +225,7 @@ class PageReader:
         return series
 
     def _all(self) -> set[Series]:
-        """Every series somebody may still mean."""
+        """Every series that may still be referenced."""
         known = {entry for entry in self._raw.values() if isinstance(entry, Series)}
         known.update(self._tracked, self._retyped)
         return known

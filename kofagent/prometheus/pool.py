@@ -107,7 +107,7 @@ class ScrapePool:
         await self._client.stop()
 
     async def retire(self) -> None:
-        """Ends a job that is configured no longer: its targets are gone, and series that nobody else writes are ended.
+        """Ends a job that is no longer configured: its targets are gone, and series that no other job writes get staleness markers.
 
         Returns when the last staleness marker is written, which is up to two intervals later.
         """
@@ -211,7 +211,7 @@ class ScrapePool:
         return list(built.values())
 
     async def _keep(self, loop: ScrapeLoop) -> None:
-        """Runs a loop; an error nobody foresaw is logged and must not end the target."""
+        """Runs a loop; an unexpected error is logged and must not end the target."""
         delay = self._delay
         while True:
             try:

@@ -132,7 +132,7 @@ def _url(job: ScrapeConfig, labels: Labels) -> str:
 
 
 class Dropped:
-    """A target that relabelling left out, kept to be shown. Its labels are put together when somebody asks."""
+    """A target that relabelling dropped, kept to be shown. Its labels are assembled on request."""
 
     __slots__ = ("_group", "_job", "_target")
 

@@ -129,7 +129,7 @@ class Ledger:
 
 
 class ReceiverAccount:
-    """`accepted(n)` once somebody owns the items; `refused(n)` when nobody took them."""
+    """`accepted(n)` once the items are owned; `refused(n)` if nothing took them."""
 
     def __init__(self, ledger: Ledger, component: str, signal: Signal, transport: str) -> None:
         labels = {"receiver": component, "transport": transport}

@@ -6,7 +6,7 @@ from kofagent.telemetry.reasons import checked
 
 
 class Refused(Exception):
-    """Nobody downstream took the data.
+    """No component downstream took the data.
 
     `permanent` says that the same data would be refused again (an HTTP 400): its holder drops it, counted.
     Otherwise it may be offered again, not before `retry_after` seconds if that is given. `reason` is one of

@@ -1,4 +1,4 @@
-"""Lenses: further descriptors of a message we know, in which what nobody looks at is declared as `bytes`.
+"""Lenses: further descriptors of a message we know, in which what is not read is declared as `bytes`.
 
 upb (protobuf's C core) then walks the outer levels in C and hands the inner messages over as they are; fields that a lens
 does not declare are kept as unknown fields and written back by `SerializeToString`, so a message edited through a lens

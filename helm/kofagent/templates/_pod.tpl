@@ -187,7 +187,7 @@ spec:
 {{- end }}
 {{- end }}
 
-{{/* Probes: the agent's own page while nobody else has it, and OTLP's port for traffic. */}}
+{{/* Probes: the agent's own page unless another agent uses it, and OTLP's port for traffic. */}}
 {{- define "kofagent.probes" -}}
 {{- $probes := dict -}}
 {{- if .facts.own -}}

@@ -65,7 +65,7 @@ class RoutingConnector(Connector[Config]):
             if yes.payload:
                 for name in self._of(route.pipelines, signal):
                     taken.setdefault(name, []).append(yes)
-            # With copies, what is left over is more than what nobody took.
+            # With copies, what is left is more than what no route took.
             nowhere = no if nowhere is rest else self._split(splitter, nowhere)[1]
             rest = no if route.action == "move" else rest
         if rest.payload:

@@ -154,7 +154,7 @@ class LogsApi:
             await self._make("CreateLogStream", {"logGroupName": group, "logStreamName": stream})
 
     async def _make(self, operation: str, request: dict[str, Any]) -> bool:
-        """Makes something; False when somebody else already did."""
+        """Creates something; False if it already exists."""
         try:
             await self._call(operation, json.dumps(request).encode())
         except ApiError as error:

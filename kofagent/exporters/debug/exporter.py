@@ -87,7 +87,7 @@ class DebugExporter(Exporter[Config], ColumnsConsumer):
                 from kofagent.exporters.debug.detailed import render
             return render(batch)
         except Exception as error:
-            # Printing is a side effect; the data of a batch nobody can decode is still delivered as far as we go.
+            # Printing is a side effect; a batch that cannot be decoded still counts as delivered.
             return f"(cannot be shown: {type(error).__name__})"
 
     def _print(self, text: str) -> None:

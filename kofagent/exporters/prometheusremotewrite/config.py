@@ -15,7 +15,7 @@ from kofagent.exporters.prometheusremotewrite.labels import SERVICE
 from kofagent.exporters.prometheusremotewrite.names import label_name
 
 RESERVED_HEADERS = frozenset({"content-encoding", "content-type", "user-agent", "x-prometheus-remote-write-version"})
-"""Headers that the protocol sets and nobody else may."""
+"""Headers that only the protocol may set."""
 
 
 class RemoteWriteHttpBlock(HttpClientBlock):

@@ -48,7 +48,7 @@ class WriteRequest:
         return self._parts(runs) if runs is not None else ()
 
     def within(self, most_bytes: int, most_items: int = 0) -> Iterator[WriteRequest]:
-        """Itself, or requests of at most so many bytes (a time series may be larger by itself) and about so many items."""
+        """Itself, or requests of at most this many bytes (a single time series may be larger) and about this many items."""
         large, many = most_bytes and self.size > most_bytes, most_items and self.items > most_items
         if not large and not many:
             yield self

@@ -180,7 +180,7 @@ class SqliteStore:
                 raise _os_error(again, self.path) from None
 
     def _connect(self) -> None:
-        # as upstream's: telemetry, and what a client sent with it, is nobody else's; SQLite gives its other files the same mode
+        # as upstream's: telemetry, and what a client sent with it, is private; SQLite gives its other files the same mode
         os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         db = sqlite3.connect(self.path, timeout=self._timeout, isolation_level=None, check_same_thread=False)
         self._db = db

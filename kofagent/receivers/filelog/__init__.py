@@ -2,10 +2,10 @@
 
 What it promises: no line is lost that stayed in a file for one `poll_interval`, none is sent twice without a restart, and the order
 within a file is kept. A file is read to its end also after it was renamed or deleted. The checkpoint of a file moves only
-when somebody downstream owns its records; with `storage` a restart goes on exactly there (after a crash at most what was
+when a component downstream owns its records; with `storage` a restart continues exactly there (after a crash at most what was
 under way is sent again), without it a restart begins as `start_at` says.
 
-A file that was renamed, compressed with gzip or copied away from its path while nobody looked is found again beside that path, by
+A file that was renamed, compressed with gzip or copied away from its path between two polls is found again next to that path, by
 inode or fingerprint, and read on where it was left, under its old name, before the path's present file; rotated files that came
 and went unseen are read whole. What is gone is counted (`kofagent_filelog_lost_files_total`, `kofagent_filelog_lost_bytes_total`,
 by reason) and named in the log.

@@ -29,7 +29,7 @@ def _bytes(value: object) -> str:
 
 
 def decode(uid: str, data: bytes) -> Identity:
-    """The identity again; ValueError for what is none."""
+    """The identity; ValueError for anything else."""
     try:
         value = json.loads(data)
         return Identity(
@@ -44,7 +44,7 @@ def decode(uid: str, data: bytes) -> Identity:
             skipping=bool(value["skipping"]),
             header=value["header"],
             gzip=bool(value["gzip"]),
-            # one written before these were kept is nobody's loss
+            # one written before these were stored is no loss
             size=int(value.get("size", 0)),
             mtime=int(value.get("mtime", 0)),
             done=bool(value.get("done", True)),
@@ -62,7 +62,7 @@ class Checkpoints:
 
     @property
     def durable(self) -> bool:
-        """True when a restart goes on where this run stopped."""
+        """True if a restart continues where this run stopped."""
         return self._store is not None
 
     async def load(self) -> tuple[list[Identity], list[str]]:

@@ -61,7 +61,7 @@ class Changed(NamedTuple):
 class Change(Enum):
     """What is done about it."""
 
-    GO_ON = "go on at the offset"
+    GO_ON = "continue at the offset"
     SKIP = "read only what comes from now on"
     RECONSIDER = "a copy has other bytes: start it like a new file"
     REPLACE = "the bytes are another file's: end this one and read a new one from the beginning"
@@ -112,13 +112,13 @@ class Appeared(NamedTuple):
 
 
 class Inherit(NamedTuple):
-    """An editor wrote it and renamed it over the other file: it goes on where that one was left."""
+    """An editor wrote it and renamed it over the other file: it continues where that one was left."""
 
     other: File
 
 
 class Resume(NamedTuple):
-    """It was read before: it goes on where it was left."""
+    """It was read before: it continues where it was left."""
 
     known: Identity
 
@@ -167,7 +167,7 @@ def rank(known: Identity, file: File) -> tuple[bool, bool, int, int]:
 
 
 def resume_offset(known: Identity, file: File, on_truncate: str) -> int:
-    """Where a file goes on that is known; it may be shorter now than it was."""
+    """Where a known file continues; it may be shorter than it was."""
     if file.gzip or known.offset <= file.size:
         return known.offset
     choice = on_truncate or ("read_whole_file" if known.key == file.key else "read_new")
@@ -194,7 +194,7 @@ class Copy(Enum):
 
     WAIT = "wait on"
     STAND_ALONE = "it differs: read it from the beginning"
-    TAKE_OVER = "its twin ended: go on where that was"
+    TAKE_OVER = "its twin ended: continue where that was"
 
 
 def copy(twin_over: bool, same: bool) -> Copy:
@@ -205,7 +205,7 @@ def copy(twin_over: bool, same: bool) -> Copy:
 
 
 def take_over_offset(known: Identity, file: File) -> int:
-    """Where a copy goes on: what the original was read up to need not be read again."""
+    """Where a copy continues: what was read of the original need not be read again."""
     return known.offset if file.gzip else min(known.offset, file.size)
 
 
@@ -232,7 +232,7 @@ def make_room(files: Collection[File], limit: int) -> Room:
     return Room(True, min(quiet, key=lambda file: file.grown_at).key)
 
 
-# Files that came and went at a path while nobody looked.
+# Files that came and went at a path between two polls.
 
 
 class Search(NamedTuple):

@@ -67,7 +67,7 @@ class Delivery:
 
     @property
     def waiting(self) -> int:
-        """Number of batches that nobody owns yet."""
+        """Number of batches that are not owned yet."""
         return len(self._parcels)
 
     async def offer(self, parcel: Parcel) -> None:

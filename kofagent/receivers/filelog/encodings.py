@@ -28,7 +28,7 @@ class Encoding:
         self.width = len(self.newline)
 
     def after_last_newline(self, data: bytes | bytearray) -> int:
-        """The offset behind the last newline in `data`, which starts at a character; 0 when there is none."""
+        """The offset after the last newline in `data`, which starts at a character; 0 without one."""
         at = len(data)
         while True:
             at = data.rfind(self.newline, 0, at)
@@ -39,7 +39,7 @@ class Encoding:
             at += self.width - 1
 
     def after_newline(self, data: bytes | bytearray, start: int = 0) -> int:
-        """The offset behind the first newline at or after `start` (start of a character); 0 when there is none."""
+        """The offset after the first newline at or after `start` (start of a character); 0 without one."""
         at = start
         while True:
             at = data.find(self.newline, at)
@@ -65,7 +65,7 @@ class Encoding:
 
 
 def lookup(name: str) -> Encoding:
-    """The encoding of upstream's or IANA's name; ValueError when there is none such."""
+    """The encoding of upstream's or IANA's name; ValueError for an unknown one."""
     lower = name.lower()
     if lower in _UTF8:
         return Encoding("utf-8", "utf-8", utf8=True)

@@ -87,7 +87,7 @@ class Feed:
         return (b"", 0) if self._stream is None else self._stream.take()
 
     def close(self) -> None:
-        """Forgets what the operators hold; the next entry opens them anew, with the attributes of then."""
+        """Forgets what the operators hold; the next entry opens them again, with the attributes at that time."""
         if self._stream is not None:
             self._stream.close()
             self._stream = None

@@ -123,11 +123,11 @@ class Files:
         return [identity for identity in self._closed.values() if identity.path == path]
 
     def recall(self, uid: str) -> Identity | None:
-        """The identity of a closed file; it is forgotten, for another file has it or nobody can have it."""
+        """The identity of a closed file; it is forgotten, because another file has it or no file can have it."""
         return self._closed.pop(uid, None)
 
     def resume(self, tail: Tail, known: Identity) -> None:
-        """A file that is open goes on as the one that is known."""
+        """A file that is open continues as the one that is known."""
         self.recall(known.uid)
         for ended in self._ended:
             if ended.uid == known.uid:

@@ -136,7 +136,7 @@ class Disk:
     # Opening
 
     def open(self, path: str, status: os.stat_result, known: Collection[Key]) -> Tail | None:
-        """Opens a file that is not `known` yet; None when it cannot be opened, is none of ours, or is not complete enough."""
+        """Opens a file that is not `known` yet; None if it cannot be opened, is not ours, or is not complete enough."""
         if self._config.compression and status.st_size == 0:
             return None  # what it is going to be shows later
         try:

@@ -34,7 +34,7 @@ class Identity(NamedTuple):
 
 
 class Place(NamedTuple):
-    """A place in a file up to which its entries were fed, and what is needed to go on from there."""
+    """A place in a file up to which its entries were fed, and what is needed to continue from there."""
 
     observed_ns: int
     offset: int

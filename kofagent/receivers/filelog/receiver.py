@@ -183,7 +183,7 @@ class FileLogReceiver(Receiver[Config]):
             self._delete_read()
 
     def _delete_read(self) -> None:
-        """Deletes the files that were read and whose records are owned by somebody."""
+        """Deletes the files that were read and whose records are owned downstream."""
         import os
 
         tracker = self._tracker
@@ -203,7 +203,7 @@ class FileLogReceiver(Receiver[Config]):
     # Reading
 
     async def _read(self) -> None:
-        """Reads in rounds, one chunk of every file that has more in each, so that a chatty file keeps nobody waiting."""
+        """Reads in rounds, one chunk of every file that has more in each, so that a busy file does not hold up the others."""
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -212,7 +212,7 @@ class FileLogReceiver(Receiver[Config]):
             except asyncio.CancelledError:
                 raise
             except Exception:
-                self.context.log.exception("reading failed; the next poll goes on")
+                self.context.log.exception("reading failed; the next poll continues")
 
     async def _rounds(self) -> None:
         turn = time.monotonic()
@@ -251,7 +251,7 @@ class FileLogReceiver(Receiver[Config]):
             return False
         try:
             more = tail.step(now_ns, self._clock())
-            # a short read is the end for now: the next poll sees what was added meanwhile
+            # a short read is the end for now: the next poll sees what is added
             more = more and (tail.behind() or (tail.gzip and not tail.source.finished))
             if not more and (tail.source.finished or self._options.delete_after_read):
                 tail.feed.finish(now_ns)
@@ -326,7 +326,7 @@ class FileLogReceiver(Receiver[Config]):
         await self._delivery.offer(parcel)
 
     def _moved(self, mark: Mark) -> None:
-        """Somebody owns a file's entries up to the mark."""
+        """A file's entries up to the mark are owned downstream."""
         tail = mark.tail
         tail.acknowledge(mark.place)
         if self._checkpoints.durable:
@@ -346,7 +346,7 @@ class FileLogReceiver(Receiver[Config]):
 
 
 def _open_limit(wanted: int) -> int:
-    """How many files may be open: what is asked for, as far as the process may have so many descriptors."""
+    """How many files may be open: the configured number, limited by the descriptors of the process."""
     try:
         import resource
     except ImportError:  # not on this system

@@ -1,6 +1,6 @@
-"""What was rotated out of `include` while nobody looked: found again, in the order in which it was written, or counted as lost.
+"""What was rotated out of `include` between two polls: found again, in the order in which it was written, or counted as lost.
 
-A file whose position is on record and that is not at its path any more is looked for beside that path: by inode, then by its
+A file with a stored position that is no longer at its path is looked for next to that path: by inode, then by its
 fingerprint, as it is or compressed with gzip. Rotated files of the path that are newer than all that is on record were never seen:
 they are read whole. Nothing here reads more than fingerprints.
 """
@@ -22,11 +22,11 @@ from kofagent.receivers.filelog.source import OPEN_FLAGS, is_gzip
 from kofagent.receivers.filelog.tail import Tail
 
 _TRIES = 5
-"""So many times a path is looked at anew because its files were renamed or compressed meanwhile."""
+"""Rescans of a path whose files are renamed or compressed during the scan."""
 _PLENTY = 16
 """More unknown rotated files of a path than this are only opened as long as they were written to since."""
 _NAMED = 5
-"""So many losses are named in one line of the log."""
+"""Losses that are named in one log line."""
 
 
 class Found(NamedTuple):
@@ -54,7 +54,7 @@ class Recovery:
         newer_than: int | None,
         folders: Folders,
     ) -> Found:
-        """Opens what there is to read of `path`: the rest of the files in `wanted`, and files that nobody saw.
+        """Opens what there is to read of `path`: the rest of the files in `wanted`, and files that were never seen.
 
         `known`: identities of files that were at this path at some time. `newer_than`: None where no file can have come and gone
         unseen; else the time (ns) after which an unknown file was written to, where no rotated file is a known one.
@@ -190,7 +190,7 @@ class Recovery:
 
 
 class Losses:
-    """Counts what nobody can read any more, and says where and why."""
+    """Counts what can no longer be read, and logs where and why."""
 
     def __init__(self, context: Context) -> None:
         self._context = context

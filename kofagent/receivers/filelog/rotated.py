@@ -1,4 +1,4 @@
-"""The rotated files of a path: which files beside it are named after it, and in which order they were written.
+"""The rotated files of a path: which files next to it are named after it, and in which order they were written.
 
 Names are those of the kubelet and lumberjack (a time) and logrotate (a number, the newest is 1; or a date), with `.gz` or without.
 """
@@ -12,13 +12,13 @@ from typing import NamedTuple
 
 _SEPARATORS = ".-_"
 _NUMBER_DIGITS = 3
-"""A mark of so many digits counts rotations, the newest is the smallest; a longer one is a time."""
+"""Most digits of a mark that counts rotations, the newest being the smallest; a longer one is a time."""
 _DATE_DIGITS = 6
 _UNFINISHED = (".tmp", ".swp", ".part")
 
 
 class Rotated(NamedTuple):
-    """A regular file beside a path. `mark` is what rotation added to the name; None: it is not named after the path."""
+    """A regular file next to a path. `mark` is what rotation added to the name; None: it is not named after the path."""
 
     path: str
     status: os.stat_result

@@ -100,7 +100,7 @@ class LineStart:
         if start:
             spans.append((0, 0, start))
         for first, last in matches[1:]:
-            if first <= stop:  # a match right behind the one before starts no entry of its own
+            if first <= stop:  # a match right after the previous one does not start another entry
                 continue
             spans.append((start, stop if self._omit else start, first))
             start, stop = first, last

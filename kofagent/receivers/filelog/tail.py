@@ -1,4 +1,4 @@
-"""One file: how far it was read, how far its entries were handed to the operators, how far somebody owns them.
+"""One file: how far it was read, how far its entries were passed to the operators, how far they are owned downstream.
 
 0 ........ acked ........ fed ............ at
            |              | read, the entry is not complete
@@ -87,7 +87,7 @@ class Tail:
         self._close_file()
 
     def reopen(self, fd: int) -> None:
-        """Reading goes on, behind what was read."""
+        """Reading continues after what was read."""
         self._move(Move.REOPEN)
         self.fd = fd
         self.source = GzipSource(fd, self.base, self.fed) if self.gzip else PlainSource(fd, self.fed + len(self.rest))
@@ -114,7 +114,7 @@ class Tail:
         self.head = self.read_head()
 
     def take_over(self, known: Identity, offset: int) -> None:
-        """Its twin ended; this file goes on under the twin's identity, at `offset`."""
+        """Its twin ended; this file continues under the twin's identity, at `offset`."""
         self._move(Move.TAKE_OVER)
         self.twin = None
         self.head = self.read_head()
@@ -188,7 +188,7 @@ class Tail:
         self.start_at(self.size)
 
     def miss(self, size: int) -> None:
-        """It has so many bytes now and cannot be opened to read them."""
+        """It has `size` bytes now and cannot be opened to read them."""
         self.unread = size
 
     def fail(self, reason: str) -> None:
@@ -204,7 +204,7 @@ class Tail:
             self.renamed = True
 
     def tell_name(self) -> None:
-        """The operators are opened anew with its present name; call once what they held was handed on."""
+        """The operators are opened again with its present name; call once what they held was passed on."""
         self.renamed = False
         self.feed.close()
 
@@ -232,7 +232,7 @@ class Tail:
         if not head.startswith(self.head):
             return False
         self.head = head
-        # with `ignore`, reading goes on at the old offset, whatever is before it
+        # with `ignore`, reading continues at the old offset, whatever is before it
         return config.on_truncate == "ignore" or self.bytes_before(self.source.at) == (feed.guard + feed.rest[-GUARD:])[-GUARD:]
 
     @property
@@ -337,5 +337,5 @@ class Tail:
         return place
 
     def acknowledge(self, place: Place) -> None:
-        """Somebody owns its entries up to there."""
+        """Its entries up to there are owned downstream."""
         self.acked = place.offset

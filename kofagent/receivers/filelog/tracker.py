@@ -1,9 +1,9 @@
 """Which file is which: knows files again after a rotation, a truncation, a copy or a restart.
 
-A file that is open is known by device and inode, which cannot be given to another file meanwhile. One that is not is known by
+A file that is open is known by device and inode, which no other file can get then. One that is not is known by
 its fingerprint (its first bytes, which may be fewer now than later) and by the bytes before the offset where reading stopped.
 A file whose bytes are a copy of one that is being read (`copytruncate` before it truncates, a compressed one before the
-original is removed) waits as its twin; it takes over the offset when the original ends, and is a file of its own as soon
+original is removed) waits as its twin; it takes over the offset when the original ends, and becomes a separate file as soon
 as it differs.
 
 A poll goes from the disk to events (`find.py`), from events and states to decisions (`decide.py`), and carries them out here.
@@ -144,7 +144,7 @@ class Tracker:
         return True
 
     def _replace(self, tail: Tail, path: str, before: int) -> bool:
-        """The same inode with other bytes: it goes on as a new file. False when that cannot be read.
+        """The same inode with other bytes: it continues as a new file. False when that cannot be read.
 
         What it held, `before` bytes at the last look, may be in a copy (copytruncate), which is then read on.
         """

@@ -1,4 +1,4 @@
-"""Files that were rotated away from their paths while nobody looked: they are taken up again, in the order they were written."""
+"""Files that were rotated away from their paths between two polls: they are found again, in the order they were written."""
 
 from __future__ import annotations
 

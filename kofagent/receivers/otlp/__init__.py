@@ -1,6 +1,6 @@
 """`otlp`: receives telemetry over OTLP/gRPC and OTLP/HTTP (protobuf and JSON).
 
-Specification: opentelemetry-proto v1 and the OTLP specification. A request is answered when somebody downstream owns its data.
+Specification: opentelemetry-proto v1 and the OTLP specification. A request is answered when a component downstream owns its data.
 A refusal tells the client either to keep the data (UNAVAILABLE, or 503, with the time to wait) or to give it up
 (INVALID_ARGUMENT, 400). Every payload is checked completely and passed on unchanged. Sizes are limited after decompression:
 `max_recv_msg_size_mib`, `max_request_body_size`, and `max_in_flight_size` for all requests together. A signal without a

@@ -35,7 +35,7 @@ class Intake:
         self._log = LogLimit(LOG_EVERY)
 
     async def take(self, signal: Signal, payload: bytes, metadata: Metadata | None, json: bool = False) -> None:
-        """Returns when somebody owns the items. Malformed, Refused."""
+        """Returns when the items are owned downstream. Malformed, Refused."""
         try:
             if json:
                 if len(payload) > IN_A_THREAD:

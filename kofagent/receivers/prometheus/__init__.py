@@ -2,7 +2,7 @@
 
 As in Prometheus, a target is scraped at its own moment of every interval, whatever the backends do. A page counts as a whole:
 one that fails is `up 0`, with the reason at `/api/v1/targets` and in the log. Series that end get a staleness marker. A scrape
-that nobody takes is dropped and counted, with the reason of the refusal, or `backlog` when too many scrapes of the target are
+that is not taken is dropped and counted, with the reason of the refusal, or `backlog` when too many scrapes of the target are
 waiting already.
 
 Specification: prometheus.io/docs/prometheus/latest/configuration/configuration (scrape_config), receiver/prometheusreceiver of

@@ -188,7 +188,7 @@ def _target(pool: str, target: Target) -> dict[str, Any]:
 
 
 def _global_url(url: str) -> str:
-    """The URL as somebody elsewhere would use it: this host's name instead of a loopback address."""
+    """The URL as another host would use it: this host's name instead of a loopback address."""
     match = re.match(r"(https?://)(localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?(?=/|\Z)", url)
     return f"{match[1]}{socket.gethostname()}{match[3] or ''}{url[match.end() :]}" if match else url
 
