@@ -1,6 +1,6 @@
 """What every registered component promises, checked for each of them from the registry: no list of components is kept here.
 
-`OPTIONS` has the least options of those that cannot do without; `ALONE` those whose start needs something that is not here.
+`OPTIONS` has the least options of those that cannot do without; 127.0.0.1:1 is the backend that is not there, TMP a folder.
 """
 
 from __future__ import annotations

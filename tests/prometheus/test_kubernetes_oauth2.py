@@ -54,7 +54,8 @@ async def test_a_token_and_no_session_left_open(monkeypatch: pytest.MonkeyPatch)
         assert [str(w.message) for w in said if issubclass(w.category, ResourceWarning)] == []
         monkeypatch.setattr(client_module, "REQUEST_TIMEOUT", 0.1)
         hang.set()
-        client = connect()  # the last user has stopped the first: a new one, with credentials asked for anew
+        # other components than those that shared the first: a new client, with credentials asked for anew
+        client = connector(KubernetesSdConfig.model_validate(options), FakeHost(), "agent")()
         await client.start()
         with pytest.raises(NoCredentials, match=r"no credentials within 0\.1 s"):
             async for _ in client.watch(PODS, version="1"):
