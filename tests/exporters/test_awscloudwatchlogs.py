@@ -365,6 +365,29 @@ async def test_denied_access_waits_and_shows_no_secret(proxy: Proxy, caplog: pyt
             assert value not in caplog.text and value not in repr(made.context.host.statuses)
 
 
+async def test_refused_credentials_are_read_again(proxy: Proxy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, logs: Any) -> None:
+    for name in KEYS:
+        monkeypatch.delenv(name, raising=False)
+    file = tmp_path / "credentials"
+
+    def write(key: str) -> None:
+        file.write_text(f"[default]\naws_access_key_id = {key}\naws_secret_access_key = s\n")
+
+    def script(operation: str) -> web.Response | None:
+        if "AKIAFIRST" not in proxy.headers[-1]["Authorization"]:
+            return None
+        write("AKIASECOND")
+        return error("UnrecognizedClientException")
+
+    write("AKIAFIRST")
+    proxy.script = script
+    made = await exporter(proxy.url, shared_credentials_file=[str(file)])
+    await made.consume(batch("one"))
+    await made.stop()
+    assert sent(made) == 1
+    assert "AKIAFIRST" in proxy.headers[0]["Authorization"] and "AKIASECOND" in proxy.headers[-1]["Authorization"]
+
+
 async def test_calls_are_signed(proxy: Proxy) -> None:
     made = await exporter(proxy.url)
     await made.consume(batch("one"))

@@ -95,15 +95,14 @@ async def test_a_redirect_to_another_host_takes_no_secret_along(serve: Serve) ->
     await it.stop()
 
 
-async def test_redirect_loops_and_downgrades_are_refused(serve: Serve, tmp_path: Path) -> None:
-    async def loop(request: web.Request) -> web.Response:
-        raise web.HTTPTemporaryRedirect("/again")
+async def test_a_body_meant_for_tls_is_not_sent_in_plain_text(serve: Serve, tmp_path: Path) -> None:
+    seen: list[str] = []
 
-    plain = await serve(loop)
-    it = await client()
-    with pytest.raises(Refused):
-        await it.request("POST", plain, b"x")
-    await it.stop()
+    async def page(request: web.Request) -> web.Response:
+        seen.append(request.method)
+        return web.Response(text="plain")
+
+    plain = await serve(page)
     cert, key = certificate(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(cert, key)
@@ -113,8 +112,23 @@ async def test_redirect_loops_and_downgrades_are_refused(serve: Serve, tmp_path:
 
     url = await serve(down, context)
     it = await client({"tls": {"ca_file": str(cert)}})
-    with pytest.raises(Refused):
+    with pytest.raises(Refused, match="a redirect from https to http was not followed"):
         await it.request("POST", url, b"x")
+    assert (await it.request("GET", url)).body == b"plain"  # there is nothing in it that was meant for TLS
+    assert seen == ["GET"]
+    await it.stop()
+
+
+@pytest.mark.parametrize("status, followed", [(301, False), (302, False), (303, False), (307, True), (308, True)])
+async def test_which_redirects_of_a_post_are_followed(serve: Serve, status: int, followed: bool) -> None:
+    async def page(request: web.Request) -> web.Response:
+        if request.path == "/there":
+            return web.Response(body=await request.read())
+        return web.Response(status=status, headers={"Location": "/there"})
+
+    it = await client()
+    answer = await it.request("POST", await serve(page), b"data")
+    assert (answer.status, answer.body) == ((200, b"data") if followed else (status, b""))
     await it.stop()
 
 

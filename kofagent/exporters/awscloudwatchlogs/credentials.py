@@ -29,15 +29,21 @@ class Credentials:
         self._options = options
         self._auth = botocore.auth.SigV4Auth
         self._request = botocore.awsrequest.AWSRequest
-        session: Any = botocore.session.Session(profile=options.profile or None)
-        if options.shared_credentials_file:
-            session.set_config_variable("credentials_file", os.path.expanduser(options.shared_credentials_file[0]))
-        session.set_config_variable("metadata_service_num_attempts", options.imds_retries + 1)
-        self._session = session
+        self._new_session = botocore.session.Session
+        self._session = self._open()
         self._credentials: Any = None
         self._frozen: Any = None
         self._lock = asyncio.Lock()
         self.region: str = options.region
+
+    def _open(self) -> Any:
+        """A session, which remembers the credentials that it finds."""
+        options = self._options
+        session = self._new_session(profile=options.profile or None)
+        if options.shared_credentials_file:
+            session.set_config_variable("credentials_file", os.path.expanduser(options.shared_credentials_file[0]))
+        session.set_config_variable("metadata_service_num_attempts", options.imds_retries + 1)
+        return session
 
     def configured_region(self) -> str:
         """The region from options, environment or profile; empty when only the instance could tell."""
@@ -102,8 +108,7 @@ class Credentials:
     def forget(self) -> None:
         """Loads credentials again before the next request: the service refused these."""
         self._credentials = self._frozen = None
-        if hasattr(self._session, "_credentials"):
-            self._session._credentials = None
+        self._session = self._open()
 
     def sign(self, url: str, body: bytes, headers: dict[str, str]) -> dict[str, str]:
         """The headers with Signature Version 4 added; `ready` was awaited before."""
