@@ -1,4 +1,4 @@
-"""How one API server is reached and how the agent shows who it is; here with the pod's service account or with nothing."""
+"""How an API server is reached and how the agent authenticates: here with the pod's service account, or not at all."""
 
 from __future__ import annotations
 

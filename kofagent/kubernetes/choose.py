@@ -26,7 +26,7 @@ default = DefaultKubeconfig()
 
 
 def set_default_kubeconfig(path: str | None, context: str = "") -> None:
-    """Makes a kubeconfig the one of every component whose auth_type is serviceAccount or kubeConfig.
+    """Sets the kubeconfig of all components whose auth_type is serviceAccount or kubeConfig.
 
     An empty path is kubectl's own search: $KUBECONFIG, else ~/.kube/config. None undoes it.
     """

@@ -39,7 +39,7 @@ PAGE = 250
 """Objects asked for at a time: a page of pods is some 2 MB of JSON, held twice while it is read."""
 BODY_LIMIT = 64 << 20
 LIST_LIMIT = 16 << 20
-"""Largest page of a list; who lists asks for smaller pages then."""
+"""Largest page of a list; when a page is larger, smaller pages are requested."""
 LINE_LIMIT = 16 << 20
 """Largest object in a watch stream; etcd holds at most 1.5 MiB of one."""
 REQUEST_TIMEOUT = 60.0
@@ -358,7 +358,7 @@ async def _lines(response: aiohttp.ClientResponse, silence: float, server: str) 
         except TimeoutError:
             raise Unreachable(f"the watch of {server} said nothing for {silence:g} s") from None
         if not chunk:
-            return  # half a line at the end is lost on purpose: the version did not move, so it comes again
+            return  # an incomplete last line is dropped: the version has not advanced, so the event comes again
         at = chunk.find(b"\n")
         if at < 0:
             waiting += chunk

@@ -124,7 +124,7 @@ def _forbidden(server: str, verb: str, what: str, resource: Resource | None, nam
     who = found.group(1) if found else "the agent"
     place = f"in namespace {namespace}" if namespace else "at cluster scope"
     if resource is None:
-        return f"{who} may not {verb} {what} (403); give its role the rule for it"
+        return f"{who} may not {verb} {what} (403); add a rule for it to its role"
     verbs = ["list", "watch"] if verb in ("list", "watch") else [verb]
     names = {"resourceNames": [name]} if name and verb != "get" else {}
     rule = json.dumps({"apiGroups": [resource.group], "resources": [resource.plural], **names, "verbs": verbs})

@@ -1,10 +1,10 @@
-"""Bytes of request bodies that may be in memory together."""
+"""Limits the bytes of request bodies that are in memory at the same time."""
 
 from __future__ import annotations
 
 
 class Overloaded(Exception):
-    """There is no room for another body now."""
+    """The budget for request bodies is used up."""
 
 
 class ByteBudget:
@@ -22,12 +22,12 @@ class ByteBudget:
         return self.limit - self.used if self.limit else 1 << 62
 
     def open(self) -> Reservation:
-        """What one request holds, nothing at first."""
+        """The reservation of one request, empty at first."""
         return Reservation(self)
 
 
 class Reservation:
-    """What one request holds of a `ByteBudget`; `close` gives it back."""
+    """The part of a `ByteBudget` that one request holds; `close` returns it."""
 
     __slots__ = ("_budget", "_size")
 
@@ -48,6 +48,6 @@ class Reservation:
         self._size += size
 
     def close(self) -> None:
-        """Gives all of it back."""
+        """Returns all of it."""
         self._budget.used -= self._size
         self._size = 0

@@ -62,7 +62,7 @@ class HttpClient:
         )
         self._most_idle = min([n for n in (settings.max_idle_conns, settings.max_idle_conns_per_host) if n > 0], default=1 << 30)
         self._kept = 0
-        """Requests under way whose connections will be kept; there are never more idle ones than these were at once."""
+        """Requests in progress whose connections will be kept. Their largest number bounds the number of idle connections."""
 
     async def start(self) -> None:
         """Reads certificates, finds the authenticator; StartError when something is missing."""
@@ -123,7 +123,7 @@ class HttpClient:
             self._kept -= keep
 
     def _ssl(self) -> ssl.SSLContext:
-        """The context with the files as they are now; what was read before while they are not usable, with one line in the log."""
+        """The context for the current files. While they are not usable, the last one, with a warning in the log."""
         try:
             context = self._tls.context()
             self._tls_problem = ""
@@ -134,7 +134,7 @@ class HttpClient:
                 raise Refused("tls", str(error)) from None
             if self._tls_problem != str(error):
                 self._tls_problem = str(error)
-                self._context.log.warning("%s; what was read before stays in use", error)
+                self._context.log.warning("%s; the previous files stay in use", error)
             return last
 
     def _proxy(self, target: URL) -> str | None:
@@ -143,7 +143,7 @@ class HttpClient:
 
 @functools.lru_cache(maxsize=1000)
 def _proxy_of(origin: str) -> str | None:
-    """The proxy that the environment named when a server was first asked. Refused for one that cannot be used."""
+    """The proxy that the environment named at the first request to a server. Refused when it cannot be used."""
     try:
         return environment_proxy(origin)
     except ValueError as error:

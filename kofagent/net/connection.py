@@ -1,4 +1,4 @@
-"""Connections of a server whose clients have to finish a request's headers in time."""
+"""Server connections with a time limit for the headers of each request."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Connection(RequestHandler):
         self._clock: asyncio.TimerHandle | None = None
         self._answering = False
         self.began = 0.0
-        """When the first byte of the present request came, or the connection for the first one; loop time."""
+        """When the first byte of the current request arrived (for the first request: when the client connected); loop time."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Starts the clock."""
@@ -44,7 +44,7 @@ class Connection(RequestHandler):
         self._answering = True
 
     def request_ends(self) -> None:
-        """The answer is there; what comes now is the next request."""
+        """The response is complete; what arrives now is the next request."""
         self._answering = False
         self.began = 0.0
 
@@ -54,7 +54,7 @@ class Connection(RequestHandler):
             self._look()
 
     def _look(self) -> None:
-        """Closes the connection when it is time; there is one timer for all requests of the time it runs, since most are short."""
+        """Closes the connection when the headers are late. One timer covers many short requests."""
         self._clock = None
         if self._answering or not self.began or self.transport is None:
             return

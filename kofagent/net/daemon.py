@@ -1,4 +1,4 @@
-"""Blocking calls that may hang (a dead mount, a name server without an answer), away from the event loop and from the exit."""
+"""Blocking calls that may hang (a dead mount, an unresponsive name server), kept away from the event loop and from the exit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 def in_daemon_thread(work: Callable[[], T], name: str) -> asyncio.Future[T]:
     """`work()` in a separate thread, its result or exception in a future of the running loop.
 
-    Unlike a thread of the loop's executor, one that never returns does not keep the process from ending.
+    A thread that never returns does not keep the process from exiting, as a thread of the loop's executor would.
     """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()

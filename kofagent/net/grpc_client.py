@@ -22,7 +22,7 @@ from kofagent.net.tls import pem
 from kofagent.telemetry.batch import Metadata
 
 GRACE = 30.0
-"""Seconds in which calls over connections with an old certificate have to end."""
+"""Seconds that calls in progress have to finish after the certificate was replaced."""
 _SCHEME = re.compile(r"^(http|https|dns|unix)://", re.IGNORECASE)
 
 
@@ -125,11 +125,11 @@ class GrpcClient:
         self._channel = grpc.aio.secure_channel(where, credentials, options=options, compression=compression)
 
     def _renew(self) -> None:
-        """Calls from now on use the files as they are now; those under way end as they began."""
+        """New calls use the current files; calls in progress finish on the old connections."""
         try:
             tls.client_context(self._settings.tls)
         except StartError as error:
-            self._context.log.warning("%s; what was read before stays in use", error)
+            self._context.log.warning("%s; the previous files stay in use", error)
             return
         finally:
             self._files.accept()
@@ -153,7 +153,7 @@ class GrpcClient:
         return own
 
     async def call(self, method: str, message: bytes, metadata: Metadata | None, timeout: float | None) -> bytes:
-        """One unary call. grpc.aio.AioRpcError for every failure; OSError where a server could not be asked for its certificate."""
+        """One unary call. grpc.aio.AioRpcError for every failure; OSError when the server's certificate cannot be fetched."""
         if self._files.changed():
             self._renew()
         if self._channel is None:
@@ -191,7 +191,7 @@ def _shown_certificate(settings: GrpcClientBlock) -> tuple[bytes, str]:
     host, port = split_endpoint(target(settings.endpoint).removeprefix("dns:///"))
     own = tls.client_context(settings.tls)
     shown, _ = _ask(host, port, own)
-    # `ssl` decodes only what it has verified, so the server is asked again, this time with its own certificate as the trusted one.
+    # `ssl` decodes only certificates that it has verified, so a second handshake trusts the certificate shown in the first one.
     certificate = ssl.DER_cert_to_PEM_cert(shown)
     trusting = tls.client_context(settings.tls.model_copy(update={"ca_file": "", "ca_pem": Secret(certificate)}))
     trusting.check_hostname = False
@@ -200,18 +200,18 @@ def _shown_certificate(settings: GrpcClientBlock) -> tuple[bytes, str]:
     try:
         _, decoded = _ask(host, port, trusting)
     except ssl.SSLError:
-        decoded = {}  # gRPC will not take it either, and says why
+        decoded = {}  # gRPC will reject it, too, and report why
     return certificate.encode(), name_in(decoded) or host
 
 
 def _ask(host: str, port: int, context: ssl.SSLContext) -> tuple[bytes, dict[str, Any]]:
-    """The certificate that a server shows: as DER, and decoded where the context verifies it."""
+    """The certificate of a server: as DER, and decoded if the context verifies it."""
     with socket.create_connection((host, port), timeout=5) as plain, context.wrap_socket(plain, server_hostname=host) as secure:
         return secure.getpeercert(binary_form=True) or b"", secure.getpeercert() or {}
 
 
 def name_in(certificate: Mapping[str, Any]) -> str:
-    """The first name a certificate (as `SSLSocket.getpeercert` decodes it) is for; empty when there is no name in it."""
+    """The first name in a certificate (as decoded by `SSLSocket.getpeercert`); empty when it has none."""
     for kind, name in certificate.get("subjectAltName", ()):
         if kind in ("DNS", "IP Address"):
             return str(name).replace("*", "x")

@@ -1,4 +1,4 @@
-"""Who sent what is being consumed: receivers note the peer of a request, processors in the same call may ask for its address."""
+"""The sender of the data being consumed: receivers record the peer of a request, processors may read its address."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from urllib.parse import unquote
 
 sender: ContextVar[Callable[[], str | None] | None] = ContextVar("sender", default=None)
-"""How the address is asked for (aiohttp's `request.remote`, gRPC's `peer()`): a function, because hardly anybody wants to know."""
+"""Returns the address (aiohttp's `request.remote`, gRPC's `peer()`): a function, because it is rarely needed."""
 
 
 def sender_address() -> str:

@@ -1,4 +1,4 @@
-"""Pages by path and method, for servers that have several."""
+"""Handlers by path and method, for servers with several pages."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The HTTP server under everything that listens: sockets, TLS, authentication, CORS, time-outs, bodies with limits (confighttp).
 
-One handler gets every request that was let in. It reads bodies with `read_body`, which decompresses and stops at the limit
-before memory is spent. The handler is cancelled when the client goes away.
+One handler gets every request that passed authentication. It reads bodies with `read_body`, which decompresses and
+stops at the limit before memory is spent. The handler is cancelled when the client goes away.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ STOP_SECONDS = 3.0
 """How long requests under way may take when the server stops."""
 DEFAULT_BODY_SIZE = 20 * 1024 * 1024
 _FITS = 64 * 1024
-"""An answer of fewer bytes never waits for a client whose last answer is gone."""
+"""A smaller response can be written without waiting when nothing of the previous one is left to send."""
 
 
 class Extensions(Protocol):
-    """Where an authenticator is found; `Host` is one."""
+    """Finds the authenticator; `Host` implements it."""
 
     def extension(self, id: str, role: type[R]) -> R: ...
 
@@ -59,7 +59,7 @@ class HttpServer:
         option: str = "endpoint",
         backlog: int = 128,
     ) -> None:
-        """`name` begins the errors of `start`, `option` is what they tell to change. Without `host` there is no `auth`."""
+        """Errors of `start` begin with `name` and tell the user to change `option`. `auth` needs `host`."""
         self._settings = settings
         self._name = name
         self._handler = handler
@@ -75,7 +75,7 @@ class HttpServer:
         self.port = 0
         self.url = ""
         self.address = ("", 0)
-        """The host and port it listens on; empty for a Unix socket."""
+        """Host and port it listens on; empty for a Unix socket."""
 
     async def start(self) -> None:
         """Binds; StartError with a clear sentence when that is not possible."""
@@ -171,7 +171,7 @@ class HttpServer:
     async def read_body(self, request: web.BaseRequest, held: Reservation | None = None) -> bytes:
         """The body decompressed, at most `max_request_body_size` bytes.
 
-        What it took of the budget is in `held` until the caller closes that. TooLarge past the limit, UnknownEncoding,
+        Its bytes stay reserved in `held` until the caller closes it. TooLarge past the limit, UnknownEncoding,
         CorruptBody, Overloaded; TimeoutError when the request is not complete `read_timeout` after its first byte.
         """
         settings = self._settings
@@ -223,7 +223,7 @@ async def _read(request: web.BaseRequest, length: int | None, limit: int, held: 
 
 
 def _fits(request: web.BaseRequest, response: web.StreamResponse) -> bool:
-    """Whether an answer can be written without waiting for the client."""
+    """Whether a response can be written without waiting for the client."""
     body = response.body if isinstance(response, web.Response) else response
     transport = request.transport
     small = body is None or (isinstance(body, bytes | bytearray) and len(body) < _FITS)
@@ -231,7 +231,7 @@ def _fits(request: web.BaseRequest, response: web.StreamResponse) -> bool:
 
 
 async def _write(request: web.BaseRequest, response: web.StreamResponse, seconds: float) -> None:
-    """Writes all of an answer; a client that does not take it within `seconds` loses its connection."""
+    """Writes a whole response; closes the connection when the client does not accept it within `seconds`."""
     try:
         async with asyncio.timeout(seconds):
             await response.prepare(request)

@@ -24,7 +24,7 @@ _VERSIONS = {
     "1.3": ssl.TLSVersion.TLSv1_3,
 }
 CLIENT_CA_INTERVAL = 1.0
-"""With `client_ca_file_reload`: the file is looked at during handshakes, at most once in this many seconds."""
+"""Seconds between two checks of client_ca_file with `client_ca_file_reload`."""
 
 
 def client_context(tls: TlsClientBlock, name: str = "tls") -> ssl.SSLContext:
@@ -43,7 +43,7 @@ def client_context(tls: TlsClientBlock, name: str = "tls") -> ssl.SSLContext:
 
 
 def server_context(tls: TlsServerBlock, name: str = "tls") -> ssl.SSLContext:
-    """A server's context: needs a certificate; with `client_ca_file` a client must show one of that CA."""
+    """A server's context: needs a certificate; with `client_ca_file` clients must present one signed by that CA."""
     if not (tls.cert_file or tls.cert_pem) or not (tls.key_file or tls.key_pem):
         raise StartError(f"{name} of a server needs cert_file and key_file (or cert_pem and key_pem)")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -56,9 +56,9 @@ def server_context(tls: TlsServerBlock, name: str = "tls") -> ssl.SSLContext:
 
 
 class Files:
-    """Tells when one of some files was replaced, also by another target of a symlink.
+    """Detects that one of several files was replaced, also through the target of a symlink.
 
-    They are looked at when asked, at most once in `every` seconds; None: never.
+    Checks happen on demand, at most once in `every` seconds; None: never.
     """
 
     def __init__(self, paths: Iterable[str], every: float | None) -> None:
@@ -69,7 +69,7 @@ class Files:
         self._next = time.monotonic() + (every or 0.0)
 
     def changed(self) -> bool:
-        """Whether they are others than when `accept` was called, or this object made."""
+        """Whether they differ from the files at the last `accept`, or when this object was created."""
         if self._every is None or not self._paths:
             return False
         if self._every:
@@ -81,7 +81,7 @@ class Files:
         return self._found != self._seen
 
     def accept(self) -> None:
-        """What `changed` found last is in use now."""
+        """Marks the files that `changed` saw last as the ones in use."""
         self._seen = self._found
 
     def _look(self) -> list[object]:
@@ -153,7 +153,7 @@ class ServerTls:
                 self._current = server_context(self._block, self._name)
                 self._files.accept()
             except StartError as error:
-                self._warn(f"{error}; the certificate read before stays in use")
+                self._warn(f"{error}; the previous certificate stays in use")
         connection.context = self._current
 
 
@@ -194,7 +194,7 @@ def _load_own(context: ssl.SSLContext, tls: TlsBlock, name: str) -> None:
     if not has_cert and not has_key:
         return
     if has_cert != has_key:
-        raise StartError(f"{name}: cert_file and key_file go together; one of them is missing")
+        raise StartError(f"{name}: cert_file and key_file must be set together; one of them is missing")
     with _file_of(tls.cert_file, tls.cert_pem) as cert, _file_of(tls.key_file, tls.key_pem) as key:
         try:
             # Without a password OpenSSL would ask the terminal for that of an encrypted key, and wait.
@@ -207,7 +207,7 @@ def _load_own(context: ssl.SSLContext, tls: TlsBlock, name: str) -> None:
 
 @contextmanager
 def _file_of(path: str, text: Secret | None) -> Iterator[str]:
-    """OpenSSL loads certificates from files only: PEM text goes through a private file that is gone at once."""
+    """OpenSSL loads certificates from files only: PEM text goes through a private file that is deleted immediately."""
     if text is None:
         yield path
         return

@@ -32,9 +32,9 @@ PUBLIC = frozenset(
 )
 """Headers that may follow a redirect to another host."""
 FOREVER = 10 * 365 * 86400.0
-"""Seconds; what a time without a limit is for libraries that want a number."""
+"""No time limit, in seconds, for libraries that need a number."""
 FAILURES = (aiohttp.ClientError, OSError)
-"""What `Transport.send` and reading a body raise when a request fails, apart from StartError and the errors of `net.body`."""
+"""Raised by `Transport.send` and while a body is read when a request fails, in addition to the errors of `net.body`."""
 
 
 class RedirectRefused(aiohttp.ClientError):
@@ -42,7 +42,7 @@ class RedirectRefused(aiohttp.ClientError):
 
 
 class Route:
-    """How the servers of a client are reached: TLS, the name expected in certificates, proxies. All of it as it is when asked."""
+    """How servers are reached: TLS, the name expected in certificates, proxies; evaluated for every request."""
 
     __slots__ = ("_proxy", "_proxy_headers", "_server_name", "_tls")
 
@@ -95,7 +95,7 @@ class Transport:
 
     @property
     def running(self) -> bool:
-        """Whether it was started and not stopped."""
+        """Whether it is started."""
         return self._session is not None
 
     async def start(self) -> None:
@@ -136,7 +136,7 @@ class Transport:
         *,
         follow: bool = True,
     ) -> aiohttp.ClientResponse:
-        """An answer whose body is still to be read, by a caller that closes it. Raises `FAILURES` and what the route raises."""
+        """Sends a request. The caller reads and closes the response. Raises `FAILURES` and what the route raises."""
         # hot: scrape, otlp_http_span, every request comes through here
         if self._session is None:
             raise aiohttp.ClientError("the client is stopped")

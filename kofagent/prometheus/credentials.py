@@ -1,6 +1,6 @@
-"""What Prometheus' client options say about who asks and how servers are reached: headers, tokens of OAuth 2.0, TLS, proxies.
+"""Credentials and routes of Prometheus' client options: headers, OAuth 2.0 tokens, TLS, proxies.
 
-Files are read for every request, so a replaced secret is used at once. Every failure is a `FetchError` without secrets in it.
+Files are read for every request, so a replaced secret is used immediately. Every failure is a `FetchError` without secrets in it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class FetchError(Exception):
 
 
 class Credentials:
-    """The headers of one client's requests that stay with the host they were meant for."""
+    """The headers that authenticate the requests of one client."""
 
     def __init__(self, options: HttpClientOptions, user_agent: str) -> None:
         self._options = options

@@ -224,7 +224,7 @@ async def test_certificates_that_are_replaced_on_disk(tmp_path: Path, caplog: py
             await r.logs("a")
             (tmp_path / "c.crt").write_text("half")
             await r.logs("b")  # what is not usable changes nothing
-            assert "stays in use" in caplog.text
+            assert "stay in use" in caplog.text
             put(new, "client")
             with pytest.raises(Refused, match="UNAVAILABLE"):
                 await r.logs("c")  # the server is still the old one
