@@ -49,7 +49,7 @@ async def test_pages() -> None:
             assert text in pipelines, text
         assert "<script>" not in pipelines and "<b>" not in pipelines
         assert "kofagent" in await page("/debug/servicez") and "zpages" in await page("/debug/extensionz")
-        assert "does not trace itself" in await page("/debug/tracez") and "no feature gates" in await page("/debug/featurez")
+        assert "no spans" in await page("/debug/tracez") and "no feature gates" in await page("/debug/featurez")
         assert "/debug/pipelinez" in await page("/")
         await page("/debug/rpcz", 404)
     await made.stop()
