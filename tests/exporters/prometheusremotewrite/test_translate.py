@@ -597,6 +597,23 @@ def test_many_series_that_come_and_go_are_forgotten_soon(monkeypatch: pytest.Mon
         assert len(translator._cache.root.new) + len(translator._cache.root.old) <= 80, "a flood ends a generation at once"
 
 
+def test_a_generation_ends_when_it_has_its_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "MOST_BYTES", 50_000)
+    translator = Translator(Options(), clock=lambda: 0.0)
+    series = translator._cache
+    before, largest = series.counts.evictions, 0
+    for turn in range(100):
+        labels_of_many(translator, range(turn * 10, turn * 10 + 10))
+        largest = max(largest, series.size)
+    assert 50_000 < largest < 2 * (50_000 + 20_000), "a payload more in each generation"
+    assert series.counts.evictions > before
+    root = series.root
+    assert series.entries == 4 * (len(root.new) + len(root.old)), "resource, scope, metric and series of each service"
+    while series.size:
+        series.shrink()
+    assert not root.new and not root.old
+
+
 def test_what_is_forgotten_goes_at_once() -> None:
     """Without the garbage collector, which an agent runs rarely."""
     clock = [0.0]
