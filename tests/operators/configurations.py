@@ -26,6 +26,7 @@ Options = dict[str, Any]
 EXAMPLES: dict[str, list[Options]] = {
     "add": [
         {"field": "attributes.x", "value": "added"},
+        {"field": "attributes.n.x", "value": "nested"},
         {"field": "attributes.x.y", "value": 'EXPR(attributes.level + "!")'},
         {"field": "attributes.len", "value": "EXPR(len(body))"},
         {"field": "attributes.found", "value": 'EXPR(body contains "x")'},
@@ -98,6 +99,8 @@ CONDITIONS = [
     'body matches "(?i)err(or)?"',
     'body contains "info"',
     'attributes.level == "error"',
+    'attributes.level != "error"',
+    'resource.host != "h" or attributes.static == "1"',
     '"level" in attributes',
     'not ("level" in attributes)',
     'body startsWith "x" or attributes.a == "1"',
