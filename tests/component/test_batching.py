@@ -133,7 +133,7 @@ async def test_a_sender_that_waits_for_each_answer_is_not_slowed_to_one_batch_pe
 
 async def test_a_stop_does_not_wait_for_more() -> None:
     backend = Backend()
-    it = Running(backend, {"batch": {"flush_timeout": "20s", "min_size": 100}})
+    it = Running(backend, {"batch": {"flush_timeout": "1h", "min_size": 100}})
     await it.sending.start()
     call = asyncio.create_task(it.sending.consume(logs("a")))
     await eventually(lambda: it.queued == 1)
