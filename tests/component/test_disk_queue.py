@@ -391,6 +391,21 @@ async def test_each_batch_once_over_outages_and_restarts(tmp_path: Path, seed: i
     assert host.reserved == 0
 
 
+async def test_a_stop_ends_the_wait_for_room() -> None:
+    backend, disk, host = Backend(up=False), Disk(), FakeHost()
+    it = make(backend, disk, host, queue_size=1, block_on_overflow=True)
+    await it.start()
+    await it.consume(logs(b"a"))
+    blocked = asyncio.create_task(it.consume(logs(b"b")))
+    await eventually(lambda: backend.tries > 1)
+    assert not blocked.done()
+    await it.stop()
+    async with asyncio.timeout(5):
+        with pytest.raises(Refused, match="shutdown"):
+            await blocked
+    assert len(disk.values) == 1
+
+
 async def test_a_queue_that_an_earlier_version_wrote_is_read() -> None:
     backend, disk, host = Backend(), Disk(), FakeHost()
     disk.values = {

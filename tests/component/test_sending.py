@@ -261,3 +261,18 @@ async def test_requests_that_cannot_be_made_are_a_counted_drop(queue: dict[str, 
     await it.stop()
     for reason, items in {"too old": 2, "internal error": 4}.items():
         assert host.ledger.total("kofagent_dropped_items_total", component="otlphttp", signal="logs", reason=reason) == items
+
+
+@pytest.mark.parametrize("sizer, size", [("items", 5), ("bytes", 100)])
+async def test_a_batch_that_is_larger_than_the_whole_queue_passes_alone(sizer: str, size: int) -> None:
+    backend, host = Backend(), FakeHost()
+    backend.gate = asyncio.Event()
+    it = sender(backend, host, {"queue_size": size, "sizer": sizer})
+    await it.start()
+    large = asyncio.create_task(it.consume(batch(10)))
+    await eventually(lambda: backend.tries == 1)
+    with pytest.raises(Refused, match="sending queue full"):
+        await it.consume(batch(1))
+    backend.gate.set()
+    await large
+    await it.stop()
