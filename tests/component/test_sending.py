@@ -276,3 +276,20 @@ async def test_a_batch_that_is_larger_than_the_whole_queue_passes_alone(sizer: s
     backend.gate.set()
     await large
     await it.stop()
+
+
+@pytest.mark.parametrize("options", [{}, {"batch": {"min_size": 1}}], ids=str)
+async def test_a_stop_gives_back_what_a_backend_that_hangs_has(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kofagent.component.sending.SHUTDOWN_SECONDS", 0.05)
+    backend, host = Backend(), FakeHost()
+    backend.gate = asyncio.Event()
+    it = sender(backend, host, {"num_consumers": 1, **options})
+    await it.start()
+    calls = [asyncio.create_task(it.consume(batch(n))) for n in (1, 2)]
+    await eventually(lambda: backend.tries == 1)
+    await it.stop()
+    async with asyncio.timeout(5):
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+    assert [str(answer).partition(":")[0] for answer in answers] == ["shutdown", "shutdown"]
+    assert host.reserved == 0
+    assert host.ledger.sum("otelcol_exporter_sent_log_records_total") == 0
