@@ -293,3 +293,30 @@ async def test_a_stop_gives_back_what_a_backend_that_hangs_has(options: dict[str
     assert [str(answer).partition(":")[0] for answer in answers] == ["shutdown", "shutdown"]
     assert host.reserved == 0
     assert host.ledger.sum("otelcol_exporter_sent_log_records_total") == 0
+
+
+async def test_without_a_queue_a_stop_waits_for_the_calls_under_way_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend, host = Backend(), FakeHost()
+    backend.gate = asyncio.Event()
+    it = sender(backend, host, {"enabled": False})
+    await it.start()
+    call = asyncio.create_task(it.consume(batch(3)))
+    await eventually(lambda: backend.tries == 1)
+    stopping = asyncio.create_task(it.stop())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not stopping.done()
+    backend.gate.set()
+    await stopping
+    assert [b.count for b in backend.taken] == [3]
+    await call
+
+    monkeypatch.setattr("kofagent.component.sending.SHUTDOWN_SECONDS", 0.05)
+    backend.gate.clear()
+    it = sender(backend, host, {"enabled": False})
+    call = asyncio.create_task(it.consume(batch(3)))
+    await eventually(lambda: backend.tries == 2)
+    async with asyncio.timeout(5):
+        await it.stop()
+    backend.gate.set()
+    await call

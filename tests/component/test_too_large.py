@@ -134,9 +134,13 @@ async def test_the_size_is_remembered_and_said_once_with_the_option(caplog: pyte
         it, batch = sending(backend, [1000] * 1000, host, limit)
         await it.consume(batch)
     assert limit.bytes == 62_500
+    backend.largest = 40_000
+    it, batch = sending(backend, [1000] * 1000, host, limit)
+    await it.consume(batch)
+    assert limit.bytes < 62_500
     said = [r.getMessage() for r in caplog.records if "set max_size to what it takes" in r.getMessage()]
     assert len(said) == 1 and "125000 bytes" in said[0]
-    assert counted(host) == (3000, 0)
+    assert counted(host) == (4000, 0)
 
 
 async def test_the_remembered_size_is_not_absurd() -> None:
