@@ -2,9 +2,9 @@
 
 `consume` returns when the joined batch has an owner, so no sender gets an early acknowledgement. Because senders wait, a batch
 is sent before `timeout` when nothing new has arrived for a twentieth of it: a client that sends one request after another is
-not limited to one request per timeout. Serialized OTLP is joined by concatenation; scraped samples stay columns. A batch that
-is split into parts is refused for good only when no part was taken; a part that may be taken later makes the answer retryable.
-Upstream: processor/batchprocessor.
+not limited to one request per timeout. Serialized OTLP is joined by concatenation; scraped samples stay columns. When a
+batch is split into parts and one of them is refused for now after another was taken, only that part is offered again; the batch
+is refused for good only when no part was taken. Upstream: processor/batchprocessor.
 """
 
 from __future__ import annotations
