@@ -108,9 +108,7 @@ class ResourceFilter:
 
 def selection(defaults: Mapping[str, bool], toggles: Mapping[str, AttributeToggle]) -> tuple[frozenset[str], ResourceFilter | None]:
     """The resource attributes that are on, and the filter by their values, None without a filter."""
-    on = switched_on(defaults, toggles)
-    wanted = ResourceFilter({name: toggle for name, toggle in toggles.items() if name in on})
-    return on, wanted or None
+    return switched_on(defaults, toggles), ResourceFilter(toggles) or None
 
 
 def _any_of(filters: list[ValueFilter]) -> Wanted:

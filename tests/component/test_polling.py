@@ -240,6 +240,24 @@ async def test_stop_waits_only_a_moment(monkeypatch: pytest.MonkeyPatch) -> None
     assert withdrawn == [BATCH]
 
 
+async def test_stop_ends_a_collection_at_once_also_after_offers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(polling, "GRACE", 1000.0)
+    clock, second = Clock(), asyncio.Event()
+
+    async def collect() -> Batch:
+        if clock.offered:
+            second.set()
+            await asyncio.Event().wait()
+        return BATCH
+
+    it = Polling(make_context("receiver", "r"), collect, clock.offer, interval=0.001)
+    it.start()
+    await second.wait()
+    async with asyncio.timeout(20):
+        await it.stop()
+    assert len(clock.offered) == 1
+
+
 async def test_stop_ends_a_collection_at_once() -> None:
     begun, ended = asyncio.Event(), []
 

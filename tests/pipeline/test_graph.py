@@ -155,3 +155,16 @@ async def test_what_components_share_is_one_object_until_the_graph_is_replaced()
         assert service.shared(("a", 1), list) is not first
     finally:
         await service.stop()
+
+
+def test_what_a_component_has_to_explain_is_below_its_name() -> None:
+    it = graph("""
+      receivers: {nop: {}}
+      processors: {resource: {attributes: [{key: a, value: b, action: upsert}]}, batch: {}}
+      exporters: {nop: {}}
+      service: {pipelines: {logs: {receivers: [nop], processors: [resource, batch], exporters: [nop]}}}
+    """)
+    text = it.explain("logs")
+    assert it.processors["logs"][0].explain() in text
+    takes = [line.rsplit(", ", 1)[-1] for line in text.splitlines() if line.startswith(("# processor", "# exporter"))]
+    assert takes == ["takes OTLP bytes)", "takes columns and OTLP bytes)", "takes columns and OTLP bytes)"]

@@ -10,11 +10,16 @@ from typing import Any
 
 import pytest
 
-from kofagent.telemetry.batch import AnyBatch
+from kofagent.component.backoff import Backoff
+from kofagent.receivers.filelog.config import Config
+from kofagent.receivers.filelog.delivery import Delivery, Parcel
+from kofagent.telemetry.batch import AnyBatch, Batch
 from kofagent.telemetry.refused import Refused
+from kofagent.telemetry.signal import Signal
 from tests.receivers.filelog.support import Store, Tailing
 from tests.receivers.filelog.test_tailing import append, log
-from tests.support.components import FakeHost, Sink, eventually
+from tests.support.components import FakeHost, Sink, eventually, make_context
+from tests.support.scripted import Scripted
 
 ONE = {"receiver": "filelog", "transport": ""}
 
@@ -372,3 +377,23 @@ async def test_order_is_kept_when_batches_are_refused_for_a_while(tmp_path: Path
         assert t.lines() == lines
         tail = next(iter(t.receiver._tracker.tails.values()))
         assert tail.acked == tail.fed == (tmp_path / "a.log").stat().st_size
+
+
+async def test_of_several_refused_batches_the_oldest_is_offered_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when its wait is the longer one: two were under way before either was refused."""
+    waits = [0.05, 0.0]
+    monkeypatch.setattr(Backoff, "next", lambda self, at_least=None: waits.pop(0) if waits else 0.0)
+    consumer = Scripted("stall")
+    options = Config.model_validate({"include": ["/a"], "retry_on_failure": {"enabled": True, "max_elapsed_time": "0s"}})
+    delivery = Delivery(consumer, make_context("receiver", "filelog"), options.retry_on_failure, lambda mark: None)
+    first, second = Batch(Signal.LOGS, b"1", 1), Batch(Signal.LOGS, b"2", 1)
+    for batch in (first, second):
+        await delivery.offer(Parcel(batch, []))
+    await consumer.wait_for(lambda c: c.within == 2)
+    consumer.mood = "refuse"
+    consumer.gate.set()
+    await eventually(lambda: consumer.refused == 2)
+    consumer.mood = "take"
+    await eventually(lambda: consumer.taken == 2)
+    assert consumer.calls[2:] == [first, second]
+    assert await delivery.drain(1) == 0

@@ -9,7 +9,7 @@ import pytest
 
 from kofagent.kubernetes.resources import JOBS, REPLICASETS, Resource
 from kofagent.kubernetes.trim import Object, Trimmer
-from kofagent.receivers.k8s_cluster import nodes, pods, services, workloads
+from kofagent.receivers.k8s_cluster import entity_log, nodes, pods, services, workloads
 from kofagent.receivers.k8s_cluster.entity_log import EntityQueue, delete_record, request, state_record
 from kofagent.receivers.k8s_cluster.model import Entity, Source
 from kofagent.telemetry.refused import Refused
@@ -320,3 +320,18 @@ async def test_what_is_refused_for_good_and_what_waits_at_the_end_is_counted() -
     queue.state(Entity("k8s.pod", "k8s.pod.uid", "u2", {}))
     await queue.stop()
     assert host.ledger.total("kofagent_dropped_items_total", component="k8s_cluster", signal="logs", reason="shutdown") == 1
+
+
+async def test_of_too_many_entities_that_wait_the_oldest_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(entity_log, "WAITING", 2)
+    host, sink = FakeHost(), Sink()
+    queue = EntityQueue(make_context("receiver", "k8s_cluster", host), sink, 0)
+    for uid in "abc":
+        queue.state(Entity("k8s.pod", "k8s.pod.uid", uid, {}))
+    queue.start()
+    await sink.wait_for(lambda s: s.count >= 2)
+    told = [e["otel.entity.id"]["k8s.pod.uid"] for batch in sink.batches for e in read_events(batch.payload)]  # type: ignore[union-attr]
+    assert told == ["b", "c"]
+    await queue.stop()
+    assert host.ledger.total("kofagent_dropped_items_total", component="k8s_cluster", signal="logs", reason="backlog") == 1
+    assert host.ledger.total("otelcol_receiver_refused_log_records_total", receiver="k8s_cluster", transport="http") == 1
