@@ -27,7 +27,7 @@ _MIB = 1024 * 1024
 class Config(ComponentConfig):
     """Options of memory_limiter."""
 
-    check_interval: Duration = Field(0.0, description="Time between measurements; must be set, 1s is a good value.")
+    check_interval: Duration = Field(0.0, description="Interval between measurements; required, 1s is a good value.")
     limit_mib: int = Field(0, ge=0, description="Hard limit, MiB.")
     spike_limit_mib: int = Field(0, ge=0, description="Expected growth between two measurements, MiB; 0: 20 % of the limit.")
     limit_percentage: int = Field(0, ge=0, le=100, description="Hard limit as a percentage of the memory of the cgroup or machine.")
