@@ -17,6 +17,6 @@ _counts = _known.counts
 
 def keys_of(pairs: Sequence[bytes]) -> list[bytes]:
     """The key of each message. ValueError where one is malformed."""
-    # hot: otlp_attributes, 0.05 us a known attribute, 0.9 us an unknown one: one look-up in C instead of a walk in Python
+    # hot: otlp_attributes, 0.05 us a known attribute, 1.1 us an unknown one: one look-up in C instead of a walk in Python
     _counts.lookups += len(pairs)
     return list(map(_key_of, pairs))
