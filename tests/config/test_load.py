@@ -8,8 +8,12 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from kofagent.config.base import EXTENSION
 from kofagent.config.errors import ConfigErrors, Problem, suggest
 from kofagent.config.load import LoadedConfig, load_config
+from kofagent.config.tree import Origin, node_of
+from kofagent.config.typed_tree import marked
+from kofagent.config.unused import notices
 from tests.config import fake
 
 GOOD = """\
@@ -361,3 +365,21 @@ def test_suggestions_are_one_sentence_each() -> None:
     assert suggest("x", ["abc", "def", "ghi"]) == "use one of abc, def, ghi"
     assert suggest("x", ["abc", "def", "ghi"], limit=2) == "use one of abc, def, ... (1 more)"
     assert suggest("x", []) == suggest("x", ["abc"], limit=0) == ""
+
+
+def test_what_could_not_be_resolved_is_one_error_not_two(tmp_path: Path) -> None:
+    text = GOOD.replace("  in:\n", "  in: {nested: {port: '${file:/no/such/file}'}}\n")
+    (found,) = errors(tmp_path, text)
+    assert found.startswith("c0.yaml:2: receivers.in.nested.port: the file '/no/such/file' cannot be read")
+
+
+def test_what_a_generated_pipeline_sets_without_effect_is_not_mentioned() -> None:
+    options = fake.In(old=True)
+    for layer, want in (("user", ["old"]), ("default", []), ("generated", [])):
+        found = notices(options, node_of({"old": True}, Origin(layer=layer)))
+        assert [problem.path[0] for problem in found] == want
+
+
+def test_markers_are_of_scalars() -> None:
+    node = node_of({"storage": {"a": 1}, "auth": {"authenticator": "x"}}, Origin())
+    assert [path for path, _ in marked(node, fake.In, EXTENSION)] == [("auth", "authenticator")]

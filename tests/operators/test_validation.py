@@ -22,6 +22,7 @@ def problems(operators: Any) -> list[str]:
 def test_kof_is_valid_with_a_warning() -> None:
     assert validate_operators(KOF_OPERATORS) is KOF_OPERATORS
     assert validate_operators(None) is None and validate_operators([]) == []
+    assert notices(["noop", {"type": "no_such", "cache": {}}]) == []
     assert list(map(str, notices(KOF_OPERATORS))) == ["[11].cache: has no effect in remove; remove it"]
 
 
