@@ -34,6 +34,12 @@ EXAMPLES: dict[str, list[Options]] = {
         {"field": "resource.r", "value": {"x": 1, "y": [1.5, None, True]}},
     ],
     "assign_keys": [{"field": "body.a", "keys": ["k", "l"]}, {"field": "attributes.list", "keys": ["k", "l", "m"]}],
+    "container": [
+        {},
+        {"format": "docker"},
+        {"severity": {"parse_from": 'attributes["stream"]', "mapping": {"error": "stdout"}}},
+        {"format": "containerd", "add_metadata_from_filepath": False, "if": 'body contains "stdout"'},
+    ],
     "csv_parser": [
         {"header": "a,b"},
         {"header": "a b", "delimiter": " ", "lazy_quotes": True},
@@ -106,6 +112,8 @@ CONDITIONS = [
     'body startsWith "x" or attributes.a == "1"',
     'attributes["log.iostream"] == "stdout"',
     "len(body) > 10",
+    "body contains attributes.static",
+    "attributes.level == body",
     "len(attributes) > 3",
     "attributes.n.x == 1",
     'resource.host startsWith "h"',

@@ -22,7 +22,7 @@ from kofagent.operators.emit import Names
 from kofagent.operators.entry import Entry
 from kofagent.operators.operator import Run, Transformer
 from kofagent.operators.options import FieldConfig, TransformerConfig
-from tests.operators.configurations import EXAMPLES, configurations
+from tests.operators.configurations import CONDITIONS, EXAMPLES, configurations
 from tests.operators.streams import PATH, chunks, hostile, outcome, run
 
 TYPES = sorted(OPERATORS)
@@ -116,6 +116,22 @@ def test_every_example(one: dict[str, Any]) -> None:
     keeps_its_shape(one)
     for lines in (PLAIN, *HOSTILE):
         same([one, END], lines)
+
+
+@pytest.mark.parametrize("condition", CONDITIONS)
+def test_every_condition(condition: str) -> None:
+    level = {"type": "regex_parser", "regex": "(?P<level>error|[0-9]+)", "on_error": "send_quiet"}
+    same([level, {"type": "add", "field": "attributes.yes", "value": 1, "if": condition}, END], [*PLAIN, b"1 x\n1\n2\nerror\n"])
+
+
+def test_the_time_of_evaluation_is_that_of_each_entry() -> None:
+    outcome([{"type": "add", "field": "attributes.now", "value": "EXPR(now())"}], PLAIN, compiled=True, shape="entries")
+
+
+@pytest.mark.parametrize("output", ["end", ["next", "end"], ["next", "next"]])
+def test_a_container_may_hand_on_to_others_than_the_next(output: str | list[str]) -> None:
+    marked = {"type": "add", "id": "next", "field": "attributes.seen", "value": "x"}
+    same([{"type": "container", "output": output}, marked, END], PLAIN)
 
 
 def test_copies_for_several_outputs_keep_it_fast() -> None:

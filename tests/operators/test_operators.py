@@ -490,3 +490,12 @@ def test_invalid_utf8() -> None:
     stream.feed_chunk(b"a\xffb\n\xc3\n\xe6\x97\n", 1)
     request = ExportLogsServiceRequest.FromString(stream.take()[0])
     assert [r.body.string_value for r in request.resource_logs[0].scope_logs[0].log_records] == ["a\ufffdb", "\ufffd", "\ufffd"]
+
+
+def test_retain_leaves_other_roots_alone() -> None:
+    operators: list[dict[str, Any]] = [
+        {"type": "json_parser", "parse_to": "body"},
+        {"type": "retain", "fields": ["body.a", "resource.r"]},
+    ]
+    (record,) = run(operators, '{"a":1,"b":2}', attributes={"x": "y"})
+    assert record["body"] == {"a": 1} and record["attributes"] == {"x": "y"}

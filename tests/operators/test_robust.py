@@ -69,6 +69,8 @@ def test_attributes_of_the_receiver_may_be_expressions(monkeypatch: pytest.Monke
     assert attributes(a="EXPR(body)-EXPR(attributes.name)") == {"name": "f", "a": "line-f"}
     with pytest.raises(ConfigErrors, match=r"attributes.a: expression"):
         attributes(a="EXPR(1 +)")
+    with pytest.raises(ConfigErrors, match=r"the value of EXPR\(...\) is not a string"):
+        attributes(a="EXPR(1)")
 
 
 def test_explain_shows_no_value_of_a_user_in_code() -> None:
