@@ -368,9 +368,9 @@ def test_suggestions_are_one_sentence_each() -> None:
 
 
 def test_what_could_not_be_resolved_is_one_error_not_two(tmp_path: Path) -> None:
-    text = GOOD.replace("  in:\n", "  in: {nested: {port: '${file:/no/such/file}'}}\n")
+    text = GOOD.replace("  in:\n", "  in: {nested: {level: '${file:/no/such/file}'}}\n")
     (found,) = errors(tmp_path, text)
-    assert found.startswith("c0.yaml:2: receivers.in.nested.port: the file '/no/such/file' cannot be read")
+    assert found.startswith("c0.yaml:2: receivers.in.nested.level: the file '/no/such/file' cannot be read")
 
 
 def test_what_a_generated_pipeline_sets_without_effect_is_not_mentioned() -> None:
