@@ -10,7 +10,7 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kofagent.operators import build as build_module
@@ -24,6 +24,7 @@ from kofagent.operators.operator import Run, Transformer
 from kofagent.operators.options import FieldConfig, TransformerConfig
 from tests.operators.configurations import CONDITIONS, EXAMPLES, configurations
 from tests.operators.streams import PATH, chunks, hostile, outcome, run
+from tests.support.examples import at_most
 
 TYPES = sorted(OPERATORS)
 END = {"type": "noop", "id": "end"}
@@ -66,6 +67,7 @@ def same(operators: list[dict[str, Any]], lines: list[bytes], path: str = PATH) 
 
 @pytest.mark.parametrize("type", TYPES)
 def test_compiled_is_plain(type: str) -> None:
+    @settings(max_examples=at_most(30), deadline=None)
     @given(data=st.data(), lines=any_lines, path=st.sampled_from([PATH, PATH, "/var/log/x.log"]))
     def check(data: st.DataObject, lines: list[bytes], path: str) -> None:
         one = data.draw(configurations(type))
@@ -98,6 +100,7 @@ HOSTILE = [
 def test_what_is_declared_makes_it_fast(type: str) -> None:
     """An operator that is taken at its word does not look at the stand-in: the chain keeps its fast shape."""
 
+    @settings(max_examples=at_most(30), deadline=None)
     @given(one=configurations(type))
     def check(one: dict[str, Any]) -> None:
         keeps_its_shape(one)
@@ -217,6 +220,7 @@ def test_who_does_not_keep_the_promise_runs_for_every_entry(
 ) -> None:
     monkeypatch.setattr(build_module, "OPERATORS", {**OPERATORS, "stranger": operator})
 
+    @settings(max_examples=at_most(30), deadline=None)
     @given(lines=any_lines)
     def check(lines: list[bytes]) -> None:
         same([*around, {"type": "stranger", "id": "it"}, END], lines)
@@ -255,6 +259,7 @@ class OwnStatements(Transformer[FieldConfig]):
 def test_how_an_operator_is_compiled_is_its_own_word(operator: type[Transformer[Any]], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build_module, "OPERATORS", {**OPERATORS, "stranger": operator})
 
+    @settings(max_examples=at_most(30), deadline=None)
     @given(lines=any_lines, rest=st.lists(st.sampled_from(TYPES).flatmap(configurations), max_size=2))
     def check(lines: list[bytes], rest: list[dict[str, Any]]) -> None:
         stranger = {"type": "stranger", "field": "attributes['\"]; raise SystemExit #']", "if": 'body != "x"'}
