@@ -118,8 +118,10 @@ class Monitors:
             await asyncio.gather(*self._tasks, return_exceptions=True)
             await secrets.forget_but(())
             subscriptions = [subscription for _, subscription in self._objects] + ([self._namespaces] if self._namespaces else [])
-            await asyncio.gather(*[subscription.stop() for subscription in subscriptions], return_exceptions=True)
-            await client.stop()
+            try:
+                await asyncio.gather(*[subscription.stop() for subscription in subscriptions], return_exceptions=True)
+            finally:
+                await client.stop()
 
     async def _follow_kind(self, client: ApiClient, kind: Kind, done: asyncio.Event) -> None:
         resource = RESOURCES[kind]

@@ -99,8 +99,10 @@ class KubernetesDiscovery:
             self._dirty.update(key for subscription in self._primary for key in subscription.store)
             await self._follow(update)
         finally:
-            await asyncio.gather(*[subscription.stop() for subscription in self._all], return_exceptions=True)
-            await client.stop()
+            try:
+                await asyncio.gather(*[subscription.stop() for subscription in self._all], return_exceptions=True)
+            finally:  # a job that is retired when the agent stops is cancelled twice
+                await client.stop()
 
     async def _follow(self, update: Update) -> None:
         loop = asyncio.get_running_loop()
