@@ -307,6 +307,8 @@ class Disk:
 
     def copied(self, inode: Inode) -> None:
         """With too many files the original may be parked: what is a copy of it, and of what, is not known for certain."""
+        if inode in self.origin.values():  # two copies, of which either may be taken for the rest of the original
+            self.may_double.update(inode.data.splitlines())
         if self.crowded:
             self.gone(inode)
             self.may_double.update(inode.data.splitlines())
@@ -347,7 +349,7 @@ OPERATIONS = st.one_of(
 )
 
 
-@settings(max_examples=int(os.environ.get("EXAMPLES", "1000")), deadline=None)
+@settings(max_examples=int(os.environ.get("EXAMPLES", "1000")), deadline=None, derandomize="EXAMPLES" not in os.environ)
 @given(st.lists(OPERATIONS, max_size=40), st.sampled_from([2, 100]))
 def test_every_line_that_is_there_at_a_poll_is_read_once(operations: list[Any], limit: int) -> None:
     disk = Disk(crowded=limit < 10)
@@ -448,6 +450,46 @@ def test_a_truncated_file(on_truncate: str, starts: bool, size: int, change: Cha
     file.start(10)
     assert decide.change(file, Changed(size, False, starts), on_truncate) is change
     assert decide.change(file, Changed(size, True, starts), on_truncate) is Change.GO_ON
+
+
+def test_a_copy_that_has_other_bytes_is_started_anew_as_long_as_a_path_leads_to_it() -> None:
+    file = tailed()
+    file.move(Move.WAIT_FOR)
+    for on_truncate in ("", "ignore", "read_new"):
+        assert decide.change(file, Changed(5, False, True), on_truncate) is Change.RECONSIDER
+    file.move(Move.LEAVE)
+    assert decide.change(file, Changed(5, False, True), "") is Change.GO_ON
+
+
+def test_a_file_goes_on_where_the_one_it_replaced_was_left() -> None:
+    def replaced(path: str = "b", fed: int = 10, size: int = 10, packed: bool = False, gone: bool = True) -> Tailed:
+        other = tailed(path, size, packed)
+        other.start(fed)
+        if gone:
+            other.move(Move.LEAVE)
+        return other
+
+    new = tailed("b", 20)
+    good = replaced()
+    assert decide.start(new, Appeared(replaced=[good]), True) == Inherit(good)
+    wrong = {
+        "another path": replaced(path="c"),
+        "nothing was read": replaced(fed=0),
+        "there is more to read": replaced(size=11),
+        "the new one is shorter": replaced(fed=30, size=30),
+        "compressed": replaced(packed=True),
+        "still at its path": replaced(gone=False),
+    }
+    for why, other in wrong.items():
+        assert decide.start(new, Appeared(replaced=[other]), True) == Begin(at_end=False), why
+
+
+@pytest.mark.parametrize(
+    ("over", "same", "what"),
+    [(True, True, Copy.TAKE_OVER), (True, False, Copy.TAKE_OVER), (False, True, Copy.WAIT), (False, False, Copy.STAND_ALONE)],
+)
+def test_what_a_copy_does(over: bool, same: bool, what: Copy) -> None:
+    assert decide.copy(over, same) is what
 
 
 def test_compressed_files_are_replaced_only_where_they_are_shorter_than_what_was_read() -> None:

@@ -109,14 +109,15 @@ async def test_a_bug_downstream_is_counted_and_does_not_stop_the_tailing(tmp_pat
 
 
 async def test_reading_runs_ahead_of_a_slow_pipeline_within_a_bound(tmp_path: Path) -> None:
+    from kofagent.receivers.filelog import receiver
+
     line = "x" * 1000 + "\n"
     (tmp_path / "a.log").write_text(line * 40000)  # 40 MB
     sink = Sink()
     sink.gate = asyncio.Event()
     async with Tailing({"include": [f"{tmp_path}/*"]}, sink=sink) as t:
         reading = asyncio.create_task(t.receiver.poll_once(t.now))
-        await eventually(lambda: t.receiver._delivery.waiting > 3)
-        await asyncio.sleep(0.3)
+        await eventually(lambda: not t.receiver._delivery._room(receiver.PARCEL_BYTES))
         assert not reading.done()
         assert 1 << 20 < t.host.reserved <= 9 << 20
         sink.gate.set()
@@ -125,13 +126,23 @@ async def test_reading_runs_ahead_of_a_slow_pipeline_within_a_bound(tmp_path: Pa
         assert t.host.reserved == 0
 
 
+class Asked(FakeHost):
+    """Counts how often memory is asked for."""
+
+    asked = 0
+
+    def reserve(self, size: int) -> bool:
+        self.asked += 1
+        return super().reserve(size)
+
+
 async def test_no_room_in_the_memory_budget_waits(tmp_path: Path) -> None:
     (tmp_path / "a.log").write_text("1\n")
-    host = FakeHost(budget=10)
+    host = Asked(budget=10)
     async with Tailing({"include": [f"{tmp_path}/*"]}, host=host) as t:
         reading = asyncio.create_task(t.receiver.poll_once(t.now))
-        await asyncio.sleep(0.1)
-        assert t.lines() == []
+        await eventually(lambda: host.asked >= 3)
+        assert t.lines() == [] and not reading.done()
         host.budget = 10000
         await reading
         await t.settle()
@@ -364,14 +375,12 @@ async def test_order_is_kept_when_batches_are_refused_for_a_while(tmp_path: Path
     monkeypatch.setattr(receiver, "PARCEL_BYTES", 1)  # a batch for each chunk
     lines = [f"{i} {'x' * 1000}" for i in range(4000)]
     (tmp_path / "a.log").write_text("".join(line + "\n" for line in lines))
-    sink = Sink()
-    sink.refuse = Refused("sending queue full")
-    retry = {"enabled": True, "initial_interval": "5ms", "max_interval": "10ms"}
+    sink = Moody(*[Refused("sending queue full")] * 30)
+    retry = {"enabled": True, "initial_interval": "1ms", "max_interval": "2ms"}
     async with Tailing({"include": [f"{tmp_path}/*"], "retry_on_failure": retry}, sink=sink) as t:
         reading = asyncio.create_task(t.receiver.poll_once(t.now))
-        await asyncio.sleep(0.1)
+        await eventually(lambda: sink.offers >= 20)
         assert t.receiver._delivery.waiting < 5, "nothing new is started while a batch is refused"
-        sink.refuse = None
         await reading
         await eventually(lambda: sink.count == len(lines))
         assert t.lines() == lines
