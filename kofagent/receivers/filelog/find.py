@@ -138,7 +138,7 @@ class Disk:
     def open(self, path: str, status: os.stat_result, known: Collection[Key]) -> Tail | None:
         """Opens a file that is not `known` yet; None if it cannot be opened, is not ours, or is not complete enough."""
         if self._config.compression and status.st_size == 0:
-            return None  # what it is going to be shows later
+            return None  # whether it becomes a gzip file shows later
         try:
             fd = os.open(path, OPEN_FLAGS)
         except FileNotFoundError:

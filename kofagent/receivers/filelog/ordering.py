@@ -56,7 +56,7 @@ class OrderingBlock(ComponentConfig):
             names = compile_re2(self.regex).groupindex
             for sort in self.sort_by:
                 if sort.regex_key and sort.regex_key not in names:
-                    raise ValueError(f"regex_key {sort.regex_key!r} is no named group of ordering_criteria.regex")
+                    raise ValueError(f"regex_key {sort.regex_key!r} is not a named group of ordering_criteria.regex")
         elif any(s.sort_type != "mtime" for s in self.sort_by):
             raise ValueError("ordering_criteria.regex must be set when sort_by uses a regex_key")
         return self

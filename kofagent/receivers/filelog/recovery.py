@@ -24,7 +24,7 @@ from kofagent.receivers.filelog.tail import Tail
 _TRIES = 5
 """Rescans of a path whose files are renamed or compressed during the scan."""
 _PLENTY = 16
-"""More unknown rotated files of a path than this are only opened as long as they were written to since."""
+"""Unknown rotated files of a path that are opened whatever their age; further ones only if they were written to since."""
 _NAMED = 5
 """Losses that are named in one log line."""
 
@@ -34,7 +34,7 @@ class Found(NamedTuple):
 
     tails: list[tuple[Tail, Identity | None]]
     missing: list[Identity]
-    """Identities whose file is nowhere."""
+    """Identities whose file was not found."""
 
 
 class Recovery:

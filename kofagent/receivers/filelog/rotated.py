@@ -34,7 +34,7 @@ class Rotated(NamedTuple):
 
 
 def mark_of(base: str, name: str) -> str | None:
-    """What rotation added to the name `base` to make `name`: `3` of `a.log.3.gz`; None when it is no rotated file of it."""
+    """What rotation added to the name `base` to make `name`: `3` of `a.log.3.gz`; None when it is not a rotated file of it."""
     plain = name.removesuffix(".gz")
     if plain.endswith(_UNFINISHED):
         return None

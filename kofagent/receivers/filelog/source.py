@@ -8,7 +8,7 @@ from typing import Protocol
 
 CHUNK = 131072
 SKIP = 1 << 20
-"""Bytes that are decompressed and thrown away in one go, before others get a turn."""
+"""Bytes that are decompressed and discarded at once, before other files get a turn."""
 OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0)
 GZIP_MAGIC = b"\x1f\x8b"
 

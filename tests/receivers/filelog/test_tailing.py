@@ -432,7 +432,7 @@ async def test_a_chatty_file_keeps_nobody_waiting(tmp_path: Path) -> None:
                 "include": ["/a"],
                 "ordering_criteria": {"regex": "(?P<y>a)", "sort_by": [{"sort_type": "numeric", "regex_key": "x"}]},
             },
-            "no named group",
+            "not a named group",
         ),
         ({"include": ["/a"], "operators": [{"type": "no_such"}]}, "no_such"),
         ({"include": ["/a"], "poll_intervall": "1s"}, "poll_intervall"),
