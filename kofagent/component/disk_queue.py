@@ -11,25 +11,26 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Generic
 
 from kofagent.component.accounts import Accounts
 from kofagent.component.backoff import Backoff
 from kofagent.component.capacity import Capacity
-from kofagent.component.checkpoints import KeyValueStore, StorageExtension
+from kofagent.component.checkpoints import KeyValueStore, open_store
 from kofagent.component.line import Grouping, Line, joined
 from kofagent.component.protocols import Context
 from kofagent.component.queue import Group
+from kofagent.component.requests import B
 from kofagent.component.stored import PREFIX, Entry, Form, decode, digest, encode
 from kofagent.config.blocks import QueueBlock
-from kofagent.telemetry.batch import AnyBatch, Batch
+from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.refused import Refused
 
 AT_HAND_BYTES = 4 << 20
 """Bytes of the queue that are also kept in memory, where the process has room for them; the rest is read again when it is sent."""
 
 
-class DiskQueue:
+class DiskQueue(Generic[B]):
     """As `Queue`. Bounded by `queue_size` alone: what waits takes memory only where there is some to spare."""
 
     owns: ClassVar[bool] = True
@@ -54,8 +55,7 @@ class DiskQueue:
 
     async def start(self) -> None:
         """As `Queue.start`."""
-        extension = self._context.host.extension(self._extension, StorageExtension)
-        store = await extension.open_store(self._context.kind, self._context.id)
+        store = await open_store(self._context, self._extension)
         self._disk = Disk(store)
         for name in await store.keys(PREFIX):
             try:
@@ -70,7 +70,7 @@ class DiskQueue:
             self._context.log.info("%d batches of an earlier run wait in the queue on disk", len(self._line))
         self._capacity.show()
 
-    async def put(self, batch: AnyBatch) -> None:
+    async def put(self, batch: B) -> None:
         """As `Queue.put`. Cancelled: the batch is withdrawn, also when it was being written."""
         aside: list[tuple[str, int]] = []
         try:
@@ -113,13 +113,13 @@ class DiskQueue:
         await self._remove([entry])
         self._capacity.leave(entry.items, entry.size)
 
-    async def take(self) -> Group[Entry] | None:
+    async def take(self) -> Group[B, Entry] | None:
         """As `Queue.take`."""
         while True:
             entries = await self._line.take()
             if entries is None:
                 return None
-            batches: list[AnyBatch] = []
+            batches: list[B] = []
             lost: list[Entry] = []
             try:
                 for entry in entries:
@@ -187,7 +187,7 @@ class DiskQueue:
             self._context.report(None)
             self._context.log.info("the queue on disk works again")
 
-    async def done(self, group: Group[Entry], refusal: Refused | None) -> None:
+    async def done(self, group: Group[B, Entry], refusal: Refused | None) -> None:
         """As `Queue.done`."""
         self._leave(group.entries)
         await self._remove(group.entries)
@@ -211,7 +211,7 @@ class DiskQueue:
             self._leftover.update(names)
             self._failing(error, f"{len(names)} batches that were sent stay on disk")
 
-    def put_back(self, group: Group[Entry], refusal: Refused) -> None:
+    def put_back(self, group: Group[B, Entry], refusal: Refused) -> None:
         """As `Queue.put_back`: they stay where they are."""
         self._line.put_back(group.entries)
 

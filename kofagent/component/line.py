@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Generic, Protocol, TypeVar
 
+from kofagent.component.requests import B
 from kofagent.config.blocks import QueueBlock
-from kofagent.telemetry.batch import AnyBatch, Batch, Metadata, MetricBatch
+from kofagent.telemetry.batch import Batch, Metadata, MetricBatch
 
 QUIET_SHARE = 1 / 20
 MIN_QUIET = 0.005
@@ -134,13 +135,12 @@ def grouping_of(queue: QueueBlock, merge_items: int) -> Grouping:
     )
 
 
-def joined(batches: list[AnyBatch], metadata: Metadata | None) -> AnyBatch:
-    """One batch of the items of all, with this metadata."""
+def joined(batches: list[B], metadata: Metadata | None) -> B:
+    """One batch of the items of all, which are of one kind, with this metadata."""
     if len(batches) == 1:
         return batches[0]
-    columns = [b for b in batches if isinstance(b, MetricBatch)]
-    if columns:
-        return MetricBatch.join(columns)
+    if isinstance(batches[0], MetricBatch):
+        return MetricBatch.join([b for b in batches if isinstance(b, MetricBatch)])
     batch = Batch.join([b for b in batches if isinstance(b, Batch)])
     return Batch(batch.signal, batch.payload, batch.count, metadata)
 

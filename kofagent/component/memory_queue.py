@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import ClassVar
+from typing import ClassVar, Generic
 
 from kofagent.component.accounts import Accounts
 from kofagent.component.capacity import Capacity
 from kofagent.component.line import Grouping, Line, joined
 from kofagent.component.protocols import Context
 from kofagent.component.queue import Group
+from kofagent.component.requests import B
 from kofagent.config.blocks import QueueBlock
-from kofagent.telemetry.batch import AnyBatch
 from kofagent.telemetry.refused import Refused
 
 
-class Waiting:
+class Waiting(Generic[B]):
     """A batch and the answer that its caller waits for."""
 
     __slots__ = ("answer", "batch", "items", "key", "since", "size")
 
-    def __init__(self, batch: AnyBatch, key: object) -> None:
-        self.batch = batch
+    def __init__(self, batch: B, key: object) -> None:
+        self.batch: B = batch
         self.key = key
         self.items = batch.count
         self.size = batch.size
@@ -30,7 +30,7 @@ class Waiting:
         self.answer: asyncio.Future[Refused | None] = asyncio.get_running_loop().create_future()
 
 
-class MemoryQueue:
+class MemoryQueue(Generic[B]):
     """As `Queue`. Bounded by `queue_size` and by the process' budget of bytes in memory."""
 
     owns: ClassVar[bool] = False
@@ -39,13 +39,13 @@ class MemoryQueue:
         self._context = context
         self._grouping = grouping
         self._capacity = Capacity(context, options, accounts)
-        self._line: Line[Waiting] = Line(grouping)
+        self._line: Line[Waiting[B]] = Line(grouping)
 
     async def start(self) -> None:
         """As `Queue.start`."""
         self._capacity.show()
 
-    async def put(self, batch: AnyBatch) -> None:
+    async def put(self, batch: B) -> None:
         """As `Queue.put`. Cancelled: the batch is withdrawn where no consumer took it up."""
         await self._capacity.enter(batch.signal, batch.count, batch.size, self._context.host.reserve)
         key = (type(batch), batch.signal, self._grouping.metadata(batch.metadata)) if self._grouping.enough else None
@@ -60,7 +60,7 @@ class MemoryQueue:
         if refused:
             raise _told(waiting)
 
-    async def take(self) -> Group[Waiting] | None:
+    async def take(self) -> Group[B, Waiting[B]] | None:
         """As `Queue.take`."""
         entries = await self._line.take()
         if entries is None:
@@ -68,22 +68,22 @@ class MemoryQueue:
         batches = [entry.batch for entry in entries]
         return Group(joined(batches, self._grouping.metadata(batches[0].metadata)), entries)
 
-    async def done(self, group: Group[Waiting], refusal: Refused | None) -> None:
+    async def done(self, group: Group[B, Waiting[B]], refusal: Refused | None) -> None:
         """As `Queue.done`."""
         for waiting in group.entries:
             self._answer(waiting, refusal)
 
-    def put_back(self, group: Group[Waiting], refusal: Refused) -> None:
+    def put_back(self, group: Group[B, Waiting[B]], refusal: Refused) -> None:
         """As `Queue.put_back`: to the callers."""
         for waiting in group.entries:
             self._answer(waiting, refusal)
 
-    def _answer(self, waiting: Waiting, refusal: Refused | None) -> None:
+    def _answer(self, waiting: Waiting[B], refusal: Refused | None) -> None:
         self._leave(waiting)
         if not waiting.answer.done():  # the caller may have gone away while the request was under way
             waiting.answer.set_result(refusal)
 
-    def _leave(self, waiting: Waiting) -> None:
+    def _leave(self, waiting: Waiting[B]) -> None:
         self._capacity.leave(waiting.items, waiting.size)
         self._context.host.release(waiting.size)
 
@@ -100,7 +100,7 @@ class MemoryQueue:
         self._capacity.hide()
 
 
-def _told(waiting: Waiting) -> Refused:
+def _told(waiting: Waiting[B]) -> Refused:
     """The refusal to raise: a copy, since an exception keeps the frames it passes, and those keep what has the original."""
     refusal = waiting.answer.result()
     assert refusal is not None

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Generic, Protocol, Self, TypeVar
 
-from kofagent.telemetry.batch import AnyBatch
+from kofagent.telemetry.batch import AnyBatch, Batch
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal
 
@@ -33,6 +33,8 @@ class Request(Protocol):
         ...
 
 
+B = TypeVar("B", Batch, AnyBatch)
+"""What an exporter takes: OTLP, or columns of samples as well."""
 R = TypeVar("R", bound=Request)
 Rejected = Mapping[str, int]
 """Items that a backend left out although it took the request, by reason."""
@@ -40,7 +42,7 @@ Send = Callable[[R], Awaitable[Rejected | None]]
 """Sends a request. Returns when the backend took it, with what it left out; raises Refused, `TooLarge` for its size."""
 Drop = Callable[[str, int], None]
 """Reports that this many items of the batch are left out, for this reason."""
-MakeRequests = Callable[[AnyBatch, Drop], Iterable[R]]
+MakeRequests = Callable[[B, Drop], Iterable[R]]
 """The requests of a batch, in order, each made when it is its turn. Raises Refused(permanent) for what cannot be decoded."""
 
 

@@ -24,25 +24,24 @@ from kofagent.component.line import grouping_of
 from kofagent.component.memory_queue import MemoryQueue
 from kofagent.component.protocols import Context
 from kofagent.component.queue import Group, Queue
-from kofagent.component.requests import Drop, MakeRequests, R, Send, Work
+from kofagent.component.requests import B, Drop, MakeRequests, R, Send, Work
 from kofagent.component.retrying import Retrying
 from kofagent.component.size_limit import SizeLimit
 from kofagent.component.splitting import cut
 from kofagent.component.stored import OTLP, Form
 from kofagent.config.blocks import QueueBlock, RetryBlock
-from kofagent.telemetry.batch import AnyBatch
 from kofagent.telemetry.refused import Refused
 
 SHUTDOWN_SECONDS = 5.0
 
 
-class Sending(Generic[R]):
+class Sending(Generic[B, R]):
     """Queue, consumers and retries of one exporter."""
 
     def __init__(
         self,
         context: Context,
-        requests: MakeRequests[R],
+        requests: MakeRequests[B, R],
         send: Send[R],
         *,
         queue: QueueBlock,
@@ -57,7 +56,7 @@ class Sending(Generic[R]):
         `form`: what a queue on disk keeps; `requests` is then given batches in that form.
         """
         self._context = context
-        self._requests = requests
+        self._requests: MakeRequests[B, R] = requests
         self._stopping = asyncio.Event()
         self._accounts = Accounts(context)
         self._retrying = Retrying(context, send, retry, limit, self._stopping)
@@ -67,8 +66,8 @@ class Sending(Generic[R]):
         """Calls of `consume`, without a queue."""
         self._none_under_way = asyncio.Event()
         self._most_items = self._most_bytes = 0
-        self._cut = form.cut if queue.enabled and queue.storage else cut
-        self._queue: Queue[Any] | None = None
+        self._split = form.split if queue.enabled and queue.storage else None
+        self._queue: Queue[B, Any] | None = None
         if queue.enabled:
             if queue.batch is not None:
                 in_bytes = queue.batch.sizer == "bytes"
@@ -108,7 +107,7 @@ class Sending(Generic[R]):
             self._workers = []
         await self._queue.stop()
 
-    async def consume(self, batch: AnyBatch) -> None:
+    async def consume(self, batch: B) -> None:
         """As `Consumer.consume`."""
         if self._queue is not None:
             await self._queue.put(batch)
@@ -129,7 +128,7 @@ class Sending(Generic[R]):
         if work.answer is not None:
             raise work.answer.copy()  # this frame has `work`, and the exception will have this frame
 
-    def _work(self, batch: AnyBatch) -> Work[R]:
+    def _work(self, batch: B) -> Work[R]:
         work: Work[R] = Work(batch.signal, batch.count)
         if self._most_items or self._most_bytes:
             work.begin(self._cut_requests(batch, work.drop))
@@ -140,11 +139,11 @@ class Sending(Generic[R]):
                 work.begin(_raising(error))  # as if the first request raised it: `deliver` knows what to do
         return work
 
-    def _cut_requests(self, batch: AnyBatch, drop: Drop) -> Iterator[R]:
-        for part in self._cut(batch, self._most_items, self._most_bytes):
+    def _cut_requests(self, batch: B, drop: Drop) -> Iterator[R]:
+        for part in cut(batch, self._most_items, self._most_bytes, self._split):
             yield from self._requests(part, drop)
 
-    async def _consume_queue(self, queue: Queue[Any]) -> None:
+    async def _consume_queue(self, queue: Queue[B, Any]) -> None:
         # a call for each group: a consumer that waits for the next one must not hold the last one in its variables
         going = True
         while going:
@@ -154,7 +153,7 @@ class Sending(Generic[R]):
                 self._context.log.exception("a consumer of the sending queue failed and continues")
                 await self._retrying.pause(1.0)
 
-    async def _send_next(self, queue: Queue[Any]) -> bool:
+    async def _send_next(self, queue: Queue[B, Any]) -> bool:
         """Sends what is next in the queue; False at its end."""
         group = await queue.take()
         if group is None:
@@ -180,12 +179,12 @@ class Sending(Generic[R]):
             await queue.done(group, work.answer)
         return True
 
-    def _put_back(self, queue: Queue[Any], group: Group[Any], work: Work[R], refusal: Refused) -> None:
+    def _put_back(self, queue: Queue[B, Any], group: Group[B, Any], work: Work[R], refusal: Refused) -> None:
         if not queue.owns:
             self._give_back(work, group.batch, refusal)
         queue.put_back(group, refusal)
 
-    def _give_back(self, work: Work[R], batch: AnyBatch, refusal: Refused) -> None:
+    def _give_back(self, work: Work[R], batch: B, refusal: Refused) -> None:
         self._accounts.given_back(batch.signal, batch.count)
         why = "the agent stops" if self._stopping.is_set() else "out of retries"
         self._retrying.complain(refusal, f"giving {batch.count} {batch.signal.items} back, {why}")

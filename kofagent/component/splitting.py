@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from kofagent.telemetry.batch import AnyBatch, Batch, MetricBatch, Samples
+from kofagent.component.requests import B
+from kofagent.telemetry.batch import Batch, MetricBatch, Samples
 from kofagent.telemetry.refused import Refused
 from kofagent.wire import otlp
 
@@ -12,8 +13,15 @@ SAMPLE_BYTES = 40
 """Size of a scraped sample where sizes are in bytes: what it takes in memory."""
 
 
-def cut(batch: AnyBatch, most_items: int, most_bytes: int) -> Iterator[AnyBatch]:
-    """The batch in parts with at most this many items and bytes (0: no limit), in order. Refused when it is malformed."""
+Split = Callable[[Batch, int, int], Iterable[Batch]]
+"""As `split_batch`."""
+
+
+def cut(batch: B, most_items: int, most_bytes: int, split: Split | None = None) -> Iterator[B]:
+    """The batch in parts with at most this many items and bytes (0: no limit), in order. Refused when it is malformed.
+
+    `split` knows payloads that are not OTLP.
+    """
     if isinstance(batch, MetricBatch):
         limits = [most_items] * (most_items > 0) + [max(1, most_bytes // SAMPLE_BYTES)] * (most_bytes > 0)
         if limits and batch.count > min(limits):
@@ -21,7 +29,7 @@ def cut(batch: AnyBatch, most_items: int, most_bytes: int) -> Iterator[AnyBatch]
         else:
             yield batch
     elif (most_items and batch.count > most_items) or (most_bytes and len(batch.payload) > most_bytes):
-        yield from split_batch(batch, most_items, most_bytes)
+        yield from (split or split_batch)(batch, most_items, most_bytes)
     else:
         yield batch
 
@@ -89,9 +97,8 @@ class OtlpRequest:
         return [OtlpRequest(Batch(self.batch.signal, payload, items, self.batch.metadata)) for payload, items in parts]
 
 
-def otlp_requests(batch: AnyBatch, most_bytes: int) -> Iterable[OtlpRequest]:
+def otlp_requests(batch: Batch, most_bytes: int) -> Iterable[OtlpRequest]:
     """A batch as OTLP requests of at most this many bytes (0: no limit; a larger record is sent alone)."""
-    assert isinstance(batch, Batch)
     if not most_bytes or len(batch.payload) <= most_bytes:
         return (OtlpRequest(batch),)
     return map(OtlpRequest, split_batch(batch, 0, most_bytes))

@@ -7,12 +7,12 @@ The value is the length of the metadata in JSON (4 bytes), the metadata, and the
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from hashlib import blake2b
 from typing import NamedTuple
 
 from kofagent.component.requests import Drop
-from kofagent.component.splitting import cut
+from kofagent.component.splitting import Split, split_batch
 from kofagent.telemetry.batch import AnyBatch, Batch, Metadata
 from kofagent.telemetry.signal import Signal
 
@@ -28,8 +28,8 @@ class Form(NamedTuple):
     """Makes a payload smaller."""
     unpack: Callable[[bytes], bytes]
     """The payload again; ValueError for a damaged one."""
-    cut: Callable[[AnyBatch, int, int], Iterable[AnyBatch]]
-    """As `splitting.cut`, for a batch that was kept."""
+    split: Split
+    """Cuts a batch that was kept."""
 
 
 def _as_it_is(batch: AnyBatch, drop: Drop) -> Batch:
@@ -38,7 +38,7 @@ def _as_it_is(batch: AnyBatch, drop: Drop) -> Batch:
     return batch
 
 
-OTLP = Form(_as_it_is, lambda payload: payload, lambda payload: payload, cut)
+OTLP = Form(_as_it_is, lambda payload: payload, lambda payload: payload, split_batch)
 """OTLP payloads, as they are."""
 
 

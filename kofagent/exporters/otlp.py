@@ -25,7 +25,7 @@ from kofagent.component.splitting import OtlpRequest, otlp_requests
 from kofagent.config.base import Duration
 from kofagent.config.blocks import GrpcClientBlock, QueueBlock, RetryBlock
 from kofagent.net.grpc_client import GrpcClient, target
-from kofagent.telemetry.batch import AnyBatch
+from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal
 from kofagent.wire.status import decode_partial_success, decode_status
@@ -84,11 +84,11 @@ class OtlpExporter(Exporter[Config]):
         await self._sending.stop()
         await self._client.stop()
 
-    async def consume(self, batch: AnyBatch) -> None:
+    async def consume(self, batch: Batch) -> None:
         """As `Consumer.consume`."""
         await self._sending.consume(batch)
 
-    def _requests(self, batch: AnyBatch, drop: Drop) -> Iterable[OtlpRequest]:
+    def _requests(self, batch: Batch, drop: Drop) -> Iterable[OtlpRequest]:
         return otlp_requests(batch, self._limit.bytes)
 
     async def _send(self, request: OtlpRequest) -> Rejected | None:

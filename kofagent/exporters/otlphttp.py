@@ -24,7 +24,7 @@ from kofagent.component.splitting import OtlpRequest, otlp_requests
 from kofagent.config.base import Url
 from kofagent.config.blocks import HttpClientBlock, QueueBlock, RetryBlock
 from kofagent.net.client import Answer, HttpClient, retry_after_seconds
-from kofagent.telemetry.batch import AnyBatch, Batch
+from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal
 from kofagent.wire import otlp_json
@@ -90,11 +90,11 @@ class OtlpHttpExporter(Exporter[Config]):
         await self._sending.stop()
         await self._client.stop()
 
-    async def consume(self, batch: AnyBatch) -> None:
+    async def consume(self, batch: Batch) -> None:
         """As `Consumer.consume`."""
         await self._sending.consume(batch)
 
-    def _requests(self, batch: AnyBatch, drop: Drop) -> Iterable[OtlpRequest]:
+    def _requests(self, batch: Batch, drop: Drop) -> Iterable[OtlpRequest]:
         return otlp_requests(batch, self._limit.bytes)
 
     async def _send(self, request: OtlpRequest) -> Rejected | None:

@@ -18,6 +18,7 @@ class ResourceMap:
     def __init__(self, change: Callable[[bytes, Hashable], bytes]) -> None:
         self._change = change
         self._known: Memo[tuple[bytes, Hashable], bytes] = Memo("transform.resources", entries=8192, size=8 << 20)
+        self._counts = self._known.counts
 
     def clear(self) -> None:
         """Forgets all answers: `change` has become another function."""
@@ -27,7 +28,7 @@ class ResourceMap:
         """The batch with every resource changed. ValueError where the payload's outline or a resource is malformed."""
         # hot: otlp_resource, 1.9 us a span end to end, as without it: a resource is one dict look-up, records are copied in C
         request = parse_request(batch.payload)
-        self._known.counts.lookups += len(request.resources)
+        self._counts.lookups += len(request.resources)
         touched = False
         for entry in request.resources:
             old = entry.resource

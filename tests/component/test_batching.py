@@ -14,7 +14,7 @@ from kofagent.component.requests import Drop, Rejected
 from kofagent.component.sending import Sending
 from kofagent.component.splitting import OtlpRequest, otlp_requests
 from kofagent.config.blocks import QueueBlock, RetryBlock
-from kofagent.telemetry.batch import AnyBatch, Batch, Metadata
+from kofagent.telemetry.batch import Batch, Metadata
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal
 from kofagent.wire import otlp
@@ -67,7 +67,7 @@ def logs(*texts: str, metadata: Metadata | None = None) -> Batch:
     return Batch(Signal.LOGS, log_request(*texts), len(texts), metadata)
 
 
-def requests(batch: AnyBatch, drop: Drop) -> Iterable[OtlpRequest]:
+def requests(batch: Batch, drop: Drop) -> Iterable[OtlpRequest]:
     return otlp_requests(batch, 0)
 
 

@@ -87,7 +87,7 @@ def logs(payload: bytes, metadata: dict[str, tuple[str, ...]] | None = None) -> 
 
 def make(
     backend: Backend, disk: Any, host: FakeHost, merge: int = 0, retry: dict[str, Any] | None = None, **queue: Any
-) -> Sending[OtlpRequest]:
+) -> Sending[Batch, OtlpRequest]:
     host.extensions["file_storage"] = disk
     options = {"initial_interval": "1ms", "max_interval": "2ms", "max_elapsed_time": 0, **(retry or {})}
     return Sending(

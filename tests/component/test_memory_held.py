@@ -15,7 +15,7 @@ from kofagent.component.requests import Drop, Rejected, TooLarge
 from kofagent.component.sending import Sending
 from kofagent.component.splitting import OtlpRequest, otlp_requests
 from kofagent.config.blocks import QueueBlock, RetryBlock
-from kofagent.telemetry.batch import AnyBatch, Batch
+from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal
 from tests.component.test_disk_queue import Disk
@@ -42,7 +42,7 @@ class Backend:
         return None
 
 
-def requests(batch: AnyBatch, drop: Drop) -> Iterable[OtlpRequest]:
+def requests(batch: Batch, drop: Drop) -> Iterable[OtlpRequest]:
     return otlp_requests(batch, 0)
 
 

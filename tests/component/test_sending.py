@@ -43,7 +43,7 @@ class Backend:
 
 def sender(
     backend: Backend, host: FakeHost, queue: dict[str, Any] | None = None, retry: dict[str, Any] | None = None
-) -> Sending[OtlpRequest]:
+) -> Sending[Batch, OtlpRequest]:
     return Sending(
         make_context("exporters", "otlphttp", host),
         lambda batch, drop: otlp_requests(batch, 0),

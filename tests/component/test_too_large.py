@@ -15,7 +15,7 @@ from kofagent.component.requests import Drop, TooLarge
 from kofagent.component.sending import Sending
 from kofagent.component.size_limit import SMALLEST, SizeLimit
 from kofagent.config.blocks import QueueBlock, RetryBlock
-from kofagent.telemetry.batch import AnyBatch, Batch
+from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal
 from tests.support.components import FakeHost, make_context
@@ -54,10 +54,12 @@ class Bounded:
         self.taken += request.sizes
 
 
-def sending(backend: Bounded, sizes: Sequence[int], host: FakeHost, limit: SizeLimit | None = None) -> tuple[Sending[Sizes], Batch]:
+def sending(
+    backend: Bounded, sizes: Sequence[int], host: FakeHost, limit: SizeLimit | None = None
+) -> tuple[Sending[Batch, Sizes], Batch]:
     numbered = list(enumerate(sizes))
 
-    def requests(batch: AnyBatch, drop: Drop) -> Iterator[Sizes]:
+    def requests(batch: Batch, drop: Drop) -> Iterator[Sizes]:
         return iter([Sizes(numbered)])
 
     context: Context = make_context("exporters", "e", host)

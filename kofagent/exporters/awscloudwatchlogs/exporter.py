@@ -16,7 +16,7 @@ from kofagent.exporters.awscloudwatchlogs.api import LogsApi
 from kofagent.exporters.awscloudwatchlogs.config import Config
 from kofagent.exporters.awscloudwatchlogs.credentials import Credentials
 from kofagent.net.client import HttpClient
-from kofagent.telemetry.batch import AnyBatch, Batch
+from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal
 
@@ -73,12 +73,11 @@ class CloudWatchLogsExporter(Exporter[Config]):
         await self._sending.stop()
         await self._client.stop()
 
-    async def consume(self, batch: AnyBatch) -> None:
+    async def consume(self, batch: Batch) -> None:
         """As `Consumer.consume`."""
         await self._sending.consume(batch)
 
-    def _calls(self, batch: AnyBatch, drop: Drop) -> Iterator[events.Call]:
-        assert isinstance(batch, Batch)
+    def _calls(self, batch: Batch, drop: Drop) -> Iterator[events.Call]:
         now = time.time_ns() // 1_000_000
         stream = (self.config.log_group_name, self.config.log_stream_name)
         try:

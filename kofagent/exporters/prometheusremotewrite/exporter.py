@@ -17,7 +17,7 @@ from kofagent.component.stored import Form
 from kofagent.exporters.prometheusremotewrite.columns import Targets
 from kofagent.exporters.prometheusremotewrite.config import RESERVED_HEADERS, Config
 from kofagent.exporters.prometheusremotewrite.names import label_name
-from kofagent.exporters.prometheusremotewrite.request import WriteRequest, cut_written, unpacked
+from kofagent.exporters.prometheusremotewrite.request import WriteRequest, split_written, unpacked
 from kofagent.exporters.prometheusremotewrite.translate import METADATA_SECONDS, Translator
 from kofagent.exporters.prometheusremotewrite.translated import Options
 from kofagent.memory.memo import Memo
@@ -75,15 +75,16 @@ class PrometheusRemoteWrite(Exporter[Config], ColumnsConsumer):
             context.log.warning,
         )
         queue = config.queue
+        self._requests_of = self._read_back if queue.storage else self._translated
         self._sending = Sending(
             context,
-            self._written_requests if queue.storage else self._requests,
+            self._requests,
             self._send,
             queue=queue,
             retry=config.retry_on_failure,
             limit=self._limit,
             merge_items=MERGE_ITEMS,
-            form=Form(self._written, snappy.compress, unpacked, cut_written),
+            form=Form(self._written, snappy.compress, unpacked, split_written),
         )
         self._families_sent: Memo[str, float] = Memo("prometheusremotewrite.families_sent", entries=20_000, size=4 << 20)
 
@@ -145,22 +146,19 @@ class PrometheusRemoteWrite(Exporter[Config], ColumnsConsumer):
 
     def _requests(self, batch: AnyBatch, drop: Drop) -> Iterator[WriteRequest]:
         """The requests of a batch, each encoded when the one before it was taken."""
-        if isinstance(batch, MetricBatch):
-            return self._columns(batch)
-        return self._translated(batch, drop)
+        return self._columns(batch) if isinstance(batch, MetricBatch) else self._requests_of(batch, drop)
 
     def _written(self, batch: AnyBatch, drop: Drop) -> Batch:
         """A batch as the queue on disk keeps it: a payload of remote write, values, times and labels as they will be sent."""
         fields: list[bytes] = []
         items = 0
-        for request in self._requests(batch, drop):
+        for request in self._columns(batch) if isinstance(batch, MetricBatch) else self._translated(batch, drop):
             fields.append(request.fields())
             items += request.items
         return Batch(batch.signal, b"".join(fields), items, batch.metadata)
 
-    def _written_requests(self, batch: AnyBatch, drop: Drop) -> Iterator[WriteRequest]:
+    def _read_back(self, batch: Batch, drop: Drop) -> Iterator[WriteRequest]:
         """The requests of what `_written` made."""
-        assert isinstance(batch, Batch)
         return WriteRequest([batch.payload], batch.count, batch.metadata).within(self._limit.bytes)
 
     def _translated(self, batch: Batch, drop: Drop) -> Iterator[WriteRequest]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import snappy
 
-from kofagent.telemetry.batch import AnyBatch, Batch, Metadata
+from kofagent.telemetry.batch import Batch, Metadata
 from kofagent.wire import remote_write
 
 
@@ -82,8 +82,7 @@ def unpacked(body: bytes) -> bytes:
     return whole
 
 
-def cut_written(batch: AnyBatch, most_items: int, most_bytes: int) -> Iterator[Batch]:
-    """As `splitting.cut`, for batches whose payload is a write request."""
-    assert isinstance(batch, Batch)
+def split_written(batch: Batch, most_items: int, most_bytes: int) -> Iterator[Batch]:
+    """As `splitting.split_batch`, for batches whose payload is a write request."""
     for part in WriteRequest([batch.payload], batch.count, batch.metadata).within(most_bytes, most_items):
         yield Batch(batch.signal, part.fields(), part.items, batch.metadata)

@@ -7,7 +7,7 @@ import contextlib
 import time
 from typing import Any, ClassVar
 
-from kofagent.component.checkpoints import KeyValueStore, StorageExtension
+from kofagent.component.checkpoints import open_store
 from kofagent.component.protocols import Context, Receiver
 from kofagent.operators.chain import Chain
 from kofagent.receivers.filelog.checkpoint import Checkpoints
@@ -82,10 +82,7 @@ class FileLogReceiver(Receiver[Config]):
     async def open(self) -> None:
         """All of `start` but the polling."""
         config, context = self._options, self.context
-        store: KeyValueStore | None = None
-        if config.storage:
-            extension = context.host.extension(config.storage, StorageExtension)
-            store = await extension.open_store(context.kind, context.id)
+        store = await open_store(context, config.storage) if config.storage else None
         self._checkpoints = Checkpoints(store)
         known, problems = await self._checkpoints.load()
         for problem in problems:
