@@ -142,17 +142,23 @@ class Transport:
             raise aiohttp.ClientError("the client is stopped")
         home = target.origin()
         for _ in range(MAX_REDIRECTS + 1):
-            response = await self._session.request(
-                method, target, data=body or None, headers=headers, allow_redirects=False, **route.options(target)
-            )
+            try:
+                response = await self._session.request(
+                    method, target, data=body or None, headers=headers, allow_redirects=False, **route.options(target)
+                )
+            except UnicodeError:  # the resolver encodes names: one with an empty or too long label cannot be asked for
+                raise aiohttp.InvalidURL(target) from None
             if not follow or response.status not in (301, 302, 303, 307, 308):
                 return response
             place = response.headers.get("Location")
             if not place or (response.status < 304 and method not in ("GET", "HEAD")):
                 return response
             response.release()
-            target = target.join(URL(place))
-            if target.scheme not in ("http", "https") or not target.host:
+            try:
+                target = target.join(URL(place))
+            except ValueError:
+                raise RedirectRefused("a redirect to something that is not a URL was not followed") from None
+            if target.scheme not in ("http", "https") or not target.raw_host:
                 raise RedirectRefused("a redirect to something that is not http or https was not followed")
             if body and home.scheme == "https" and target.scheme == "http":
                 raise RedirectRefused("a redirect from https to http was not followed")

@@ -215,7 +215,7 @@ async def test_secrets_stay_with_the_first_scheme_host_and_port(side: type[Side]
         assert (status, len(seen)) == (307, 1)
 
 
-@pytest.mark.parametrize("place", ["ftp://127.0.0.1/", "file:///etc/passwd", "/again", "http://"])
+@pytest.mark.parametrize("place", ["ftp://127.0.0.1/", "file:///etc/passwd", "/again", "http://", "http://[::1", "http://h:99999"])
 async def test_redirects_that_lead_nowhere(side: type[Side], place: str, serve: Serve, tmp_path: Path) -> None:
     async def page(request: web.Request) -> web.Response:
         return web.Response(status=302, headers={"Location": place})
@@ -223,6 +223,19 @@ async def test_redirects_that_lead_nowhere(side: type[Side], place: str, serve: 
     async with Open(side, tmp_path, await serve(page)) as client:
         if side.follows:
             with pytest.raises(side.failure, match="redirect"):
+                await client.get()
+        else:
+            assert (await client.get())[0] == 302
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 64, "xn--"])
+async def test_a_redirect_to_a_name_that_cannot_exist(side: type[Side], host: str, serve: Serve, tmp_path: Path) -> None:
+    async def page(request: web.Request) -> web.Response:
+        return web.Response(status=302, headers={"Location": f"http://{host}/"})
+
+    async with Open(side, tmp_path, await serve(page)) as client:
+        if side.follows:
+            with pytest.raises(side.failure, match=r"URL is not valid|cannot connect"):
                 await client.get()
         else:
             assert (await client.get())[0] == 302
