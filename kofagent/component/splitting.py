@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from kofagent.component.requests import B
 from kofagent.telemetry.batch import Batch, MetricBatch, Samples
 from kofagent.telemetry.refused import Refused
-from kofagent.wire import otlp
+from kofagent.wire import otlp_split
 
 SAMPLE_BYTES = 40
 """Size of a scraped sample where sizes are in bytes: what it takes in memory."""
@@ -37,7 +37,7 @@ def cut(batch: B, most_items: int, most_bytes: int, split: Split | None = None) 
 def split_batch(batch: Batch, most_items: int = 0, most_bytes: int = 0) -> Iterator[Batch]:
     """Batches with at most this many items and bytes each, in order. Refused when the payload is malformed."""
     try:
-        parts = otlp.split(batch.signal.value, batch.payload, most_items, most_bytes)
+        parts = otlp_split.split(batch.signal.value, batch.payload, most_items, most_bytes)
     except ValueError:
         raise Refused("malformed", "the batch cannot be decoded", permanent=True) from None
     for payload, items in parts:
@@ -89,7 +89,7 @@ class OtlpRequest:
         if self.items < 2:
             return ()
         try:
-            parts = otlp.split(self.batch.signal.value, self.batch.payload, (self.items + 1) // 2)
+            parts = otlp_split.split(self.batch.signal.value, self.batch.payload, (self.items + 1) // 2)
         except ValueError:
             return ()
         if len(parts) < 2:

@@ -6,6 +6,7 @@ uses each of them as the product does. Code elsewhere reaches into no library.
 
 from __future__ import annotations
 
+import codecs
 import platform
 import re
 from collections.abc import Iterable
@@ -69,6 +70,12 @@ def re2_pattern(source: bytes, options: Any) -> Re2Pattern:
 def re2_unanchored() -> Any:
     """google-re2: the argument of `Match` that lets a match begin anywhere."""
     return private("google-re2", re2, "_Anchor.UNANCHORED", "search bytes with regular expressions")
+
+
+def is_text_codec(info: codecs.CodecInfo) -> bool:
+    """Python: whether a codec decodes bytes to `str`, which `base64` and others do not."""
+    found: bool = private("Python", info, "_is_text_encoding", "tell encodings from other codecs")
+    return found
 
 
 def regex_tree(source: str) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from kofagent.config.errors import Path, Place, Problem
@@ -131,11 +131,3 @@ def node_of(value: Any, origin: Origin) -> Node:
     if isinstance(value, list | tuple):
         return Node([node_of(v, origin) for v in value], origin)
     return Node(value, origin)
-
-
-def relayer(node: Node, layer: str) -> Node:
-    """A copy of a tree that belongs to another layer."""
-    out = node.copy()
-    for _, each in out.walk():
-        each.origin = replace(each.origin, layer=layer)
-    return out

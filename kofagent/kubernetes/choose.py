@@ -39,11 +39,6 @@ def default_kubeconfig() -> str | None:
     return default.path
 
 
-def in_cluster() -> bool:
-    """Whether this process runs in a pod that has the address of its API server."""
-    return bool(os.environ.get("KUBERNETES_SERVICE_HOST"))
-
-
 def find(options: ApiOptions) -> Access:
     """The access that options ask for; StartError says what is missing and what to do."""
     kind = options.auth_type

@@ -158,10 +158,12 @@ class _Kubeconfig(Access):
             return
         pems = []
         for source in (self._ca, self._cert, self._key):
+            if not isinstance(source, WatchedFile):
+                pems.append(source)
+                continue
             try:
-                pems.append(source.read() if isinstance(source, WatchedFile) else source)
+                pems.append(source.read())
             except (OSError, ValueError) as error:
-                assert isinstance(source, WatchedFile)
                 raise StartError(
                     f"kubeconfig context {self._name!r}: {source.path} cannot be read: {getattr(error, 'strerror', None) or error}"
                 ) from None

@@ -18,9 +18,3 @@ class ApiOptions(ComponentConfig):
     context: str = Field("", description="Context of the kubeconfig; empty: its current one.")
     kube_api_qps: float = Field(0.0, ge=0, description="Accepted for compatibility; at most 10 requests are under way.")
     kube_api_burst: int = Field(0, ge=0, description="Accepted for compatibility; see kube_api_qps.")
-
-
-class Toggle(ComponentConfig):
-    """An entry of `metrics` or `resource_attributes`."""
-
-    enabled: bool = Field(True, description="Whether it is sent.")

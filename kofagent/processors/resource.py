@@ -6,7 +6,7 @@ refused and counted as dropped (`malformed`). Upstream: processor/resourceproces
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Hashable
+from collections.abc import Coroutine
 from typing import Any
 
 from pydantic import Field
@@ -48,8 +48,7 @@ class ResourceProcessor(Processor[Config]):
         metadata = batch.metadata or {}
         return self._map.apply(batch, tuple([metadata.get(name, ()) for name in self._actions.needs_metadata]))
 
-    def _change(self, resource: bytes, headers: Hashable) -> bytes:
-        assert isinstance(headers, tuple)
+    def _change(self, resource: bytes, headers: tuple[tuple[str, ...], ...]) -> bytes:
         metadata: Metadata = {name: values for name, values in zip(self._actions.needs_metadata, headers, strict=True) if values}
         return self._actions.apply(resource, edit.RESOURCE, metadata)
 

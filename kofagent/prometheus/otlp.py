@@ -19,6 +19,7 @@ from opentelemetry.proto.metrics.v1 import metrics_pb2
 
 from kofagent.prometheus.columns import Columns, TargetResource
 from kofagent.prometheus.target import resource_attributes
+from kofagent.prometheus.units import ucum
 from kofagent.telemetry.batch import Batch, MetricBatch, Samples
 from kofagent.telemetry.series import SCRAPE_SCOPE, STALE_BITS, Exemplar, Family, Series
 from kofagent.telemetry.signal import Signal
@@ -30,41 +31,6 @@ _HIDDEN = frozenset({"__name__", "job", "instance", "__scheme__", "__metrics_pat
 _SCOPE_PREFIX = "otel_scope_"
 _DOUBLE = struct.Struct("<d")
 _FIXED = struct.Struct("<Q")
-_UCUM = {
-    "days": "d",
-    "hours": "h",
-    "minutes": "min",
-    "seconds": "s",
-    "milliseconds": "ms",
-    "microseconds": "us",
-    "nanoseconds": "ns",
-    "bytes": "By",
-    "kibibytes": "KiBy",
-    "mebibytes": "MiBy",
-    "gibibytes": "GiBy",
-    "tibibytes": "TiBy",
-    "kilobytes": "KBy",
-    "megabytes": "MBy",
-    "gigabytes": "GBy",
-    "terabytes": "TBy",
-    "meters": "m",
-    "volts": "V",
-    "amperes": "A",
-    "joules": "J",
-    "watts": "W",
-    "grams": "g",
-    "celsius": "Cel",
-    "hertz": "Hz",
-    "ratio": "1",
-    "percent": "%",
-}
-_PER = {"second": "s", "minute": "m", "hour": "h", "day": "d", "week": "w", "month": "mo", "year": "y"}
-
-
-def ucum(unit: str) -> str:
-    """The UCUM symbol of a Prometheus unit (`bytes_per_second` is `By/s`); an unknown word stays."""
-    word, per, rest = unit.partition("_per_")
-    return _UCUM.get(word, word) + (f"/{_PER.get(rest, rest)}" if per and rest else "")
 
 
 def to_otlp(batch: MetricBatch) -> Batch:
@@ -286,6 +252,7 @@ def _metrics(items: Sequence[tuple[int, Series, dict[str, str]]], trim: bool) ->
     out: dict[tuple[str, str], _Metric] = {}
     families: dict[tuple[str, str], tuple[str, Family | None]] = {}
     points: dict[tuple[str, bytes], _Parts] = {}
+    distributions: dict[str, _Distributions] = {}
     for i, series, labels in items:
         name, family = labels.get("__name__", ""), series.family
         kind = family.type if family is not None else "unknown"
@@ -306,7 +273,7 @@ def _metrics(items: Sequence[tuple[int, Series, dict[str, str]]], trim: bool) ->
                     parts.bounds.append((bound, i))
                 key = family.name, kind
                 if key not in out:
-                    out[key] = _Distributions(kind == "summary")
+                    out[key] = distributions[family.name] = _Distributions(kind == "summary")
                     families[key] = family.name, family
                 continue
             kind = "unknown"
@@ -319,12 +286,9 @@ def _metrics(items: Sequence[tuple[int, Series, dict[str, str]]], trim: bool) ->
         numbers.fixed.append(_attributes(7, labels))
         numbers.at.append(i)
     for (name, _), parts in points.items():
-        kind = "histogram" if (name, "histogram") in out else "summary"
         parts.bounds.sort()
-        metric = out[name, kind]
-        assert isinstance(metric, _Distributions)
         if parts.count >= 0 or parts.bounds:
-            metric.points.append(parts)
+            distributions[name].points.append(parts)
         else:
             for suffix, at in (("_sum", parts.sum), ("_created", parts.created)):
                 if at >= 0:
@@ -348,15 +312,15 @@ def _numbers(
     family: Family | None,
 ) -> _Numbers:
     metric = out.get(key)
-    if metric is None:
-        if key[1] in ("counter", "info", "stateset"):
-            monotonic = b"\x18\x01" if key[1] == "counter" else b""
-            metric = _Numbers(7, b"\x10" + varint(_CUMULATIVE) + monotonic)
-        else:
-            metric = _Numbers(5, b"")
-        out[key] = metric
-        families[key] = key[0], family
-    assert isinstance(metric, _Numbers)
+    if isinstance(metric, _Numbers):
+        return metric
+    if key[1] in ("counter", "info", "stateset"):
+        monotonic = b"\x18\x01" if key[1] == "counter" else b""
+        metric = _Numbers(7, b"\x10" + varint(_CUMULATIVE) + monotonic)
+    else:
+        metric = _Numbers(5, b"")
+    out[key] = metric
+    families[key] = key[0], family
     return metric
 
 

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
+from typing import Generic, TypeVar
 
 from kofagent.memory.memo import Memo
 from kofagent.telemetry.batch import Batch
 from kofagent.wire.otlp import parse_request
 
+K = TypeVar("K")
+"""What the answer depends on besides the resource; hashable."""
 
-class ResourceMap:
+
+class ResourceMap(Generic[K]):
     """Maps Resource messages with `change`; a batch in which nothing changes comes back as the same object.
 
     `change` is called once per distinct (resource bytes, key); `clear` forgets what it answered.
     """
 
-    def __init__(self, change: Callable[[bytes, Hashable], bytes]) -> None:
+    def __init__(self, change: Callable[[bytes, K], bytes]) -> None:
         self._change = change
-        self._known: Memo[tuple[bytes, Hashable], bytes] = Memo("transform.resources", entries=8192, size=8 << 20)
+        self._known: Memo[tuple[bytes, K], bytes] = Memo("transform.resources", entries=8192, size=8 << 20)
         self._counts = self._known.counts
 
     def clear(self) -> None:
         """Forgets all answers: `change` has become another function."""
         self._known.clear()
 
-    def apply(self, batch: Batch, key: Hashable = None) -> Batch:
+    def apply(self, batch: Batch, key: K) -> Batch:
         """The batch with every resource changed. ValueError where the payload's outline or a resource is malformed."""
         # hot: otlp_resource, 1.9 us a span end to end, as without it: a resource is one dict look-up, records are copied in C
         request = parse_request(batch.payload)

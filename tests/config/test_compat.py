@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from types import SimpleNamespace
 
@@ -30,6 +31,18 @@ def test_python_reads_regular_expressions() -> None:
     assert str(operation) == "SUBPATTERN" and value[0] == 1 and value[3].getwidth() == (1, 1)
     with pytest.raises(re.error):
         compat.regex_tree("(")
+
+
+def test_python_tells_encodings_from_other_codecs() -> None:
+    assert [compat.is_text_codec(codecs.lookup(name)) for name in ("utf-16", "latin-1", "base64", "rot13")] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    gone = SimpleNamespace(__name__="codecs")
+    with pytest.raises(compat.IncompatibleLibrary, match=r"Python 3\.\d+.* has no codecs\._is_text_encoding,"):
+        compat.is_text_codec(gone)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

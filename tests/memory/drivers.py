@@ -49,10 +49,10 @@ def attribute_keys() -> Use:
 def resources() -> Use:
     from kofagent.transform.resources import ResourceMap
 
-    mapping = ResourceMap(lambda resource, key: resource + encode_attributes({"k": "v"}))
+    mapping = ResourceMap[None](lambda resource, key: resource + encode_attributes({"k": "v"}))
 
     def use(i: int) -> None:
-        out = mapping.apply(Batch(Signal.LOGS, logs(str(i)), 1))
+        out = mapping.apply(Batch(Signal.LOGS, logs(str(i)), 1), None)
         assert next(iter(otlp.resources(out.payload))).resource == encode_attributes({"n": str(i), "k": "v"})
 
     return use

@@ -40,8 +40,8 @@ def test_asked_once_per_resource_and_key() -> None:
 
 
 def test_a_payload_without_a_resource() -> None:
-    mapping = ResourceMap(lambda resource, key: encode_attributes({"k": 1}))
-    out = mapping.apply(Batch(Signal.LOGS, otlp.build_resource([otlp.build_scope([b""])]), 1))
+    mapping = ResourceMap[None](lambda resource, key: encode_attributes({"k": 1}))
+    out = mapping.apply(Batch(Signal.LOGS, otlp.build_resource([otlp.build_scope([b""])]), 1), None)
     assert [e.resource for e in otlp.resources(out.payload)] == [encode_attributes({"k": 1})]
 
 

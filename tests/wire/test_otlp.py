@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
-from kofagent.wire import otlp
+from kofagent.wire import otlp, otlp_split
 from kofagent.wire.lens import parse
 from kofagent.wire.varint import length_delimited
 from tests.reference import wire as plain
@@ -132,7 +132,7 @@ def _flat(signal: str, payload: bytes) -> Any:
 def test_split_keeps_every_item_in_order_within_the_limits(case: tuple[str, Any], max_items: int, max_bytes: int) -> None:
     signal, request = case
     payload = request.SerializeToString()
-    parts = otlp.split(signal, payload, max_items, max_bytes)
+    parts = otlp_split.split(signal, payload, max_items, max_bytes)
     assert [n for _, n in parts] == [otlp.check(signal, p) for p, _ in parts]
     assert _flat(signal, b"".join(p for p, _ in parts)) == _flat(signal, payload)
     for part, n in parts:
@@ -143,12 +143,12 @@ def test_split_keeps_every_item_in_order_within_the_limits(case: tuple[str, Any]
 
 
 def test_split_fills_the_parts() -> None:
-    assert [n for _, n in otlp.split("traces", trace_request(100), 30)] == [30, 30, 30, 10]
-    assert [n for _, n in otlp.split("metrics", metric_request(7) + metric_request(4), 5)] == [5, 5, 1]
+    assert [n for _, n in otlp_split.split("traces", trace_request(100), 30)] == [30, 30, 30, 10]
+    assert [n for _, n in otlp_split.split("metrics", metric_request(7) + metric_request(4), 5)] == [5, 5, 1]
     payload = trace_request(100)
-    parts = otlp.split("traces", payload, max_bytes=5000)
+    parts = otlp_split.split("traces", payload, max_bytes=5000)
     assert len(parts) <= len(payload) // 5000 + 2
-    assert otlp.split("traces", payload, 100)[0][0] is payload
+    assert otlp_split.split("traces", payload, 100)[0][0] is payload
 
 
 def test_metrics_without_points_take_room_in_a_part_too() -> None:
@@ -161,7 +161,7 @@ def test_metrics_without_points_take_room_in_a_part_too() -> None:
     points = request.resource_metrics.add().scope_metrics.add().metrics.add().gauge.data_points
     for _ in range(2):
         points.add().as_int = 0
-    parts = otlp.split("metrics", request.SerializeToString(), max_bytes=80)
+    parts = otlp_split.split("metrics", request.SerializeToString(), max_bytes=80)
     assert sum(items for _, items in parts) == 2
     assert all(len(part) <= 80 or items <= 1 for part, items in parts), [(len(part), items) for part, items in parts]
 

@@ -119,7 +119,7 @@ class K8sAttributes(Processor[Config]):
             )
         return counter
 
-    def _with_sender(self, resource: bytes, sender: Any) -> bytes:
+    def _with_sender(self, resource: bytes, sender: str) -> bytes:
         """passthrough: adds the address by which the pod would be found as k8s.pod.ip."""
         attributes = decode_attributes(edit.attributes(resource, edit.RESOURCE))
         place = self._places.place(attributes, sender)

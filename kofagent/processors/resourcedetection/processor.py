@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine, Hashable
+from collections.abc import Coroutine
 from typing import Any
 
 from kofagent.component.backoff import Backoff
@@ -45,7 +45,7 @@ class ResourceDetection(Processor[Config]):
         return f"{', '.join(self.config.detectors)}; {how}\n"
 
     async def start(self) -> None:
-        self._mapper = Mapper(self, lambda batch: self._map.apply(batch) if self.detected else batch)
+        self._mapper = Mapper(self, lambda batch: self._map.apply(batch, None) if self.detected else batch)
         for name in self.config.detectors:
             if name in KUBERNETES and name not in self._clients:
                 client = shared(self.context.host, getattr(self.config, name))
@@ -71,7 +71,7 @@ class ResourceDetection(Processor[Config]):
     def consume(self, batch: Batch) -> Coroutine[Any, Any, None]:
         return self._mapper.consume(batch)
 
-    def _change(self, resource: bytes, key: Hashable) -> bytes:
+    def _change(self, resource: bytes, key: None) -> bytes:
         if self.config.override:
             return edit.patch(resource, edit.RESOURCE, upsert=self.detected)
         return edit.patch(resource, edit.RESOURCE, insert=self.detected)

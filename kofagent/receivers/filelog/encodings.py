@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import codecs
 
+from kofagent.config.compat import is_text_codec
+
 _UTF8 = {"", "utf-8", "utf8", "ascii", "us-ascii"}
 _RAW = {"utf-8-raw", "utf8-raw"}
 _PLAIN_UTF16 = {"utf-16", "utf16"}
@@ -79,7 +81,7 @@ def lookup(name: str) -> Encoding:
         info = codecs.lookup(lower)
     except (LookupError, ValueError):
         info = None
-    if info is None or not getattr(info, "_is_text_encoding", True):
+    if info is None or not is_text_codec(info):
         raise ValueError(f"unsupported encoding {name!r}; use utf-8, utf-16le, another IANA name, or nop for raw bytes")
     if info.name == "utf-8":
         return Encoding("utf-8", "utf-8", utf8=True)

@@ -12,7 +12,7 @@ from kofagent.component.backoff import Backoff
 from kofagent.component.checkpoints import KeyValueStore, open_store
 from kofagent.component.offering import Offer
 from kofagent.component.polling import Polling
-from kofagent.component.protocols import Receiver, StartError
+from kofagent.component.protocols import Context, Receiver, StartError
 from kofagent.component.statuses import Statuses
 from kofagent.config.re2 import compile_search
 from kofagent.kubernetes.changes import Changes, Handlers, Object, Record, unix_seconds
@@ -44,10 +44,13 @@ class K8sObjects(Receiver[Config]):
     _client: ApiClient | None = None
     _store: KeyValueStore | None = None
 
-    async def start(self) -> None:
+    def __init__(self, config: Config, context: Context) -> None:
+        super().__init__(config, context)
         self._tasks: list[asyncio.Task[None]] = []
         self._streams: list[Changes] = []
         self._pulls: list[Polling] = []
+
+    async def start(self) -> None:
         self._client = client = shared(self.context.host, self.config)
         await client.start()
         self._store = await open_store(self.context, self.config.storage)
@@ -70,7 +73,7 @@ class K8sObjects(Receiver[Config]):
                 self._later(block)
 
     async def stop(self) -> None:
-        streams, pulls, tasks = getattr(self, "_streams", []), getattr(self, "_pulls", []), getattr(self, "_tasks", [])
+        streams, pulls, tasks = self._streams, self._pulls, self._tasks
         self._streams, self._pulls, self._tasks = [], [], []
         for task in tasks:
             task.cancel()
