@@ -19,7 +19,7 @@ from opentelemetry.proto.metrics.v1 import metrics_pb2
 
 from kofagent.prometheus.columns import Columns, TargetResource
 from kofagent.prometheus.target import resource_attributes
-from kofagent.prometheus.units import ucum
+from kofagent.prometheus.units import trim_suffixes, ucum
 from kofagent.telemetry.batch import Batch, MetricBatch, Samples
 from kofagent.telemetry.series import SCRAPE_SCOPE, STALE_BITS, Exemplar, Family, Series
 from kofagent.telemetry.signal import Signal
@@ -335,13 +335,6 @@ def _head(described: tuple[str, Family | None], kind: str, trim: bool) -> bytes:
     if unit:
         out += length_delimited(3, ucum(unit).encode())
     return out + _attribute(12, "prometheus.type", kind)
-
-
-def trim_suffixes(name: str, kind: str, unit: str) -> str:
-    """A name without `_total` (counters) and without its unit, for `trim_metric_suffixes`."""
-    if kind == "counter":
-        name = name.removesuffix("_total")
-    return name.removesuffix("_" + unit) if unit else name
 
 
 def _bound(text: str) -> float | None:

@@ -1,4 +1,4 @@
-"""Units of Prometheus as OTLP writes them."""
+"""Units of Prometheus as OTLP writes them, in a metric's unit and no longer in its name."""
 
 from __future__ import annotations
 
@@ -37,3 +37,10 @@ def ucum(unit: str) -> str:
     """The UCUM symbol of a Prometheus unit (`bytes_per_second` is `By/s`); an unknown word stays."""
     word, per, rest = unit.partition("_per_")
     return _UCUM.get(word, word) + (f"/{_PER.get(rest, rest)}" if per and rest else "")
+
+
+def trim_suffixes(name: str, kind: str, unit: str) -> str:
+    """A name without `_total` (counters) and without its unit, for `trim_metric_suffixes`."""
+    if kind == "counter":
+        name = name.removesuffix("_total")
+    return name.removesuffix("_" + unit) if unit else name

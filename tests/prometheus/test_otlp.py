@@ -10,9 +10,9 @@ import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 from kofagent.prometheus.columns import TargetResource
-from kofagent.prometheus.otlp import to_otlp, trim_suffixes
+from kofagent.prometheus.otlp import to_otlp
 from kofagent.prometheus.page import PageReader
-from kofagent.prometheus.units import ucum
+from kofagent.prometheus.units import trim_suffixes, ucum
 from kofagent.telemetry.batch import MetricBatch, Samples
 from kofagent.telemetry.series import SCRAPE_SCOPE, STALE_BITS, sorted_labels
 

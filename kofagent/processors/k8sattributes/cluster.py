@@ -27,6 +27,7 @@ from kofagent.kubernetes.watch import Timing
 from kofagent.memory.memo import Memo
 from kofagent.processors.k8sattributes.config import Config
 from kofagent.processors.k8sattributes.extract import Extraction, Object, controller, owner_uid
+from kofagent.processors.k8sattributes.patience import Patience
 from kofagent.processors.k8sattributes.pods import Known, Place, Pods
 from kofagent.wire import edit
 from kofagent.wire.attributes import decode_attributes
@@ -42,10 +43,6 @@ RESOURCES: dict[str, Resource] = {
     "cronjob": CRONJOBS,
 }
 _KINDS_OF_OWNERS = {"replicaset": "ReplicaSet", "statefulset": "StatefulSet", "daemonset": "DaemonSet", "job": "Job"}
-MAX_ASKED = 4096
-SHORTEST_WAIT = 0.05
-FORGET_IN_VAIN = 15.0
-FORGET_ASKED = 600.0
 
 _Asked = tuple[bytes, str]
 """A resource and its sender's address."""
@@ -82,10 +79,7 @@ class Cluster:
         self._unknown: Memo[_Asked, Enriched] = Memo("k8sattributes.unknown", entries=8192, size=4 << 20)
         self._of_pods: Memo[Known, tuple[bytes, Object, dict[str, str]]] = Memo("k8sattributes.pods", entries=512, size=8 << 20)
         """The packed pod, the pod, and what is added for it: for the next resource of the same pod (its other containers)."""
-        self._asked: dict[Place, float] = {}
-        self._in_vain = 0
-        """Consecutive fruitless waits; each halves the next, so that log files of many deleted pods do not stall the others."""
-        self._last_in_vain = 0.0
+        self._patience = Patience(config.wait_for_pod)
         self._was_synced = False
         self._listing: asyncio.Task[None] | None = None
         self._listed_by = 0.0
@@ -202,7 +196,7 @@ class Cluster:
     def _put(self, pod: Object) -> None:
         self._drop(self.pods.put(pod, self._loop.time()))
         for place in self.pods.places_of(pod):
-            self._asked.pop(place, None)
+            self._patience.found(place)
         if self._timer is None and self.pods.next_expiry() is not None:
             self._expire()
         self._news()
@@ -351,20 +345,14 @@ class Cluster:
     def may_wait(self, place: Place) -> float:
         """Until when (loop time) telemetry waits for a pod that is not known; in the past when it has waited long enough."""
         now = self._loop.time()
-        until = self._asked.get(place)
+        until = self._patience.until(place)
         if until is None:
             if self._stopping or _nobody(place):
                 return now
-            if len(self._asked) >= MAX_ASKED:
-                self._asked = {p: t for p, t in self._asked.items() if t > now - FORGET_ASKED}
-                if len(self._asked) >= MAX_ASKED:
-                    return now
             if not self._was_synced and all(s.synced.is_set() for s in self._subscriptions):
-                self._was_synced, self._in_vain = True, 0
-            elif now - self._last_in_vain > FORGET_IN_VAIN:
-                self._in_vain = 0
-            wait = self._config.wait_for_pod
-            until = self._asked[place] = now + max(wait / 2**self._in_vain, min(wait, SHORTEST_WAIT))
+                self._was_synced = True
+                self._patience.renew()
+            until = self._patience.begin(place, now)
         return now if self._stopping else until
 
     def may_wait_for_others(self) -> float:
@@ -374,8 +362,7 @@ class Cluster:
 
     def waited(self, found: bool) -> None:
         """Notes how a wait for pods ended."""
-        self._in_vain = 0 if found else min(self._in_vain + 1, 20)
-        self._last_in_vain = self._loop.time()
+        self._patience.waited(found, self._loop.time())
 
     async def wait(self, until: float) -> None:
         """Returns when something has become known, or at `until` (loop time)."""
