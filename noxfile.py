@@ -57,7 +57,7 @@ def lint(session: nox.Session) -> None:
 
 @here
 def docs(session: nox.Session) -> None:
-    """Writes the generated pages anew: the reference of components, both schemas, the picture of the rooms."""
+    """Regenerates the generated pages: the reference of components, both schemas, the picture of the rooms."""
     run(session, "kofagent", "components", "--docs", "docs/components")
     for option, file in {"--schema": "docs/config.schema.json", "--values-schema": "helm/kofagent/values.schema.json"}.items():
         with (ROOT / file).open("w") as out:
@@ -67,20 +67,20 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def lock(session: nox.Session) -> None:
-    """Both lock files anew from pyproject.toml; pins that still fit stay, unless given `-- --upgrade`."""
+    """Regenerates both lock files from pyproject.toml; pins that still fit stay, unless given `-- --upgrade`."""
     session.install("-q", "uv>=0.9,<1")
     builds = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
     image = ["--extra", "aws", "--extra", "auth", "--generate-hashes"]
-    pin(session, ROOT / "requirements.lock", [*image, *session.posargs], beside="\n".join(builds))
+    pin(session, ROOT / "requirements.lock", [*image, *session.posargs], extra="\n".join(builds))
     pin(session, TEST_LOCK, ["--extra", "test", "--no-annotate", *session.posargs])
 
 
-def pin(session: nox.Session, file: Path, options: list[str], beside: str = "") -> None:
-    """Resolves pyproject.toml (and the lines `beside`) for every platform; the comment that the file begins with stays."""
+def pin(session: nox.Session, file: Path, options: list[str], extra: str = "") -> None:
+    """Resolves pyproject.toml (and the lines `extra`) for every platform; the comment that the file begins with stays."""
     comment = "".join(itertools.takewhile(lambda line: line.startswith("#"), file.read_text().splitlines(keepends=True)))
     compile_it = ["uv", "pip", "compile", "-q", "pyproject.toml", "-", "--universal", "--python-version", PYTHONS[0]]
     script = 'printf "%s\\n" "$0" | exec "$@"'
-    session.run("sh", "-c", script, beside, *compile_it, "--no-header", "-o", file.name, *options, external=True, silent=True)
+    session.run("sh", "-c", script, extra, *compile_it, "--no-header", "-o", file.name, *options, external=True, silent=True)
     file.write_text(comment + file.read_text())
 
 

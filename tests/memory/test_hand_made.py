@@ -39,7 +39,7 @@ OTHERS = {
     "pipeline/graph.py:self.processors": _CONFIGURATION,
     "pipeline/own_log.py:self._said": "one for each output of the log",
     "processors/k8sattributes/cluster.py:new": _CALL,
-    "processors/k8sattributes/cluster.py:self._asked": "when it is full nobody waits, so that a flood of unknown pods holds up nothing",
+    "processors/k8sattributes/patience.py:self._asked": "when it is full nobody waits, so that a flood of unknown pods holds up nothing",
     "processors/k8sattributes/cluster.py:self._objects": "mirrors the API server",
     "processors/k8sattributes/extract.py:only": _CALL,
     "processors/k8sattributes/pods.py:self._leaving": "pods in their grace period, the oldest leave earlier when there are MAX_GONE",
