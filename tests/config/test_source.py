@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from kofagent.config import source
@@ -90,7 +90,6 @@ def test_anchors_and_merge_keys() -> None:
         ("a: 1\n b: 2\n", 2, "not valid YAML"),
         ("a:\n\t- 1\n", 2, "not valid YAML"),
         ("a: 1\n---\nb: 2\n", 2, "more than one document"),
-        ("a: !!python/object:os.system x\n", 1, "not valid YAML|"),
         ("a: !mine x\n", 1, "the tag '!mine' is unknown"),
         ("a: &a [*a]\n", 1, "contains itself"),
         ("{a: 1}: 2\n", 1, "a key must be a string"),
@@ -98,12 +97,14 @@ def test_anchors_and_merge_keys() -> None:
 )
 def test_broken_text_is_one_error_with_its_line(text: str, line: int, said: str) -> None:
     _, problems = parse(text, "f.yaml")
-    if said == "not valid YAML|":
-        assert "os.system" not in repr(_.plain())
-        return
     assert len(problems) == 1
     assert problems[0].place.line == line
     assert said in problems[0].message
+
+
+def test_a_tag_of_python_makes_no_object() -> None:
+    node, problems = parse("a: !!python/object:os.system x\n", "f.yaml")
+    assert node.plain() == {"a": "x"} and not problems
 
 
 def test_aliases_cannot_grow_without_bound(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,7 +159,7 @@ _data = st.dictionaries(_keys, _values, max_size=4)
 @given(_data)
 def test_what_is_written_reads_back(data: dict[str, object]) -> None:
     text = to_yaml(node_of(data, Origin("x", 1)), explain=False)
-    if "***" not in text:
-        assert yaml.safe_load(text) == data
-        node, problems = parse(text, "back.yaml")
-        assert not problems and node.plain() == data
+    assume("***" not in text)
+    assert yaml.safe_load(text) == data
+    node, problems = parse(text, "back.yaml")
+    assert not problems and node.plain() == data

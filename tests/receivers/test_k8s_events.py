@@ -277,7 +277,7 @@ async def test_a_refusal_holds_the_stream_back_and_loses_nothing(kube: FakeKube)
         running.sink.refuse = Refused("sending queue full", retry_after=0.01)
         for i in range(20):
             kube.put(CORE_EVENTS, event(f"e{i}"))
-        await asyncio.sleep(0.1)
+        await running.sink.called.wait()
         running.sink.refuse = None
         await running.has(*[f"e{i}" for i in range(20)])
 
@@ -294,8 +294,9 @@ async def test_what_was_not_taken_is_not_passed(kube: FakeKube, tmp_path: Path) 
         kube.put(CORE_EVENTS, event("one"))
         await running.has("one")
         running.sink.refuse = Refused("sending queue full", retry_after=60)
+        running.sink.called.clear()
         kube.put(CORE_EVENTS, event("two"))
-        await asyncio.sleep(0.1)
+        await running.sink.called.wait()
     async with Running({"storage": "file_storage"}, host) as running:
         await running.has("two")
     await storage.stop()

@@ -52,6 +52,8 @@ class Running:
     def __init__(self, *objects: dict[str, Any], host: FakeHost | None = None, **options: Any) -> None:
         self.host = host or FakeHost()
         self.sink = Sink()
+        self.all: list[str] | None = None
+        """All that was to come; held against what came until the end."""
         self.receiver = make(K8sObjects, {"objects": list(objects), **options}, kind="receiver", id="k8sobjects", host=self.host)
         self.receiver.timing = FAST
         self.receiver.outputs = {Signal.LOGS: self.sink}
@@ -60,8 +62,9 @@ class Running:
         await self.receiver.start()
         return self
 
-    async def __aexit__(self, *error: object) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, *error: object) -> None:
         await self.receiver.stop()
+        assert kind is not None or self.all is None or self.seen() == self.all
 
     @property
     def status(self) -> str | None:
@@ -85,9 +88,10 @@ class Running:
         return out
 
     async def has(self, *wanted: str) -> None:
+        """Waits for these in this order; nothing else comes, before the next call or the end."""
+        self.all = list(wanted)
         await eventually(lambda: len(self.seen()) >= len(wanted), message=f"{wanted}")
-        await asyncio.sleep(0.05)
-        assert self.seen() == list(wanted)
+        assert self.seen() == self.all
 
 
 def note(name: str, *, namespace: str = "default", text: str = "") -> dict[str, Any]:
@@ -267,7 +271,7 @@ async def test_an_object_that_may_not_be_read_does_not_stop_the_others(kube: Fak
     async with Running(
         {"name": "configmaps", "interval": "50ms"}, {"name": "configmaps", "mode": "watch"}, {"name": "pods"}
     ) as running:
-        await running.has("web-0")
+        await eventually(lambda: running.seen() == ["web-0"])
         error = await eventually(lambda: running.status)
         assert "may not list configmaps" in error
         kube.forbidden = set()
@@ -289,7 +293,7 @@ async def test_a_pull_waits_for_a_backend_that_refuses(kube: FakeKube) -> None:
     kube.put(PODS, pod("shop", "web-0"))
     async with Running({"name": "pods"}) as running:
         running.sink.refuse = Refused("sending queue full", retry_after=0.01)
-        await asyncio.sleep(0.05)
+        await running.sink.called.wait()
         running.sink.refuse = None
         await running.has("web-0")
 
