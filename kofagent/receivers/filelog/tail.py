@@ -311,7 +311,8 @@ class Tail:
         OSError when the file cannot be read, ValueError when its gzip stream is damaged.
         """
         source = self.source
-        if not self.gzip and self.feed.fed and not (os.fstat(self.fd).st_size >= source.at and self.intact()):
+        # before the first chunk, too: it may have been truncated since it was found
+        if not self.gzip and not (os.fstat(self.fd).st_size >= source.at and self.intact()):
             self.suspect = True
             return False
         if source.skip():

@@ -295,6 +295,20 @@ async def test_copytruncate_while_nobody_read(tmp_path: Path) -> None:
         assert await t.poll() == lines(2, 3)
 
 
+async def test_copytruncate_between_finding_a_file_and_its_first_read(tmp_path: Path) -> None:
+    path = container(tmp_path)
+    path.write_text(text(1, 2, 3))
+    async with tailing(path, Store()) as t:
+        t.receiver.look(t.now)
+        Path(f"{path}.1").write_bytes(path.read_bytes())
+        os.truncate(path, 0)
+        append(path, text(4))
+        await t.receiver._rounds()
+        await t.poll()
+        assert t.lines() == lines(1, 2, 3, 4)
+        assert t.host.ledger.sum("kofagent_filelog_lost_files_total") == 0
+
+
 async def test_a_damaged_compressed_file_is_counted(tmp_path: Path) -> None:
     store, path = Store(), container(tmp_path)
     path.write_text(text(1))
