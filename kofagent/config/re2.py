@@ -5,8 +5,8 @@ google-re2 is quiet about wrong patterns here; `PatternError` says what is wrong
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Any, Protocol
 
 import re2
 from pydantic import AfterValidator
@@ -20,6 +20,33 @@ _LARGE = 1000
 """Instructions of a program whose automaton may outgrow the memory that a set of patterns has."""
 
 
+class Match(Protocol):
+    """What google-re2 found, as a match of `re`."""
+
+    def group(self, *groups: int | str) -> Any: ...
+    def groups(self) -> tuple[str | None, ...]: ...
+    def groupdict(self) -> dict[str, str | None]: ...
+    def start(self, group: int | str = 0) -> int: ...
+    def end(self, group: int | str = 0) -> int: ...
+    def span(self, group: int | str = 0) -> tuple[int, int]: ...
+    def expand(self, template: str) -> str: ...
+
+
+class Re2(Protocol):
+    """A pattern of google-re2, as a pattern of `re`: of str or of bytes."""
+
+    @property
+    def groups(self) -> int: ...
+    @property
+    def groupindex(self) -> Mapping[str, int]: ...
+    @property
+    def programsize(self) -> int: ...
+    def search(self, text: str | bytes) -> Match | None: ...
+    def match(self, text: str | bytes) -> Match | None: ...
+    def fullmatch(self, text: str | bytes) -> Match | None: ...
+    def finditer(self, text: str | bytes) -> Iterator[Match]: ...
+
+
 class PatternError(ValueError):
     """A text is not a regular expression in RE2's syntax. The message names the pattern and RE2's reason."""
 
@@ -30,12 +57,13 @@ class PatternError(ValueError):
         super().__init__(f"{pattern!r} is not a regular expression (RE2): {shown}")
 
 
-def compile_re2(pattern: str, flags: str = "") -> re2._Regexp:
+def compile_re2(pattern: str, flags: str = "") -> Re2:
     """The compiled pattern, with `flags` such as `(?s)` in front; PatternError where it is not one."""
     try:
-        return re2.compile(flags + pattern, OPTIONS)
+        compiled: Re2 = re2.compile(flags + pattern, OPTIONS)
     except re2.error as error:
         raise PatternError(pattern, error, flags) from None
+    return compiled
 
 
 def compile_bytes(pattern: str) -> Re2Pattern:
@@ -49,11 +77,11 @@ def compile_bytes(pattern: str) -> Re2Pattern:
     return compiled
 
 
-def compile_search(pattern: str) -> Callable[[str], re2._Match | None]:
+def compile_search(pattern: str) -> Callable[[str], Match | None]:
     """`search` of a pattern that also takes text with undecodable bytes (surrogates), which count as U+FFFD each."""
     search = compile_re2(pattern).search
 
-    def find(text: str) -> re2._Match | None:
+    def find(text: str) -> Match | None:
         try:
             return search(text)
         except UnicodeEncodeError:

@@ -15,7 +15,7 @@ class Header:
     """Takes header lines off the start of a file. `chain` compiles the metadata operators once."""
 
     def __init__(self, config: HeaderBlock, encoding: Encoding, chain: Callable[[list[dict[str, Any]]], Chain]) -> None:
-        self._pattern: Any = compile_re2(config.pattern)
+        self._pattern = compile_re2(config.pattern)
         self._encoding = encoding
         self._chain = chain(config.metadata_operators)
 

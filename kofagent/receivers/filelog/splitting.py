@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from kofagent.config.re2 import compile_re2
 from kofagent.receivers.filelog.config import Config
@@ -62,7 +62,7 @@ class _Pattern:
     """Matches of a regular expression as byte offsets, whatever the encoding."""
 
     def __init__(self, pattern: str, encoding: Encoding) -> None:
-        self._regex: Any = compile_re2(pattern, "(?m)")
+        self._regex = compile_re2(pattern, "(?m)")
         self._encoding = encoding
 
     def find(self, data: bytes) -> list[tuple[int, int]]:
