@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import core_schema
 
@@ -45,13 +46,13 @@ def json_schema(registry: Registry) -> dict[str, Any]:
     }
 
 
-def options_schema(model: Any) -> dict[str, Any]:
+def options_schema(model: type[BaseModel]) -> dict[str, Any]:
     """The schema of one options class, with all spellings of its keys and references allowed for scalars."""
     schema: dict[str, Any] = model.model_json_schema(schema_generator=_Generator, ref_template="#/$defs/{model}")
     return _with_references(schema)
 
 
-def _options(name: str, model: Any, definitions: dict[str, Any]) -> dict[str, Any]:
+def _options(name: str, model: type[BaseModel], definitions: dict[str, Any]) -> dict[str, Any]:
     """Adds an options class and the blocks in it to the definitions, each under a unique name."""
     schema = options_schema(model)
     for block, body in schema.pop("$defs", {}).items():

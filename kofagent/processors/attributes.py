@@ -20,6 +20,7 @@ from kofagent.telemetry.signal import Signal
 from kofagent.transform.actions import ActionBlock, Actions
 from kofagent.transform.matching import MatchBlock, RecordMatch, unfit
 from kofagent.wire import edit, otlp
+from kofagent.wire.otlp import ResourceView, ScopeView
 
 
 class Config(ComponentConfig):
@@ -67,18 +68,18 @@ class AttributesProcessor(Processor[Config]):
         wanted = self._wanted if self._include or self._exclude else None
         if batch.signal is Signal.METRICS:
 
-            def change(record: bytes, scope: Any, entry: Any) -> bytes:
+            def change(record: bytes, scope: ScopeView, entry: ResourceView) -> bytes:
                 return record if wanted and not wanted(record, scope, entry) else self._metric(record, metadata)
         else:
             field = edit.LOG_RECORD if batch.signal is Signal.LOGS else edit.SPAN
 
-            def change(record: bytes, scope: Any, entry: Any) -> bytes:
+            def change(record: bytes, scope: ScopeView, entry: ResourceView) -> bytes:
                 return record if wanted and not wanted(record, scope, entry) else apply(record, field, metadata)
 
         payload = otlp.map_records(batch.payload, change)
         return batch if payload is batch.payload else Batch(batch.signal, payload, batch.count, batch.metadata)
 
-    def _wanted(self, record: bytes, scope: Any, entry: Any) -> bool:
+    def _wanted(self, record: bytes, scope: ScopeView, entry: ResourceView) -> bool:
         resource, scope_bytes = entry.resource, scope.scope
         if self._include is not None and not self._include.match(resource, scope_bytes, record):
             return False

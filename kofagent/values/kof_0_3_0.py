@@ -33,3 +33,7 @@ def generate(values: Values, role: str) -> Node:
     if names:
         out["service"] = {"extensions": values.made(names, "kof", "basic_auth")}
     return values.made(out, "kof")
+
+
+def adjust(config: Node, values: Values, role: str) -> None:
+    """Nothing: all that is generated can be overridden."""

@@ -10,9 +10,9 @@ import importlib.resources
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from kofagent.config.errors import ConfigErrors, Place, Problem, suggest
 from kofagent.config.load import read_config
@@ -24,7 +24,25 @@ from kofagent.values import kof_0_1_1, kof_0_3_0
 from kofagent.values.generated import Values, check_values
 from kofagent.values.model import CONFIG_SECTIONS, OTHERS, ROLES, Global, Kof
 
-GENERATIONS: dict[str, Any] = {module.NAME: module for module in (kof_0_1_1, kof_0_3_0)}
+
+class Generation(Protocol):
+    """What a generation of KOF's values makes of them: a module of this room."""
+
+    NAME: str
+    PIPELINES: str
+    """Folder of its default pipelines, below that of all."""
+    COLLECTORS: type[BaseModel]
+
+    def generate(self, values: Values, role: str) -> Node:
+        """What is written for the user beneath the default pipelines."""
+        ...
+
+    def adjust(self, config: Node, values: Values, role: str) -> None:
+        """Changes the configuration where the user's part cannot."""
+        ...
+
+
+GENERATIONS: dict[str, Generation] = {module.NAME: module for module in (kof_0_1_1, kof_0_3_0)}
 DEFAULT_GENERATION = "0.3.0"
 _SUFFIX = {"node": ("node-exporter", "daemonset"), "k8scluster": ("k8s-cluster", "deployment")}
 
@@ -125,7 +143,7 @@ def _read_user(files: Sequence[str]) -> Node:
     return merge_files(trees) if trees else Node({})
 
 
-def _generation(user: Node, wanted: str | None) -> Any:
+def _generation(user: Node, wanted: str | None) -> Generation:
     """The module of a generation: the requested one, else the one that the keys indicate."""
     newer = [key for key in user.names() if key in ("opentelemetry-kube-stack", "metrics-server")]
     if newer:
@@ -152,7 +170,7 @@ def pipelines_directory() -> str:
     return inside if os.path.isdir(inside) else os.path.join(os.path.dirname(package), "pipelines")
 
 
-def _defaults(module: Any) -> Node:
+def _defaults(module: Generation) -> Node:
     text = (importlib.resources.files("kofagent.values") / "defaults" / f"{module.NAME}.yaml").read_text("utf-8")
     tree, _ = parse(text, f"kofagent/values/defaults/{module.NAME}.yaml", layer="default")
     for role in ROLES:
@@ -163,7 +181,7 @@ def _defaults(module: Any) -> Node:
     return tree
 
 
-def _check(user: Node, module: Any) -> list[Problem]:
+def _check(user: Node, module: Generation) -> list[Problem]:
     """Unknown keys and wrong types in what kofagent reads; keys of other charts are not checked."""
     errors: list[Problem] = []
     known = ("global", "kof", "collectors", *OTHERS)
@@ -190,14 +208,13 @@ def _check(user: Node, module: Any) -> list[Problem]:
     return errors
 
 
-def _configuration(values: Values, role: str, module: Any) -> tuple[Node, list[Deleted]]:
+def _configuration(values: Values, role: str, module: Generation) -> tuple[Node, list[Deleted]]:
     own = values.tree.get("collectors", role) or Node({})
     sections = {key: own.value[key].copy() for key in own.names() if key in CONFIG_SECTIONS and _usable(own.value[key])}
     generated = module.generate(values, role)
     merged = merge_helm(generated, Node(sections, own.origin))
     config = merged.node
-    if hasattr(module, "adjust"):
-        module.adjust(config, values, role)
+    module.adjust(config, values, role)
     # A section without content is not rendered; `extensions: {}` stays, as upstream renders it.
     order = {key: i for i, key in enumerate(CONFIG_SECTIONS)}
     config.value = dict(sorted(config.value.items(), key=lambda item: order.get(item[0], len(order))))

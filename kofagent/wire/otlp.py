@@ -30,12 +30,16 @@ from kofagent.wire.walk import DELIMITED, fields
 
 
 class ScopeView(Protocol):
-    """`ScopeLogs`, `ScopeMetrics` or `ScopeSpans` through the lens (a protobuf message: also HasField, ClearField, ...)."""
+    """`ScopeLogs`, `ScopeMetrics` or `ScopeSpans` through the lens."""
 
     scope: bytes
     records: Any
     """A mutable sequence of bytes: append, extend, clear, del."""
     schema_url: bytes
+
+    def HasField(self, name: str) -> bool:  # noqa: N802 - protobuf's name
+        """Whether the field is there, empty or not."""
+        ...
 
 
 class ResourceView(Protocol):
@@ -45,6 +49,10 @@ class ResourceView(Protocol):
     scopes: Any
     """A mutable sequence of ScopeView; `add(scope=..., records=..., schema_url=...)` appends one."""
     schema_url: bytes
+
+    def HasField(self, name: str) -> bool:  # noqa: N802 - protobuf's name
+        """Whether the field is there, empty or not."""
+        ...
 
 
 class RequestView(Protocol):

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
-from kofagent.wire.otlp import count, new_request, parse_metric, parse_request, replace
+from kofagent.wire.otlp import ResourceView, ScopeView, count, new_request, parse_metric, parse_request, replace
 
 # Bytes that tag and length of the enclosing messages can grow by; a limit on bytes is met with this much to spare.
 _SLACK = 24
@@ -47,18 +46,18 @@ class _Parts:
         self._max_items, self._max_bytes = max_items, max_bytes
         self._parts: list[tuple[bytes, int]] = []
         self._request = new_request()
-        self._entry_source: Any = None
-        self._scope_source: Any = None
-        self._entry: Any = None
-        self._scope: Any = None
+        self._entry_source: ResourceView
+        self._scope_source: ScopeView
+        self._entry: ResourceView | None = None
+        self._scope: ScopeView | None = None
         self._items = self._bytes = self._entry_cost = self._scope_cost = 0
 
-    def resource(self, entry: Any) -> None:
+    def resource(self, entry: ResourceView) -> None:
         """What follows belongs to this resource."""
         self._entry_source, self._entry = entry, None
         self._entry_cost = len(entry.resource) + len(entry.schema_url) + _SLACK
 
-    def scope(self, scope: Any) -> None:
+    def scope(self, scope: ScopeView) -> None:
         """What follows belongs to this scope."""
         self._scope_source, self._scope = scope, None
         self._scope_cost = len(scope.scope) + len(scope.schema_url) + _SLACK
@@ -80,22 +79,24 @@ class _Parts:
         if self._bytes and (self._items + items > self._max_items or self._bytes + self._cost() + size > self._max_bytes):
             self._close()
         cost = self._cost()
-        if self._entry is None:
+        entry = self._entry
+        if entry is None:
             source = self._entry_source
-            self._entry = self._request.resources.add()
+            entry = self._entry = self._request.resources.add()
             if source.HasField("resource"):
-                self._entry.resource = source.resource
+                entry.resource = source.resource
             if source.HasField("schema_url"):
-                self._entry.schema_url = source.schema_url
+                entry.schema_url = source.schema_url
             self._scope = None
-        if self._scope is None:
-            source = self._scope_source
-            self._scope = self._entry.scopes.add()
-            if source.HasField("scope"):
-                self._scope.scope = source.scope
-            if source.HasField("schema_url"):
-                self._scope.schema_url = source.schema_url
-        self._scope.records.append(record)
+        scope = self._scope
+        if scope is None:
+            of = self._scope_source
+            scope = self._scope = entry.scopes.add()
+            if of.HasField("scope"):
+                scope.scope = of.scope
+            if of.HasField("schema_url"):
+                scope.schema_url = of.schema_url
+        scope.records.append(record)
         self._items += items
         self._bytes += cost + size
 

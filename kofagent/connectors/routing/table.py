@@ -12,6 +12,7 @@ from kofagent.ottl.messages import read
 from kofagent.ottl.paths import points
 from kofagent.telemetry.batch import Metadata
 from kofagent.wire import otlp
+from kofagent.wire.otlp import ResourceView, ScopeView
 from kofagent.wire.varint import length_delimited
 from kofagent.wire.walk import fields
 
@@ -71,7 +72,7 @@ class Splitter:
         identity = _Identity()
         decisions: list[bool] = []
 
-        def decide(record: bytes, scope: Any, entry: Any) -> bytes | None:
+        def decide(record: bytes, scope: ScopeView, entry: ResourceView) -> bytes | None:
             answer = self._test(lambda: matches(*identity.of(entry, scope), read(self._context, record)))
             decisions.append(answer)
             return record if answer else None
@@ -89,7 +90,7 @@ class Splitter:
         rest: list[bytes | None] = []
         matched = 0
 
-        def decide(record: bytes, scope: Any, entry: Any) -> bytes | None:
+        def decide(record: bytes, scope: ScopeView, entry: ResourceView) -> bytes | None:
             nonlocal matched
             metric = read("metric", record)
             who = identity.of(entry, scope)
@@ -117,7 +118,7 @@ class _Identity:
         self._resource: tuple[bytes, Any] | None = None
         self._scope: tuple[bytes, Any] | None = None
 
-    def of(self, entry: Any, scope: Any) -> tuple[Any, Any]:
+    def of(self, entry: ResourceView, scope: ScopeView) -> tuple[Any, Any]:
         resource_data, scope_data = entry.resource, scope.scope
         if self._resource is None or self._resource[0] != resource_data:
             self._resource = resource_data, read("resource", resource_data)
