@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from http import HTTPStatus
 from typing import Any
 
 from aiohttp import web
@@ -38,6 +39,16 @@ class Connection(RequestHandler):
         if not self._answering and not self.began:
             self._wait()
         super().data_received(data)
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        """Answers what is not HTTP without a word in the log: anyone who can connect could fill it with tracebacks."""
+        if status != HTTPStatus.BAD_REQUEST:
+            return super().handle_error(request, status, exc, message)
+        response = web.Response(status=status, text=message)
+        response.force_close()
+        return response
 
     def request_begins(self) -> None:
         """The headers are complete."""
