@@ -34,7 +34,22 @@ Escaping = Literal["", "allow-utf-8", "underscores", "dots", "values"]
 _FILES = re.compile(r"[^*]*(\*[^/]*)?\Z")
 
 
-class GlobalConfig(ComponentConfig):
+class Limits(ComponentConfig):
+    """Limits of scrapes, and what else `global` and a job both have."""
+
+    body_size_limit: Base2Size = Field(0, ge=0, description="Largest page after decompression; 0: 64 MiB.")
+    sample_limit: int = Field(0, ge=0, description="Largest number of samples of a page after relabelling; 0: no limit.")
+    target_limit: int = Field(0, ge=0, description="Largest number of targets of a job; 0: no limit.")
+    label_limit: int = Field(0, ge=0, description="Largest number of labels of a series; 0: no limit.")
+    label_name_length_limit: int = Field(0, ge=0, description="Longest label name in bytes; 0: no limit.")
+    label_value_length_limit: int = Field(0, ge=0, description="Longest label value in bytes; 0: no limit.")
+    keep_dropped_targets: int = Field(0, ge=0, description="Dropped targets shown per job; 0: all.")
+    metric_name_escaping_scheme: Escaping = Field("", description="Escaping of names to request.")
+    extra_scrape_metrics: bool | None = Field(None, description="Add scrape_timeout_seconds and similar series.")
+    scrape_failure_log_file: Text = Field("", description="File that failed scrapes are written to.")
+
+
+class GlobalConfig(Limits):
     """`global`: what jobs inherit."""
 
     scrape_interval: Duration = Field(60.0, description="Time between two scrapes of a target.")
@@ -43,17 +58,8 @@ class GlobalConfig(ComponentConfig):
     evaluation_interval: Duration = Field(60.0, description="Accepted for compatibility; there are no rules.")
     rule_query_offset: Duration = Field(0.0, description="Accepted for compatibility; there are no rules.")
     query_log_file: Text = Field("", description="Accepted for compatibility; there are no queries.")
-    scrape_failure_log_file: Text = Field("", description="File that failed scrapes are written to.")
     external_labels: dict[str, Text] = Field({}, description="Labels added to every series that does not have them.")
-    body_size_limit: Base2Size = Field(0, ge=0, description="Largest page after decompression; 0: 64 MiB.")
-    sample_limit: int = Field(0, ge=0, description="Largest number of samples of a page after relabelling; 0: no limit.")
-    target_limit: int = Field(0, ge=0, description="Largest number of targets of a job; 0: no limit.")
-    label_limit: int = Field(0, ge=0, description="Largest number of labels of a series; 0: no limit.")
-    label_name_length_limit: int = Field(0, ge=0, description="Longest label name in bytes; 0: no limit.")
-    label_value_length_limit: int = Field(0, ge=0, description="Longest label value in bytes; 0: no limit.")
-    keep_dropped_targets: int = Field(0, ge=0, description="Dropped targets shown per job; 0: all.")
     metric_name_validation_scheme: Validation = Field("utf8", description="Names that are allowed.")
-    metric_name_escaping_scheme: Escaping = Field("", description="Escaping of names to request.")
     scrape_native_histograms: bool | None = Field(
         None, description="Accepted for compatibility; classic histograms are scraped instead."
     )
@@ -65,10 +71,9 @@ class GlobalConfig(ComponentConfig):
         description="Accepted for compatibility; classic histograms are always scraped.",
         validation_alias=AliasChoices("always_scrape_classic_histograms", "scrape_classic_histograms"),
     )
-    extra_scrape_metrics: bool | None = Field(None, description="Add scrape_timeout_seconds and similar series.")
 
 
-class ScrapeConfig(HttpClientOptions, DiscoveryOptions):
+class ScrapeConfig(HttpClientOptions, DiscoveryOptions, Limits):
     """One job. `inherit` fills what is not set from `global`."""
 
     job_name: Text = Field(description="Name of the job, and value of the label job of its targets.")
@@ -92,27 +97,17 @@ class ScrapeConfig(HttpClientOptions, DiscoveryOptions):
     convert_classic_histograms_to_nhcb: bool | None = Field(
         None, description="Accepted for compatibility; classic histograms stay classic."
     )
-    scrape_failure_log_file: Text = Field("", description="File that failed scrapes are written to.")
     metrics_path: Text = Field("/metrics", description="Path of the page.")
     scheme: Literal["http", "https"] = Field("http", description="Scheme of the URL.")
     params: dict[str, list[Text]] = Field({}, description="Query of the URL.")
     enable_compression: bool = Field(True, description="Request gzip.")
-    body_size_limit: Base2Size = Field(0, ge=0, description="Largest page after decompression; 0: 64 MiB.")
-    sample_limit: int = Field(0, ge=0, description="Largest number of samples of a page after relabelling; 0: no limit.")
-    target_limit: int = Field(0, ge=0, description="Largest number of targets of this job; 0: no limit.")
-    label_limit: int = Field(0, ge=0, description="Largest number of labels of a series; 0: no limit.")
-    label_name_length_limit: int = Field(0, ge=0, description="Longest label name in bytes; 0: no limit.")
-    label_value_length_limit: int = Field(0, ge=0, description="Longest label value in bytes; 0: no limit.")
     native_histogram_bucket_limit: int = Field(
         0, ge=0, description="Accepted for compatibility; native histograms are not scraped."
     )
     native_histogram_min_bucket_factor: float = Field(
         0.0, ge=0, description="Accepted for compatibility; native histograms are not scraped."
     )
-    keep_dropped_targets: int = Field(0, ge=0, description="Dropped targets shown; 0: all.")
     metric_name_validation_scheme: Validation = Field("", description="Names that are allowed.")
-    metric_name_escaping_scheme: Escaping = Field("", description="Escaping of names to request.")
-    extra_scrape_metrics: bool | None = Field(None, description="Add scrape_timeout_seconds and similar series.")
     relabel_configs: list[RelabelConfig] = Field([], description="Rules for the labels of targets.")
     metric_relabel_configs: list[RelabelConfig] = Field([], description="Rules for the labels of samples.")
 

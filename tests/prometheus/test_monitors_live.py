@@ -309,13 +309,18 @@ async def test_a_secret_that_may_not_be_read_is_one_clear_error(kube: FakeKube, 
         )
         await sink.wait_for(up)
         await eventually(lambda: "creds" in str(host.statuses["receivers/prometheus"]))
-        await asyncio.sleep(0.3)  # three more tries, which must not be told again
+        tries = len(asked_for_secrets(kube))
+        await eventually(lambda: len(asked_for_secrets(kube)) >= tries + 3)  # which must not be told again
         [error] = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
         assert error == f"secrets shop/creds: {missing('list')}"
         assert list(receiver.pools) == ["podMonitor/shop/p/1"] and pages.authorizations.keys() == {"/open"}
         kube.forbidden = set()
         await eventually(lambda: pages.authorizations.get("/secret") == "Bearer t")
         await eventually(lambda: host.statuses["receivers/prometheus"] is None)
+
+
+def asked_for_secrets(kube: FakeKube) -> list[str]:
+    return [path for _, path, _ in kube.requests if path.endswith("/secrets")]
 
 
 @pytest.mark.slow
