@@ -77,15 +77,16 @@ class Subscription:
         """No handler is called from now on. The last subscription stops the watch."""
         await self.informer.leave(self)
 
-    def _added(self, obj: Object) -> None:
+    def added(self, obj: Object) -> None:
+        """Tells the handler, as `updated` and `deleted`; called by the informer."""
         if self._on_add is not None:
             _call(self._on_add, obj)
 
-    def _updated(self, old: Object, new: Object) -> None:
+    def updated(self, old: Object, new: Object) -> None:
         if self._on_update is not None:
             _call(self._on_update, old, new)
 
-    def _deleted(self, obj: Object) -> None:
+    def deleted(self, obj: Object) -> None:
         if self._on_delete is not None:
             _call(self._on_delete, obj)
 
@@ -141,7 +142,7 @@ class Informer:
         if not subscription.live:
             subscription.live = True
             for obj in self.store.values():
-                subscription._added(obj)
+                subscription.added(obj)
         subscription.synced.set()
 
     def _restart(self) -> None:
@@ -209,19 +210,19 @@ class Informer:
         replaced = old is not None and old["metadata"].get("uid") != new["metadata"].get("uid")
         for subscription in self._live():
             if old is None:
-                subscription._added(new)
+                subscription.added(new)
             elif replaced:
-                subscription._deleted(old)
-                subscription._added(new)
+                subscription.deleted(old)
+                subscription.added(new)
             else:
-                subscription._updated(old, new)
+                subscription.updated(old, new)
         return key
 
     def _remove(self, key: str) -> None:
         old = self.store.pop(key)
         if old is not None:
             for subscription in self._live():
-                subscription._deleted(old)
+                subscription.deleted(old)
 
     def _live(self) -> list[Subscription]:
         return [s for s in self._subscriptions if s.live]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import codecs
 import re
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ import pytest
 import re2
 
 from kofagent.config import compat
+from tests.rooms import ROOT, files, tree_of
 
 
 def test_google_re2_matches_bytes() -> None:
@@ -68,3 +70,47 @@ def test_what_is_gone_is_named(monkeypatch: pytest.MonkeyPatch, module: str, wit
 def test_a_library_that_is_not_installed_has_no_version() -> None:
     with pytest.raises(compat.IncompatibleLibrary, match=r"^no-such-library \(unknown version\) has no SimpleNamespace\.x,"):
         compat.private("no-such-library", SimpleNamespace(), "x", "test")
+
+
+def private_uses(tree: ast.Module) -> list[str]:
+    """Where a source reaches for what another package calls private: `_x` of an imported module, by import or by `getattr`."""
+    modules: set[str] = set()
+    found: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            modules |= {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] not in ("kofagent", "__future__"):
+            modules |= {alias.asname or alias.name for alias in node.names}
+            found += [name for name in (*node.module.split("."), *(a.name for a in node.names)) if name.startswith("_")]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.endswith("__"):
+            root: ast.expr = node.value
+            while isinstance(root, ast.Attribute):
+                root = root.value
+            if isinstance(root, ast.Name) and root.id in modules:
+                found.append(ast.unparse(node))
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "getattr":
+            name = node.args[1]
+            if isinstance(name, ast.Constant) and re.match(r"_[a-z]", str(name.value)):
+                found.append(ast.unparse(node))
+    return found
+
+
+def test_only_this_module_reaches_into_libraries() -> None:
+    found = {str(path.relative_to(ROOT)): private_uses(tree_of(path)) for path in files()}
+    assert {path for path, uses in found.items() if uses} <= {"config/compat.py"}, found
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("import re2\nx = re2._re2.RE2\n", ["re2._re2"]),
+        ("import os.path as p\np._joinrealpath\n", ["p._joinrealpath"]),
+        ("from re import _parser\n", ["_parser"]),
+        ("from botocore._x import y\n", ["_x"]),
+        ('getattr(info, "_is_text_encoding", True)\n', ["getattr(info, '_is_text_encoding', True)"]),
+        ("from kofagent.net import _x\nimport os\nself._x\nos.__name__\ngetattr(a, 'b')\n", []),
+    ],
+)
+def test_the_rule_can_fail(text: str, found: list[str]) -> None:
+    assert private_uses(ast.parse(text)) == found

@@ -23,16 +23,16 @@ class Snapshot:
 
     def __init__(self, scope_name: str, scope_version: str, schema_url: str, start_ns: int) -> None:
         scope = length_delimited(1, scope_name.encode()) + (length_delimited(2, scope_version.encode()) if scope_version else b"")
-        self._scope = length_delimited(1, scope)
-        self._schema = length_delimited(3, schema_url.encode()) if schema_url else b""
-        self._start_ns = start_ns
-        self._entries: dict[str, tuple[_Entry, ...]] = {}
+        self.scope = length_delimited(1, scope)
+        self.schema = length_delimited(3, schema_url.encode()) if schema_url else b""
+        self.start_ns = start_ns
+        self.entries: dict[str, tuple[_Entry, ...]] = {}
         self._shared: Memo[Points, Points] = Memo(
             "k8s_cluster.points", lambda points: points, entries=40_000, size=16 << 20, cost=lambda points, _: SLOT + sizeof(points)
         )
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self.entries)
 
     def put(self, key: str, described: Iterable[Described]) -> None:
         """Sets what is sent about the object `key` from now on."""
@@ -41,13 +41,13 @@ class Snapshot:
             # message ResourceMetrics {Resource resource = 1; ScopeMetrics scope_metrics = 2; string schema_url = 3;}
             entries.append((length_delimited(1, resource_bytes(resource)), self._shared[points], started))
         if entries:
-            self._entries[key] = tuple(entries)
+            self.entries[key] = tuple(entries)
         else:
-            self._entries.pop(key, None)
+            self.entries.pop(key, None)
 
     def remove(self, key: str) -> None:
         """The object was deleted."""
-        self._entries.pop(key, None)
+        self.entries.pop(key, None)
 
 
 def payloads(snapshots: Iterable[Snapshot], time_ns: int, most: int) -> Iterator[tuple[bytes, int]]:
@@ -57,7 +57,7 @@ def payloads(snapshots: Iterable[Snapshot], time_ns: int, most: int) -> Iterator
     for snapshot in snapshots:
         made: dict[tuple[int, bool], tuple[bytes, int]] = {}
         # Objects change while a part is sent, so a copy of the dictionary is iterated over.
-        for resource, points, started in chain.from_iterable(list(snapshot._entries.values())):
+        for resource, points, started in chain.from_iterable(list(snapshot.entries.values())):
             # Shared points are one object, so its address is a key that costs nothing; the entries keep it alive.
             known = made.get((id(points), started))
             if known is None:
@@ -75,9 +75,9 @@ def payloads(snapshots: Iterable[Snapshot], time_ns: int, most: int) -> Iterator
 def _rest(snapshot: Snapshot, points: Points, started: bool, time_ns: int) -> bytes:
     """The fields of a ResourceMetrics behind its resource."""
     metrics: dict[Metric, list[bytes]] = {}
-    start_ns = snapshot._start_ns if started else 0
+    start_ns = snapshot.start_ns if started else 0
     for metric, value, attributes in points:
         metrics.setdefault(metric, []).append(metric.point(value, attributes, start_ns, time_ns))
     # message ScopeMetrics {InstrumentationScope scope = 1; Metric metrics = 2; string schema_url = 3;}
-    body = snapshot._scope + b"".join([length_delimited(2, metric.encode(p)) for metric, p in metrics.items()])
-    return length_delimited(2, body) + snapshot._schema
+    body = snapshot.scope + b"".join([length_delimited(2, metric.encode(p)) for metric, p in metrics.items()])
+    return length_delimited(2, body) + snapshot.schema

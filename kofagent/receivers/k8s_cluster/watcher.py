@@ -38,35 +38,36 @@ class Watcher:
         entities: Entities | None,
         report: Callable[[str | None], None],
     ) -> None:
-        self._client = client
+        self.client = client
         self._config = config
         self._selection = selection
-        self._new_snapshot = new_snapshot
-        self._entities = entities
+        self.new_snapshot = new_snapshot
+        self.entities = entities
         self._report = report
         self._errors: dict[tuple[Resource, str], str] = {}
         self._parts: list[_Part] = []
         self._slices: list[Subscription] = []
         self._counts: dict[str, dict[str, services.Counts]] = {}
         self._services: dict[str, dict[str, Object]] = {}
-        self._telling = False
+        self.telling = False
+        """Whether changes of entities are told: not while the first lists come in."""
 
     def start(self) -> None:
         """Starts watching; the client must be started."""
         places = self._config.places()
         whole = places == [""]
-        if self._new_snapshot is not None and self._selection.on("k8s.service.endpoint.count"):
+        if self.new_snapshot is not None and self._selection.on("k8s.service.endpoint.count"):
             for place in places:
                 self._slices.append(
                     subscribe(
-                        self._client,
+                        self.client,
                         services.SLICES,
                         namespace=place,
                         fields=services.SLICE_FIELDS,
                         on_add=self._slice,
                         on_update=lambda old, new: self._slice(new),
                         on_delete=self._slice_gone,
-                        report=self._reporter(services.SLICES, place),
+                        report=self.reporter(services.SLICES, place),
                     )
                 )
         # Owners and services come before pods: a pod's entity refers to them.
@@ -77,7 +78,7 @@ class Watcher:
                 sources.append(quotas.CLUSTER_QUOTA)
         for source in sources:
             for place in places:
-                if self._new_snapshot is not None or source.entities is not None:
+                if self.new_snapshot is not None or source.entities is not None:
                     self._parts.append(_Part(self, source, place))
 
     async def stop(self) -> None:
@@ -99,7 +100,7 @@ class Watcher:
             if deadline is not None and loop.time() > deadline:
                 break
             await asyncio.sleep(0.05)
-        self._telling = True
+        self.telling = True
 
     @property
     def snapshots(self) -> list[Snapshot]:
@@ -141,8 +142,8 @@ class Watcher:
 
     def fields(self, source: Source) -> tuple[Field, ...]:
         """The fields of a kind of object that are needed."""
-        fields = source.metric_fields(self._selection) if self._new_snapshot is not None else ()
-        return fields + (source.entity_fields if self._entities is not None else ())
+        fields = source.metric_fields(self._selection) if self.new_snapshot is not None else ()
+        return fields + (source.entity_fields if self.entities is not None else ())
 
     def keep_service(self, obj: Object, there: bool) -> None:
         """Pods' entities name a service that selects them."""
@@ -156,7 +157,9 @@ class Watcher:
         if not near:
             del self._services[namespace]
 
-    def _reporter(self, resource: Resource, place: str) -> Callable[[str | None], None]:
+    def reporter(self, resource: Resource, place: str) -> Callable[[str | None], None]:
+        """What one watch says about its errors; the status has those of all."""
+
         def report(error: str | None) -> None:
             if error is None:
                 self._errors.pop((resource, place), None)
@@ -194,53 +197,53 @@ class _Part:
     def __init__(self, watcher: Watcher, source: Source, place: str) -> None:
         self.source = source
         self.place = place
-        self.snapshot = watcher._new_snapshot() if watcher._new_snapshot is not None else None
+        self.snapshot = watcher.new_snapshot() if watcher.new_snapshot is not None else None
         self._watcher = watcher
         self.subscription = subscribe(
-            watcher._client,
+            watcher.client,
             source.resource,
             namespace=place,
             fields=watcher.fields(source),
             on_add=self._add,
             on_update=self._update,
             on_delete=self._delete,
-            report=watcher._reporter(source.resource, place),
+            report=watcher.reporter(source.resource, place),
         )
 
     def _add(self, obj: Object) -> None:
         watcher = self._watcher
         if self.snapshot is not None:
             self.snapshot.put(key_of(obj), watcher.describe(self.source, obj))
-        if watcher._entities is not None and self.source.entities is not None:
+        if watcher.entities is not None and self.source.entities is not None:
             if self.source is services.SOURCE:
                 watcher.keep_service(obj, True)
-            if watcher._telling:
+            if watcher.telling:
                 for entity in watcher.entities_of(self.source, obj):
-                    watcher._entities.state(entity)
+                    watcher.entities.state(entity)
 
     def _update(self, old: Object, new: Object) -> None:
         watcher = self._watcher
         if self.snapshot is not None:
             self.snapshot.put(key_of(new), watcher.describe(self.source, new))
-        if watcher._entities is None or self.source.entities is None:
+        if watcher.entities is None or self.source.entities is None:
             return
         before = {(e.type, e.id): e for e in watcher.entities_of(self.source, old)}
         if self.source is services.SOURCE:
             watcher.keep_service(new, True)
-        if not watcher._telling:
+        if not watcher.telling:
             return
         for entity in watcher.entities_of(self.source, new):
             if before.pop((entity.type, entity.id), None) != entity:
-                watcher._entities.state(entity)
+                watcher.entities.state(entity)
         for gone in before.values():
-            watcher._entities.delete(gone)
+            watcher.entities.delete(gone)
 
     def _delete(self, obj: Object) -> None:
         watcher = self._watcher
         if self.snapshot is not None:
             self.snapshot.remove(key_of(obj))
-        if watcher._entities is not None and self.source.entities is not None:
-            for entity in watcher.entities_of(self.source, obj) if watcher._telling else ():
-                watcher._entities.delete(entity)
+        if watcher.entities is not None and self.source.entities is not None:
+            for entity in watcher.entities_of(self.source, obj) if watcher.telling else ():
+                watcher.entities.delete(entity)
             if self.source is services.SOURCE:
                 watcher.keep_service(obj, False)

@@ -79,4 +79,4 @@ def test_equal_points_are_one_object() -> None:
     metric = CATALOG["k8s.pod.phase"].metric
     for i in range(10):
         snapshot.put(f"{i}", [Described((("k8s.pod.uid", f"{i}"),), ((metric, 2, ()),))])
-    assert len({id(entries[0][1]) for entries in snapshot._entries.values()}) == 1
+    assert len({id(entries[0][1]) for entries in snapshot.entries.values()}) == 1
