@@ -173,3 +173,17 @@ def test_memos_of_one_name_are_one_line_of_the_account_and_leave_it_when_they_go
     figures = ACCOUNT.figures()["test.shared"]
     assert (figures.entries, figures.size, figures.counts.hits, figures.counts.misses) == (1, 1, 1, 2)
     assert ACCOUNT.memos("test.shared") == [a]
+
+
+def test_what_is_found_or_written_in_the_old_generation_is_in_the_young_one_afterwards() -> None:
+    memo = _memo("test.old", None)
+    memo.rotate()
+    memo["a", 1] = "first"
+    memo["b", 1] = "second"
+    memo.rotate()
+    assert dict(memo) == {} and memo.find(("a", 1)) == "first"
+    assert dict(memo) == {("a", 1): "first"}, "it was found, so it stays"
+    memo["b", 1] = "third"
+    assert (memo.entries, memo.size, memo.find(("b", 1))) == (2, 2, "third"), "the old answer is gone"
+    memo.rotate()
+    assert sorted(memo.everything()) == [(("a", 1), "first"), (("b", 1), "third")]

@@ -68,3 +68,10 @@ def test_other_encoders() -> None:
         decompress("br", data, 10_000)
     with pytest.raises(UnknownEncoding):
         compress("br", data)
+
+
+@pytest.mark.parametrize("name", ["", "identity", "none"])
+def test_the_limit_is_for_bodies_that_are_not_compressed_too(name: str) -> None:
+    assert decompress(name, b"x" * 1000, 1000) == b"x" * 1000
+    with pytest.raises(TooLarge):
+        decompress(name, b"x" * 1001, 1000)

@@ -421,3 +421,17 @@ async def test_pem_texts_serve_as_well_and_leave_no_file(tmp_path: Path, monkeyp
     async with Plain(page, tls=tls) as server:
         assert await fetch(server, context) == (200, 2)
     assert list(private.iterdir()) == []
+
+
+async def test_a_client_that_waits_for_leave_to_send_its_body_is_given_it() -> None:
+    async def reads(request: web.BaseRequest, metadata: object) -> web.Response:
+        return web.Response(body=await server.read_body(request))
+
+    async with Plain(reads) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n")
+        async with asyncio.timeout(5):
+            assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+            writer.write(b"full")
+            assert b" 200 " in await one_answer(reader)
+        writer.close()
