@@ -128,7 +128,7 @@ class OtlpHttpExporter(Exporter[Config]):
                 rejected, message = int(partial.get(_REJECTED[batch.signal], 0)), str(partial.get("errorMessage", ""))
             else:
                 return None
-        except (ValueError, AttributeError, TypeError, RecursionError):
+        except (ValueError, AttributeError, TypeError, OverflowError, RecursionError):
             return None  # the status said that the data is taken
         return self._rejections.of(batch, rejected, message)
 

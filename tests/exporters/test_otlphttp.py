@@ -142,11 +142,12 @@ async def test_partial_success_is_counted_and_logged_once(caplog: pytest.LogCapt
             web.Response(body=in_json, content_type="application/json"),
             web.Response(body=b"\xff\xff", content_type="application/x-protobuf"),
             web.Response(body=b"[" * 60000, content_type="application/json"),
+            web.Response(body=in_json.replace(b'"1"', b"1e400"), content_type="application/json"),
         ]
-        for _ in range(4):
+        for _ in range(5):
             await r.logs("a", "b", "c")
         assert r.dropped("partial success") == 3
-        assert r.total("otelcol_exporter_sent_log_records_total") == 9
+        assert r.total("otelcol_exporter_sent_log_records_total") == 12
         assert caplog.text.count("the backend rejected") == 1
         assert "two are too old" in caplog.text
 

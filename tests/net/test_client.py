@@ -188,6 +188,7 @@ async def test_broken_connections_and_timeouts_are_retryable(serve: Serve) -> No
 def test_retry_after() -> None:
     assert retry_after_seconds({"Retry-After": "7"}) == 7
     assert retry_after_seconds({"Retry-After": "soon"}) is None
+    assert retry_after_seconds({"Retry-After": "inf"}) is None
     assert retry_after_seconds({}) is None
     date = email.utils.format_datetime(datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=100))
     assert 90 < (retry_after_seconds({"Retry-After": date}) or 0) <= 100
