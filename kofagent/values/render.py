@@ -31,7 +31,11 @@ class Generation(Protocol):
     NAME: str
     PIPELINES: str
     """Folder of its default pipelines, below that of all."""
-    COLLECTORS: type[BaseModel]
+
+    @property
+    def COLLECTORS(self) -> type[BaseModel]:  # noqa: N802 - a constant
+        """The options of `collectors`."""
+        ...
 
     def generate(self, values: Values, role: str) -> Node:
         """What is written for the user beneath the default pipelines."""
