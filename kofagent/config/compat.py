@@ -7,9 +7,10 @@ uses each of them as the product does. Code elsewhere reaches into no library.
 from __future__ import annotations
 
 import codecs
+import json
 import platform
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib import metadata
 from typing import Any, Protocol
 
@@ -75,6 +76,12 @@ def re2_unanchored() -> Any:
 def is_text_codec(info: codecs.CodecInfo) -> bool:
     """Python: whether a codec decodes bytes to `str`, which `base64` and others do not."""
     found: bool = private("Python", info, "_is_text_encoding", "tell encodings from other codecs")
+    return found
+
+
+def json_string_scanner() -> Callable[[str, int, bool], tuple[str, int]]:
+    """Python: reads the JSON string that begins before an index; returns it and where it ends. ValueError for one that is wrong."""
+    found: Callable[[str, int, bool], tuple[str, int]] = private("Python", json.decoder, "scanstring", "read long lists in JSON")
     return found
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import Any
 
+from kofagent.config.compat import json_string_scanner
+
 _decode = json.JSONDecoder().raw_decode
+_scan_string = json_string_scanner()
 _BLANK = " \t\r\n"
 
 
@@ -25,7 +27,7 @@ def split_list(text: str) -> tuple[Iterator[dict[str, Any]], dict[str, Any]]:
         return iter(()), {}
     while True:
         at = _expect(text, at, '"')
-        key, at = scanstring(text, at, True)
+        key, at = _scan_string(text, at, True)
         at = _skip(text, _expect(text, at, ":"))
         if key == "items" and text[at : at + 1] == "[":
             if metadata is not None:

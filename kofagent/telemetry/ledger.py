@@ -7,7 +7,9 @@ For every pipeline: accepted = sent + filtered + dropped + queued.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -39,6 +41,8 @@ _BATCH_SIZES = (
     100000,
 )
 
+M = TypeVar("M", Counter, Gauge, Histogram)
+
 
 class Ledger:
     """Counters of one running service, in a separate registry, so that they survive a reload."""
@@ -49,29 +53,28 @@ class Ledger:
 
     def counter(self, name: str, help: str, **labels: str) -> Callable[[float], None]:
         """A function that adds to the counter `name` (without `_total`) with these labels; made once, called often."""
-        metric = self._metrics.get(name)
-        if metric is None:
-            metric = self._metrics[name] = Counter(name, help, tuple(labels), registry=self.registry)
-        child = metric.labels(**labels) if labels else metric
-        return child.inc  # type: ignore[union-attr]
+        return self._child(Counter, name, labels, lambda: Counter(name, help, tuple(labels), registry=self.registry)).inc
 
     def gauge(self, name: str, help: str, read: Callable[[], float] | None = None, **labels: str) -> Callable[[float], None]:
         """A gauge: `read`, if given, is called at each collection; otherwise the returned function sets the value."""
-        metric = self._metrics.get(name)
-        if metric is None:
-            metric = self._metrics[name] = Gauge(name, help, tuple(labels), registry=self.registry)
-        child = metric.labels(**labels) if labels else metric
+        child = self._child(Gauge, name, labels, lambda: Gauge(name, help, tuple(labels), registry=self.registry))
         if read is not None:
-            child.set_function(read)  # type: ignore[union-attr]
-        return child.set  # type: ignore[union-attr]
+            child.set_function(read)
+        return child.set
 
     def histogram(self, name: str, help: str, buckets: tuple[float, ...] = _BATCH_SIZES, **labels: str) -> Callable[[float], None]:
         """A function that observes a value; the default buckets are those of the Go collector's batch sizes."""
+        make = partial(Histogram, name, help, tuple(labels), buckets=buckets, registry=self.registry)
+        return self._child(Histogram, name, labels, make).observe
+
+    def _child(self, kind: type[M], name: str, labels: Mapping[str, str], make: Callable[[], M]) -> M:
+        """The metric `name` with these labels; TypeError for a name that another kind of metric has."""
         metric = self._metrics.get(name)
         if metric is None:
-            metric = self._metrics[name] = Histogram(name, help, tuple(labels), buckets=buckets, registry=self.registry)
-        child = metric.labels(**labels) if labels else metric
-        return child.observe  # type: ignore[union-attr]
+            metric = self._metrics[name] = make()
+        if not isinstance(metric, kind):
+            raise TypeError(f"{name} is a {type(metric).__name__}, not a {kind.__name__}")
+        return metric.labels(**labels) if labels else metric
 
     def forget(self, name: str, **labels: str) -> None:
         """Removes one labelled child of a metric, e.g. the gauge of a component that a reload stopped."""

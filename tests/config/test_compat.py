@@ -35,6 +35,16 @@ def test_python_reads_regular_expressions() -> None:
         compat.regex_tree("(")
 
 
+def test_python_reads_strings_of_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    scan = compat.json_string_scanner()
+    assert scan('{"a\\n\\u00e9": 1}', 2, True) == ("a\n\u00e9", 12)
+    with pytest.raises(ValueError, match="Unterminated"):
+        scan('"a', 1, True)
+    monkeypatch.setattr(compat, "json", SimpleNamespace(decoder=SimpleNamespace(__name__="json.decoder")))
+    with pytest.raises(compat.IncompatibleLibrary, match=r"Python 3\.\d+.* has no json\.decoder\.scanstring,"):
+        compat.json_string_scanner()
+
+
 def test_python_tells_encodings_from_other_codecs() -> None:
     assert [compat.is_text_codec(codecs.lookup(name)) for name in ("utf-16", "latin-1", "base64", "rot13")] == [
         True,

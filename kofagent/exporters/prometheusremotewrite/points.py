@@ -14,104 +14,104 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from kofagent.wire.lens import lenses
 
-_TYPES = {"bytes": 12, "double": 1, "fixed64": 6, "sfixed64": 16, "uint32": 13, "uint64": 4, "sint32": 17, "bool": 8, "int32": 5}
-
-_MESSAGES = {
-    "Data": ["rep ResourceMetrics resource_metrics 1"],
-    "ResourceMetrics": ["opt bytes resource 1", "rep ScopeMetrics scope_metrics 2"],
-    "ScopeMetrics": ["opt bytes scope 1", "rep Metric metrics 2"],
-    "Metric": [
-        "opt bytes name 1",
-        "opt bytes description 2",
-        "opt bytes unit 3",
-        "one Numbers gauge 5",
-        "one Numbers sum 7",
-        "one Histogram histogram 9",
-        "one Exponential exponential_histogram 10",
-        "one Summary summary 11",
-        "rep bytes metadata 12",
-    ],
-    # Gauge and Sum: a gauge has data_points only
-    "Numbers": ["rep bytes data_points 1", "opt int32 aggregation_temporality 2", "opt bool is_monotonic 3"],
-    "Histogram": ["rep HistogramPoint data_points 1", "opt int32 aggregation_temporality 2"],
-    "Exponential": ["rep ExponentialPoint data_points 1", "opt int32 aggregation_temporality 2"],
-    "Summary": ["rep SummaryPoint data_points 1"],
-    "Number": [
-        "rep bytes attributes 7",
-        "opt fixed64 time_unix_nano 3",
-        "one double as_double 4",
-        "one sfixed64 as_int 6",
-        "rep bytes exemplars 5",
-        "opt uint32 flags 8",
-    ],
-    "HistogramPoint": [
-        "rep bytes attributes 9",
-        "opt fixed64 time_unix_nano 3",
-        "opt fixed64 count 4",
-        "has double sum 5",
-        "rep fixed64 bucket_counts 6",
-        "rep double explicit_bounds 7",
-        "rep bytes exemplars 8",
-        "opt uint32 flags 10",
-    ],
-    "ExponentialPoint": [
-        "rep bytes attributes 1",
-        "opt fixed64 time_unix_nano 3",
-        "opt fixed64 count 4",
-        "has double sum 5",
-        "opt sint32 scale 6",
-        "opt fixed64 zero_count 7",
-        "opt Buckets positive 8",
-        "opt Buckets negative 9",
-        "opt uint32 flags 10",
-        "rep bytes exemplars 11",
-        "opt double zero_threshold 14",
-    ],
-    "Buckets": ["opt sint32 offset 1", "rep uint64 bucket_counts 2"],
-    "SummaryPoint": [
-        "rep bytes attributes 7",
-        "opt fixed64 time_unix_nano 3",
-        "opt fixed64 count 4",
-        "opt double sum 5",
-        "rep Quantile quantile_values 6",
-        "opt uint32 flags 8",
-    ],
-    "Quantile": ["opt double quantile 1", "opt double value 2"],
-}
-
-
-def _build() -> tuple[Any, Any]:
-    package = "kofagent.remotewrite"
-    file = descriptor_pb2.FileDescriptorProto(name="kofagent/remotewrite.proto", package=package, syntax="proto3")
-    for name, fields in _MESSAGES.items():
-        message = file.message_type.add(name=name)
-        proto3_optional = []
-        for text in fields:
-            rule, kind, field_name, number = text.split()
-            field = message.field.add(name=field_name, number=int(number), label=3 if rule == "rep" else 1)
-            if kind in _TYPES:
-                field.type = _TYPES[kind]  # type: ignore[assignment]
-            else:
-                field.type, field.type_name = 11, f".{package}.{kind}"  # type: ignore[assignment]
-            if rule == "one":
-                if not message.oneof_decl:
-                    message.oneof_decl.add(name="value")
-                field.oneof_index = 0
-            elif rule == "has":
-                proto3_optional.append(field)
-        for field in proto3_optional:  # synthetic oneofs come after the real ones
-            field.oneof_index = len(message.oneof_decl)
-            field.proto3_optional = True
-            message.oneof_decl.add(name="_" + field.name)
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    find: Callable[[str], Any] = pool.FindMessageTypeByName
-    return (message_factory.GetMessageClass(find(f"{package}.Data")), message_factory.GetMessageClass(find(f"{package}.Number")))
-
-
-Data, Number = _build()
+_LENS = lenses(
+    "kofagent.remotewrite",
+    {
+        "Data": {
+            "resource_metrics": (1, "*ResourceMetrics"),
+        },
+        "ResourceMetrics": {
+            "resource": (1, "bytes"),
+            "scope_metrics": (2, "*ScopeMetrics"),
+        },
+        "ScopeMetrics": {
+            "scope": (1, "bytes"),
+            "metrics": (2, "*Metric"),
+        },
+        "Metric": {
+            "name": (1, "bytes"),
+            "description": (2, "bytes"),
+            "unit": (3, "bytes"),
+            "gauge": (5, "Numbers"),
+            "sum": (7, "Numbers"),
+            "histogram": (9, "Histogram"),
+            "exponential_histogram": (10, "Exponential"),
+            "summary": (11, "Summary"),
+            "metadata": (12, "*bytes"),
+        },
+        # Gauge and Sum: a gauge has data_points only
+        "Numbers": {
+            "data_points": (1, "*bytes"),
+            "aggregation_temporality": (2, "int32"),
+            "is_monotonic": (3, "bool"),
+        },
+        "Histogram": {
+            "data_points": (1, "*HistogramPoint"),
+            "aggregation_temporality": (2, "int32"),
+        },
+        "Exponential": {
+            "data_points": (1, "*ExponentialPoint"),
+            "aggregation_temporality": (2, "int32"),
+        },
+        "Summary": {
+            "data_points": (1, "*SummaryPoint"),
+        },
+        "Number": {
+            "attributes": (7, "*bytes"),
+            "time_unix_nano": (3, "fixed64"),
+            "as_double": (4, "double"),
+            "as_int": (6, "sfixed64"),
+            "exemplars": (5, "*bytes"),
+            "flags": (8, "uint32"),
+        },
+        "HistogramPoint": {
+            "attributes": (9, "*bytes"),
+            "time_unix_nano": (3, "fixed64"),
+            "count": (4, "fixed64"),
+            "sum": (5, "double"),
+            "bucket_counts": (6, "*fixed64"),
+            "explicit_bounds": (7, "*double"),
+            "exemplars": (8, "*bytes"),
+            "flags": (10, "uint32"),
+        },
+        "ExponentialPoint": {
+            "attributes": (1, "*bytes"),
+            "time_unix_nano": (3, "fixed64"),
+            "count": (4, "fixed64"),
+            "sum": (5, "double"),
+            "scale": (6, "sint32"),
+            "zero_count": (7, "fixed64"),
+            "positive": (8, "Buckets"),
+            "negative": (9, "Buckets"),
+            "flags": (10, "uint32"),
+            "exemplars": (11, "*bytes"),
+            "zero_threshold": (14, "double"),
+        },
+        "Buckets": {
+            "offset": (1, "sint32"),
+            "bucket_counts": (2, "*uint64"),
+        },
+        "SummaryPoint": {
+            "attributes": (7, "*bytes"),
+            "time_unix_nano": (3, "fixed64"),
+            "count": (4, "fixed64"),
+            "sum": (5, "double"),
+            "quantile_values": (6, "*Quantile"),
+            "flags": (8, "uint32"),
+        },
+        "Quantile": {
+            "quantile": (1, "double"),
+            "value": (2, "double"),
+        },
+    },
+    {
+        "Metric": {"value": ["gauge", "sum", "histogram", "exponential_histogram", "summary"]},
+        "Number": {"value": ["as_double", "as_int"]},
+    },
+)
+Data, Number = _LENS["Data"], _LENS["Number"]
 """`Data`: the body of an ExportMetricsServiceRequest, or MetricsData. `Number`: a NumberDataPoint."""
 
 Unpack = Callable[[bytes], tuple[Any, ...]]

@@ -35,13 +35,13 @@ TRANSPORT = "http"
 
 def state_record(entity: Entity, interval: float, time_ns: int) -> bytes:
     """The body of a LogRecord with the current state of an entity."""
-    pairs = [
+    pairs: list[tuple[str, object]] = [
         ("otel.entity.id", {entity.id_key: entity.id}),
         ("otel.entity.event.type", "entity_state"),
         ("otel.entity.type", entity.type),
     ]
     if interval:
-        pairs.append(("otel.entity.interval", int(interval * 1000)))  # type: ignore[arg-type]
+        pairs.append(("otel.entity.interval", int(interval * 1000)))
     pairs.append(("otel.entity.attributes", entity.attributes))
     # message LogRecord {fixed64 time_unix_nano = 1; repeated KeyValue attributes = 6;}
     return _TIME(0x09, time_ns) + encode_attributes(pairs, 6)
