@@ -58,7 +58,7 @@ def one(i: int) -> dict[str, Any]:
             "image": f"registry.example.test/{app}/{name}:1.2.3",
             "ports": [{"name": "http", "containerPort": 8080}],
             "resources": {"limits": {"cpu": "500m", "memory": "256Mi"}, "requests": {"cpu": "100m", "memory": "128Mi"}},
-            "env": [{"name": f"VARIABLE_{n}", "value": f"value {n} of {app}"} for n in range(12)],
+            "env": [{"name": f"VARIABLE_{n}", "value": f"value {n} of {app}"} for n in range(4)],
         }
         for name in ("main", "sidecar")
     ]
@@ -73,7 +73,7 @@ def one(i: int) -> dict[str, Any]:
         containers=containers,
         uid=f"{i * 7919:08x}-1111-2222-3333-{i:012x}",
     )
-    made["metadata"]["managedFields"] = [{"manager": "controller", "fieldsV1": {f"f:field-{n}": {} for n in range(60)}}]
+    made["metadata"]["managedFields"] = [{"manager": "controller", "fieldsV1": {f"f:field-{n}": {} for n in range(20)}}]
     return made
 
 

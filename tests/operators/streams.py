@@ -5,6 +5,7 @@ Records are decoded by Google's protobuf, so comparisons also hold our bytes aga
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 from collections import Counter
@@ -101,70 +102,68 @@ def decoded(payload: bytes, count: int) -> list[Any]:
     return sorted(out, key=lambda r: (r[0], r[1]))
 
 
-words = st.sampled_from(
-    [
-        "error",
-        "ERROR",
-        "warn",
-        "Warning",
-        "info",
-        "I1121 x",
-        "e12345",
-        "panic",
-        "debug",
-        "",
-        "x",
-        " ",
-        "critical",
-        "fail",
-        "F1121",
-        "\u017ftop",
-        "\u212a",
-        "ok",
-        "failed",
-        '{"a":1}',
-        "a=b",
-        "emerg",
-        "\u00e9\u65e5",
-        "err",
-        "notice1234",
-        "\x00",
-        "\r",
-        "\t",
-        "infoerror",
-        "=",
-        "KEY",
-        "skip",
-        "Skip",
-        "token=abc",
-        "12",
-        "\u2028",
-        "\u0085",
-    ]
-)
-texts = st.lists(words, max_size=5).map(" ".join)
-times = st.sampled_from(
-    [
-        "2026-11-21T10:44:28.123456789Z",
-        "2026-11-21T10:44:28.000000000Z",
-        "2026-11-21T10:44:29.5Z",
-        "2026-11-21T10:44:29Z",
-        "2026-02-30T10:44:28.000000000Z",
-        "2026-11-21T10:44:28.123456789+02:00",
-        "2026-11-21T10:44:28.123456789-10:00",
-        "1960-01-01T00:00:00.000000000Z",
-        "nonsense",
-        "2026-11-21T10:44:60.000000000Z",
-        "2026-11-21T25:44:00.000000000Z",
-    ]
-)
-cri = st.builds(
-    lambda t, s, g, b: f"{t} {s} {g}{b}".encode(),
-    times,
-    st.sampled_from(["stdout", "stderr", "std"]),
-    st.sampled_from(["F ", "F ", "F ", "P ", "F", "P", "F:x ", " ", "X "]),
-    texts,
-)
+WORDS = [
+    "error",
+    "ERROR",
+    "warn",
+    "Warning",
+    "info",
+    "I1121 x",
+    "e12345",
+    "panic",
+    "debug",
+    "",
+    "x",
+    " ",
+    "critical",
+    "fail",
+    "F1121",
+    "\u017ftop",
+    "\u212a",
+    "ok",
+    "failed",
+    '{"a":1}',
+    "a=b",
+    "emerg",
+    "\u00e9\u65e5",
+    "err",
+    "notice1234",
+    "\x00",
+    "\r",
+    "\t",
+    "infoerror",
+    "=",
+    "KEY",
+    "skip",
+    "Skip",
+    "token=abc",
+    "12",
+    "\u2028",
+    "\u0085",
+]
+# One draw for a whole text: what a draw costs is most of what these properties take, and a byte says as much as a choice does.
+texts = st.binary(max_size=5).map(lambda chosen: " ".join([WORDS[b % len(WORDS)] for b in chosen]))
+TIMES = [
+    "2026-11-21T10:44:28.123456789Z",
+    "2026-11-21T10:44:28.000000000Z",
+    "2026-11-21T10:44:29.5Z",
+    "2026-11-21T10:44:29Z",
+    "2026-02-30T10:44:28.000000000Z",
+    "2026-11-21T10:44:28.123456789+02:00",
+    "2026-11-21T10:44:28.123456789-10:00",
+    "1960-01-01T00:00:00.000000000Z",
+    "nonsense",
+    "2026-11-21T10:44:60.000000000Z",
+    "2026-11-21T25:44:00.000000000Z",
+]
+times = st.sampled_from(TIMES)
+_CRI = [
+    f"{time} {stream} {tag}"
+    for time in TIMES
+    for stream in ("stdout", "stderr", "std")
+    for tag in ("F ", "F ", "F ", "P ", "F", "P", "F:x ", " ", "X ")
+]
+cri = st.builds(lambda begin, text: (begin + text).encode(), st.sampled_from(_CRI), texts)
 raw = st.one_of(
     texts.map(str.encode),
     st.binary(max_size=20).map(lambda b: b.replace(b"\n", b"")),
@@ -190,12 +189,19 @@ odd = st.sampled_from(
         b'{"log":"a\\n","stream":"stdout","time":"2026-11-21T10:44:28Z"} ',
     ]
 )
-good = st.builds(
-    lambda t, s, b: f"{t} {s} F {b}".encode(),
-    st.sampled_from(["2026-11-21T10:44:28.123456789Z", "2026-11-21T10:44:28.000000000Z", "2026-11-21T10:44:29.000000001Z"]),
-    st.sampled_from(["stdout", "stderr"]),
-    texts,
-)
+_GOOD = [
+    f"{time} {stream} F "
+    for time in ("2026-11-21T10:44:28.123456789Z", "2026-11-21T10:44:28.000000000Z", "2026-11-21T10:44:29.000000001Z")
+    for stream in ("stdout", "stderr")
+]
+
+
+def _good(chosen: bytes) -> bytes:
+    """The beginning by the first byte, the words by the others."""
+    return (_GOOD[chosen[0] % len(_GOOD)] + " ".join([WORDS[b % len(WORDS)] for b in chosen[1:]])).encode()
+
+
+good = st.binary(min_size=1, max_size=6).map(_good)
 good_crio = good.map(lambda line: line.replace(b"Z std", b"-10:00 std"))
 lines = st.one_of(good, good, good, cri, raw, docker, odd)
 docker_files = st.lists(st.one_of(docker, docker, docker, odd, cri), min_size=1, max_size=12)
@@ -211,21 +217,38 @@ chunks = st.lists(
 )
 
 
-json_values = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5)),
-    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.sampled_from(["a", "b", ""]), inner, max_size=3)),
-    max_leaves=8,
-)
+json_leaves = st.lists(st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5)), min_size=1, max_size=4)
+
+
+class Shape(NamedTuple):
+    """A line of JSON without its leaves: what each byte adds, in order (a leaf, a list or an object), and the key around all of it."""
+
+    nodes: bytes
+    key: str | None = None
+
+    def filled(self, leaves: list[Any]) -> Any:
+        """The value, with the leaves in turn."""
+        node, leaf = iter(self.nodes), itertools.cycle(leaves)
+
+        def value(depth: int) -> Any:
+            kind, size = divmod(next(node, 0), 64)
+            if kind < 2 or depth > 4:
+                return next(leaf)
+            if kind == 2:
+                return [value(depth + 1) for _ in range(size % 4)]
+            return {key: value(depth + 1) for key in ("a", "b", "")[: size % 4]}
+
+        return value(0) if self.key is None else {self.key: value(0)}
 
 
 def _json(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace").replace(b"\n", b" ")
 
 
-loose_lines = st.one_of(
+_loose_line = st.one_of(
     st.binary(max_size=40).map(lambda b: b.replace(b"\n", b"")),
-    json_values.map(_json),
-    json_values.map(lambda v: _json({"a": v})),
+    st.binary(min_size=1, max_size=8).map(Shape),
+    st.binary(min_size=1, max_size=8).map(lambda nodes: Shape(nodes, "a")),
     st.sampled_from(
         [
             b"<13>1 2026-11-21T10:44:28Z h a p m - hi",
@@ -245,5 +268,17 @@ loose_lines = st.one_of(
         ]
     ),
 )
-hostile = st.lists(st.lists(loose_lines, min_size=1, max_size=12).map(lambda ls: b"\n".join(ls) + b"\n"), min_size=1, max_size=3)
-"""Chunks of lines of many formats, none of a container's, with bytes that are no UTF-8."""
+
+
+def _filled(leaves: list[Any], lines: list[bytes | Shape]) -> list[bytes]:
+    return [_json(line.filled(leaves)) if isinstance(line, Shape) else line for line in lines]
+
+
+loose_lines = st.builds(_filled, json_leaves, st.lists(_loose_line, min_size=1, max_size=8))
+"""Lines of many formats, with bytes that are no UTF-8."""
+hostile = st.lists(
+    st.builds(_filled, json_leaves, st.lists(_loose_line, min_size=1, max_size=12)).map(lambda ls: b"\n".join(ls) + b"\n"),
+    min_size=1,
+    max_size=3,
+)
+"""Chunks of such lines, none in a container's format."""

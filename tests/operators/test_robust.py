@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 from kofagent.config.errors import ConfigErrors
@@ -27,7 +26,7 @@ def test_nothing_is_lost_uncounted(kind: str, structured: bool, mode: str) -> No
     log = logging.getLogger("test.operators")
     log.setLevel(logging.CRITICAL)
 
-    @given(st.lists(loose_lines, min_size=1, max_size=8), configurations(kind))
+    @given(loose_lines, configurations(kind))
     @settings(max_examples=examples(25), deadline=None)
     def check(given_lines: list[bytes], options: dict[str, Any]) -> None:
         base = {**options, "id": "it"}

@@ -410,6 +410,8 @@ def _selector(namespace: str | None, query: dict[str, str]) -> Callable[[Object]
     def matches(obj: Object) -> bool:
         if namespace and obj["metadata"].get("namespace") != namespace:
             return False
+        if not labels and not fields:
+            return True
         own = obj["metadata"].get("labels") or {}
         return all(_label(own, p) for p in labels) and all(_field(obj, p) for p in fields)
 
