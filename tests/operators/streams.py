@@ -5,7 +5,6 @@ Records are decoded by Google's protobuf, so comparisons also hold our bytes aga
 
 from __future__ import annotations
 
-import itertools
 import json
 import logging
 from collections import Counter
@@ -15,6 +14,7 @@ from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 from kofagent.operators.chain import Chain, PlainStream, Stream
+from tests.support.trees import grow, shapes
 
 PATH = "/var/log/pods/default_web-0_2ea1b0ce-52ac-4a3c-9a21-4b4c9bd0a2e4/web/0.log"
 LOG = logging.getLogger("test.operators")
@@ -221,24 +221,14 @@ json_leaves = st.lists(st.one_of(st.none(), st.booleans(), st.integers(), st.flo
 
 
 class Shape(NamedTuple):
-    """A line of JSON without its leaves: what each byte adds, in order (a leaf, a list or an object), and the key around all of it."""
+    """A line of JSON without its leaves, and the key around all of it."""
 
     nodes: bytes
     key: str | None = None
 
     def filled(self, leaves: list[Any]) -> Any:
-        """The value, with the leaves in turn."""
-        node, leaf = iter(self.nodes), itertools.cycle(leaves)
-
-        def value(depth: int) -> Any:
-            kind, size = divmod(next(node, 0), 64)
-            if kind < 2 or depth > 4:
-                return next(leaf)
-            if kind == 2:
-                return [value(depth + 1) for _ in range(size % 4)]
-            return {key: value(depth + 1) for key in ("a", "b", "")[: size % 4]}
-
-        return value(0) if self.key is None else {self.key: value(0)}
+        value = grow(self.nodes, leaves, ("a", "b", ""))
+        return value if self.key is None else {self.key: value}
 
 
 def _json(value: Any) -> bytes:
@@ -247,8 +237,8 @@ def _json(value: Any) -> bytes:
 
 _loose_line = st.one_of(
     st.binary(max_size=40).map(lambda b: b.replace(b"\n", b"")),
-    st.binary(min_size=1, max_size=8).map(Shape),
-    st.binary(min_size=1, max_size=8).map(lambda nodes: Shape(nodes, "a")),
+    shapes().map(Shape),
+    shapes().map(lambda nodes: Shape(nodes, "a")),
     st.sampled_from(
         [
             b"<13>1 2026-11-21T10:44:28Z h a p m - hi",

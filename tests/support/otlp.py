@@ -10,6 +10,8 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from tests.support.trees import grow, shapes, trees
+
 REQUEST: dict[str, Any] = {
     "logs": ExportLogsServiceRequest,
     "metrics": ExportMetricsServiceRequest,
@@ -17,14 +19,20 @@ REQUEST: dict[str, Any] = {
 }
 
 text = st.text(max_size=8)
-values = st.recursive(
-    st.one_of(
-        text, st.booleans(), st.integers(-(1 << 63), (1 << 63) - 1), st.floats(allow_nan=False), st.binary(max_size=8), st.none()
-    ),
-    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(text, inner, max_size=3)),
-    max_leaves=6,
+_leaf = st.one_of(
+    text, st.booleans(), st.integers(-(1 << 63), (1 << 63) - 1), st.floats(allow_nan=False), st.binary(max_size=8), st.none()
 )
-attributes = st.dictionaries(text, values, max_size=4)
+values = trees(_leaf, text)
+
+
+def _mapped(keys: list[str], leaves: list[Any], nested: list[str], nodes: list[bytes]) -> dict[str, Any]:
+    return {key: grow(n, leaves[i:] + leaves[:i], nested) for i, (key, n) in enumerate(zip(keys, nodes, strict=False))}
+
+
+_leaves = st.lists(_leaf, min_size=4, max_size=4)
+attributes = st.builds(
+    _mapped, st.lists(text, max_size=4), _leaves, st.lists(text, min_size=3, max_size=3), st.lists(shapes(), min_size=4, max_size=4)
+)
 
 
 def set_value(any_value: Any, value: Any) -> None:
@@ -59,16 +67,19 @@ def set_attributes(repeated: Any, items: dict[str, Any]) -> None:
 
 
 class _Drawing:
-    """Draws for one request. Names and attributes come from a few that are drawn first: they are what costs time to draw."""
+    """Draws for one request. What it is made of comes from a few that are drawn first, and one string of bytes makes all choices:
+    it is the number of draws that costs time."""
 
     def __init__(self, draw: Any) -> None:
-        self.draw = draw
+        self._choices = iter(draw(_choices))
         self._texts: list[str] = draw(_texts)
         self._attributes: list[dict[str, Any]] = draw(_several)
+        self._leaves: list[Any] = draw(_leaves)
+        self._integers: list[int] = draw(_integers)
         self._number = 0
 
     def up_to(self, most: int) -> int:
-        return int(self.draw(st.integers(0, most)))
+        return next(self._choices, 0) % (most + 1)
 
     def text(self) -> str:
         return self._texts[self.up_to(2)]
@@ -76,14 +87,24 @@ class _Drawing:
     def attributes(self) -> dict[str, Any]:
         return self._attributes[self.up_to(2)]
 
+    def value(self) -> Any:
+        first, nodes = self.up_to(3), bytes([next(self._choices, 0) for _ in range(self.up_to(4))])
+        return grow(nodes, self._leaves[first:] + self._leaves[:first], self._texts)
+
+    def integer(self) -> int:
+        return self._integers[self.up_to(2)]
+
     def number(self) -> int:
         """Tells items apart."""
         self._number += 1
         return self._number
 
 
+_choices = st.binary(min_size=40, max_size=300)
 _texts = st.tuples(text, text, text)
 _several = st.tuples(attributes, attributes, st.just({}))
+_int64 = st.integers(-(1 << 63), (1 << 63) - 1)
+_integers = st.tuples(_int64, _int64, _int64)
 _FIELDS = {
     "logs": ("resource_logs", "scope_logs"),
     "metrics": ("resource_metrics", "scope_metrics"),
@@ -118,7 +139,7 @@ def _record(given: _Drawing, signal: str, scope: Any) -> None:
     if signal == "logs":
         record = scope.log_records.add(time_unix_nano=given.number() << given.up_to(55), severity_number=given.up_to(24))
         record.body.SetInParent()
-        set_value(record.body, given.draw(values))
+        set_value(record.body, given.value())
         record.trace_id = bytes(range(16 * given.up_to(1)))
         set_attributes(record.attributes, given.attributes())
     elif signal == "traces":
@@ -144,7 +165,7 @@ def _record(given: _Drawing, signal: str, scope: Any) -> None:
             point = data.data_points.add(time_unix_nano=given.number() << given.up_to(55))
             set_attributes(point.attributes, given.attributes())
             if kind in ("gauge", "sum"):
-                point.as_int = given.draw(st.integers(-(1 << 63), (1 << 63) - 1))
+                point.as_int = given.integer()
             elif kind == "histogram":
                 point.bucket_counts.extend([1, 2])
                 point.explicit_bounds.append(0.5)
