@@ -15,6 +15,7 @@ from kofagent.config.emit import to_yaml
 from kofagent.config.errors import ConfigErrors
 from kofagent.config.source import load_file, parse, scalar
 from kofagent.config.tree import Origin, node_of
+from tests.support.trees import trees
 
 
 def test_every_value_knows_its_line() -> None:
@@ -149,9 +150,7 @@ _scalars = (
     | st.floats(allow_nan=False)
     | st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_size=20)
 )
-_values = st.recursive(
-    _scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_keys, inner, max_size=3), max_leaves=12
-)
+_values = trees(_scalars, _keys, most=12)
 _data = st.dictionaries(_keys, _values, max_size=4)
 
 

@@ -14,16 +14,13 @@ from kofagent.kubernetes.resources import DEPLOYMENTS, NODES, PODS
 from kofagent.kubernetes.store import PackedStore
 from kofagent.kubernetes.trim import ALL, Trimmer, covers, union
 from tests.support.fake_kube import pod
+from tests.support.trees import maps
 
 UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
-names = st.sampled_from(["a", "b", "c.d", "metadata", "items", "\u00e9\u4e2d"])
-values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
-    lambda v: st.lists(v, max_size=3) | st.dictionaries(names, v, max_size=4),
-    max_leaves=12,
-)
-objects = st.dictionaries(names, values, max_size=5)
+NAMES = ["a", "b", "c.d", "metadata", "items", "\u00e9\u4e2d"]
+names = st.sampled_from(NAMES)
+objects = maps(NAMES, st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8), most=5)
 
 
 def test_fields_are_kept_and_nothing_else() -> None:
@@ -113,7 +110,7 @@ def test_the_store_is_a_dict(changes: list[tuple[int, dict[str, Any] | None]], f
     assert not store and "f0" not in store
 
 
-@given(st.lists(objects, max_size=5), st.dictionaries(names, values, max_size=3), st.booleans(), st.sampled_from([None, 1]))
+@given(st.lists(objects, max_size=5), objects, st.booleans(), st.sampled_from([None, 1]))
 @UNTIMED
 def test_lists_in_either_order(items: list[Any], metadata: Any, items_last: bool, indent: int | None) -> None:
     parts = {"kind": "PodList", "metadata": metadata, "items": items} if items_last else {"items": items, "metadata": metadata}

@@ -38,3 +38,16 @@ def trees(leaf: st.SearchStrategy[Any], key: st.SearchStrategy[str], most: int =
     """Values of at most so many nodes with leaves below them."""
     several = st.lists(leaf, min_size=1, max_size=4)
     return st.builds(grow, shapes(most), several, st.lists(key, min_size=3, max_size=3))
+
+
+def maps(keys: Sequence[str], leaf: st.SearchStrategy[Any], most: int = 4) -> st.SearchStrategy[dict[str, Any]]:
+    """Maps of at most so many of the keys, with such values, some of them nested."""
+
+    def made(chosen: bytes, leaves: list[Any], nodes: bytes) -> dict[str, Any]:
+        out = {}
+        for i, byte in enumerate(chosen):
+            first = i % len(leaves)
+            out[keys[byte % len(keys)]] = grow(nodes[3 * i : 3 * i + 5], [*leaves[first:], *leaves[:first]], keys)
+        return out
+
+    return st.builds(made, st.binary(max_size=most), st.lists(leaf, min_size=1, max_size=4), shapes(3 * most))

@@ -25,6 +25,7 @@ from tests.reference.otlp_to_prometheus import translate as plain
 from tests.support.examples import examples
 from tests.support.otlp import set_value
 from tests.support.remote_write import WriteRequest, is_stale, series
+from tests.support.trees import maps
 
 T0 = 1_795_257_868_123_456_789
 DATA = {"gauge": "gauge", "sum": "sum", "counter": "sum", "delta": "sum", "histogram": "histogram", "summary": "summary"}
@@ -54,26 +55,24 @@ def one_metric(name: str = "m", unit: str = "", **resource: str) -> tuple[Metric
 
 # --- the property: equal to the plain twin, whatever is cached already
 
-keys = st.sampled_from(
-    [
-        "a",
-        "a.b",
-        "a_b",
-        "_x",
-        "9",
-        "le",
-        "job",
-        "__name__",
-        "__r__",
-        "service.name",
-        "service.namespace",
-        "service.instance.id",
-        "host.name",
-        "otel.scope.name",
-        "quantile",
-        "",
-    ]
-)
+KEYS = [
+    "a",
+    "a.b",
+    "a_b",
+    "_x",
+    "9",
+    "le",
+    "job",
+    "__name__",
+    "__r__",
+    "service.name",
+    "service.namespace",
+    "service.instance.id",
+    "host.name",
+    "otel.scope.name",
+    "quantile",
+    "",
+]
 scalars = st.one_of(
     st.text('ab;"\\<\u00e9', max_size=4),
     st.booleans(),
@@ -82,24 +81,41 @@ scalars = st.one_of(
     st.none(),
     st.binary(max_size=3),
 )
-values = st.recursive(
-    scalars,
-    lambda inner: st.one_of(st.lists(inner, max_size=2), st.dictionaries(st.sampled_from(["k", "j"]), inner, max_size=2)),
-    max_leaves=4,
-)
-attribute_maps = st.dictionaries(keys, values, max_size=4)
+attribute_maps = maps(KEYS, scalars)
 numbers = st.one_of(st.integers(-(2**63), 2**63 - 1), st.floats(), st.none())
-times = st.sampled_from([0, T0, T0 + 1, T0 + 10**6, T0 + 10**9, 10**9])
-points = st.tuples(
-    attribute_maps, numbers, times, st.booleans(), st.sampled_from([0, 0, 0, 1, 2]), st.randoms(use_true_random=False)
+TIMES = [0, T0, T0 + 1, T0 + 10**6, T0 + 10**9, 10**9]
+
+
+def _payloads(choices: bytes, attributes: list[dict[str, Any]], values: list[Any]) -> list[Any]:
+    """One to three payloads of at most three resources: the bytes choose, the attributes and values are what they choose from."""
+    chosen = iter(choices)
+
+    def up_to(most: int) -> int:
+        return next(chosen, 0) % (most + 1)
+
+    def among(what: Any) -> Any:
+        return what[up_to(len(what) - 1)]
+
+    def point() -> Any:
+        at = (among(attributes), among(values), among(TIMES), bool(up_to(1)), among([0, 0, 0, 1, 2]))
+        return *at, random.Random(up_to(255))
+
+    def metric() -> Any:
+        name = (among(["m", "a.b", "a_b", "x.total", "9", "._"]), among(["", "1", "s", "By/s", "{r}"]), among(sorted(DATA)))
+        return *name, [point() for _ in range(up_to(4))]
+
+    def group() -> Any:
+        return among(attributes), among(attributes), [metric() for _ in range(up_to(3))]
+
+    return [[group() for _ in range(up_to(3))] for _ in range(1 + up_to(2))]
+
+
+payloads = st.builds(
+    _payloads,
+    st.binary(min_size=60, max_size=500),
+    st.lists(attribute_maps, min_size=5, max_size=5),
+    st.lists(numbers, min_size=4, max_size=4),
 )
-metrics = st.tuples(
-    st.sampled_from(["m", "a.b", "a_b", "x.total", "9", "._"]),
-    st.sampled_from(["", "1", "s", "By/s", "{r}"]),
-    st.sampled_from(sorted(DATA)),
-    st.lists(points, min_size=0, max_size=4),
-)
-payloads = st.lists(st.tuples(attribute_maps, attribute_maps, st.lists(metrics, max_size=3)), max_size=3)
 
 
 def build(groups: list[Any], natural: bool) -> bytes:
@@ -196,7 +212,7 @@ def _shuffled(point: NumberDataPoint, rng: random.Random) -> bytes:
 
 
 @settings(max_examples=examples(100), deadline=None)
-@given(st.lists(payloads, min_size=1, max_size=3), st.booleans(), st.booleans())
+@given(payloads, st.booleans(), st.booleans())
 def test_equals_the_plain_translation(several: list[Any], natural: bool, copy: bool) -> None:
     options = Options(external_labels={"cluster": "c", "a": "ext"}, copy=(lambda _: True) if copy else None)
     clock = [0.0]
