@@ -213,7 +213,7 @@ def importers() -> dict[str, set[Path]]:
     """Every module of the product -> the test files that import it themselves."""
     found: dict[str, set[Path]] = {}
     for path in sorted((PROJECT / "tests").rglob("test_*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(rooms.tree_of(path)):
             if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("kofagent."):
                 for name in (node.module, *(f"{node.module}.{alias.name}" for alias in node.names)):
                     found.setdefault(name, set()).add(path)

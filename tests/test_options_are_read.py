@@ -21,7 +21,7 @@ from kofagent.config.model import SECTIONS, SIGNALS, ServiceConfig
 from kofagent.config.unused import without_effect
 from kofagent.operators.catalog import OPERATORS
 from kofagent.telemetry.signal import Signal
-from tests.rooms import COMPONENT_ROOMS, ROOT, files
+from tests.rooms import COMPONENT_ROOMS, ROOT, files, tree_of
 
 BY_FIELD = "hostmetrics asks every block of patterns for the one field that is its own"
 READ_OTHERWISE: dict[tuple[str, str], str] = {
@@ -93,7 +93,7 @@ def scope(block: type[BaseModel]) -> Path:
 @functools.cache
 def read_in(path: Path) -> frozenset[str]:
     """The names that one file reads: attributes, and, where attributes are read by name, all strings outside of declarations."""
-    tree = ast.parse(path.read_text())
+    tree = tree_of(path)
     declared = {
         node
         for each in ast.walk(tree)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kofagent.config.compat import re2_unanchored
 from kofagent.config.re2 import PatternError, compile_bytes, compile_re2, compile_search, compile_test
-from tests.rooms import ROOT, files
+from tests.rooms import ROOT, files, tree_of
 
 
 @pytest.mark.parametrize("compile", [compile_re2, compile_bytes, compile_search, compile_test])
@@ -49,7 +49,7 @@ def test_nothing_else_in_the_product_uses_the_library() -> None:
     users = {
         str(path.relative_to(ROOT))
         for path in files()
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(tree_of(path))
         if (isinstance(node, ast.Import) and any(a.name == "re2" for a in node.names))
         or (isinstance(node, ast.ImportFrom) and node.module == "re2")
     }

@@ -10,6 +10,8 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.rooms import tree_of
+
 _SHRINKING = ("clear", "popitem", "pop", "popleft", "remove", "discard", "difference_update")
 _EMPTY = ("dict", "OrderedDict", "defaultdict", "set", "WeakValueDictionary", "WeakKeyDictionary")
 _Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
@@ -111,7 +113,7 @@ def cached(tree: ast.AST) -> Iterator[str]:
 
 def places(path: Path, root: Path) -> list[str]:
     """`file:container` of everything found in a file."""
-    tree = ast.parse(path.read_text())
+    tree = tree_of(path)
     where = path.relative_to(root)
     names = [*bounded_by_hand(tree), *never_smaller(tree), *filled_by_itself(tree), *(f"{name}()" for name in cached(tree))]
     return [f"{where}:{name}" for name in dict.fromkeys(names)]

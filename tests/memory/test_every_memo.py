@@ -36,7 +36,7 @@ def _names() -> dict[str, str]:
     for path in rooms.files():
         if path.parent.name == "memory":
             continue
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(rooms.tree_of(path)):
             name: ast.expr | None
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Memo":
                 name = node.args[0] if node.args else None

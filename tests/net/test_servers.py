@@ -27,7 +27,7 @@ from kofagent.receivers import otlp
 from kofagent.receivers import prometheus as prometheus_receiver
 from kofagent.region.server import Region
 from kofagent.telemetry.signal import Signal
-from tests.rooms import ROOT
+from tests.rooms import ROOT, tree_of
 from tests.support.certificates import Authority
 from tests.support.components import FakeHost, Sink, make, make_context
 
@@ -147,7 +147,7 @@ def test_all_servers_are_here_and_of_one_kind() -> None:
     for path in sorted(ROOT.rglob("*.py")):
         names = {
             node.attr if isinstance(node, ast.Attribute) else node.id
-            for node in ast.walk(ast.parse(path.read_text()))
+            for node in ast.walk(tree_of(path))
             if isinstance(node, ast.Attribute | ast.Name)
         }
         file = str(path.relative_to(ROOT))
