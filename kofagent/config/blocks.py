@@ -5,7 +5,7 @@ configtls, confighttp, configgrpc, configauth, configretry and exporterhelper of
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import AliasChoices, Field, field_validator, model_validator
 
@@ -38,6 +38,12 @@ class TlsBlock(ComponentConfig):
     include_system_ca_certs_pool: bool = Field(False, description="Trust the CAs of the system in addition to ca_file.")
     reload_interval: Duration = Field(0.0, description="How often the files are checked for changes; 0: they are read once.")
     curve_preferences: list[str] = Field([], description="Accepted for compatibility; the TLS library chooses.")
+
+    @model_validator(mode="after")
+    def _some_version(self) -> Self:
+        if self.max_version and self.max_version < (self.min_version or "1.2"):
+            raise ValueError("min_version (default: 1.2) is higher than max_version, so no connection would be possible")
+        return self
 
 
 class TlsClientBlock(TlsBlock):

@@ -33,6 +33,8 @@ def listen(id: str, host: str, port: int, *, transport: str = "tcp", option: str
     family = _FAMILIES.get(transport, socket.AF_UNSPEC)
     try:
         found = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except UnicodeError:
+        raise StartError(f"{where}: this name cannot exist; check the host of {option}") from None
     except OSError as error:
         raise StartError(f"{where}: {_why(error)}; check the host of {option}") from None
     family, kind, protocol, _, address = found[0]

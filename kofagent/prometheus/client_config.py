@@ -93,6 +93,8 @@ class TlsConfig(ComponentConfig):
                 raise ValueError(f"{name} and {name}_file are both set; keep one")
         if bool(self.cert or self.cert_file) != bool(key or self.key_file):
             raise ValueError("a certificate needs its key and a key its certificate; set both")
+        if self.max_version and self.max_version < (self.min_version or "TLS12"):
+            raise ValueError("min_version (default: TLS12) is higher than max_version, so no connection would be possible")
         return self
 
 

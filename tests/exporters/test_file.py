@@ -226,6 +226,7 @@ async def test_a_malformed_batch_is_dropped_and_the_next_one_works(tmp_path: Pat
     [
         ({}, "Field required"),
         ({"path": ""}, "at least 1"),
+        ({"path": "a\0b"}, "NUL"),
         ({"path": "x", "format": "xml"}, "json"),
         ({"path": "x", "encoding": "otlp"}, "not supported"),
         ({"path": "x", "group_by": {"enabled": True}}, "exactly one"),

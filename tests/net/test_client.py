@@ -13,8 +13,9 @@ from cryptography.hazmat.primitives import serialization
 
 from kofagent.component.protocols import StartError
 from kofagent.config.address import join_endpoint, split_endpoint
-from kofagent.config.blocks import HttpClientBlock
+from kofagent.config.blocks import HttpClientBlock, TlsClientBlock
 from kofagent.net.client import HttpClient, retry_after_seconds
+from kofagent.prometheus.client_config import TlsConfig
 from kofagent.telemetry.refused import Refused
 from tests.net.conftest import Serve
 from tests.support.certificates import Authority
@@ -193,6 +194,17 @@ def test_retry_after() -> None:
     date = email.utils.format_datetime(datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=100))
     assert 90 < (retry_after_seconds({"Retry-After": date}) or 0) <= 100
     assert retry_after_seconds({"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0
+
+
+@pytest.mark.parametrize("low, high, fits", [("1.3", "1.2", False), ("", "1.1", False), ("1.2", "1.2", True), ("1.3", "", True)])
+def test_there_is_a_tls_version_to_agree_on(low: str, high: str, fits: bool) -> None:
+    in_prometheus = {"min_version": low and f"TLS{low.replace('.', '')}", "max_version": high and f"TLS{high.replace('.', '')}"}
+    for block, options in ((TlsClientBlock, {"min_version": low, "max_version": high}), (TlsConfig, in_prometheus)):
+        if fits:
+            block.model_validate(options)
+        else:
+            with pytest.raises(ValueError, match="higher than max_version"):
+                block.model_validate(options)
 
 
 def test_endpoints() -> None:

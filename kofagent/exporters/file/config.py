@@ -63,6 +63,8 @@ class Config(ComponentConfig):
 
     @model_validator(mode="after")
     def _fits(self) -> Config:
+        if "\0" in self.path:
+            raise ValueError("path cannot contain a NUL character; remove it")
         if self.group_by.enabled and (self.path.count("*") != 1 or self.path.startswith("*")):
             raise ValueError("group_by needs exactly one * in path, and not at its start")
         return self

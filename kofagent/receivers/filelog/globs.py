@@ -29,6 +29,8 @@ class Glob:
     def __init__(self, pattern: str) -> None:
         if not pattern:
             raise ValueError("an empty glob matches nothing; remove it")
+        if "\0" in pattern:
+            raise ValueError("a glob cannot contain a NUL character; remove it")
         self.pattern = pattern
         self.alternatives = [alternative.split("/") for alternative in _braces(pattern)]
         self.regex = re.compile("|".join(f"(?:{_path_regex(parts)})" for parts in self.alternatives), re.DOTALL)

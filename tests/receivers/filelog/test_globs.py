@@ -43,7 +43,7 @@ def test_patterns(pattern: str, path: str, want: bool) -> None:
     assert Glob(pattern).matches(path) is want
 
 
-@pytest.mark.parametrize("pattern", ["", "/a/{b", "/a/b}", "/a/[b", "/a/[z-a]", "/a/b\\"])
+@pytest.mark.parametrize("pattern", ["", "/a/{b", "/a/b}", "/a/[b", "/a/[z-a]", "/a/b\\", "/a\0/b"])
 def test_bad_patterns(pattern: str) -> None:
     with pytest.raises(ValueError, match="glob"):
         Glob(pattern)
