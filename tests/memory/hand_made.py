@@ -10,7 +10,7 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.rooms import tree_of
+from tests.rooms import statements, tree_of
 
 _SHRINKING = ("clear", "popitem", "pop", "popleft", "remove", "discard", "difference_update")
 _EMPTY = ("dict", "OrderedDict", "defaultdict", "set", "WeakValueDictionary", "WeakKeyDictionary")
@@ -54,18 +54,19 @@ def _containers(tree: ast.Module) -> dict[str, tuple[ast.AST, ast.AST]]:
     out: dict[str, tuple[ast.AST, ast.AST]] = {}
     for node in tree.body:
         out.update({name: (made, tree) for name, made in _made_empty(node).items()})
-    for scope in ast.walk(tree):
+    for scope, _ in statements(tree):
         if isinstance(scope, ast.ClassDef):
-            for node in ast.walk(scope):
+            for node, _ in statements(scope):
                 for name, made in _made_empty(node).items():
                     if name.startswith("self."):
                         out.setdefault(name, (made, scope))
         elif isinstance(scope, ast.FunctionDef | ast.AsyncFunctionDef):
-            inner = [f for f in ast.walk(scope) if isinstance(f, _Function) and f is not scope]
-            for node in ast.walk(scope):
-                for name, made in _made_empty(node).items():
-                    if not name.startswith("self.") and any(_looks_and_adds(f, name) for f in inner):
-                        out.setdefault(name, (made, scope))
+            here = [(name, made) for node, _ in statements(scope) for name, made in _made_empty(node).items()]
+            local = [(name, made) for name, made in here if not name.startswith("self.")]
+            inner = [f for f in ast.walk(scope) if isinstance(f, _Function) and f is not scope] if local else []
+            for name, made in local:
+                if any(_looks_and_adds(f, name) for f in inner):
+                    out.setdefault(name, (made, scope))
     return out
 
 
