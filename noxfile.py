@@ -47,6 +47,23 @@ def check(session: nox.Session) -> None:
     run(session, "pytest", "-m", "not slow", *session.posargs, HYPOTHESIS_PROFILE="dev")
 
 
+RULES = [
+    "tests/test_architecture.py",
+    "tests/test_contract.py",
+    "tests/test_options_are_read.py",
+    "tests/test_dependencies.py",
+    "tests/test_docs.py",
+    "tests/telemetry/test_reasons.py",
+    "tests/memory/test_hand_made.py",
+]
+
+
+@here
+def rules(session: nox.Session) -> None:
+    """The rules that hold for everything that is added: imports, options, reasons, memos, dependencies, pages."""
+    run(session, "pytest", *RULES, HYPOTHESIS_PROFILE="dev")
+
+
 @here
 def lint(session: nox.Session) -> None:
     """ruff's rules and format, and the types of product, tests and benchmarks."""

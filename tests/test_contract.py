@@ -230,3 +230,10 @@ def test_a_folder_has_its_parts_where_everybody_looks_for_them(kind: str, type: 
     else:
         assert cls.__module__ == cls.Config.__module__ == package.__name__
     assert cls.Config.__name__ == "Config"
+
+
+@pytest.mark.parametrize("kind", registry.TYPES)
+def test_every_component_that_is_there_is_registered(kind: str) -> None:
+    room = Path(registry.__file__).parents[1] / kind
+    there = {path.stem for path in room.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()} - {"__init__"}
+    assert there == set(registry.TYPES[kind]), "add it to TYPES in kofagent/component/registry.py"
