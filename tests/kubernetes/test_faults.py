@@ -224,13 +224,13 @@ async def test_a_page_of_large_objects_is_asked_for_in_smaller_pages(
     kube: FakeKube, client: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert client_module.LIST_LIMIT == 16 << 20
-    monkeypatch.setattr(client_module, "LIST_LIMIT", 2 << 20)
+    monkeypatch.setattr(client_module, "LIST_LIMIT", 1 << 20)
     for i in range(500):
         kube.put(PODS, pod("default", f"small{i:03}"))
     page = await client.list_page(PODS, limit=500)
     assert len(list(page.items)) == 500 and not page.continue_token
     for i in range(8):
-        kube.put(PODS, pod("default", f"large{i}", annotations={"blob": str(i) * (3 << 17)}))
+        kube.put(PODS, pod("default", f"large{i}", annotations={"blob": str(i) * (3 << 16)}))
     with pytest.raises(TooLarge):
         await client.list_page(PODS, limit=508)
     assert len(await client.list_all(PODS, limit=508)) == 508
@@ -239,13 +239,13 @@ async def test_a_page_of_large_objects_is_asked_for_in_smaller_pages(
         begun = max(i for i, e in enumerate(followed.events) if e.type == "LISTING")
         assert sum(e.type == "ITEM" for e in followed.events[begun:]) == 508
         await eventually(lambda: kube.watching == 1)
-        kube.put(PODS, pod("default", "another", annotations={"blob": "x" * (3 << 20)}))
+        kube.put(PODS, pod("default", "another", annotations={"blob": "x" * (3 << 19)}))
         await eventually(lambda: followed.names("ADDED") == ["another"])
-        assert len(followed.events[-1].object["metadata"]["annotations"]["blob"]) == 3 << 20
+        assert len(followed.events[-1].object["metadata"]["annotations"]["blob"]) == 3 << 19
 
 
 async def test_a_bomb_is_not_unpacked(kube: FakeKube, client: ApiClient) -> None:
-    bomb = gzip.compress(b'{"items":[' + b" " * (100 << 20) + b"]}", 1)
+    bomb = gzip.compress(b'{"items":[' + b" " * (40 << 20) + b"]}", 1)
     said: dict[str, Any] = {"Accept-Encoding": ""}
 
     async def answer(request: web.Request) -> web.Response:

@@ -456,9 +456,13 @@ async def test_nobody_listens(side: type[Side], tmp_path: Path) -> None:
             await client.get()
 
 
+@pytest.fixture(scope="module")
+def bomb() -> bytes:
+    return gzip.compress(bytes(100_000_000), 9)
+
+
 @pytest.mark.parametrize("coding", ["gzip", "", "chunked"])
-async def test_a_body_without_end_costs_the_limit(side: type[Side], coding: str, tmp_path: Path) -> None:
-    bomb = gzip.compress(bytes(100_000_000), 9)
+async def test_a_body_without_end_costs_the_limit(side: type[Side], coding: str, bomb: bytes, tmp_path: Path) -> None:
     ended = asyncio.Event()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

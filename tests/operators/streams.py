@@ -5,6 +5,7 @@ Records are decoded by Google's protobuf, so comparisons also hold our bytes aga
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 from collections import Counter
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 from kofagent.operators.chain import Chain, PlainStream, Stream
-from tests.support.trees import grow, shapes
+from tests.support.trees import grow
 
 PATH = "/var/log/pods/default_web-0_2ea1b0ce-52ac-4a3c-9a21-4b4c9bd0a2e4/web/0.log"
 LOG = logging.getLogger("test.operators")
@@ -220,55 +221,52 @@ chunks = st.lists(
 json_leaves = st.lists(st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5)), min_size=1, max_size=4)
 
 
-class Shape(NamedTuple):
-    """A line of JSON without its leaves, and the key around all of it."""
-
-    nodes: bytes
-    key: str | None = None
-
-    def filled(self, leaves: list[Any]) -> Any:
-        value = grow(self.nodes, leaves, ("a", "b", ""))
-        return value if self.key is None else {self.key: value}
-
-
 def _json(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace").replace(b"\n", b" ")
 
 
-_loose_line = st.one_of(
-    st.binary(max_size=40).map(lambda b: b.replace(b"\n", b"")),
-    shapes().map(Shape),
-    shapes().map(lambda nodes: Shape(nodes, "a")),
-    st.sampled_from(
-        [
-            b"<13>1 2026-11-21T10:44:28Z h a p m - hi",
-            b'"quoted \\x"',
-            b"a=b c=d",
-            b"http://u@h:1/p?q=%zz",
-            b"1,2",
-            b'"1,"",2"',
-            b'{"a":1795257868}',
-            b'{"a":99999999999999999999999}',
-            b'{"a":-1}',
-            b"[1,2,{}]",
-            b'{"log":1,"time":2}',
-            b'{"log":{"a":1},"stream":"stdout","time":"2026-11-21T10:44:28.1Z"}',
-            b"<999>x",
-            b"<13>Oct 11 22:14:15 h t: m",
-        ]
-    ),
-)
+_FORMATS = [
+    b"<13>1 2026-11-21T10:44:28Z h a p m - hi",
+    b'"quoted \\x"',
+    b"a=b c=d",
+    b"http://u@h:1/p?q=%zz",
+    b"1,2",
+    b'"1,"",2"',
+    b'{"a":1795257868}',
+    b'{"a":99999999999999999999999}',
+    b'{"a":-1}',
+    b"[1,2,{}]",
+    b'{"log":1,"time":2}',
+    b'{"log":{"a":1},"stream":"stdout","time":"2026-11-21T10:44:28.1Z"}',
+    b"<999>x",
+    b"<13>Oct 11 22:14:15 h t: m",
+]
 
 
-def _filled(leaves: list[Any], lines: list[bytes | Shape]) -> list[bytes]:
-    return [_json(line.filled(leaves)) if isinstance(line, Shape) else line for line in lines]
+def _loose(leaves: list[Any], choices: bytes, most: int) -> list[bytes]:
+    """From one to so many lines: any bytes, JSON, or a line of some format, as the bytes choose."""
+    chosen = iter(choices)
+
+    def some(limit: int) -> bytes:
+        return bytes(itertools.islice(chosen, limit))
+
+    out = []
+    for _ in range(1 + next(chosen) % most):
+        kind, number = divmod(next(chosen, 0), 64)
+        if kind == 0:
+            out.append(_FORMATS[number % len(_FORMATS)])
+        elif kind == 1:
+            out.append(some(number % 41).replace(b"\n", b""))
+        else:
+            value = grow(some(1 + number % 8), leaves, ("a", "b", ""))
+            out.append(_json(value if kind == 2 else {"a": value}))
+    return out
 
 
-loose_lines = st.builds(_filled, json_leaves, st.lists(_loose_line, min_size=1, max_size=8))
+_choices = st.binary(min_size=50, max_size=250)
+loose_lines = st.builds(_loose, json_leaves, _choices, st.just(8))
 """Lines of many formats, with bytes that are no UTF-8."""
 hostile = st.lists(
-    st.builds(_filled, json_leaves, st.lists(_loose_line, min_size=1, max_size=12)).map(lambda ls: b"\n".join(ls) + b"\n"),
-    min_size=1,
-    max_size=3,
+    st.builds(_loose, json_leaves, _choices, st.just(12)).map(lambda ls: b"\n".join(ls) + b"\n"), min_size=1, max_size=3
 )
 """Chunks of such lines, none in a container's format."""

@@ -19,6 +19,7 @@ from kofagent.transform.actions import ActionBlock, Actions
 from kofagent.wire import edit
 from tests.processors.support import REQUESTS, batch, logs, metrics, pairs, processor, resource_of, run, spans
 from tests.reference import attribute_actions
+from tests.support.trees import trees
 
 
 async def after(actions: list[dict[str, Any]], attributes: dict[str, Any], **metadata: tuple[str, ...]) -> dict[str, Any]:
@@ -201,9 +202,7 @@ SCALARS = st.one_of(
     st.binary(max_size=5),
     st.sampled_from(["12", "-7", "1e3", "kof/web", "x" * 200]),
 )
-VALUES = st.recursive(
-    SCALARS, lambda v: st.one_of(st.lists(v, max_size=3), st.dictionaries(st.text(max_size=3), v, max_size=3)), max_leaves=4
-)
+VALUES = trees(SCALARS, st.text(max_size=3), most=5)
 _SET = st.sampled_from(["insert", "update", "upsert"])
 ACTIONS = st.one_of(
     st.builds(lambda a, k, v: {"action": a, "key": k, "value": v}, _SET, KEYS, SCALARS),
