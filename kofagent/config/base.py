@@ -42,7 +42,7 @@ _UNITS = {
     "w": 604800.0,
     "y": 31536000.0,
 }
-_DURATION = re.compile(r"([0-9]*\.?[0-9]+)(ns|us|\u00b5s|\u03bcs|ms|s|m|h|d|w|y)")
+_DURATION = re.compile(r"([0-9]++(?:\.[0-9]+)?|\.[0-9]++)(ns|us|\u00b5s|\u03bcs|ms|s|m|h|d|w|y)")
 _SIZE_UNITS = {
     "": 1,
     "b": 1,
@@ -123,9 +123,7 @@ def parse_duration(value: Any) -> float:
     if text == "0":
         return 0.0
     total, at = 0.0, 0
-    for match in _DURATION.finditer(text):
-        if match.start() != at:
-            break
+    while match := _DURATION.match(text, at):
         total += float(match[1]) * _UNITS[match[2]]
         at = match.end()
     if at != len(text) or not text:
@@ -137,7 +135,7 @@ def parse_size(value: Any) -> int:
     """Bytes of `1048576`, `1MiB`, `1 MB` or `1mb`."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*", str(value))
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*+([A-Za-z]*)\s*", str(value))
     unit = _SIZE_UNITS.get(match[2].lower()) if match else None
     if match is None or unit is None:
         raise ValueError(f"{value!r} is not a size; write bytes or a number with a unit, such as 4MiB")

@@ -7,7 +7,7 @@ from decimal import ROUND_CEILING, Decimal
 
 from kofagent.memory.memo import Memo
 
-_FORM = re.compile(r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))(?:([eE][+-]?[0-9]{1,4})|([KMGTPE]i|[numkMGTPE]?))")
+_FORM = re.compile(r"([+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+))(?:([eE][+-]?[0-9]{1,4})|([KMGTPE]i|[numkMGTPE]?))")
 _FACTORS: dict[str, Decimal] = {
     "": Decimal(1),
     "n": Decimal("1e-9"),
@@ -20,8 +20,8 @@ _MOST = (1 << 63) - 1
 
 
 def _parse(text: str) -> Decimal:
-    match = _FORM.fullmatch(text)
-    if match is None or len(text) > 100:
+    match = _FORM.fullmatch(text) if len(text) <= 100 else None
+    if match is None:
         raise ValueError(f"{text[:100]!r} is not a Kubernetes quantity")
     if match[2]:
         return Decimal(match[1] + match[2])

@@ -11,6 +11,9 @@ from kofagent.operators.errors import OperatorError
 MAX_NESTING = 200
 """Deepest JSON that is accepted: what goes through the operators is copied and encoded level by level."""
 
+# A string that is not closed reaches to the end of the text, so nothing fails behind its first quote and is tried again.
+_BRACKETS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{}]', re.DOTALL)
+
 
 def _constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
@@ -35,7 +38,7 @@ _INTEGERS = json.JSONDecoder(parse_int=_integer, parse_float=_finite, parse_cons
 def decode_json(text: str, *, integers: bool = False, trailing: bool = False) -> Any:
     """The value of a JSON text; OperatorError when it is not JSON. `trailing` allows more text behind the value."""
     decoder = _INTEGERS if integers else DOUBLES
-    if text.count("{") + text.count("[") > MAX_NESTING and _nesting(text) > MAX_NESTING:
+    if text.count("{") + text.count("[") > MAX_NESTING and _too_deep(text):
         raise OperatorError("the JSON is nested too deeply")
     try:
         if trailing:
@@ -45,11 +48,15 @@ def decode_json(text: str, *, integers: bool = False, trailing: bool = False) ->
         raise OperatorError("the value is not JSON") from None
 
 
-def _nesting(text: str) -> int:
-    """The depth of brackets outside of strings."""
-    depth = deepest = 0
-    for bracket in re.sub(r'"(?:[^"\\]|\\.)*"|[^\[\]{}"]+', "", text, flags=re.DOTALL):
-        depth += bracket in "[{"
-        depth -= bracket in "]}"
-        deepest = max(deepest, depth)
-    return deepest
+def _too_deep(text: str) -> bool:
+    """Whether brackets outside of strings are nested deeper than is accepted; one pass, which ends where they are."""
+    depth = 0
+    for match in _BRACKETS.finditer(text):
+        token = match[0]
+        if token in "[{":
+            depth += 1
+            if depth > MAX_NESTING:
+                return True
+        elif token in "]}":
+            depth -= 1
+    return False

@@ -158,7 +158,8 @@ class Layout:
             if kind == "literal":
                 out.append(" +".join([re.escape(p) for p in re.split(" +", source)]))
                 continue
-            out.append(source)
+            # Blanks are taken in one place: two repetitions of them in a row would share a run of blanks in every way there is.
+            out.append(source.removeprefix(" *") if out and out[-1].endswith(" +") else source)
             if re.compile(source).groups:
                 self.kinds.append(kind)
             following = parts[i + 1][0] if i + 1 < len(parts) else ""

@@ -182,7 +182,8 @@ def _of_text(name: str, convert: Callable[[str], Any]) -> Callable[..., Read]:
 def _snake(text: str) -> str:
     text = re.sub(r"[\s\-.]+", "_", text.strip())
     text = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", text)
-    return re.sub(r"([A-Z]+)([A-Z][a-z])", r"\1_\2", text).lower()
+    # Looking around keeps it linear: a repetition in front would be tried again from every letter of a run.
+    return re.sub(r"(?<=[A-Z])(?=[A-Z][a-z])", "_", text).lower()
 
 
 def _camel(text: str) -> str:

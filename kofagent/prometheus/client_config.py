@@ -13,7 +13,7 @@ from kofagent.prometheus.relabel import Text, scalar_text
 
 SecretText = Annotated[Secret, AS_WRITTEN, BeforeValidator(scalar_text)]
 TlsVersion = Literal["", "TLS10", "TLS11", "TLS12", "TLS13"]
-_SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([KMGTPE]?)(i?B)?\s*\Z", re.IGNORECASE)
+_SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*+([KMGTPE]?)(i?B)?\s*\Z", re.IGNORECASE)
 
 
 def parse_base2_size(value: Any) -> int:

@@ -71,7 +71,7 @@ _TEXT_VALUE = re.compile(rb"[^{ \t\n]+")
 _TEXT_META = re.compile(rb"#[ \t]+(HELP|TYPE)[ \t]+")
 _TOKEN = re.compile(rb"[^ \n]+")
 _DIGITS = re.compile(rb"[0-9]+")
-_NUMBER = re.compile(rb"(?i:[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?|inf(?:inity)?)|nan)\Z")
+_NUMBER = re.compile(rb"(?i:[+-]?(?:(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:e[+-]?[0-9]+)?|inf(?:inity)?)|nan)\Z")
 _SIMPLE = re.compile(
     rb'([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{((?:[a-zA-Z_][a-zA-Z0-9_]*="[^"\\\n]*"(?:,|(?=\})))*)\})?'
     rb" ([^ \t{\n]+)\Z"

@@ -155,3 +155,26 @@ async def test_a_right_bcrypt_password_is_paid_once(monkeypatch: pytest.MonkeyPa
     for _ in range(5):
         await auth.authenticate(basic("a", "secret"))
     assert len(checks) == 1
+
+
+@pytest.mark.parametrize("kind", ["5", "6"])
+def test_long_passwords_of_crypt_formats_are_refused(kind: str) -> None:
+    for size, right in ((512, True), (513, False)):
+        stored = f"${kind}$rounds=1000$salt${htpasswd.sha_crypt(b'x' * size, b'salt', 1000, kind)}"
+        assert htpasswd.matches("x" * size, stored) is right
+
+
+async def test_an_unknown_name_costs_what_a_known_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()
+    auth = make(COMPONENT, {"htpasswd": {"inline": f"a:{stored}"}}, kind="extensions")
+    await auth.start()
+    checks = []
+    real = htpasswd.matches
+    monkeypatch.setattr(htpasswd, "matches", lambda p, s: checks.append(s) or real(p, s))
+    for name in ("a", "nobody", "nobody"):
+        with pytest.raises(Unauthorized):
+            await auth.authenticate(basic(name, "wrong"))
+    for _ in range(2):
+        with pytest.raises(Unauthorized):
+            await auth.authenticate(basic("nobody", "secret"))
+    assert checks == [stored] * 5

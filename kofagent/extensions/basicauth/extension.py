@@ -72,7 +72,9 @@ class BasicAuth(Extension[Config]):
             raise Unauthorized("invalid authorization format")
         self._load()
         stored = self._users.get(username)
-        if stored is None or not await self._matches(username, password, stored):
+        # A name that does not exist costs what a user's does, so that the time does not tell which names exist.
+        right = await self._matches(username, password, self._any_hash(username) if stored is None else stored)
+        if stored is None or not right:
             raise Unauthorized("invalid credentials")
         return {"auth.username": (username,)}
 
@@ -86,9 +88,17 @@ class BasicAuth(Extension[Config]):
             right = await asyncio.to_thread(htpasswd.matches, password, stored)
         else:
             right = htpasswd.matches(password, stored)
-        if right:
+        if right and username in self._users:
             self._right[username] = digest
         return right
+
+    def _any_hash(self, username: str) -> str:
+        """The hash of some user, always the same one for a name."""
+        hashes = list(self._users.values())
+        if not hashes:
+            return ""
+        digest = hmac.digest(self._key, username.encode("utf-8", "surrogateescape"), hashlib.sha256)
+        return hashes[int.from_bytes(digest[:8], "big") % len(hashes)]
 
     def _client_pair(self) -> tuple[str, str]:
         client = self.config.client_auth

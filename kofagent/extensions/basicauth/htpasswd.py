@@ -18,6 +18,8 @@ _BCRYPT = re.compile(r"\$2[abxy]\$\d\d\$[./A-Za-z0-9]{53}\Z")
 _MD5 = re.compile(r"\$(apr1|1)\$([^$]{0,8})[^$]*\$([./A-Za-z0-9]{22})\Z")
 _SHA_CRYPT = re.compile(r"\$([56])\$(?:rounds=(\d+)\$)?([^$]{0,16})[^$]*\$([./A-Za-z0-9]+)\Z")
 _MAX_ROUNDS = 1_000_000
+_MAX_PASSWORD = 512
+"""Most bytes of a password for the crypt formats, whose cost grows with its length, for SHA crypt with its square."""
 
 
 class BadHash(ValueError):
@@ -81,6 +83,8 @@ def matches(password: str, stored: str) -> bool:
         # bcrypt reads 72 bytes; newer libraries refuse more instead of cutting.
         stored = "$2b$" + stored[4:]
         return bool(bcrypt.checkpw(secret[:72].split(b"\0")[0], stored.encode()))
+    if stored.startswith("$") and len(secret) > _MAX_PASSWORD:
+        return False
     md5 = _MD5.match(stored)
     if md5:
         return hmac.compare_digest(md5_crypt(secret, md5[2].encode(), f"${md5[1]}$".encode()), md5[3])
@@ -178,7 +182,10 @@ def sha_crypt(secret: bytes, salt: bytes, rounds: int, variant: str) -> str:
         text += inner if bits & 1 else secret
         bits >>= 1
     digest = new(text).digest()
-    p = stretch(new(secret * len(secret)).digest(), len(secret))
+    repeated = new()
+    for _ in secret:
+        repeated.update(secret)
+    p = stretch(repeated.digest(), len(secret))
     s = stretch(new(salt * (16 + digest[0])).digest(), len(salt))
     for i in range(rounds):
         text = p if i & 1 else digest

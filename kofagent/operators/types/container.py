@@ -25,10 +25,10 @@ from kofagent.operators.series import Series
 from kofagent.operators.timelayout import TimeError, gotime_layout, location_of
 
 FORCE_FLUSH_NS = 5_000_000_000
-_CRIO = re.compile(r"(?P<time>[^ Z]+) (?P<stream>stdout|stderr) (?P<logtag>[^ ]*) ?(?P<log>[^\n]*)")
-_CONTAINERD = re.compile(r"(?P<time>[^ ^Z]+Z) (?P<stream>stdout|stderr) (?P<logtag>[^ ]*) ?(?P<log>[^\n]*)")
+_CRIO = re.compile(r"(?P<time>[^ Z]+) (?P<stream>stdout|stderr) (?P<logtag>[^ ]*+) ?+(?P<log>[^\n]*)")
+_CONTAINERD = re.compile(r"(?P<time>[^ ^Z]+Z) (?P<stream>stdout|stderr) (?P<logtag>[^ ]*+) ?+(?P<log>[^\n]*)")
 _PATH = re.compile(
-    r".*[/\\](?P<namespace>[^_]+)_(?P<pod_name>[^_]+)_(?P<uid>[a-f0-9-]+)[/\\](?P<container_name>[^._]+)[/\\]"
+    r".*[/\\](?P<namespace>[^_/\\]+)_(?P<pod_name>[^_]+)_(?P<uid>[a-f0-9-]+)[/\\](?P<container_name>[^._]+)[/\\]"
     r"(?P<restart_count>[0-9]+)\.log(\.[0-9]{8}-[0-9]{6})?"
 )
 _RESOURCE = {

@@ -176,7 +176,7 @@ class Limit:
         return out
 
 
-_PARTIAL = re.compile(rb"[ \t]*[^ ]+ (?:stdout|stderr) P[^ ]* ")
+_PARTIAL = re.compile(rb"[ \t]*+[^ ]+ (?:stdout|stderr) P[^ ]* ")
 
 
 def trimmer(leading: bool, trailing: bool, containers: bool = False) -> Callable[[bytes], bytes]:
