@@ -87,7 +87,7 @@ class Recovery:
             tail, there = self._find(path, identity, files, tails, found, folders)
             if tail is not None:
                 found[tail.key[1]] = tail, identity
-            elif not there and not identity.done:
+            elif not there and not identity.done and not folders.hidden(path):
                 missing.append(identity)
         if newer_than is not None:
             for file, tail in self._unseen(path, files, known, tails, found, newer_than, folders):

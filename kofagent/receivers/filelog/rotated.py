@@ -77,12 +77,18 @@ class Folders:
 
     def __init__(self) -> None:
         self._entries: dict[str, list[tuple[str, int]]] = {}
+        self._hidden: set[str] = set()
         self.stale = False
 
     def renew(self) -> None:
         """Directories are read again."""
         self._entries.clear()
+        self._hidden.clear()
         self.stale = False
+
+    def hidden(self, path: str) -> bool:
+        """Whether the directory of `path` is there and could not be listed, so that nothing is known of the files in it."""
+        return (os.path.dirname(path) or ".") in self._hidden
 
     def beside(self, path: str, wanted: Callable[[int], bool]) -> list[Rotated]:
         """The files in the directory of `path`, and of what it links to, that are named after it or whose inode is wanted.
@@ -115,7 +121,9 @@ class Folders:
             try:
                 with os.scandir(directory) as found:
                     entries = [(e.name, e.inode()) for e in found if e.is_file(follow_symlinks=False)]
-            except OSError:
+            except OSError as error:
                 entries = []
+                if not isinstance(error, FileNotFoundError | NotADirectoryError):
+                    self._hidden.add(directory)
             self._entries[directory] = entries
         return entries

@@ -309,6 +309,23 @@ async def test_copytruncate_between_finding_a_file_and_its_first_read(tmp_path: 
         assert t.host.ledger.sum("kofagent_filelog_lost_files_total") == 0
 
 
+async def test_a_directory_that_cannot_be_listed_at_a_start(tmp_path: Path) -> None:
+    store, path = Store(), container(tmp_path)
+    path.write_text(text(1))
+    async with tailing(path, store) as t:
+        assert await t.poll() == lines(1)
+    away = path.parent.rename(tmp_path / "away")
+    path.parent.symlink_to(path.parent)  # a loop: not even root can list it
+    async with tailing(path, store) as t:
+        assert await t.poll() == []
+        assert t.host.ledger.sum("kofagent_filelog_lost_files_total") == 0
+    path.parent.unlink()
+    away.rename(path.parent)
+    append(path, text(2))
+    async with tailing(path, store) as t:
+        assert await t.poll() == lines(2)
+
+
 async def test_a_damaged_compressed_file_is_counted(tmp_path: Path) -> None:
     store, path = Store(), container(tmp_path)
     path.write_text(text(1))
