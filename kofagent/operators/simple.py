@@ -1,6 +1,7 @@
 """RE2 patterns that Python's `re` searches with the same outcome, and how to write them so that it is fast.
 
-Only patterns without unbounded repetition qualify (so the time is bounded), made of ASCII literals and classes,
+Only patterns with a small bound on the steps of a search from one place qualify (`_work`; bounds of nested and neighbouring
+repetitions multiply, so that a bound for each would not do), made of ASCII literals and classes,
 alternatives, groups, bounded repetitions, `^`, `$`, `\\b`, and `(?i)` in front. Everything else stays with RE2. Both engines
 prefer the leftmost match, the earlier alternative and the longer (or, with `?`, shorter) repetition, so spans are equal:
 held by a property test.
@@ -22,6 +23,8 @@ _SPACE = frozenset(b"\t\n\f\r ")
 # Letters whose case folding leaves ASCII: RE2's (?i)s matches the long s, (?i)k the Kelvin sign, in UTF-8.
 _FOLDS = {ord("s"): b"\xc5\xbf", ord("k"): b"\xe2\x84\xaa"}
 _MAX_BRANCHES = 64
+_MAX_WORK = 256
+"""Most steps from one place in the data, a literal or class each; three times what KOF's own patterns can take."""
 
 
 class SimpleSearch:
@@ -53,6 +56,8 @@ def simple_search(pattern: Pattern) -> SimpleSearch | None:
         return None
     try:
         tree = regex_tree(source)
+        if _work(list(tree))[0] > _MAX_WORK:
+            return None
         writer = _Writer(ignore_case)
         whole = _is_whole(tree, pattern)
         # Where the match is all that is wanted, groups would only cost time.
@@ -72,6 +77,43 @@ def _is_whole(tree: Any, pattern: Pattern) -> bool:
     return (
         len(pattern.names) == 1 and len(items) == 1 and str(items[0][0]) == "SUBPATTERN" and items[0][1][0] == pattern.names[0][1]
     )
+
+
+def _work(items: list[Any]) -> tuple[int, int]:
+    """Bounds of what a search that backtracks does from one place: its steps, and the ways in which the items can match.
+
+    What follows an item is tried once for every way in which the item can match. Saturates above _MAX_WORK.
+    """
+    steps, ways = 1, 1
+    for op, value in items:
+        name = str(op)
+        if name == "BRANCH":
+            branches = [_work(list(b)) for b in value[1]]
+            item_steps, item_ways = sum(s for s, _ in branches), sum(w for _, w in branches)
+        elif name == "SUBPATTERN":
+            item_steps, item_ways = _work(list(value[3]))
+        elif name in ("MAX_REPEAT", "MIN_REPEAT"):
+            item_steps, item_ways = _repeated(*value)
+        else:
+            item_steps, item_ways = 1, 1
+        steps = min(steps + ways * item_steps, _MAX_WORK + 1)
+        ways = min(ways * item_ways, _MAX_WORK + 1)
+    return steps, ways
+
+
+def _repeated(low: int, high: int, inner: Any) -> tuple[int, int]:
+    once_steps, once_ways = _work(list(inner))
+    steps = ways = 0
+    before = 1
+    for count in range(high + 1):
+        if count >= low:
+            ways += before
+        if count < high:
+            steps += before * once_steps
+        before *= once_ways
+        if steps > _MAX_WORK or before > _MAX_WORK:
+            return _MAX_WORK + 1, _MAX_WORK + 1
+    return steps, ways
 
 
 class _Writer:

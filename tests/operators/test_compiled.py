@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from kofagent.operators import compile as compile_module
 from kofagent.operators.chain import Chain
 from kofagent.operators.compile import MAX_OUTCOMES
-from tests.operators.kof_chain import KOF_OPERATORS
+from tests.operators.kof_chain import KOF_OPERATORS, LEVEL_REGEX, PATH_REGEX
 from tests.operators.streams import LOG, PATH, chunks, decoded, outcome
 from tests.support.examples import examples
 
@@ -187,6 +187,28 @@ def test_engines(text: str, engine: str) -> None:
     assert (None if match is None else match.span()) == (None if spans is None else spans[0])
     bare = pattern(simple.re2_source).spans(data)
     assert bare == (None if spans is None else [spans[0]])
+
+
+@pytest.mark.parametrize(
+    ("source", "simple"),
+    [
+        (LEVEL_REGEX, True),
+        (r"(?i)(?P<log_level>[EFDWI])\d{4}", True),
+        (PATH_REGEX, False),
+        (r"(?P<time>\d{4}-\d{2}-\d{2} \d{2}:\d{2}:\d{2})", True),
+        (r"(?P<id>\w{1,30})", True),
+        (r"(?P<m>(?:\w{1,20}-?){1,8}!)", False),
+        (r"(?P<h>(?:[a-z0-9]{1,20}\.?){1,5}:[0-9]{1,5})", False),
+        (r"(?P<l>(?:a|a){10}b)", False),
+        (r"(?P<l>a?a?a?a?a?a?a?a?a?a?b)", False),
+        (r"(?P<l>[ab]{1,30}[ab]{1,30}c)", False),
+    ],
+)
+def test_patterns_whose_work_multiplies_stay_with_re2(source: str, simple: bool) -> None:
+    from kofagent.operators.regex import pattern
+    from kofagent.operators.simple import simple_search
+
+    assert (simple_search(pattern(source)) is not None) is simple
 
 
 def test_closed_stream_forgets() -> None:
