@@ -12,7 +12,7 @@ from typing import Any
 from kofagent.telemetry.series import STALE_BITS
 from kofagent.wire.remote_write_reader import Labels
 
-_SELECTOR = re.compile(r"\s*([A-Za-z_:][\w:]*)?\s*(?:\{(.*)\})?\s*", re.DOTALL)
+_SELECTOR = re.compile(r"\s*+([A-Za-z_:][\w:]*)?\s*+(?:\{(.*)\})?\s*", re.DOTALL)
 _MATCHER = re.compile(r'\s*([A-Za-z_]\w*)\s*(=~|!~|!=|=)\s*"((?:[^"\\]|\\.)*)"\s*(?:,|$)')
 
 

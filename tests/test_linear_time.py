@@ -1,0 +1,296 @@
+"""What data meets is read in linear time: every pattern of `re` in the product, and the parsers of what others write.
+
+A pattern that is not in a table fails `test_every_pattern_is_in_a_table`: name hostile beginnings for it in HOSTILE, or say in
+CONFIGURATION why only the configuration reaches it, or where else it is covered. Every pattern of HOSTILE also gets every unit of UNITS, repeated.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from kofagent.config.base import parse_duration, parse_size
+from kofagent.extensions.basicauth import htpasswd
+from kofagent.operators.chain import Chain
+from kofagent.operators.errors import OperatorError
+from kofagent.operators.json_text import decode_json
+from kofagent.operators.timelayout import gotime_layout, strptime_layout
+from kofagent.prometheus.text import scan, scan_line
+from kofagent.wire.otlp_json import to_protobuf
+from tests.support.patterns import uses
+
+UNITS = (
+    "1",
+    "a",
+    "A",
+    "Aa",
+    " ",
+    "\t",
+    "\n",
+    "a\n",
+    "=",
+    '"',
+    "\\",
+    '\\"',
+    "/",
+    "_",
+    "-",
+    ".",
+    ",",
+    ":",
+    "[",
+    "{",
+    "${a",
+    "%",
+    "@a",
+    "a.",
+    "a=",
+)
+SUFFIXES = ("", "!", "\n b")
+
+HOSTILE: dict[str, tuple[str, ...]] = {
+    "config/base:_DURATION": ("", "1."),
+    "config/base:parse_size#0": ("", "1"),
+    "config/base:check_url#0": ("", "a"),
+    "exporters/file/exporter:_path#0": ("",),
+    "exporters/otlp:_SIZE": ("", "exceeds ", "message "),
+    "exporters/prometheusremotewrite/labels:double_text#0": ("", "e-0"),
+    "exporters/prometheusremotewrite/names:_NOT_IN_NAME": ("",),
+    "exporters/prometheusremotewrite/names:_NOT_IN_NAME_KEEP": ("",),
+    "exporters/prometheusremotewrite/names:_NOT_IN_LABEL": ("",),
+    "extensions/file_storage/extension:file_name#0": ("",),
+    "kubernetes/errors:_USER": ("", 'User "'),
+    "kubernetes/image:_IMAGE": ("", "a.b/", "a@b:"),
+    "kubernetes/quantity:_FORM": ("", "1.", "1e"),
+    "net/grpc_client:_SCHEME": ("",),
+    "operators/encode:_SURROGATES": ("",),
+    "operators/json_text:_BRACKETS": ("", '[[["', '"\\'),
+    "operators/line_formats:_FRACTION": ("", "."),
+    "operators/types/container:_CRIO": ("", "t stdout ", "t stdout F "),
+    "operators/types/container:_CONTAINERD": ("", "tZ stdout ", "tZ stdout F "),
+    "operators/types/container:_PATH": ("", "/a_b_", "/a_b_c/", "/a_b_c/d/"),
+    "operators/types/sanitize_utf8:transform#0": ("",),
+    "operators/types/syslog_parser:_PRIORITY": ("", "<"),
+    "operators/types/syslog_parser:_ANY_PRIORITY": ("", "<"),
+    "operators/types/syslog_parser:_RFC5424": ("", "1 ", "1 - ", "1 - a ", "1 - a b "),
+    "operators/types/syslog_parser:_ELEMENT": ("", "[", '[a b="', '[a b="c" '),
+    "operators/types/syslog_parser:_PARAMETER": ("", " ", ' b="'),
+    "operators/types/syslog_parser:_RFC3164": ("", "Jan 10 10:10:10 ", "Jan 10 10:10:10 a ", "Jan 10 10:10:10 a b["),
+    "operators/types/syslog_parser:_COUNT": ("",),
+    "operators/types/syslog_parser:_rfc5424#0": ("",),
+    "operators/types/unquote:_DOUBLE": ("", '"', '"\\x'),
+    "operators/types/unquote:_SINGLE": ("", "'"),
+    "operators/types/unquote:unquote#0": ("",),
+    "operators/types/uri_parser:_BAD_ESCAPE": ("",),
+    "operators/types/uri_parser:parse#0": ("", "a"),
+    "operators/types/uri_parser:parse#1": ("",),
+    "ottl/functions:read#0": ("", "-"),
+    "ottl/functions:_snake#0": ("",),
+    "ottl/functions:_snake#1": ("",),
+    "ottl/functions:_snake#2": ("",),
+    "ottl/functions:_camel#0": ("",),
+    "processors/k8sattributes/extract:_CRONJOB": ("", "a-"),
+    "processors/k8sattributes/extract:_REPLICASET": ("", "a-"),
+    "processors/k8sattributes/images:_DIGEST": ("", "@a", "@a:"),
+    "processors/k8sattributes/images:_TAG": ("", ":"),
+    "prometheus/client_config:_SIZE": ("", "1", "1.1"),
+    "prometheus/config:_FILES": ("", "*"),
+    "prometheus/discovery/config:_FILE": ("", "*"),
+    "prometheus/discovery/kubernetes/labels:_INVALID": ("",),
+    "prometheus/relabel:_LEGACY_NAME": ("",),
+    "prometheus/relabel:_REFERENCE": ("", "${"),
+    "prometheus/relabel:single_dollars#0": ("", "$"),
+    "prometheus/relabel:_literals#0": ("", "a|"),
+    "prometheus/text:_NAME": ("",),
+    "prometheus/text:_META_NAME": ("", '"'),
+    "prometheus/text:_LABEL_NAME": ("", '"'),
+    "prometheus/text:_LABEL_VALUE": ("", '"'),
+    "prometheus/text:_LABEL_VALUE_LINE": ("", '"'),
+    "prometheus/text:_BLANKS": ("",),
+    "prometheus/text:_TEXT_VALUE": ("",),
+    "prometheus/text:_TEXT_META": ("", "#", "# HELP"),
+    "prometheus/text:_TOKEN": ("",),
+    "prometheus/text:_DIGITS": ("",),
+    "prometheus/text:_NUMBER": ("", "1.", "1e", "+"),
+    "prometheus/text:_SIMPLE": ("", "a ", "a{", 'a{b="', 'a{b="c",'),
+    "prometheus/text:_ESCAPE": ("",),
+    "prometheus/text:_HELP_ESCAPE": ("",),
+    "receivers/filelog/splitting:_PARTIAL": ("", "\t", "a stdout P"),
+    "receivers/hostmetrics/scrapers/filesystem:_unescape#0": ("",),
+    "receivers/k8s_cluster/pods:_SCHEME": ("",),
+    "receivers/kubeletstats/pods:_SCHEME": ("",),
+    "receivers/prometheus/api:_MATCHER": ("", "a", 'a="', 'a="b"'),
+    "receivers/prometheus/api:_global_url#0": ("", "http://"),
+    "receivers/prometheus/api:_matcher#0": ("",),
+    "region/stores:_SELECTOR": ("", "a", "a{"),
+    "region/stores:_MATCHER": ("", "a", 'a="', 'a="b"'),
+    "region/stores:select#0": ("",),
+    "transform/actions:_INTEGER": ("", "+"),
+    "transform/actions:_FLOAT": ("", "1.", "1e"),
+}
+"""Pattern -> beginnings after which the units are repeated."""
+
+_OPTION = "an option's value, read at the start"
+_EXPRESSION = "the text of an expression or a field in the configuration"
+_BUILT = "built from the configuration; "
+CONFIGURATION: dict[str, str] = {
+    **dict.fromkeys(("config/errors:without_login#0", "config/validation_errors:scrub#0"), "messages about options"),
+    **dict.fromkeys(
+        ("config/expand:_SCHEME", "config/expand:_VARIABLE", "config/expand:secret_variable#0", "config/load:_URI"), _OPTION
+    ),
+    "config/reference:_cell#0": "descriptions of options, for the reference",
+    **dict.fromkeys([f"config/source:{n}" for n in ("_INT", "_BASED", "_OCTAL", "_FLOAT", "_INF")], _OPTION),
+    "config/validate:_TYPE": _OPTION,
+    **dict.fromkeys([f"exporters/awscloudwatchlogs/config:{n}" for n in ("_TAG", "_name#0", "_name#1")], _OPTION),
+    **dict.fromkeys(("exporters/file/config:_octal#0", "extensions/file_storage/config:_octal#0"), _OPTION),
+    "exporters/file/writer:_BACKUP": "names of files that the exporter rotated itself, at most 255 bytes",
+    "exporters/prometheusremotewrite/config:_patterns#0": _BUILT + "globs of label names",
+    **dict.fromkeys([f"extensions/basicauth/htpasswd:{n}" for n in ("_BCRYPT", "_MD5", "_SHA_CRYPT")], "stored hashes, not logins"),
+    "net/cors:__init__#0": _BUILT + "fnmatch writes its stars as atomic groups",
+    **dict.fromkeys([f"operators/expression/lexer:{n}" for n in ("_TOKEN", "_ESCAPE")], _EXPRESSION),
+    **dict.fromkeys([f"ottl/lexer:{n}" for n in ("_TOKENS", "_ESCAPE")], _EXPRESSION),
+    "operators/field:_PART": _EXPRESSION,
+    "operators/generate:_function#0": "source text of the compiler's own",
+    "operators/line_formats:_cri#0": "the pattern of containerd's and CRI-O's lines; data: the parser below",
+    "operators/regex:_TEMPLATE": "the template of a replacement",
+    "operators/simple:_FOREIGN": _EXPRESSION,
+    "operators/simple:__init__#0": _BUILT + "its work from one place is bounded, tests/operators/test_compiled.py",
+    **dict.fromkeys(
+        [f"operators/timelayout:{n}" for n in ("_GO", "__init__#0", "__init__#1", "strptime_layout#0", "gotime_layout#0")],
+        "layouts of times",
+    ),
+    "operators/timelayout:__init__#2": _BUILT + "data: the parsers below",
+    "operators/timelayout:_nanoseconds#0": _BUILT + "names of zones, no repetition",
+    "operators/timelayout:epoch_nanoseconds#0": "bounded repetitions of digits between anchors",
+    "processors/k8sattributes/rules:_REFERENCE": _OPTION,
+    "processors/resourcedetection/env:parse#0": "an environment variable of the agent",
+    "processors/resourcedetection/system:_machine_id#0": "what a tool of the system prints",
+    **dict.fromkeys(
+        [f"receivers/filelog/globs:{n}" for n in ("_MAGIC", "__init__#0", "_class_regex#0", "_unescape#0", "_walk#0", "_walk#1")],
+        _BUILT + "globs of options, matched with paths of at most 4096 bytes",
+    ),
+    "prometheus/text:_PAIR": "only pairs of labels that _SIMPLE has matched",
+    "region/stores:_matches#0": "a query of the developer who runs `kofagent dev`",
+    "region/stores:select#1": "a query of the developer who runs `kofagent dev`",
+    **dict.fromkeys([f"telemetry/reasons:#{n}" for n in range(3)], "reasons that the agent writes itself"),
+    **dict.fromkeys(("values/generated:_LABEL", "values/generated:_NAME"), _OPTION),
+}
+"""Pattern -> why data does not reach it, or does so elsewhere."""
+
+_SMALL = 4000
+_QUICK = 0.01
+"""Seconds for 8 * _SMALL characters that no quadratic pattern can do: it would take half a billion steps."""
+
+
+def assert_linear(what: str, read: Callable[[Any], object], make: Callable[[int], Any]) -> None:
+    """Eight times the data may take at most 24 times as long (quadratic: 64). Best of several runs, of CPU time of this thread."""
+    large = make(8 * _SMALL)
+    if _seconds(read, large) < _QUICK:
+        return
+    small = make(_SMALL)
+    for _ in range(3):
+        ratio = min(_seconds(read, large) for _ in range(2)) / max(min(_seconds(read, small) for _ in range(4)), 1e-6)
+        if ratio < 24:
+            return
+    raise AssertionError(f"{what}: {ratio:.0f} times as long for 8 times the data")
+
+
+def _seconds(read: Callable[[Any], object], data: Any) -> float:
+    start = time.thread_time()
+    try:
+        read(data)
+    except (ValueError, OperatorError):
+        pass
+    return time.thread_time() - start
+
+
+_USES = {use.name: use for use in uses()}
+
+
+def test_every_pattern_is_in_a_table() -> None:
+    assert len(_USES) > 100
+    assert not HOSTILE.keys() & CONFIGURATION.keys()
+    assert sorted(_USES) == sorted(HOSTILE.keys() | CONFIGURATION.keys())
+
+
+@pytest.mark.parametrize("name", sorted(HOSTILE))
+def test_patterns_are_linear(name: str) -> None:
+    pattern = _USES[name].pattern()
+    for method in sorted(_USES[name].methods()):
+        call = getattr(pattern, "finditer" if method in ("sub", "subn", "split", "findall") else method)
+        read = (lambda data, call=call: [None for _ in call(data)]) if call.__name__ == "finditer" else call
+        for prefix in HOSTILE[name]:
+            for unit in UNITS:
+                for suffix in SUFFIXES:
+
+                    def make(size: int, prefix: str = prefix, unit: str = unit, suffix: str = suffix) -> str | bytes:
+                        text = prefix + unit * (size // len(unit)) + suffix
+                        return text.encode() if isinstance(pattern.pattern, bytes) else text
+
+                    assert_linear(f"{name} {method} {prefix!r} {unit!r} {suffix!r}", read, make)
+
+
+def _operator(**options: Any) -> Callable[[str], object]:
+    chain = Chain(
+        [{"on_error": "send_quiet", **options}],
+        dropped=lambda r, n: None,
+        filtered=lambda r, n: None,
+        log=logging.getLogger("test.quiet"),
+    )
+
+    def read(text: str) -> None:
+        stream = chain.open({"log.file.path": "/var/log/pods/a_b_c/d/0.log"})
+        stream.feed_entries([text], 1)
+        stream.take()
+
+    return read
+
+
+def _container(text: str) -> None:
+    chain = Chain([{"type": "container"}], dropped=lambda r, n: None, filtered=lambda r, n: None, log=logging.getLogger("q"))
+    stream = chain.open({"log.file.path": "/var/log/pods/a_b_c/d/0.log"})
+    stream.feed_chunk(text.replace("\n", " ").encode() + b"\n", 1)
+    stream.take()
+
+
+_T = "2026-11-21T10:44:28.123456789"
+PARSERS: dict[str, tuple[Callable[[str], object], tuple[str, ...]]] = {
+    "exposition text": (lambda t: list(scan(t.encode(), False)), ("", "a ", "a 1", 'a{b="', "# HELP ", '# HELP "', "a 1 ")),
+    "OpenMetrics": (lambda t: list(scan(t.encode(), True)), ("", "a ", "a 1", 'a{b="', "# HELP ", '# HELP "', "a 1 # {")),
+    "exposition line": (lambda t: scan_line(t.encode(), False), ("a ", 'a{b="')),
+    "JSON text": (decode_json, ("", "[" * 201 + '"', '{"a":"', "[1" + "," * 300)),
+    "json_parser": (_operator(type="json_parser"), ("[" * 201 + '"', '{"a":"')),
+    "json_array_parser": (_operator(type="json_array_parser"), ("[" * 201 + '"', '["')),
+    "container": (_operator(type="container"), ("{" * 201 + '"', f"{_T}Z stdout F", f"{_T}Z stdout F ", _T, '{"log":"')),
+    "container, compiled": (_container, ("{" * 201 + '"', f"{_T}Z stdout F", f"{_T}Z stdout P ", _T, '{"log":"')),
+    "syslog": (_operator(type="syslog_parser", protocol="rfc5424"), ("<1>1 - a b c d ", '<1>1 - a b c d [a b="', "<1>")),
+    "syslog 3164": (_operator(type="syslog_parser", protocol="rfc3164"), ("<1>Jan 10 10:10:10 ", "<1>Jan 10 10:10:10 a b[")),
+    "key_value": (_operator(type="key_value_parser"), ("", 'a="', "a=")),
+    "csv": (_operator(type="csv_parser", header="a,b"), ("", '"', ",")),
+    "csv, lazy": (_operator(type="csv_parser", header="a,b", lazy_quotes=True), ("", '"')),
+    "uri": (_operator(type="uri_parser"), ("", "http://", "http://a/", "?", "http://a:1/?")),
+    "unquote": (_operator(type="unquote", field="body"), ("", '"')),
+    "strptime": (strptime_layout("%b %d %Y %H:%M:%S.%f", None, {}).parse, ("", "Jan", "Jan 10 2026 10:10:10.")),
+    "gotime": (gotime_layout("Jan _2 2006 15:04:05.999", None, {}).parse, ("", "Jan", "Jan 10 2026 10:10:10.")),
+    "htpasswd": (htpasswd.parse, ("", "a:", "a:$6$", "a:$apr1$", "a:{SHA}")),
+    "password": (lambda t: htpasswd.matches(t, "$6$rounds=1000$salt$x"), ("",)),
+    "duration": (parse_duration, ("", "1")),
+    "size": (parse_size, ("", "1")),
+    "OTLP JSON": (
+        lambda t: to_protobuf("logs", t.encode()),
+        ("", '{"resourceLogs":[', '{"resourceLogs":"', '{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"body":{"stringValue":"'),
+    ),
+}
+"""Parser -> how it reads a string, and beginnings after which the units are repeated."""
+
+
+@pytest.mark.parametrize("name", sorted(PARSERS))
+def test_parsers_are_linear(name: str) -> None:
+    read, prefixes = PARSERS[name]
+    for prefix in prefixes:
+        for unit in UNITS:
+            assert_linear(f"{name} {prefix!r} {unit!r}", read, lambda size, p=prefix, u=unit: p + u * (size // len(u)) + "!")
