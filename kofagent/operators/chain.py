@@ -17,6 +17,7 @@ from kofagent.memory.memo import Memo
 from kofagent.operators.build import build, notices, validate_operators
 from kofagent.operators.compile import Plan, Stream
 from kofagent.operators.entry import Entry
+from kofagent.operators.errors import DECLARED
 from kofagent.operators.expression import Expression, ExpressionError
 from kofagent.operators.interpret import PlainStream
 from kofagent.operators.operator import AnyOperator
@@ -54,7 +55,7 @@ class Chain:
         self.filtered = filtered
         self.plan = Plan(self.operators)
         self._compiled = compiled
-        self._logged: Memo[tuple[AnyOperator, str], tuple[float, int]] = Memo("operators.logged", entries=1000, size=1 << 20)
+        self._logged: Memo[tuple[AnyOperator | None, str], tuple[float, int]] = Memo("operators.logged", entries=1000, size=1 << 20)
 
     def open(self, attributes: Mapping[str, Any]) -> PlainStream:
         """A stream whose entries all have these attributes (`log.file.path` and the like)."""
@@ -81,7 +82,17 @@ class Chain:
 
     def failed(self, operator: AnyOperator, error: Exception, action: str) -> None:
         """Logs an error of an operator, the same one at most once a minute."""
-        key = (operator, str(error))
+        if not isinstance(error, DECLARED):
+            self._say((operator, type(error).__name__), f"operator {operator.id}: {_defect(error)}; action: {action}", error)
+        else:
+            self._say((operator, str(error)), f"operator {operator.id}: {error}; action: {action}")
+
+    def broken(self, error: Exception) -> None:
+        """Counts an entry that was lost to a defect outside of what `on_error` covers, and logs it."""
+        self.dropped("internal error", 1)
+        self._say((None, type(error).__name__), f"{_defect(error)}; the entry is dropped", error)
+
+    def _say(self, key: tuple[AnyOperator | None, str], text: str, defect: Exception | None = None) -> None:
         now = time.monotonic()
         last, n = self._logged.find(key) or (float("-inf"), 0)
         if now - last < LOG_EVERY_S:
@@ -89,7 +100,11 @@ class Chain:
             return
         self._logged[key] = (now, 0)
         more = f" ({n} more like this since the last message)" if n else ""
-        self.log.error("operator %s: %s; action: %s%s", operator.id, error, action, more)
+        self.log.error("%s%s", text, more, exc_info=defect)
+
+
+def _defect(error: Exception) -> str:
+    return f"internal error: {type(error).__name__}, please report it"
 
 
 def _constants(root: str, mapping: Mapping[str, Any], ahead: list[Mapping[str, Any]]) -> dict[str, Any]:

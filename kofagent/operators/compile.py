@@ -218,6 +218,7 @@ class Stream(PlainStream):
             out=self.out,
             dropped=self.dropped,
             failed=self.failed,
+            broken=self.broken,
             Outcome=Outcome,
             Entry=Entry,
             resolve=self.resolve,
@@ -289,7 +290,7 @@ class Stream(PlainStream):
         return len(outcome.records)
 
 
-_NAMES = "times U slow out dropped failed Outcome Entry resolve other memos attributes resource copy"
+_NAMES = "times U slow out dropped failed broken Outcome Entry resolve other memos attributes resource copy"
 
 
 def _names(format: LineFormat) -> Bound:

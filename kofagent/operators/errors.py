@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from kofagent.operators.expression import ExpressionError
+from kofagent.operators.field import FieldError
+
 
 class OperatorError(Exception):
     """An operator cannot do its work on this entry; the message has no data of the entry in it."""
+
+
+DECLARED = (OperatorError, FieldError, ExpressionError)
+"""What operators raise on purpose. Any other exception is a defect."""
 
 
 def type_name(value: Any) -> str:

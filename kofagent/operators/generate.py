@@ -22,8 +22,8 @@ from __future__ import annotations
 import re
 
 from kofagent.operators.emit import Bound, Names, indent
-from kofagent.operators.errors import OperatorError
-from kofagent.operators.field import MISSING, FieldError
+from kofagent.operators.errors import DECLARED
+from kofagent.operators.field import MISSING
 from kofagent.operators.lift import Lift, lift_code
 from kofagent.operators.line_formats import LineFormat
 from kofagent.operators.operator import AnyOperator
@@ -66,7 +66,7 @@ def outcomes_source(format: LineFormat, lifts: list[Lift], engine: str, bound: B
 
 def entries_source(format: LineFormat, operators: list[AnyOperator], bound: Bound) -> str:
     """The source of the second shape; `operators` are those behind the one that parses lines."""
-    bound.update(MISSING=MISSING, Errors=(OperatorError, FieldError))
+    bound.update(MISSING=MISSING, DECLARED=DECLARED)
     if format.container:
         text = "text" if format.has_text else "body.decode()"
         inner = [f"entry = Entry({text}, copy(attributes[io]), copy(resource), observed)", "entry.timestamp = base + int(frac)"]
@@ -81,7 +81,8 @@ def entries_source(format: LineFormat, operators: list[AnyOperator], bound: Boun
             end = f"{names.bind('process', operator.process)}(entry, stream)  # {operator.config.type}"
             break
         inner += lines
-    return _function(format, True, bound, before=[], inner=[*inner, end], after=["return 0"])
+    last = ["try:", *indent([end], 1), "except Exception as error:", "    broken(error)"]
+    return _function(format, True, bound, before=[], inner=[*inner, *last], after=["return 0"])
 
 
 def _function(format: LineFormat, text: bool, bound: Bound, *, before: list[str], inner: list[str], after: list[str]) -> str:

@@ -25,6 +25,10 @@ class StreamOwner(Protocol):
         """Logs an operator's error."""
         ...
 
+    def broken(self, error: Exception) -> None:
+        """Counts an entry as dropped and logs the defect that it was lost to."""
+        ...
+
 
 class PlainStream:
     """One file's way through a chain, run operator by operator: the plain twin."""
@@ -38,6 +42,7 @@ class PlainStream:
         self.dropped = chain.dropped
         self.filtered = chain.filtered
         self.failed = chain.failed
+        self.broken = chain.broken
 
     # What operators use (operator.Run).
 
@@ -78,14 +83,20 @@ class PlainStream:
         entry = Entry(body, attributes, dict(self.chain.resource), observed_ns)
         if not self.chain.operators:
             self.out(entry)
-        else:
+            return
+        try:
             self.chain.operators[0].process(entry, self)
+        except Exception as error:
+            self.broken(error)
 
     def flush(self, observed_ns: int, *, force: bool) -> None:
         """Hands out what was held back too long at this time (Unix nanoseconds), everything when `force`."""
         for operator in self.chain.operators:
             if self._states.get(operator):
-                operator.flush(self, observed_ns, force)
+                try:
+                    operator.flush(self, observed_ns, force)
+                except Exception as error:
+                    self.broken(error)
 
     @property
     def held(self) -> int:

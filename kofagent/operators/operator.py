@@ -1,7 +1,8 @@
 """What all operators share: conditions, `on_error`, the way to the next operator. The plain, obvious twin.
 
 An operator changes an `Entry` in place (`transform`) or decides where it goes (`process`). Errors are `OperatorError`;
-`on_error` says whether the entry continues unchanged (`send`) or is dropped, counted under the operator's id.
+`on_error` says whether the entry continues unchanged (`send`) or is dropped, counted under the operator's id. Anything else that an
+operator raises is a defect of its code: it is treated the same way, and always logged, so that one entry never stops a file.
 
 A new operator is safe as it is: it runs for every entry. `access` and `emit` only make it faster, and the contract test in
 `tests/operators/test_contract.py` holds a chain with it against the plain one.
@@ -15,9 +16,8 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar, get_args
 from kofagent.operators.access import Access
 from kofagent.operators.emit import Names, indent
 from kofagent.operators.entry import Entry
-from kofagent.operators.errors import OperatorError
+from kofagent.operators.errors import DECLARED, OperatorError
 from kofagent.operators.expression import ExpressionError
-from kofagent.operators.field import FieldError
 from kofagent.operators.line_formats import LineParser
 from kofagent.operators.options import BasicConfig, TransformerConfig, WriterConfig
 
@@ -145,7 +145,7 @@ class Transformer(Operator[T]):
         try:
             if not self.skipped(entry):
                 self.transform(entry)
-        except (OperatorError, FieldError) as error:
+        except Exception as error:
             self.handle(entry, error, run)
             return
         self.write(entry, run)
@@ -156,7 +156,7 @@ class Transformer(Operator[T]):
     def handle(self, entry: Entry, error: Exception, run: Run) -> None:
         """What `on_error` says."""
         mode = self.config.on_error
-        if not mode.endswith("_quiet"):
+        if not mode.endswith("_quiet") or not isinstance(error, DECLARED):
             run.failed(self, error, mode)
         if mode.startswith("send"):
             self.write(entry, run)
@@ -175,11 +175,12 @@ class Transformer(Operator[T]):
         if config.if_ is not None:
             test = names.condition("c", config.if_) or f"not {names.bind('skipped', self.skipped)}(entry)"
             work = [f"if {test}:", *indent(work, 1)]
-        quiet = config.on_error.endswith("_quiet")
-        handle = [] if quiet else [f"failed({names.bind('operator', self)}, error, {config.on_error!r})"]
+        handle = [f"failed({names.bind('operator', self)}, error, {config.on_error!r})"]
+        if config.on_error.endswith("_quiet"):
+            handle = ["if not isinstance(error, DECLARED):", *indent(handle, 1)]
         if config.on_error.startswith("drop"):
             handle += [f"dropped({names.bind('drop', f'operator/{self.id}')}, 1)", "continue"]
-        return [f"try:  # {config.type}", *indent(work, 1), "except Errors as error:", *indent(handle or ["pass"], 1)]
+        return [f"try:  # {config.type}", *indent(work, 1), "except Exception as error:", *indent(handle, 1)]
 
     def statements(self, names: Names) -> list[str]:
         """Statements that do to `entry` what `transform` does, its errors included; by default they call it."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from kofagent.operators import encode
 from kofagent.operators.entry import Entry, deep
+from kofagent.operators.errors import DECLARED
 from kofagent.operators.interpret import PlainStream, StreamOwner
 from kofagent.operators.operator import AnyOperator
 
@@ -89,16 +90,25 @@ class Recorder(PlainStream):
         self.usable = True
         self.dropped = lambda *a: self.effects.append((chain.dropped, a))
         self.filtered = lambda *a: self.effects.append((chain.filtered, a))
-        self.failed = lambda *a: self.effects.append((chain.failed, a))
+        self.failed = self._failed
 
     def run(self, line: str, lifted: dict[Any, Any]) -> None:
         """One line through the operators, which find under `lifted` what was computed ahead."""
         entry = StandIn(self, line, deep(self.attributes), dict(self.chain.resource))
         entry.lifted = lifted
-        if self.chain.operators:
-            self.chain.operators[0].process(entry, self)
-        else:
+        if not self.chain.operators:
             self.out(entry)
+            return
+        try:
+            self.chain.operators[0].process(entry, self)
+        except Exception:
+            self.usable = False
+
+    def _failed(self, operator: AnyOperator, error: Exception, action: str) -> None:
+        if not isinstance(error, DECLARED):
+            self.usable = False  # who knows what its defect depends on
+        # its frames have this entry, and the effect is remembered
+        self.effects.append((self.chain.failed, (operator, error.with_traceback(None), action)))
 
     def state(self, operator: AnyOperator) -> dict[Any, Any]:
         if operator is not self.parser:

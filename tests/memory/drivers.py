@@ -210,8 +210,10 @@ def head_tables() -> Use:
 
 
 def logged() -> Use:
+    from kofagent.operators.errors import OperatorError
+
     chain = opened([{"type": "noop"}])
-    return lambda i: chain.failed(chain.operators[0], ValueError(str(i)), "send")
+    return lambda i: chain.failed(chain.operators[0], OperatorError(str(i)), "send")
 
 
 def patterns() -> Use:

@@ -237,6 +237,57 @@ def test_the_length_of_the_body(monkeypatch: pytest.MonkeyPatch) -> None:
             assert [dict(r[7])["len"] for r in records] == [f"int_value: {n}\n" for n in (1, 3, 6)]
 
 
+class Breaks(Transformer[TransformerConfig]):
+    """Has a defect that some lines meet."""
+
+    def transform(self, entry: Entry) -> None:
+        entry.attributes["len"] = len(str(entry.body))
+        if "r" in str(entry.body):
+            raise TypeError("a defect")
+
+
+class BreaksAndLies(Breaks):
+    def access(self) -> Access | None:
+        return self.by_options()
+
+
+class BreaksByWords(Liar):
+    """Its defect depends on what it declares."""
+
+    def transform(self, entry: Entry) -> None:
+        if entry.attributes.get("level") != "info":
+            raise TypeError("a defect")
+
+
+class BreaksOutside(Liar):
+    """Its defect is not where `on_error` is obeyed."""
+
+    def process(self, entry: Entry, run: Run) -> None:
+        if entry.attributes.get("level") != "info":
+            raise TypeError("a defect")
+        self.write(entry, run)
+
+
+LEVEL = {"type": "regex_parser", "id": "level", "regex": "(?P<level>info|error)", "on_error": "send_quiet"}
+
+
+@pytest.mark.parametrize("operator", [Breaks, BreaksAndLies, BreaksByWords, BreaksOutside])
+@pytest.mark.parametrize("mode", ["send", "send_quiet", "drop", "drop_quiet"])
+@pytest.mark.parametrize("lines", [[b"info\nerror\nwarn\ninfo\n"], [b"info\n", b"error\nwarn\n", b"info\n"]])
+def test_a_defect_costs_the_entries_that_meet_it(
+    operator: type[Transformer[Any]], mode: str, lines: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build_module, "OPERATORS", {**OPERATORS, "stranger": operator})
+    operators = [LEVEL, {"type": "stranger", "id": "it", "on_error": mode}, END]
+    same(operators, lines)
+    result = outcome(operators, lines, compiled=True, shape="entries")
+    inside = operator is not BreaksOutside
+    sent = inside and mode.startswith("send")
+    assert len(result.records) == (4 if sent else 2)
+    assert result.counts == ({} if sent else {"dropped operator/it" if inside else "dropped internal error": 2})
+    assert [text for text in result.said if "internal error: TypeError" in text], "a defect is logged in quiet modes, too"
+
+
 class OwnProcess(Transformer[FieldConfig]):
     """Inherits `emit` and has a `process`: the compiled chain calls it."""
 

@@ -16,7 +16,7 @@ from pydantic import Field as Option
 from kofagent.config.base import ByteSize
 from kofagent.operators.entry import Entry
 from kofagent.operators.errors import OperatorError
-from kofagent.operators.field import ATTRIBUTES, BODY, MISSING, FieldError
+from kofagent.operators.field import ATTRIBUTES, BODY, MISSING
 from kofagent.operators.json_text import decode_json
 from kofagent.operators.line_formats import LineParser
 from kofagent.operators.operator import Run
@@ -70,20 +70,22 @@ class Container(Parser[Config]):
 
     def process(self, entry: Entry, run: Run) -> None:
         try:
-            if self.skipped(entry):
-                self.write(entry, run)
-                return
-            raw = self.config.parse_from.get(entry)
-            super().transform(entry)
-            docker = self.config.format == "docker" or (not self.config.format and isinstance(raw, str) and raw.startswith("{"))
-            self._finish(entry, raw if isinstance(raw, str) else "", docker)
-        except (OperatorError, FieldError) as error:
+            joins = not self.skipped(entry) and not self._parsed(entry)
+        except Exception as error:
             self.handle(entry, error, run)
             return
-        if docker:
-            self.write(entry, run)
-        else:
+        if joins:
             self._join(entry, run)
+        else:
+            self.write(entry, run)
+
+    def _parsed(self, entry: Entry) -> bool:
+        """Parses the line; whether it is Docker's, which is never part of a longer one here."""
+        raw = self.config.parse_from.get(entry)
+        super().transform(entry)
+        docker = self.config.format == "docker" or (not self.config.format and isinstance(raw, str) and raw.startswith("{"))
+        self._finish(entry, raw if isinstance(raw, str) else "", docker)
+        return docker
 
     def _finish(self, entry: Entry, raw: str, docker: bool) -> None:
         attributes = entry.attributes

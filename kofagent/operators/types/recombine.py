@@ -55,15 +55,16 @@ class Recombine(Transformer[Config]):
     def process(self, entry: Entry, run: Run) -> None:
         first = self.config.is_first_entry
         try:
-            if self.skipped(entry):
-                self.write(entry, run)
-                return
-            try:
-                matches = self.matcher.test(entry)
-            except ExpressionError as error:
-                raise OperatorError(str(error)) from None
-        except OperatorError as error:
+            skipped = self.skipped(entry)
+            matches = not skipped and self.matcher.test(entry)
+        except ExpressionError as error:
+            self.handle(entry, OperatorError(str(error)), run)
+            return
+        except Exception as error:
             self.handle(entry, error, run)
+            return
+        if skipped:
+            self.write(entry, run)
             return
         found = self.config.source_identifier.get(entry)
         source = found if isinstance(found, str) else ""

@@ -15,7 +15,7 @@ from pydantic import PrivateAttr, field_validator, model_validator
 from kofagent.operators.blocks import TimestampBlock
 from kofagent.operators.entry import Entry
 from kofagent.operators.errors import OperatorError
-from kofagent.operators.field import MISSING, Field, FieldError
+from kofagent.operators.field import MISSING, Field
 from kofagent.operators.operator import Run
 from kofagent.operators.parser import Parser, ParserConfig, text_of
 from kofagent.operators.timelayout import Layout, TimeError, gotime_layout, location_of
@@ -123,7 +123,7 @@ class SyslogParser(Parser[Config]):
                 )
                 self.transform(entry)
                 self._finish(entry, bare)
-        except (OperatorError, FieldError) as error:
+        except Exception as error:
             self.handle(entry, error, run)
             return
         self.write(entry, run)

@@ -12,6 +12,11 @@ from typing import Any
 
 import pytest
 
+from kofagent.operators import build as build_module
+from kofagent.operators.catalog import OPERATORS
+from kofagent.operators.entry import Entry
+from kofagent.operators.operator import Run, Transformer
+from kofagent.operators.options import TransformerConfig
 from kofagent.receivers.filelog.config import Config
 from tests.receivers.filelog.support import Tailing, attributes
 
@@ -441,3 +446,30 @@ async def test_a_chatty_file_keeps_nobody_waiting(tmp_path: Path) -> None:
 def test_wrong_options_say_what_is_wrong(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         Config.model_validate(options)
+
+
+class _Defect(Transformer[TransformerConfig]):
+    def transform(self, entry: Entry) -> None:
+        if entry.body == "bad":
+            raise UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed")
+
+
+class _DefectOutside(_Defect):
+    def process(self, entry: Entry, run: Run) -> None:
+        self.transform(entry)
+        self.write(entry, run)
+
+
+@pytest.mark.parametrize(("operator", "reason"), [(_Defect, "operator/it"), (_DefectOutside, "internal error")])
+async def test_a_defect_of_an_operator_neither_stops_a_file_nor_repeats_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, operator: type[Transformer[Any]], reason: str
+) -> None:
+    monkeypatch.setattr(build_module, "OPERATORS", {**OPERATORS, "stranger": operator})
+    path = tmp_path / "a.log"
+    path.write_text("one\nbad\ntwo\n")
+    async with log(tmp_path, operators=[{"type": "stranger", "id": "it", "on_error": "drop"}]) as t:
+        assert await t.poll() == ["one", "two"]
+        append(path, "three\n")
+        assert await t.poll() == ["three"]
+        dropped = t.host.ledger.total("kofagent_dropped_items_total", component="filelog", signal="logs", reason=reason)
+        assert dropped == 1
