@@ -6,9 +6,11 @@ CONFIGURATION why only the configuration reaches it, or where else it is covered
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -186,8 +188,33 @@ _QUICK = 0.01
 """Seconds for 8 * _SMALL characters that no quadratic pattern can do: it would take half a billion steps."""
 
 
+_MOST = 10.0
+"""Seconds of CPU after which a read is broken off: what is linear needs some milliseconds, what is exponential would never end."""
+
+
+@contextlib.contextmanager
+def ended(what: str) -> Iterator[None]:
+    """Fails instead of hanging: `re` looks at signals while it searches."""
+
+    def stop(number: int, frame: object) -> None:
+        raise AssertionError(f"{what}: no end after {_MOST:g} s")
+
+    before = signal.signal(signal.SIGVTALRM, stop)
+    signal.setitimer(signal.ITIMER_VIRTUAL, _MOST)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+
+
 def assert_linear(what: str, read: Callable[[Any], object], make: Callable[[int], Any]) -> None:
     """Eight times the data may take at most 24 times as long (quadratic: 64). Best of several runs, of CPU time of this thread."""
+    with ended(what):
+        _assert_linear(what, read, make)
+
+
+def _assert_linear(what: str, read: Callable[[Any], object], make: Callable[[int], Any]) -> None:
     large = make(8 * _SMALL)
     if _seconds(read, large) < _QUICK:
         return
