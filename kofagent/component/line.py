@@ -20,6 +20,11 @@ QUIET_SHARE = 1 / 20
 MIN_QUIET = 0.005
 
 
+def quiet_seconds(longest: float) -> float:
+    """How long nothing new may come before a group leaves, of those that wait for at most `longest` seconds."""
+    return max(longest * QUIET_SHARE, min(MIN_QUIET, longest))
+
+
 class Entry(Protocol):
     """A batch in a line."""
 
@@ -130,7 +135,7 @@ def grouping_of(queue: QueueBlock, merge_items: int) -> Grouping:
         most=block.max_size,
         in_bytes=block.sizer == "bytes",
         wait=block.flush_timeout,
-        quiet=0.0 if owns else max(block.flush_timeout * QUIET_SHARE, min(MIN_QUIET, block.flush_timeout)),
+        quiet=0.0 if owns else quiet_seconds(block.flush_timeout),
         partition=block.partition.metadata_keys,
     )
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 
 from pydantic import Field, model_validator
 
+from kofagent.component.line import quiet_seconds
 from kofagent.component.parts import offer_parts
 from kofagent.component.protocols import ColumnsConsumer, Context, Processor
 from kofagent.component.splitting import cut
@@ -22,9 +23,6 @@ from kofagent.net.peer import sender
 from kofagent.telemetry.batch import AnyBatch, Batch, MetricBatch
 from kofagent.telemetry.ledger import ProcessorAccount
 from kofagent.telemetry.refused import Refused
-
-QUIET_SHARE = 1 / 20
-MIN_QUIET = 0.005
 
 
 class Config(ComponentConfig):
@@ -74,7 +72,7 @@ class BatchProcessor(Processor[Config], ColumnsConsumer):
         self._sending: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
-        self._quiet = max(config.timeout * QUIET_SHARE, min(MIN_QUIET, config.timeout))
+        self._quiet = quiet_seconds(config.timeout)
 
     async def start(self) -> None:
         ledger, id = self.context.ledger, self.context.id
