@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from kofagent.component import registry
 from kofagent.component.protocols import Connector, Exporter, Extension, Processor, Receiver, StartError
+from kofagent.operators.catalog import OPERATORS
 from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal
@@ -139,6 +140,11 @@ def inspect_models(annotation: Any) -> list[type[BaseModel]]:
 def test_every_option_is_described(kind: str, type: str) -> None:
     config = registry.load(kind, type).Config
     assert not fields_without_words(config, set())
+
+
+@pytest.mark.parametrize("type", sorted(OPERATORS))
+def test_every_option_of_an_operator_is_described(type: str) -> None:
+    assert not fields_without_words(OPERATORS[type].Config, set())
 
 
 @pytest.mark.parametrize("kind, type", ALL)

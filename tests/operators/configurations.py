@@ -168,7 +168,9 @@ def _block(draw: st.DrawFn, model: type[BaseModel], examples: list[Options]) -> 
     known = {key for name, field in model.model_fields.items() for key in spellings(name, field)}
     options = {k: v for k, v in draw(st.sampled_from(examples or [{}])).items() if k in known}
     chances = draw(st.binary(min_size=len(model.model_fields), max_size=len(model.model_fields)))  # one draw for all of them
-    for chance, (name, field) in zip(chances, model.model_fields.items(), strict=True):
+    # first what is required: without it nothing else is valid, so nothing else would be drawn
+    ordered = sorted(model.model_fields.items(), key=lambda item: not item[1].is_required())
+    for chance, (name, field) in zip(chances, ordered, strict=True):
         key = spellings(name, field)[0]
         if name in _CONNECTING or not _wanted(chance, key in options, field):
             continue

@@ -111,7 +111,9 @@ def test_what_is_declared_makes_it_fast(type: str) -> None:
 def keeps_its_shape(one: dict[str, Any]) -> None:
     _, stream = run([one, END], PLAIN, compiled=True)
     assert isinstance(stream, Stream)
-    assert stream.shape == ("entries" if stream.plan.lifts is None else "outcomes")
+    assert stream.shape == ("entries" if stream.plan.lifts is None else "outcomes"), (
+        "it declares less than it reads: widen `access`, or remove it"
+    )
 
 
 @pytest.mark.parametrize("one", [{"type": type, **options} for type, examples in EXAMPLES.items() for options in examples], ids=str)
