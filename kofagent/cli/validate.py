@@ -11,7 +11,7 @@ from kofagent.component import registry as components
 from kofagent.config.errors import ConfigErrors
 from kofagent.config.load import load_config
 from kofagent.config.model import LoadedConfig
-from kofagent.config.validate import Registry
+from kofagent.config.references import Registry
 from kofagent.values import load_values
 from kofagent.values.model import ROLES
 

@@ -27,7 +27,7 @@ from pydantic.fields import FieldInfo
 
 from kofagent.config.errors import Problem, without_login
 
-__all__ = ["ByteSize", "ComponentConfig", "Duration", "ExtensionId", "Secret", "Url", "parse_duration"]
+__all__ = ["ByteSize", "ComponentConfig", "Duration", "ExtensionId", "PipelineName", "Secret", "Url", "parse_duration"]
 
 _UNITS = {
     "ns": 1e-9,
@@ -73,6 +73,10 @@ class ComponentConfig(BaseModel):
 
     def notices(self) -> Iterable[Problem]:
         """Warnings about options that are valid, with paths below this block; asked once, when a configuration is loaded."""
+        return ()
+
+    def misfits(self, signal: str) -> Iterable[Problem]:
+        """What cannot be used in a pipeline of `signal`, with paths below this block."""
         return ()
 
     @model_validator(mode="before")
@@ -187,11 +191,15 @@ class Marker:
 
 
 EXTENSION = Marker("EXTENSION")
+PIPELINE = Marker("PIPELINE")
 AS_WRITTEN = Marker("AS_WRITTEN")
 """A scalar counts as it is written: `1.10` is the string "1.10", as Go's YAML library reads strings."""
 
 ExtensionId = Annotated[str, EXTENSION]
 """The name of an extension, which has to be among `service.extensions`."""
+
+PipelineName = Annotated[str, PIPELINE]
+"""The name of a pipeline that receives from the connector in whose options it stands."""
 
 Url = Annotated[str, AfterValidator(check_url)]
 """An http or https URL, or empty."""

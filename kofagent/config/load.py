@@ -10,9 +10,10 @@ from kofagent.config.errors import ConfigErrors, Place, Problem
 from kofagent.config.expand import expand
 from kofagent.config.merge import merge_files
 from kofagent.config.model import LoadedConfig
+from kofagent.config.references import Registry
 from kofagent.config.source import as_map, load_file, parse
 from kofagent.config.tree import Node
-from kofagent.config.validate import Registry, validate
+from kofagent.config.validate import validate
 
 __all__ = ["LoadedConfig", "Registry", "finish", "load_config", "read_config"]
 

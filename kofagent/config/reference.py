@@ -17,9 +17,9 @@ from pydantic_core import PydanticUndefined
 
 from kofagent.config.base import ByteSize, Duration, spellings
 from kofagent.config.model import SECTIONS
+from kofagent.config.references import Registry
 from kofagent.config.schema import duration_text
 from kofagent.config.typed_tree import alternatives
-from kofagent.config.validate import Registry
 
 _WORDS = {
     "Any": "anything",

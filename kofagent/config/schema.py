@@ -14,7 +14,7 @@ from pydantic_core import core_schema
 
 from kofagent.config.base import spellings
 from kofagent.config.model import SECTIONS, SIGNALS, ServiceConfig
-from kofagent.config.validate import Registry
+from kofagent.config.references import Registry
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 REFERENCE = {"type": "string", "pattern": r"\$\{"}

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from kofagent.config.base import AS_WRITTEN, EXTENSION, ComponentConfig
+from kofagent.config.base import AS_WRITTEN, ComponentConfig
 from kofagent.config.errors import Path, Problem, suggest
 from kofagent.config.model import SECTIONS, SIGNALS, ServiceConfig
+from kofagent.config.references import Registry, references
 from kofagent.config.tree import Node
 from kofagent.config.typed_tree import locate, marked
 from kofagent.config.unused import notices
@@ -20,25 +21,6 @@ from kofagent.config.validation_errors import problems_of
 
 _log = logging.getLogger("kofagent.config")
 _TYPE = re.compile(r"[a-zA-Z][0-9a-zA-Z_]{0,62}\Z")
-
-
-class Registry(Protocol):
-    """What is asked about component types. `kofagent.component.registry` stands above this room; a test has made-up components."""
-
-    TYPES: dict[str, tuple[str, ...]]
-    ALIASES: dict[str, dict[str, str]]
-
-    def type_of(self, id: str) -> str:
-        """The type in a component's name."""
-        ...
-
-    def resolve(self, kind: str, type: str) -> str | None:
-        """The registered spelling of a type, None if it is not registered."""
-        ...
-
-    def load(self, kind: str, type: str) -> Any:
-        """The class of a component, with its options class in `Config`."""
-        ...
 
 
 @dataclass
@@ -178,102 +160,4 @@ def _service(root: Node, registry: Registry, absent: Collection[str], out: Valid
         out.service = value
     elif len(out.problems) > before and pipelines is None:
         return
-    _references(root, registry, absent, out)
-
-
-def _called(root: Node, path: Path) -> str:
-    """A component's name as a message may show it: values from the environment are not shown."""
-    node = root.get(*path)
-    return "named here" if node is None or node.hidden else repr(node.value)
-
-
-def _names(root: Node, path: Path) -> list[tuple[Path, str]]:
-    """The texts of a list in the configuration, with their paths."""
-    node = root.get(*path)
-    if node is None or not node.is_list:
-        return []
-    return [((*path, i), item.value) for i, item in enumerate(node.value) if isinstance(item.value, str)]
-
-
-def _references(root: Node, registry: Registry, absent: Collection[str], out: Validated) -> None:
-    """References to components must refer to existing ones, and every component should be referenced."""
-    defined = {kind: set((root.get(kind) or Node({})).names()) for kind in SECTIONS}
-    for kind in ("receivers", "exporters"):
-        for id in sorted(defined[kind] & defined["connectors"]):
-            out.problems.append(root.problem(("connectors", id), f"{id!r} is also one of the {kind}", "rename one of them"))
-    used: set[tuple[str, str]] = set()
-    pipelines = root.get("service", "pipelines")
-    names = pipelines.names() if pipelines is not None else []
-    if not names:
-        out.problems.append(root.problem(("service", "pipelines"), "there is no pipeline", "add one, such as 'logs:'"))
-    for name in names:
-        path = ("service", "pipelines", name)
-        for kind in ("receivers", "processors", "exporters"):
-            used |= _pipeline_end(root, (*path, kind), defined, absent, out)
-    started = set()
-    for at, id in _names(root, ("service", "extensions")):
-        used.add(("extensions", id))
-        started.add(id)
-        if id not in defined["extensions"]:
-            hint = _define("extensions", id, defined["extensions"])
-            out.problems.append(root.problem(at, f"the extension {_called(root, at)} is not defined", hint))
-    for kind in SECTIONS:
-        for id in sorted(defined[kind]):
-            if (kind, id) not in used:
-                where = "service.extensions" if kind == "extensions" else "a pipeline"
-                out.problems.append(root.problem((kind, id), f"is not used by {where}", "name it there or remove it", warning=True))
-                continue
-            for at, extension in extension_names(root, registry, (kind, id)):
-                if extension not in defined["extensions"]:
-                    hint = _define("extensions", extension, defined["extensions"])
-                    out.problems.append(root.problem(at, f"the extension {_called(root, at)} is not defined", hint))
-                elif extension not in started:
-                    hint = "add it to service.extensions"
-                    out.problems.append(root.problem(at, f"the extension {_called(root, at)} is not started", hint))
-
-
-def _pipeline_end(
-    root: Node, path: Path, defined: dict[str, set[str]], absent: Collection[str], out: Validated
-) -> set[tuple[str, str]]:
-    """Checks one list of a pipeline; returns the components it names as (section, id)."""
-    kind, used = str(path[-1]), set()
-    named = _names(root, path)
-    if not named and kind != "processors":
-        node = root.get(*path)
-        if node is None or not node.value:
-            out.problems.append(root.problem(path, f"the pipeline has no {kind}", f"name at least one of the {kind}"))
-    seen: set[str] = set()
-    for at, id in named:
-        if id in seen:
-            message = f"{_called(root, at)} is named twice in this pipeline"
-            out.problems.append(root.problem(at, message, "name it once", warning=kind != "processors"))
-        seen.add(id)
-        if id in defined[kind]:
-            used.add((kind, id))
-        elif kind != "processors" and id in defined["connectors"]:
-            used.add(("connectors", id))
-        elif id not in absent:
-            choices = defined[kind] | (defined["connectors"] if kind != "processors" else set())
-            out.problems.append(root.problem(at, f"the {kind[:-1]} {_called(root, at)} is not defined", _define(kind, id, choices)))
-    return used
-
-
-def _define(kind: str, id: str, choices: set[str]) -> str:
-    near = suggest(id, choices, limit=0)
-    defined = f" (defined: {', '.join(sorted(choices)[:16])})" if choices else ""
-    return near or f"define it under {kind}{defined}"
-
-
-def extension_names(root: Node, registry: Registry, path: Path) -> Iterator[tuple[Path, str]]:
-    """Every extension that the options of one component name: authenticators and storages."""
-    kind, id = str(path[0]), str(path[1])
-    node, type = root.get(*path), registry.type_of(id)
-    if node is None or registry.resolve(kind, type) is None:
-        return
-    try:
-        model = registry.load(kind, type).Config
-    except ImportError:
-        return
-    for below, each in marked(node, model, EXTENSION):
-        if isinstance(each.value, str) and each.value:
-            yield (*path, *below), each.value
+    out.problems += references(root, registry, out.components, absent)

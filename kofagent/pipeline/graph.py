@@ -82,7 +82,6 @@ class Graph:
                     made[id].signal = signal_of(name)
                     chain.append(made[id])
             self.processors[name] = chain
-        problems += self._signal_problems()
         if problems:
             raise StartErrors(problems)
         self._wire()
@@ -93,29 +92,6 @@ class Graph:
             into[id] = cls(self._plan.components[kind][id], Context(kind[:-1], id, self._host))
         except (StartError, ValueError) as error:
             problems.append(Problem((kind, id), str(error)))
-
-    def _signal_problems(self) -> Iterable[Problem]:
-        """Components in a pipeline of a signal that they do not support, connectors that are used on one side only."""
-        for name, pipeline in self._plan.pipelines.items():
-            signal = signal_of(name)
-            for kind in ("receivers", "processors", "exporters"):
-                for id in getattr(pipeline, kind):
-                    component = self._find(kind, id, name)
-                    if component is not None and not isinstance(component, Connector) and signal not in component.signals:
-                        can = ", ".join(sorted(s.value for s in component.signals))
-                        yield Problem(
-                            ("service", "pipelines", name, kind), f"{id!r} does not support {signal.value}", f"it supports {can}"
-                        )
-        for id, connector in self.connectors.items():
-            into = [n for n, p in self._plan.pipelines.items() if id in p.exporters]
-            out = [n for n, p in self._plan.pipelines.items() if id in p.receivers]
-            if not into or not out:
-                where = "as an exporter" if not into else "as a receiver"
-                yield Problem(("connectors", id), "is used on one side only", f"name it {where} of another pipeline as well")
-            for a in into:
-                for b in out:
-                    if (signal_of(a), signal_of(b)) not in connector.routes:
-                        yield Problem(("connectors", id), f"cannot join pipeline {a!r} to {b!r}")
 
     def _find(self, kind: str, id: str, pipeline: str) -> Component[Any] | None:
         if id in self.connectors:

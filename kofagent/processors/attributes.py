@@ -7,14 +7,15 @@ Upstream: processor/attributesprocessor.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from typing import Any
 
 from pydantic import Field
 
 from kofagent.component.mapping import Mapper
-from kofagent.component.protocols import Context, Processor, StartError
+from kofagent.component.protocols import Context, Processor
 from kofagent.config.base import ComponentConfig
+from kofagent.config.errors import Problem
 from kofagent.telemetry.batch import Batch, Metadata
 from kofagent.telemetry.signal import Signal
 from kofagent.transform.actions import ActionBlock, Actions
@@ -29,6 +30,14 @@ class Config(ComponentConfig):
     actions: list[ActionBlock] = Field(min_length=1, description="Actions, in order.")
     include: MatchBlock | None = Field(None, description="Change only records that match; default: all.")
     exclude: MatchBlock | None = Field(None, description="Do not change records that match.")
+
+    def misfits(self, signal: str) -> Iterator[Problem]:
+        """Properties in a match list that records of `signal` do not have."""
+        for name in ("include", "exclude"):
+            block = getattr(self, name)
+            for option in unfit(block, Signal(signal)) if block is not None else ():
+                hint = f"use another attributes processor in the {signal} pipeline"
+                yield Problem((name, option), f"{signal} do not have this property", hint)
 
 
 class AttributesProcessor(Processor[Config]):
@@ -48,14 +57,6 @@ class AttributesProcessor(Processor[Config]):
         return "".join(lists) + self._actions.explain()
 
     async def start(self) -> None:
-        for name in ("include", "exclude"):
-            block = getattr(self.config, name)
-            wrong = unfit(block, self.signal) if block is not None else []
-            if wrong:
-                raise StartError(
-                    f"{name} has {', '.join(wrong)}, which {self.signal.value} do not have; "
-                    f"use another attributes processor in the {self.signal.value} pipeline"
-                )
         self._include = RecordMatch(self.config.include, self.signal) if self.config.include else None
         self._exclude = RecordMatch(self.config.exclude, self.signal) if self.config.exclude else None
         self._mapper = Mapper(self, self._changed)

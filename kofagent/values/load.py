@@ -10,8 +10,8 @@ from kofagent.config.errors import ConfigErrors, Problem
 from kofagent.config.expand import MissingSecret, find_secret
 from kofagent.config.load import finish
 from kofagent.config.model import SECTIONS, LoadedConfig, as_written
+from kofagent.config.references import Registry, extension_names
 from kofagent.config.tree import Node
-from kofagent.config.validate import Registry, extension_names
 from kofagent.values.environment import resolve_environment
 from kofagent.values.generated import CREDENTIALS
 from kofagent.values.model import CONFIG_SECTIONS

@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from kofagent.config.base import AS_WRITTEN, ComponentConfig, Duration, ExtensionId, Secret, Url
+from kofagent.config.base import AS_WRITTEN, ComponentConfig, Duration, ExtensionId, PipelineName, Secret, Url
 from kofagent.config.blocks import AuthBlock, HttpClientBlock, QueueBlock
 from kofagent.config.errors import Problem
+from kofagent.telemetry.signal import Signal
 
 
 class Nested(ComponentConfig):
@@ -52,6 +53,10 @@ class Login(ComponentConfig):
     password: Secret | None = None
 
 
+class Table(ComponentConfig):
+    table: list[PipelineName] = []
+
+
 class ScrapeSide(ComponentConfig):
     config: dict[str, list[dict[str, Annotated[str, AS_WRITTEN]]]] = {}
 
@@ -62,7 +67,9 @@ CONFIGS: dict[tuple[str, str], type[ComponentConfig]] = {
     ("processors", "pass"): Plain,
     ("exporters", "out"): Out,
     ("exporters", "hole"): Plain,
+    ("exporters", "lines"): Plain,
     ("connectors", "forward"): Plain,
+    ("connectors", "table"): Table,
     ("extensions", "login"): Login,
 }
 TYPES = {
@@ -81,14 +88,17 @@ def resolve(kind: str, type: str) -> str | None:
 
 
 class Loaded:
-    """Stands for a component class; configuration looks at its `Config` only."""
+    """Stands for a component class: what configuration looks at."""
 
-    def __init__(self, config: type[ComponentConfig]) -> None:
+    routes = frozenset((signal, signal) for signal in Signal)
+
+    def __init__(self, config: type[ComponentConfig], signals: Iterable[Signal] = Signal) -> None:
         self.Config = config
+        self.signals = frozenset(signals)
         self.__doc__ = f"A component.\n\n{config.__doc__ or ''}"
 
 
 def load(kind: str, type: str) -> Loaded:
     name = resolve(kind, type)
     assert name is not None
-    return Loaded(CONFIGS[kind, name])
+    return Loaded(CONFIGS[kind, name], [Signal.LOGS] if name == "lines" else Signal)

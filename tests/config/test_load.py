@@ -193,6 +193,43 @@ service: {pipelines: {logs: {exporters: [forward]}, logs/2: {receivers: [forward
     ]
 
 
+def test_what_a_pipeline_cannot_do_is_found_before_it_runs(tmp_path: Path) -> None:
+    """All at once, each at its line: signals that a component lacks, connectors that join nothing, circles."""
+    more = """\
+exporters: {lines: }
+connectors: {forward: , forward/half: , forward/mixed: , table: {table: [logs/2, logs/3]}}
+service:
+  pipelines:
+    logs: {exporters: [out, lines, forward/half, forward/mixed, table]}
+    traces: {receivers: [in, forward/mixed], exporters: [lines, hole, lines]}
+    logs/2: {receivers: [table], exporters: [hole]}
+    metrics: {receivers: [forward], exporters: [forward]}
+    metrics/2: {receivers: [in], exporters: [hole, forward]}
+"""
+    assert errors(tmp_path, GOOD, "exporters: {hole: }", more) == [
+        "c2.yaml:2: connectors.forward/half: is used on one side only; name it as a receiver of another pipeline as well",
+        "c2.yaml:2: connectors.forward/mixed: joins pipeline 'logs' to no other; name it as a receiver of a pipeline of logs",
+        "c2.yaml:2: connectors.forward/mixed: joins no pipeline to 'traces'; name it as an exporter of a pipeline of traces",
+        "c2.yaml:2: connectors.table.table[1]: the pipeline 'logs/3' does not receive from 'table'; did you mean 'logs/2'?",
+        "c2.yaml:6: service.pipelines.traces.exporters[0]: 'lines' does not support traces; it supports logs",
+        "c2.yaml:8: service.pipelines.metrics: circular pipelines: metrics -> metrics; take one connector out",
+    ]
+
+
+def test_a_connector_may_join_several_signals_each_with_its_own(tmp_path: Path) -> None:
+    more = """\
+connectors: {forward: }
+exporters: {hole: }
+service:
+  pipelines:
+    logs: {exporters: [forward]}
+    traces: {receivers: [in], exporters: [forward]}
+    logs/2: {receivers: [forward], exporters: [out]}
+    traces/2: {receivers: [forward], exporters: [hole]}
+"""
+    assert load(tmp_path, GOOD, more).warnings == []
+
+
 def test_a_password_of_digits_stays_as_it_was(tmp_path: Path) -> None:
     more = "extensions: {login: {username: '${env:U}', password: '${env:P}'}}\nservice: {extensions: [login]}\n"
     login: Any = load(tmp_path, GOOD, more, U="1e5", P="0123").components["extensions"]["login"]

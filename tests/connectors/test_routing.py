@@ -12,7 +12,9 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from pydantic import ValidationError
 
-from kofagent.component.protocols import StartError
+from kofagent.component import registry
+from kofagent.config.errors import ConfigErrors
+from kofagent.config.load import load_config
 from kofagent.connectors.routing import COMPONENT
 from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.refused import Refused
@@ -244,11 +246,19 @@ async def test_refusals_go_back() -> None:
         await connector.consume(logs(MIXED))
 
 
-async def test_a_pipeline_that_does_not_receive_from_it() -> None:
-    connector = make(COMPONENT, {"table": [{"condition": "true", "pipelines": ["logs/acne"]}]}, kind="connectors", id="routing")
-    connector.outputs = {"logs/acme": Sink()}
-    with pytest.raises(StartError, match="did you mean 'logs/acme'"):
-        await connector.start()
+def test_a_pipeline_that_does_not_receive_from_it() -> None:
+    text = """
+      receivers: {nop: }
+      exporters: {nop: }
+      connectors: {routing: {table: [{condition: "true", pipelines: [logs/acne]}], default_pipelines: [logs/acme, logs]}}
+      service: {pipelines: {logs: {receivers: [nop], exporters: [routing]}, logs/acme: {receivers: [routing], exporters: [nop]}}}
+    """
+    with pytest.raises(ConfigErrors) as caught:
+        load_config(["yaml:" + text], registry)
+    assert [problem.message + "; " + problem.hint for problem in caught.value.errors] == [
+        "the pipeline 'logs/acne' does not receive from 'routing'; did you mean 'logs/acme'?",
+        "the pipeline 'logs' does not receive from 'routing'; did you mean 'logs/acme'?",
+    ]
 
 
 RECORDS = st.lists(st.tuples(st.text(max_size=3), st.integers(0, 24)), max_size=4)

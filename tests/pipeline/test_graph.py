@@ -59,23 +59,6 @@ async def test_a_connector_joins_pipelines_and_a_receiver_feeds_all_that_name_it
     await it.stop()
 
 
-def test_signals_and_half_connectors_are_refused_all_at_once() -> None:
-    with pytest.raises(StartErrors) as error:
-        graph("""
-          receivers: {filelog: {include: [/x]}, nop: {}}
-          exporters: {prometheusremotewrite: {endpoint: "http://127.0.0.1:1"}, nop: {}}
-          connectors: {forward: {}}
-          service:
-            pipelines:
-              metrics: {receivers: [filelog], exporters: [nop]}
-              traces: {receivers: [nop], exporters: [prometheusremotewrite, forward]}
-        """)
-    text = str(error.value)
-    assert "service.pipelines.metrics.receivers: 'filelog' does not support metrics; it supports logs" in text
-    assert "'prometheusremotewrite' does not support traces; it supports metrics" in text
-    assert "connectors.forward: is used on one side only" in text
-
-
 async def test_everything_that_cannot_start_is_named_and_nothing_stays_up() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

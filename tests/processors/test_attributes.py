@@ -11,7 +11,9 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from pydantic import ValidationError
 
-from kofagent.component.protocols import StartError
+from kofagent.component import registry
+from kofagent.config.errors import ConfigErrors
+from kofagent.config.load import load_config
 from kofagent.processors.attributes import COMPONENT, Config
 from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.refused import Refused
@@ -141,10 +143,26 @@ async def test_nothing_reached_is_the_same_batch() -> None:
     assert sink.batches == [LOGS]
 
 
-async def test_properties_of_another_signal_are_an_error_at_the_start() -> None:
-    made, _ = processor(COMPONENT, {"actions": [SEEN], "include": {"match_type": "strict", "span_names": ["x"]}}, Signal.LOGS)
-    with pytest.raises(StartError, match="span_names"):
-        await made.start()
+def test_properties_of_another_signal_are_an_error_at_their_line() -> None:
+    text = """
+receivers: {nop: }
+exporters: {nop: }
+processors:
+  attributes:
+    actions: [{key: a, action: delete}]
+    include:
+      match_type: strict
+      span_names: [x]
+service:
+  pipelines:
+    logs: {receivers: [nop], processors: [attributes], exporters: [nop]}
+    traces: {receivers: [nop], processors: [attributes], exporters: [nop]}
+"""
+    with pytest.raises(ConfigErrors) as caught:
+        load_config(["yaml:" + text], registry)
+    (error,) = caught.value.errors
+    assert (error.path, error.place.line) == (("processors", "attributes", "include", "span_names"), 9)
+    assert error.message == "logs do not have this property"
 
 
 async def test_malformed_is_refused_for_good_and_counted() -> None:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, PrivateAttr, model_validator
 
-from kofagent.config.base import ComponentConfig
+from kofagent.config.base import ComponentConfig, PipelineName
 from kofagent.ottl import Condition, infer_context, parse_condition, parse_statement
 from kofagent.telemetry.signal import Signal
 
@@ -21,7 +21,7 @@ class Route(ComponentConfig):
     )
     condition: str = Field("", description='Condition, such as attributes["x"] == "y".')
     statement: str = Field("", description='The condition as a statement: route() where attributes["x"] == "y".')
-    pipelines: list[str] = Field(description="Pipelines that get what matches.", min_length=1)
+    pipelines: list[PipelineName] = Field(description="Pipelines that get what matches.", min_length=1)
     action: Literal["move", "copy"] = Field("move", description="move: the routes below do not see what matches; copy: they do.")
     _parsed: Condition | None = PrivateAttr(None)
     _context: str = PrivateAttr("resource")
@@ -56,7 +56,7 @@ class Config(ComponentConfig):
     """Options of upstream's routing connector."""
 
     table: list[Route] = Field(description="Routes, evaluated from top to bottom.", min_length=1)
-    default_pipelines: list[str] = Field([], description="Pipelines for what no route takes.")
+    default_pipelines: list[PipelineName] = Field([], description="Pipelines for what no route takes.")
     error_mode: Literal["ignore", "silent", "propagate"] = Field(
         "ignore", description="What happens when a condition cannot be evaluated."
     )

@@ -6,8 +6,7 @@ from collections.abc import Callable
 
 from kofagent.component.fan_out import all_of
 from kofagent.component.log_limit import LogLimit
-from kofagent.component.protocols import Connector, Context, StartError
-from kofagent.config.errors import suggest
+from kofagent.component.protocols import Connector, Context
 from kofagent.connectors.routing.config import SIGNAL_OF, Config
 from kofagent.connectors.routing.table import Splitter
 from kofagent.ottl import EvaluationError
@@ -27,14 +26,6 @@ class RoutingConnector(Connector[Config]):
         self.outputs = {}
         self._splitters = [(route, Splitter(route.parsed, self._test)) for route in config.table]
         self._log = LogLimit(_LOG_EVERY)
-
-    async def start(self) -> None:
-        """StartError for a pipeline in the table that does not start with this connector."""
-        named = dict.fromkeys([*(p for r in self.config.table for p in r.pipelines), *self.config.default_pipelines])
-        for name in named:
-            if name not in self.outputs:
-                hint = suggest(name, self.outputs, limit=0) or f"name {self.context.id!r} among its receivers"
-                raise StartError(f"pipeline {name!r} does not receive from {self.context.id}; {hint}")
 
     async def consume(self, batch: Batch) -> None:
         """As `Consumer.consume`: returns when all pipelines that get a part of the batch own it."""

@@ -1,0 +1,248 @@
+"""Names in a configuration: what refers to a component or a pipeline, and whether what it refers to is there and fits."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, Protocol
+
+from kofagent.config.base import EXTENSION, PIPELINE, ComponentConfig, Marker
+from kofagent.config.errors import Path, Problem, suggest
+from kofagent.config.model import SECTIONS, SIGNALS
+from kofagent.config.tree import Node
+from kofagent.config.typed_tree import marked
+
+
+class Registry(Protocol):
+    """What is asked about component types.
+
+    `kofagent.component.registry` stands above this room, which therefore cannot import it; tests have made-up components.
+    """
+
+    TYPES: dict[str, tuple[str, ...]]
+    ALIASES: dict[str, dict[str, str]]
+
+    def type_of(self, id: str) -> str:
+        """The type in a component's name."""
+        ...
+
+    def resolve(self, kind: str, type: str) -> str | None:
+        """The registered spelling of a type, None if it is not registered."""
+        ...
+
+    def load(self, kind: str, type: str) -> Any:
+        """The class of a component: its options class in `Config`, its `signals`, the `routes` of a connector."""
+        ...
+
+
+Components = Mapping[str, Mapping[str, ComponentConfig]]
+"""Options by section and id."""
+
+
+def references(root: Node, registry: Registry, components: Components, absent: Collection[str]) -> list[Problem]:
+    """Everything that is named and not there, there and not named, or named where it cannot be used.
+
+    `components` are those whose options are valid. References to `absent` components are allowed.
+    """
+    return _References(root, registry, components, absent).problems
+
+
+class _References:
+    """One configuration while its names are looked up."""
+
+    def __init__(self, root: Node, registry: Registry, components: Components, absent: Collection[str]) -> None:
+        self.problems: list[Problem] = []
+        self._root = root
+        self._registry = registry
+        self._components = components
+        self._absent = absent
+        self._defined = {kind: set((root.get(kind) or Node({})).names()) for kind in SECTIONS}
+        self._used: set[tuple[str, str]] = set()
+        self._ends: dict[str, tuple[list[str], list[str]]] = {id: ([], []) for id in sorted(self._defined["connectors"])}
+        """By connector: the pipelines that export to it, and those that receive from it."""
+        for kind in ("receivers", "exporters"):
+            for id in sorted(self._defined[kind] & self._defined["connectors"]):
+                self._problem(("connectors", id), f"{id!r} is also one of the {kind}", "rename one of them")
+        pipelines = root.get("service", "pipelines")
+        names = pipelines.names() if pipelines is not None else []
+        if not names:
+            self._problem(("service", "pipelines"), "there is no pipeline", "add one, such as 'logs:'")
+        for name in names:
+            for kind in ("receivers", "processors", "exporters"):
+                self._list_of(name, kind)
+        self._connectors()
+        self._circles(names)
+        self._extensions()
+
+    def _problem(self, path: Path, message: str, hint: str = "", *, warning: bool = False) -> None:
+        self.problems.append(self._root.problem(path, message, hint, warning=warning))
+
+    def _class(self, kind: str, id: str) -> Any:
+        """The class of a component; None if it is not known, which was reported."""
+        type = self._registry.type_of(id)
+        if id not in self._defined[kind] or self._registry.resolve(kind, type) is None:
+            return None
+        try:
+            return self._registry.load(kind, type)
+        except ImportError:
+            return None
+
+    def _list_of(self, pipeline: str, kind: str) -> None:
+        """Checks one list of a pipeline."""
+        path: Path = ("service", "pipelines", pipeline, kind)
+        named = _names(self._root, path)
+        if not named and kind != "processors":
+            node = self._root.get(*path)
+            if node is None or not node.value:
+                self._problem(path, f"the pipeline has no {kind}", f"name at least one of the {kind}")
+        seen: set[str] = set()
+        for at, id in named:
+            called = _called(self._root, at)
+            if id in seen:
+                self._problem(at, f"{called} is named twice in this pipeline", "name it once", warning=kind != "processors")
+                continue
+            seen.add(id)
+            if id in self._defined[kind]:
+                self._used.add((kind, id))
+                self._signal(at, kind, id, _signal_of(pipeline))
+            elif kind != "processors" and id in self._ends:
+                self._used.add(("connectors", id))
+                self._ends[id][kind == "receivers"].append(pipeline)
+            elif id not in self._absent:
+                choices = self._defined[kind] | (self._defined["connectors"] if kind != "processors" else set())
+                self._problem(at, f"the {kind[:-1]} {called} is not defined", _define(kind, id, choices))
+
+    def _signal(self, at: Path, kind: str, id: str, signal: str) -> None:
+        cls = self._class(kind, id)
+        can = sorted(each.value for each in cls.signals) if cls is not None else []
+        if signal in SIGNALS and can and signal not in can:
+            self._problem(at, f"{_called(self._root, at)} does not support {signal}", f"it supports {' and '.join(can)}")
+        elif signal in SIGNALS and id in self._components[kind]:
+            for each in self._components[kind][id].misfits(signal):
+                self._problem((kind, id, *each.path), each.message, each.hint)
+
+    def _connectors(self) -> None:
+        """Each joins the pipelines on its sides, and the pipelines that its options name receive from it."""
+        for id, (before, after) in self._ends.items():
+            if ("connectors", id) not in self._used:
+                continue
+            path = ("connectors", id)
+            if not before or not after:
+                where = "as an exporter" if not before else "as a receiver"
+                self._problem(path, "is used on one side only", f"name it {where} of another pipeline as well")
+            else:
+                self._joins_all(id, before, after)
+            for at, pipeline in self._names_in(path, PIPELINE):
+                if pipeline not in after:
+                    hint = suggest(pipeline, after, limit=0) or f"name {id!r} among its receivers"
+                    self._problem(at, f"the pipeline {_called(self._root, at)} does not receive from {id!r}", hint)
+
+    def _joins_all(self, id: str, before: list[str], after: list[str]) -> None:
+        """Every pipeline on one side needs one on the other side whose signal the connector can join with its own."""
+        path = ("connectors", id)
+        for name in before:
+            if not any(self._joins(id, name, other) for other in after):
+                to = " or ".join(sorted(b for a, b in self._routes(id) if a == _signal_of(name)))
+                hint = f"name it as a receiver of a pipeline of {to}" if to else f"it does not support {_signal_of(name)}"
+                self._problem(path, f"joins pipeline {name!r} to no other", hint)
+        for name in after:
+            if not any(self._joins(id, other, name) for other in before):
+                to = " or ".join(sorted(a for a, b in self._routes(id) if b == _signal_of(name)))
+                hint = f"name it as an exporter of a pipeline of {to}" if to else f"it does not support {_signal_of(name)}"
+                self._problem(path, f"joins no pipeline to {name!r}", hint)
+
+    def _joins(self, id: str, pipeline: str, other: str) -> bool:
+        return (_signal_of(pipeline), _signal_of(other)) in self._routes(id)
+
+    def _routes(self, id: str) -> set[tuple[str, str]]:
+        """The pairs of signals that a connector can join; all if its type is not known."""
+        cls = self._class("connectors", id)
+        return {(a, b) for a in SIGNALS for b in SIGNALS} if cls is None else {(a.value, b.value) for a, b in cls.routes}
+
+    def _circles(self, names: list[str]) -> None:
+        """Pipelines that feed themselves through connectors."""
+        feeds: dict[str, list[str]] = {name: [] for name in names}
+        for id, (before, after) in self._ends.items():
+            for name in dict.fromkeys(before):
+                feeds[name] += [other for other in after if self._joins(id, name, other)]
+        done: set[str] = set()
+
+        def visit(name: str, above: tuple[str, ...]) -> None:
+            if name in above:
+                circle = " -> ".join((*above[above.index(name) :], name))
+                self._problem(("service", "pipelines", name), f"circular pipelines: {circle}", "take one connector out")
+            elif name not in done:
+                for other in feeds[name]:
+                    visit(other, (*above, name))
+                done.add(name)
+
+        for name in names:
+            visit(name, ())
+
+    def _extensions(self) -> None:
+        """Those that run, those that components name, and what nothing names."""
+        defined, started = self._defined["extensions"], set()
+        for at, id in _names(self._root, ("service", "extensions")):
+            self._used.add(("extensions", id))
+            started.add(id)
+            if id not in defined:
+                self._problem(at, f"the extension {_called(self._root, at)} is not defined", _define("extensions", id, defined))
+        for kind in SECTIONS:
+            for id in sorted(self._defined[kind]):
+                if (kind, id) not in self._used:
+                    where = "service.extensions" if kind == "extensions" else "a pipeline"
+                    self._problem((kind, id), f"is not used by {where}", "name it there or remove it", warning=True)
+                    continue
+                for at, extension in self._names_in((kind, id), EXTENSION):
+                    called = _called(self._root, at)
+                    if extension not in defined:
+                        hint = _define("extensions", extension, defined)
+                        self._problem(at, f"the extension {called} is not defined", hint)
+                    elif extension not in started:
+                        self._problem(at, f"the extension {called} is not started", "add it to service.extensions")
+
+    def _names_in(self, path: Path, marker: Marker) -> Iterator[tuple[Path, str]]:
+        return _marked_names(self._root, self._registry, path, marker)
+
+
+def extension_names(root: Node, registry: Registry, path: Path) -> Iterator[tuple[Path, str]]:
+    """Every extension that the options of one component name: authenticators and storages."""
+    return _marked_names(root, registry, path, EXTENSION)
+
+
+def _marked_names(root: Node, registry: Registry, path: Path, marker: Marker) -> Iterator[tuple[Path, str]]:
+    kind, id = str(path[0]), str(path[1])
+    node, type = root.get(*path), registry.type_of(id)
+    if node is None or registry.resolve(kind, type) is None:
+        return
+    try:
+        model = registry.load(kind, type).Config
+    except ImportError:
+        return
+    for below, each in marked(node, model, marker):
+        if isinstance(each.value, str) and each.value:
+            yield (*path, *below), each.value
+
+
+def _signal_of(pipeline: str) -> str:
+    """The signal in a pipeline's name: `logs` of `logs/audit`."""
+    return pipeline.split("/", 1)[0]
+
+
+def _called(root: Node, path: Path) -> str:
+    """A component's name as a message may show it: values from the environment are not shown."""
+    node = root.get(*path)
+    return "named here" if node is None or node.hidden else repr(node.value)
+
+
+def _names(root: Node, path: Path) -> list[tuple[Path, str]]:
+    """The strings of a list in the configuration, with their paths."""
+    node = root.get(*path)
+    if node is None or not node.is_list:
+        return []
+    return [((*path, i), item.value) for i, item in enumerate(node.value) if isinstance(item.value, str)]
+
+
+def _define(kind: str, id: str, choices: set[str]) -> str:
+    near = suggest(id, choices, limit=0)
+    defined = f" (defined: {', '.join(sorted(choices)[:16])})" if choices else ""
+    return near or f"define it under {kind}{defined}"
