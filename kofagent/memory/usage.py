@@ -1,20 +1,43 @@
-"""How much memory there is and how much is in use: of the process, of its cgroup (v1 and v2), of the machine. Bytes."""
+"""How much memory there is and how much is in use, as the kernel counts before it kills. Bytes.
+
+What counts is what cannot be taken back: anonymous and kernel memory. Pages of files (the interpreter's libraries, logs that are
+read) are in the resident set and in a cgroup's usage, and the kernel drops them before it kills anybody.
+
+The cgroup is this process' own one or one above it, whichever has the lowest limit; v1 and v2. In a container its own one is at the
+root of what is mounted, in a systemd unit (`MemoryMax=`) far below it.
+"""
 
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 _V2 = Path("/sys/fs/cgroup")
 _V1 = Path("/sys/fs/cgroup/memory")
+_SELF = Path("/proc/self/cgroup")
 _UNLIMITED = 1 << 60  # cgroup v1 writes a number near 2**63 where there is no limit
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+class _Version(NamedTuple):
+    """Names of the files of one version of cgroups, and what of `memory.stat` the kernel can take back."""
+
+    limit: str
+    usage: str
+    reclaimable: frozenset[str]
+
+
+_FILES_V2 = _Version("memory.max", "memory.current", frozenset(("inactive_file", "active_file", "slab_reclaimable")))
+_FILES_V1 = _Version("memory.limit_in_bytes", "memory.usage_in_bytes", frozenset(("total_inactive_file", "total_active_file")))
 
 
 def process_rss() -> int:
-    """Resident set of this process."""
+    """Resident set of this process, file pages included."""
     try:
         with open("/proc/self/statm", "rb") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+            return int(file.read().split()[1]) * _PAGE
     except OSError:
         import psutil
 
@@ -22,36 +45,79 @@ def process_rss() -> int:
         return rss
 
 
+def process_anonymous() -> int:
+    """Resident memory of this process that belongs to no file: heap, stacks, arenas."""
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            fields = file.read().split()
+        return (int(fields[1]) - int(fields[2])) * _PAGE
+    except OSError:
+        return process_rss()
+
+
 def cgroup_limit() -> int | None:
-    """The limit of the cgroup this process sees, None without one."""
-    for path in (_V2 / "memory.max", _V1 / "memory.limit_in_bytes"):
-        try:
-            text = path.read_text().strip()
-        except OSError:
-            continue
-        if text.isdigit() and int(text) < _UNLIMITED:
-            return int(text)
-    return None
+    """The lowest limit of the cgroups that this process is in, None without one."""
+    found = _tightest()
+    return None if found is None else found[0]
 
 
 def cgroup_usage() -> int | None:
-    """What the kernel would hold against the limit: usage less the file cache it can take back. None outside a cgroup."""
-    for usage, stat, key in (
-        (_V2 / "memory.current", _V2 / "memory.stat", "inactive_file"),
-        (_V1 / "memory.usage_in_bytes", _V1 / "memory.stat", "total_inactive_file"),
-    ):
+    """What the kernel holds against that limit and cannot take back. None without a limit."""
+    found = _tightest()
+    if found is None:
+        return None
+    _, folder, version = found
+    try:
+        used = int((folder / version.usage).read_text())
+        for line in (folder / "memory.stat").read_text().splitlines():
+            name, _, value = line.partition(" ")
+            if name in version.reclaimable:
+                used -= int(value)
+    except (OSError, ValueError):
+        return None
+    return max(0, used)
+
+
+def _tightest() -> tuple[int, Path, _Version] | None:
+    """The lowest limit with the cgroup that has it. Read each time: a limit can be changed while the agent runs."""
+    found = None
+    for folder, version in _cgroups(_V2, _V1, _SELF):
         try:
-            used = int(usage.read_text())
-            cache = next((int(line.split()[1]) for line in stat.read_text().splitlines() if line.startswith(key + " ")), 0)
-        except (OSError, ValueError, IndexError):
+            limit = int((folder / version.limit).read_text())
+        except (OSError, ValueError):  # the root has no such file; `max` is not a number
             continue
-        return max(0, used - cache)
-    return None
+        if limit < _UNLIMITED and (found is None or limit < found[0]):
+            found = limit, folder, version
+    return found
+
+
+@lru_cache(maxsize=4)
+def _cgroups(v2: Path, v1: Path, own: Path) -> list[tuple[Path, _Version]]:
+    """The cgroups this process is in, from its own one up to the root, as far as they can be seen."""
+    inside = {"": "/", "memory": "/"}
+    try:
+        for line in own.read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            for controller in controllers.split(","):
+                inside[controller] = path
+    except (OSError, ValueError):
+        pass
+    out = []
+    for root, path, version in ((v2, inside[""], _FILES_V2), (v1, inside["memory"], _FILES_V1)):
+        folder = root / path.strip("/")
+        if ".." in folder.parts:  # a cgroup namespace shows what is outside of it so
+            folder = root
+        for above in (folder, *folder.parents):
+            if above.is_dir():
+                out.append((above, version))
+            if above == root:
+                break
+    return out
 
 
 def machine_total() -> int:
     """Physical memory."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return _PAGE * os.sysconf("SC_PHYS_PAGES")
 
 
 def total() -> int:
@@ -61,11 +127,9 @@ def total() -> int:
 
 
 def in_use() -> int:
-    """The process' resident set, or the cgroup's usage where that has a limit and is higher."""
-    used = process_rss()
-    if cgroup_limit() is not None:
-        used = max(used, cgroup_usage() or 0)
-    return used
+    """What is in use of `total`: of the cgroup where it has a limit, else of this process; file pages left out."""
+    used = cgroup_usage()
+    return process_anonymous() if used is None else used
 
 
 def give_back() -> None:

@@ -1,9 +1,9 @@
 """`memory_limiter`: refuses data while the process, or its cgroup, uses too much memory.
 
-Measured every `check_interval`: the resident set, or the cgroup's usage where that is higher; a heap would not be what the
-kernel kills for. Above the soft limit (limit minus spike limit) the agent first gives up what it only remembers
-(`kofagent_memo_bytes`) and collects garbage. Where that is not enough, everything is refused, retryable, so that receivers push
-back. Upstream: processor/memorylimiterprocessor.
+Measured every `check_interval`: what the kernel would kill for, in the cgroup where that has a limit, else of the process; pages of
+files are not counted, since the kernel drops them by itself. Above the soft limit (limit less spike limit) the agent first gives up
+what it only remembers (`kofagent_memo_bytes`) and collects garbage. Where that is not enough, everything is refused, retryable, so
+that receivers push back. Upstream: processor/memorylimiterprocessor.
 """
 
 from __future__ import annotations
