@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests import mutate, rooms
-from tests.mutate import Mutant, mutants
+from tests import rooms
+from tests.mutate import choice, runs
+from tests.mutate.changes import Mutant, mutants
+from tests.mutate.copies import Copy
+from tests.mutate.reach import statement
 
 SOURCE = '''\
 LIMIT = 1 << 20
@@ -61,19 +64,91 @@ def test_a_source_that_changed_is_not_changed_wrongly() -> None:
 
 
 def test_the_same_ones_again_and_others_for_another_seed() -> None:
-    first = mutate.chosen("wire", 20, 1)
-    assert first == mutate.chosen("wire", 20, 1) and len(first) == 20
+    first = choice.chosen("wire", 20, 1)
+    assert first == choice.chosen("wire", 20, 1) and len(first) == 20
     assert len({(m.file, m.line) for m in first}) == 20
-    assert first != mutate.chosen("wire", 20, 2)
+    assert first != choice.chosen("wire", 20, 2)
 
 
 def test_the_tests_of_a_room() -> None:
-    found = mutate.suite("wire", "kofagent/wire/json_value.py")
-    assert found[0] == "tests/wire/test_json_value.py"
-    assert "tests/wire/test_otlp.py" in found
-    assert mutate.suite("exporters", "kofagent/exporters/nop.py") == ["tests/exporters/test_nop.py"]
-    assert mutate.laws("kofagent/receivers/filelog/tail.py")[-1] == "filelog" and not mutate.laws("kofagent/wire/otlp.py")
-    assert all(p.startswith("tests/receivers/") and "filelog" in p for p in mutate.suite("receivers/filelog"))
+    assert choice.suite("wire", "kofagent/wire/json_value.py")[0] == "tests/wire/test_json_value.py"
+    assert choice.suite("exporters", "kofagent/exporters/nop.py") == ["tests/exporters/test_nop.py"]
+    assert all(p.startswith("tests/receivers/") and "filelog" in p for p in choice.suite("receivers/filelog"))
+
+
+def test_where_tests_are_looked_for() -> None:
+    own, *others = choice.units("wire", "kofagent/wire/json_value.py")
+    assert own == (("tests/wire",), ["tests/wire"]) and len(others) <= choice.OTHERS
+    assert (choice.LAWS, [*choice.LAWS]) not in others
+    assert choice.units("receivers", "kofagent/receivers/filelog/tail.py")[1][0] == choice.LAWS
+
+
+LINES = """\
+A = 1                  # 1
+@deco(A)               # 2
+def f(a, b=A,          # 3
+      c=2):            # 4
+    if (a and          # 5
+            b):        # 6
+        return c       # 7
+    try:               # 8
+        g()            # 9
+    except E:          # 10
+        g(a,           # 11
+          b)           # 12
+    if a: return b     # 13
+"""
+
+
+@pytest.mark.parametrize(
+    "line, first, last, later",
+    [
+        *[(1, 1, 1, False), (2, 2, 2, False), (4, 3, 4, False), (6, 5, 6, True), (7, 7, 7, True)],
+        *[(9, 9, 9, True), (10, 10, 10, True), (12, 11, 12, True), (13, 13, 13, True)],
+    ],
+)
+def test_the_statement_at_a_line(line: int, first: int, last: int, later: bool) -> None:
+    assert statement(LINES, line) == (range(first, last + 1), later)
+
+
+PRODUCT = """\
+import subprocess, sys
+
+def f(x):
+    return x > 1
+
+def g(x):
+    return x < 1
+
+def h(x):
+    return x < 1
+
+def main():
+    print(h(1))
+
+def child():
+    return subprocess.check_output([sys.executable, "-c", "from kofagent.room.a import main; main()"], text=True)
+
+LIMIT = 5
+"""
+TESTS = """\
+from kofagent.room import a
+
+def test_f():
+    assert a.f(2) and not a.f(1)
+
+def test_g():
+    assert a.g(0)
+
+def test_h_in_another_process():
+    assert a.child() == "False\\n"
+
+def test_no_line_of_it():
+    assert a.LIMIT == 5
+
+def test_red():
+    assert not a.f(2)
+"""
 
 
 @pytest.mark.slow
@@ -84,22 +159,30 @@ def test_killed_and_survived_and_no_run_twice(
     (project / "kofagent" / "room").mkdir(parents=True)
     (project / "tests" / "room").mkdir(parents=True)
     (project / "kofagent" / "__init__.py").write_text("")
-    (project / "kofagent" / "room" / "a.py").write_text("def f(x):\n    return x > 1\n\ndef g(x):\n    return x < 1\n")
-    (project / "tests" / "room" / "test_a.py").write_text(
-        "from kofagent.room.a import f, g\n\ndef test_f():\n    assert f(2) and not f(1)\n\ndef test_g():\n    assert g(0)\n"
-    )
-    for module in (mutate, rooms):
-        monkeypatch.setattr(module, "PROJECT", project)
+    (project / "kofagent" / "room" / "a.py").write_text(PRODUCT)
+    (project / "tests" / "room" / "test_a.py").write_text(TESTS)
+    (project / "pyproject.toml").write_text("[tool.pytest.ini_options]\nmarkers = ['slow']\n")
+    monkeypatch.setattr(rooms, "PROJECT", project)
     monkeypatch.setattr(rooms, "ROOT", project / "kofagent")
-    monkeypatch.setattr(mutate, "importers", dict)
-    results = tmp_path / "results"
+    monkeypatch.setattr(choice, "importers", dict)
+    results = tmp_path / "results.jsonl"
     (tmp_path / "copy").mkdir()
-    todo = mutate.chosen("room", 20, 1)
-    mutate.run_room("room", todo, mutate.Copy(tmp_path / "copy"), results)
-    found = {m.line: r.state for m, r in mutate.known(results).items()}
-    assert found == {2: "killed", 5: "survived"}
-    assert [m for m in todo if m not in mutate.known(results)] == []
-    text = mutate.report(list(mutate.known(results).values()))
-    assert "kofagent/room/a.py:5: < -> <=  (comparison)\n    return x < 1" in text
-    assert text.endswith("| room | 2 | 1 | 1 |")
-    assert Mutant("f", 1, 0, "a", "b", "k") not in mutate.known(results)
+    todo = choice.chosen("room", 20, 1)
+    with Copy(tmp_path / "copy") as copy:
+        runs.run_room("room", todo, copy, results)
+    printed = capsys.readouterr().out
+    found = {m.line: (r.state, r.by) for m, r in runs.known(results).items()}
+    name = "tests/room/test_a.py::test_"
+    assert found.pop(7)[0] == "survived"
+    assert found == {
+        4: ("killed", f"{name}f"),
+        10: ("killed", f"{name}h_in_another_process"),
+        18: ("killed", f"{name}no_line_of_it"),
+    }
+    assert f"left out, red without any change: {name}red" in printed
+    assert len(list(results.with_suffix(".reach").iterdir())) == 1
+    assert [m for m in todo if m not in runs.known(results)] == []
+    text = runs.report(list(runs.known(results).values()))
+    assert "kofagent/room/a.py:7: < -> <=  (comparison)\n    return x < 1" in text
+    assert text.endswith("| room | 4 | 3 | 1 |")
+    assert Mutant("f", 1, 0, "a", "b", "k") not in runs.known(results)
