@@ -28,7 +28,7 @@ from tests.component.test_disk_queue import Disk
 from tests.support.components import FakeHost, eventually, make
 from tests.support.otlp import log_request, metric_request, trace_request
 from tests.support.scripted_backend import Answer, backend, random_script
-from tests.test_contract import OPTIONS
+from tests.test_contract import OPTIONS, suffice
 
 QUICK: dict[str, dict[str, Any]] = {"awscloudwatchlogs": {"max_retries": 0, "request_timeout_seconds": 1}}
 """What makes an exporter's test quick, where `timeout` and `retry_on_failure` do not."""
@@ -47,6 +47,7 @@ def options(type: str, queue: str, address: str, folder: Path, timeout: str = "1
     fields = registry.load("exporters", type).Config.model_fields
     text = json.dumps(OPTIONS.get(("exporters", type), {}))
     out: dict[str, Any] = json.loads(text.replace("127.0.0.1:1", address).replace("TMP", str(folder)))
+    suffice("exporters", type, out)
     if "timeout" in fields:
         out["timeout"] = timeout
     if "retry_on_failure" in fields:
@@ -72,7 +73,7 @@ def batch(signal: Signal, items: int, columns: bool) -> AnyBatch:
         return Batch(signal, trace_request(items), items)
     if columns:
         return MetricBatch([Samples(_series[:items], [1.0] * items, 1_795_257_868_000)])
-    return Batch(signal, metric_request(items), items)
+    return Batch(signal, metric_request(items, series=True), items)
 
 
 class Books:
@@ -123,6 +124,11 @@ async def offer(books: Books, queue: str, exporter: Any, one: AnyBatch) -> None:
             books.refused += one.count
         else:
             books.given_back += one.count
+    except Exception as error:
+        hint = f"if it does not support {one.signal.value}, it has to say so in `signals`"
+        raise AssertionError(
+            f"{books.type} raised {error!r} for a batch of {one.signal.value} instead of Refused; {hint}"
+        ) from error
     else:
         books.accepted += one.count
     books.unanswered -= one.count
@@ -230,6 +236,25 @@ async def test_a_backend_that_takes_nothing(
         )
     else:
         assert books.sent == 32, "an exporter without a network"
+
+
+@pytest.mark.parametrize("type, queue, signal, columns", CASES)
+async def test_what_is_refused_for_its_size_is_sent_in_parts(
+    type: str, queue: str, signal: Signal, columns: bool, tmp_path: Path
+) -> None:
+    disk = Disk()
+    async with backend(type, iter([Answer.TOO_LARGE])) as server:
+        host = FakeHost({"disk": disk})
+        books = Books(type, host, signal)
+        chosen = options(type, queue, server.address, tmp_path, timeout="20s")
+        exporter = make(registry.load("exporters", type), chosen, kind="exporters", id=type, host=host)
+        await exporter.start()
+        await offer(books, queue, exporter, batch(signal, 8, columns))
+        await eventually(lambda: books.unsettled == 0)
+        await exporter.stop()
+        asked = server.asked
+    assert (books.sent, books.dropped) == (8, 0), "raise TooLarge where the backend refuses the size of a request"
+    assert asked == 0 or asked >= 3, "the request, and its halves"
 
 
 @pytest.mark.parametrize("type, queue, signal, columns", [case for case in CASES if case[1] != "disk"])

@@ -226,10 +226,12 @@ def log_request(*bodies: str) -> bytes:
     return request.SerializeToString()
 
 
-def metric_request(points: int = 3) -> bytes:
-    """A gauge with this many points."""
+def metric_request(points: int = 3, *, series: bool = False) -> bytes:
+    """A gauge with this many points, with `series` each of a series of its own."""
     request = ExportMetricsServiceRequest()
     metric = request.resource_metrics.add().scope_metrics.add().metrics.add(name="load")
     for i in range(points):
-        metric.gauge.data_points.add(as_double=i, time_unix_nano=1_700_000_000_000_000_000)
+        point = metric.gauge.data_points.add(as_double=i, time_unix_nano=1_700_000_000_000_000_000)
+        if series:
+            point.attributes.add(key="i").value.int_value = i
     return request.SerializeToString()
