@@ -28,6 +28,7 @@ sys.dont_write_bytecode = False
 
 _absent: Counter[str] = Counter()
 SHARED = Path(__file__).parents[2] / "shared" / "kof"
+"""KOF's values and what its charts make of them, next to the clone: not part of this repository."""
 
 
 def _of_a_loop_before(context: dict[str, Any]) -> bool:
@@ -112,4 +113,4 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         if not reason.startswith(MARKED):
             report.write_line(f"not run, {count} tests: {reason}")
     if not SHARED.exists():
-        report.write_line("upstream's values and rendered configurations were not found: comparisons with them were not run")
+        report.write_line(f"comparisons with KOF's values and what its charts render were not run: {SHARED} is not there")

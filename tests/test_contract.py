@@ -82,7 +82,17 @@ def options(kind: str, type: str, folder: Path) -> dict[str, Any]:
         return [fill(v) for v in value] if isinstance(value, list) else value
 
     filled: dict[str, Any] = fill(OPTIONS.get((kind, type), {}))
+    suffice(kind, type, filled)
     return filled
+
+
+def suffice(kind: str, type: str, given: dict[str, Any]) -> None:
+    """Fails with what to do where options are missing that the component cannot do without."""
+    try:
+        registry.load(kind, type).Config.model_validate(given)
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, each['loc'])) or 'the options'}: {each['msg']}" for each in error.errors())
+        pytest.fail(f"OPTIONS in tests/test_contract.py has no valid options for ({kind!r}, {type!r}): {wrong}")
 
 
 def build(kind: str, type: str, folder: Path, host: FakeHost, sink: Sink) -> Any:
@@ -150,7 +160,6 @@ def test_every_option_of_an_operator_is_described(type: str) -> None:
 @pytest.mark.parametrize("kind, type", ALL)
 def test_unknown_options_are_refused(kind: str, type: str, tmp_path: Path) -> None:
     config = registry.load(kind, type).Config
-    config.model_validate(options(kind, type, tmp_path))
     with pytest.raises(ValidationError):
         config.model_validate({**options(kind, type, tmp_path), "no_such_option": 1})
 
@@ -243,3 +252,13 @@ def test_every_component_that_is_there_is_registered(kind: str) -> None:
     room = Path(registry.__file__).parents[1] / kind
     there = {path.stem for path in room.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()} - {"__init__"}
     assert there == set(registry.TYPES[kind]), "add it to TYPES in kofagent/component/registry.py"
+
+
+def test_what_a_component_or_its_options_lack_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delitem(OPTIONS, ("exporters", "file"))
+    with pytest.raises(pytest.fail.Exception, match=r"no valid options for \('exporters', 'file'\): path: Field required"):
+        options("exporters", "file", tmp_path)
+    registry.load("exporters", "nop")
+    monkeypatch.delattr("kofagent.exporters.nop.COMPONENT")
+    with pytest.raises(ImportError, match="end it with: COMPONENT = TheClass"):
+        registry.load("exporters", "nop")

@@ -55,10 +55,12 @@ def resolve(kind: str, type: str) -> str | None:
 
 
 def load(kind: str, type: str) -> ComponentClass:
-    """The class of a component; `type` in any known spelling. KeyError for an unknown one."""
+    """The class of a component; `type` in any known spelling. KeyError for an unknown one, ImportError if it cannot be loaded."""
     name = resolve(kind, type)
     if name is None:
         raise KeyError(f"unknown {kind[:-1]} type {type!r}")
     module = importlib.import_module(f"kofagent.{kind}.{name}")
+    if not hasattr(module, "COMPONENT"):
+        raise ImportError(f"{module.__name__} does not say which class it is for; end it with: COMPONENT = TheClass")
     component: ComponentClass = module.COMPONENT
     return component

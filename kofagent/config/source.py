@@ -58,6 +58,12 @@ MAX_NODES = 500_000
 MAX_DEPTH = 100
 _OPENING = (yaml.MappingStartEvent, yaml.SequenceStartEvent)
 _CLOSING = (yaml.MappingEndEvent, yaml.SequenceEndEvent)
+_OPENED = {
+    "while parsing a flow mapping": "the '{'",
+    "while parsing a flow sequence": "the '['",
+    "while scanning a quoted scalar": "the quoted string",
+}
+"""What libyaml was reading when it could not continue, for what may have begun lines above."""
 
 
 def scalar(text: str, *, yaml11: bool = False) -> Any:
@@ -102,11 +108,15 @@ def parse(text: str, file: str, *, layer: str = "user", yaml11: bool = False, fi
         finally:
             loader.dispose()
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
+        mark, opened = error.problem_mark or error.context_mark, _OPENED.get(error.context or "")
         line = (mark.line if mark else 0) + first_line
         problem = (error.problem or error.context or "cannot be read").removeprefix("but ")
         if error.context == "expected a single document in the stream":
             problem, hint = "contains more than one document", "split it at '---' into several files and name each of them"
+        elif opened and error.context_mark and error.context_mark.line + first_line < line:
+            noticed, line = line, error.context_mark.line + first_line
+            problem = f"not valid YAML: {opened} that begins here does not end; noticed on line {noticed}: {problem}"
+            hint = "close it, or look for what is missing between the two lines"
         else:
             hint = "check the indentation, the colons and the quotes near this line"
             problem = f"not valid YAML: {problem}"

@@ -74,7 +74,8 @@ def _other_types(kind: str, type: str, registry: Registry) -> str:
     for other in SECTIONS:
         if other != kind and registry.resolve(other, type) is not None:
             return f"it is one of the {other}: move it there"
-    return suggest(type, (*registry.TYPES.get(kind, ()), *registry.ALIASES.get(kind, {})), limit=30)
+    types = registry.TYPES.get(kind, ())
+    return suggest(type, (*types, *registry.ALIASES.get(kind, {})), limit=0) or suggest(type, types, limit=30)
 
 
 def _options(root: Node, path: Path, model: type[ComponentConfig], out: Validated) -> Any:

@@ -75,8 +75,9 @@ def _sentence(error: Any, types_at: list[Any], parents: list[Any], node: Node, a
     if kind in _WANTED:
         return _Said(f"must be {_WANTED[kind]}{f', not {shown}' if shown else ''}", _HINTS.get(kind, ""), wrong_type)
     if kind in _LIMITS:
-        word, key, unit = _LIMITS[kind]
-        wanted = f"{word} {context.get(key)}{unit}"
+        word, key, units = _LIMITS[kind]
+        limit = context.get(key)
+        wanted = f"{word} {limit}{units[limit != 1]}"
         return _Said(f"must be {wanted}{f', not {shown}' if shown else ''}", "")
     return _Said(str(error["msg"]), "", wrong_type)
 
@@ -116,23 +117,23 @@ _HINTS = {
     "model_attributes_type": "write 'key: value' lines below it",
 }
 _LIMITS = {
-    "greater_than": ("greater than", "gt", ""),
-    "greater_than_equal": ("at least", "ge", ""),
-    "less_than": ("less than", "lt", ""),
-    "less_than_equal": ("at most", "le", ""),
-    "too_short": ("a list with at least", "min_length", " entries"),
-    "too_long": ("a list with at most", "max_length", " entries"),
-    "string_too_short": ("a string with at least", "min_length", " characters"),
-    "string_too_long": ("a string with at most", "max_length", " characters"),
+    "greater_than": ("greater than", "gt", ("", "")),
+    "greater_than_equal": ("at least", "ge", ("", "")),
+    "less_than": ("less than", "lt", ("", "")),
+    "less_than_equal": ("at most", "le", ("", "")),
+    "too_short": ("a list with at least", "min_length", (" entry", " entries")),
+    "too_long": ("a list with at most", "max_length", (" entry", " entries")),
+    "string_too_short": ("a string with at least", "min_length", (" character", " characters")),
+    "string_too_long": ("a string with at most", "max_length", (" character", " characters")),
 }
 
 
 def _shown(node: Node, types_at: list[Any]) -> str:
     """How to name the value in a message; nothing for what is or may be secret."""
     if node.is_map:
-        return "a map"
+        return "a map" if node.value else "an empty map"
     if node.is_list:
-        return "a list"
+        return "a list" if node.value else "an empty list"
     if node.hidden or any(isinstance(t, type) and issubclass(t, SecretStr) for t in types_at):
         return ""
     if node.value is None:

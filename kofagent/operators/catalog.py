@@ -12,7 +12,7 @@ from kofagent.operators.operator import AnyOperator
 
 
 class Catalog(Mapping[str, type[AnyOperator]]):
-    """Type -> class of the operator; KeyError for a type that has no file."""
+    """Type -> class of the operator; KeyError for a type that has no file, ImportError for a file that names no class."""
 
     def __init__(self) -> None:
         self._names = sorted(module.name for module in pkgutil.iter_modules(types.__path__))
@@ -20,7 +20,10 @@ class Catalog(Mapping[str, type[AnyOperator]]):
     def __getitem__(self, type: str) -> type[AnyOperator]:
         if type not in self._names:
             raise KeyError(type)
-        operator: builtins.type[AnyOperator] = importlib.import_module(f"{types.__name__}.{type}").OPERATOR
+        module = importlib.import_module(f"{types.__name__}.{type}")
+        if not hasattr(module, "OPERATOR"):
+            raise ImportError(f"{module.__name__} does not say which class it is for; end it with: OPERATOR = TheClass")
+        operator: builtins.type[AnyOperator] = module.OPERATOR
         return operator
 
     def __contains__(self, type: object) -> bool:

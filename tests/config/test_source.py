@@ -87,7 +87,10 @@ def test_anchors_and_merge_keys() -> None:
 @pytest.mark.parametrize(
     ("text", "line", "said"),
     [
-        ("a: [1\nb: 2\n", 2, "not valid YAML"),
+        ("x: y\na: [1,\nb: 2\nc: 3\n", 2, "the '[' that begins here does not end; noticed on line 4"),
+        ("x: y\na: {b: [1, 2], c: {d: 1}\ne: 2\n", 2, "the '{' that begins here does not end; noticed on line 3"),
+        ("a: 'b\n  c\n", 1, "the quoted string that begins here does not end"),
+        ("a: [1, 2}\n", 1, "did not find expected ',' or ']'"),
         ("a: 1\n b: 2\n", 2, "not valid YAML"),
         ("a:\n\t- 1\n", 2, "not valid YAML"),
         ("a: 1\n---\nb: 2\n", 2, "more than one document"),

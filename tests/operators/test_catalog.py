@@ -25,6 +25,12 @@ def test_every_file_is_a_type() -> None:
         OPERATORS["nop"]
 
 
+def test_what_a_file_lacks_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("kofagent.operators.types.noop.OPERATOR")
+    with pytest.raises(ImportError, match="end it with: OPERATOR = TheClass"):
+        OPERATORS["noop"]
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_has_one_operator_and_says_what_it_does(name: str) -> None:
     module = importlib.import_module(f"kofagent.operators.types.{name}")
