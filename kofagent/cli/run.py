@@ -6,11 +6,12 @@ import argparse
 import asyncio
 import gc
 import logging
+import os
 import signal
 import sys
 
 from kofagent.cli.sources import explain, load, print_warnings
-from kofagent.component.protocols import StartError
+from kofagent.component.protocols import Kubeconfig, StartError
 from kofagent.config.errors import ConfigErrors
 from kofagent.config.load import LoadedConfig
 from kofagent.pipeline.graph import StartErrors
@@ -57,7 +58,8 @@ async def _run(config: LoadedConfig, arguments: argparse.Namespace) -> int:
             print(f"kofagent run: {error}", file=sys.stderr)
             return 1
         config = standalone.adapt(config, place, _note)
-    service = Service(config)
+    kubeconfig = None if place is None else Kubeconfig(arguments.kubeconfig, arguments.context)
+    service = Service(config, kubeconfig=kubeconfig, environ=os.environ)
     try:
         await service.start()
     except StartErrors as errors:

@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from kofagent.component import registry
-from kofagent.component.protocols import StartError
+from kofagent.component.protocols import Kubeconfig, StartError
 from kofagent.config.base import ComponentConfig
 from kofagent.config.load import LoadedConfig
-from kofagent.kubernetes.choose import find, set_default_kubeconfig
+from kofagent.kubernetes.choose import find
 from kofagent.kubernetes.client import ApiClient
 from kofagent.kubernetes.errors import ApiError, NoCredentials, NotFound, Unauthorized, Untrusted
 from kofagent.kubernetes.options import ApiOptions
@@ -39,9 +39,8 @@ class Place:
 
 
 async def look(kubeconfig: str, context: str, say: Say) -> Place:
-    """Makes the kubeconfig the one that components use and asks its API server. StartError when it cannot work."""
-    set_default_kubeconfig(kubeconfig, context)
-    client = ApiClient(find(ApiOptions(auth_type="kubeConfig")))
+    """Asks the API server of a kubeconfig. StartError when it cannot work."""
+    client = ApiClient(find(ApiOptions(auth_type="kubeConfig"), Kubeconfig(kubeconfig, context)))
     await client.start()
     try:
         if not await _answers(client, say):

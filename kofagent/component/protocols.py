@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any, ClassVar, Generic, Protocol, TypeVar, get_args, runtime_checkable
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar, get_args, runtime_checkable
 
 from kofagent.config.base import ComponentConfig
 from kofagent.telemetry.batch import AnyBatch, Batch, Metadata
@@ -49,12 +49,23 @@ class StartError(Exception):
     """A component cannot start; the message says what is wrong and what to do, without secrets."""
 
 
+class Kubeconfig(NamedTuple):
+    """What `--kubeconfig` and `--context` name."""
+
+    path: str = ""
+    """Empty: kubectl's own search, $KUBECONFIG, else ~/.kube/config."""
+    context: str = ""
+    """Empty: the current context."""
+
+
 class Host(Protocol):
     """What the running service offers its components."""
 
     ledger: Ledger
     keep_retrying: bool
     """True for KOF's own pipelines: a `max_elapsed_time` the user did not set means 0, retry for ever."""
+    kubeconfig: Kubeconfig | None
+    """How components whose auth_type is serviceAccount or kubeConfig reach the API server; None: as the pod does."""
 
     @property
     def resource(self) -> Mapping[str, str]:

@@ -241,7 +241,7 @@ class LoadedConfig:
     prefix: Path = ()
     """The path of this configuration in the user's values: `collectors.node`."""
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """`collectors.<role>.env`, resolved: variables that the service sets before it starts."""
+    """`collectors.<role>.env`, resolved: variables that `Service` sets while it runs."""
 
     @property
     def pipelines(self) -> dict[str, PipelineConfig]:

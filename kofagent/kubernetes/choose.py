@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
-from kofagent.component.protocols import StartError
+from kofagent.component.protocols import Kubeconfig, StartError
 from kofagent.config.blocks import TlsClientBlock
 from kofagent.kubernetes import access
 from kofagent.kubernetes.access import Access, ServiceAccount, proxy_of
@@ -13,44 +12,22 @@ from kofagent.kubernetes.options import ApiOptions
 from kofagent.net.tls import client_context
 
 
-@dataclass
-class DefaultKubeconfig:
-    """What `--kubeconfig` and `--context` name. `path` None: there is no default; empty: kubectl's search."""
+def find(options: ApiOptions, kubeconfig: Kubeconfig | None = None) -> Access:
+    """The access that options ask for; StartError says what is missing and what to do.
 
-    path: str | None = None
-    context: str = ""
-
-
-default = DefaultKubeconfig()
-"""One per process, as the command line is."""
-
-
-def set_default_kubeconfig(path: str | None, context: str = "") -> None:
-    """Sets the kubeconfig of all components whose auth_type is serviceAccount or kubeConfig.
-
-    An empty path is kubectl's own search: $KUBECONFIG, else ~/.kube/config. None undoes it.
+    `kubeconfig` is used in place of the pod's account as well.
     """
-    default.path = path
-    default.context = context
-
-
-def default_kubeconfig() -> str | None:
-    """The path that `set_default_kubeconfig` was given; None: there is no default."""
-    return default.path
-
-
-def find(options: ApiOptions) -> Access:
-    """The access that options ask for; StartError says what is missing and what to do."""
     kind = options.auth_type
     if kind == "tls":
         raise StartError(
             "auth_type tls has no options that name a certificate; use auth_type: kubeConfig with a kubeconfig that "
             "has client-certificate and client-key"
         )
-    if kind == "kubeConfig" or (kind == "serviceAccount" and default.path is not None):
+    if kind == "kubeConfig" or (kind == "serviceAccount" and kubeconfig is not None):
         from kofagent.kubernetes.kubeconfig import load
 
-        return load(default.path or None, options.context or default.context)
+        given = kubeconfig or Kubeconfig()
+        return load(given.path or None, options.context or given.context)
     host, port = os.environ.get("KUBERNETES_SERVICE_HOST", ""), os.environ.get("KUBERNETES_SERVICE_PORT", "443")
     if not host:
         raise StartError(

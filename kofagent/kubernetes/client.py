@@ -340,7 +340,7 @@ def shared(host: Host, options: ApiOptions) -> ApiClient:
 
     Each user calls `start` and `stop` on it.
     """
-    return shared_access(host, (options.auth_type, options.context), lambda: find(options))
+    return shared_access(host, (options.auth_type, options.context), lambda: find(options, host.kubeconfig))
 
 
 def shared_access(host: Host, key: Hashable, make: Callable[[], Access]) -> ApiClient:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import socket
 import uuid
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, MutableMapping
 from typing import Any
 
 from kofagent import __version__
-from kofagent.component.protocols import Context, R, StartError, in_role
+from kofagent.component.protocols import Context, Kubeconfig, R, StartError, in_role
 from kofagent.config.errors import Problem
 from kofagent.config.model import LoadedConfig
 from kofagent.memory import usage as memory
@@ -30,10 +29,19 @@ BUDGET_MAX = 256 * 1024 * 1024
 class Service:
     """Runs a plan; implements `Host` for its components."""
 
-    def __init__(self, plan: LoadedConfig, ledger: Ledger | None = None) -> None:
+    def __init__(
+        self,
+        plan: LoadedConfig,
+        ledger: Ledger | None = None,
+        *,
+        kubeconfig: Kubeconfig | None = None,
+        environ: MutableMapping[str, str] | None = None,
+    ) -> None:
+        """`environ` is where a plan's variables are set while it runs, since libraries and plugins read them there."""
         self.ledger = ledger or Ledger()
         self.plan = plan
         self.keep_retrying = plan.keep_retrying
+        self.kubeconfig = kubeconfig
         self.resource: dict[str, str] = {
             "service.name": "kofagent",
             "service.version": __version__,
@@ -45,6 +53,8 @@ class Service:
                 self.resource.pop(key, None)
             else:
                 self.resource[key] = str(value)
+        self._environ: MutableMapping[str, str] = {} if environ is None else environ
+        self._replaced: dict[str, str | None] = {}
         self._budget = Budget("in_flight", min(BUDGET_MAX, int(memory.total() * BUDGET_SHARE)))
         self._status: dict[str, str | None] = {}
         self._shared: dict[Hashable, Any] = {}
@@ -74,12 +84,13 @@ class Service:
                 await self._graph.stop()
                 self._graph = None
             await own.stop()
+            self._set_variables({})
             raise StartErrors(problems)
         self._own = own
         log.info("everything is ready, running %d pipelines", len(self.plan.pipelines))
 
     async def _start_graph(self, plan: LoadedConfig) -> None:
-        os.environ.update(plan.environment)
+        self._set_variables(plan.environment)
         graph = Graph(plan, self)
         self._status = {}
         self._shared = {}
@@ -109,6 +120,16 @@ class Service:
         self.plan = plan
         log.info("configuration reloaded, running %d pipelines", len(plan.pipelines))
 
+    def _set_variables(self, variables: Mapping[str, str]) -> None:
+        """Sets these in place of those that were set before, which get their old values again."""
+        for name, value in self._replaced.items():
+            if value is None:
+                self._environ.pop(name, None)
+            else:
+                self._environ[name] = value
+        self._replaced = {name: self._environ.get(name) for name in variables}
+        self._environ.update(variables)
+
     async def stop(self) -> None:
         """Drains and stops everything."""
         if self._graph is not None:
@@ -117,6 +138,7 @@ class Service:
         if self._own is not None:
             await self._own.stop()
             self._own = None
+        self._set_variables({})
 
     # Host
 

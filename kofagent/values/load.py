@@ -30,7 +30,7 @@ def load_values(
 ) -> LoadedConfig:
     """The configuration of a role from values files; raises `ConfigErrors` with everything that is wrong with it.
 
-    `LoadedConfig.environment` holds `collectors.<role>.env`, which the caller sets before anything starts. `over` are collector
+    `LoadedConfig.environment` holds `collectors.<role>.env`, which `Service` sets before anything starts. `over` are collector
     configurations merged over what the values generate.
     """
     rendered = render_values(files, role, generation=generation, over=over)

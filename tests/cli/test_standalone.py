@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,11 @@ from aiohttp import web
 from kofagent.cli import standalone
 from kofagent.cli.standalone import Place, adapt, look
 from kofagent.component import registry
-from kofagent.component.protocols import StartError
+from kofagent.component.protocols import Kubeconfig, StartError
 from kofagent.config.blocks import TlsServerBlock
 from kofagent.config.load import LoadedConfig, load_config
 from kofagent.kubernetes import own_node as own_node_module
-from kofagent.kubernetes.choose import default_kubeconfig, find, set_default_kubeconfig
+from kofagent.kubernetes.choose import find
 from kofagent.kubernetes.options import ApiOptions
 from kofagent.kubernetes.resources import NODES
 from kofagent.net.tls import server_context
@@ -36,7 +36,7 @@ AWAY = Place(False, "this machine is not a node of the cluster")
 
 
 @pytest.fixture(autouse=True)
-def _machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine with known ids."""
     for name, text in (("machine-id", "m1"), ("boot-id", "b1")):
         (tmp_path / name).write_text(text + "\n")
@@ -44,8 +44,6 @@ def _machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(own_node_module, "_BOOT_ID", str(tmp_path / "boot-id"))
     monkeypatch.delenv("K8S_NODE_NAME", raising=False)
     monkeypatch.setattr(standalone, "PATIENCE", 2.0)
-    yield
-    set_default_kubeconfig(None)
 
 
 @pytest.fixture
@@ -73,7 +71,6 @@ async def test_whether_this_machine_is_a_node(kube: FakeKube, tmp_path: Path, mo
     kube.put(NODES, node("clone", "m1", "b2"))
     kube.put(NODES, {"metadata": {"name": "new"}})
     assert await look(path, "", said.append) == AWAY
-    assert default_kubeconfig() == path
     kube.put(NODES, node("self", "m1", "b1"))
     assert (await look(path, "", said.append)).on_node
     assert said == ["this machine is the cluster's node self"]
@@ -182,10 +179,10 @@ async def test_the_context_and_kubectls_own_search(kube: FakeKube, tmp_path: Pat
     )
     monkeypatch.setenv("KUBECONFIG", f"{tmp_path / 'one'}:{tmp_path / 'two'}")
     assert not (await look("", "", print)).on_node
-    assert find(ApiOptions()).server == kube.url
-    set_default_kubeconfig("", "second")
-    assert find(ApiOptions()).server == "http://second.test"
-    assert find(ApiOptions(auth_type="kubeConfig", context="main")).server == kube.url
+    assert find(ApiOptions(), Kubeconfig()).server == kube.url
+    second = Kubeconfig("", "second")
+    assert find(ApiOptions(), second).server == "http://second.test"
+    assert find(ApiOptions(auth_type="kubeConfig", context="main"), second).server == kube.url
 
 
 VALUES = """\

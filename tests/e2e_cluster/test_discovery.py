@@ -14,14 +14,14 @@ import pytest
 import yaml
 from aiohttp import web
 
-from kofagent.kubernetes import choose
+from kofagent.component.protocols import Kubeconfig
 from kofagent.prometheus.monitors import watch
 from kofagent.receivers.prometheus import COMPONENT
 from kofagent.telemetry.signal import Signal
 from tests.cluster import Cluster
 from tests.cluster.api import ApiError
 from tests.receivers.test_prometheus_real import fetch, process
-from tests.support.components import Sink, make
+from tests.support.components import FakeHost, Sink, make
 from tests.support.servers import free_port
 
 pytestmark = [pytest.mark.server("kube-apiserver"), pytest.mark.server("etcd")]
@@ -527,7 +527,7 @@ async def test_monitors_with_exactly_the_rules_they_need(
             "subjects": [{"kind": "ServiceAccount", "name": "agent", "namespace": "other"}],
         },
     )
-    monkeypatch.setattr(choose.default, "path", str(cluster.kubeconfig_of("other", "agent")))
+    monkeypatch.setattr(FakeHost, "kubeconfig", Kubeconfig(str(cluster.kubeconfig_of("other", "agent"))))
     monkeypatch.setattr(watch.Monitors.__init__, "__kwdefaults__", {"slow": 0.1, "retry": 0.5})
     receiver = make(
         COMPONENT,

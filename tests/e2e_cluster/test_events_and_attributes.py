@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
+from kofagent.component.protocols import Kubeconfig
 from kofagent.extensions.file_storage.extension import FileStorage
-from kofagent.kubernetes import choose
 from kofagent.kubernetes.watch import Timing
 from kofagent.processors.k8sattributes.processor import K8sAttributes
 from kofagent.receivers.k8s_events.receiver import K8sEvents
@@ -44,7 +44,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 def account(cluster: Cluster, monkeypatch: pytest.MonkeyPatch, name: str, *rules: dict[str, Any]) -> None:
     """Makes the agent a ServiceAccount with these rules and nothing else."""
     cluster.service_account("default", name, rules)
-    monkeypatch.setattr(choose.default, "path", str(cluster.kubeconfig_of("default", name)))
+    monkeypatch.setattr(FakeHost, "kubeconfig", Kubeconfig(str(cluster.kubeconfig_of("default", name))))
 
 
 def may(group: str, *resources: str) -> dict[str, Any]:

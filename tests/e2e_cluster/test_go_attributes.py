@@ -20,7 +20,7 @@ import pytest
 from aiohttp import web
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
-from kofagent.kubernetes import choose
+from kofagent.component.protocols import Kubeconfig
 from kofagent.net.peer import sender
 from kofagent.processors.k8sattributes.config import METADATA
 from kofagent.processors.k8sattributes.processor import K8sAttributes
@@ -29,7 +29,7 @@ from kofagent.telemetry.signal import Signal
 from kofagent.transform.anyvalue import attributes
 from tests.cluster import Cluster
 from tests.processors.support import logs
-from tests.support.components import Sink, make
+from tests.support.components import FakeHost, Sink, make
 from tests.support.servers import find, free_port
 
 pytestmark = [pytest.mark.server(name) for name in ("otelcol-attributes", "kube-apiserver", "etcd", "kubectl")]
@@ -318,7 +318,7 @@ RULES: list[dict[str, Any]] = [
 async def test_the_same_resources(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(choose.default, "path", str(cluster.kubeconfig))
+    monkeypatch.setattr(FakeHost, "kubeconfig", Kubeconfig(str(cluster.kubeconfig)))
     options = {"auth_type": "kubeConfig", **options}
     sink = Sink()
     processor = make(

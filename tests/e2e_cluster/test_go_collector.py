@@ -20,7 +20,7 @@ import pytest
 from aiohttp import web
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
-from kofagent.kubernetes import choose
+from kofagent.component.protocols import Kubeconfig
 from kofagent.receivers.k8s_cluster import COMPONENT as K8S_CLUSTER
 from kofagent.receivers.k8s_cluster import catalog as cluster_catalog
 from kofagent.receivers.kubeletstats import COMPONENT as KUBELETSTATS
@@ -30,7 +30,7 @@ from tests.cluster import Cluster, images
 from tests.cluster.node import NODE, obstacles
 from tests.e2e_cluster.test_k8s_cluster_receiver import workload
 from tests.receivers.k8s_cluster.support import attributes_of, number, read_events
-from tests.support.components import Sink, eventually, make
+from tests.support.components import FakeHost, Sink, eventually, make
 from tests.support.servers import find
 
 pytestmark = [
@@ -219,7 +219,7 @@ async def both(
     signals: tuple[Signal, ...],
 ) -> AsyncIterator[tuple[dict[Signal, Sink], Received]]:
     """Our receiver and the Go collector's with the same options on the same cluster."""
-    monkeypatch.setattr(choose.default, "path", str(cluster.kubeconfig))
+    monkeypatch.setattr(FakeHost, "kubeconfig", Kubeconfig(str(cluster.kubeconfig)))
     received = Received()
     app = web.Application(client_max_size=1 << 26)
     app.router.add_post("/{tail:.*}", received.take)

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from kofagent.component.protocols import Kubeconfig
 from kofagent.kubernetes import access as access_module
-from kofagent.kubernetes import choose
 from kofagent.receivers.kubeletstats import COMPONENT
 from kofagent.telemetry.signal import Signal
 from tests.cluster import Cluster, images
@@ -151,7 +151,7 @@ async def test_with_the_service_account(cluster: Cluster, account: Path) -> None
 async def test_through_the_api_server_and_on_the_read_only_port(
     cluster: Cluster, account: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(choose.default, "path", str(cluster.kubeconfig_of("test", "agent")))
+    monkeypatch.setattr(FakeHost, "kubeconfig", Kubeconfig(str(cluster.kubeconfig_of("test", "agent"))))
     async with running(auth_type="kubeConfig", endpoint=NODE, metric_groups=GROUPS) as (receiver, _):
         await holds(cluster, receiver)
     async with running(auth_type="none", endpoint=f"{NODE_ADDRESS}:{READ_ONLY_PORT}", metric_groups=GROUPS) as (receiver, _):

@@ -10,12 +10,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from kofagent.component.protocols import StartError
+from kofagent.component.protocols import Kubeconfig, StartError
 from kofagent.config.blocks import TlsServerBlock
 from kofagent.kubernetes import access as access_module
-from kofagent.kubernetes import choose
 from kofagent.kubernetes import client as client_module
-from kofagent.kubernetes.choose import set_default_kubeconfig
 from kofagent.kubernetes.client import ApiClient, shared
 from kofagent.kubernetes.discover import discover
 from kofagent.kubernetes.errors import ApiError, Forbidden, Gone, NotFound, TooLarge, Unauthorized, Unreachable
@@ -136,10 +134,8 @@ async def test_one_client_per_service_and_options(kube: FakeKube, tmp_path: Path
     await client.start()
     assert len(await client.list_all(PODS)) == 1
     await client.stop()
-    monkeypatch.setattr(choose.default, "path", None)
-    set_default_kubeconfig(str(path))
+    monkeypatch.setattr(FakeHost, "kubeconfig", Kubeconfig(str(path)))
     assert shared(FakeHost(), ApiOptions()).access.server == kube.url
-    set_default_kubeconfig(None)
 
 
 async def test_errors_by_status(kube: FakeKube, client: ApiClient) -> None:

@@ -24,7 +24,6 @@ from cryptography.x509.oid import NameOID
 from kofagent.cli.standalone import look
 from kofagent.component.protocols import StartError
 from kofagent.kubernetes import client as client_module
-from kofagent.kubernetes.choose import set_default_kubeconfig
 from kofagent.kubernetes.client import ApiClient
 from kofagent.kubernetes.errors import Unauthorized, Unreachable, Untrusted
 from kofagent.kubernetes.informer import subscribe
@@ -57,7 +56,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         running.namespace("default")
         running.service_account("default", "reader", RULES)
         yield running
-    set_default_kubeconfig(None)
 
 
 async def lists(path: str | None, context: str = "") -> bool:

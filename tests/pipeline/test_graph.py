@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from typing import Any
 
@@ -99,16 +98,19 @@ def listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-async def test_reload_swaps_and_a_start_that_fails_brings_the_old_one_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KOFAGENT_TEST_RELOAD", "old")
+async def test_reload_swaps_and_a_start_that_fails_brings_the_old_one_back() -> None:
+    environ = {"BOTH": "process"}
     first, second = free(), free()
-    service = Service(config(PIPE.format(port=first)))
+    plan = config(PIPE.format(port=first))
+    plan.environment = {"BOTH": "first", "FIRST": "1"}
+    service = Service(plan, environ=environ)
     await service.start()
     assert listens(first)
+    assert environ == {"BOTH": "first", "FIRST": "1"}
     plan = config(PIPE.format(port=second))
-    plan.environment = {"KOFAGENT_TEST_RELOAD": "new"}
+    plan.environment = {"SECOND": "2"}
     await service.reload(plan)
-    assert os.environ["KOFAGENT_TEST_RELOAD"] == "new"
+    assert environ == {"BOTH": "process", "SECOND": "2"}
     assert listens(second)
     assert not listens(first)
     with socket.socket() as taken:
@@ -117,9 +119,11 @@ async def test_reload_swaps_and_a_start_that_fails_brings_the_old_one_back(monke
         with pytest.raises(StartErrors):
             await service.reload(config(PIPE.format(port=taken.getsockname()[1])))
     assert listens(second)
+    assert environ == {"BOTH": "process", "SECOND": "2"}
     assert not [error for error in service.status().values() if error]
     await service.stop()
     assert not listens(second)
+    assert environ == {"BOTH": "process"}
 
 
 async def test_what_components_share_is_one_object_until_the_graph_is_replaced() -> None:

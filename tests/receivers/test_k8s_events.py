@@ -339,9 +339,7 @@ async def test_without_an_api_server(kube: FakeKube, monkeypatch: pytest.MonkeyP
         await kube.start()
         kube.put(CORE_EVENTS, event("one"))
         await running.has("one")
-    from kofagent.kubernetes import choose
-
-    monkeypatch.setattr(choose.default, "path", None)
+    monkeypatch.setattr(FakeHost, "kubeconfig", None)
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     alone = Running()
     with pytest.raises(StartError, match="no-cluster"):

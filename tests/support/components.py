@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
-from kofagent.component.protocols import ColumnsConsumer, Component, Context, R, in_role
+from kofagent.component.protocols import ColumnsConsumer, Component, Context, Kubeconfig, R, in_role
 from kofagent.telemetry.batch import AnyBatch, Batch
 from kofagent.telemetry.ledger import Ledger
 from kofagent.telemetry.refused import Refused
@@ -15,6 +15,8 @@ from kofagent.telemetry.signal import Signal
 
 class FakeHost:
     """A host without a service: extensions by name, a byte budget, statuses as a dict."""
+
+    kubeconfig: Kubeconfig | None = None
 
     def __init__(self, extensions: Mapping[str, Any] | None = None, budget: int = 1 << 30) -> None:
         self.ledger = Ledger()

@@ -20,10 +20,12 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from kofagent.kubernetes import choose, resources
+from kofagent.component.protocols import Kubeconfig
+from kofagent.kubernetes import resources
 from kofagent.kubernetes.access import Access
 from kofagent.kubernetes.client import ApiClient
 from kofagent.kubernetes.resources import Resource
+from tests.support.components import FakeHost
 
 Object = dict[str, Any]
 _PATH = re.compile(
@@ -148,7 +150,7 @@ class FakeKube:
                 }
             )
         )
-        monkeypatch.setattr(choose.default, "path", str(path))
+        monkeypatch.setattr(FakeHost, "kubeconfig", Kubeconfig(str(path)))
         return path
 
     # content

@@ -8,11 +8,11 @@ import ssl
 from collections.abc import Mapping
 from urllib.parse import quote, urlsplit
 
-from kofagent.component.protocols import StartError
+from kofagent.component.protocols import Kubeconfig, StartError
 from kofagent.config.blocks import TlsClientBlock
 from kofagent.kubernetes import access as accounts
 from kofagent.kubernetes.access import Access
-from kofagent.kubernetes.choose import default_kubeconfig, find
+from kofagent.kubernetes.choose import find
 from kofagent.kubernetes.client import CONNECT_TIMEOUT, ApiClient
 from kofagent.kubernetes.errors import ApiError
 from kofagent.kubernetes.options import ApiOptions
@@ -32,14 +32,14 @@ class KubeletError(Exception):
 class Kubelet:
     """One kubelet. `where` names it in messages."""
 
-    def __init__(self, config: Config) -> None:
-        through = config.auth_type == "kubeConfig" or (config.auth_type == "serviceAccount" and default_kubeconfig() is not None)
+    def __init__(self, config: Config, kubeconfig: Kubeconfig | None) -> None:
+        through = config.auth_type == "kubeConfig" or (config.auth_type == "serviceAccount" and kubeconfig is not None)
         self._timeout = config.timeout or TIMEOUT
         self._prefix = ""
         access: Access
         if through:
             node = _node_name(config)
-            access = find(ApiOptions(auth_type="kubeConfig", context=config.context))
+            access = find(ApiOptions(auth_type="kubeConfig", context=config.context), kubeconfig)
             if config.insecure_skip_verify:
                 access = _Unverified(access)
             self._prefix = f"/api/v1/nodes/{quote(node, safe='')}/proxy"

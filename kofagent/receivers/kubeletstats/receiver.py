@@ -56,7 +56,7 @@ class KubeletStats(Receiver[Config]):
 
     async def start(self) -> None:
         config = self.config
-        kubelet = Kubelet(config)
+        kubelet = Kubelet(config, self.context.host.kubeconfig)
         needs_claims = (
             config.k8s_api_config is not None
             and "volume" in config.metric_groups

@@ -8,7 +8,6 @@ from typing import Any
 
 from kofagent import __version__
 from kofagent.component.protocols import Context, StartError
-from kofagent.kubernetes.choose import default_kubeconfig
 from kofagent.kubernetes.client import shared
 from kofagent.kubernetes.options import ApiOptions
 from kofagent.prometheus.config import ScrapeConfig
@@ -39,7 +38,7 @@ class Pools:
         self._tasks: set[asyncio.Task[None]] = set()
         self._problems: dict[str, str] = {}
         # Outside the cluster (--kubeconfig) its API server has another name and other credentials.
-        self._api = shared(context.host, ApiOptions()) if default_kubeconfig() is not None else None
+        self._api = shared(context.host, ApiOptions()) if context.host.kubeconfig is not None else None
         self.by_name: dict[str, ScrapePool] = {}
         for job in config.config.jobs():
             if config.report_extra_scrape_metrics:

@@ -13,7 +13,6 @@ from aiohttp import web
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 from kofagent.component.protocols import StartError
-from kofagent.kubernetes import choose
 from kofagent.kubernetes.resources import DEPLOYMENTS, NAMESPACES, NODES, PODS, REPLICASETS
 from kofagent.kubernetes.watch import Timing
 from kofagent.memory.memo import Memo
@@ -401,7 +400,7 @@ async def test_excluded_pods(kube: FakeKube) -> None:
 
 
 async def test_passthrough(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choose.default, "path", None)
+    monkeypatch.setattr(FakeHost, "kubeconfig", None)
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     async with Running({"passthrough": True}) as running:
         assert await running.send({"a": "b"}, "10.0.0.9") == {"a": "b", "k8s.pod.ip": "10.0.0.9"}
