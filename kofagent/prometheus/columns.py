@@ -1,25 +1,34 @@
-"""The column of series of a page, the same object as long as the page has the same series.
-
-Consumers may attach to it what they computed for the whole column.
-"""
+"""The column of series of a page, the same object as long as the page has the same series."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar, cast
 
 from kofagent.memory.memo import Memo
 from kofagent.telemetry.series import Family, Series, encode_labels
 
+T = TypeVar("T")
+
 
 class Columns(list[Series]):
-    """Immutable by convention. `plans` is filled by `otlp.to_otlp`."""
+    """Immutable by convention, which is why `derived` may remember what was computed of it."""
 
-    __slots__ = ("plans",)
+    __slots__ = ("_derived",)
 
     def __init__(self, series: Iterable[Series] = ()) -> None:
         super().__init__(series)
-        self.plans: list[tuple[Any, list[Any]]] = []
+        self._derived: list[tuple[object, Any]] = []
+
+    def derived(self, of: object, make: Callable[[], T]) -> T:
+        """What `make` computes of the column and of the object `of`, computed once; the last four are remembered."""
+        for known, result in self._derived:
+            if known is of:
+                return cast(T, result)
+        made = make()
+        del self._derived[3:]
+        self._derived.insert(0, (of, made))
+        return made
 
 
 _Pair = tuple[str, str]

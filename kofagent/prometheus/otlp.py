@@ -5,7 +5,7 @@ upstream's receiver does: counters become cumulative sums, histograms and summar
 `target_info` becomes resource attributes, `otel_scope_*` the scope, a staleness marker the flag "no recorded value". Samples
 of a histogram or summary that lacks its other parts are gauges under their own names, so that no sample is lost.
 
-What depends on the series only is worked out once per column of series and kept with it (`Columns.plans`).
+What depends on the series only is worked out once per column of series and kept with it (`Columns.derived`).
 """
 
 from __future__ import annotations
@@ -49,13 +49,7 @@ def to_otlp(batch: MetricBatch) -> Batch:
 def _plans(samples: Samples) -> list[_Plan]:
     series = samples.series
     if isinstance(series, Columns):
-        for resource, plans in series.plans:
-            if resource is samples.resource:
-                return plans
-        made = _make_plans(samples)
-        del series.plans[3:]
-        series.plans.append((samples.resource, made))
-        return made
+        return series.derived(samples.resource, lambda: _make_plans(samples))
     return _make_plans(samples)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
-from kofagent.prometheus.columns import TargetResource
+from kofagent.prometheus.columns import Columns, TargetResource
 from kofagent.prometheus.otlp import to_otlp
 from kofagent.prometheus.page import PageReader
 from kofagent.prometheus.units import trim_suffixes, ucum
@@ -181,3 +181,15 @@ def test_trimmed_names() -> None:
 @pytest.mark.parametrize(("unit", "symbol"), [("seconds", "s"), ("bytes_per_second", "By/s"), ("cats", "cats"), ("", "")])
 def test_units(unit: str, symbol: str) -> None:
     assert ucum(unit) == symbol
+
+
+def test_what_is_derived_of_a_column_is_computed_once_and_four_are_kept() -> None:
+    column, keys, made = Columns(), [TargetResource() for _ in range(5)], []
+
+    def derived(n: int) -> int:
+        return column.derived(keys[n], lambda: made.append(n) or n)
+
+    assert [derived(n) for n in (0, 1, 0, 1, 2, 3, 0)] == [0, 1, 0, 1, 2, 3, 0]
+    assert made == [0, 1, 2, 3], "equal resources are not the same one, and each is computed once"
+    assert [derived(n) for n in (4, 3, 0)] == [4, 3, 0]
+    assert made == [0, 1, 2, 3, 4, 0], "the oldest is forgotten"
