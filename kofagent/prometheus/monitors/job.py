@@ -78,6 +78,21 @@ def copy(spec: Spec, out: Data, **names: str) -> None:
             out[name] = spec[field]
 
 
+_SCRAPE = {
+    "interval": "scrape_interval",
+    "scrapeInterval": "scrape_interval",
+    "scrapeTimeout": "scrape_timeout",
+    "path": "metrics_path",
+    "metricsPath": "metrics_path",
+    "honorLabels": "honor_labels",
+    "honorTimestamps": "honor_timestamps",
+    "trackTimestampsStaleness": "track_timestamps_staleness",
+    "followRedirects": "follow_redirects",
+    "enableHttp2": "enable_http2",
+    "enableHTTP2": "enable_http2",
+    "enableCompression": "enable_compression",
+}
+"""Fields by which any kind of monitor says how to scrape, and the options they become; an empty string is not set."""
 LIMITS = {
     "sampleLimit": "sample_limit",
     "targetLimit": "target_limit",
@@ -92,6 +107,22 @@ _HISTOGRAMS = {
     "scrapeClassicHistograms": "always_scrape_classic_histograms",
     "convertClassicHistogramsToNHCB": "convert_classic_histograms_to_nhcb",
 }
+
+
+def scrape(spec: Spec, endpoint: Spec, server: Spec, chosen: Spec, namespace: str, resolve: Resolve, settings: Settings) -> Data:
+    """What all kinds of monitors can say about a scrape, each in its place.
+
+    `spec` has the limits, `endpoint` how to scrape, credentials, TLS and rules for metrics, `server` scheme and proxy.
+    """
+    return {
+        **{option: endpoint[field] for field, option in _SCRAPE.items() if endpoint.get(field) not in (None, "")},
+        **scheme(server),
+        **proxy(server, namespace, resolve),
+        **tls(endpoint.get("tlsConfig"), chosen, namespace, resolve, settings),
+        **authentication(endpoint, chosen, namespace, resolve, settings),
+        **limits(spec, chosen),
+        **metric_rules(chosen, endpoint.get("metricRelabelings")),
+    }
 
 
 def limits(spec: Spec, chosen: Spec) -> Data:

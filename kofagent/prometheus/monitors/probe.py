@@ -11,21 +11,15 @@ from kofagent.prometheus.monitors.job import (
     Settings,
     Spec,
     Unusable,
-    authentication,
     chosen_namespaces,
-    copy,
     copy_label,
     first_rules,
     fixed,
     in_namespaces,
     kubernetes_sd,
-    limits,
     matches,
-    metric_rules,
-    proxy,
-    scheme,
+    scrape,
     selector_rules,
-    tls,
     user_rules,
 )
 
@@ -41,23 +35,10 @@ def probe_job(probe: Object, resolve: Resolve, settings: Settings) -> Job:
     data: Data = {
         "job_name": f"probe/{namespace}/{name}",
         "honor_timestamps": True,
-        "metrics_path": prober.get("path") or "/probe",
         "params": _params(spec),
+        **scrape(spec, spec, prober, chosen, namespace, resolve, settings),
+        "metrics_path": prober.get("path") or "/probe",
     }
-    for field, option in (("interval", "scrape_interval"), ("scrapeTimeout", "scrape_timeout")):
-        if spec.get(field):
-            data[option] = spec[field]
-    copy(spec, data, followRedirects="follow_redirects", enableHttp2="enable_http2")
-    data.update(
-        {
-            **scheme(prober),
-            **limits(spec, chosen),
-            **proxy(prober, namespace, resolve),
-            **tls(spec.get("tlsConfig"), chosen, namespace, resolve, settings),
-            **authentication(spec, chosen, namespace, resolve, settings),
-            **metric_rules(chosen, spec.get("metricRelabelings")),
-        }
-    )
     rules = first_rules() + ([fixed("job", spec["jobName"])] if spec.get("jobName") else [])
     here: list[str] | None = None
     if targets.get("staticConfig"):

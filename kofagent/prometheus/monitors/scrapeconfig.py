@@ -15,10 +15,8 @@ from kofagent.prometheus.monitors.job import (
     authentication,
     copy,
     first_rules,
-    limits,
-    metric_rules,
     proxy,
-    scheme,
+    scrape,
     tls,
     user_rules,
 )
@@ -34,35 +32,16 @@ def scrape_config_job(config: Object, resolve: Resolve, settings: Settings) -> J
     unknown = sorted(key for key in spec if key.endswith("SDConfigs") and spec[key] and key not in _DISCOVERY)
     if unknown:
         raise Unusable(f"{', '.join(unknown)}: not supported; {', '.join(_DISCOVERY)} are")
-    data: Data = {"job_name": f"scrapeConfig/{namespace}/{name}"}
-    copy(
-        spec,
-        data,
-        honorTimestamps="honor_timestamps",
-        trackTimestampsStaleness="track_timestamps_staleness",
-        honorLabels="honor_labels",
-        metricsPath="metrics_path",
-        params="params",
-        enableCompression="enable_compression",
-        enableHTTP2="enable_http2",
-        scrapeInterval="scrape_interval",
-        scrapeTimeout="scrape_timeout",
-    )
+    data: Data = {
+        "job_name": f"scrapeConfig/{namespace}/{name}",
+        **scrape(spec, spec, spec, chosen, namespace, resolve, settings),
+    }
+    copy(spec, data, params="params")
     if spec.get("nameValidationScheme"):
         data["metric_name_validation_scheme"] = str(spec["nameValidationScheme"]).lower()
     if spec.get("nameEscapingScheme"):
         text = str(spec["nameEscapingScheme"]).lower()
         data["metric_name_escaping_scheme"] = _ESCAPING.get(text, text)
-    data.update(
-        {
-            **scheme(spec),
-            **proxy(spec, namespace, resolve),
-            **authentication(spec, chosen, namespace, resolve, settings),
-            **tls(spec.get("tlsConfig"), chosen, namespace, resolve, settings),
-            **limits(spec, chosen),
-            **metric_rules(chosen, spec.get("metricRelabelings")),
-        }
-    )
     for key, (option, entry) in _DISCOVERY.items():
         if spec.get(key):
             data[option] = [entry(one, namespace, resolve, settings) for one in spec[key]]

@@ -13,7 +13,6 @@ from kofagent.prometheus.monitors.job import (
     Rule,
     Settings,
     Spec,
-    authentication,
     chosen_namespaces,
     copy,
     copy_if_set,
@@ -23,42 +22,19 @@ from kofagent.prometheus.monitors.job import (
     in_namespaces,
     int_or_text,
     kubernetes_sd,
-    limits,
     matches,
-    metric_rules,
-    proxy,
-    scheme,
+    scrape,
     selector_rules,
     selector_text,
-    tls,
     user_rules,
 )
 
 
 def endpoint_data(endpoint: Spec, spec: Spec, chosen: Spec, namespace: str, resolve: Resolve, settings: Settings) -> Data:
     """Everything of an endpoint but its name, discovery and rules."""
-    out: Data = {"honor_labels": bool(endpoint.get("honorLabels"))}
-    copy(
-        endpoint,
-        out,
-        honorTimestamps="honor_timestamps",
-        trackTimestampsStaleness="track_timestamps_staleness",
-        params="params",
-        followRedirects="follow_redirects",
-        enableHttp2="enable_http2",
-    )
-    for field, name in (("interval", "scrape_interval"), ("scrapeTimeout", "scrape_timeout"), ("path", "metrics_path")):
-        if endpoint.get(field):
-            out[name] = endpoint[field]
-    return {
-        **out,
-        **scheme(endpoint),
-        **proxy(endpoint, namespace, resolve),
-        **tls(endpoint.get("tlsConfig"), chosen, namespace, resolve, settings),
-        **authentication(endpoint, chosen, namespace, resolve, settings),
-        **limits(spec, chosen),
-        **metric_rules(chosen, endpoint.get("metricRelabelings")),
-    }
+    out = scrape(spec, endpoint, endpoint, chosen, namespace, resolve, settings)
+    copy(endpoint, out, params="params")
+    return out
 
 
 def role_selectors(spec: Spec, roles: tuple[str, ...]) -> list[Data]:
