@@ -21,9 +21,10 @@ from kofagent.operators.errors import DECLARED
 from kofagent.operators.expression import Expression, ExpressionError
 from kofagent.operators.interpret import PlainStream
 from kofagent.operators.operator import AnyOperator
+from kofagent.operators.series import Held
 from kofagent.operators.template import EXPRESSION_START, parse_template
 
-__all__ = ["Chain", "PlainStream", "Stream", "notices", "validate_operators"]
+__all__ = ["Chain", "Held", "PlainStream", "Stream", "notices", "validate_operators"]
 
 LOG_EVERY_S = 60.0
 
@@ -57,9 +58,19 @@ class Chain:
         self._compiled = compiled
         self._logged: Memo[tuple[AnyOperator | None, str], tuple[float, int]] = Memo("operators.logged", entries=1000, size=1 << 20)
 
-    def open(self, attributes: Mapping[str, Any]) -> PlainStream:
-        """A stream whose entries all have these attributes (`log.file.path` and the like)."""
-        return Stream(self, attributes, self.plan) if self._compiled else PlainStream(self, attributes)
+    def open(self, attributes: Mapping[str, Any], holding: Held | None = None, owner: Any = None) -> PlainStream:
+        """A stream whose entries all have these attributes (`log.file.path` and the like).
+
+        What is held back to be joined is in `holding`, which other streams may share, with a note of who it is of.
+        """
+        if self._compiled:
+            return Stream(self, attributes, self.plan, holding, owner)
+        return PlainStream(self, attributes, holding, owner)
+
+    @property
+    def holds(self) -> bool:
+        """Whether some operator joins entries."""
+        return any(operator.holds for operator in self.operators)
 
     def explain(self) -> str:
         """The compiled source and the operators behind it, or the operators alone where they run one by one."""

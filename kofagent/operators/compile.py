@@ -31,6 +31,7 @@ from kofagent.operators.lift import lift_operators
 from kofagent.operators.line_formats import FORMATS, LineFormat, format_of
 from kofagent.operators.operator import AnyOperator
 from kofagent.operators.regex import UNANCHORED
+from kofagent.operators.series import Held
 from kofagent.operators.stand_in import BODY, Outcome, Recorder
 from kofagent.wire.varint import varint
 
@@ -107,8 +108,8 @@ def _outcomes() -> Memo[Any, Any]:
 class Stream(PlainStream):
     """One file's way through a compiled chain; the interface is `PlainStream`'s."""
 
-    def __init__(self, chain: StreamOwner, attributes: Any, plan: Plan) -> None:
-        super().__init__(chain, attributes)
+    def __init__(self, chain: StreamOwner, attributes: Any, plan: Plan, holding: Held | None = None, owner: Any = None) -> None:
+        super().__init__(chain, attributes, holding, owner)
         self.plan = plan
         self.lines = self.misses = 0
         self._format = plan.format
@@ -116,7 +117,7 @@ class Stream(PlainStream):
         self._outcomes = 0
         self._memos: dict[bytes, Memo[Any, Any]] = {b"o": _outcomes(), b"e": _outcomes()}
         self._lifts = plan.lifts
-        self._format_known = plan.line_parser is None or plan.line_parser.format != ""
+        self._format_known = plan.line_parser is None or plan.line_parser.format == "docker"
         self._fast: Feed | None = None
         self._compile()
 
@@ -135,7 +136,42 @@ class Stream(PlainStream):
             try:
                 chunk.decode()
             except UnicodeDecodeError:
+                if self._joining:
+                    self._feed_damaged(chunk, observed_ns)
+                    return
                 chunk = chunk.decode("utf-8", "replace").encode()
+        self._feed_text(chunk, observed_ns)
+
+    def _feed_damaged(self, chunk: bytes, observed_ns: int) -> None:
+        """Lines of which some are no UTF-8: those that may be parts of longer ones go the long way, as bytes."""
+        ready: list[bytes] = []
+        for line in chunk[:-1].split(b"\n"):
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                self._feed_ready(ready, observed_ns)
+                if self.unfinished(line):
+                    self.position = self.before
+                    self.feed(line, observed_ns)
+                    self.before += 1
+                else:
+                    ready.append(line.decode("utf-8", "replace").encode())
+            else:
+                ready.append(line)
+        self._feed_ready(ready, observed_ns)
+        self.before = 0
+
+    def _feed_ready(self, ready: list[bytes], observed_ns: int) -> None:
+        if ready:
+            self._feed_text(b"\n".join([*ready, b""]), observed_ns)
+            self.before += len(ready)
+            ready.clear()
+
+    def _feed_text(self, chunk: bytes, observed_ns: int) -> None:
+        """Whole lines of UTF-8."""
+        if self._fast is None:
+            super().feed_chunk(chunk, observed_ns)
+            return
         if not self._format_known:
             self._find_format(chunk)
         count = self._fast(chunk, observed_ns)
@@ -191,7 +227,7 @@ class Stream(PlainStream):
     def _find_format(self, chunk: bytes) -> None:
         """The format of the first line if it has one; lines of the others work too, more slowly."""
         found = format_of(chunk)
-        if found is None:
+        if found is None or (found.name == "docker" and self.plan.line_parser is not None and self.plan.line_parser.format):
             return
         self._format_known = True
         if found is not self._format:
@@ -254,7 +290,7 @@ class Stream(PlainStream):
     def slow(self, line: bytes, observed_ns: int) -> bool:
         """One line through the operators, one by one; returns whether partial lines wait for the next ones."""
         self.feed(line, observed_ns)
-        return self.plan.parser is not None and bool(self._states.get(self.plan.parser))
+        return self.plan.parser is not None and bool(self.holding.states.get(self.plan.parser))
 
     def resolve(self, io: bytes, word: Any) -> Any:
         """What the function looks up for these words: (extend, heads, other fields), or an `Outcome` of another shape."""

@@ -11,29 +11,28 @@ message AnyValue { oneof { string_value = 1; bool_value = 2; int64 int_value = 3
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from struct import Struct
 from typing import Any
 
 from kofagent.memory.memo import Memo
 from kofagent.operators.entry import SEVERITY_TEXT, Entry
+from kofagent.operators.text import whole
 from kofagent.wire.varint import varint
 
 _U64 = 0xFFFFFFFFFFFFFFFF
 _fixed64 = Struct("<Q").pack
 _double = Struct("<d").pack
-_SURROGATES = re.compile("[\ud800-\udfff]")
 MAX_DEPTH = 28
 """Maps and lists nested deeper are written as text: protobuf readers refuse 100 levels, a map takes three of them."""
 
 
 def utf8(text: str) -> bytes:
-    """The text in UTF-8; a lone surrogate (an escape in JSON) becomes U+FFFD."""
+    """The text in UTF-8; bytes that are none, and lone surrogates (escapes in JSON), become U+FFFD."""
     try:
         return text.encode()
     except UnicodeEncodeError:
-        return _SURROGATES.sub("\ufffd", text).encode()
+        return whole(text).encode()
 
 
 def any_value(value: Any, depth: int = 0) -> bytes:

@@ -82,11 +82,14 @@ def entries_source(format: LineFormat, operators: list[AnyOperator], bound: Boun
             break
         inner += lines
     last = ["try:", *indent([end], 1), "except Exception as error:", "    broken(error)"]
-    return _function(format, True, bound, before=[], inner=[*inner, *last], after=["return 0"])
+    counted = any(operator.holds for operator in operators)
+    return _function(format, True, bound, counted=counted, before=[], inner=[*inner, *last], after=["return 0"])
 
 
-def _function(format: LineFormat, text: bool, bound: Bound, *, before: list[str], inner: list[str], after: list[str]) -> str:
-    ahead, loop = format.loop(text)
+def _function(
+    format: LineFormat, text: bool, bound: Bound, *, counted: bool = False, before: list[str], inner: list[str], after: list[str]
+) -> str:
+    ahead, loop = format.loop(text, counted)
     feed = ["    def feed(chunk, observed):", *indent([*before, *ahead, *loop, *indent(inner, 1), *after], 2), "    return feed"]
     used = set(re.findall(r"\w+", " ".join(feed)))
     names = [f"    {name} = bound[{name!r}]" for name in sorted(bound) if name in used]

@@ -9,7 +9,8 @@ from typing import Any, Protocol
 from kofagent.operators import encode
 from kofagent.operators.entry import Entry, deep
 from kofagent.operators.operator import AnyOperator
-from kofagent.operators.series import Series, held
+from kofagent.operators.series import Held
+from kofagent.operators.text import part
 
 
 class StreamOwner(Protocol):
@@ -33,10 +34,15 @@ class StreamOwner(Protocol):
 class PlainStream:
     """One file's way through a chain, run operator by operator: the plain twin."""
 
-    def __init__(self, chain: StreamOwner, attributes: Mapping[str, Any]) -> None:
+    def __init__(self, chain: StreamOwner, attributes: Mapping[str, Any], holding: Held | None = None, owner: Any = None) -> None:
+        """`holding`: what is held back, shared with other streams of the chain; `owner`: whose entries these are, by default the
+        stream's."""
         self.chain = chain
         self.attributes = {**chain.attributes, **attributes}
-        self._states: dict[AnyOperator, dict[Any, Any]] = {}
+        self.holding = holding or Held()
+        self.owner = owner or self
+        self.position = self.before = 0
+        self._joining = [operator for operator in chain.operators if operator.holds]
         self._groups: dict[bytes, list[bytes]] = {}
         self._count = 0
         self.dropped = chain.dropped
@@ -53,15 +59,16 @@ class PlainStream:
 
     def state(self, operator: AnyOperator) -> dict[Any, Any]:
         """The operator's state for this file."""
-        state = self._states.get(operator)
+        states = self.holding.states
+        state = states.get(operator)
         if state is None:
-            state = self._states[operator] = {}
+            state = states[operator] = {}
         return state
 
     # What receivers use.
 
     def feed_chunk(self, chunk: bytes, observed_ns: int) -> None:
-        """Lines of UTF-8, each ended by a newline; bytes that are no UTF-8 become U+FFFD."""
+        """Lines of UTF-8, each ended by a newline; bytes that are no UTF-8 become U+FFFD, once what is joined was joined."""
         lines = chunk.split(b"\n")
         if not lines[-1]:
             lines.pop()
@@ -72,11 +79,12 @@ class PlainStream:
     ) -> None:
         """Entries already split; `extra` are attributes of each one's own. Bodies of bytes (memoryview) need `extra`."""
         for i, line in enumerate(entries):
+            self.position = self.before + i
             self.feed(line, observed_ns, extra[i] if extra is not None else None)
 
     def feed(self, line: bytes | str | memoryview, observed_ns: int, extra: Mapping[str, Any] | None = None) -> None:
         """One entry; a memoryview is a body of bytes (`encoding: nop`)."""
-        body = line if isinstance(line, str) else bytes(line) if isinstance(line, memoryview) else line.decode("utf-8", "replace")
+        body = line if isinstance(line, str) else bytes(line) if isinstance(line, memoryview) else self._text(line)
         attributes = deep(self.attributes)
         if extra:
             attributes.update(extra)
@@ -89,10 +97,21 @@ class PlainStream:
         except Exception as error:
             self.broken(error)
 
+    def _text(self, line: bytes) -> str:
+        try:
+            return line.decode()
+        except UnicodeDecodeError:
+            return part(line) if self.unfinished(line) else line.decode("utf-8", "replace")
+
+    def unfinished(self, line: bytes) -> bool:
+        """Whether a line may end, or begin, in the middle of a character."""
+        states = self.holding.states
+        return any(operator.joins(line, bool(states.get(operator))) for operator in self._joining)
+
     def flush(self, observed_ns: int, *, force: bool) -> None:
         """Hands out what was held back too long at this time (Unix nanoseconds), everything when `force`."""
-        for operator in self.chain.operators:
-            if self._states.get(operator):
+        for operator in self._joining:
+            if self.holding.states.get(operator):
                 try:
                     operator.flush(self, observed_ns, force)
                 except Exception as error:
@@ -101,14 +120,7 @@ class PlainStream:
     @property
     def held(self) -> int:
         """Entries held back for joining."""
-        return sum(held(state) for state in self._states.values())
-
-    @property
-    def held_since(self) -> int:
-        """`observed_ns` of the oldest entry held back; 0 without one. What was fed before that time needs no second reading."""
-        return min(
-            [s.first_observed for state in self._states.values() for s in state.values() if isinstance(s, Series)], default=0
-        )
+        return self.holding.count
 
     def take(self) -> tuple[bytes, int]:
         """OTLP bytes (field 1 of an export request) and the number of records since the last take."""
@@ -121,7 +133,7 @@ class PlainStream:
         return payload, count
 
     def close(self) -> None:
-        """Forgets everything held; `flush(force=True)` before hands it out."""
-        self._states.clear()
+        """Forgets everything held, unless another stream shares it; `flush(force=True)` before hands it out."""
+        self.holding = Held()
         self._groups.clear()
         self._count = 0

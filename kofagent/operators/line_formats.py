@@ -20,6 +20,8 @@ from kofagent.operators.timelayout import TimeError, gotime_layout, location_of
 
 STREAMS = {"stdout": b"o", "stderr": b"e"}
 """Name of a stream -> how compiled chains write it, which is also the letter in the line."""
+PARTIAL = re.compile(rb"[ \t]*+[^ ]+ (?:stdout|stderr) P(?::[^ ]*)? ")
+"""The beginning of a line of containerd or CRI-O that is not the last one of its message."""
 # Seconds, nanoseconds (as containerd and CRI-O write them), stream, body; whether the seconds are a time is asked once for each.
 _LINE = rb"(.{19})\.([0-9]{9})%s std(o|e)(?:ut|rr) F(?: |(?=\n))(.*)\n|.*\n"
 _FRACTION = re.compile(r"(?:\.([0-9]+))?Z", re.ASCII).fullmatch
@@ -61,7 +63,7 @@ class LineFormat:
     def line(self, stream: str, body: str) -> str:
         """A plain line of the first second of 2000, UTC."""
         if self.name == "docker":
-            return json.dumps({"log": body, "stream": stream, "time": "2000-01-01T00:00:00Z"})
+            return json.dumps({"log": body + "\n", "stream": stream, "time": "2000-01-01T00:00:00Z"})
         if self.container:
             return f"2000-01-01T00:00:00.000000000{'+00:00' if self.name == 'crio' else 'Z'} {stream} F {body}"
         return body
@@ -71,20 +73,31 @@ class LineFormat:
         if not self.container:
             return ["slow(body, observed)"]
         if self.name == "docker":
-            return ["slow(line.encode(), observed)"]
-        return ["raw = raw or chunk.split(b'\\n')", "waiting = slow(raw[-2 - remaining()], observed)", "last = None"]
+            return ["stream.position = position + stream.before", "waiting = slow(line.encode(), observed)"]
+        return [
+            "raw = raw or chunk.split(b'\\n')",
+            "stream.position = len(raw) - 2 - remaining() + stream.before",
+            "waiting = slow(raw[-2 - remaining()], observed)",
+            "last = None",
+        ]
 
-    def loop(self, text: bool) -> tuple[list[str], list[str]]:
-        """Statements in front of the loop, and the loop down to where `body` (`text`, where asked for) is bound."""
+    def loop(self, text: bool, counted: bool = False) -> tuple[list[str], list[str]]:
+        """Statements in front of the loop, and the loop down to where `body` (`text`, where asked for) is bound.
+
+        `counted`: the stream is told the position of each line.
+        """
         if self.name == "docker":
             # Exactly the three texts: anything else is the operators' to judge.
-            return ["last = None"], [
-                "for line in chunk[:-1].decode().split('\\n'):",
+            return ["last = None", "waiting = stream.held > 0"], [
+                "for position, line in enumerate(chunk[:-1].decode().split('\\n')):",
                 "    try:",
-                "        if line[0] != '{':",
+                "        if waiting or line[0] != '{':",
                 "            raise ValueError",
                 "        found = loads(line)",
                 "        text, io, sec = found.pop('log'), streams[found.pop('stream')], found.pop('time')",
+                "        if text[-1] != '\\n':",
+                "            raise ValueError",
+                "        text = text[:-1].removesuffix('\\r')",
                 "        frac = fraction(sec[19:])[1] or ''",
                 "        sec = sec[:19]",
                 "        body = text.encode()",
@@ -96,22 +109,28 @@ class LineFormat:
                 "        continue",
                 "    last = sec",
                 "    frac = frac[:9].ljust(9, '0')",
+                *(["    stream.position = position + stream.before"] if counted else []),
             ]
         if self.container:
             crio = self.name == "crio"
             seconds, groups = ("sec + zone", "sec, frac, zone, io, body") if crio else ("sec", "sec, frac, io, body")
             before = ["raw = last = None", "waiting = stream.held > 0", "lines = iter(findall(chunk))"]
-            return [*before, "remaining = lines.__length_hint__"], [
+            before.append("remaining = lines.__length_hint__")
+            if counted:
+                before.append("end = remaining() - 1 + stream.before")
+            return before, [
                 f"for {groups} in lines:",
                 f"    if {'last is None or ' if crio else ''}{seconds} != last:",
                 f"        if waiting or not sec or (base := second({'sec + zone' if crio else 'sec + b' + repr('Z')})) < 0:",
                 *indent(self.slow(), 3),
                 "            continue",
                 f"        last = {seconds}",
+                *(["    stream.position = end - remaining()"] if counted else []),
             ]
-        if text:
-            return [], ["for body in chunk[:-1].decode().split('\\n'):"]
-        return [], ["for body in chunk[:-1].split(b'\\n'):"]
+        lines = "chunk[:-1].decode().split('\\n')" if text else "chunk[:-1].split(b'\\n')"
+        if counted:
+            return [], [f"for position, body in enumerate({lines}):", "    stream.position = position + stream.before"]
+        return [], [f"for body in {lines}:"]
 
 
 def _cri(zone: bytes) -> Bound:

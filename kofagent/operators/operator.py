@@ -26,7 +26,14 @@ T = TypeVar("T", bound=TransformerConfig)
 
 
 class Run(Protocol):
-    """What an operator is given together with the entry: where finished entries go, counters, its own state for one file."""
+    """What an operator is given together with the entry: where finished entries go, counters, its own state for one file.
+
+    `owner` is whose entries these are, `position` the number of the present one in the call that brought it (operators that `hold`
+    need them).
+    """
+
+    owner: Any
+    position: int
 
     def out(self, entry: Entry) -> None:
         """Takes an entry that is finished."""
@@ -58,6 +65,8 @@ class Operator(Generic[C]):
     Config: ClassVar[type[BasicConfig]]
     """The class of the options, as the subclass names it in brackets."""
     outputs: list[AnyOperator | None]
+    holds: ClassVar[bool] = False
+    """Whether it holds entries back to join them."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -117,6 +126,11 @@ class Operator(Generic[C]):
         None, the default: `process` is called, and what follows it is not compiled.
         """
         return None
+
+    def joins(self, line: bytes, waiting: bool) -> bool:
+        """Whether what comes of this line may be joined with what comes of the next one, or with what is held back (`waiting`), and
+        nothing is put between: then bytes at its ends that are no UTF-8 may be parts of a character."""
+        return False
 
     def line_parser(self) -> LineParser | None:
         """For the first operator of a chain: what it does with plain lines, where that can be done ahead; None otherwise."""

@@ -10,6 +10,8 @@ from kofagent.memory.memo import Memo
 
 __all__ = ["UNANCHORED", "Pattern", "PatternError", "pattern"]
 
+_OTHER_SURROGATES = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+"""Surrogates that stand for no byte."""
 UNANCHORED = re2_unanchored()
 """The first argument of `Pattern.match`: a match may begin anywhere."""
 
@@ -42,17 +44,20 @@ class Pattern:
 
     def groups(self, text: str) -> dict[str, str] | None:
         """The named groups of the leftmost match, an empty string for one that did not take part; None without a match."""
-        data = text.encode("utf-8", "replace")
+        data = raw = text.encode("utf-8", "replace")
         spans = self.spans(data)
         if spans is None:
             return None
         if len(data) == len(text):
-            # ASCII: offsets in bytes are offsets in the text.
+            # ASCII, or surrogates, each a question mark: offsets in bytes are offsets in the text.
             return {name: text[max(spans[number][0], 0) : max(spans[number][1], 0)] for name, number in self.names}
+        if b"?" in data:
+            # What stands for bytes that are no UTF-8 (`text.part`) is searched as question marks and stays what it is.
+            raw = _OTHER_SURROGATES.sub("?", text).encode("utf-8", "surrogateescape")
         out = {}
         for name, number in self.names:
             start, end = spans[number]
-            out[name] = data[start:end].decode("utf-8", "replace") if start >= 0 else ""
+            out[name] = raw[start:end].decode("utf-8", "surrogateescape") if start >= 0 else ""
         return out
 
     def replace(self, text: str, template: str) -> str:

@@ -462,7 +462,7 @@ def test_container_errors() -> None:
     assert counts == {"dropped operator/container": 2}  # the second has no path
     (record,) = run([{"type": "container", "add_metadata_from_filepath": False}], f"{CRI} stdout F x")
     assert record["body"] == "x" and record["resource"] == {}
-    (record,) = run([{"type": "container", "format": "crio", "on_error": "send_quiet"}], f"{CRI} stdout F x", attributes=POD)
+    (record,) = run([{"type": "container", "format": "docker", "on_error": "send_quiet"}], f"{CRI} stdout F x", attributes=POD)
     assert record["body"] == f"{CRI} stdout F x"
 
 

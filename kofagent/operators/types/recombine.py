@@ -17,6 +17,7 @@ from kofagent.operators.expression import ExpressionError
 from kofagent.operators.operator import Run, Transformer
 from kofagent.operators.options import AnyField, ExpressionText, TransformerConfig
 from kofagent.operators.series import Series
+from kofagent.operators.text import bytes_of, whole
 
 
 class Config(TransformerConfig):
@@ -44,7 +45,9 @@ class Config(TransformerConfig):
 
 
 class Recombine(Transformer[Config]):
-    """Joins entries. State is kept per file and source."""
+    """Joins entries. State is kept per path and source."""
+
+    holds = True
 
     def __init__(self, config: Config, id: str) -> None:
         super().__init__(config, id)
@@ -84,7 +87,7 @@ class Recombine(Transformer[Config]):
             series = state[source] = Series(entry)
         elif config.overwrite_with == "newest":
             series.base = entry
-        series.count += 1
+        series.add(run)
         series.matched = series.matched or matches
         text = config.combine_field.get(entry)
         if not isinstance(text, str):
@@ -94,7 +97,7 @@ class Recombine(Transformer[Config]):
         if series.size > 0:
             series.size += len(config.combine_with.encode())
         series.parts.append(text)
-        series.size += len(text.encode("utf-8", "replace"))
+        series.size += len(bytes_of(text))
         if (
             (config.max_log_size and series.size > config.max_log_size)
             or (config.max_batch_size and series.count >= config.max_batch_size)
@@ -110,8 +113,11 @@ class Recombine(Transformer[Config]):
         parts = series.parts
         while len(parts) > 1 and not parts[0]:
             parts.pop(0)
-        self.config.combine_field.set(series.base, self.config.combine_with.join(parts))
+        self.config.combine_field.set(series.base, whole(self.config.combine_with.join(parts)))
         self.write(series.base, run)
+
+    def joins(self, line: bytes, waiting: bool) -> bool:
+        return not self.config.combine_with
 
     def flush(self, run: Run, now: int, force: bool) -> None:
         period = int(self.config.force_flush_period * 1e9)

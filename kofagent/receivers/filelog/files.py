@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from weakref import WeakValueDictionary
 
 from kofagent.receivers.filelog import decide
 from kofagent.receivers.filelog.checkpoint import Checkpoints
+from kofagent.receivers.filelog.feed import Lineage
 from kofagent.receivers.filelog.identity import Identity, Key
 from kofagent.receivers.filelog.recovery import Losses
 from kofagent.receivers.filelog.tail import Tail
@@ -29,6 +31,7 @@ class Files:
         self._closed: OrderedDict[str, Identity] = OrderedDict()
         self._ended: list[Tail] = []
         self._waiting: list[Tail] = []
+        self._lineages: WeakValueDictionary[str, Lineage] = WeakValueDictionary()
 
     @property
     def ended(self) -> Sequence[Tail]:
@@ -50,8 +53,14 @@ class Files:
     # Tails
 
     def add(self, tail: Tail) -> None:
-        """Follows a file that was opened."""
+        """Follows a file that was opened: what those before it at its path have begun goes on in it."""
         self.tails[tail.key] = tail
+        tail.descend(self._lineages.setdefault(tail.path, tail.feed.lineage))
+
+    def heir(self, tail: Tail) -> Tail | None:
+        """A file in which the entries may go on that began in this one, which ended."""
+        lineage = tail.feed.lineage
+        return next((other for other in self.tails.values() if other.feed.lineage is lineage), None)
 
     def end(self, tail: Tail) -> None:
         """No more is read of a file; what was read is to be flushed."""

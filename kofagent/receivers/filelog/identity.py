@@ -36,7 +36,6 @@ class Identity(NamedTuple):
 class Place(NamedTuple):
     """A place in a file up to which its entries were fed, and what is needed to continue from there."""
 
-    observed_ns: int
     offset: int
     number: int
     guard: bytes

@@ -29,5 +29,9 @@ class Reading:
         self.clean = Clean(leading, trailing, containers)
         self.header = Header(config.header, self.encoding, chain) if config.header else None
         self.extras = config.include_file_record_number or config.include_file_record_offset or self.encoding.whole
+        self.utf8 = self.encoding.utf8 and self.encoding.replace
+        """True when the operators are given the bytes as they are: they know what is part of a character."""
+        self.multiline = not isinstance(self.splitter, Lines) and not self.encoding.whole
+        """True when an entry may go on in the next file of its path."""
         self.by_line = isinstance(self.splitter, Lines) and not self.extras
         """True when a chunk of lines can go to the operators as it is."""

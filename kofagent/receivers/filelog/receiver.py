@@ -42,6 +42,7 @@ class FileLogReceiver(Receiver[Config]):
         self._tasks: list[asyncio.Task[None]] = []
         self._ready: dict[Tail, None] = {}
         self._holding: set[Tail] = set()
+        self._owing: set[Tail] = set()
         self._parts: list[bytes] = []
         self._part_bytes = 0
         self._part_count = 0
@@ -126,12 +127,16 @@ class FileLogReceiver(Receiver[Config]):
         self._tasks = []
         tracker, self._tracker = self._tracker, None
         now_ns = time.time_ns()
-        for tail in [*tracker.files.ended, *tracker.tails.values()]:
-            # With a checkpoint the incomplete last line is read again, whole; without one this is its last chance.
-            if tail.twin is None and not self._checkpoints.durable:
-                tail.feed.finish(now_ns)
-            tail.feed.flush(now_ns, force=True)
+        for tail in [*self._owing, *tracker.files.ended, *tracker.tails.values()]:
+            # With a checkpoint what is incomplete is read again, whole; without one this is its last chance.
+            if not self._checkpoints.durable or tail.is_gone():
+                if tail.twin is None:
+                    tail.feed.finish(now_ns)
+                tail.feed.flush(now_ns, force=True)
             self._take(tail)
+        for tail in self._owing:
+            tail.close()
+        self._owing.clear()
         await self._submit()
         left = await self._delivery.drain(_STOP_S, lost=not self._checkpoints.durable)
         if left and not self._checkpoints.durable:
@@ -242,7 +247,7 @@ class FileLogReceiver(Receiver[Config]):
             return False
         now_ns = time.time_ns()
         if tail.renamed:
-            self._rename(tail, now_ns)
+            self._rename(tail)
         lock = self._options.acquire_fs_lock
         if lock and not _lock(tail.fd):
             return False
@@ -265,9 +270,8 @@ class FileLogReceiver(Receiver[Config]):
             self._holding.add(tail)
         return more
 
-    def _rename(self, tail: Tail, now_ns: int) -> None:
+    def _rename(self, tail: Tail) -> None:
         """Entries from here on carry the new name."""
-        tail.feed.flush(now_ns, force=True)
         self._take(tail)
         tail.tell_name()
 
@@ -275,29 +279,46 @@ class FileLogReceiver(Receiver[Config]):
         """Hands out what waited long enough for its completion."""
         now, now_ns = self._clock(), time.time_ns()
         period = self._options.force_flush_period
-        for tail in list(self._holding):
-            if tail.over:
+        for tail in [*self._holding, *self._owing]:
+            if tail.over and tail not in self._owing:
                 self._holding.discard(tail)
                 continue
-            if tail.rest and period and now - tail.grown_at >= period and not tail.behind():
+            if tail.feed.incomplete and period and now - tail.grown_at >= period and not tail.behind():
                 tail.feed.finish(now_ns)
             tail.feed.flush(now_ns, force=False)
             self._take(tail)
             if not tail.held:
                 self._holding.discard(tail)
+            if tail in self._owing and not tail.feed.owes and not tail.feed.incomplete:
+                self._owing.discard(tail)
+                self._retire(tail, now_ns)
 
     def _finish_ended(self) -> None:
-        """Hands out all that ended files hold, and lets go of them."""
+        """Hands out all that ended files hold and that does not go on in the next file of the path, and lets go of them."""
         tracker = self._tracker
         assert tracker is not None
         now_ns = time.time_ns()
         for tail in tracker.files.take_ended():
-            tail.feed.finish(now_ns)
-            tail.feed.flush(now_ns, force=True)
-            self._take(tail)
             self._holding.discard(tail)
             self._ready.pop(tail, None)
-            tracker.files.retire(tail)
+            heir = tracker.files.heir(tail) if tail.feed.owes or tail.feed.lends else None
+            if heir is None:
+                self._retire(tail, now_ns)
+            else:
+                if not tail.feed.lends:
+                    tail.feed.finish(now_ns)
+                self._take(tail)
+                self._owing.add(tail)
+                self._holding.add(heir)
+
+    def _retire(self, tail: Tail, now_ns: int) -> None:
+        """Hands out all that an ended file holds, and closes it."""
+        assert self._tracker is not None
+        tail.feed.finish(now_ns)
+        if tail.feed.owes:
+            tail.feed.flush(now_ns, force=True)
+        self._take(tail)
+        self._tracker.files.retire(tail)
 
     # Handing on
 

@@ -6,11 +6,11 @@ Every splitter gets the unread bytes of a file from some offset on and answers w
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from kofagent.config.re2 import compile_re2
+from kofagent.operators.line_formats import PARTIAL
 from kofagent.receivers.filelog.config import Config
 from kofagent.receivers.filelog.encodings import Encoding
 
@@ -176,9 +176,6 @@ class Limit:
         return out
 
 
-_PARTIAL = re.compile(rb"[ \t]*+[^ ]+ (?:stdout|stderr) P[^ ]* ")
-
-
 def trimmer(leading: bool, trailing: bool, containers: bool = False) -> Callable[[bytes], bytes]:
     """What is done to an entry's text; `leading`, `trailing` say that white space there is kept.
 
@@ -188,7 +185,7 @@ def trimmer(leading: bool, trailing: bool, containers: bool = False) -> Callable
     if containers and not trailing:
         plain = trimmer(leading, False)
         start = trimmer(leading, True)
-        return lambda text: start(text) if _PARTIAL.match(text) else plain(text)
+        return lambda text: start(text) if PARTIAL.match(text) else plain(text)
     if leading and trailing:
         return _same
     if leading:

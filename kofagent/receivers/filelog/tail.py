@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kofagent.receivers.filelog import states
-from kofagent.receivers.filelog.feed import Feed
+from kofagent.receivers.filelog.feed import Feed, Lineage
 from kofagent.receivers.filelog.identity import GUARD, Identity, Key, Place
 from kofagent.receivers.filelog.reading import Reading
 from kofagent.receivers.filelog.source import CHUNK, GzipSource, PlainSource, Source, is_gzip, read_head
@@ -166,6 +166,10 @@ class Tail:
         self.start_at(offset)
         self.feed.resume(known)
 
+    def descend(self, lineage: Lineage) -> None:
+        """It is the next file of its path."""
+        self.feed.descend(lineage)
+
     def follow(self, before: Tail) -> None:
         """It is not read before `before`, which was at its path earlier, is read to its end."""
         self._after = before
@@ -270,6 +274,10 @@ class Tail:
         """True when it is read in its state."""
         return self.state is _OPEN or self.state is _LEAVING
 
+    def is_gone(self) -> bool:
+        """True when what was read of it cannot be read again: it was deleted, or ended."""
+        return self.over or (self.fd >= 0 and os.fstat(self.fd).st_nlink == 0)
+
     def behind(self) -> bool:
         """True when the file has bytes that were not read, as far as its size of the last look says."""
         source = self.source
@@ -285,7 +293,7 @@ class Tail:
 
     def identity(self, place: Place | None = None) -> Identity:
         """What to remember of it at this place; without one at the place where feeding is."""
-        _, offset, number, guard, skipping = place or self.feed.place(0)
+        offset, number, guard, skipping = place or self.feed.place()
         return Identity(
             self.uid,
             self.key,

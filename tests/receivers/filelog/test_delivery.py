@@ -331,8 +331,8 @@ async def test_the_checkpoint_follows_a_file_whose_operators_always_hold_an_entr
     crashed = Store()
     crashed.values = kept
     async with Tailing(options, store=crashed) as again:
-        await again.poll()
-    assert again.lines() == ["E29 29"]
+        append(path, "E30\n")
+        assert await again.poll() == ["E29 29"]
     await t.receiver.stop()
 
 
@@ -343,13 +343,18 @@ async def test_a_stop_hands_out_what_operators_hold(tmp_path: Path) -> None:
         "operators": [{"type": "recombine", "combine_field": "body", "is_first_entry": "body startsWith 'E'", "combine_with": " "}],
     }
     path.write_text("E1\n1\nE2\n")
-    async with Tailing(options, store=store) as t:
+    async with Tailing(options) as t:
         assert await t.poll() == ["E1 1"]
     assert t.lines() == ["E1 1", "E2"]
-    append(path, "E3\n")
     async with Tailing(options, store=store) as t:
+        assert await t.poll() == ["E1 1"]
+    assert t.lines() == ["E1 1"], "with storage it is read again, with what belongs to it"
+    append(path, "2\nE3\n")
+    async with Tailing(options, store=store) as t:
+        assert await t.poll() == ["E2 2"]
+        path.unlink()
         await t.poll()
-    assert t.lines() == ["E3"]
+    assert t.lines() == ["E2 2", "E3"], "it cannot be read again"
 
 
 async def test_recombine_hands_out_after_its_flush_period_in_wall_time(tmp_path: Path) -> None:
