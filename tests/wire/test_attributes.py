@@ -5,9 +5,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+from opentelemetry.proto.metrics.v1.metrics_pb2 import Exemplar, Metric
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from kofagent.wire import attributes as a
 from kofagent.wire import edit
@@ -31,6 +33,21 @@ def test_attributes_equal_googles(items: Any) -> None:
     set_attributes(official.attributes, items)
     assert Resource.FromString(a.encode_attributes(items)) == official
     assert a.decode_attributes(edit.attributes(official.SerializeToString(), edit.RESOURCE)) == items
+
+
+def test_the_fields_that_attributes_are_in() -> None:
+    def field(message: Any, name: str = "attributes") -> int:
+        return message.fields_by_name[name].number
+
+    assert field(Resource.DESCRIPTOR) == edit.RESOURCE and field(LogRecord.DESCRIPTOR) == edit.LOG_RECORD
+    spans = [field(message.DESCRIPTOR) for message in (Span, Span.Event, Span.Link)]
+    assert spans == [edit.SPAN, edit.SPAN_EVENT, edit.SPAN_LINK]
+    assert field(InstrumentationScope.DESCRIPTOR) == edit.SCOPE
+    assert field(Exemplar.DESCRIPTOR, "filtered_attributes") == edit.EXEMPLAR
+    assert field(Metric.DESCRIPTOR, "metadata") == edit.METRIC_METADATA
+    kinds = {kind.name: kind.message_type for kind in Metric.DESCRIPTOR.oneofs_by_name["data"].fields}
+    points = {name: field(kind.fields_by_name["data_points"].message_type) for name, kind in kinds.items()}
+    assert points == edit.POINT_ATTRIBUTES
 
 
 def test_values_that_have_no_kind_of_their_own() -> None:

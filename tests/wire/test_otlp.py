@@ -151,6 +151,16 @@ def test_split_fills_the_parts() -> None:
     assert otlp_split.split("traces", payload, 100)[0][0] is payload
 
 
+@pytest.mark.parametrize("long", ["resource", "scope"])
+def test_what_encloses_the_records_of_a_part_counts_for_its_size(long: str) -> None:
+    request = REQUEST["logs"].FromString(log_request(*"abcdefghij" * 10))
+    entry = request.resource_logs[0]
+    (entry if long == "resource" else entry.scope_logs[0]).schema_url = "s" * 500
+    parts = otlp_split.split("logs", request.SerializeToString(), max_bytes=1000)
+    assert len(parts) > 1 and all(len(part) <= 1000 for part, _ in parts)
+    assert otlp.count("logs", b"".join(part for part, _ in parts)) == 100
+
+
 def test_metrics_without_points_take_room_in_a_part_too() -> None:
     request = ExportMetricsServiceRequest()
     entry = request.resource_metrics.add()

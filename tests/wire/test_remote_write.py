@@ -24,7 +24,7 @@ times = st.integers(-(2**63), 2**63 - 1) | st.integers(1_700_000_000_000, 1_900_
 def test_columns_of_one_time_equal_protobuf(rows: list, at: int) -> None:
     wires = [Series(labels).wire for labels, _ in rows]
     pieces = remote_write.encode_samples(wires, [value for _, value in rows], at)
-    assert len(pieces) == remote_write.PIECES * len(rows)
+    assert len(pieces) == 3 * len(rows) == remote_write.PIECES * len(rows)
     _same(b"".join(pieces), encode_plain([(labels, value, at) for labels, value in rows]))
 
 
