@@ -81,6 +81,8 @@ def test_where_tests_are_looked_for() -> None:
     assert own == (("tests/wire",), ["tests/wire"]) and len(others) <= choice.OTHERS
     assert (choice.LAWS, [*choice.LAWS]) not in others
     assert choice.units("receivers", "kofagent/receivers/filelog/tail.py")[1][0] == choice.LAWS
+    users = dict(choice.units("component", "kofagent/component/parts.py"))
+    assert users[("tests/processors",)] == ["tests/processors/test_batch.py"]
 
 
 LINES = """\

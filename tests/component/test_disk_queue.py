@@ -143,12 +143,18 @@ async def test_what_the_backend_never_takes_is_dropped_and_counted() -> None:
     await it.stop()
 
 
-async def test_out_of_retries_is_a_counted_drop_for_nobody_else_has_it() -> None:
+@pytest.mark.parametrize("retry", [{"max_elapsed_time": "20ms"}, {"enabled": False}])
+async def test_out_of_retries_is_a_counted_drop_for_nobody_else_has_it(
+    retry: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
     backend, disk, host = Backend(up=False), Disk(), FakeHost()
-    it = make(backend, disk, host, retry={"max_elapsed_time": "20ms"})
+    it = make(backend, disk, host, retry=retry)
     await it.start()
     await it.consume(logs(b"abc"))
     await eventually(lambda: not disk.values)
+    assert host.statuses == {"exporters/otlphttp": "http 503"}
+    consequence = "sending failed, will try again" if "enabled" not in retry else "dropped 3 log_records, out of retries"
+    assert caplog.messages == [f"{consequence}: http 503"], "once for each reason"
     assert host.ledger.total("kofagent_dropped_items_total", component="otlphttp", signal="logs", reason="http 503") == 3
     assert host.ledger.total("otelcol_exporter_send_failed_log_records_total", exporter="otlphttp") == 3
     await it.stop()

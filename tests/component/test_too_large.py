@@ -14,11 +14,13 @@ from kofagent.component.protocols import Context
 from kofagent.component.requests import Drop, TooLarge
 from kofagent.component.sending import Sending
 from kofagent.component.size_limit import SMALLEST, SizeLimit
+from kofagent.component.splitting import OtlpRequest
 from kofagent.config.blocks import QueueBlock, RetryBlock
 from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal
 from tests.support.components import FakeHost, make_context
+from tests.support.otlp import log_request
 
 FAST = RetryBlock.model_validate({"initial_interval": "1ms", "max_interval": "1ms"})
 
@@ -126,6 +128,12 @@ async def test_what_is_large_before_compression_may_pass(sizes: list[int], refus
     await it.consume(batch)
     assert [number for number, _ in backend.taken] == [n for n in range(len(sizes)) if n not in refused]
     assert counted(host) == (len(sizes) - len(refused), len(refused))
+
+
+@pytest.mark.parametrize("count, halves", [(1, []), (2, [1, 1]), (5, [3, 2])])
+def test_an_otlp_request_is_halved_down_to_one_item(count: int, halves: list[int]) -> None:
+    request = OtlpRequest(Batch(Signal.LOGS, log_request(*"abcde"[:count]), count))
+    assert [half.items for half in request.smaller()] == halves
 
 
 async def test_the_size_is_remembered_and_said_once_with_the_option(caplog: pytest.LogCaptureFixture) -> None:

@@ -3,14 +3,15 @@
     python -m tests.mutate wire telemetry            # 20 places of each, always the same ones
     python -m tests.mutate --count 5 --seed 2        # 5 others of every room
     python -m tests.mutate receivers/filelog         # a folder of a room is a room, too
+    python -m tests.mutate wire --again              # those that survived once more, with the tests that there are now
     python -m tests.mutate --report                  # only shows what the results file has
 
 The tests of a room are run once without any change, to know which of them run which lines. That is kept beside the results, in
 `.mutants.reach`, until the product or these tests change; tests that are red then are named and left out. A mutant is "killed" when
 a test fails, the module does not import, or the tests take much longer than without it. It has "survived" when all are green, or
 no test runs the line: either a test is missing, or the change makes no difference that anybody can see. The tests of the room are
-asked first, then, for components, the laws that hold for all of them, then a few files of other rooms that import the module. A line
-that is run when modules are imported is asked of all tests of the room.
+asked first, then, for components, the laws that hold for all of them, then a few files of other rooms that import the module, and the
+tests of some components that do. A line that is run when modules are imported is asked of all tests of the room.
 
 Results are appended to a file (`.mutants.jsonl`), and what it has is not run again, so a run can be stopped and gone on with at any
 time. Runs of different rooms may go on beside each other with one results file.
@@ -38,6 +39,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=20, help="mutants of each room (default 20)")
     parser.add_argument("--seed", type=int, default=1, help="chooses other mutants")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where results are appended (default .mutants.jsonl)")
+    parser.add_argument("--again", action="store_true", help="run those that survived again")
     parser.add_argument("--report", action="store_true", help="show what the results file has and run nothing")
     arguments = parser.parse_args()
     wanted = {room: chosen(room, arguments.count, arguments.seed) for room in arguments.rooms or rooms.FLOOR}
@@ -47,7 +49,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="mutants-") as folder, Copy(Path(folder)) as copy:
             for room, of_room in wanted.items():
                 done = known(arguments.results)
-                if todo := [m for m in of_room if m not in done]:
+                if todo := [m for m in of_room if m not in done or (arguments.again and done[m].state == "survived")]:
                     run_room(room, todo, copy, arguments.results)
     done = known(arguments.results)
     shown = {m for of_room in wanted.values() for m in of_room}

@@ -12,7 +12,7 @@ from tests.mutate.changes import Mutant, mutants
 
 LAWS = ("tests/test_contract.py", "tests/test_ledger_exporters.py", "tests/test_ledger_pipeline.py")
 OTHERS = 4
-"""How many test files of other rooms are looked at, of those that import the module themselves."""
+"""How many test files of other rooms are looked at, of those that import the module themselves, and of how many components."""
 
 
 def chosen(room: str, count: int, seed: int) -> list[Mutant]:
@@ -62,23 +62,31 @@ def _near(file: str) -> set[Path]:
     return importers().get(rooms.module_of(rooms.PROJECT / file, rooms.ROOT), set())
 
 
+def _users(file: str) -> list[str]:
+    """The test files of some components that are made of a module."""
+    module = rooms.module_of(rooms.PROJECT / file, rooms.ROOT)
+    users = {}
+    for path in rooms.files(rooms.ROOT):
+        of, *rest = path.relative_to(rooms.ROOT).parts
+        if of in rooms.COMPONENT_ROOMS and module in {name for name, _, _ in rooms.imports(path, rooms.ROOT)}:
+            users[f"{of}/{rest[0].removesuffix('.py')}"] = None
+    return [test for user in list(users)[:OTHERS] for test in suite(user)]
+
+
 def units(room: str, file: str) -> list[tuple[tuple[str, ...], list[str]]]:
     """Where tests of a file are looked for, until one fails: (folders or files that are run together, the files asked among them).
 
-    The room's own, then the laws that hold for every component if it is about components, then a few of other rooms that import it.
+    The room's own, then the laws that hold for every component if it is about components, then a few of other rooms: those that
+    import it, and those of components that do.
     """
-    own = "tests/" + Path(file).parts[1].removesuffix(".py")
+    top = Path(file).parts[1].removesuffix(".py")
+    own = f"tests/{top}"
     found: list[tuple[tuple[str, ...], list[str]]] = [((own,), [own])] if (rooms.PROJECT / own).is_dir() else []
-    if room.partition("/")[0] in (*rooms.COMPONENT_ROOMS, "component"):
+    if top in (*rooms.COMPONENT_ROOMS, "component"):
         found.append((LAWS, list(LAWS)))
+    near = sorted(str(p.relative_to(rooms.PROJECT)) for p in _near(file))
+    elsewhere = [path for path in near if path not in LAWS and not path.startswith((f"{own}/", "tests/e2e", "tests/helm"))]
     others: dict[str, list[str]] = {}
-    for path in sorted(str(p.relative_to(rooms.PROJECT)) for p in _near(file)):
-        unit = "/".join(Path(path).parts[:2])
-        if (
-            unit != own
-            and path not in LAWS
-            and not unit.startswith(("tests/e2e", "tests/helm"))
-            and sum(map(len, others.values())) < OTHERS
-        ):
-            others.setdefault(unit, []).append(path)
+    for path in dict.fromkeys([*elsewhere[:OTHERS], *([] if top in rooms.COMPONENT_ROOMS else _users(file))]):
+        others.setdefault("/".join(Path(path).parts[:2]), []).append(path)
     return [*found, *(((unit,), files) for unit, files in others.items())]
