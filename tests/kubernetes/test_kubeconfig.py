@@ -251,11 +251,16 @@ async def test_client_certificate_and_ca_replaced_on_disk(tmp_path: Path, monkey
         await client.stop()
 
 
-async def test_credentials_that_go_away_are_named(kube: FakeKube, tmp_path: Path) -> None:
-    path = write(tmp_path / "k", {"server": kube.url}, {"tokenFile": "absent"})
+@pytest.mark.parametrize("file, reason", [("absent", "/absent: No such file"), ("large", "/large has more than 10 bytes")])
+async def test_credentials_that_cannot_be_read_are_named(
+    file: str, reason: str, kube: FakeKube, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watched_file, "LIMIT", 10)
+    (tmp_path / "large").write_text("x" * 11)
+    path = write(tmp_path / "k", {"server": kube.url}, {"tokenFile": file})
     client = ApiClient(load(path))
     await client.start()
-    with pytest.raises(NoCredentials, match=r"no credentials: .*/absent: No such file"):
+    with pytest.raises(NoCredentials, match=f"no credentials: .*{reason}"):
         await client.list_all(PODS)
     await client.stop()
 

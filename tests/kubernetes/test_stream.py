@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from kofagent.kubernetes import errors
@@ -35,6 +35,7 @@ async def read(pieces: list[bytes]) -> list[bytes]:
     return [line async for line in _lines(SimpleNamespace(content=Chunks(pieces)), 5, "server")]  # type: ignore[arg-type]
 
 
+@example(b"{}\n", [2])
 @given(st.lists(st.sampled_from([b"a", b"{}", b"\n", b"\r"]), max_size=40).map(b"".join), st.lists(st.integers(0, 60), max_size=6))
 @UNTIMED
 def test_lines_do_not_depend_on_where_the_stream_is_cut(data: bytes, cuts: list[int]) -> None:

@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from pydantic import ValidationError
 
 from kofagent.component.protocols import StartError
 from kofagent.extensions.file_storage.extension import FileStorage
 from kofagent.kubernetes.resources import CONFIGMAPS, EVENTS, NODES, PODS
 from kofagent.kubernetes.watch import Timing
+from kofagent.receivers.k8sobjects import convert
 from kofagent.receivers.k8sobjects.config import Config
 from kofagent.receivers.k8sobjects.receiver import K8sObjects
 from kofagent.telemetry.refused import Refused
@@ -310,6 +312,13 @@ async def test_objects_nested_without_end_are_counted(kube: FakeKube) -> None:
             running.host.ledger.total("kofagent_dropped_items_total", component="k8sobjects", signal="logs", reason="malformed")
             == 1
         )
+
+
+@pytest.mark.parametrize("name, named", [("a", {"event.domain": "k8s", "event.name": "a"}), ("", {}), (5, {}), (None, {})])
+def test_an_event_is_named_after_an_object_that_has_a_name(name: Any, named: dict[str, str]) -> None:
+    _, data = convert.watched("ADDED", {"metadata": {"name": name}}, "pods", 1)
+    found = {a.key: a.value.string_value for a in LogRecord.FromString(data).attributes}
+    assert found == {"k8s.resource.name": "pods", **named}
 
 
 @pytest.mark.parametrize(

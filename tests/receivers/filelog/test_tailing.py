@@ -18,7 +18,7 @@ from kofagent.operators.entry import Entry
 from kofagent.operators.operator import Run, Transformer
 from kofagent.operators.options import TransformerConfig
 from kofagent.receivers.filelog.config import Config
-from tests.receivers.filelog.support import Tailing, attributes
+from tests.receivers.filelog.support import Store, Tailing, attributes
 
 
 def append(path: Path, text: str | bytes) -> None:
@@ -46,6 +46,24 @@ async def test_start_at_end_reads_what_is_added_and_whole_files_that_come_later(
         append(old, "after\n")
         new.write_text("first of new\n")
         assert sorted(await t.poll()) == ["after", "first of new"]
+
+
+async def test_what_is_added_comes_with_the_next_poll_in_a_directory_that_stays_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "a.log"
+    path.write_text("first\n")
+    os.utime(tmp_path, (0, 0))  # listed long after it changed: from now on most polls compare sizes only
+    async with log(tmp_path) as t:
+        assert await t.poll() == ["first"]
+        for n in range(7):
+            append(path, f"{n}\n")
+            assert await t.poll() == [str(n)]
+            assert await t.poll() == []
+
+
+@pytest.mark.parametrize("store", [Store(), None])
+async def test_nothing_is_archived_without_storage(store: Store | None, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with Tailing({"include": [f"{tmp_path}/*.log"], "polls_to_archive": 2}, store=store):
+        assert ("polls_to_archive needs storage" in caplog.text) == (store is None)
 
 
 async def test_empty_files_and_empty_lines_give_nothing(tmp_path: Path) -> None:
