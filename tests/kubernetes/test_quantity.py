@@ -96,6 +96,7 @@ def test_cores() -> None:
         ("/app", None),
         ("app/", None),
         ("app@sha256:abc", None),
+        ("a" * 255, ("a" * 255, "latest")),
         ("a" * 256, None),
         ("app:" + "t" * 129, None),
         ("a..b", None),
