@@ -69,6 +69,7 @@ HOSTILE: dict[str, tuple[str, ...]] = {
     "kubernetes/image:_IMAGE": ("", "a.b/", "a@b:"),
     "kubernetes/quantity:_FORM": ("", "1.", "1e"),
     "net/grpc_client:_SCHEME": ("",),
+    "net/grpc_server:_TIMEOUT": ("",),
     "operators/encode:_SURROGATES": ("",),
     "operators/json_text:_BRACKETS": ("", '[[["', '"\\'),
     "operators/line_formats:_FRACTION": ("", "."),

@@ -115,11 +115,21 @@ class HttpServerBlock(ComponentConfig):
     compression_algorithms: list[Literal["", "gzip", "zstd", "zlib", "snappy", "deflate", "lz4", "x-snappy-framed"]] | None = Field(
         None, description="Compressions to accept; default: all."
     )
-    read_timeout: Duration = Field(0.0, description="Time limit for reading a request, body included; 0: no limit.")
+    read_timeout: Duration = Field(
+        0.0,
+        description="Time limit for reading a request, body included; 0: no limit, as long as the body does not stop for half a "
+        "minute.",
+    )
     read_header_timeout: Duration = Field(60.0, description="Time limit for reading the headers of a request; 0: read_timeout.")
     write_timeout: Duration = Field(30.0, description="Time limit for writing a response; 0: no limit.")
     idle_timeout: Duration = Field(60.0, description="Time after which an idle connection is closed; 0: read_timeout.")
     keep_alives_enabled: bool = Field(True, description="Allow several requests per connection.")
+    max_connections: int = Field(
+        1000,
+        ge=0,
+        description="Largest number of connections, the longest idle one is closed for a new one; 0: a quarter of the open files "
+        "that the process may have. The Go collector does not have this option.",
+    )
     middlewares: list[dict[str, str]] = Field([], description="Accepted when empty.", max_length=0)
 
 
@@ -179,7 +189,13 @@ class GrpcServerBlock(ComponentConfig):
     transport: Literal["tcp", "tcp4", "tcp6", "unix", ""] = Field("tcp", description="Type of the socket.")
     tls: TlsServerBlock | None = Field(None, description="TLS options; without them connections are plain text.")
     max_recv_msg_size_mib: int = Field(4, description="Largest message after decompression in MiB; 0: 4.")
-    max_concurrent_streams: int = Field(0, description="Largest number of open calls per connection; 0: no limit.")
+    max_concurrent_streams: int = Field(0, description="Largest number of open calls per connection; 0: 100.")
+    max_connections: int = Field(
+        1000,
+        ge=0,
+        description="Largest number of connections, the longest idle one is closed for a new one; 0: a quarter of the open files "
+        "that the process may have. The Go collector does not have this option.",
+    )
     read_buffer_size: ByteSize = Field(512 * 1024, description="Accepted for compatibility.")
     write_buffer_size: ByteSize = Field(0, description="Accepted for compatibility.")
     keepalive: KeepaliveServerBlock | None = Field(None, description="Keepalive pings and the age of connections.")

@@ -1,13 +1,19 @@
-"""Server connections with a time limit for the headers of each request."""
+"""Server connections with limits of time and size for the headers of each request."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
+
+HEADER_BYTES = 256 * 1024
+"""Most bytes of the headers of one request; `max_line_size` and `max_field_size` bound each of them."""
+ALL_HEADER_BYTES = 4 * 1024 * 1024
+"""Most bytes of all headers that a server has not read to their end."""
 
 
 class Connection(RequestHandler):
@@ -21,6 +27,13 @@ class Connection(RequestHandler):
         self._header_seconds = header_seconds
         self._clock: asyncio.TimerHandle | None = None
         self._answering = False
+        self._headers = 0
+        """Bytes of headers that are not complete."""
+        self._server: ConnectionServer | None = None
+        self._idle_since = asyncio.get_running_loop().time()
+        self.gone: Callable[[], None] | None = None
+        self.reading = False
+        """The handler waits for more of the body."""
         self.began = 0.0
         """When the first byte of the current request arrived (for the first request: when the client connected); loop time."""
 
@@ -32,6 +45,9 @@ class Connection(RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         """Stops the clock."""
         self._stop()
+        self._headers_end()
+        if self.gone is not None:
+            self.gone()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -39,6 +55,36 @@ class Connection(RequestHandler):
         if not self._answering and not self.began:
             self._wait()
         super().data_received(data)
+        if self._answering or self._messages:
+            if self._headers:
+                self._headers_end()
+        elif not self._request_in_progress:
+            self._more_headers(len(data))
+
+    def _more_headers(self, size: int) -> None:
+        """Headers that do not end take memory: of each client little, of all together a bounded amount."""
+        self._headers += size
+        server = self._server
+        assert server is not None
+        server.header_bytes += size
+        if self.transport is not None and (self._headers > HEADER_BYTES or server.header_bytes > ALL_HEADER_BYTES):
+            self.transport.write(b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            self.force_close()
+
+    def _headers_end(self) -> None:
+        if self._server is not None:
+            self._server.header_bytes -= self._headers
+        self._headers = 0
+
+    def waiting_since(self) -> float | None:
+        """As `accept.Client`."""
+        if self._answering:
+            return self.began if self.reading else None
+        return self.began or self._idle_since
+
+    def give_way(self) -> None:
+        """Closes it at once, whatever the client is about to send."""
+        self.force_close()
 
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
@@ -58,6 +104,7 @@ class Connection(RequestHandler):
         """The response is complete; what arrives now is the next request."""
         self._answering = False
         self.began = 0.0
+        self._idle_since = asyncio.get_running_loop().time()
 
     def _wait(self) -> None:
         self.began = asyncio.get_running_loop().time()
@@ -89,7 +136,11 @@ class ConnectionServer(web.Server):
         super().__init__(handler, handler_cancellation=handler_cancellation)
         self._header_seconds = header_seconds
         self._options = kwargs
+        self.header_bytes = 0
+        """Bytes of headers that are not complete, of all connections."""
 
     def __call__(self) -> RequestHandler:
         """The protocol of a new connection."""
-        return Connection(self, loop=asyncio.get_running_loop(), header_seconds=self._header_seconds, **self._options)
+        connection = Connection(self, loop=asyncio.get_running_loop(), header_seconds=self._header_seconds, **self._options)
+        connection._server = self
+        return connection

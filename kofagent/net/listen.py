@@ -52,6 +52,20 @@ def listen(id: str, host: str, port: int, *, transport: str = "tcp", option: str
     return listener
 
 
+def listen_unix(id: str, path: str, backlog: int = 128) -> socket.socket:
+    """A listening Unix socket in place of a stale one; StartError."""
+    remove_stale_socket(path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(path)
+        listener.listen(backlog)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        raise StartError(f"{id}: cannot listen on unix socket {path}: {_why(error)}") from None
+    return listener
+
+
 def bind_problem(error: OSError, option: str = "endpoint") -> str:
     """Why a port could not be bound, and what to do."""
     if error.errno == errno.EADDRINUSE:

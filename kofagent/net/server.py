@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
@@ -15,17 +16,18 @@ from typing import Any, Protocol, TypeVar
 
 from aiohttp import web
 
-from kofagent.component.protocols import ServerAuth, StartError, Unauthorized
+from kofagent.component.protocols import ServerAuth, Unauthorized
 from kofagent.config.address import join_endpoint
 from kofagent.config.blocks import HttpServerBlock
+from kofagent.net.accept import Acceptor, connection_limit
 from kofagent.net.budget import ByteBudget, Overloaded, Reservation
-from kofagent.net.compression import ENCODINGS, TooLarge, UnknownEncoding, decompress
+from kofagent.net.compression import ENCODINGS, TooLarge, UnknownEncoding
 from kofagent.net.connection import ConnectionServer
 from kofagent.net.cors import Cors
-from kofagent.net.listen import listen, listen_address, remove_stale_socket
-from kofagent.net.os_errors import os_reason
+from kofagent.net.listen import listen, listen_address, listen_unix, remove_stale_socket
 from kofagent.net.tls import ServerTls
 from kofagent.net.transport import FOREVER
+from kofagent.net.unpacking import unpack
 from kofagent.telemetry.batch import Metadata
 
 Handler = Callable[[web.BaseRequest, Metadata | None], Awaitable[web.StreamResponse]]
@@ -34,6 +36,8 @@ R = TypeVar("R")
 
 STOP_SECONDS = 3.0
 """How long requests under way may take when the server stops."""
+STALL_SECONDS = 30.0
+"""How long a body may stop coming, whatever `read_timeout` is."""
 DEFAULT_BODY_SIZE = 20 * 1024 * 1024
 _FITS = 64 * 1024
 """A smaller response can be written without waiting when nothing of the previous one is left to send."""
@@ -69,6 +73,7 @@ class HttpServer:
         self._backlog = backlog
         self._auth: ServerAuth | None = None
         self._runner: web.ServerRunner | None = None
+        self._acceptor: Acceptor | None = None
         self._headers = {name: value.get_secret_value() for name, value in settings.response_headers.items()}
         cors = settings.cors
         self._cors = Cors(cors) if cors is not None and cors.allowed_origins else None
@@ -94,36 +99,31 @@ class HttpServer:
             max_line_size=16384,
             max_field_size=65536,
         )
+        listener = self._bind(context)
         runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=STOP_SECONDS)
         await runner.setup()
         self._runner = runner
-        try:
-            await self._bind(runner, context)
-        except BaseException:
-            await self.stop()
-            raise
+        self._acceptor = Acceptor(self._name, listener, server, limit=connection_limit(settings.max_connections), tls=context)
+        self._acceptor.start()
 
-    async def _bind(self, runner: web.ServerRunner, context: ssl.SSLContext | None) -> None:
+    def _bind(self, context: ssl.SSLContext | None) -> socket.socket:
         settings = self._settings
         if settings.transport == "unix":
-            path = settings.endpoint
-            remove_stale_socket(path)
-            try:
-                await web.UnixSite(runner, path, ssl_context=context).start()
-            except OSError as error:
-                raise StartError(f"{self._name}: cannot listen on unix socket {path}: {os_reason(error)}") from None
-            self.url = f"unix://{path}"
-            return
+            self.url = f"unix://{settings.endpoint}"
+            return listen_unix(self._name, settings.endpoint, self._backlog)
         host, port = listen_address(self._name, settings.endpoint, settings.transport, self._option)
         listener = listen(self._name, host, port, transport=settings.transport, option=self._option, backlog=self._backlog)
-        await web.SockSite(runner, listener, ssl_context=context).start()
         self.address = listener.getsockname()[:2]
         self.port = self.address[1]
         shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
         self.url = f"{'https' if context else 'http'}://{join_endpoint(shown, self.port)}"
+        return listener
 
     async def stop(self) -> None:
         """Closes the socket, lets requests under way end for some seconds."""
+        if self._acceptor is not None:
+            self._acceptor.stop()
+            self._acceptor = None
         runner, self._runner = self._runner, None
         if runner is not None:
             await runner.cleanup()
@@ -172,7 +172,8 @@ class HttpServer:
         """The body decompressed, at most `max_request_body_size` bytes.
 
         Its bytes stay reserved in `held` until the caller closes it. TooLarge past the limit, UnknownEncoding,
-        CorruptBody, Overloaded; TimeoutError when the request is not complete `read_timeout` after its first byte.
+        CorruptBody, Overloaded; TimeoutError when the request is not complete `read_timeout` after its first byte, or nothing
+        came for `STALL_SECONDS`. Bytes are taken from `held` when they arrive, not when they are announced.
         """
         settings = self._settings
         limit = settings.max_request_body_size if settings.max_request_body_size > 0 else DEFAULT_BODY_SIZE
@@ -186,40 +187,60 @@ class HttpServer:
         if request.headers.get("Expect", "").lower() == "100-continue":
             # the low-level server leaves this to its handler; curl would wait a second for it
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        if settings.read_timeout > 0:
-            connection: Any = request.protocol
-            async with asyncio.timeout_at(connection.began + settings.read_timeout):
-                body = await _read(request, length, limit, held)
-        else:
-            body = await _read(request, length, limit, held)
+        body = await self._read(request, length, limit, held)
+        held.arrived()
         if not encoding or encoding == "identity":
             return body
+        return await unpack(encoding, body, held, limit)
+
+    async def _read(self, request: web.BaseRequest, length: int | None, limit: int, held: Reservation) -> bytes:
+        content = request.content
+        if content.is_eof():
+            # hot: otlp_http_span, a small body is here when its headers are
+            body = await content.read()
+            if len(body) > limit:
+                raise TooLarge
+            held.take(len(body))
+            return body
+        connection: Any = request.protocol
+        loop = asyncio.get_running_loop()
+        late = connection.began + self._settings.read_timeout if self._settings.read_timeout > 0 else FOREVER
+        gave_way = False
+        parts, size = [], 0
+        connection.reading = True
         try:
-            plain = decompress(encoding, body, min(limit, held.free))
-        except TooLarge:
-            if held.free < limit:
+            async with asyncio.timeout(None) as clock:
+
+                def give_way() -> None:
+                    nonlocal gave_way
+                    gave_way = True
+                    clock.reschedule(loop.time())
+
+                held.give_way = give_way
+                while True:
+                    if not gave_way:
+                        clock.reschedule(min(late, loop.time() + STALL_SECONDS))
+                    part = await content.readany()
+                    if not part:
+                        break
+                    size += len(part)
+                    if size > limit:
+                        raise TooLarge
+                    if gave_way:
+                        raise Overloaded
+                    held.take(len(part))
+                    parts.append(part)
+        except TimeoutError:
+            if gave_way:
                 raise Overloaded from None
             raise
-        held.take(len(plain))
-        return plain
+        finally:
+            connection.reading = False
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _accepts(self, encoding: str) -> bool:
         allowed = self._settings.compression_algorithms
         return encoding in ENCODINGS and (allowed is None or encoding in allowed)
-
-
-async def _read(request: web.BaseRequest, length: int | None, limit: int, held: Reservation) -> bytes:
-    if length is not None:
-        held.take(length)
-        return await request.content.read()
-    parts, size = [], 0
-    while part := await request.content.readany():
-        held.take(len(part))
-        size += len(part)
-        if size > limit:
-            raise TooLarge
-        parts.append(part)
-    return b"".join(parts)
 
 
 def _fits(request: web.BaseRequest, response: web.StreamResponse) -> bool:

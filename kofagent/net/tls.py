@@ -10,7 +10,7 @@ import os
 import ssl
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from kofagent.component.protocols import StartError
@@ -127,30 +127,38 @@ class ServerTls:
     Nothing is done without connections. Files that are not usable leave the context as it was, and `warn` gets the reason.
     """
 
-    def __init__(self, block: TlsServerBlock, warn: Callable[[str], None], name: str = "tls") -> None:
+    def __init__(self, block: TlsServerBlock, warn: Callable[[str], None], name: str = "tls", alpn: Sequence[str] = ()) -> None:
+        """`alpn` are the protocols that clients may choose."""
         self._block = block
         self._warn = warn
         self._name = name
+        self._alpn = list(alpn)
         own = [block.cert_file, block.key_file] if block.reload_interval > 0 else []
         every = block.reload_interval if own else None
         if block.client_ca_file and block.client_ca_file_reload:
             own.append(block.client_ca_file)
             every = min(every or CLIENT_CA_INTERVAL, CLIENT_CA_INTERVAL)
         self._files = Files(own, every)
-        self.context = self._current = server_context(block, name)
+        self.context = self._current = self._make()
         """What the socket is given."""
         if every is not None:
-            self.context = server_context(block, name)
+            self.context = self._make()
             self.context.sni_callback = self._handshake
             if block.client_ca_file:
                 # A resumed session does not show its certificate again, so a client of a removed CA could continue.
                 self.context.options |= ssl.OP_NO_TICKET
                 self.context.num_tickets = 0
 
+    def _make(self) -> ssl.SSLContext:
+        context = server_context(self._block, self._name)
+        if self._alpn:
+            context.set_alpn_protocols(self._alpn)
+        return context
+
     def _handshake(self, connection: ssl.SSLObject, server_name: str | None, context: ssl.SSLContext) -> None:
         if self._files.changed():
             try:
-                self._current = server_context(self._block, self._name)
+                self._current = self._make()
                 self._files.accept()
             except StartError as error:
                 self._warn(f"{error}; the previous certificate stays in use")

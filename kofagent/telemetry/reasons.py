@@ -57,6 +57,7 @@ REASONS: dict[str, str] = {
     # requests that a receiver rejects before their items are known
     "too large": "The request is larger than the limit.",
     "overloaded": "Too many requests are being handled already.",
+    "stalled": "The request stopped coming before it was complete.",
     "content type": "The request is neither protobuf nor JSON.",
     "content encoding": "The Content-Encoding is not known.",
 }

@@ -1,5 +1,6 @@
 """Compression round trips, limits before memory, other people's encoders."""
 
+import asyncio
 import gzip
 import tracemalloc
 import zlib
@@ -9,7 +10,9 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kofagent.net.budget import ByteBudget, Overloaded
 from kofagent.net.compression import ENCODINGS, CorruptBody, TooLarge, UnknownEncoding, compress, decompress
+from kofagent.net.unpacking import SLICE, unpack
 
 BOMB = b"\0" * (64 * 1024 * 1024)
 
@@ -75,3 +78,52 @@ def test_the_limit_is_for_bodies_that_are_not_compressed_too(name: str) -> None:
     assert decompress(name, b"x" * 1000, 1000) == b"x" * 1000
     with pytest.raises(TooLarge):
         decompress(name, b"x" * 1001, 1000)
+
+
+@pytest.mark.parametrize("name", ENCODINGS)
+async def test_slices_are_what_comes_out_in_one_go(name: str) -> None:
+    """Of every size around a slice, and with what is taken from the budget; what is cut off or damaged is corrupt either way."""
+    noise = bytes(i * i % 251 for i in range(SLICE + 70_000))
+    for data in (b"x", noise, noise * 3, bytes(SLICE), bytes(5 * SLICE), bytes(5 * SLICE + 1)):
+        packed = compress(name, data)
+        held = ByteBudget(1 << 30).open()
+        assert await unpack(name, packed, held, len(data)) == data
+        assert held.free == (1 << 30) - len(data)
+        for wrong in (packed[:-3], packed[: len(packed) // 2], packed[:5] + b"\xff" * 30 + packed[35:]):
+            try:
+                expected: bytes | None = decompress(name, wrong, 10 * SLICE)
+            except (CorruptBody, TooLarge):
+                expected = None
+            try:
+                assert await unpack(name, wrong, held, 10 * SLICE) == expected
+            except (CorruptBody, TooLarge):
+                assert expected is None
+
+
+@pytest.mark.parametrize("name", ENCODINGS)
+async def test_unpacking_stops_at_the_limit_and_at_the_end_of_the_room(name: str) -> None:
+    bomb = compress(name, BOMB)
+    with pytest.raises(TooLarge):
+        await unpack(name, bomb, ByteBudget().open(), 1 << 20)
+    room = ByteBudget(1 << 20)
+    held = room.open()
+    with pytest.raises(Overloaded):
+        await unpack(name, bomb, held, 1 << 30)
+    assert room.used <= room.limit
+    held.close()
+    assert room.used == 0
+
+
+async def test_others_have_their_turn_between_slices() -> None:
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(other())
+    await unpack("gzip", compress("gzip", bytes(40 * SLICE)), ByteBudget().open(), 40 * SLICE)
+    task.cancel()
+    assert turns >= 40

@@ -19,6 +19,7 @@ from kofagent.component.protocols import StartError, Unauthorized
 from kofagent.config.blocks import HttpServerBlock
 from kofagent.config.model import TelemetryConfig
 from kofagent.extensions import health_check, zpages
+from kofagent.net import connection
 from kofagent.net import server as module
 from kofagent.net.connection import ConnectionServer
 from kofagent.net.server import HttpServer
@@ -153,10 +154,21 @@ def test_all_servers_are_here_and_of_one_kind() -> None:
         file = str(path.relative_to(ROOT))
         if "HttpServer" in names and file != "net/server.py":
             made.append(file)
-        if names & {"TCPSite", "SockSite", "UnixSite", "AppRunner", "ServerRunner", "Application", "start_server", "create_server"}:
+        if names & {
+            "Acceptor",
+            "TCPSite",
+            "SockSite",
+            "UnixSite",
+            "AppRunner",
+            "ServerRunner",
+            "Application",
+            "start_server",
+            "create_server",
+            "connect_accepted_socket",
+        }:
             others.append(file)
     assert made == sorted(ids)
-    assert others == ["net/server.py"]
+    assert others == ["net/accept.py", "net/grpc_server.py", "net/server.py"]
 
 
 @every
@@ -437,3 +449,51 @@ async def test_a_client_that_waits_for_leave_to_send_its_body_is_given_it() -> N
             writer.write(b"full")
             assert b" 200 " in await one_answer(reader)
         writer.close()
+
+
+@every
+async def test_idle_connections_do_not_keep_others_out(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "connection_limit", lambda option: 4)
+    async with Serving(kind) as server:
+        begun = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(20)]
+        for _, writer in begun:
+            writer.write(b"GET / HTTP/1.1\r\nHo")
+        for _ in range(3):
+            assert (await server.ask())[0] in (200, 503)
+        async with asyncio.timeout(10):
+            for reader, writer in begun[:16]:
+                try:
+                    assert await reader.read() == b""
+                except ConnectionError:
+                    pass
+                writer.close()
+        for _, writer in begun:
+            writer.close()
+
+
+async def test_headers_that_do_not_end_are_bounded_for_each_client_and_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def page(request: web.BaseRequest, metadata: object) -> web.Response:
+        return web.Response(text="ok")
+
+    monkeypatch.setattr(connection, "ALL_HEADER_BYTES", 100_000)
+    line = b"X-%d: " + b"y" * 60_000 + b"\r\n"
+    async with Plain(page) as server:
+        first = await asyncio.open_connection("127.0.0.1", server.port)
+        first[1].write(b"GET / HTTP/1.1\r\nHost: x\r\n" + line % 1)
+        for _ in range(4):
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n" + line % 1)
+            assert b" 431 " in await closed(reader)
+            assert await fetch(server) == (200, 2)
+            writer.close()
+        first[1].write(b"\r\n")
+        assert b" 200 " in await one_answer(first[0])
+        first[1].close()
+    monkeypatch.undo()
+    async with Plain(page) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n")
+        for number in range(10):
+            writer.write(line % number)
+        assert b" 200 " not in await closed(reader)  # it ends while the client still sends: the answer may be lost
+        assert await fetch(server) == (200, 2)

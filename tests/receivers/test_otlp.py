@@ -576,8 +576,52 @@ async def test_a_connection_that_breaks_in_the_body_leaves_nothing_behind() -> N
             b"POST /v1/traces HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-protobuf\r\nContent-Length: 5000\r\n\r\nabc"
         )
         room = r.receiver.budget
-        await eventually(lambda: room.used == 5000)
+        await eventually(lambda: room.used == 3)
         writer.transport.abort()
         await eventually(lambda: room.used == 0)
         assert (await r.post(trace_request(1)))[0] == 200
         assert r.sink.count == 1
+
+
+async def test_bodies_that_are_announced_and_do_not_come_keep_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kofagent.net.budget.PATIENCE", 0.0)
+    head = b"POST /v1/traces HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-protobuf\r\nContent-Length: 16777216\r\n\r\n"
+    room = 1 << 20
+    async with Running({"http": {"endpoint": "127.0.0.1:0"}}, max_in_flight_size=room) as r:
+        # first some that send a byte, then some that send most of the room and stop
+        for sent in (1, 1, 1, 1, room // 2, room // 2, room // 2):
+            _, writer = await asyncio.open_connection("127.0.0.1", r.receiver.ports["http"])
+            writer.write(head + bytes(sent))
+            await writer.drain()
+        await eventually(lambda: r.receiver.budget.used > room // 3)
+        for _ in range(20):
+            assert (await r.post(trace_request(20)))[0] == 200
+            assert r.receiver.budget.used <= room
+
+
+async def test_a_body_that_stops_coming_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kofagent.net.server.STALL_SECONDS", 0.1)
+    async with http() as r:
+        reader, writer = await asyncio.open_connection("127.0.0.1", r.receiver.ports["http"])
+        writer.write(b"POST /v1/traces HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-protobuf\r\nContent-Length: 9\r\n\r\nx")
+        assert b" 408 " in await asyncio.wait_for(reader.readline(), 10)
+        writer.close()
+        await eventually(lambda: r.total("kofagent_receiver_rejected_requests_total", reason="stalled") == 1)
+        assert r.receiver.budget.used == 0
+
+
+async def test_others_are_served_while_large_bodies_are_unpacked() -> None:
+    """A small request that comes later is answered before any of eight large ones."""
+    large = gzip.compress(trace_request(1, name="x" * 15_000_000))
+    async with Running({"http": {"endpoint": "127.0.0.1:0"}}, max_in_flight_size=1 << 30) as r:
+        done: list[str] = []
+
+        async def post(name: str, body: bytes, headers: dict[str, str]) -> None:
+            assert (await r.post(body, headers))[0] == 200
+            done.append(name)
+
+        eight = [asyncio.create_task(post("large", large, {**PROTOBUF, "Content-Encoding": "gzip"})) for _ in range(8)]
+        await eventually(lambda: r.receiver.budget.used > 1_000_000)
+        await asyncio.gather(post("small", trace_request(1), PROTOBUF), *eight)
+        assert done[0] == "small"
+        assert r.receiver.budget.used == 0

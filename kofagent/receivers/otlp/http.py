@@ -82,6 +82,7 @@ class HttpEndpoint:
             self._intake.reject("malformed", f"a body that cannot be decompressed: {error}")
             return _error(request, 400, f"cannot decompress the body: {error}")
         except TimeoutError:
+            self._intake.reject("stalled", "a request that stopped coming")
             return _error(request, 408, "the request took too long")
         finally:
             taken.close()

@@ -16,7 +16,8 @@ from kofagent.wire import otlp, otlp_json
 
 LOG_EVERY = 300.0
 IN_A_THREAD = 256 * 1024
-"""Larger JSON is converted in a thread, so that other requests are not held up."""
+"""Larger JSON is converted in a thread, so that other requests are not held up, and one body at a time: its objects take many
+times the room of its text."""
 
 
 class Malformed(Exception):
@@ -33,13 +34,15 @@ class Intake:
         self._transport = transport
         self._offers = {signal: Offer(context, consumer, signal, transport) for signal, consumer in outputs.items()}
         self._log = LogLimit(LOG_EVERY)
+        self._large_json = asyncio.Lock()
 
     async def take(self, signal: Signal, payload: bytes, metadata: Metadata | None, json: bool = False) -> None:
         """Returns when the items are owned downstream. Malformed, Refused."""
         try:
             if json:
                 if len(payload) > IN_A_THREAD:
-                    payload = await asyncio.to_thread(otlp_json.to_protobuf, signal.value, payload)
+                    async with self._large_json:
+                        payload = await asyncio.to_thread(otlp_json.to_protobuf, signal.value, payload)
                 else:
                     payload = otlp_json.to_protobuf(signal.value, payload)
             items = otlp.check(signal.value, payload)
