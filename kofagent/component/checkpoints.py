@@ -70,21 +70,27 @@ class MemoryStore:
         self.values: dict[str, bytes] = {}
 
     async def get(self, key: str) -> bytes | None:
+        """As `KeyValueStore.get`."""
         return self.values.get(key)
 
     async def set(self, key: str, value: bytes) -> None:
+        """As `KeyValueStore.set`."""
         self.values[key] = value
 
     async def delete(self, key: str) -> None:
+        """As `KeyValueStore.delete`."""
         self.values.pop(key, None)
 
     async def items(self, prefix: str = "") -> dict[str, bytes]:
+        """As `KeyValueStore.items`."""
         return {k: v for k, v in self.values.items() if k.startswith(prefix)}
 
     async def keys(self, prefix: str = "") -> list[str]:
+        """As `KeyValueStore.keys`."""
         return sorted(k for k in self.values if k.startswith(prefix))
 
     async def apply(self, changes: Mapping[str, bytes | None]) -> None:
+        """As `KeyValueStore.apply`."""
         for key, value in changes.items():
             if value is None:
                 self.values.pop(key, None)

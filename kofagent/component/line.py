@@ -29,9 +29,15 @@ class Entry(Protocol):
     """A batch in a line."""
 
     @property
-    def items(self) -> int: ...
+    def items(self) -> int:
+        """How many items it has."""
+        ...
+
     @property
-    def size(self) -> int: ...
+    def size(self) -> int:
+        """How many bytes it takes in memory."""
+        ...
+
     @property
     def key(self) -> object:
         """Batches of equal keys may leave together; None: this one leaves alone."""

@@ -53,9 +53,17 @@ class Re2Pattern(Protocol):
 
     Match: Any
 
-    def ok(self) -> bool: ...
-    def error(self) -> object: ...
-    def NamedCapturingGroups(self) -> Iterable[tuple[bytes | str, int]]: ...  # noqa: N802 - as the library names it
+    def ok(self) -> bool:
+        """Whether the pattern was taken."""
+        ...
+
+    def error(self) -> object:
+        """Why it was refused."""
+        ...
+
+    def NamedCapturingGroups(self) -> Iterable[tuple[bytes | str, int]]:  # noqa: N802 - as the library names it
+        """The names of groups, with their numbers."""
+        ...
 
 
 def re2_pattern(source: bytes, options: Any) -> Re2Pattern:

@@ -75,10 +75,12 @@ class Expansion:
 
     @property
     def errors(self) -> list[Problem]:
+        """What keeps the configuration from being used."""
         return [p for p in self.problems if not p.warning]
 
     @property
     def warnings(self) -> list[Problem]:
+        """What is odd, but works."""
         return [p for p in self.problems if p.warning]
 
 

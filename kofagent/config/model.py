@@ -245,14 +245,17 @@ class LoadedConfig:
 
     @property
     def pipelines(self) -> dict[str, PipelineConfig]:
+        """`service.pipelines` by name."""
         return self.service.pipelines
 
     @property
     def extensions(self) -> list[str]:
+        """`service.extensions`, in the order in which they start."""
         return self.service.extensions
 
     @property
     def telemetry(self) -> TelemetryConfig:
+        """`service.telemetry`."""
         return self.service.telemetry
 
     @property

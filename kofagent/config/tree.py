@@ -43,10 +43,12 @@ class Node:
 
     @property
     def is_map(self) -> bool:
+        """Whether it has keys."""
         return isinstance(self.value, dict)
 
     @property
     def is_list(self) -> bool:
+        """Whether it has entries."""
         return isinstance(self.value, list)
 
     def plain(self) -> Any:

@@ -25,6 +25,7 @@ from kofagent.component.splitting import OtlpRequest, otlp_requests
 from kofagent.config.base import Duration
 from kofagent.config.blocks import GrpcClientBlock, QueueBlock, RetryBlock
 from kofagent.net.grpc_client import GrpcClient, target
+from kofagent.net.os_errors import os_reason
 from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal
@@ -98,7 +99,7 @@ class OtlpExporter(Exporter[Config]):
         except grpc.aio.AioRpcError as error:
             raise _refused(error) from None
         except OSError as error:
-            raise Refused("connection", error.strerror or type(error).__name__) from None
+            raise Refused("connection", os_reason(error)) from None
         if not answer:
             return None
         try:

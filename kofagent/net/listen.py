@@ -9,6 +9,7 @@ import stat
 
 from kofagent.component.protocols import StartError
 from kofagent.config.address import join_endpoint, split_endpoint
+from kofagent.net.os_errors import os_reason
 
 _FAMILIES = {"tcp4": socket.AF_INET, "tcp6": socket.AF_INET6}
 
@@ -36,7 +37,7 @@ def listen(id: str, host: str, port: int, *, transport: str = "tcp", option: str
     except UnicodeError:
         raise StartError(f"{where}: this name cannot exist; check the host of {option}") from None
     except OSError as error:
-        raise StartError(f"{where}: {_why(error)}; check the host of {option}") from None
+        raise StartError(f"{where}: {os_reason(error)}; check the host of {option}") from None
     family, kind, protocol, _, address = found[0]
     listener = socket.socket(family, kind, protocol)
     try:
@@ -62,7 +63,7 @@ def listen_unix(id: str, path: str, backlog: int = 128) -> socket.socket:
         listener.setblocking(False)
     except OSError as error:
         listener.close()
-        raise StartError(f"{id}: cannot listen on unix socket {path}: {_why(error)}") from None
+        raise StartError(f"{id}: cannot listen on unix socket {path}: {os_reason(error)}") from None
     return listener
 
 
@@ -74,7 +75,7 @@ def bind_problem(error: OSError, option: str = "endpoint") -> str:
         return "not permitted; choose a port above 1023"
     if error.errno == errno.EADDRNOTAVAIL:
         return f"this machine does not have that address; check the host of {option}"
-    return _why(error)
+    return os_reason(error)
 
 
 def remove_stale_socket(path: str) -> None:
@@ -84,7 +85,3 @@ def remove_stale_socket(path: str) -> None:
             os.unlink(path)
     except OSError:
         pass
-
-
-def _why(error: Exception) -> str:
-    return getattr(error, "strerror", None) or type(error).__name__

@@ -46,7 +46,9 @@ _FITS = 64 * 1024
 class Extensions(Protocol):
     """Finds the authenticator; `Host` implements it."""
 
-    def extension(self, id: str, role: type[R]) -> R: ...
+    def extension(self, id: str, role: type[R]) -> R:
+        """As `Host.extension`."""
+        ...
 
 
 class HttpServer:

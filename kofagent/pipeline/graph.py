@@ -22,6 +22,7 @@ from kofagent.component.protocols import (
 )
 from kofagent.config.errors import Path, Problem
 from kofagent.config.model import LoadedConfig
+from kofagent.net.os_errors import os_reason
 from kofagent.pipeline.fanout import entry, fan_out
 from kofagent.telemetry.signal import Signal
 
@@ -132,7 +133,7 @@ class Graph:
             except StartError as error:
                 problems.append(Problem(path, str(error)))
             except OSError as error:
-                problems.append(Problem(path, error.strerror or type(error).__name__))
+                problems.append(Problem(path, os_reason(error)))
             else:
                 component.context.report(None)
         if problems:

@@ -44,11 +44,13 @@ class Node:
         self.old = _NOTHING
 
     def turn(self, generation: int) -> None:
+        """Begins a generation; what the one before the last had is forgotten."""
         self.old = self.new if generation == self.generation + 1 else _NOTHING
         self.new = {}
         self.generation = generation
 
     def find(self, key: Any) -> Any:
+        """The child of a key, None without one; one of the generation before is kept from now on."""
         child = self.new.get(key)
         if child is None and self.old:
             child = self.take(key)
@@ -81,6 +83,8 @@ class Origin(NamedTuple):
 
 
 class KnownResource(Node):
+    """What the series of a resource share; its scopes are below it."""
+
     __slots__ = ("copied", "identity", "names", "target_info")
 
     def __init__(self, generation: int, labels: ResourceLabels, target_info: bytes) -> None:
@@ -92,11 +96,14 @@ class KnownResource(Node):
         """The names of its metrics in Prometheus, with those in OTLP; of this generation."""
 
     def turn(self, generation: int) -> None:
+        """As of every node; names begin again."""
         super().turn(generation)
         self.names = {}
 
 
 class KnownScope(Node):
+    """What the series of a scope share; its metrics are below it."""
+
     __slots__ = ("names", "origin")
 
     def __init__(self, generation: int, resource: KnownResource, labels: dict[str, str]) -> None:
@@ -106,6 +113,8 @@ class KnownScope(Node):
 
 
 class KnownMetric(Node):
+    """What the series of a metric share; they are below it."""
+
     __slots__ = ("collides", "metadata", "name", "origin", "special")
 
     def __init__(self, generation: int, origin: Origin, name: str, collides: bool, metadata: bytes) -> None:
@@ -126,6 +135,7 @@ class Held:
         self.entries = self.size = 0
 
     def add(self, entries: int, size: int) -> None:
+        """Counts what came, with negative numbers what went."""
         self.entries += entries
         self.size += size
 
@@ -198,6 +208,7 @@ class Cache:
         self._old.add(-entries, -size)
 
     def resource(self, encoded: bytes) -> KnownResource:
+        """The node of a Resource message."""
         root = self.root
         found: KnownResource | None = root.find(encoded)
         if found is None:
@@ -215,6 +226,7 @@ class Cache:
         return found
 
     def scope(self, resource: KnownResource, encoded: bytes) -> KnownScope:
+        """The node of an InstrumentationScope message below a resource."""
         found: KnownScope | None = resource.find(encoded)
         if found is None:
             shared = self._scopes.find(encoded)
@@ -230,6 +242,7 @@ class Cache:
         return found
 
     def metric(self, scope: KnownScope, metric: Any, kind: str, counter: bool) -> KnownMetric:
+        """The node of a metric of this kind (`gauge`, `sum`, ...) below a scope."""
         key = (metric.name, metric.unit, kind, counter)
         found: KnownMetric | None = scope.find(key)
         if found is None:
