@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from kofagent.component.protocols import Context
@@ -51,3 +52,14 @@ class Accounts:
     def not_queued(self, signal: Signal, items: int) -> None:
         """Items that the queue did not take."""
         self._of(signal).enqueue_failed(items)
+
+    def inherited(self, found: Mapping[Signal, int]) -> None:
+        """Items that a queue on disk had at its start. What this process left there itself, before a reload, is known already."""
+        for signal, items in found.items():
+            labels = {"exporter": self._context.id, "signal": signal.value}
+            known = self._context.ledger.total("kofagent_exporter_queue_items", **labels, queue="disk")
+            if items > known:
+                count = self._context.ledger.counter(
+                    "kofagent_exporter_inherited_items", "Items that an earlier run left in the queue on disk.", **labels
+                )
+                count(items - known)

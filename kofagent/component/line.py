@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Generic, Protocol, TypeVar
 
@@ -130,18 +130,17 @@ class Grouping:
         return min(due, newest + self._quiet) if self._quiet else due
 
 
-def grouping_of(queue: QueueBlock, merge_items: int) -> Grouping:
+def grouping_of(queue: QueueBlock, merge_items: int, on_disk: bool) -> Grouping:
     """What `sending_queue.batch` asks for; without it, what waits is joined up to `merge_items` items, which delays nothing."""
     block = queue.batch
     if block is None:
         return Grouping(enough=merge_items, most=merge_items)
-    owns = queue.storage is not None
     return Grouping(
         enough=max(1, block.min_size),
         most=block.max_size,
         in_bytes=block.sizer == "bytes",
         wait=block.flush_timeout,
-        quiet=0.0 if owns else quiet_seconds(block.flush_timeout),
+        quiet=0.0 if on_disk else quiet_seconds(block.flush_timeout),
         partition=block.partition.metadata_keys,
     )
 
@@ -175,6 +174,21 @@ class Line(Generic[E]):
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def __iter__(self) -> Iterator[E]:
+        return iter(self._entries)
+
+    def first(self) -> E | None:
+        """What came first."""
+        return self._entries[0] if self._entries else None
+
+    def shed(self) -> E | None:
+        """Takes out what came first, not to be sent."""
+        if not self._entries:
+            return None
+        entry = self._entries.popleft()
+        self._total -= self._grouping.cost(entry)
+        return entry
 
     def add(self, entry: E) -> None:
         """At the end."""

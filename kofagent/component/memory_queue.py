@@ -47,7 +47,7 @@ class MemoryQueue(Generic[B]):
 
     async def put(self, batch: B) -> None:
         """As `Queue.put`. Cancelled: the batch is withdrawn where no consumer took it up."""
-        await self._capacity.enter(batch.signal, batch.count, batch.size, self._context.host.reserve)
+        await self._capacity.enter(batch.signal, batch.count, batch.size, reserve=self._context.host.reserve)
         key = (type(batch), batch.signal, self._grouping.metadata(batch.metadata)) if self._grouping.enough else None
         waiting = Waiting(batch, key)
         self._line.add(waiting)
@@ -84,6 +84,7 @@ class MemoryQueue(Generic[B]):
             waiting.answer.set_result(refusal)
 
     def _leave(self, waiting: Waiting[B]) -> None:
+        self._capacity.settled(waiting.batch.signal, waiting.items)
         self._capacity.leave(waiting.items, waiting.size)
         self._context.host.release(waiting.size)
 

@@ -223,7 +223,12 @@ class ServerAuth(Protocol):
         ...
 
 
-_ROLES = {"ClientAuth": "sign requests of a client", "ServerAuth": "check requests to a server", "StorageExtension": "store data"}
+_ROLES = {
+    "ClientAuth": "sign requests of a client",
+    "ServerAuth": "check requests to a server",
+    "StorageExtension": "store data",
+    "QueueStorage": "store queues",
+}
 
 
 def in_role(extension: object | None, id: str, role: type[R]) -> R:

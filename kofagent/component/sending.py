@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, Generic
 
 from kofagent.component.accounts import Accounts
@@ -24,6 +25,7 @@ from kofagent.component.line import grouping_of
 from kofagent.component.memory_queue import MemoryQueue
 from kofagent.component.protocols import Context
 from kofagent.component.queue import Group, Queue
+from kofagent.component.queue_storage import log_of
 from kofagent.component.requests import B, Drop, MakeRequests, R, Send, Work
 from kofagent.component.retrying import Retrying
 from kofagent.component.size_limit import SizeLimit
@@ -49,11 +51,13 @@ class Sending(Generic[B, R]):
         limit: SizeLimit | None = None,
         merge_items: int = 0,
         form: Form = OTLP,
+        directory: str = "",
     ) -> None:
         """`limit` learns what size the backend takes; `requests` should obey it.
 
         `merge_items`: without `sending_queue.batch`, waiting batches are joined up to this many items; 0: each is sent alone.
-        `form`: what a queue on disk keeps; `requests` is then given batches in that form.
+        `form`: what a queue on disk keeps; `requests` is then given batches in that form. `directory`: where it is, if
+        it is not in a storage extension.
         """
         self._context = context
         self._requests: MakeRequests[B, R] = requests
@@ -66,15 +70,17 @@ class Sending(Generic[B, R]):
         """Calls of `consume`, without a queue."""
         self._none_under_way = asyncio.Event()
         self._most_items = self._most_bytes = 0
-        self._split = form.split if queue.enabled and queue.storage else None
+        on_disk = bool(queue.storage or directory)
+        self._split = form.split if queue.enabled and on_disk else None
         self._queue: Queue[B, Any] | None = None
         if queue.enabled:
             if queue.batch is not None:
                 in_bytes = queue.batch.sizer == "bytes"
                 self._most_items, self._most_bytes = (0, queue.batch.max_size) if in_bytes else (queue.batch.max_size, 0)
-            grouping = grouping_of(queue, merge_items)
-            if queue.storage:
-                self._queue = DiskQueue(context, queue, grouping, self._accounts, form)
+            grouping = grouping_of(queue, merge_items, on_disk)
+            if on_disk:
+                make_log = partial(log_of, options=queue, directory=directory)
+                self._queue = DiskQueue(context, queue, grouping, self._accounts, form, make_log)
             else:
                 self._queue = MemoryQueue(context, queue, grouping, self._accounts)
 

@@ -1,22 +1,26 @@
-"""How a batch looks in a queue on disk: its key, so that a start reads keys only, and its value.
+"""What a queue on disk keeps of a batch: `Entry` in memory, `encode` and `decode` for the disk, and queues of earlier versions.
 
-The key is `queue/<number>/<signal>/<items>/<size>[/m[<digest>]]` (`m`: with metadata; batches of equal digests may go together).
-The value is the length of the metadata in JSON (4 bytes), the metadata, and the payload.
+The body of a record is the metadata in JSON, then the payload. Headers with credentials are not kept unless an option says so.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Collection
 from hashlib import blake2b
 from typing import NamedTuple
 
+from kofagent.component.records import HEADER_BYTES, Header
 from kofagent.component.requests import Drop
+from kofagent.component.segment_log import Record
 from kofagent.component.splitting import Split, split_batch
 from kofagent.telemetry.batch import AnyBatch, Batch, Metadata
 from kofagent.telemetry.signal import Signal
 
-PREFIX = "queue/"
+OLD_PREFIX = "queue/"
+CREDENTIALS = re.compile(r"auth|cookie|token|secret|passw|credential|api[-_]?key|access[-_]?key|session|signature")
+"""Names of headers, in lower case, that are taken for secrets."""
 
 
 class Form(NamedTuple):
@@ -42,63 +46,94 @@ OTLP = Form(_as_it_is, lambda payload: payload, lambda payload: payload, split_b
 """OTLP payloads, as they are."""
 
 
-class Entry(NamedTuple):
-    """What is known of a batch on disk without reading it."""
+def bytes_on_disk(header: Header) -> int:
+    """What a record takes."""
+    return HEADER_BYTES + header.length
 
-    name: str
-    number: int
-    signal: Signal
-    items: int
-    size: int
-    metadata: str
-    """Empty, `m` or `m` and a digest."""
-    since: float = 0.0
 
-    @staticmethod
-    def of(number: int, batch: Batch, digest: str = "", since: float = 0.0) -> Entry:
-        """The entry of a new batch; `digest`: `digest(...)` of its metadata."""
-        metadata = f"m{digest}" if batch.metadata else ""
-        name = f"{PREFIX}{number:016x}/{batch.signal.value}/{batch.count}/{batch.size}" + (f"/{metadata}" if metadata else "")
-        return Entry(name, number, batch.signal, batch.count, batch.size, metadata, since)
+class Entry:
+    """A batch on disk, without its content."""
 
-    @staticmethod
-    def parse(name: str) -> Entry:
-        """The entry of a key of the store; ValueError for one that another version wrote."""
-        number, signal, items, size, *rest = name.removeprefix(PREFIX).split("/")
-        if len(rest) > 1 or not all(part.startswith("m") for part in rest):
-            raise ValueError(f"{name!r} is not an entry of a queue")
-        return Entry(name, int(number, 16), Signal(signal), int(items), int(size), rest[0] if rest else "")
+    __slots__ = ("record", "since")
+
+    def __init__(self, record: Record, since: float = 0.0) -> None:
+        self.record = record
+        self.since = since
+
+    @property
+    def number(self) -> int:
+        """The place in the order of all."""
+        return self.record.header.number
+
+    @property
+    def signal(self) -> Signal:
+        """What it holds."""
+        return self.record.header.signal
+
+    @property
+    def items(self) -> int:
+        """How many."""
+        return self.record.header.items
+
+    @property
+    def size(self) -> int:
+        """Bytes in memory."""
+        return self.record.header.size
 
     @property
     def key(self) -> object:
         """As `line.Entry.key`."""
-        return None if self.metadata == "m" else (self.signal, self.metadata)
+        header = self.record.header
+        return None if header.has_metadata and not header.digest else (header.signal, header.has_metadata, header.digest)
 
 
-def digest(metadata: Metadata | None, partition: tuple[str, ...]) -> str:
-    """Tells metadata apart where `sending_queue.batch` joins; which of its names count is part of it."""
+def digest(metadata: Metadata | None, partition: tuple[str, ...]) -> int:
+    """Tells metadata apart where `sending_queue.batch` joins; which of its names count is part of it. Never 0."""
     if metadata is None:
-        return ""
+        return 0
     text = json.dumps([partition, sorted(metadata.items())])
-    return blake2b(text.encode(), digest_size=8).hexdigest()
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big") or 1
 
 
-def encode(batch: Batch, form: Form) -> bytes:
-    """The value of a batch."""
+def without_credentials(metadata: Metadata | None, needed: Collection[str]) -> tuple[Metadata | None, list[str]]:
+    """The metadata without what looks like credentials and is not needed by name, and the names left out."""
+    if not metadata:
+        return None, []
+    left_out = [name for name in metadata if name not in needed and CREDENTIALS.search(name)]
+    if not left_out:
+        return metadata, []
+    return {name: values for name, values in metadata.items() if name not in left_out} or None, left_out
+
+
+def encode(batch: Batch, form: Form, digest: int = 0) -> tuple[Header, bytes]:
+    """The record of a batch; number and checksum are given to it when it is written."""
     metadata = json.dumps({k: list(v) for k, v in batch.metadata.items()}).encode() if batch.metadata else b""
-    return b"".join((len(metadata).to_bytes(4, "big"), metadata, form.pack(batch.payload)))
+    body = metadata + form.pack(batch.payload) if metadata else form.pack(batch.payload)
+    return Header(0, batch.signal, batch.count, batch.size, bool(metadata), len(metadata), len(body), digest, 0), body
 
 
-def decode(entry: Entry, value: bytes, form: Form) -> Batch:
-    """The batch of a value; ValueError for a damaged one."""
-    end = 4 + int.from_bytes(value[:4], "big")
-    if len(value) < end:
-        raise ValueError(f"{entry.name} has {len(value)} bytes")
+def decode(header: Header, body: bytes, form: Form) -> Batch:
+    """The batch of a record; ValueError for a damaged one."""
+    end = header.metadata_length
     try:
-        metadata = {str(k): tuple(map(str, v)) for k, v in json.loads(value[4:end]).items()} if end > 4 else None
+        metadata = {str(k): tuple(map(str, v)) for k, v in json.loads(body[:end]).items()} if end else None
     except (TypeError, AttributeError):
-        raise ValueError(f"{entry.name} has other metadata") from None
-    batch = Batch(entry.signal, form.unpack(value[end:]), entry.items, metadata)
-    if batch.size != entry.size:
-        raise ValueError(f"{entry.name} has {len(value)} bytes")
+        raise ValueError(f"record {header.number} has other metadata") from None
+    batch = Batch(header.signal, form.unpack(body[end:]), header.items, metadata)
+    if batch.size != header.size:
+        raise ValueError(f"record {header.number} has {len(body)} bytes")
     return batch
+
+
+def of_old(name: str, value: bytes) -> tuple[Header, bytes]:
+    """The record of a batch as versions up to 0.1 kept it, in a database; ValueError for what is none.
+
+    Its key was `queue/<number>/<signal>/<items>/<size>[/m[<digest>]]`, its value the length of the metadata in 4 bytes,
+    the metadata, and the payload.
+    """
+    _number, signal, items, size, *rest = name.removeprefix(OLD_PREFIX).split("/")
+    end = int.from_bytes(value[:4], "big")
+    if len(value) < 4 + end or len(rest) > 1 or not all(part.startswith("m") for part in rest):
+        raise ValueError(f"{name} has {len(value)} bytes")
+    digest = int(rest[0][1:] or "0", 16) if rest else 0
+    return Header(0, Signal(signal), int(items), int(size), end > 0, end, len(value) - 4, digest, 0), value[4:]

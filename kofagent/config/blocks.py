@@ -274,6 +274,19 @@ class QueueBlock(ComponentConfig):
     storage: ExtensionId | None = Field(
         None, description="Storage extension that holds the queue; data is accepted once it is on disk, and survives a restart."
     )
+    storage_max_size: ByteSize = Field(
+        512 << 20, ge=1 << 20, description="Bytes that the queue may take on disk, besides queue_size; only with storage."
+    )
+    storage_when_full: Literal["refuse", "drop_oldest"] = Field(
+        "refuse",
+        description="What happens with new data when the queue on disk, or its volume, is full: it is refused and stays with its "
+        "sender, or the oldest data in the queue is dropped for it, counted as `oldest dropped`.",
+    )
+    storage_credentials: bool = Field(
+        False,
+        description="Keep headers that look like credentials (authorization, cookie, tokens, keys) in the queue on disk, where "
+        "headers_setter needs them with from_context. Otherwise they are left out, unless batch.partition names them.",
+    )
     batch: QueueBatchBlock | None = Field(
         None, description="Join and split batches in the queue; takes the place of the batch processor."
     )
@@ -292,6 +305,8 @@ class QueueBlock(ComponentConfig):
         self.block_on_overflow = self.block_on_overflow or self.blocking
         if self.enabled and self.storage and self.wait_for_result:
             raise ValueError("wait_for_result cannot be used with storage, where data is accepted once it is on disk; remove one")
+        if self.enabled and self.storage and self.storage_when_full == "drop_oldest" and self.block_on_overflow:
+            raise ValueError("block_on_overflow cannot be used with storage_when_full: drop_oldest; remove one")
         if self.enabled and self.batch is not None and self.batch.sizer == self.sizer and self.batch.min_size > self.queue_size:
             raise ValueError(
                 f"batch.min_size ({self.batch.min_size}) is more than queue_size ({self.queue_size}), which it cannot reach"

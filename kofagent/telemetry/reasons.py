@@ -25,6 +25,7 @@ REASONS: dict[str, str] = {
     "memory budget used up": "All queues together use their whole memory budget.",
     "queue on disk": "The queue on disk cannot be written or read.",
     "queue on disk damaged": "Data in the queue on disk is damaged.",
+    "oldest dropped": "The queue on disk is full, and `storage_when_full` is `drop_oldest`.",
     "connection": "The backend cannot be reached, or the connection broke.",
     "timeout": "The backend did not answer in time.",
     "tls": "The TLS handshake failed.",

@@ -18,9 +18,9 @@ from kofagent.telemetry.batch import Batch, Metadata
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal
 from kofagent.wire import otlp
-from tests.component.test_disk_queue import Disk
 from tests.support.components import FakeHost, eventually, make_context
 from tests.support.otlp import REQUEST, log_request
+from tests.support.queue_disk import Disk
 
 FAST = {"initial_interval": "1ms", "max_interval": "1ms", "max_elapsed_time": "20ms"}
 ON_DISK = {"storage": "disk"}

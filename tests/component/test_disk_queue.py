@@ -3,56 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import random
+import threading
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kofagent.component.checkpoints import MemoryStore
 from kofagent.component.disk_queue import AT_HAND_BYTES
 from kofagent.component.requests import Rejected
 from kofagent.component.sending import Sending
 from kofagent.component.splitting import OtlpRequest, otlp_requests
-from kofagent.component.stored import Entry
 from kofagent.config.blocks import QueueBlock, RetryBlock
 from kofagent.extensions.file_storage import COMPONENT as FILE_STORAGE
 from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal
 from tests.support.components import FakeHost, eventually, make_context, validated
-
-
-class Disk(MemoryStore):
-    """A store that outlives its closing; `full` makes writing fail, `gate` makes it wait."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.full = False
-        self.unreadable = False
-        self.gate: asyncio.Event | None = None
-        self.opened = ""
-        self.writes = 0
-
-    async def open_store(self, kind: str, id: str, name: str = "") -> Disk:
-        self.opened = f"{kind} {id} {name}"
-        return self
-
-    async def get(self, key: str) -> bytes | None:
-        if self.unreadable:
-            raise OSError(errno.EIO, "Input/output error")
-        return await super().get(key)
-
-    async def apply(self, changes: Mapping[str, bytes | None]) -> None:
-        self.writes += 1
-        if self.gate is not None:
-            await self.gate.wait()
-        if self.full:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        await super().apply(changes)
+from tests.support.queue_disk import Disk
 
 
 class Backend:
@@ -104,17 +73,29 @@ def queued(host: FakeHost) -> float:
     return host.ledger.total("otelcol_exporter_queue_size", exporter="otlphttp")
 
 
+def inherited(host: FakeHost) -> float:
+    return host.ledger.total("kofagent_exporter_inherited_items_total", exporter="otlphttp", signal="logs")
+
+
+def items_queued(host: FakeHost) -> float:
+    return host.ledger.total("kofagent_exporter_queue_items", exporter="otlphttp", signal="logs", queue="disk")
+
+
+def dropped(host: FakeHost, reason: str) -> float:
+    return host.ledger.total("kofagent_dropped_items_total", component="otlphttp", signal="logs", reason=reason)
+
+
 async def test_the_answer_comes_when_it_is_on_disk_and_a_restart_goes_on() -> None:
     backend, disk, host = Backend(up=False), Disk(), FakeHost()
     it = make(backend, disk, host)
     await it.start()
-    assert disk.opened == "exporters otlphttp "
+    assert disk.opened == "exporters otlphttp"
     for payload in (b"a", b"bb", b"ccc"):
         await it.consume(logs(payload, {"tenant": ("x", "y")} if payload == b"bb" else None))
     assert queued(host) == 3
     await eventually(lambda: backend.tries > 3)
     await it.stop()
-    assert not backend.taken and len(disk.values) == 3 and host.reserved == 0
+    assert not backend.taken and len(disk.waiting) == 3 and host.reserved == 0
     assert host.ledger.total("otelcol_exporter_send_failed_log_records_total", exporter="otlphttp") == 0
 
     host = FakeHost()
@@ -123,7 +104,7 @@ async def test_the_answer_comes_when_it_is_on_disk_and_a_restart_goes_on() -> No
     await it.start()
     await eventually(lambda: len(backend.taken) == 3)
     await it.consume(logs(b"dddd"))
-    await eventually(lambda: len(backend.taken) == 4 and not disk.values)
+    await eventually(lambda: len(backend.taken) == 4 and not disk.waiting)
     assert backend.payloads == [b"a", b"bb", b"ccc", b"dddd"]
     assert [batch.metadata for batch in backend.taken] == [None, {"tenant": ("x", "y")}, None, None]
     assert host.ledger.total("otelcol_exporter_sent_log_records_total", exporter="otlphttp") == 10
@@ -137,7 +118,7 @@ async def test_what_the_backend_never_takes_is_dropped_and_counted() -> None:
     it = make(backend, disk, host)
     await it.start()
     await it.consume(logs(b"abc"))
-    await eventually(lambda: not disk.values)
+    await eventually(lambda: not disk.waiting)
     assert host.ledger.total("kofagent_dropped_items_total", component="otlphttp", signal="logs", reason="http 400") == 3
     assert queued(host) == 0
     await it.stop()
@@ -151,7 +132,7 @@ async def test_out_of_retries_is_a_counted_drop_for_nobody_else_has_it(
     it = make(backend, disk, host, retry=retry)
     await it.start()
     await it.consume(logs(b"abc"))
-    await eventually(lambda: not disk.values)
+    await eventually(lambda: not disk.waiting)
     assert host.statuses == {"exporters/otlphttp": "http 503"}
     consequence = "sending failed, will try again" if "enabled" not in retry else "dropped 3 log_records, out of retries"
     assert caplog.messages == [f"{consequence}: http 503"], "once for each reason"
@@ -180,7 +161,7 @@ async def test_batches_that_come_at_once_are_written_together_and_each_has_its_a
     backend, disk, host = Backend(up=False), Disk(), FakeHost()
     it = make(backend, disk, host)
     await it.start()
-    disk.gate = asyncio.Event()
+    disk.gate = threading.Event()
     calls = [asyncio.create_task(it.consume(logs(b"x" * n))) for n in range(1, 21)]
     await eventually(lambda: queued(host) == 20)
     disk.full = True
@@ -188,12 +169,12 @@ async def test_batches_that_come_at_once_are_written_together_and_each_has_its_a
     answers = await asyncio.gather(*calls, return_exceptions=True)
     assert all(isinstance(answer, Refused) for answer in answers)
     assert disk.writes <= 2
-    assert queued(host) == 0 and not disk.values
+    assert queued(host) == 0 and not disk.waiting
     disk.full = False
     await asyncio.gather(*(it.consume(logs(b"x" * n)) for n in range(1, 21)))
-    assert disk.writes <= 5 and len(disk.values) == 20
+    assert disk.writes <= 5 and len(disk.waiting) == 20
     backend.up = True
-    await eventually(lambda: not disk.values)
+    await eventually(lambda: not disk.waiting)
     assert sorted(backend.payloads) == [b"x" * n for n in range(1, 21)]
     await it.stop()
 
@@ -214,32 +195,28 @@ async def test_a_full_queue_refuses_and_what_an_earlier_run_left_counts() -> Non
 
 
 @pytest.mark.parametrize(
-    "change, kept",
-    [
-        (lambda value: value[:-1], b""),
-        (lambda value: b"\xff" * len(value), b""),
-        (lambda value: b"", b""),
-        (lambda value: value, b"abc"),
-    ],
+    "at, kept",
+    [(range(4), b""), (range(20, 24), b""), (range(48, 60), b""), (range(60, 63), b""), (range(4, 5), b"abc"), (range(0), b"abc")],
+    ids=["magic", "header", "metadata", "payload", "status", "nothing"],
 )
-async def test_a_damaged_entry_is_counted_and_the_others_go_on(change: Any, kept: bytes) -> None:
+async def test_a_damaged_record_is_counted_and_the_others_go_on(at: range, kept: bytes) -> None:
     backend, disk, host = Backend(up=False), Disk(), FakeHost()
     it = make(backend, disk, host)
     await it.start()
     await it.consume(logs(b"abc", {"a": ("b",)}))
     await it.consume(logs(b"z"))
     await it.stop()
-    first = min(disk.values)
-    disk.values[first] = change(disk.values[first])
-    disk.values["queue/of another version"] = b""
-    backend.up = True
+    assert disk.waiting[0][2].length == 15
+    disk.flip(0, at)
+    backend.up, host = True, FakeHost()
     it = make(backend, disk, host)
     await it.start()
-    await eventually(lambda: b"z" in backend.payloads and list(disk.values) == ["queue/of another version"])
+    await eventually(lambda: b"z" in backend.payloads and queued(host) == 0)
     assert sorted(backend.payloads) == sorted(p for p in (kept, b"z") if p)
-    assert host.ledger.sum("kofagent_dropped_items_total") == (0 if kept else 3)
-    assert queued(host) == 0
+    assert dropped(host, "queue on disk damaged") == (0 if kept else 3)
+    assert inherited(host) == 4
     await it.stop()
+    assert not disk.waiting
 
 
 async def test_a_disk_that_cannot_be_read_for_a_while_loses_nothing() -> None:
@@ -250,7 +227,7 @@ async def test_a_disk_that_cannot_be_read_for_a_while_loses_nothing() -> None:
     await it.consume(logs(b"abc"))
     await eventually(lambda: "Input/output error" in (host.statuses.get("exporters/otlphttp") or ""))
     await it.stop()
-    assert len(disk.values) == 1
+    assert len(disk.waiting) == 1
     backend.up = True
     it = make(backend, disk, host)
     await it.start()
@@ -279,7 +256,7 @@ async def test_what_waits_goes_together_but_not_with_metadata_or_another_signal(
     ):
         await it.consume(batch)
     backend.gate.set()
-    await eventually(lambda: not disk.values)
+    await eventually(lambda: not disk.waiting)
     assert backend.payloads == [b"first", b"abcdef", b"g", b"h", b"i", b"t"]
     await it.stop()
 
@@ -293,7 +270,7 @@ async def test_a_large_backlog_is_on_disk_and_not_in_memory() -> None:
         await it.consume(logs(payload))
     assert 0 < host.reserved <= AT_HAND_BYTES
     backend.up = True
-    await eventually(lambda: not disk.values)
+    await eventually(lambda: not disk.waiting)
     assert backend.payloads == payloads
     assert host.reserved == 0
     backend.up = False
@@ -317,7 +294,7 @@ async def test_who_gives_up_waiting_for_the_disk_was_promised_nothing() -> None:
     backend, disk, host = Backend(), Disk(), FakeHost()
     it = make(backend, disk, host)
     await it.start()
-    disk.gate = asyncio.Event()
+    disk.gate = threading.Event()
     call = asyncio.create_task(it.consume(logs(b"abc")))
     await eventually(lambda: queued(host) == 1)
     call.cancel()
@@ -326,7 +303,7 @@ async def test_who_gives_up_waiting_for_the_disk_was_promised_nothing() -> None:
     disk.gate.set()
     await eventually(lambda: queued(host) == 0)
     await it.stop()
-    assert not disk.values and not backend.taken
+    assert not disk.waiting and not backend.taken
 
 
 async def test_a_stop_does_not_wait_for_a_backend_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -338,7 +315,7 @@ async def test_a_stop_does_not_wait_for_a_backend_that_hangs(monkeypatch: pytest
     await it.consume(logs(b"abc"))
     await eventually(lambda: backend.tries == 1)
     await it.stop()
-    assert len(disk.values) == 1
+    assert len(disk.waiting) == 1
     backend.gate = None
     it = make(backend, disk, host)
     await it.start()
@@ -347,9 +324,10 @@ async def test_a_stop_does_not_wait_for_a_backend_that_hangs(monkeypatch: pytest
 
 
 @pytest.mark.parametrize("seed", range(20))
-async def test_each_batch_once_over_outages_and_restarts(tmp_path: Path, seed: int) -> None:
+async def test_each_batch_once_over_outages_and_restarts(tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model: real files, random outages, stops and starts; what was promised arrives once."""
     choose = random.Random(seed)
+    monkeypatch.setattr("kofagent.component.disk_queue.WINDOW", choose.choice([3, 1000]))
     backend, host = Backend(), FakeHost(budget=choose.choice([0, 1 << 20]))
     promised: Counter[bytes] = Counter()
     reasons: set[str] = set()
@@ -409,38 +387,39 @@ async def test_a_stop_ends_the_wait_for_room() -> None:
     async with asyncio.timeout(5):
         with pytest.raises(Refused, match="shutdown"):
             await blocked
-    assert len(disk.values) == 1
+    assert len(disk.waiting) == 1
 
 
-async def test_a_queue_that_an_earlier_version_wrote_is_read() -> None:
-    backend, disk, host = Backend(), Disk(), FakeHost()
-    disk.values = {
-        "queue/0000000000000007/logs/3/203": b"\0\0\0\0abc",
-        "queue/000000000000000b/traces/1/201/m": b'\0\0\0\x0c{"t": ["1"]}x',
-    }
-    it = make(backend, disk, host, num_consumers=1, batch={"min_size": 100, "flush_timeout": "10ms"})
+async def test_a_queue_that_an_earlier_version_wrote_is_taken_over(tmp_path: Path) -> None:
+    host = FakeHost()
+    storage = FILE_STORAGE(validated(FILE_STORAGE, {"directory": str(tmp_path)}), make_context("extensions", "file_storage", host))
+    await storage.start()
+    old = await storage.open_store("exporters", "otlphttp")
+    await old.apply(
+        {
+            "queue/0000000000000007/logs/3/203": b"\0\0\0\0abc",
+            "queue/000000000000000b/traces/1/201/m": b'\0\0\0\x0c{"t": ["1"]}x',
+            "queue/of another version": b"",
+        }
+    )
+    await old.close()
+    backend = Backend()
+    it = make(backend, storage, host, num_consumers=1, batch={"min_size": 100, "flush_timeout": "10ms"})
     await it.start()
-    await eventually(lambda: not disk.values)
+    await eventually(lambda: len(backend.taken) == 2)
     assert [(b.signal, b.payload, b.count, b.metadata) for b in backend.taken] == [
         (Signal.LOGS, b"abc", 3, None),
         (Signal.TRACES, b"x", 1, {"t": ("1",)}),
     ]
-    await it.consume(logs(b"z"))
-    assert [Entry.parse(name).number for name in disk.values] == [12], "numbers go on"
+    assert inherited(host) == 3
     await it.stop()
+    await storage.stop()
+    assert [file.name for file in tmp_path.iterdir()] == ["exporter_otlphttp_.queue"]
 
 
-async def test_a_defect_of_the_store_does_not_end_a_consumer(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_defect_of_the_store_does_not_end_a_consumer() -> None:
     backend, disk, host = Backend(), Disk(), FakeHost(budget=0)
-    failures = [RuntimeError("a defect")]
-    get = disk.get
-
-    async def fails(key: str) -> bytes | None:
-        if failures:
-            raise failures.pop()
-        return await get(key)
-
-    monkeypatch.setattr(disk, "get", fails)
+    disk.fails = [RuntimeError("a defect")]
     it = make(backend, disk, host, num_consumers=1)
     await it.start()
     await it.consume(logs(b"abc"))
@@ -448,7 +427,98 @@ async def test_a_defect_of_the_store_does_not_end_a_consumer(monkeypatch: pytest
     await it.stop()
 
 
-def test_keys_sort_as_the_batches_came() -> None:
-    keys = [Entry.of(number, logs(b"x")).name for number in (0, 9, 10, 255, 256, 1 << 40)]
-    assert keys == sorted(keys)
-    assert [Entry.parse(key).number for key in keys] == [0, 9, 10, 255, 256, 1 << 40]
+async def test_of_a_large_backlog_memory_has_the_beginning_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kofagent.component.disk_queue.WINDOW", 10)
+    backend, disk, host = Backend(up=False), Disk(), FakeHost()
+    it = make(backend, disk, host, num_consumers=1)
+    await it.start()
+    payloads = [b"%03d" % n for n in range(100)]
+    for payload in payloads[:40]:
+        await it.consume(logs(payload))
+    assert items_queued(host) == 120
+    await it.stop()
+    it = make(backend, disk, host, num_consumers=1)
+    await it.start()
+    for payload in payloads[40:70]:
+        await it.consume(logs(payload))
+    backend.up = True
+    for payload in payloads[70:]:
+        await it.consume(logs(payload))
+        await asyncio.sleep(0)
+    await eventually(lambda: queued(host) == 0)
+    assert backend.payloads == payloads
+    assert items_queued(host) == 0 and inherited(host) == 0, "this process accepted all of them"
+    await it.stop()
+    assert not disk.waiting
+
+
+async def test_what_is_lost_of_a_large_backlog_is_counted_and_leaves_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kofagent.component.disk_queue.WINDOW", 10)
+    backend, disk, host = Backend(up=False), Disk(), FakeHost(budget=0)
+    it = make(backend, disk, host, num_consumers=1)
+    await it.start()
+    for n in range(40):
+        await it.consume(logs(b"%03d" % n))
+    disk.flip(20, [1])
+    disk.flip(30, [50])
+    backend.up = True
+    await eventually(lambda: queued(host) == 0)
+    assert backend.payloads == [b"%03d" % n for n in range(40) if n not in (20, 31)]
+    assert dropped(host, "queue on disk damaged") == 6
+    assert items_queued(host) == 0
+    await it.stop()
+
+
+@pytest.mark.parametrize("policy", ["refuse", "drop_oldest"])
+async def test_it_is_bounded_in_bytes_and_refuses_or_drops_the_oldest(policy: str) -> None:
+    backend, disk, host = Backend(up=False), Disk(), FakeHost(budget=0)
+    it = make(backend, disk, host, num_consumers=1, storage_max_size="1MiB", storage_when_full=policy)
+    await it.start()
+    refusals: list[Refused] = []
+    for n in range(60):
+        try:
+            await it.consume(logs(b"%04d" % n * 10_000))
+        except Refused as refused:
+            refusals.append(refused)
+    assert all(r.reason == "sending queue full" and "storage_max_size" in r.detail for r in refusals)
+    assert sum(Path(file).stat().st_size for file in disk.files) <= 1 << 20
+    backend.up = True
+    await eventually(lambda: queued(host) == 0)
+    got = [int(payload[:4]) for payload in backend.payloads]
+    if policy == "refuse":
+        assert got == list(range(60 - len(refusals))) and 20 < len(got) < 40
+        assert host.ledger.total("otelcol_exporter_enqueue_failed_log_records_total", exporter="otlphttp") == 40_000 * len(refusals)
+    else:
+        assert not refusals and got[-20:] == list(range(40, 60))
+        assert dropped(host, "oldest dropped") == (60 - len(got)) * 40_000
+    await it.consume(logs(b"again"))
+    await eventually(lambda: backend.payloads[-1] == b"again")
+    await it.stop()
+
+
+@pytest.mark.parametrize(
+    "options, kept",
+    [
+        ({}, {"x-tenant"}),
+        ({"storage_credentials": True}, {"authorization", "x-api-key", "x-tenant", "cookie"}),
+        ({"batch": {"flush_timeout": "1ms", "partition": {"metadata_keys": ["X-Api-Key"]}}}, {"x-tenant", "x-api-key"}),
+    ],
+    ids=["not", "all", "one"],
+)
+async def test_credentials_are_not_kept_unless_an_option_says_so(options: dict[str, Any], kept: set[str]) -> None:
+    given: dict[str, tuple[str, ...]] = {
+        "authorization": ("Bearer s3cret",),
+        "x-api-key": ("s3cret",),
+        "x-tenant": ("7",),
+        "cookie": ("s3cret",),
+    }
+    backend, disk, host = Backend(up=False), Disk(), FakeHost()
+    it = make(backend, disk, host, **options)
+    await it.start()
+    await it.consume(logs(b"abc", given))
+    on_disk = b"".join(Path(file).read_bytes() for file in disk.files)
+    assert (b"s3cret" in on_disk) == (kept != {"x-tenant"})
+    backend.up = True
+    await eventually(lambda: backend.taken)
+    assert set(backend.taken[0].metadata or {}) == kept
+    await it.stop()

@@ -18,9 +18,9 @@ from kofagent.config.blocks import QueueBlock, RetryBlock
 from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal
-from tests.component.test_disk_queue import Disk
 from tests.support.components import FakeHost, eventually, make_context
 from tests.support.otlp import log_request
+from tests.support.queue_disk import Disk
 
 
 class Watched(Batch):

@@ -8,6 +8,7 @@ import re
 
 from kofagent.component.checkpoints import KeyValueStore
 from kofagent.component.protocols import Context, Extension, StartError
+from kofagent.component.segment_log import SegmentLog
 from kofagent.extensions.file_storage.config import Config
 from kofagent.extensions.file_storage.store import Compaction, Corrupt, Locked, SqliteStore
 
@@ -47,13 +48,31 @@ class FileStorage(Extension[Config]):
 
     async def open_store(self, kind: str, id: str, name: str = "") -> KeyValueStore:
         """The store of one component. StartError when it cannot be opened."""
-        path = os.path.join(self.config.directory, file_name(kind, id, name))
+        return await self._open(self._path(kind, id, name), self.config.recreate)
+
+    def _path(self, kind: str, id: str, name: str = "") -> str:
+        return os.path.join(self.config.directory, file_name(kind, id, name))
+
+    def queue_log(self, kind: str, id: str, segment_bytes: int) -> SegmentLog:
+        """The queue of one exporter, in a folder of its own."""
+        config = self.config
+        folder = self._path(kind, id) + ".queue"
+        return SegmentLog(folder, fsync=config.fsync, timeout=config.timeout, segment_bytes=segment_bytes)
+
+    async def old_queue(self, kind: str, id: str) -> OldQueue | None:
+        """The database that had an exporter's queue up to version 0.1. A damaged one is moved aside: it never stops a start."""
+        path = self._path(kind, id)
+        if not await asyncio.to_thread(os.path.exists, path):
+            return None
+        return OldQueue(path, await self._open(path, recreate=True))
+
+    async def _open(self, path: str, recreate: bool) -> SqliteStore:
         block = self.config.compaction
         store = SqliteStore(
             path,
             timeout=self.config.timeout,
             fsync=self.config.fsync,
-            recreate=self.config.recreate,
+            recreate=recreate,
             compaction=Compaction(
                 block.on_start,
                 block.on_rebound,
@@ -77,6 +96,24 @@ class FileStorage(Extension[Config]):
     def _set_aside(self, path: str) -> None:
         self._recreated(1)
         self.context.log.error("a damaged file was moved to %s; its component starts without state", path)
+
+
+class OldQueue:
+    """As `queue_storage.OldQueue`."""
+
+    def __init__(self, path: str, store: SqliteStore) -> None:
+        self.path = path
+        self.store: KeyValueStore = store
+
+    async def remove(self) -> None:
+        """Deletes the database."""
+        await self.store.close()
+        await asyncio.to_thread(self._unlink)
+
+    def _unlink(self) -> None:
+        for suffix in ("", "-wal", "-shm", "-journal"):
+            if os.path.exists(self.path + suffix):
+                os.unlink(self.path + suffix)
 
 
 def file_name(kind: str, id: str, name: str = "") -> str:

@@ -18,9 +18,9 @@ from kofagent.telemetry.batch import AnyBatch, Batch, MetricBatch, Samples
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.series import STALE_BITS, Exemplar, Series
 from kofagent.telemetry.signal import Signal
-from tests.component.test_disk_queue import Disk
 from tests.support.components import FakeHost, eventually, make
 from tests.support.otlp import REQUEST
+from tests.support.queue_disk import Disk
 from tests.support.remote_write import Backend, series
 
 T0 = 1_795_257_868_000
@@ -146,7 +146,7 @@ async def test_otlp_points_and_what_remote_write_cannot_carry_is_counted_once() 
         assert dropped(it, "delta temporality") == 0, "the batch is its sender's"
         disk.full = False
         await it.consume(batch)
-        await eventually(lambda: backend.requests and not disk.values)
+        await eventually(lambda: backend.requests and not disk.waiting)
         assert dropped(it, "delta temporality") == 1
         assert total(it, "otelcol_exporter_sent_metric_points_total") == 1
         with pytest.raises(Refused) as refused:
@@ -188,7 +188,7 @@ async def test_what_is_on_disk_is_compact() -> None:
     disk = Disk()
     async with Backend(["stall"]) as backend, running(backend.url, disk) as it:
         await it.consume(MetricBatch([Samples(many, [i * 1.5 for i in range(2000)], T0)]))
-        size = sum(map(len, disk.values.values()))
+        size = sum(header.length for _, _, header in disk.waiting)
         backend.release.set()
     assert size / 2000 < 40, "a sample has 180 bytes in a request, its columns 40 in memory"
 
@@ -198,10 +198,9 @@ async def test_a_damaged_entry_is_counted_and_the_others_go_on() -> None:
     async with Backend([503] * 10_000) as backend, running(backend.url, disk) as it:
         await it.consume(columns(("a", 1.0, T0)))
         await it.consume(columns(("b", 1.0, T0), ("c", 1.0, T0)))
-    _first, second = sorted(disk.values)
-    disk.values[second] = disk.values[second][:-3]
+    disk.flip(1, [60])
     async with Backend() as backend, running(backend.url, disk) as it:
-        await eventually(lambda: not disk.values)
+        await eventually(lambda: not disk.waiting)
         assert dropped(it, "queue on disk damaged") == 2
     assert [labels["__name__"] for labels, _ in series(backend.requests[0])] == ["a"]
 
