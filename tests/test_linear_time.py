@@ -53,6 +53,7 @@ UNITS = (
     "a=",
 )
 SUFFIXES = ("", "!", "\n b")
+_TIME = "Jan 10 10:10:10"
 
 HOSTILE: dict[str, tuple[str, ...]] = {
     "config/base:_DURATION": ("", "1."),
@@ -70,19 +71,23 @@ HOSTILE: dict[str, tuple[str, ...]] = {
     "kubernetes/quantity:_FORM": ("", "1.", "1e"),
     "net/grpc_client:_SCHEME": ("",),
     "net/grpc_server:_TIMEOUT": ("",),
-    "operators/encode:_SURROGATES": ("",),
     "operators/json_text:_BRACKETS": ("", '[[["', '"\\'),
     "operators/line_formats:_FRACTION": ("", "."),
-    "operators/types/container:_CRIO": ("", "t stdout ", "t stdout F "),
-    "operators/types/container:_CONTAINERD": ("", "tZ stdout ", "tZ stdout F "),
+    "operators/text:_NO_BYTES": ("",),
+    "operators/regex:_OTHER_SURROGATES": ("",),
+    "operators/line_formats:PARTIAL": ("", "\t", "a stdout P"),
+    "operators/types/container:_CRI": ("", "t stdout ", "t stdout F "),
     "operators/types/container:_PATH": ("", "/a_b_", "/a_b_c/", "/a_b_c/d/"),
     "operators/types/sanitize_utf8:transform#0": ("",),
     "operators/types/syslog_parser:_PRIORITY": ("", "<"),
-    "operators/types/syslog_parser:_ANY_PRIORITY": ("", "<"),
     "operators/types/syslog_parser:_RFC5424": ("", "1 ", "1 - ", "1 - a ", "1 - a b "),
     "operators/types/syslog_parser:_ELEMENT": ("", "[", '[a b="', '[a b="c" '),
     "operators/types/syslog_parser:_PARAMETER": ("", " ", ' b="'),
-    "operators/types/syslog_parser:_RFC3164": ("", "Jan 10 10:10:10 ", "Jan 10 10:10:10 a ", "Jan 10 10:10:10 a b["),
+    "operators/types/syslog_parser:_RFC3164": (
+        "",
+        *[f"{_TIME} {rest}" for rest in ("", "a ", "a b[", "a[", "a:")],
+        "2026-01-01 10:10:10.",
+    ),
     "operators/types/syslog_parser:_COUNT": ("",),
     "operators/types/syslog_parser:_rfc5424#0": ("",),
     "operators/types/unquote:_DOUBLE": ("", '"', '"\\x'),
@@ -122,7 +127,6 @@ HOSTILE: dict[str, tuple[str, ...]] = {
     "prometheus/text:_SIMPLE": ("", "a ", "a{", 'a{b="', 'a{b="c",'),
     "prometheus/text:_ESCAPE": ("",),
     "prometheus/text:_HELP_ESCAPE": ("",),
-    "receivers/filelog/splitting:_PARTIAL": ("", "\t", "a stdout P"),
     "receivers/hostmetrics/scrapers/filesystem:_unescape#0": ("",),
     "receivers/k8s_cluster/pods:_SCHEME": ("",),
     "receivers/kubeletstats/pods:_SCHEME": ("",),
@@ -168,6 +172,7 @@ CONFIGURATION: dict[str, str] = {
     ),
     "operators/timelayout:__init__#2": _BUILT + "data: the parsers below",
     "operators/timelayout:_nanoseconds#0": _BUILT + "names of zones, no repetition",
+    "operators/timelayout:_ENDS_IN_Z": _BUILT + "bounded",
     "operators/timelayout:epoch_nanoseconds#0": "bounded repetitions of digits between anchors",
     "processors/k8sattributes/rules:_REFERENCE": _OPTION,
     "processors/resourcedetection/env:parse#0": "an environment variable of the agent",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import time
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from functools import lru_cache
 from typing import Any, Final
@@ -31,6 +32,8 @@ _DAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturda
 _LONG_MONTH = "(" + "|".join(_MONTHS) + ")"
 _SHORT_MONTH = "(" + "|".join([m[:3] for m in _MONTHS]) + ")"
 _ZONE = "(UTC|GMT(?:[+-][0-9]{1,2})?|[+-][0-9]{2}(?:[0-9]{2})?|ChST|MeST|[A-Z]{3,5})"
+_NEAR_MONTHS = 13
+"""An abbreviation that a zone uses is used within a year."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 # kind -> regular expression with one group (or none)
@@ -186,6 +189,7 @@ class Layout:
         afternoon: bool | None = None
         offset: tzinfo | None = None
         yearday = 0
+        zone_name = ""
         for kind, value in found.items():
             if value is None:
                 continue
@@ -215,11 +219,13 @@ class Layout:
             elif kind.startswith("offset"):
                 offset = _offset(value)
             elif kind == "zone":
-                offset = self._zone(value)
+                zone_name = value
         if afternoon is not None:
             if not 1 <= hour <= 12:
                 raise TimeError("the hour is not between 1 and 12")
             hour = hour % 12 + (12 if afternoon else 0)
+        if zone_name:
+            offset = self._zone(zone_name, year or datetime.now().year, month)
         if self.zones and offset is None:
             offset = next((z for name, z in self.zones.items() if re.search(rf"\b{re.escape(name)}\b", text)), None)
         zone = offset or self.location
@@ -237,9 +243,11 @@ class Layout:
             raise TimeError("the value is not a possible time") from None
         return (delta.days * 86400 + delta.seconds) * 1_000_000_000 + nanosecond
 
-    def _zone(self, name: str) -> tzinfo | None:
+    def _zone(self, name: str, year: int, month: int) -> tzinfo | None:
+        """The zone of this name, about this month: abbreviations are those of `location`, in winter and in summer."""
         if name in self.zones:
-            return self.zones[name]
+            location = self.zones[name]
+            return _abbreviations(location, time.tzname, year, month).get(name, location)
         upper = name.upper()
         if upper in ("UTC", "GMT", "Z"):
             return UTC
@@ -247,12 +255,31 @@ class Layout:
             return _offset(name)
         if upper.startswith("GMT"):
             return timezone(timedelta(hours=int(name[3:])))
-        if self.location is not None and name in {datetime(2025, month, 1, tzinfo=self.location).tzname() for month in (1, 7)}:
-            return self.location
-        zone = _named(name)
+        zone = _abbreviations(self.location, time.tzname, year, month).get(name) or _named(name)
         if zone is None:
             raise TimeError(f"the zone {name} is unknown")
         return zone
+
+
+@lru_cache(maxsize=256)
+def _abbreviations(location: tzinfo | None, local: tuple[str, str], year: int, month: int) -> dict[str, tzinfo]:
+    """The abbreviations of a zone (None: this machine's, whose present ones are `local`) and the offsets they mean.
+
+    One that the zone has used with several offsets has the one that is nearest in time.
+    """
+    found: dict[str, tzinfo] = {}
+    for distance in range(_NEAR_MONTHS):
+        for index in dict.fromkeys((year * 12 + month - 1 - distance, year * 12 + month - 1 + distance)):
+            try:
+                when = datetime(index // 12, index % 12 + 1, 15, tzinfo=location)
+                if location is None:
+                    when = when.astimezone()
+                name, offset = when.tzname(), when.utcoffset()
+            except (ValueError, OverflowError, OSError):
+                continue
+            if name and offset is not None and name not in found:
+                found[name] = timezone(offset)
+    return found
 
 
 @lru_cache(maxsize=64)
@@ -287,9 +314,12 @@ def _this_year(when: datetime) -> datetime:
 
 
 def location_of(name: str, layout: str) -> tzinfo | None:
-    """The zone `name`; without one UTC where the layout ends in Z, else None for this machine's. ValueError for an unknown zone."""
+    """The zone `name`; without one UTC where the layout ends in Z (that is no %Z), else None for this machine's.
+
+    ValueError for an unknown zone.
+    """
     if not name:
-        return UTC if layout.endswith("Z") else None
+        return UTC if _ENDS_IN_Z.search(layout) else None
     if name == "Local":
         return None
     zone = _named(name)
@@ -356,6 +386,7 @@ def gotime_layout(layout: str, location: tzinfo | None, zones: dict[str, tzinfo 
     return Layout(parts, location, zones)
 
 
+_ENDS_IN_Z = re.compile(r"(?:^|[^%])(?:%%){0,100}Z\Z")
 _UNITS: Final = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1000, "ns": 1}
 
 

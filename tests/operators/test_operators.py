@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -217,8 +219,72 @@ def test_syslog_rfc3164() -> None:
     (record,) = run([{**operators[0], "allow_skip_pri_header": True}], "Oct 11 22:14:15 host app: message")
     assert record["attributes"] == {"hostname": "host", "appname": "app", "message": "message"}
     assert record["severity"] == ""
+    bad = ("Oct 32 22:14:15 h t: m", "Oct 11 25:14:15 h t: m", "2026-02-30T10:00:00Z h t: m", "2026-01-01T1:00:00Z h", "x", "<13>")
+    for line in (*bad, *["<13>" + line for line in bad], "<999>Oct 11 22:14:15 h t: m"):
+        assert run([{**operators[0], "allow_skip_pri_header": True, "on_error": "drop"}], line) == []
     (record,) = run([{"type": "syslog_parser", "protocol": "none"}], "<13>anything")
     assert record["attributes"]["message"] == "<13>anything" and record["text"] == "notice"
+
+
+_SSHD = {"hostname": "node-7", "appname": "sshd", "proc_id": "77", "message": "Accepted <1> key"}
+
+
+@pytest.mark.parametrize("priority", ["", "<38>"])
+@pytest.mark.parametrize(
+    ("time", "want"),
+    [
+        ("2026-01-02T03:04:05.123456+01:00", 1767319445123456000),
+        ("2026-01-02T03:04:05.123456789+0100", 1767319445123456789),
+        ("2026-01-02T02:04:05Z", 1767319445000000000),
+        ("2026-01-02T03:04:05", 1767319445000000000),
+        ("2026-01-02 03:04:05,5", 1767319445500000000),
+        ("Jan  2 2026 03:04:05", 1767319445000000000),
+        ("Jan 2 2026 03:04:05.25:", 1767319445250000000),
+        ("Jan 02 2026 03:04:05", 1767319445000000000),
+        ("Jan 2 03:04:05", None),
+        ("Jan 02 03:04:05.25", None),
+    ],
+)
+def test_syslog_as_daemons_write_it(priority: str, time: str, want: int | None) -> None:
+    options = {"type": "syslog_parser", "protocol": "rfc3164", "allow_skip_pri_header": True, "location": "Europe/Berlin"}
+    for rest, found in (
+        ("node-7 sshd[77]: Accepted <1> key", _SSHD),
+        ("sshd[77]: Accepted <1> key", {k: v for k, v in _SSHD.items() if k != "hostname"}),
+        ("node-7 kernel: [   12.345] up", {"hostname": "node-7", "appname": "kernel", "message": "[   12.345] up"}),
+        ("kernel: up", {"appname": "kernel", "message": "up"}),
+        ("fe80::1 postfix/smtpd[1]:x", {"hostname": "fe80::1", "appname": "postfix/smtpd", "proc_id": "1", "message": "x"}),
+        ("n last message repeated 3 times", {"hostname": "n", "message": "last message repeated 3 times"}),
+        (
+            "n systemd-networkd-wait-online-for-it[1]:",
+            {"hostname": "n", "appname": "systemd-networkd-wait-online-for-it", "proc_id": "1"},
+        ),
+    ):
+        (record,) = run([{**options, "on_error": "drop"}], f"{priority}{time} {rest}")
+        names = ("hostname", "appname", "proc_id", "message")
+        assert {k: record["attributes"][k] for k in names if k in record["attributes"]} == found
+        assert record["time"] == want if want else record["time"] % 10**15
+        assert record["text"] == ("info" if priority else "")
+
+
+@pytest.mark.parametrize(
+    ("line", "time", "want"),
+    [
+        ("<13>1 - - - - - -", 0, {}),
+        ("<13>1 2026-01-02T02:04:05.123456789Z h - - - - m", 1767319445123456789, {"hostname": "h", "message": "m"}),
+        (
+            "<13>1 - h a 1 - [x] m",
+            0,
+            {"hostname": "h", "appname": "a", "proc_id": "1", "structured_data": {"x": {}}, "message": "m"},
+        ),
+    ],
+)
+def test_any_field_of_rfc5424_may_be_nil(line: str, time: int, want: dict[str, Any]) -> None:
+    (record,) = run([{"type": "syslog_parser", "protocol": "rfc5424", "on_error": "drop"}], line)
+    known = {"priority", "facility", "facility_text", "version"}
+    assert {k: v for k, v in record["attributes"].items() if k not in known} == want
+    assert (record["time"], record["text"]) == (time, "notice")
+    (record,) = run([{"type": "syslog_parser", "protocol": "rfc5424", "allow_skip_pri_header": True, "on_error": "drop"}], line[4:])
+    assert record["time"] == time
 
 
 @pytest.mark.parametrize(
@@ -251,6 +317,64 @@ def test_syslog_rfc3164() -> None:
 def test_time_parser(options: dict[str, Any], line: str, want: int | None) -> None:
     got = run([{"type": "time_parser", "parse_from": "body", "on_error": "drop_quiet", **options}], line)
     assert [r["time"] for r in got] == ([] if want is None else [want])
+
+
+@pytest.fixture
+def in_los_angeles(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "America/Los_Angeles")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+_ABBREVIATIONS = [
+    ("", "2019-02-04 00:08:48 PST", 1549267728),
+    ("", "2019-07-04 00:08:48 PDT", 1562224128),
+    ("", "2019-07-04 00:08:48 PST", 1562227728),
+    ("", "2019-11-03 01:30:00 PDT", 1572769800),
+    ("", "2019-11-03 01:30:00 PST", 1572773400),
+    ("", "2019-02-04 00:08:48 UTC", 1549238928),
+    ("Local", "2019-02-04 00:08:48 PST", 1549267728),
+    ("Europe/Berlin", "2019-02-04 00:08:48 CET", 1549235328),
+    ("Europe/Berlin", "2019-07-04 00:08:48 CEST", 1562191728),
+    ("Europe/Berlin", "2019-07-04 00:08:48 CET", 1562195328),
+    ("Australia/Sydney", "2019-02-04 00:08:48 AEDT", 1549199328),
+    ("Asia/Shanghai", "2019-02-04 00:08:48 CST", 1549210128),
+    ("America/Chicago", "2019-02-04 00:08:48 CST", 1549260528),
+    ("Europe/Moscow", "2013-02-04 00:00:00 MSK", 1359921600),
+    ("Europe/Moscow", "2019-02-04 00:00:00 MSK", 1549227600),
+]
+
+
+@pytest.mark.usefixtures("in_los_angeles")
+@pytest.mark.parametrize(("location", "line", "want"), [*_ABBREVIATIONS, ("Europe/Berlin", "2019-02-04 00:08:48 PST", None)])
+@pytest.mark.parametrize(
+    "layout",
+    [
+        {"layout": "%Y-%m-%d %H:%M:%S %Z"},
+        {"layout_type": "gotime", "layout": "2006-01-02 15:04:05 MST"},
+    ],
+    ids=["strptime", "gotime"],
+)
+def test_abbreviations_are_those_of_the_location(layout: dict[str, Any], location: str, line: str, want: int | None) -> None:
+    got = run([{"type": "time_parser", "parse_from": "body", "on_error": "drop_quiet", "location": location, **layout}], line)
+    assert [r["time"] for r in got] == ([] if want is None else [want * 10**9])
+
+
+@pytest.mark.usefixtures("in_los_angeles")
+def test_a_layout_that_ends_in_the_letter_is_of_utc_and_others_are_of_this_machine() -> None:
+    for layout, line, want in (
+        ("%Y-%m-%d %HZ", "2019-02-04 00Z", 1549238400),
+        ("%Y-%m-%d %H%%Z", "2019-02-04 00%Z", 1549238400),
+        ("%Y-%m-%d %H", "2019-02-04 00", 1549267200),
+    ):
+        (record,) = run([{"type": "time_parser", "parse_from": "body", "layout": layout}], line)
+        assert record["time"] == want * 10**9
+    zones = {"time_zone_locations": {"IST": "Asia/Kolkata", "EST": "America/New_York"}}
+    for line, want in (("2019-07-04 00 IST", 1562178600), ("2019-07-04 00 EST", 1562216400)):
+        (record,) = run([{"type": "time_parser", "parse_from": "body", "layout": "%Y-%m-%d %H %Z", **zones}], line)
+        assert record["time"] == want * 10**9
 
 
 @pytest.mark.parametrize(

@@ -152,6 +152,41 @@ def test_times() -> None:
     assert to_record({}, 1), "an event with nothing in it is a record too"
 
 
+def test_both_generations_of_the_api() -> None:
+    """What recurs has its last time and count in `series`; the other names are those of events.k8s.io."""
+    old = event("a", at="2026-01-02T03:04:06Z", message="m")
+    about = old.pop("involvedObject")
+    renamed = {
+        "regarding": about,
+        "note": old.pop("message"),
+        "deprecatedSource": old.pop("source"),
+        "deprecatedLastTimestamp": old.pop("lastTimestamp"),
+        "deprecatedFirstTimestamp": old.pop("firstTimestamp"),
+        "deprecatedCount": old.pop("count"),
+    }
+    assert to_record({**old, **renamed}, 1) == to_record(event("a", at="2026-01-02T03:04:06Z", message="m"), 1)
+
+    def found(**more: Any) -> tuple[int, Any, Any]:
+        resource, record = to_record({**event("a", at="2026-01-02T03:04:06Z"), **more}, 1)
+        entry = ExportLogsServiceRequest().resource_logs.add()
+        entry.resource.ParseFromString(resource)
+        log = entry.scope_logs.add().log_records.add()
+        log.ParseFromString(record)
+        node = attributes(entry.resource.attributes)["k8s.node.name"]
+        return log.time_unix_nano // 10**9 - 1767323045, attributes(log.attributes).get("k8s.event.count"), node
+
+    new: dict[str, Any] = {"eventTime": "2026-01-02T03:04:05.000000Z", "count": None, "lastTimestamp": None, "firstTimestamp": None}
+    series = {"count": 7, "lastObservedTime": "2026-01-02T03:05:05.000000Z"}
+    assert found() == (1, 1, "node-1")
+    assert found(**new) == (0, None, "node-1")
+    assert found(**new, series=series) == (60, 7, "node-1")
+    assert found(series=series) == (60, 7, "node-1")
+    assert found(series={}) == found(series=None) == found(series={"count": True, "lastObservedTime": None}) == (1, 1, "node-1")
+    kubelet = {"source": {}, "reportingInstance": "node-2"}
+    assert found(**kubelet, reportingComponent="kubelet") == found(**kubelet, reportingController="kubelet") == (1, 1, "node-2")
+    assert found(**kubelet, reportingComponent="default-scheduler") == (1, 1, "")
+
+
 async def test_only_what_happens_after_the_start(kube: FakeKube) -> None:
     kube.put(CORE_EVENTS, event("old", at="2026-01-02T03:04:05Z"))
     kube.put(CORE_EVENTS, event("at the start"))

@@ -2,6 +2,10 @@
 
 With protocol `none` only the priority is looked at. Names of the fields and the table of severities are upstream's. Messages that
 break the RFC's grammar are an error.
+
+RFC 3164 only describes what daemons wrote, so what they write is taken: times also of ISO 8601 (rsyslog's default since 2023), with
+a year or a fraction, days with or without padding, and messages without a host (the local socket's). In RFC 5424 any field may be
+nil, the time included, and a fraction may have nanoseconds.
 """
 
 from __future__ import annotations
@@ -12,13 +16,12 @@ from typing import Any, Final, Literal
 from pydantic import Field as Option
 from pydantic import PrivateAttr, field_validator, model_validator
 
-from kofagent.operators.blocks import TimestampBlock
 from kofagent.operators.entry import Entry
 from kofagent.operators.errors import OperatorError
-from kofagent.operators.field import MISSING, Field
+from kofagent.operators.field import ATTRIBUTES, MISSING
 from kofagent.operators.operator import Run
 from kofagent.operators.parser import Parser, ParserConfig, text_of
-from kofagent.operators.timelayout import Layout, TimeError, gotime_layout, location_of
+from kofagent.operators.timelayout import Layout, TimeError, gotime_layout, location_of, strptime_layout
 
 _FACILITIES: Final = (
     "kern",
@@ -57,18 +60,20 @@ _SEVERITIES: Final = (
     (5, "debug"),
 )
 _PRIORITY = re.compile(r"<(0|[1-9][0-9]?|1[0-8][0-9]|19[01])>")
-_ANY_PRIORITY = re.compile(r"<[0-9]{1,3}>")
 _RFC5424 = re.compile(
     r"(?P<version>[1-9][0-9]{0,2}) "
-    r"(?P<timestamp>-|[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?(?:Z|[+-][0-9]{2}:[0-9]{2})) "
+    r"(?P<timestamp>-|[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?(?:Z|[+-][0-9]{2}:[0-9]{2})) "
     r"(?P<hostname>[!-~]{1,255}) (?P<appname>[!-~]{1,48}) (?P<proc_id>[!-~]{1,128}) (?P<msg_id>[!-~]{1,32}) "
 )
 _ELEMENT = re.compile(r'\[(?P<id>[!#-<>-\\^-~]{1,32})(?P<params>(?: [!#-<>-\\^-~]{1,32}="(?:[^"\\\]]|\\.)*")*)\]', re.DOTALL)
 _PARAMETER = re.compile(r' (?P<name>[!#-<>-\\^-~]{1,32})="(?P<value>(?:[^"\\\]]|\\.)*)"', re.DOTALL)
+_TAG = r"[!-9;-Z\\-~]{1,255}"
 _RFC3164 = re.compile(
-    r"(?P<timestamp>(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) (?: [1-9]|0[1-9]|[12][0-9]|3[01]) "
-    r"[0-9]{2}:[0-9]{2}:[0-9]{2}) (?P<hostname>[!-9;-~]{1,255}) "
-    r"(?:(?P<appname>[!-9;-Z\\-~]{1,32})(?:\[(?P<proc_id>[!-\\^-~]*)\])?: ?)?(?P<message>.*)",
+    r"(?:(?P<iso>[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}(?:[.,][0-9]{1,9})?)(?P<zone>Z|[+-][0-9]{2}:?[0-9]{2})?"
+    r"|(?P<date>(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) {1,2}(?:0?[1-9]|[12][0-9]|3[01])(?P<year> [0-9]{4})? "
+    r"[0-9]{2}:[0-9]{2}:[0-9]{2}(?:[.,][0-9]{1,9})?)):? "
+    rf"(?:(?!{_TAG}(?:\[[!-\\^-~]{{0,255}}\])?:(?: |\Z))(?P<hostname>[!-~]{{1,255}}) )?"
+    rf"(?:(?P<appname>{_TAG})(?:\[(?P<proc_id>[!-\\^-~]*)\])?: ?)?(?P<message>.*)",
     re.DOTALL,
 )
 _COUNT = re.compile(r"([1-9][0-9]{0,9})\s")
@@ -84,7 +89,7 @@ class Config(ParserConfig):
     allow_skip_pri_header: bool = Option(False, description="Messages may come without <priority>.")
     non_transparent_framing_trailer: Literal["LF", "NUL"] | None = Option(None, description="End of each message (RFC 6587).")
     max_octets: int = Option(0, ge=0, description="Longest message with octet counting; 0: 8192.")
-    _layout: Layout | None = PrivateAttr(default=None)
+    _layouts: dict[str, Layout] = PrivateAttr(default_factory=dict)
 
     @field_validator("protocol", mode="before")
     @classmethod
@@ -98,16 +103,22 @@ class Config(ParserConfig):
                 raise ValueError("only one of enable_octet_counting and non_transparent_framing_trailer can be set")
             if self.protocol != "rfc5424":
                 raise ValueError("non_transparent_framing_trailer needs protocol rfc5424")
-        self._layout = gotime_layout("Jan _2 15:04:05", location_of(self.location or "UTC", ""), {})
-        if self.timestamp is None and self.protocol != "none":
-            self.timestamp = TimestampBlock(parse_from=Field("attributes", ("timestamp",)), layout_type="native")
+        location = location_of(self.location or "UTC", "")
+        for name, layout in (
+            ("date", "%b %e %H:%M:%S"),
+            ("date and year", "%b %e %Y %H:%M:%S"),
+            ("iso", "%Y-%m-%dT%H:%M:%S"),
+            ("iso and zone", "%Y-%m-%dT%H:%M:%S%z"),
+        ):
+            self._layouts[name] = strptime_layout(layout, location, {})
         return self
 
-    @property
-    def layout(self) -> Layout:
-        """The layout of RFC 3164's times."""
-        assert self._layout is not None
-        return self._layout
+    def time(self, found: re.Match[str]) -> int:
+        """Unix nanoseconds of the time in a message of RFC 3164; TimeError."""
+        if found["iso"]:
+            text = found["iso"].replace(" ", "T")
+            return self._layouts["iso and zone"].parse(text + found["zone"]) if found["zone"] else self._layouts["iso"].parse(text)
+        return self._layouts["date and year" if found["year"] else "date"].parse(found["date"])
 
 
 class SyslogParser(Parser[Config]):
@@ -136,7 +147,7 @@ class SyslogParser(Parser[Config]):
         if self.config.protocol == "none":
             return (self._priority(int(priority[1])) if priority else {}) | {"message": text}
         if priority is None:
-            if not self.config.allow_skip_pri_header or _ANY_PRIORITY.search(text):
+            if not self.config.allow_skip_pri_header or text.startswith("<"):
                 raise OperatorError("the message has no <priority>")
         else:
             text = text[priority.end() :]
@@ -219,10 +230,10 @@ class SyslogParser(Parser[Config]):
         if match is None:
             raise OperatorError("the message is not RFC 3164")
         try:
-            out: dict[str, Any] = {"timestamp": self.config.layout.parse(match["timestamp"])}
+            out: dict[str, Any] = {"timestamp": self.config.time(match)}
         except TimeError as error:
             raise OperatorError(f"timestamp: {error}") from None
-        out.update({k: v for k, v in match.groupdict().items() if v and k != "timestamp"})
+        out.update({name: match[name] for name in ("hostname", "appname", "proc_id", "message") if match[name]})
         return out
 
     def _finish(self, entry: Entry, bare: bool) -> None:
@@ -231,8 +242,13 @@ class SyslogParser(Parser[Config]):
             entry.severity, entry.severity_text = _SEVERITIES[severity]
         elif not bare and self.config.protocol != "none":
             raise OperatorError("the entry has no severity")
-        if self.config.protocol != "none" and entry.attributes.pop("timestamp", MISSING) is MISSING:
+        if self.config.protocol == "none":
+            return
+        time = entry.attributes.pop("timestamp", MISSING)
+        if time is MISSING and (self.config.protocol != "rfc5424" or self.config.parse_to != ATTRIBUTES):
             raise OperatorError("the entry has no timestamp")
+        if isinstance(time, int) and self.config.timestamp is None:
+            entry.timestamp = time
 
 
 OPERATOR = SyslogParser

@@ -1,4 +1,9 @@
-"""An Event of the core API as a LogRecord, as upstream writes it (receiver/k8seventsreceiver)."""
+"""An Event as a LogRecord, as upstream writes it (receiver/k8seventsreceiver).
+
+Both generations of the API are read, whoever wrote the event: one that recurs has its last time and count in `series` (`eventTime`
+stays at the first occurrence; upstream reports that), where the first generation counted in `count` and `lastTimestamp`. The API of
+the second generation calls those `deprecatedCount` and so on, what an event is about `regarding`, and its message `note`.
+"""
 
 from __future__ import annotations
 
@@ -18,23 +23,44 @@ SCOPE = length_delimited(
 SEVERITY = {"normal": 9, "warning": 13, "error": 17, "critical": 21}
 """SeverityNumber by the event's type in lower case; other types have none."""
 _FIXED64 = struct.Struct("<Q")
-_TIMES = ("eventTime", "lastTimestamp", "firstTimestamp")
+_TIMES = ("eventTime", "lastTimestamp", "deprecatedLastTimestamp", "firstTimestamp", "deprecatedFirstTimestamp")
+
+
+def _times(event: dict[str, Any]) -> list[int]:
+    """The times of its occurrences, the first of them the record's."""
+    found = [_map(event, "series").get("lastObservedTime"), *[event.get(name) for name in _TIMES]]
+    return [at for text in found if (at := unix_nanos(text)) is not None]
 
 
 def timestamp(event: dict[str, Any]) -> int:
-    """Unix nanoseconds of the record: eventTime, else lastTimestamp, else firstTimestamp; the creation time if all are missing."""
-    for name in _TIMES:
-        at = unix_nanos(event.get(name))
-        if at is not None:
-            return at
+    """Unix nanoseconds of the record: when its series was last observed, else eventTime, else lastTimestamp, else firstTimestamp.
+
+    The creation time if all are missing.
+    """
+    for at in _times(event):
+        return at
     return unix_nanos(_map(event, "metadata").get("creationTimestamp")) or 0
 
 
 def last_seen(event: dict[str, Any]) -> float:
     """Unix seconds of the latest time in the event, including that of its series; 0 if it has none."""
-    found = [unix_nanos(event.get(name)) for name in _TIMES]
-    found.append(unix_nanos(_map(event, "series").get("lastObservedTime")))
-    return max([at for at in found if at is not None], default=timestamp(event)) / 1e9
+    return max(_times(event), default=timestamp(event)) / 1e9
+
+
+def _count(event: dict[str, Any]) -> int:
+    """How often it occurred; 0: not known."""
+    for count in (_map(event, "series").get("count"), event.get("count"), event.get("deprecatedCount")):
+        if isinstance(count, int) and not isinstance(count, bool) and count:
+            return count
+    return 0
+
+
+def _node(event: dict[str, Any]) -> str:
+    """The node it was reported from; the second generation says that only of the kubelet's, as its instance."""
+    host = _text(_map(event, "source"), "host") or _text(_map(event, "deprecatedSource"), "host")
+    if not host and "kubelet" in (_text(event, "reportingComponent"), _text(event, "reportingController")):
+        return _text(event, "reportingInstance")
+    return host
 
 
 def go_time(text: Any) -> str:
@@ -47,10 +73,10 @@ def go_time(text: Any) -> str:
 
 def to_record(event: dict[str, Any], observed: int) -> Record:
     """Resource and LogRecord of an event. `observed` is Unix nanoseconds."""
-    about, metadata = _map(event, "involvedObject"), _map(event, "metadata")
+    about, metadata = _map(event, "involvedObject") or _map(event, "regarding"), _map(event, "metadata")
     resource = encode_attributes(
         {
-            "k8s.node.name": _text(_map(event, "source"), "host"),
+            "k8s.node.name": _node(event),
             "k8s.object.kind": _text(about, "kind"),
             "k8s.object.name": _text(about, "name"),
             "k8s.object.uid": _text(about, "uid"),
@@ -67,8 +93,8 @@ def to_record(event: dict[str, Any], observed: int) -> Record:
         "k8s.event.uid": _text(metadata, "uid"),
         "k8s.namespace.name": _text(about, "namespace"),
     }
-    count = event.get("count")
-    if isinstance(count, int) and count:
+    count = _count(event)
+    if count:
         attributes["k8s.event.count"] = count
     out = [b"\x09" + _FIXED64.pack(timestamp(event))]
     type = _text(event, "type")
@@ -76,7 +102,7 @@ def to_record(event: dict[str, Any], observed: int) -> Record:
     if severity is not None:
         out += [b"\x10" + varint(severity), length_delimited(3, encode_text(type))]
     out += [
-        length_delimited(5, encode_value(_text(event, "message"))),
+        length_delimited(5, encode_value(_text(event, "message") or _text(event, "note"))),
         encode_attributes(attributes, 6),
         b"\x59" + _FIXED64.pack(observed),
     ]
