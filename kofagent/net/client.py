@@ -68,7 +68,7 @@ class HttpClient:
     async def start(self) -> None:
         """Reads certificates, finds the authenticator; StartError when something is missing."""
         settings = self._settings
-        self._tls.context()
+        self._tls.check()
         for name, value in settings.headers.items():
             self._headers = {k: v for k, v in self._headers.items() if k.lower() != name.lower()}
             self._headers[name] = value.get_secret_value()

@@ -101,7 +101,7 @@ class GrpcClient:
                     f"{self._context.id}: tls of a gRPC client is TLS 1.2 and 1.3 with the library's cipher "
                     "suites; remove min_version, max_version and cipher_suites"
                 )
-            tls.client_context(block)  # checks the files, with clear errors
+            tls.check_client(block)
         if is_plain(settings) or not settings.tls.insecure_skip_verify:
             self._open(None)
 
@@ -127,7 +127,7 @@ class GrpcClient:
     def _renew(self) -> None:
         """New calls use the current files; calls in progress finish on the old connections."""
         try:
-            tls.client_context(self._settings.tls)
+            tls.check_client(self._settings.tls)
         except StartError as error:
             self._context.log.warning("%s; the previous files stay in use", error)
             return

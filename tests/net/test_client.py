@@ -165,6 +165,25 @@ async def test_tls_is_verified_and_what_is_wrong_is_said(serve: Serve, tmp_path:
             await client({"tls": bad})
 
 
+async def test_the_systems_certificates_are_read_when_a_connection_asks_for_them(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cert, key = certificate(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+
+    async def ok(request: web.Request) -> web.Response:
+        return web.Response(text="hi")
+
+    it = await client()
+    with monkeypatch.context() as patch:
+        patch.delattr(ssl.SSLContext, "load_default_certs")
+        assert (await it.request("GET", await serve(ok))).body == b"hi"
+    monkeypatch.setenv("SSL_CERT_FILE", str(cert))
+    assert (await it.request("GET", await serve(ok, context))).body == b"hi"
+    await it.stop()
+
+
 async def test_broken_connections_and_timeouts_are_retryable(serve: Serve) -> None:
     hold = asyncio.Event()
 
