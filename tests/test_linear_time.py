@@ -189,9 +189,9 @@ CONFIGURATION: dict[str, str] = {
 }
 """Pattern -> why data does not reach it, or does so elsewhere."""
 
-_SMALL = 4000
+_SMALL = 2000
 _QUICK = 0.01
-"""Seconds for 8 * _SMALL characters that no quadratic pattern can do: it would take half a billion steps."""
+"""Seconds for 8 * _SMALL characters that no quadratic pattern can do: it would take a hundred million steps."""
 
 
 _MOST = 10.0

@@ -7,11 +7,12 @@ For every pipeline: accepted = sent + filtered + dropped + queued.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.samples import Sample
 
 from kofagent.telemetry.reasons import checked
 from kofagent.telemetry.signal import Signal
@@ -87,12 +88,17 @@ class Ledger:
 
     def total(self, name: str, **labels: str) -> float:
         """The value of one sample (`name` with its suffix), 0.0 when it was never touched: for tests, status and `dev`."""
-        value = self.registry.get_sample_value(name, labels)
-        return 0.0 if value is None else value
+        return next((s.value for s in self._samples(name) if s.labels == labels), 0.0)
 
     def sum(self, name: str) -> float:
         """The sum of all children of the samples called `name`."""
-        return sum(s.value for m in self.registry.collect() for s in m.samples if s.name == name)
+        return sum(s.value for s in self._samples(name))
+
+    def _samples(self, name: str) -> Iterator[Sample]:
+        """The samples called `name`; of one metric, where it is the ledger's own."""
+        metric = self._metrics.get(name) or self._metrics.get(name.rpartition("_")[0])
+        for family in metric.collect() if metric is not None else self.registry.collect():
+            yield from (sample for sample in family.samples if sample.name == name)
 
     def dropped(self, component: str, signal: Signal, reason: str, items: int) -> None:
         """Counts items that will never be delivered. `reason` is one of `telemetry.reasons`."""

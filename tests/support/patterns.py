@@ -8,6 +8,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from tests.rooms import tree_of
+
 ROOT = Path(__file__).resolve().parents[2]
 _CALLS = frozenset({"compile", "sub", "subn", "match", "search", "fullmatch", "findall", "finditer", "split"})
 
@@ -85,7 +87,7 @@ def uses() -> list[Use]:
     for file in sorted((ROOT / "kofagent").rglob("*.py")):
         text = file.read_text()
         if "re." in text:
-            tree = ast.parse(text)
+            tree = tree_of(file)
             finder = _Finder(str(file.relative_to(ROOT)), tree)
             finder.visit(tree)
             found += finder.uses
