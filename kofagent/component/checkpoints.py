@@ -6,6 +6,7 @@ options does `store = await open_store(context, ID)` in `start` and `await store
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
@@ -61,6 +62,13 @@ async def open_store(context: Context, storage: str | None) -> KeyValueStore:
     if not storage:
         return MemoryStore()
     return await context.host.extension(storage, StorageExtension).open_store(context.kind, context.id)
+
+
+def file_name(kind: str, id: str, name: str = "") -> str:
+    """The file of a component as upstream names it: `receiver_filelog_kube`; unsafe characters as `~` and their code."""
+    type, _, rest = id.partition("/")
+    parts = [kind.removesuffix("s"), type, rest] + ([name] if name else [])
+    return "_".join(re.sub(r"[^A-Za-z0-9._-]", lambda m: f"~{ord(m[0]):04X}", part) for part in parts)
 
 
 class MemoryStore:

@@ -16,10 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from kofagent.component.checkpoints import MemoryStore
+from kofagent.component.checkpoints import MemoryStore, file_name
 from kofagent.component.protocols import StartError
 from kofagent.extensions.file_storage import COMPONENT
-from kofagent.extensions.file_storage.extension import file_name
 from tests.support.components import make
 from tests.support.examples import examples
 

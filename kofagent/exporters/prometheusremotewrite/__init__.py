@@ -8,8 +8,8 @@ backend (413) is sent again in halves, and later ones are made as small; a serie
 keep their names and labels; OTLP metrics are translated by the OpenTelemetry specification for Prometheus. Points that remote
 write cannot carry (delta temporality, ...) are counted as dropped with their reason.
 
-`sending_queue.storage` keeps the queue on disk: finished requests, compressed, so that labels, values and times are sent as they
-were when the data came, in order, also after a restart.
+`sending_queue.storage`, or `wal`, keeps the queue on disk: finished requests, compressed, so that labels, values and times
+are sent as they were when the data came, in order, also after a restart.
 """
 
 from kofagent.exporters.prometheusremotewrite.exporter import PrometheusRemoteWrite

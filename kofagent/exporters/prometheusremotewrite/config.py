@@ -106,9 +106,9 @@ class TargetInfoOptions(ComponentConfig):
 
 
 class WalOptions(ComponentConfig):
-    """`wal`, upstream's own write-ahead log."""
+    """`wal`, upstream's own write-ahead log: here a queue on disk as with `sending_queue.storage`, in a directory of its own."""
 
-    directory: str = Field("", description="Accepted for compatibility.")
+    directory: str = Field(min_length=1, description="Directory of the queue, which is made if it does not exist.")
     buffer_size: int = Field(300, description="Accepted for compatibility.")
     truncate_frequency: Duration = Field(60.0, description="Accepted for compatibility.")
     lag_record_frequency: Duration = Field(15.0, description="Accepted for compatibility.")
@@ -161,7 +161,9 @@ class Config(RemoteWriteHttpBlock):
         False, description="Write explicit histograms as native ones with custom buckets."
     )
     keep_classic_histograms: bool = Field(False, description="Write the classic series of these as well.")
-    wal: WalOptions | None = Field(None, description="Accepted for compatibility; for a queue on disk set sending_queue.storage.")
+    wal: WalOptions | None = Field(
+        None, description="Keep the sending queue on disk, in a directory; with a storage extension: sending_queue.storage."
+    )
     export_created_metric: CreatedMetricOptions | None = Field(
         None, description="Accepted for compatibility; remote write 1.0 has no created time."
     )
@@ -204,6 +206,8 @@ class Config(RemoteWriteHttpBlock):
             raise ValueError(
                 "endpoint is missing; name the URL to write to, such as http://host:8480/insert/0/prometheus/api/v1/write"
             )
+        if self.wal is not None and (not self.queue_wanted or (self.sending_queue is not None and self.sending_queue.storage)):
+            raise ValueError("wal is the sending queue on disk; it cannot be used with sending_queue.storage or without a queue")
         if self.resource_constant_labels.enabled or self.resource_constant_labels.exclude_service_attributes:
             raise ValueError(
                 "resource_constant_labels has only included and excluded; enabled is an option of resource_to_telemetry_conversion"
@@ -213,6 +217,11 @@ class Config(RemoteWriteHttpBlock):
                 "resource_to_telemetry_conversion and resource_constant_labels cannot be used together; keep the latter"
             )
         return self
+
+    @property
+    def queue_wanted(self) -> bool:
+        """Whether there is a queue."""
+        return self.remote_write_queue.enabled if self.sending_queue is None else self.sending_queue.enabled
 
     @property
     def queue(self) -> QueueBlock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -9,6 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import snappy
 
+from kofagent.component.checkpoints import file_name
 from kofagent.component.protocols import ColumnsConsumer, Context, Exporter
 from kofagent.component.requests import Drop, TooLarge
 from kofagent.component.sending import Sending
@@ -75,7 +77,8 @@ class PrometheusRemoteWrite(Exporter[Config], ColumnsConsumer):
             context.log.warning,
         )
         queue = config.queue
-        self._requests_of = self._read_back if queue.storage else self._translated
+        directory = os.path.join(config.wal.directory, file_name(context.kind, context.id) + ".queue") if config.wal else ""
+        self._requests_of = self._read_back if queue.storage or directory else self._translated
         self._sending = Sending(
             context,
             self._requests,
@@ -84,6 +87,7 @@ class PrometheusRemoteWrite(Exporter[Config], ColumnsConsumer):
             retry=config.retry_on_failure,
             limit=self._limit,
             merge_items=MERGE_ITEMS,
+            directory=directory,
             form=Form(self._written, snappy.compress, unpacked, split_written),
         )
         self._families_sent: Memo[str, float] = Memo("prometheusremotewrite.families_sent", entries=20_000, size=4 << 20)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 
-from kofagent.component.checkpoints import KeyValueStore
+from kofagent.component.checkpoints import KeyValueStore, file_name
 from kofagent.component.protocols import Context, Extension, StartError
 from kofagent.component.segment_log import SegmentLog
 from kofagent.extensions.file_storage.config import Config
@@ -114,10 +113,3 @@ class OldQueue:
         for suffix in ("", "-wal", "-shm", "-journal"):
             if os.path.exists(self.path + suffix):
                 os.unlink(self.path + suffix)
-
-
-def file_name(kind: str, id: str, name: str = "") -> str:
-    """The file of a component as upstream names it: `receiver_filelog_kube`; unsafe characters as `~` and their code."""
-    type, _, rest = id.partition("/")
-    parts = [kind.removesuffix("s"), type, rest] + ([name] if name else [])
-    return "_".join(re.sub(r"[^A-Za-z0-9._-]", lambda m: f"~{ord(m[0]):04X}", part) for part in parts)

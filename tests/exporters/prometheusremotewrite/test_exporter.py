@@ -376,10 +376,10 @@ async def test_headers_of_the_protocol_are_ignored_with_a_warning(caplog: pytest
 
 
 def test_options_without_effect_are_warned_of() -> None:
-    options = {"endpoint": "http://h", "wal": {"directory": "x"}, "export_created_metric": {"enabled": True}}
+    options = {"endpoint": "http://h", "wal": {"directory": "x", "buffer_size": 7}, "export_created_metric": {"enabled": True}}
     found = notices(Config.model_validate(options), node_of(options, Origin()))
     assert [str(problem) for problem in found] == [
-        "wal: has no effect; for a queue on disk set sending_queue.storage",
+        "wal.buffer_size: has no effect; remove it",
         "export_created_metric: has no effect; remote write 1.0 has no created time",
     ]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from kofagent.exporters.prometheusremotewrite import COMPONENT
 from kofagent.exporters.prometheusremotewrite.config import Config
@@ -203,6 +204,29 @@ async def test_a_damaged_entry_is_counted_and_the_others_go_on() -> None:
         await eventually(lambda: not disk.waiting)
         assert dropped(it, "queue on disk damaged") == 2
     assert [labels["__name__"] for labels, _ in series(backend.requests[0])] == ["a"]
+
+
+async def test_wal_is_a_queue_on_disk_in_a_directory(tmp_path: Path) -> None:
+    options = {"wal": {"directory": str(tmp_path / "wal")}, "sending_queue": None}
+    async with Backend([503] * 10_000) as backend, running(backend.url, Disk(), options) as it:
+        await it.consume(columns(("a", 1.0, T0)))
+    assert [path.name for path in (tmp_path / "wal").iterdir()] == ["exporter_rw_.queue"]
+    async with Backend() as backend, running(backend.url, Disk(), options) as it:
+        await eventually(lambda: total(it, "otelcol_exporter_queue_size") == 0)
+    assert list(backend.samples().values()) == [[(1.0, T0)]]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"wal": {}},
+        {"wal": {"directory": "x"}, "sending_queue": {"storage": "s"}},
+        {"wal": {"directory": "x"}, "remote_write_queue": {"enabled": False}},
+    ],
+)
+def test_wal_needs_a_directory_and_a_queue(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        Config.model_validate({"endpoint": "http://x/w", **wrong})
 
 
 def test_the_options() -> None:
