@@ -61,7 +61,7 @@ def unquote(token: Token) -> str:
         if body[0] in "xuU" and len(body) > 1:
             code = int(body[1:], 16)
             if code > 0x10FFFF or 0xD800 <= code < 0xE000:
-                raise OttlError(f"invalid escape: \\{body}", token.column + match.start())
+                raise OttlError(f"invalid escape: \\{body}", token.column + match.start() + 1)
             return chr(code)
         if len(body) == 3:
             return chr(int(body, 8) & 0xFF)

@@ -14,8 +14,9 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from kofagent.config.re2 import compile_re2, compile_test
-from kofagent.ottl import EvaluationError, OttlError, parse_condition, parse_statement, parse_value
+from kofagent.ottl import EvaluationError, OttlError, messages, parse_condition, parse_statement, parse_value
 from kofagent.ottl.types import arithmetic, compare
+from kofagent.wire.varint import length_delimited
 from tests.support.otlp import set_attributes, values
 
 RESOURCE = Resource(dropped_attributes_count=3)
@@ -117,6 +118,7 @@ items.values.add(int_value=2)
         "true > false",
         'attributes["status"] != "500"',
         '"\\u00e9\\"\\n" != ""',
+        '"\\ud7ff\\ue000\\U0010ffff" != ""',
         'attributes[Concat(["sta", "tus"], "")] == 500',
         'cache["x"] == nil',
         "observed_time_unix_nano == 0",
@@ -229,6 +231,8 @@ def test_histogram_point() -> None:
         "explicit_bounds[0] == 1.0",
         "value_int == nil",
         "scale == nil",
+        "positive.offset == nil",
+        "negative.bucket_counts == nil",
     ):
         assert parse_condition(text, "datapoint").matches(RESOURCE, SCOPE, point, made), text
 
@@ -240,6 +244,10 @@ def test_resource_scope_and_request() -> None:
     condition = parse_condition('request["X-Tenant"] == "acme"', "request")
     assert condition.matches(None, metadata={"x-tenant": ("acme", "other")})
     assert not condition.matches(None, metadata=None)
+    client = parse_condition(
+        'otelcol.client.metadata["X-Tenant"][1] == "other" and otelcol.client.auth.attributes["username"] == "anna"', "log"
+    )
+    assert client.matches(RESOURCE, SCOPE, LOG, metadata={"x-tenant": ("acme", "other"), "auth.username": ("anna",)})
 
 
 @pytest.mark.parametrize(
@@ -272,7 +280,9 @@ def test_resource_scope_and_request() -> None:
         ("(" * 100 + "true" + ")" * 100, "nested deeper than 60 levels"),
         ("not " * 100 + "true", "nested deeper than 60 levels"),
         ("", "column 1: expected a value, found the end"),
-        ('body == "\\ud800"', "invalid escape"),
+        ('body == "ab\\d"', "column 12: unknown escape"),
+        ('body == "ab\\ud800"', "column 12: invalid escape"),
+        ('body == "\\U00110000"', "column 10: invalid escape"),
     ],
 )
 def test_mistakes(text: str, message: str) -> None:
@@ -295,6 +305,7 @@ def test_unknown_context() -> None:
         'ToLowerCase(attributes["status"]) == "x"',
         'Substring(body, 0, 99) == ""',
         'Trim(5) == ""',
+        'Concat(body, "") == ""',
         'attributes["items"]["x"] == 1',
         "Len(body)",
     ],
@@ -303,6 +314,14 @@ def test_what_does_not_fit_the_data(text: str) -> None:
     condition = parse_condition(text, "log")
     with pytest.raises(EvaluationError):
         condition.matches(RESOURCE, SCOPE, LOG)
+
+
+def test_text_that_is_not_utf8_gets_replacement_characters_and_the_rest_stays() -> None:
+    record = LogRecord(severity_number=SeverityNumber.SEVERITY_NUMBER_WARN, trace_id=b"\xff" * 16)
+    set_attributes(record.attributes, {"empty": {}, "list": [1, "a", []], "raw": b"\xff"})
+    got = messages.read("log", record.SerializeToString() + length_delimited(3, b"caf\xe9"))  # severity_text
+    record.severity_text = "caf\ufffd"
+    assert got == record
 
 
 def test_values_and_statements() -> None:
