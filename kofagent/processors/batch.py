@@ -30,7 +30,7 @@ class Config(ComponentConfig):
 
     timeout: Duration = Field(0.2, ge=0, description="Maximum time to wait for more items; 0: send at once.")
     send_batch_size: int = Field(
-        8192, ge=0, description="Number of items at which a batch is sent at once; 0: only the timeout counts."
+        8192, ge=0, description="Number of items at which a batch is sent at once, whatever the timeout; 0: always."
     )
     send_batch_max_size: int = Field(0, ge=0, description="Maximum number of items in a batch; larger ones are split. 0: no limit.")
     metadata_keys: list[str] = Field([], description="Requests with different values of these headers are never joined.")
@@ -123,7 +123,7 @@ class BatchProcessor(Processor[Config], ColumnsConsumer):
         waiting.batches.append(batch)
         waiting.count += batch.count
         waiting.quiet_at = now + self._quiet
-        if config.timeout == 0 or 0 < config.send_batch_size <= waiting.count:
+        if config.timeout == 0 or waiting.count >= config.send_batch_size:
             self._by_size(1)
             self._flush(key)
         elif self._timer is None:

@@ -160,6 +160,35 @@ async def test_cancelled_before_the_batch_left_is_withdrawn() -> None:
     assert [b.payload for b in sink.batches if isinstance(b, Batch)] == [b"keep"]
 
 
+async def test_cancelled_while_the_batch_is_under_way_changes_nothing_for_the_next() -> None:
+    sink = Sink()
+    sink.gate = asyncio.Event()
+    it = await started({"timeout": "1h", "send_batch_size": 2}, sink)
+    under_way = asyncio.create_task(it.consume(batch(b"one", 2)))
+    await sink.called.wait()
+    waiting = asyncio.create_task(it.consume(batch(b"two", 1)))
+    await asyncio.sleep(0)
+    under_way.cancel()
+    await asyncio.gather(under_way, return_exceptions=True)
+    assert under_way.cancelled()
+    sink.gate.set()
+    async with asyncio.timeout(20):
+        await it.stop()
+        await waiting
+    assert [b.payload for b in sink.batches if isinstance(b, Batch)] == [b"one", b"two"]
+
+
+@pytest.mark.parametrize("options", [{"send_batch_size": 0, "timeout": "1h"}, {"timeout": "0s"}])
+async def test_without_a_size_or_a_timeout_all_is_sent_at_once(options: dict[str, Any]) -> None:
+    sink = Sink()
+    it = await started(options, sink)
+    async with asyncio.timeout(20):
+        for _ in range(3):
+            await it.consume(batch(b"", 1))
+    assert [b.count for b in sink.batches] == [1, 1, 1]
+    await it.stop()
+
+
 async def test_columns_are_joined_apart_and_split_by_size() -> None:
     sink = Sink()
     it: BatchProcessor = make(BatchProcessor, {"timeout": "5ms", "send_batch_size": 2, "send_batch_max_size": 2}, id="batch")
