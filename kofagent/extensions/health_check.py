@@ -27,6 +27,9 @@ from kofagent.config.blocks import HttpServerBlock
 from kofagent.net.server import HttpServer
 from kofagent.telemetry.batch import Metadata
 
+LOOK_SECONDS = 1.0
+"""How often the exporters are looked at."""
+
 
 class ResponseBody(ComponentConfig):
     """`response_body`: fixed texts instead of the JSON."""
@@ -93,7 +96,7 @@ class HealthCheck(Extension[Config]):
 
     async def _count(self) -> None:
         while True:
-            await asyncio.sleep(1)
+            await asyncio.sleep(LOOK_SECONDS)
             self._look(time.monotonic())
 
     def _look(self, now: float) -> None:

@@ -137,7 +137,7 @@ class ZPages(Extension[Config]):
             for sample in family.samples:
                 if sample.name.startswith(wanted) and not sample.name.endswith(("_created", "_bucket")):
                     labels = ", ".join(f"{k}={v}" for k, v in sorted(sample.labels.items()))
-                    rows.append((sample.name, labels, f"{sample.value:g}" if sample.value < 1e15 else str(int(sample.value))))
+                    rows.append((sample.name, labels, str(int(sample.value)) if sample.value.is_integer() else f"{sample.value:g}"))
         return sorted(rows)
 
     def _extensions(self) -> str:

@@ -277,6 +277,19 @@ async def test_group_and_stream_are_made_with_retention_and_tags(logs: Any, prox
     assert sent(made) == 4
 
 
+async def test_the_retention_of_a_group_that_is_there_stays(logs: Any, proxy: Proxy) -> None:
+    logs.create_log_group(logGroupName=GROUP)
+    logs.put_retention_policy(logGroupName=GROUP, retentionInDays=30)
+    first = iter([error("ResourceNotFoundException")])  # somebody else makes the group after the exporter found it missing
+    proxy.script = lambda operation: next(first, None) if operation == "CreateLogStream" else None
+    made = await exporter(proxy.url, log_retention=7)
+    await made.consume(batch("one"))
+    await made.stop()
+    [group] = logs.describe_log_groups(logGroupNamePrefix=GROUP)["logGroups"]
+    assert group["retentionInDays"] == 30 and "CreateLogGroup" in proxy.calls
+    assert sent(made) == 1
+
+
 async def test_events_are_sorted_and_equal_times_keep_their_order(logs: Any, moto: str) -> None:
     now = time.time_ns() // 10**9 * 10**9
     made = await exporter(moto)

@@ -210,7 +210,7 @@ def all_kinds() -> Batch:
     point.exemplars.add(as_double=15, trace_id=b"\1" * 16).filtered_attributes.add(key="e").value.string_value = "x"
     exponential = scope.metrics.add(name="e").exponential_histogram.data_points.add(count=4, scale=1, zero_count=1)
     exponential.negative.offset, exponential.positive.offset = -1, 1
-    exponential.negative.bucket_counts.extend([1])
+    exponential.negative.bucket_counts.extend([1, 2])
     exponential.positive.bucket_counts.extend([1, 1])
     summary = scope.metrics.add(name="s").summary.data_points.add(count=3, sum=1.5)
     summary.quantile_values.add(quantile=0.5, value=0.4)
@@ -244,10 +244,12 @@ async def test_detailed_metrics(caplog: pytest.LogCaptureFixture) -> None:
         "Max: 14.000000",
         "ExplicitBounds #0: 2.000000",
         "Buckets #1, Count: 1",
+        "Exemplars:",
         "Exemplar #0",
         "     -> Value: 15.000000",
         "     -> FilteredAttributes:",
         "          -> e: Str(x)",
+        "Bucket [-1.414214, -1.000000), Count: 2",
         "Bucket [-1.000000, -0.707107), Count: 1",
         "Bucket [0, 0], Count: 1",
         "Bucket (1.414214, 2.000000], Count: 1",
@@ -258,7 +260,7 @@ async def test_detailed_metrics(caplog: pytest.LogCaptureFixture) -> None:
         assert line in lines, line
     normal = await printed(all_kinds(), caplog, verbosity="normal")
     assert "h{} count=2 sum=15 min=1 max=14 le2=1 1\n" in normal
-    assert "e{} count=4 le-0.7071067811865476=1 zero=1 le2=1 le2.82842712474619=1\n" in normal
+    assert "e{} count=4 le-1=2 le-0.7071067811865476=1 zero=1 le2=1 le2.82842712474619=1\n" in normal
     assert "s{} count=3 sum=1.500000 q0.5=0.4\n" in normal
 
 

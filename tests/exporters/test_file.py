@@ -147,6 +147,8 @@ async def test_groups(tmp_path: Path) -> None:
 async def test_directory(tmp_path: Path) -> None:
     with pytest.raises(StartError, match="create_directory"):
         await exporter(tmp_path / "new" / "out")
+    with pytest.raises(StartError, match=r"Is a directory; name a writable file$"):
+        await exporter(tmp_path)
     made = await exporter(tmp_path / "new" / "out", create_directory=True, directory_permissions="0700")
     await made.stop()
     assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700

@@ -70,11 +70,13 @@ async def test_client_sends_the_header() -> None:
     assert "pass'" not in repr(auth.config)
 
 
-async def test_client_files_are_read_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["username", "username_file"])
+async def test_client_files_are_read_again(name: str, tmp_path: Path) -> None:
     user, password = tmp_path / "u", tmp_path / "p"
     user.write_text("user\n")
     password.write_text("one\n")
-    auth = make(COMPONENT, {"client_auth": {"username_file": str(user), "password_file": str(password)}}, kind="extensions")
+    named = {name: "user" if name == "username" else str(user)}
+    auth = make(COMPONENT, {"client_auth": {**named, "password_file": str(password)}}, kind="extensions")
     await auth.start()
     assert await auth.request_headers(None) == basic("user", "one")
     auth._password._interval = auth._password._next = 0
@@ -130,6 +132,8 @@ async def test_server(tmp_path: Path) -> None:
         with pytest.raises(Unauthorized) as refused:
             await auth.authenticate(headers)
         assert "secret" not in str(refused.value)
+    with pytest.raises(StartError, match="has no client_auth, which a client needs"):
+        await auth.request_headers(None)
 
 
 async def test_server_forgets_a_password_that_changed(tmp_path: Path) -> None:

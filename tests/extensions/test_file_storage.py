@@ -162,17 +162,16 @@ async def test_a_full_disk_is_an_error_and_then_it_goes_on(tmp_path: Path, file_
     await made.stop()
 
 
-async def test_compaction(tmp_path: Path) -> None:
-    made = await storage(
-        tmp_path,
-        compaction={"on_rebound": True, "rebound_needed_threshold_mib": 1, "rebound_trigger_threshold_mib": 1, "check_interval": 0},
-    )
+@pytest.mark.parametrize("on_rebound, check_interval", [(True, 0), (False, 0), (True, "1h")])
+async def test_compaction(on_rebound: bool, check_interval: Any, tmp_path: Path) -> None:
+    compaction = {"on_rebound": on_rebound, "rebound_needed_threshold_mib": 1, "rebound_trigger_threshold_mib": 1}
+    made = await storage(tmp_path, compaction={**compaction, "check_interval": check_interval})
     store = await made.open_store("receiver", "x")
     await store.apply({str(i): b"x" * 100_000 for i in range(40)})
     await store.apply(dict.fromkeys(map(str, range(40))))
     await store.set("k", b"v")
     await made.stop()
-    assert (tmp_path / "receiver_x_").stat().st_size < 100_000
+    assert ((tmp_path / "receiver_x_").stat().st_size < 100_000) == (on_rebound and not check_interval)
 
 
 async def test_directories(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from pydantic import ValidationError
 
 from kofagent.component.protocols import StartError
+from kofagent.extensions import health_check
 from kofagent.extensions.health_check import COMPONENT, _go_duration
 from tests.support.components import make, validated
 
@@ -72,8 +73,25 @@ async def test_failing_exporters_count_when_asked_for(session: aiohttp.ClientSes
             made.context.host.statuses["exporter/a"] = None
         async with session.get(made.server.url) as answer:
             assert answer.status == status, now
+            assert ((await answer.json())["upSince"] == "0001-01-01T00:00:00Z") == (status == 503)
     await made.stop()
     assert all(not t.done() or t.cancelled() or t.exception() is None for t in asyncio.all_tasks())
+
+
+async def test_exporters_are_looked_at_again_and_again(session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health_check, "LOOK_SECONDS", 0.001)
+    made = await health(check_collector_pipeline={"enabled": True, "exporter_failure_threshold": 2})
+    made.pipelines_ready()
+    made.context.host.statuses["exporter/a"] = "down"
+
+    async def unhealthy() -> bool:
+        async with session.get(made.server.url) as answer:
+            return answer.status == 503
+
+    async with asyncio.timeout(20):
+        while not await unhealthy():
+            pass
+    await made.stop()
 
 
 async def test_a_port_in_use() -> None:

@@ -26,7 +26,7 @@ async def test_pages() -> None:
     host = Described()
     made = make(COMPONENT, {"endpoint": "127.0.0.1:0"}, kind="extensions", id="zpages", host=host)
     host.statuses.update({"exporter/debug": None, "exporter/file/x": "disk full: <script>"})
-    host.ledger.exporter("debug", Signal.LOGS).sent(1234)
+    host.ledger.exporter("debug", Signal.LOGS).sent(1234567)
     host.ledger.dropped("file/x", Signal.LOGS, "too old", 7)
     await made.start()
     async with aiohttp.ClientSession() as session:
@@ -42,7 +42,7 @@ async def test_pages() -> None:
             "debug, file/x",
             "disk full: &lt;script&gt;",
             "otelcol_exporter_sent_log_records_total",
-            "<td>1234</td>",
+            "<td>1234567</td>",
             "reason=too old",
             "<td>7</td>",
         ):

@@ -13,7 +13,7 @@ from kofagent import __version__
 from kofagent.config.tree import Origin, node_of
 from kofagent.config.unused import notices
 from kofagent.exporters.prometheusremotewrite import COMPONENT
-from kofagent.exporters.prometheusremotewrite.config import Config
+from kofagent.exporters.prometheusremotewrite.config import Config, RemoteWriteHttpBlock
 from kofagent.exporters.prometheusremotewrite.exporter import PrometheusRemoteWrite
 from kofagent.telemetry.batch import Batch, MetricBatch, Samples
 from kofagent.telemetry.refused import Refused
@@ -299,6 +299,13 @@ async def test_an_empty_batch_sends_nothing() -> None:
         await it.exporter.consume(MetricBatch([]))
         await it.exporter.consume(Batch(Signal.METRICS, b"", 0))
         assert not backend.seen
+
+
+@pytest.mark.parametrize("compression", ["snappy", "", None])
+def test_the_only_compression_may_be_named(compression: str | None) -> None:
+    assert RemoteWriteHttpBlock.model_validate({"endpoint": "http://x", "compression": compression}).compression == (
+        compression or ""
+    )
 
 
 async def test_metadata_keys_are_forwarded() -> None:

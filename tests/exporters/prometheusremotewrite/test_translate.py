@@ -15,6 +15,7 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import Exemplar, MetricsData, Nu
 
 from kofagent.exporters.prometheusremotewrite import cache
 from kofagent.exporters.prometheusremotewrite.cache import ROTATE_SECONDS
+from kofagent.exporters.prometheusremotewrite.histograms import spans
 from kofagent.exporters.prometheusremotewrite.labels import decimal, double_text, text
 from kofagent.exporters.prometheusremotewrite.names import label_name, metric_name, unit_name
 from kofagent.exporters.prometheusremotewrite.translate import Translator
@@ -457,6 +458,7 @@ def test_exemplars_of_counters_and_histograms() -> None:
             for i, fields in out.exemplars.items()
         }
         assert set(got) == {("c_total", ""), ("h_bucket", "2"), ("h_bucket", "+Inf")}
+        assert [x.value for x in got["h_bucket", "2"]] == [1.5] and [x.value for x in got["h_bucket", "+Inf"]] == [99]
         first, second = got["c_total", ""]
         assert {x.name: x.value for x in first.labels} == {
             "trace_id": bytes(range(16)).hex(),
@@ -471,6 +473,10 @@ def native(data: MetricsData, **options: Any) -> Any:
     out = translated(data, **options)
     (one,) = WriteRequest.FromString(b"".join(out.extras)).timeseries
     return one
+
+
+def test_a_gap_of_two_empty_buckets_is_part_of_a_span() -> None:
+    assert spans([(1, 5), (4, 6), (8, 1)]) == ([(1, 4), (3, 1)], [5, -5, 0, 6, -5])
 
 
 def test_exponential_histograms_are_native_ones() -> None:

@@ -9,7 +9,7 @@ import re2
 from pydantic import ValidationError
 
 from kofagent.processors.k8sattributes.config import METADATA, Config
-from kofagent.processors.k8sattributes.extract import Extraction, Object, addresses, container_ids
+from kofagent.processors.k8sattributes.extract import KINDS, Extraction, Object, addresses, container_ids
 from kofagent.processors.k8sattributes.images import repo_digest, service_version
 from kofagent.processors.k8sattributes.rules import expand
 from tests.support.fake_kube import pod
@@ -281,6 +281,24 @@ def test_fields_that_nobody_needs_are_not_kept() -> None:
     fields = extraction(["k8s.node.name"]).fields("pod")
     assert "metadata.labels" not in fields and "spec.containers.image" not in fields and "metadata.ownerReferences" not in fields
     assert not any(extraction().needs(kind) for kind in ("replicaset", "deployment", "namespace", "node", "job"))
+
+
+@pytest.mark.parametrize("rules", ["labels", "annotations"])
+@pytest.mark.parametrize(
+    "kind, watched",
+    [
+        ("replicaset", {"replicaset"}),
+        ("deployment", {"deployment", "replicaset"}),  # a pod says its replica set only
+        ("job", {"job"}),
+        ("cronjob", {"cronjob", "job"}),
+        ("node", {"node"}),
+        ("namespace", {"namespace"}),
+        ("pod", set()),
+    ],
+)
+def test_what_is_watched_for_labels_and_annotations(kind: str, watched: set[str], rules: str) -> None:
+    of = extraction(["k8s.pod.name"], **{rules: [{"key": "a", "from": kind}]})
+    assert {other for other in KINDS if other != "pod" and of.needs(other)} == watched
 
 
 @pytest.mark.parametrize(

@@ -135,6 +135,9 @@ async def test_rules_in_their_order_and_several_sources(kube: FakeKube) -> None:
         assert await running.send({"x": "y"}, "10.0.0.1") == {"x": "y", "k8s.pod.uid": "u1", "k8s.pod.ip": "10.0.0.1"}
         assert await running.send({"x": "y"}, "192.0.2.1") == {"x": "y", "k8s.pod.ip": "192.0.2.1"}
         assert await running.send({"x": "y"}) == {"x": "y"}
+        # what is empty or no text is not there
+        for nothing in ("", 5):
+            assert (await running.send({**by_name, "k8s.pod.name": nothing, "k8s.pod.ip": "10.0.0.1"}))["k8s.pod.uid"] == "u1"
         # the first rule whose sources are there decides, also when it finds nothing
         assert "k8s.pod.uid" not in await running.send({**by_name, "k8s.pod.name": "other", "k8s.pod.ip": "10.0.0.1"})
 
