@@ -4,12 +4,13 @@
                              ArrayValue array_value = 5; KeyValueList kvlist_value = 6; bytes bytes_value = 7 } }
     KeyValue { string key = 1; AnyValue value = 2 }
 
-str, bool, int, float, list, dict and bytes stand for the seven, None for a value that is not set. Strings that are not UTF-8
-keep their bytes as surrogates both ways (`surrogateescape`), so decoding and encoding again changes nothing.
+str, bool, int, float, list, dict and bytes stand for the seven, None for a value that is not set. What is written is UTF-8,
+whatever was read.
 """
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -25,6 +26,7 @@ MAX_DEPTH = 48
 
 _DOUBLE = struct.Struct("<d")
 _KINDS = ["string_value", "bool_value", "int_value", "double_value", "array_value", "kvlist_value", "bytes_value"]
+_SURROGATES = re.compile("[\ud800-\udfff]+")
 _lens = lenses(
     "kofagent.attributes",
     {
@@ -47,11 +49,11 @@ _AnyValue, _KeyValue, _KeyValueList = _lens["AnyValue"], _lens["KeyValue"], _len
 
 
 def encode_text(text: str) -> bytes:
-    """UTF-8; surrogates that stand for undecodable bytes become those bytes, other lone surrogates a question mark."""
+    """UTF-8; lone surrogates, which stand for bytes that could not be decoded, become U+FFFD, one for a run of them."""
     try:
-        return text.encode("utf-8", "surrogateescape")
+        return text.encode()
     except UnicodeEncodeError:
-        return text.encode("utf-8", "replace")
+        return _SURROGATES.sub("\ufffd", text).encode()
 
 
 def decode_text(data: bytes) -> str:

@@ -1,4 +1,5 @@
-"""OTLP payloads of the three signals: count, check, look into and build, mostly without decoding; `otlp_split` cuts them.
+"""OTLP payloads of the three signals: count, look into and build, mostly without decoding; `otlp_check`
+checks them, `otlp_split` cuts them.
 
 A payload is the body of an `Export{Logs,Metrics,Trace}ServiceRequest` (opentelemetry-proto, v1): field 1, repeated. The three
 requests have one outline, and one lens shows it for all of them:
@@ -22,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import cache
+from importlib import import_module
 from typing import Any, Protocol
 
 from kofagent.wire.lens import lenses, parse
@@ -104,6 +106,13 @@ REQUESTS = {
 }
 
 
+@cache
+def request_descriptor(signal: str) -> Any:
+    """The official descriptor of a signal's request."""
+    package, _, name = REQUESTS[signal].rpartition(".")
+    return getattr(import_module(f"{package}.{package.split('.')[-2]}_service_pb2"), name).DESCRIPTOR
+
+
 def parse_request(payload: bytes) -> RequestView:
     """The payload through the outline lens. ValueError where the outer levels are malformed; records are not looked into."""
     request: RequestView = parse(_Request, payload)
@@ -144,7 +153,7 @@ def count(signal: str, payload: bytes) -> int:
     return sum([len(scope.records) for entry in parse(_Request, payload).resources for scope in entry.scopes])
 
 
-_COUNTED = frozenset(
+COUNTED = frozenset(
     (
         "resource_logs",
         "resource_metrics",
@@ -158,25 +167,13 @@ _COUNTED = frozenset(
         "data_points",
     )
 )
+"""The repeated fields on the way to what is counted."""
 
 
-@cache
-def checker(signal: str, merging: bool = False) -> Any:
-    """The class of the whole request with every string declared as bytes.
+def schema(signal: str, change: Callable[[Any], None]) -> Any:
+    """A pool of the messages of a signal, each one changed by `change(message)`, a DescriptorProto."""
+    from google.protobuf import descriptor_pb2, descriptor_pool
 
-    Upstream takes strings that are not UTF-8 (bodies of log files are), so a check that refuses them would lose data.
-
-    `merging`: messages that are repeated and not counted (attributes, events, exemplars, ...) are declared as single ones without
-    alternatives. Protobuf merges what comes again into the one that is there: all of it is checked, and it takes no more memory,
-    however many there are.
-    """
-    from importlib import import_module
-
-    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-
-    package = REQUESTS[signal].rpartition(".")[0]
-    kind = package.split(".")[-2]
-    module = import_module(f"{package}.{kind}_service_pb2")
     pool = descriptor_pool.DescriptorPool()
 
     def add(file: Any, done: set[str]) -> None:
@@ -191,84 +188,25 @@ def checker(signal: str, merging: bool = False) -> Any:
         while pending:
             message = pending.pop()
             pending.extend(message.nested_type)
-            for field in message.field:
-                if field.type == field.TYPE_STRING:
-                    field.type = field.TYPE_BYTES
-                if merging and field.type == field.TYPE_MESSAGE and field.name not in _COUNTED:
-                    field.label = field.LABEL_OPTIONAL
-                if merging and message.name != "Metric":  # its alternatives say which kind of points there are
-                    field.ClearField("oneof_index")
-                    field.ClearField("proto3_optional")
-            if merging and message.name != "Metric":
-                del message.oneof_decl[:]
+            change(message)
         pool.Add(copy)
 
-    add(module.DESCRIPTOR, set())
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName(REQUESTS[signal]))
+    add(request_descriptor(signal).file, set())
+    return pool
 
 
-def check(signal: str, payload: bytes) -> int:
-    """The items in a payload, all of which is well formed down to the last attribute; ValueError otherwise.
+@cache
+def checker(signal: str) -> Any:
+    """The class of the whole request with every string declared as bytes, so that strings that are not UTF-8 can be read, too."""
+    from google.protobuf import message_factory
 
-    For what comes from outside: a batch joins the payloads of many senders, and a backend that cannot decode one of them
-    refuses all. Strings need not be UTF-8.
-    """
-    # hot: otlp_http_span, 0.25 us a span of six attributes, one parse in C that keeps none of them
-    if len(payload) > _BIG:
-        _refuse_empty(payload)
-        outline = parse(_Request, payload)
-        if sum([len(scope.records) for entry in outline.resources for scope in entry.scopes]) * _DENSE > len(payload):
-            return _check_in_pieces(signal, outline)
-    return _check_whole(signal, payload)
+    return message_factory.GetMessageClass(schema(signal, _strings_as_bytes).FindMessageTypeByName(REQUESTS[signal]))
 
 
-# A decoded empty span takes 170 bytes where its encoding takes two: records that are this small on average are decoded some at a
-# time, so that a message of 4 MiB cannot take 330 MiB of memory.
-_BIG = 128 * 1024
-_DENSE = 32
-_PIECE = 1000
-_SMALLEST = 16
-
-
-def _refuse_empty(payload: bytes) -> None:
-    """ValueError for many resources or scopes with next to nothing in them: they would cost a hundred times their size."""
-    _refuse_empty_parts(payload, "resources")
-    for _, _, start, end in fields(payload):
-        if end - start > _BIG:
-            _refuse_empty_parts(payload[start:end], "scopes")
-
-
-def _refuse_empty_parts(message: bytes, what: str) -> None:
-    for n, (_, _, _, end) in enumerate(fields(message)):
-        if n > _PIECE and end < n * _SMALLEST:
-            raise ValueError(f"more than {_PIECE} {what} with nothing in them")
-
-
-def _check_in_pieces(signal: str, outline: RequestView) -> int:
-    total = 0
-    for entry in outline.resources:
-        for scope in entry.scopes or [_Scope()]:
-            total += _check_whole(signal, build_resource([build_scope((), scope.scope)], entry.resource))
-            for at in range(0, len(scope.records), _PIECE):
-                total += _check_whole(signal, build_resource([build_scope(scope.records[at : at + _PIECE])]))
-    return total
-
-
-def _check_whole(signal: str, payload: bytes) -> int:
-    request = parse(checker(signal, merging=True), payload)
-    if signal == "traces":
-        return sum([len(scope.spans) for entry in request.resource_spans for scope in entry.scope_spans])
-    if signal == "logs":
-        return sum([len(scope.log_records) for entry in request.resource_logs for scope in entry.scope_logs])
-    return sum(
-        [
-            len(getattr(metric, kind).data_points)
-            for entry in request.resource_metrics
-            for scope in entry.scope_metrics
-            for metric in scope.metrics
-            if (kind := metric.WhichOneof("data")) is not None
-        ]
-    )
+def _strings_as_bytes(message: Any) -> None:
+    for field in message.field:
+        if field.type == field.TYPE_STRING:
+            field.type = field.TYPE_BYTES
 
 
 def normalise(payload: bytes) -> bytes:

@@ -13,40 +13,41 @@ import json
 import math
 import struct
 from collections.abc import Callable
-from functools import cache
-from importlib import import_module
+from functools import cache, partial
 from typing import Any
 
-from kofagent.wire.attributes import encode_text
 from kofagent.wire.lens import parse
-from kofagent.wire.otlp import REQUESTS, checker
+from kofagent.wire.otlp import checker, request_descriptor
+from kofagent.wire.otlp_check import IDS
 from kofagent.wire.varint import varint
 
 MAX_DEPTH = 150
 """Objects in objects; protobuf readers stop at 100 levels of messages."""
 
-_HEX = frozenset(("trace_id", "span_id", "parent_span_id"))
 _MASK = 0xFFFFFFFFFFFFFFFF
 _Encode = Callable[[Any, int], bytes]
 
 
-@cache
-def _descriptor(signal: str) -> Any:
-    package, _, name = REQUESTS[signal].rpartition(".")
-    return getattr(import_module(f"{package}.{package.split('.')[-2]}_service_pb2"), name).DESCRIPTOR
-
-
 def to_protobuf(signal: str, text: bytes) -> bytes:
-    """The payload of an OTLP/JSON body. ValueError with a short reason where it is not one."""
+    """The payload of an OTLP/JSON body. ValueError with a short reason where it is not one.
+
+    What is not UTF-8, and lone surrogates, are not UTF-8 in the payload either.
+    """
     try:
-        document = json.loads(text)
+        try:
+            document = json.loads(text, parse_constant=_no_json)
+        except UnicodeDecodeError:
+            document = json.loads(text.decode("utf-8", "surrogateescape"), parse_constant=_no_json)
     except RecursionError:
         raise ValueError("nested too deeply") from None
-    except ValueError as error:
+    except json.JSONDecodeError as error:
         # the decoder's own words hold a position but no data
-        where = f"not JSON: {error.msg} at {error.pos}" if isinstance(error, json.JSONDecodeError) else "not UTF-8"
-        raise ValueError(where) from None
-    return _message(_table(_descriptor(signal)), document, 0)
+        raise ValueError(f"not JSON: {error.msg} at {error.pos}") from None
+    return _message(_table(request_descriptor(signal)), document, 0)
+
+
+def _no_json(word: str) -> Any:
+    raise ValueError(f"not JSON: a bare {word}")
 
 
 def _message(table: dict[str, tuple[bytes, _Encode, bool]], value: Any, depth: int) -> bytes:
@@ -99,7 +100,8 @@ def _encoder(field: Any) -> _Encode:
     if kind == field.TYPE_STRING:
         return _string
     if kind == field.TYPE_BYTES:
-        return _hex if field.name in _HEX else _base64
+        size = IDS.get(field.name)
+        return _base64 if size is None else partial(_id, size)
     if kind == field.TYPE_BOOL:
         return _bool
     if kind == field.TYPE_DOUBLE:
@@ -139,17 +141,17 @@ _RANGES = {
 def _string(value: Any, depth: int) -> bytes:
     if not isinstance(value, str):
         raise ValueError(f"a string is needed where there is {_kind(value)}")
-    data = encode_text(value)
+    data = value.encode("utf-8", "surrogatepass")
     return varint(len(data)) + data
 
 
-def _hex(value: Any, depth: int) -> bytes:
+def _id(size: int, value: Any, depth: int) -> bytes:
     try:
         data = bytes.fromhex(value)
     except (TypeError, ValueError):
         raise ValueError("an id is not hexadecimal") from None
-    if len(data) not in (0, 8, 16) or len(data) * 2 != len(value):
-        raise ValueError("an id has the wrong length")
+    if len(data) not in (0, size) or len(data) * 2 != len(value):
+        raise ValueError(f"an id that does not have {size} bytes")
     return varint(len(data)) + data
 
 
@@ -175,6 +177,8 @@ def _bool(value: Any, depth: int) -> bytes:
 def _double(value: Any, depth: int) -> bytes:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError(f"a number is needed where there is {_kind(value)}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("a number out of range")
     try:
         return struct.pack("<d", float(value))
     except (ValueError, OverflowError):
@@ -200,7 +204,7 @@ def _integer(value: Any, low: int, high: int) -> int:
 
 def from_protobuf(signal: str, payload: bytes) -> bytes:
     """The OTLP/JSON body of a payload. ValueError where it is malformed."""
-    document = _object(parse(checker(signal), payload), _writers(_descriptor(signal)))
+    document = _object(parse(checker(signal), payload), _writers(request_descriptor(signal)))
     return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
 
 
@@ -225,7 +229,7 @@ def _writer(field: Any) -> Callable[[Any], Any]:
     if kind == field.TYPE_STRING:
         return lambda value: value.decode("utf-8", "replace")
     if kind == field.TYPE_BYTES:
-        return bytes.hex if field.name in _HEX else lambda value: base64.b64encode(value).decode()
+        return bytes.hex if field.name in IDS else lambda value: base64.b64encode(value).decode()
     if kind in (3, 4, 6, 16):
         return str
     if kind == field.TYPE_DOUBLE:

@@ -19,15 +19,21 @@ def fields(data: bytes, start: int = 0, end: int | None = None) -> Iterator[tupl
     `start` and `end` bound the value: the bytes of a fixed or delimited field without its length, the varint itself, or what
     is inside a group. Nothing is copied. ValueError where the bytes are no protobuf message.
     """
-    end = len(data) if end is None else end
+    for number, kind, begin, stop, _ in placed(data, start, len(data) if end is None else end):
+        yield number, kind, begin, stop
+
+
+def placed(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int, int, int]]:
+    """As `fields`, and where the field itself begins, with its tag."""
     at = start
     while at < end:
+        first = at
         tag, at = read_varint(data, at)
         number, kind = tag >> 3, tag & 7
         if not 0 < number < 1 << 29:
             raise ValueError("field number out of range")
         begin, stop, at = _value(data, at, number, kind, end)
-        yield number, kind, begin, stop
+        yield number, kind, begin, stop, first
 
 
 def _value(data: bytes, at: int, number: int, kind: int, end: int) -> tuple[int, int, int]:

@@ -24,10 +24,12 @@ from kofagent.receivers.otlp import COMPONENT as OtlpReceiver
 from kofagent.telemetry.batch import AnyBatch
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal
+from kofagent.wire import otlp
+from kofagent.wire.varint import length_delimited
 from tests.support import servers
 from tests.support.certificates import Authority
 from tests.support.components import FakeHost, Sink, eventually, make, validated
-from tests.support.otlp import log_request, metric_request, trace_request
+from tests.support.otlp import REQUEST, log_request, metric_request, trace_request
 
 TRACES = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 PROTOBUF = {"Content-Type": "application/x-protobuf"}
@@ -625,3 +627,57 @@ async def test_others_are_served_while_large_bodies_are_unpacked() -> None:
         await asyncio.gather(post("small", trace_request(1), PROTOBUF), *eight)
         assert done[0] == "small"
         assert r.receiver.budget.used == 0
+
+
+BAD_TEXT = otlp.build_resource(
+    [otlp.build_scope([length_delimited(5, b"before\xc3\x28\xed\xa0\x80after"), length_delimited(5, b"good")])]
+)
+JSON_TEXT = b'{"resourceSpans":[{"scopeSpans":[{"spans":[{"name":"before%s(%safter"},{"name":"good"}]}]}]}'
+
+
+@pytest.mark.parametrize(
+    "body,headers",
+    [
+        (BAD_TEXT, PROTOBUF),
+        (JSON_TEXT % (b"\xc3", b"\\udcff"), JSON),
+        (JSON_TEXT % (b"\\udcc3", b"\\ud800"), JSON),
+    ],
+)
+async def test_text_that_is_not_utf8_is_repaired_and_counted(
+    body: bytes, headers: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Running({"http": {"endpoint": "127.0.0.1:0"}, "grpc": {"endpoint": "127.0.0.1:0"}}) as r:
+        for _ in range(3):
+            assert (await r.post(body, headers))[0] == 200
+        if headers is PROTOBUF:
+            assert await r.call(body) == b""
+            assert r.total("kofagent_receiver_repaired_strings_total", transport="grpc") == 1
+        for batch in r.sink.batches:
+            spans = REQUEST["traces"].FromString(batch.payload).resource_spans[0].scope_spans[0].spans
+            assert [span.name for span in spans] == ["before\ufffd(\ufffdafter", "good"]
+        assert r.total("kofagent_receiver_repaired_strings_total", transport="http") == 3
+        assert len([record for record in caplog.records if "sent by 127.0.0.1" in record.message]) == 2 - (headers is JSON)
+
+
+async def test_ids_of_a_wrong_length_are_refused_at_the_door() -> None:
+    span = otlp.build_resource([otlp.build_scope([length_delimited(1, b"8 bytes.")])])
+    link = otlp.build_resource([otlp.build_scope([length_delimited(13, length_delimited(2, b"9 bytes ."))])])
+    async with Running({"http": {"endpoint": "127.0.0.1:0"}, "grpc": {"endpoint": "127.0.0.1:0"}}) as r:
+        for body in (span, link):
+            assert (await r.post(body))[0] == 400
+            with pytest.raises(grpc.aio.AioRpcError) as info:
+                await r.call(body)
+            assert (info.value.code(), "bytes" in str(info.value.details())) == (grpc.StatusCode.INVALID_ARGUMENT, True)
+        for field, hex in (("traceId", "ab" * 8), ("spanId", "ab" * 16), ("parentSpanId", "ab")):
+            answer = await r.post(json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": [{field: hex}]}]}]}).encode(), JSON)
+            assert (answer[0], b"bytes" in answer[2]) == (400, True)
+        assert r.sink.batches == []
+
+
+@pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity", "1e400"])
+async def test_json_has_no_numbers_that_are_none(word: str) -> None:
+    gauge = '{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"gauge":{"dataPoints":[{"asDouble":%s}]}}]}]}]}'
+    async with http() as r:
+        assert (await r.post((gauge % word).encode(), JSON, "/v1/metrics"))[0] == 400
+        if word != "1e400":
+            assert (await r.post((gauge % f'"{word}"').encode(), JSON, "/v1/metrics"))[0] == 200

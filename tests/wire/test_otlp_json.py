@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kofagent.wire import otlp_json
-from kofagent.wire.otlp import check
+from kofagent.wire.otlp_check import check
 from kofagent.wire.status import RETRY_INFO, decode_partial_success, decode_status, encode_status
 from tests.support.otlp import REQUEST, requests
 

@@ -9,15 +9,18 @@ from kofagent.component.log_limit import LogLimit
 from kofagent.component.offering import Offer
 from kofagent.component.protocols import ColumnsConsumer, Context
 from kofagent.net.budget import ByteBudget
+from kofagent.net.peer import sender_address
 from kofagent.telemetry.batch import Batch, Metadata
 from kofagent.telemetry.reasons import checked
 from kofagent.telemetry.signal import Signal
 from kofagent.wire import otlp, otlp_json
+from kofagent.wire.otlp_check import NotText, check
+from kofagent.wire.otlp_text import repair
 
 LOG_EVERY = 300.0
 IN_A_THREAD = 256 * 1024
-"""Larger JSON is converted in a thread, so that other requests are not held up, and one body at a time: its objects take many
-times the room of its text."""
+"""Larger JSON is converted, larger payloads are repaired in a thread, so that other requests are not held up, and one body at a
+time: its objects take many times the room of its text."""
 
 
 class Malformed(Exception):
@@ -34,24 +37,50 @@ class Intake:
         self._transport = transport
         self._offers = {signal: Offer(context, consumer, signal, transport) for signal, consumer in outputs.items()}
         self._log = LogLimit(LOG_EVERY)
-        self._large_json = asyncio.Lock()
+        self._large = asyncio.Lock()
 
     async def take(self, signal: Signal, payload: bytes, metadata: Metadata | None, json: bool = False) -> None:
         """Returns when the items are owned downstream. Malformed, Refused."""
         try:
             if json:
                 if len(payload) > IN_A_THREAD:
-                    async with self._large_json:
+                    async with self._large:
                         payload = await asyncio.to_thread(otlp_json.to_protobuf, signal.value, payload)
                 else:
                     payload = otlp_json.to_protobuf(signal.value, payload)
-            items = otlp.check(signal.value, payload)
+            try:
+                items = check(signal.value, payload)
+            except NotText:
+                payload = await self._repaired(signal, payload)
+                items = check(signal.value, payload)
         except ValueError as error:
             self.reject("malformed", f"a {signal.value} payload that cannot be decoded: {error}")
             raise Malformed(str(error)) from None
         if not items:
             return
         await self._offers[signal].answer(Batch(signal, otlp.normalise(payload), items, metadata))
+
+    async def _repaired(self, signal: Signal, payload: bytes) -> bytes:
+        """The payload with its strings in UTF-8: those that are not would cost others their data, with whom it will be sent."""
+        if len(payload) > IN_A_THREAD:
+            async with self._large:
+                payload, strings = await asyncio.to_thread(repair, signal.value, payload)
+        else:
+            payload, strings = repair(signal.value, payload)
+        self._context.ledger.counter(
+            "kofagent_receiver_repaired_strings",
+            "Strings that were not UTF-8; their bad bytes became U+FFFD.",
+            receiver=self._context.id,
+            transport=self._transport,
+        )(strings)
+        if self._log.due("text"):
+            self._context.log.warning(
+                "%s: strings of %s that are not UTF-8, sent by %s, were repaired (further cases are only counted)",
+                self._transport,
+                signal.value,
+                sender_address() or "an unknown client",
+            )
+        return payload
 
     def reject(self, reason: str, sentence: str) -> None:
         """Counts a request that never became items, and logs the first of its kind in five minutes."""
