@@ -7,7 +7,7 @@ from typing import Any
 
 from kofagent.wire.lens import parse
 from kofagent.wire.otlp import checker, request_descriptor
-from kofagent.wire.walk import delimited
+from kofagent.wire.walk import DELIMITED, delimited, fields
 
 IDS = {"trace_id": 16, "span_id": 8, "parent_span_id": 8}
 _METRIC_DATA = (5, 7, 9, 10, 11)
@@ -29,35 +29,23 @@ def attribute_key(pair: bytes) -> bytes:
 
 
 def check(signal: str, payload: bytes) -> str:
-    """`otlp_check.check`: what is wrong with a payload, in the order in which it is found; empty when nothing is."""
+    """`otlp_check.check`: what is wrong with a payload, the first of `malformed`, `text` and `id`; empty when nothing is."""
     try:
-        request = parse(checker(signal), payload)
+        parse(checker(signal), payload)
     except ValueError:
         return "malformed"
-    wrong = set(_wrong(request, {field.name for field in _text_fields(request_descriptor(signal), set())}))
+    wrong = set(_wrong(request_descriptor(signal), payload))
     return "text" if "text" in wrong else "id" if "id" in wrong else ""
 
 
-def _text_fields(descriptor: Any, seen: set[str]) -> Iterator[Any]:
-    if descriptor.full_name in seen:
-        return
-    seen.add(descriptor.full_name)
-    for field in descriptor.fields:
-        if field.type == field.TYPE_STRING:
-            yield field
-        elif field.message_type is not None:
-            yield from _text_fields(field.message_type, seen)
-
-
-def _wrong(message: Any, texts: set[str]) -> Iterator[str]:
-    for field, value in message.ListFields():
-        for one in value if field.is_repeated else [value]:
-            if field.message_type is not None:
-                yield from _wrong(one, texts)
-            elif field.name in IDS and len(one) not in (0, IDS[field.name]):
-                yield "id"
-            elif field.name in texts:
-                try:
-                    one.decode()
-                except UnicodeDecodeError:
-                    yield "text"
+def _wrong(descriptor: Any, message: bytes) -> Iterator[str]:
+    for number, kind, start, end in fields(message):
+        field = descriptor.fields_by_number.get(number)
+        if field is None or kind != DELIMITED:
+            continue
+        if field.message_type is not None:
+            yield from _wrong(field.message_type, message[start:end])
+        elif field.name in IDS and end - start not in (0, IDS[field.name]):
+            yield "id"
+        elif field.type == field.TYPE_STRING and message[start:end].decode("utf-8", "ignore").encode() != message[start:end]:
+            yield "text"

@@ -140,9 +140,15 @@ def test_every_string_of_every_message_is_checked_and_repaired(case: tuple[str, 
         check(signal, mended)
 
 
+@pytest.mark.parametrize("bound", [0, 20, otlp_check._BIG])
 @pytest.mark.parametrize("case", ID_PLACES, ids=_named)
-def test_an_id_of_another_length_is_refused_wherever_it_is(case: tuple[str, tuple[Any, ...]]) -> None:
+def test_an_id_of_another_length_is_refused_wherever_it_is(
+    case: tuple[str, tuple[Any, ...]], bound: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     signal, place = case
+    if bound < otlp_check._BIG:
+        monkeypatch.setattr(otlp_check, "_BIG", bound)
+        monkeypatch.setattr(otlp_check, "_HUGE", bound)
     size = plain.IDS[place[-1].name]
     for length in (0, size):
         check(signal, nested(place, b"\xff" * length) + nested(place, b""))
