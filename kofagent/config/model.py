@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import AliasChoices, Field, field_validator, model_validator
 
 from kofagent.config.address import split_endpoint
-from kofagent.config.base import ComponentConfig, Duration, Secret, UrlError, check_url
+from kofagent.config.base import ByteSize, ComponentConfig, Duration, Secret, UrlError, check_url
 from kofagent.config.errors import ConfigErrors, Path, Problem
 from kofagent.config.merge import Deleted
 from kofagent.config.tree import Node
@@ -214,12 +214,22 @@ class TelemetryConfig(ComponentConfig):
     resource: dict[str, Any] = Field({}, description="Resource attributes of the own telemetry; null removes one.")
 
 
+class MemoryConfig(ComponentConfig):
+    """`service.memory`: what gives way when memory is short; kofagent's own, the Go collector does not have it."""
+
+    guard: bool = Field(
+        True, description="Give way in order when memory gets short; false leaves it to `memory_limiter` and the kernel."
+    )
+    limit: ByteSize = Field(0, ge=0, description="Memory to stay within; 0: the limit of the cgroup, none without one.")
+
+
 class ServiceConfig(ComponentConfig):
     """`service`: extensions, pipelines and own telemetry."""
 
     extensions: list[str] = Field([], description="Extensions to start, in order.")
     pipelines: dict[str, PipelineConfig] = Field({}, description="Pipelines by name, `signal` or `signal/name`.")
     telemetry: TelemetryConfig = Field(TelemetryConfig(), description="Own log, metrics and resource.")
+    memory: MemoryConfig = Field(MemoryConfig(), description="What gives way when memory is short; an option of kofagent's own.")
 
 
 @dataclass

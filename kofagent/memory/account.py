@@ -58,11 +58,22 @@ class Remembers(Protocol):
 
 
 class Reserves(Protocol):
-    """What the account asks of a budget."""
+    """What the account asks of a budget, and of what holds memory without being one (`limit` 0)."""
 
-    name: str
-    limit: int
-    used: int
+    @property
+    def name(self) -> str:
+        """The owner."""
+        ...
+
+    @property
+    def limit(self) -> int:
+        """The most it may hold; 0: it has no limit of its own."""
+        ...
+
+    @property
+    def used(self) -> int:
+        """Bytes it holds."""
+        ...
 
 
 class Figures(NamedTuple):
@@ -93,7 +104,7 @@ class Account:
         return self._counts.setdefault(name, Counts())
 
     def join_budget(self, budget: Reserves) -> None:
-        """Takes a budget into the account."""
+        """Takes a budget, or another holder of memory, into the account."""
         self._budgets[id(budget)] = budget
 
     def memos(self, name: str = "") -> list[Remembers]:
@@ -127,7 +138,8 @@ class Account:
         """The most that an owner may take: of each budget, of the process (the machine's memory), of the cgroup with a limit."""
         out: dict[str, int] = {}
         for budget in self._budgets.values():
-            out[budget.name] = out.get(budget.name, 0) + budget.limit
+            if budget.limit:
+                out[budget.name] = out.get(budget.name, 0) + budget.limit
         out["process"] = usage.machine_total()
         limit = usage.cgroup_limit()
         if limit is not None:

@@ -16,11 +16,21 @@ _PIECE = 1 << 18
 _DAMAGED: Any = isal_zlib.error
 
 
-async def read_body(response: aiohttp.ClientResponse, limit: int, silence: float | None = None) -> bytes:
+Meter = Callable[[bytes], bool]
+"""Is given each piece of a body before it is kept; False: there is no room for it."""
+
+
+class NoRoom(Exception):
+    """The meter of a body had no room for it."""
+
+
+async def read_body(
+    response: aiohttp.ClientResponse, limit: int, silence: float | None = None, meter: Meter | None = None
+) -> bytes:
     """The decompressed body. The connection is closed where the body was not read to its end.
 
     TooLarge: it has more than `limit` bytes. TimeoutError: no byte came for `silence` seconds. UnknownEncoding: it is not plain and
-    not gzip. CorruptBody: it is not the gzip it claims to be. aiohttp's errors where the connection broke.
+    not gzip. CorruptBody: it is not the gzip it claims to be. NoRoom: `meter` said so. aiohttp's errors where the connection broke.
     """
     # hot: scrape, all of a page passes here; a piece is kept as it came, and a body in one piece is not copied
     encoding = response.headers.get("Content-Encoding", "").strip().lower()
@@ -28,12 +38,12 @@ async def read_body(response: aiohttp.ClientResponse, limit: int, silence: float
         if response.content_length is not None and response.content_length > limit:
             response.close()
             raise TooLarge
-        return await _plain(response, limit, silence)
+        return await _plain(response, limit, silence, meter)
     if encoding not in ("gzip", "x-gzip"):
         response.close()
         raise UnknownEncoding(encoding[:30])
     try:
-        return await _gunzip(response, limit, silence)
+        return await _gunzip(response, limit, silence, meter)
     except _DAMAGED as error:
         response.close()
         raise CorruptBody(f"the gzip body is damaged: {error}") from None
@@ -68,7 +78,7 @@ def _reader(response: aiohttp.ClientResponse, silence: float | None) -> Callable
     return timed
 
 
-async def _plain(response: aiohttp.ClientResponse, limit: int, silence: float | None) -> bytes:
+async def _plain(response: aiohttp.ClientResponse, limit: int, silence: float | None, meter: Meter | None) -> bytes:
     pieces: list[bytes] = []
     size = 0
     read = _reader(response, silence)
@@ -77,11 +87,14 @@ async def _plain(response: aiohttp.ClientResponse, limit: int, silence: float | 
         if size > limit:
             response.close()
             raise TooLarge
+        if meter is not None and not meter(piece):
+            response.close()
+            raise NoRoom
         pieces.append(piece)
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-async def _gunzip(response: aiohttp.ClientResponse, limit: int, silence: float | None) -> bytes:
+async def _gunzip(response: aiohttp.ClientResponse, limit: int, silence: float | None, meter: Meter | None) -> bytes:
     unpacker = isal_zlib.decompressobj(wbits=31)
     pieces: list[bytes] = []
     left = limit
@@ -94,10 +107,13 @@ async def _gunzip(response: aiohttp.ClientResponse, limit: int, silence: float |
             out = unpacker.decompress(piece, min(left + 1, _PIECE))
             piece = unpacker.unused_data if unpacker.eof else unpacker.unconsumed_tail
             left -= len(out)
-            pieces.append(out)
             if left < 0:
                 response.close()
                 raise TooLarge
+            if meter is not None and not meter(out):
+                response.close()
+                raise NoRoom
+            pieces.append(out)
     while not unpacker.eof:
         out = unpacker.decompress(b"", min(left + 1, _PIECE))
         if not out:

@@ -16,6 +16,7 @@ from prometheus_client.utils import floatToGoString
 from kofagent import __version__
 from kofagent.memory import usage as memory
 from kofagent.memory.account import ACCOUNT
+from kofagent.memory.pressure import PRESSURE
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -60,6 +61,15 @@ def memory_families() -> Iterator[Metric]:
         for owner, value in values.items():
             gauge.add_metric((owner,), value)
         yield gauge
+    yield GaugeMetricFamily(
+        "kofagent_memory_pressure",
+        "How short memory is, from 0 (calm) to 5 (all give way).",
+        PRESSURE.level,
+    )
+    refused = CounterMetricFamily("kofagent_memory_refused", "Work that did not fit into memory, by owner.", labels=("owner",))
+    for owner, count in PRESSURE.refusals().items():
+        refused.add_metric((owner,), count)
+    yield refused
     entries = GaugeMetricFamily("kofagent_memo_entries", "Entries in the memo.", labels=("name",))
     size = GaugeMetricFamily("kofagent_memo_bytes", "Estimated size of the memo.", labels=("name",))
     hits = CounterMetricFamily(

@@ -16,6 +16,7 @@ from kofagent.config.model import LoadedConfig
 from kofagent.memory import usage as memory
 from kofagent.memory.budget import Budget
 from kofagent.pipeline.graph import Graph, StartErrors
+from kofagent.pipeline.guard import Guard
 from kofagent.pipeline.telemetry import OwnTelemetry
 from kofagent.telemetry.ledger import Ledger
 
@@ -56,6 +57,7 @@ class Service:
         self._environ: MutableMapping[str, str] = {} if environ is None else environ
         self._replaced: dict[str, str | None] = {}
         self._budget = Budget("in_flight", min(BUDGET_MAX, int(memory.total() * BUDGET_SHARE)))
+        self._guard = Guard(plan.service.memory)
         self._status: dict[str, str | None] = {}
         self._shared: dict[Hashable, Any] = {}
         self._graph: Graph | None = None
@@ -75,6 +77,7 @@ class Service:
             await own.start()
         except StartError as error:
             problems.append(Problem(("service", "telemetry"), str(error)))
+        self._guard.start()
         try:
             await self._start_graph(self.plan)
         except StartErrors as errors:
@@ -85,6 +88,7 @@ class Service:
                 self._graph = None
             await own.stop()
             self._set_variables({})
+            await self._guard.stop()
             raise StartErrors(problems)
         self._own = own
         log.info("everything is ready, running %d pipelines", len(self.plan.pipelines))
@@ -139,6 +143,7 @@ class Service:
             await self._own.stop()
             self._own = None
         self._set_variables({})
+        await self._guard.stop()
 
     # Host
 

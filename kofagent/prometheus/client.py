@@ -15,13 +15,13 @@ from yarl import URL
 from kofagent.component.protocols import StartError
 from kofagent.kubernetes import errors as kubernetes
 from kofagent.kubernetes.client import ApiClient
-from kofagent.net.body import read_body
+from kofagent.net.body import Meter, NoRoom, read_body
 from kofagent.net.compression import CorruptBody, TooLarge, UnknownEncoding
 from kofagent.net.transport import FAILURES, Limits, Transport, failure
 from kofagent.prometheus.client_config import HttpClientOptions
 from kofagent.prometheus.credentials import Credentials, FetchError, route_of, tls_of
 
-__all__ = ["API_NAMES", "BodyTooLarge", "Client", "FetchError", "Page"]
+__all__ = ["API_NAMES", "BodyTooLarge", "Client", "FetchError", "NoRoom", "Page"]
 
 API_NAMES = frozenset({"kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"})
 """Names of the API server inside a cluster."""
@@ -63,8 +63,11 @@ class Client:
         await self._credentials.stop()
         await self._transport.stop()
 
-    async def get(self, url: str, headers: Mapping[str, str], timeout: float, limit: int) -> Page:
-        """GET `url` within `timeout` seconds, at most `limit` bytes of decompressed body. Raises FetchError."""
+    async def get(self, url: str, headers: Mapping[str, str], timeout: float, limit: int, meter: Meter | None = None) -> Page:
+        """GET `url` within `timeout` seconds, at most `limit` bytes of decompressed body. Raises FetchError.
+
+        `meter` is asked for room for each piece of the body; NoRoom when it has none.
+        """
         # hot: scrape, every page comes through here
         if self._api is not None and urlsplit(url).hostname in API_NAMES:
             return await self._through_api(self._api, url, headers, timeout, limit)
@@ -77,7 +80,7 @@ class Client:
                     names = {name.lower(): value for name, value in response.headers.items()}
                     if response.status != HTTPStatus.OK:
                         return Page(response.status, names, b"")
-                    return Page(response.status, names, await read_body(response, limit))
+                    return Page(response.status, names, await read_body(response, limit, meter=meter))
         except TimeoutError:
             raise FetchError(f"no complete answer within {timeout:g} s") from None
         except TooLarge:

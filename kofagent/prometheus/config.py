@@ -37,7 +37,9 @@ _FILES = re.compile(r"[^*]*(\*[^/]*)?\Z")
 class Limits(ComponentConfig):
     """Limits of scrapes, and what else `global` and a job both have."""
 
-    body_size_limit: Base2Size = Field(0, ge=0, description="Largest page after decompression; 0: 64 MiB.")
+    body_size_limit: Base2Size = Field(
+        0, ge=0, description="Largest page after decompression; 0: an eighth of the memory limit, at most 64 MiB."
+    )
     sample_limit: int = Field(0, ge=0, description="Largest number of samples of a page after relabelling; 0: no limit.")
     target_limit: int = Field(0, ge=0, description="Largest number of targets of a job; 0: no limit.")
     label_limit: int = Field(0, ge=0, description="Largest number of labels of a series; 0: no limit.")

@@ -4,17 +4,24 @@ A page nearly always has the same lines as the page before, in the same order, w
 shape of the page before (`shape.py`), which costs a comparison of bytes where values stayed the same and a hash lookup and
 a `float` where not. A line is taken apart only when its text was never seen. `PageReader.read` is all or nothing: a page
 that is not in its format raises `ParseError` and changes nothing but the cache.
+
+A large page is read in parts (`parts.py`), its lines are not remembered, and limits hold after each part: what is beyond
+`sample_limit` is counted and not kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import compress
 
+from kofagent.memory.account import ACCOUNT
+from kofagent.memory.pressure import PRESSURE
+from kofagent.prometheus import parts
 from kofagent.prometheus.columns import Columns, make_series
 from kofagent.prometheus.families import Families
 from kofagent.prometheus.shape import (
     AHEAD_MS,
+    BEYOND,
     DROPPED,
     Entry,
     PlainShape,
@@ -25,10 +32,12 @@ from kofagent.prometheus.shape import (
     floats,
     parted,
 )
-from kofagent.prometheus.text import ExemplarText, Labels, Meta, ParseError, Sample, number, scan, scan_line
+from kofagent.prometheus.text import ExemplarText, Labels, Meta, ParseError, Sample, SeriesError, number, scan, scan_line
 from kofagent.telemetry.series import Exemplar, Series
 
-_Columns = tuple[list[Entry], list[float], list[int | None] | None, dict[int, ExemplarText], list[bytes]]
+_Keys = list[bytes] | None
+"""The raw text of each line; None of a large page, whose texts are looked up and not kept a second time."""
+_Columns = tuple[list[Entry], list[float], list[int | None] | None, dict[int, ExemplarText], _Keys]
 """Entries, values, times (None: no line has one), exemplars by index, raw texts."""
 
 
@@ -41,12 +50,19 @@ class SampleLimitError(ValueError):
         self.kept = kept
 
 
+class NoRoom(ValueError):
+    """A page that does not fit into the memory that is left."""
+
+
 class PageReader:
     """Reads the pages of one target.
 
-    `finish` makes final labels of a page's labels, None where relabelling drops them; it may raise ValueError, which
-    fails the page (a label limit, an invalid name).
+    `finish` makes final labels of a page's labels, None where relabelling drops them; it may raise SeriesError, which
+    fails the page. `fits` says whether a large page with this many bytes of lines and series may be read.
     """
+
+    name = "page_caches"
+    limit = 0
 
     def __init__(
         self,
@@ -55,8 +71,10 @@ class PageReader:
         honor_timestamps: bool = True,
         track_timestamps: bool = False,
         sample_limit: int = 0,
+        fits: Callable[[int], bool] = PRESSURE.fits,
     ) -> None:
         self._finish = finish
+        self._fits = fits
         self._honor = honor_timestamps
         self._track = track_timestamps
         self._limit = sample_limit
@@ -74,6 +92,20 @@ class PageReader:
         self._good = 0
         # The shape of the last good page; None: the next page is read line by line.
         self._shape: Shape | None = None
+        # Bytes of a line of the last page, on average; whether this page has more than its limit already.
+        self._length = 0
+        self._beyond = False
+        ACCOUNT.join_budget(self)
+
+    @property
+    def used(self) -> int:
+        """Bytes that are remembered of the page, estimated: for the account of memory."""
+        return len(self._raw) * (parts.SERIES_BYTES + parts.PER_BYTE * self._length)
+
+    @property
+    def known(self) -> int:
+        """Lines whose text is known."""
+        return len(self._raw)
 
     def read(self, page: bytes, openmetrics: bool, now_ms: int) -> Scraped:
         """The samples of a page. ParseError or ValueError when it must not be used; call `fail` then."""
@@ -81,14 +113,15 @@ class PageReader:
             self._format = openmetrics
             self._raw = {}
             self._comments = self._shape = None
-        lines = page.split(b"\n")
-        scraped = None if self._shape is None else self._shape.read(lines, now_ms)
-        if scraped is None:
-            try:
-                scraped = self._known(page, lines, openmetrics, now_ms)
-            finally:
-                self._interned = None
-        return scraped
+        try:
+            if parts.is_large(page):
+                return self._in_parts(page, openmetrics, now_ms)
+            lines = page.split(b"\n")
+            scraped = None if self._shape is None else self._shape.read(lines, now_ms)
+            return self._known(page, lines, openmetrics, now_ms) if scraped is None else scraped
+        finally:
+            self._interned = None
+            self._beyond = False
 
     def fail(self) -> Sequence[Series]:
         """The scrape failed: all series of the last page end now. What is known of their text is kept."""
@@ -115,24 +148,88 @@ class PageReader:
         try:
             if openmetrics and not _openmetrics_frame(lines, comments):
                 raise ValueError("blank line or missing # EOF")
-            if comments != self._comments:
-                self._describe([scan_line(line, openmetrics) for line in comments if line != b"# EOF"])
-                self._comments = comments
+            self._comment(comments, openmetrics)
             entries, values, stamps, exemplars, keys = self._columns(samples, openmetrics)
+        except SeriesError:
+            raise
         except ValueError:
             # The verdict, with its line number, is the complete tokenizer's; it also knows labels that span lines.
             self._comments = None
-            entries, values, stamps, exemplars, keys = self._scan(page, openmetrics)
+            items = list(scan(page, openmetrics))
+            entries, values, stamps, exemplars, keys = self._scan(lambda: items)
             samples = []
         if self._limit and len(entries) > self._limit:
             kept = len(entries) - entries.count(DROPPED)
             if kept > self._limit:
                 raise SampleLimitError(len(entries), kept)
+        self._length = len(page) // len(lines)
         plain = lines if samples and stamps is None else None
+        return self._made((entries, values, stamps, exemplars, keys), plain, now_ms)
+
+    def _in_parts(self, page: bytes, openmetrics: bool, now_ms: int) -> Scraped:
+        """As `_known`, of a large page."""
+        lines = page.count(b"\n") + 1
+        need = parts.cost(len(page), lines, len(self._raw), self._limit)
+        if not self._fits(need):
+            raise NoRoom(f"the page needs {need >> 20} MiB to be read")
+        shape = self._shape
+        try:
+            comments = parts.comments(page)
+            if openmetrics and not parts.framed(page, comments):
+                raise ValueError("blank line or missing # EOF")
+            if isinstance(shape, TimedShape) and comments == self._comments:
+                again = shape.read_parts(parts.samples(page), now_ms)
+                if again is not None:
+                    return again
+            self._comment(comments, openmetrics)
+            entries, values, stamps, exemplars = self._joined(parts.samples(page), openmetrics)
+        except SeriesError:
+            raise
+        except ValueError:
+            self._comments = None
+            entries, values, stamps, exemplars, _ = self._scan(lambda: scan(page, openmetrics))
+        if self._beyond:
+            raise SampleLimitError(len(entries), len(entries) - entries.count(DROPPED))
+        self._length = len(page) // lines
+        return self._made((entries, values, stamps, exemplars, None), None, now_ms)
+
+    def _joined(
+        self, samples: Iterable[list[bytes]], openmetrics: bool
+    ) -> tuple[list[Entry], list[float], list[int | None] | None, dict[int, ExemplarText]]:
+        """The columns of all parts."""
+        entries: list[Entry] = []
+        values: list[float] = []
+        stamps: list[int | None] | None = None
+        exemplars: dict[int, ExemplarText] = {}
+        kept = 0
+        for part in samples:
+            at = len(entries)
+            found, numbers, times, pinned, _ = self._columns(part, openmetrics)
+            if times is not None and stamps is None:
+                stamps = [None] * at
+            if stamps is not None:
+                stamps += times if times is not None else [None] * len(found)
+            entries += found
+            values += numbers
+            exemplars.update({at + i: exemplar for i, exemplar in pinned.items()})
+            if self._limit:
+                kept += len(found) - found.count(DROPPED)
+                self._beyond = kept > self._limit
+        return entries, values, stamps, exemplars
+
+    def _comment(self, comments: list[bytes], openmetrics: bool) -> None:
+        """Takes the comments of a page where they are not those of the last one."""
+        if comments != self._comments:
+            self._describe(scan_line(line, openmetrics) for line in comments if line != b"# EOF")
+            self._comments = comments
+
+    def _made(self, columns: _Columns, lines: list[bytes] | None, now_ms: int) -> Scraped:
+        """A page of these columns; `lines` where the next one can be compared with them."""
+        entries, values, stamps, exemplars, keys = columns
         if not self._honor:
             stamps = None
         if stamps is None and not exemplars:
-            return self._plain(entries, values, keys, plain)
+            return self._plain(entries, values, keys, lines)
         return self._uneven(entries, values, keys, stamps, exemplars, now_ms)
 
     def _columns(self, samples: list[bytes], openmetrics: bool) -> _Columns:
@@ -161,7 +258,8 @@ class PageReader:
                         stamps[i] = item.timestamp_ms
                     if item.exemplar is not None:
                         exemplars[i] = item.exemplar
-                self._raw[keys[i]] = found[i]  # type: ignore[assignment]
+                if found[i] is not BEYOND:
+                    self._raw[keys[i]] = found[i]  # type: ignore[assignment]
         values = floats(texts)
         if values is None:
             values = [number(text) for text in texts]
@@ -190,23 +288,30 @@ class PageReader:
                 found[i], keys[i], texts[i] = entry, key, text
         return out
 
-    def _scan(self, page: bytes, openmetrics: bool) -> _Columns:
-        """The same columns by the complete tokenizer alone."""
-        items = list(scan(page, openmetrics))
-        self._describe([item for item in items if isinstance(item, Meta)])
-        samples = [item for item in items if isinstance(item, Sample)]
-        entries = [self._entry(s) for s in samples]
-        for sample, entry in zip(samples, entries, strict=True):
-            self._raw[sample.raw] = entry
-        stamps = [s.timestamp_ms for s in samples]
-        exemplars = {i: s.exemplar for i, s in enumerate(samples) if s.exemplar is not None}
-        return (
-            entries,
-            [s.value for s in samples],
-            stamps if any(t is not None for t in stamps) else None,
-            exemplars,
-            [s.raw for s in samples],
-        )
+    def _scan(self, items: Callable[[], Iterable[Meta | Sample]]) -> _Columns:
+        """The same columns by the complete tokenizer alone; `items` is what it finds, asked for twice."""
+        self._describe(item for item in items() if isinstance(item, Meta))
+        entries: list[Entry] = []
+        values: list[float] = []
+        stamps: list[int | None] = []
+        keys: list[bytes] = []
+        exemplars: dict[int, ExemplarText] = {}
+        kept = 0
+        for item in items():
+            if not isinstance(item, Sample):
+                continue
+            entry = self._entry(item)
+            if entry is not BEYOND:
+                self._raw[item.raw] = entry
+                keys.append(item.raw)
+            if item.exemplar is not None:
+                exemplars[len(entries)] = item.exemplar
+            entries.append(entry)
+            values.append(item.value)
+            stamps.append(item.timestamp_ms)
+            kept += entry is not DROPPED
+            self._beyond = 0 < self._limit < kept
+        return entries, values, stamps if any(t is not None for t in stamps) else None, exemplars, keys
 
     def _entry(self, sample: Sample) -> Entry:
         entry = self._raw.get(sample.raw)
@@ -215,6 +320,8 @@ class PageReader:
         labels = self._finish(self.families.canonical(sample.labels))
         if labels is None:
             return DROPPED
+        if self._beyond:
+            return BEYOND
         if self._interned is None:
             self._interned = {known.labels: known for known in self._all()}
         series = self._interned.get(labels)
@@ -230,7 +337,7 @@ class PageReader:
         known.update(self._tracked, self._retyped)
         return known
 
-    def _describe(self, items: Sequence[Meta | Sample | None]) -> None:
+    def _describe(self, items: Iterable[Meta | Sample | None]) -> None:
         """Takes the metadata of a page."""
         if self.families.describe(items):
             # How bounds are written depends on the type, so what is known of the lines does too.
@@ -240,11 +347,11 @@ class PageReader:
         for series in self._all():
             series.family = self.families.of(series.name)
 
-    def _plain(self, entries: list[Entry], values: list[float], keys: list[bytes], lines: list[bytes] | None) -> Scraped:
+    def _plain(self, entries: list[Entry], values: list[float], keys: _Keys, lines: list[bytes] | None) -> Scraped:
         """A page without times and exemplars."""
         shape = self._shape
         if isinstance(shape, PlainShape) and not self._overgrown():
-            again = shape.fill(entries, values, keys, lines)
+            again = shape.fill(entries, values, keys or [], lines)
             if again is not None:
                 return again
         mask = [entry is not DROPPED for entry in entries]
@@ -252,7 +359,7 @@ class PageReader:
         if len(set(series)) != len(series):
             return self._uneven(entries, values, keys, None, {}, 0)
         shape = PlainShape(series, entries, None if all(mask) else mask)
-        scraped = shape.fill(entries, values, keys, lines)
+        scraped = shape.fill(entries, values, keys or [], lines)
         assert scraped is not None, "a page has its own shape"
         self._settle(scraped, series, keys, entries)
         self._shape = shape
@@ -262,7 +369,7 @@ class PageReader:
         self,
         entries: list[Entry],
         values: list[float],
-        keys: list[bytes],
+        keys: _Keys,
         stamps: list[int | None] | None,
         exemplars: dict[int, ExemplarText],
         now_ms: int,
@@ -308,7 +415,7 @@ class PageReader:
             self._shape = UnevenShape(column)
         return scraped
 
-    def _settle(self, scraped: Scraped, tracked: Sequence[Series], keys: list[bytes], entries: list[Entry]) -> None:
+    def _settle(self, scraped: Scraped, tracked: Sequence[Series], keys: _Keys, entries: list[Entry]) -> None:
         """Finds what is new and what ended, and forgets the text of series that are gone."""
         live = set(tracked)
         scraped.stale = [series for series in self._tracked if series not in live]
@@ -318,7 +425,14 @@ class PageReader:
         self._tracked = tracked
         self._retyped = set()
         self._good = len(entries)
-        self._raw = dict(zip(keys, entries, strict=True))
+        if keys is not None:
+            self._raw = dict(zip(keys, entries, strict=True))
+            return
+        there = set(entries)
+        self._raw = {key: entry for key, entry in self._raw.items() if entry in there}
+        if self._overgrown():  # many texts of the same series
+            self._retyped = self._all()
+            self._raw = {}
 
 
 def _name(labels: Labels) -> str:
@@ -334,4 +448,4 @@ def _openmetrics_frame(lines: list[bytes], comments: list[bytes]) -> bool:
     return last >= 0 and lines[last] == b"# EOF" and comments.count(b"# EOF") == 1 and lines.count(b"") == len(lines) - 1 - last
 
 
-__all__ = ["AHEAD_MS", "DROPPED", "PageReader", "ParseError", "SampleLimitError", "Scraped"]
+__all__ = ["AHEAD_MS", "DROPPED", "NoRoom", "PageReader", "ParseError", "SampleLimitError", "Scraped", "SeriesError"]

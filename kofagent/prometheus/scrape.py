@@ -15,18 +15,19 @@ from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Protocol
 
-from kofagent.prometheus.client import BodyTooLarge, Client, FetchError
+from kofagent.memory.pressure import PRESSURE, Claim
+from kofagent.prometheus import page as pages
+from kofagent.prometheus.client import BodyTooLarge, Client, FetchError, NoRoom
 from kofagent.prometheus.columns import Columns, TargetResource
 from kofagent.prometheus.config import ScrapeConfig
 from kofagent.prometheus.page import PageReader, SampleLimitError, Scraped
 from kofagent.prometheus.relabel import Rules
+from kofagent.prometheus.room import TURNS, PageRoom, default_body_limit
 from kofagent.prometheus.target import Target, finisher, report_labels, resource_attributes
 from kofagent.telemetry.batch import MetricBatch, Samples
 from kofagent.telemetry.series import STALE_BITS, Family, Series
 
 STALE: float = struct.unpack("<d", struct.pack("<Q", STALE_BITS))[0]
-DEFAULT_BODY_LIMIT = 64 * 1024 * 1024
-"""Largest page after decompression where `body_size_limit` is not set."""
 _MEDIA = {
     "PrometheusText0.0.4": "text/plain;version=0.0.4",
     "PrometheusText1.0.0": "text/plain;version=1.0.0",
@@ -119,7 +120,9 @@ class ScrapeLoop:
             "Accept-Encoding": "gzip" if job.enable_compression else "identity",
             "X-Prometheus-Scrape-Timeout-Seconds": f"{target.timeout:g}",
         }
-        self._limit = job.body_size_limit or DEFAULT_BODY_LIMIT
+        self._limit = job.body_size_limit or default_body_limit()
+        # What the last large page was found to need.
+        self._need = 0
         self._complaint = ""
         self._done = 0
         self._busy = self._leaving = False
@@ -198,7 +201,7 @@ class ScrapeLoop:
         return [Samples(series, [STALE] * len(series), now_ms, resource) for resource, series, _ in self._partition(stale)]
 
     def _partition(self, column: Sequence[Series]) -> list[tuple[TargetResource, Columns, list[int]]]:
-        """Series and their places, by the resource they belong to."""
+        """Series and their places, by the resource they belong to; no places where all belong to one."""
         own = self._resource
         found: dict[tuple[str, str], list[int]] = {}
         for i, series in enumerate(column):
@@ -211,19 +214,40 @@ class ScrapeLoop:
             found.setdefault((job, instance), []).append(i)
         out = []
         for (job, instance), places in found.items():
+            if len(found) == 1:
+                places = []
             known = (job, instance) == (own.get("service.name"), own.get("service.instance.id"))
             resource = own if known else _resource(resource_attributes(job, instance, self.target.discovered), own.trim_suffixes)
-            out.append((resource, Columns([column[i] for i in places]), places))
+            part = Columns([column[i] for i in places]) if places else column if isinstance(column, Columns) else Columns(column)
+            out.append((resource, part, places))
         return out
 
     async def _attempt(self, now_ms: int) -> tuple[Scraped, str, int]:
         """The page, a reason if it cannot be used, and its size for `scrape_body_size_bytes`."""
+        if self.forced_error:
+            return Scraped([], [], 0, 0), self.forced_error, 0
+        timeout = self.target.timeout
+        if not TURNS.free(self._need):
+            waits = time.monotonic()
+            try:
+                async with asyncio.timeout(timeout):
+                    await TURNS.wait(self._need)
+            except TimeoutError:
+                return Scraped([], [], 0, 0), "memory is short: other pages took all of the scrape timeout", 0
+            timeout = max(0.001, timeout - (time.monotonic() - waits))
+        with TURNS, PRESSURE.claim("pages") as claim:
+            room = PageRoom(claim, self.reader.known, self._job.sample_limit)
+            try:
+                return await self._page(now_ms, timeout, room, claim)
+            finally:
+                self._need = room.need
+
+    async def _page(self, now_ms: int, timeout: float, room: PageRoom, claim: Claim) -> tuple[Scraped, str, int]:
+        """As `_attempt`, when it is this target's turn."""
         empty = Scraped([], [], 0, 0)
         size = 0
-        if self.forced_error:
-            return empty, self.forced_error, 0
         try:
-            page = await self._client.get(self.target.url, self._headers, self.target.timeout, self._limit)
+            page = await self._client.get(self.target.url, self._headers, timeout, self._limit, room)
             if page.status != HTTPStatus.OK:
                 raise FetchError(f"server returned HTTP status {page.status} {_phrase(page.status)}".rstrip())
             size = len(page.body)
@@ -231,10 +255,13 @@ class ScrapeLoop:
                 empty.stale = self.reader.fail()
                 return empty, "", 0
             openmetrics = is_openmetrics(page.headers.get("content-type", ""), self._job.fallback_scrape_protocol)
+            claim.close()  # the page is in memory, where it is measured; the reader asks for what its lines need
             scraped = self.reader.read(page.body, openmetrics, now_ms)
         except BodyTooLarge:
-            hint = "" if self._job.body_size_limit else " (64 MiB; body_size_limit allows more)"
+            hint = "" if self._job.body_size_limit else f" ({self._limit >> 20} MiB; body_size_limit allows more)"
             return empty, f"body size limit exceeded{hint}", -1
+        except (NoRoom, pages.NoRoom):
+            return empty, f"the page does not fit into the memory that is left (limit: {PRESSURE.limit >> 20} MiB)", size
         except SampleLimitError as error:
             empty.total, empty.kept = error.total, error.kept
             return empty, f"sample limit exceeded ({error.kept} samples, limit {self._job.sample_limit})", size
@@ -310,4 +337,4 @@ def _phrase(status: int) -> str:
         return ""
 
 
-__all__: Sequence[str] = ["DEFAULT_BODY_LIMIT", "STALE", "Emit", "ScrapeLoop", "accept_header", "is_openmetrics"]
+__all__: Sequence[str] = ["STALE", "Emit", "ScrapeLoop", "accept_header", "is_openmetrics"]

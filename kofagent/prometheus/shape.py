@@ -7,7 +7,7 @@ shape: then the page is to be read line by line, and makes a new one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import compress
 from operator import ne
 from typing import Protocol
@@ -23,13 +23,19 @@ _PLAIN = b"0123456789.+-eEINFanfi"
 
 
 class _Dropped:
-    """The series of a line that metric_relabel_configs drop."""
+    """What a line stands for that is not kept."""
+
+    def __init__(self, why: str) -> None:
+        self._why = why
 
     def __repr__(self) -> str:
-        return "<dropped>"
+        return f"<{self._why}>"
 
 
-DROPPED = _Dropped()
+DROPPED = _Dropped("dropped")
+"""Of a line that metric_relabel_configs drop."""
+BEYOND = _Dropped("beyond the limit")
+"""Of a line beyond `sample_limit`, whose page is refused."""
 Entry = Series | _Dropped
 """What a sample line stands for."""
 
@@ -165,18 +171,33 @@ class TimedShape:
     # lines, with one more column. Plain twin: tests/reference/page.py.
     def read(self, lines: list[bytes], now_ms: int) -> Scraped | None:
         samples, comments = parted(lines)
-        before = self._entries
-        if len(samples) != len(before) or not samples or comments != self._comments:
+        if len(samples) != len(self._entries) or comments != self._comments:
             return None
+        return self.read_parts((samples,), now_ms)
+
+    def read_parts(self, parts: Iterable[list[bytes]], now_ms: int) -> Scraped | None:
+        """As `read`, of the lines of samples in several parts; the comments are those of the last page."""
+        before, known = self._entries, self._known
+        values: list[float] = []
+        times: list[int] = []
+        at = 0
         try:
-            keys, texts, stamps = zip(*[line.rsplit(b" ", 2) for line in samples], strict=True)
-            if list(map(self._known.get, keys)) != before or not b"".join(stamps).isdigit() or max(map(len, stamps)) > 15:
-                return None
-            times = list(map(int, stamps))
+            for samples in parts:
+                if not samples:
+                    continue
+                keys, texts, stamps = zip(*[line.rsplit(b" ", 2) for line in samples], strict=True)
+                end = at + len(keys)
+                if list(map(known.get, keys)) != before[at:end] or not b"".join(stamps).isdigit() or max(map(len, stamps)) > 15:
+                    return None
+                found = floats(texts)
+                if found is None:
+                    return None
+                values += found
+                times += map(int, stamps)
+                at = end
         except ValueError:
             return None
-        values = floats(texts)
-        if values is None or max(times) > now_ms + AHEAD_MS:
+        if not at or at != len(before) or max(times) > now_ms + AHEAD_MS:
             return None
         scraped = Scraped(self.series, list(compress(values, self._mask)), len(before), len(self.series))
         scraped.timestamps = list(compress(times, self._mask))

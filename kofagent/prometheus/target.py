@@ -11,6 +11,7 @@ from kofagent.config.base import parse_duration
 from kofagent.prometheus.config import ScrapeConfig, format_duration
 from kofagent.prometheus.discovery.group import Group
 from kofagent.prometheus.relabel import Labels, Rules, compile_rules, valid_label_name
+from kofagent.prometheus.text import SeriesError
 from kofagent.telemetry.series import sorted_labels
 
 Pairs = tuple[tuple[str, str], ...]
@@ -228,7 +229,7 @@ def finisher(
 ) -> Callable[[Pairs], Pairs | None]:
     """A function from the labels on a page to the final ones: target labels, `metric_relabel_configs`, limits, external labels.
 
-    None where relabelling drops the series; ValueError fails the scrape, with the reason.
+    None where relabelling drops the series; SeriesError fails the scrape, with the reason.
     """
     scheme = job.metric_name_validation_scheme
     honor = job.honor_labels
@@ -277,27 +278,27 @@ def _override(labels: Labels, target: Mapping[str, str]) -> None:
 def _check(labels: Labels, scheme: str) -> None:
     name = labels.get("__name__")
     if not name:
-        raise ValueError("a series has no name after metric_relabel_configs")
+        raise SeriesError("a series has no name after metric_relabel_configs")
     if scheme == "legacy" and not (
         valid_label_name(name.replace(":", "_"), scheme) and all(valid_label_name(key, scheme) for key in labels)
     ):
-        raise ValueError(f"invalid metric name or label names: {name[:50]}")
+        raise SeriesError(f"invalid metric name or label names: {name[:50]}")
 
 
 def _check_limits(job: ScrapeConfig, labels: Labels) -> None:
     name = labels["__name__"][:50]
     if job.label_limit and len(labels) > job.label_limit:
-        raise ValueError(f"label_limit exceeded (metric: {name}, number of labels: {len(labels)}, limit: {job.label_limit})")
+        raise SeriesError(f"label_limit exceeded (metric: {name}, number of labels: {len(labels)}, limit: {job.label_limit})")
     for key, value in labels.items():
         length = len(key.encode())
         if job.label_name_length_limit and length > job.label_name_length_limit:
-            raise ValueError(
+            raise SeriesError(
                 f"label_name_length_limit exceeded (metric: {name}, label name: {key[:50]}, length: {length}, "
                 f"limit: {job.label_name_length_limit})"
             )
         length = len(value.encode())
         if job.label_value_length_limit and length > job.label_value_length_limit:
-            raise ValueError(
+            raise SeriesError(
                 f"label_value_length_limit exceeded (metric: {name}, label name: {key[:50]}, length: {length}, "
                 f"limit: {job.label_value_length_limit})"
             )

@@ -33,6 +33,10 @@ class ParseError(ValueError):
     """The page is not in the format it claims; the message has the line number and a short piece of the line."""
 
 
+class SeriesError(ValueError):
+    """A series that fails its page: a label limit, an invalid name."""
+
+
 class Meta(NamedTuple):
     """A `# HELP`, `# TYPE` or `# UNIT` line: `kind` is `help`, `type` or `unit`, `text` is unescaped."""
 

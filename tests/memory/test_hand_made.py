@@ -24,6 +24,8 @@ OTHERS = {
     "exporters/prometheusremotewrite/translated.py:self.dropped": "the closed list of reasons",
     "memory/account.py:self._counts": "the names of Memos, written in the source",
     "memory/memo.py:Memo": "this is it",
+    "memory/pressure.py:self._owners": "the names of owners, written in the source",
+    "memory/usage.py:_cgroups()": "the folders of one process",
     "net/client.py:_proxy_of()": "servers of the configuration, 1000 at most; what a proxy is does not change while the agent runs",
     "net/routes.py:self._below": "the pages of a server",
     "net/routes.py:self._pages": "the pages of a server",

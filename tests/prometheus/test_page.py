@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kofagent.prometheus import parts
 from kofagent.prometheus.families import canonical_bound
 from kofagent.prometheus.page import AHEAD_MS, PageReader, SampleLimitError
 from kofagent.prometheus.text import ParseError
@@ -121,7 +124,7 @@ def edits(lines: list[bytes], changes: list[tuple[int, bytes]]) -> list[bytes]:
     return out
 
 
-@settings(max_examples=examples(600), deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(program_text, st.booleans(), st.booleans())
 def test_remembering_changes_nothing(
     program: list[tuple[list[bytes], list[tuple[int, bytes]], int]], openmetrics: bool, timed: bool
@@ -138,6 +141,19 @@ def test_remembering_changes_nothing(
 
 def compare(pages: list[tuple[bytes, bool]]) -> None:
     """One reader against the twin that remembers nothing; a page, and whether it is OpenMetrics."""
+    follow(pages)
+    with pytest.MonkeyPatch.context() as patch:
+        in_parts(patch)
+        follow(pages)
+
+
+def in_parts(patch: pytest.MonkeyPatch, size: int = 30) -> None:
+    """Every page is large, and its parts are small."""
+    for name, value in (("SMALL", -1), ("LARGE", -1), ("PART", size)):
+        patch.setattr(parts, name, value)
+
+
+def follow(pages: list[tuple[bytes, bool]]) -> None:
     reader = PageReader(finish)
     live: set[Labels] = set()
     for page, openmetrics in pages:
@@ -199,7 +215,7 @@ def steady_page(drawn: bytes) -> tuple[list[Any], str, bool, int]:
 steady_pages = st.lists(st.binary(min_size=13, max_size=13).map(steady_page), min_size=2, max_size=8)
 
 
-@settings(max_examples=examples(600), deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(steady_pages, st.booleans(), st.sampled_from([None, "", "", "all"]))
 def test_pages_that_change_a_little(program: list[tuple[list[Any], str, bool, int]], openmetrics: bool, always: str | None) -> None:
     """Pages as targets have them: long, few lines change; times and formats that come and go are rare."""
@@ -423,3 +439,26 @@ def test_a_type_that_comes_later_changes_how_known_lines_are_read() -> None:
 )
 def test_bounds_are_written_one_way(text: str, written: str) -> None:
     assert canonical_bound(text) == written
+
+
+@pytest.mark.parametrize("size", [5, 30, 10_000])
+@pytest.mark.parametrize(
+    "test",
+    [
+        test_the_same_lines_in_other_places,
+        test_a_page_with_ignored_times_leaves_no_places_of_lines_behind,
+        test_a_series_that_goes_is_ended_and_forgotten_and_counts_as_new_when_it_comes_back,
+        test_churn_does_not_grow_the_cache,
+        test_a_failed_scrape_ends_all_and_what_comes_back_is_not_new,
+        test_times_of_the_page,
+        test_pages_of_times_only_follow_their_values,
+        test_duplicates_keep_the_first,
+        test_sample_limit_counts_what_relabelling_leaves,
+        test_families_follow_their_metadata,
+        partial(test_texts_that_change_under_the_same_labels_do_not_grow_the_cache, b""),
+        partial(test_texts_that_change_under_the_same_labels_do_not_grow_the_cache, b" %d" % NOW),
+    ],
+)
+def test_a_large_page_is_read_as_a_small_one(test: Callable[[], None], size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_parts(monkeypatch, size)
+    test()

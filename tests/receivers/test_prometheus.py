@@ -19,6 +19,7 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from kofagent.component.protocols import StartError
+from kofagent.memory.pressure import PRESSURE
 from kofagent.receivers.prometheus import COMPONENT
 from kofagent.receivers.prometheus.api import PIECE
 from kofagent.receivers.prometheus.receiver import OUTSTANDING
@@ -28,6 +29,7 @@ from kofagent.telemetry.series import STALE_BITS
 from kofagent.telemetry.signal import Signal
 from tests.support.certificates import Authority
 from tests.support.components import FakeHost, Sink, eventually, make
+from tests.support.memory import memory
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -227,6 +229,22 @@ async def test_limits_fail_the_scrape(limit: dict[str, Any], reason: str) -> Non
         assert reason in await down(receiver, sink)
     if "sample_limit" in limit:
         assert values(sink, "scrape_samples_scraped")[0] == 2.0
+
+
+async def test_a_page_that_does_not_fit_into_memory_is_up_0_logged_once_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+    """10 KB of gzip with 10 MiB inside, of short lines, then of blank ones: nothing is parsed, and a good page is read again."""
+    page = Page(gzip.compress(b"a 1\n" * (5 << 19)), headers={"Content-Encoding": "gzip"})
+    with memory(128, 50):
+        before = PRESSURE.refusals().get("pages", 0)
+        async with serve(page) as address, running(static(address)) as (receiver, sink):
+            assert await down(receiver, sink) == "the page does not fit into the memory that is left (limit: 128 MiB)"
+            page.body = gzip.compress(b"\n" * (10 << 20))
+            await eventually(lambda: len(page.requests) > 3)
+            sink.batches.clear()
+            page.body = gzip.compress(b"a 2\n")
+            await sink.wait_for(lambda s: 1.0 in values(s, "up"))
+            assert PRESSURE.refusals()["pages"] > before + 1
+    assert sum("does not fit" in record.getMessage() for record in caplog.records) == 1
 
 
 async def test_credentials_stay_with_the_host_they_were_meant_for(tmp_path: Path) -> None:

@@ -1,0 +1,194 @@
+"""Large pages: limits hold before the memory is spent, and what is spent is known beforehand."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import tracemalloc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import pytest
+
+from kofagent.memory.account import ACCOUNT
+from kofagent.memory.pressure import PRESSURE, Level
+from kofagent.prometheus import parts
+from kofagent.prometheus.config import ScrapeConfig
+from kofagent.prometheus.page import NoRoom, PageReader, SampleLimitError
+from kofagent.prometheus.room import PageRoom, Turns, default_body_limit
+from kofagent.prometheus.target import finisher, sample_rules
+from kofagent.prometheus.text import SeriesError
+from tests.support.memory import MIB, memory
+
+LINES = 3000
+KIB = 1 << 10
+
+
+@pytest.fixture(autouse=True)
+def _large_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tenth of everything: tracing is slow."""
+    for name, value in (("SMALL", 26 * KIB), ("LARGE", 200 * KIB), ("MANY", 2000), ("PART", 26 * KIB)):
+        monkeypatch.setattr(parts, name, value)
+
+
+def reader(fits: Callable[[int], bool] = lambda size: True, **limits: int) -> PageReader:
+    job = ScrapeConfig.model_validate({"job_name": "j", **limits})
+    finish = finisher(job, sample_rules(job), {"job": "j", "instance": "127.0.0.1:9"}, {})
+    return PageReader(finish, sample_limit=job.sample_limit, fits=fits)
+
+
+def page(lines: int = LINES, first: int = 0) -> bytes:
+    text = 'http_requests_total{method="GET",code="200",path="/api/v1/item/%d",zone="eu-%d"} %d\n'
+    return "".join([text % (first + i, i % 3, i) for i in range(lines)]).encode()
+
+
+@contextmanager
+def traced() -> Iterator[SimpleNamespace]:
+    """Bytes of Python objects: the most inside of the block, and those kept behind it."""
+    said = SimpleNamespace(most=0, kept=0)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        yield said
+        said.kept, said.most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+
+def test_what_a_page_costs_is_known_before_and_held_in_the_account() -> None:
+    body, asked = page(), []
+    it = reader(lambda size: asked.append(size) is None)
+    held = ACCOUNT.owners()["page_caches"]
+    with traced() as said:
+        scraped = it.read(body, False, 0)
+    assert scraped.kept == LINES
+    assert 0.85 * asked[0] < said.most < 1.15 * asked[0], "the estimate follows what is spent"
+    assert ACCOUNT.owners()["page_caches"] - held == pytest.approx(said.kept, rel=0.25)
+    values = scraped.values
+    del scraped
+    with traced() as said:
+        again = it.read(body, False, 0)
+    assert again.values == values
+    assert said.most < 8 * parts.PART + parts.LINE_BYTES * LINES, "a page that is known costs its columns and a part"
+    assert asked[1] < asked[0] / 5
+
+
+def test_a_page_that_does_not_fit_costs_nothing_and_changes_nothing() -> None:
+    it = reader(lambda size: size < MIB // 10)
+    assert it.read(b"a 1\n", False, 0).kept == 1
+    for body in (page(), b"a 1\n" * 20_000, b"\n" * 100_000, b"# HELP a b\n" * 10_000):
+        with traced() as said, pytest.raises(NoRoom):
+            it.read(body, False, 0)
+        assert said.most < 20_000
+        assert it.known == 1
+
+
+def test_the_sample_limit_holds_before_the_series_are_made() -> None:
+    it = reader(sample_limit=100)
+    body = page()
+    with traced() as said, pytest.raises(SampleLimitError) as error:
+        it.read(body, False, 0)
+    assert (error.value.total, error.value.kept) == (LINES, LINES)
+    part = parts.PART * LINES // len(body)
+    assert it.known <= 100 + 2 * part, "nothing of what is beyond the limit is kept"
+    assert said.most < parts.cost(len(body), LINES, 0, 100) < 0.5 * parts.cost(len(body), LINES, 0)
+
+
+@pytest.mark.parametrize(
+    ("limit", "says"),
+    [
+        ({"label_limit": 5}, "label_limit exceeded"),
+        ({"label_name_length_limit": 7}, "label_name_length_limit exceeded"),
+        ({"label_value_length_limit": 12}, "label_value_length_limit exceeded"),
+    ],
+)
+def test_a_label_limit_ends_the_page_at_the_first_series_beyond_it(limit: dict[str, int], says: str) -> None:
+    it, body = reader(**limit), page()
+    with traced() as said, pytest.raises(SeriesError, match=says):
+        it.read(body, False, 0)
+    assert it.known < parts.PART // 50 and said.most < MIB // 4
+
+
+def test_churn_levels_off() -> None:
+    """Each page has a tenth of new series: what is remembered is the last page's."""
+    it = reader()
+    steady = page(2200)
+    held = []
+    for turn in range(8):
+        it.read(steady + page(220, first=10**6 * (turn + 1)), False, 0)
+        held.append(it.used)
+    assert it.known == 2420
+    assert max(held) < 1.01 * min(held)
+
+
+def test_room_is_asked_for_while_a_page_arrives() -> None:
+    """10 MiB of short lines, which is 10 KB of gzip: refused when a few hundred KiB have come."""
+    piece = b"a 1\n" * (16 << 10)
+    with memory(128, 45), PRESSURE.claim("pages") as claim:
+        room = PageRoom(claim, 0, 0)
+        taken = 0
+        while room(piece):
+            taken += 1
+        assert 0 < taken < 40
+        assert room.need > 60 * MIB
+    with memory(128, 45), PRESSURE.claim("pages") as claim:
+        room = PageRoom(claim, LINES, 0)
+        body = page()
+        assert all(room(body[at : at + 65536]) for at in range(0, len(body), 65536)), "a page that is known fits"
+        assert room.need < 4 * len(body)
+
+
+def test_small_pages_are_not_counted() -> None:
+    with memory(128, 127), PRESSURE.claim("pages") as claim:
+        room = PageRoom(claim, 0, 0)
+        assert all(room(b"a 1\n" * 1000) for _ in range(6))
+        assert (room.need, claim.size, claim.ahead) == (0, 0, 0)
+
+
+def test_the_default_page_follows_the_memory() -> None:
+    assert default_body_limit() == 64 * MIB, "without a limit"
+    for limit, body in ((16, 4), (128, 16), (256, 32), (4096, 64)):
+        with memory(limit):
+            assert default_body_limit() == body * MIB
+
+
+async def test_one_page_at_a_time_when_memory_is_very_short() -> None:
+    turns = Turns()
+    order: list[str] = []
+
+    async def scrape(name: str, expected: int, finish: asyncio.Event) -> None:
+        if not turns.free(expected):
+            order.append(f"{name} waits")
+            await turns.wait(expected)
+        with turns:
+            order.append(f"{name} begins")
+            await finish.wait()
+
+    events = [asyncio.Event() for _ in range(4)]
+    with memory(100, 50) as said:
+        first = asyncio.create_task(scrape("large", 30 * MIB, events[0]))
+        await asyncio.sleep(0)
+        said.used += 30 * MIB  # what the first one took
+        PRESSURE.look()
+        small = asyncio.create_task(scrape("small", 0, events[1]))
+        second = asyncio.create_task(scrape("another", 30 * MIB, events[2]))
+        await asyncio.sleep(0)
+        said.used = 91 * MIB
+        assert PRESSURE.look() is Level.SCRAPES
+        third = asyncio.create_task(scrape("any", 0, events[3]))
+        await asyncio.sleep(0)
+        assert order == ["large begins", "small begins", "another waits", "any waits"]
+        events[0].set()
+        await first
+        await asyncio.sleep(0)
+        assert len(order) == 4, "small is still under way"
+        events[1].set()
+        await small
+        await asyncio.sleep(0)
+        assert order[4:] == ["another begins"], "alone, whatever the measurement says; the page itself will be metered"
+        events[2].set()
+        await second
+        events[3].set()
+        await third
+    assert order[-1] == "any begins"
