@@ -104,7 +104,7 @@ def test_the_sample_limit_holds_before_the_series_are_made() -> None:
     ],
 )
 def test_a_label_limit_ends_the_page_at_the_first_series_beyond_it(limit: dict[str, int], says: str) -> None:
-    it, body = reader(**limit), page()
+    it, body = reader(lambda size: True, **limit), page()
     with traced() as said, pytest.raises(SeriesError, match=says):
         it.read(body, False, 0)
     assert it.known < parts.PART // 50 and said.most < MIB // 4
