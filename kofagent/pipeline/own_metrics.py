@@ -113,6 +113,8 @@ def page(registry: CollectorRegistry, target: Mapping[str, str], constant: Mappi
 
     Without `total` counters have no `_total` at the end of their names.
     """
+    # Not by the library's generate_latest: it has no constant labels and no names without `_total`, splits histograms into
+    # families of their own for creation times, and writes bounds as 1.0 where the Go collector has 1.
     out: list[str] = []
     if target:
         out += ["# HELP target_info Target metadata", "# TYPE target_info gauge", f"target_info{_labels(target, {})} 1"]

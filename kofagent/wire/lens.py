@@ -3,6 +3,8 @@
 upb (protobuf's C core) then walks the outer levels in C and hands the inner messages over as they are; fields that a lens
 does not declare are kept as unknown fields and written back by `SerializeToString`, so a message edited through a lens
 loses nothing. `optional` keeps an empty message apart from an absent one.
+
+A lens is declared where it is used, with the fields that are read there: every further one would cost time at each message.
 """
 
 from __future__ import annotations
