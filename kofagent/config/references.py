@@ -138,17 +138,17 @@ class _References:
 
     def _joins_all(self, id: str, before: list[str], after: list[str]) -> None:
         """Every pipeline on one side needs one on the other side whose signal the connector can join with its own."""
-        path = ("connectors", id)
         for name in before:
             if not any(self._joins(id, name, other) for other in after):
                 to = " or ".join(sorted(b for a, b in self._routes(id) if a == _signal_of(name)))
-                hint = f"name it as a receiver of a pipeline of {to}" if to else f"it does not support {_signal_of(name)}"
-                self._problem(path, f"joins pipeline {name!r} to no other", hint)
+                self._alone(id, f"no pipeline receives what {name!r} sends to it", f"name it as a receiver of a {to} pipeline", to)
         for name in after:
             if not any(self._joins(id, other, name) for other in before):
                 to = " or ".join(sorted(a for a, b in self._routes(id) if b == _signal_of(name)))
-                hint = f"name it as an exporter of a pipeline of {to}" if to else f"it does not support {_signal_of(name)}"
-                self._problem(path, f"joins no pipeline to {name!r}", hint)
+                self._alone(id, f"no pipeline sends it what {name!r} receives", f"name it as an exporter of a {to} pipeline", to)
+
+    def _alone(self, id: str, message: str, hint: str, signals: str) -> None:
+        self._problem(("connectors", id), message, hint if signals else "it does not support the signal of this pipeline")
 
     def _joins(self, id: str, pipeline: str, other: str) -> bool:
         return (_signal_of(pipeline), _signal_of(other)) in self._routes(id)

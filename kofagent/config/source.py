@@ -133,7 +133,9 @@ def parse(text: str, file: str, *, layer: str = "user", yaml11: bool = False, fi
         node = builder.build(composed, ())
     except _TooLarge:
         return Node(None, Origin(file, first_line, layer)), [
-            Problem((), f"has more than {MAX_NODES} values through its aliases", "write them out", Place(file, first_line))
+            Problem(
+                (), f"has more than {MAX_NODES} values once its aliases are expanded", "write them out", Place(file, first_line)
+            )
         ]
     return node, builder.errors
 

@@ -38,9 +38,9 @@ class Config(HttpClientBlock):
     """Options of the `otlphttp` exporter."""
 
     endpoint: Url = Field("", description="Base URL; /v1/traces, /v1/metrics or /v1/logs is appended.")
-    traces_endpoint: Url = Field("", description="Full URL for traces instead.")
-    metrics_endpoint: Url = Field("", description="Full URL for metrics instead.")
-    logs_endpoint: Url = Field("", description="Full URL for logs instead.")
+    traces_endpoint: Url = Field("", description="Full URL for traces, used instead of endpoint.")
+    metrics_endpoint: Url = Field("", description="Full URL for metrics, used instead of endpoint.")
+    logs_endpoint: Url = Field("", description="Full URL for logs, used instead of endpoint.")
     profiles_endpoint: str = Field("", description="Accepted for compatibility; there are no profiles.")
     encoding: Literal["proto", "json"] = Field("proto", description="Encoding of the requests.")
     sending_queue: QueueBlock = Field(QueueBlock(), description="Queue of batches to send.")

@@ -25,7 +25,7 @@ class FileRetry(ComponentConfig):
     """`file_retry`: wait at start for a file that does not exist yet."""
 
     enabled: bool = Field(False, description="Try again instead of failing the start.")
-    max_retries: int = Field(5, ge=0, description="How often.")
+    max_retries: int = Field(5, ge=0, description="Number of further attempts.")
     retry_interval: Duration = Field(1.0, description="Time between two attempts.")
 
 

@@ -43,7 +43,7 @@ class CheckCollectorPipeline(ComponentConfig):
 
     enabled: bool = Field(False, description="Count failures of exporters.")
     interval: Duration = Field(300.0, gt=0, description="How far back failures count.")
-    exporter_failure_threshold: int = Field(5, ge=0, description="Failures that are still healthy.")
+    exporter_failure_threshold: int = Field(5, ge=0, description="Number of failures up to which the agent is healthy.")
 
 
 class Config(HttpServerBlock):

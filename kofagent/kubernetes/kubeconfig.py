@@ -62,7 +62,7 @@ def _merge(paths: list[str], must_exist: bool) -> dict[str, Any]:
         except (yaml.YAMLError, ValueError):
             raise StartError(f"kubeconfig {path} is not valid YAML") from None
         if not isinstance(data, dict):
-            raise StartError(f"kubeconfig {path} is not a kubeconfig")
+            raise StartError(f"{path} is not a kubeconfig")
         read += 1
         merged["current-context"] = merged["current-context"] or str(data.get("current-context") or "")
         folder = os.path.dirname(os.path.abspath(path))
@@ -266,17 +266,19 @@ class _ExecPlugin:
                 while more := await process.stdout.read(65536):
                     out += more
                     if len(out) > EXEC_OUTPUT:
-                        raise OSError(0, f"exec plugin {self._command[0]} prints more than {EXEC_OUTPUT} bytes")
+                        raise OSError(0, f"exec plugin {self._command[0]} printed more than {EXEC_OUTPUT} bytes")
                 code = await process.wait()
         except TimeoutError:
-            raise OSError(0, f"exec plugin {self._command[0]} gave nothing within {EXEC_TIMEOUT:g} s") from None
+            raise OSError(0, f"exec plugin {self._command[0]} did not finish within {EXEC_TIMEOUT:g} s") from None
         finally:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
         if code != 0:
             raise OSError(
-                0, f"exec plugin {self._command[0]} ended with {code}; kubectl --context {self._name} get nodes shows what it says"
+                0,
+                f"exec plugin {self._command[0]} exited with status {code}; "
+                f"kubectl --context {self._name} get nodes shows what it says",
             )
         return _read_credential(out, self._command[0], self._version)
 
@@ -299,7 +301,7 @@ def _read_credential(out: bytes, command: str, version: str) -> _Credential:
     except (ValueError, KeyError, TypeError, AttributeError):
         raise OSError(0, f"exec plugin {command} did not print an ExecCredential of {version}") from None
     if not credential.token and not (credential.certificate and credential.key):
-        raise OSError(0, f"exec plugin {command} gave neither a token nor a certificate with its key")
+        raise OSError(0, f"exec plugin {command} returned neither a token nor a certificate with its key")
     return credential
 
 

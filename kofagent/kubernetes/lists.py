@@ -42,7 +42,7 @@ def split_list(text: str) -> tuple[Iterator[dict[str, Any]], dict[str, Any]]:
             break
         at = _expect(text, at, ",")
     if metadata is None:
-        raise ValueError("no list: it has no metadata")
+        raise ValueError("not a list: it has no metadata")
     return iter(items or ()), metadata
 
 

@@ -142,9 +142,7 @@ async def follow(
                 # API servers send bookmarks about every minute; one that waits for a version of before a restore sends nothing.
                 version = ""
         except Gone as error:
-            log.info(
-                "%s: the API server has forgotten resource version %s, listing again", query.resource, version or "of the list"
-            )
+            log.info("%s: resource version %s has expired, listing again", query.resource, version or "of the list")
             if not version:
                 page = min(page * 4, LARGEST_PAGE)  # the list took longer than versions are kept
             version = ""
@@ -231,7 +229,7 @@ class _Health:
             log.error(f"{self._query}: {text}")  # not a template: the log's sampling takes lines of one template for repetitions
         else:
             if text not in away.values():
-                log.error("%s: %s (said once for all that is read from there)", self._query, text)
+                log.error("%s: %s (logged once for everything that is read from there)", self._query, text)
             away[self] = text
         if self._report is not None:
             self._report(text)
@@ -242,7 +240,7 @@ class _Health:
         if self._said:
             self._said = ""
             if not self._away:
-                log.info("%s: the API server gives it again", self._query)
+                log.info("%s: the API server returns it again", self._query)
             elif self in self._client.unreachable:
                 self._client.unreachable.clear()
                 log.info("the API server answers again")

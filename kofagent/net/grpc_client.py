@@ -42,7 +42,7 @@ def target(endpoint: str) -> str:
         raise ValueError("no endpoint; write host:port, for example localhost:4317")
     host, _ = split_endpoint(address)
     if not host:
-        raise ValueError(f"{endpoint!r} names no host; write for example localhost:4317")
+        raise ValueError(f"{endpoint!r} has no host; write for example localhost:4317")
     return f"dns:///{address}" if scheme == "dns" else address
 
 
@@ -98,7 +98,7 @@ class GrpcClient:
             block = settings.tls
             if block.min_version in ("1.0", "1.1", "1.3") or block.max_version or block.cipher_suites:
                 raise StartError(
-                    f"{self._context.id}: tls of a gRPC client is TLS 1.2 and 1.3 with the library's cipher "
+                    f"{self._context.id}: a gRPC client always uses TLS 1.2 or 1.3 with the library's cipher "
                     "suites; remove min_version, max_version and cipher_suites"
                 )
             tls.check_client(block)

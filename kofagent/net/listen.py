@@ -35,7 +35,7 @@ def listen(id: str, host: str, port: int, *, transport: str = "tcp", option: str
     try:
         found = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except UnicodeError:
-        raise StartError(f"{where}: this name cannot exist; check the host of {option}") from None
+        raise StartError(f"{where}: not a valid host name; check the host of {option}") from None
     except OSError as error:
         raise StartError(f"{where}: {os_reason(error)}; check the host of {option}") from None
     family, kind, protocol, _, address = found[0]

@@ -189,7 +189,7 @@ def _apply_common(context: ssl.SSLContext, tls: TlsBlock, name: str) -> None:
         try:
             context.set_ciphers(":".join(_openssl_name(suite) for suite in tls.cipher_suites))
         except ssl.SSLError:
-            raise StartError(f"{name}.cipher_suites: {', '.join(tls.cipher_suites)}: no known cipher suite") from None
+            raise StartError(f"{name}.cipher_suites: {', '.join(tls.cipher_suites)}: unknown cipher suite") from None
 
 
 def _openssl_name(name: str) -> str:

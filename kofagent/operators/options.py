@@ -90,7 +90,7 @@ class TransformerConfig(WriterConfig):
 class FieldConfig(TransformerConfig):
     """Options of operators that work on one field."""
 
-    field: AnyField = Option(description="Field that is worked on.")
+    field: AnyField = Option(description="Field to process.")
 
 
 class FromToConfig(TransformerConfig):

@@ -240,7 +240,7 @@ class Layout:
                 when = when.astimezone()
             delta = when - _EPOCH
         except (ValueError, OverflowError):
-            raise TimeError("the value is not a possible time") from None
+            raise TimeError("the value is not a valid time") from None
         return (delta.days * 86400 + delta.seconds) * 1_000_000_000 + nanosecond
 
     def _zone(self, name: str, year: int, month: int) -> tzinfo | None:

@@ -104,7 +104,7 @@ class RelabelConfig(ComponentConfig):
         self.target_label = single_dollars(self.target_label)
         compile_regex(self.regex)
         if self.action in _NEEDS_TARGET and not self.target_label:
-            raise ValueError(f"action {self.action} writes a label; say which one with target_label")
+            raise ValueError(f"action {self.action} writes a label; name it with target_label")
         if self.action == "hashmod" and not self.modulus:
             raise ValueError("action hashmod needs a modulus greater than 0")
         plain = self.replacement == "$1"

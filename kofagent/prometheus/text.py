@@ -331,7 +331,7 @@ class _OpenMetrics(_Reader):
         if data[at : at + 5] == b"# EOF":
             rest = data[at + 5 :]
             if rest not in (b"", b"\n"):
-                raise ValueError("data behind # EOF")
+                raise ValueError("data after # EOF")
             self.ended = True
             return None, len(data)
         if data[at : at + 2] != b"# " or word not in (b"HELP ", b"TYPE ", b"UNIT "):

@@ -110,12 +110,14 @@ class Role(ComponentConfig):
 
     run_as_root: bool = Field(False, description="Run the container as user 0.")
     env: list[EnvEntry] = Field([], description="Environment of the container.")
-    receivers: dict[str, Any] | None = Field(None, description="As in a collector configuration, merged over the defaults.")
-    processors: dict[str, Any] | None = Field(None, description="The same.")
-    exporters: dict[str, Any] | None = Field(None, description="The same.")
-    connectors: dict[str, Any] | None = Field(None, description="The same.")
-    extensions: dict[str, Any] | None = Field(None, description="The same.")
-    service: dict[str, Any] | None = Field(None, description="The same.")
+    receivers: dict[str, Any] | None = Field(
+        None, description="Receivers, as in a collector configuration; merged over the defaults."
+    )
+    processors: dict[str, Any] | None = Field(None, description="Processors, likewise.")
+    exporters: dict[str, Any] | None = Field(None, description="Exporters, likewise.")
+    connectors: dict[str, Any] | None = Field(None, description="Connectors, likewise.")
+    extensions: dict[str, Any] | None = Field(None, description="Extensions, likewise.")
+    service: dict[str, Any] | None = Field(None, description="Extensions to start, pipelines and own telemetry, likewise.")
 
 
 class Collectors(ComponentConfig):

@@ -116,7 +116,9 @@ async def test_a_kubeconfig_that_cannot_work_ends_it(kube: FakeKube, tmp_path: P
         await look(str(tmp_path / "absent"), "", said.append)
     with pytest.raises(StartError, match=r"does not accept the kubeconfig's credentials \(401\).*log in again"):
         await look(write(tmp_path / "k", {"server": kube.url}, {"token": "expired"}), "", said.append)
-    with pytest.raises(StartError, match=r"exec plugin .* ended with 3; kubectl --context main get nodes shows what it says"):
+    with pytest.raises(
+        StartError, match=r"exec plugin .* exited with status 3; kubectl --context main get nodes shows what it says"
+    ):
         await look(write(tmp_path / "k", {"server": kube.url}, exec_user(tmp_path, "fail")), "", said.append)
     pair = Authority(tmp_path, "theirs").issue("server")
     async with FakeKube(ssl_context=server_context(TlsServerBlock(cert_file=pair.cert, key_file=pair.key))) as secure:

@@ -208,8 +208,8 @@ service:
 """
     assert errors(tmp_path, GOOD, "exporters: {hole: }", more) == [
         "c2.yaml:2: connectors.forward/half: is used on one side only; name it as a receiver of another pipeline as well",
-        "c2.yaml:2: connectors.forward/mixed: joins pipeline 'logs' to no other; name it as a receiver of a pipeline of logs",
-        "c2.yaml:2: connectors.forward/mixed: joins no pipeline to 'traces'; name it as an exporter of a pipeline of traces",
+        "c2.yaml:2: connectors.forward/mixed: no pipeline receives what 'logs' sends to it; name it as a receiver of a logs pipeline",
+        "c2.yaml:2: connectors.forward/mixed: no pipeline sends it what 'traces' receives; name it as an exporter of a traces pipeline",
         "c2.yaml:2: connectors.table.table[1]: the pipeline 'logs/3' does not receive from 'table'; did you mean 'logs/2'?",
         "c2.yaml:6: service.pipelines.traces.exporters[0]: 'lines' does not support traces; it supports logs",
         "c2.yaml:8: service.pipelines.metrics: circular pipelines: metrics -> metrics; take one connector out",

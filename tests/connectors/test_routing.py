@@ -295,7 +295,7 @@ async def test_every_record_arrives_once(groups: Any) -> None:
         ({"statement": 'set(attributes["a"], 1)'}, r"route\(\) where"),
         ({"condition": "true", "pipelines": []}, "at least 1"),
         ({"statement": 'route() where request["a"] == "b"'}, "takes a condition"),
-        ({"condition": 'scope.name == "x"'}, "cannot look at"),
+        ({"condition": 'scope.name == "x"'}, "cannot be used in a route"),
     ],
 )
 def test_wrong_routes(route: dict[str, Any], message: str) -> None:

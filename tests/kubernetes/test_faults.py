@@ -307,5 +307,5 @@ async def test_a_server_that_is_away_is_said_once_for_all(
         await eventually(lambda: all(texts and texts[-1] is None for texts in told.values()))
         errors = [r.message for r in caplog.records if r.levelname == "ERROR"]
         reasons = [e.split(": ", 1)[1] for e in errors]
-        assert len(reasons) == len(set(reasons)) and all("said once for all" in r for r in reasons), errors
+        assert len(reasons) == len(set(reasons)) and all("logged once for everything" in r for r in reasons), errors
         assert [r.message for r in caplog.records if r.levelname == "INFO"] == ["the API server answers again"]

@@ -153,7 +153,11 @@ async def test_exec_plugin(kube: FakeKube, tmp_path: Path) -> None:
     before = runs(tmp_path)
     assert await client.list_all(PODS) == []  # expired at once: it runs each time
     assert runs(tmp_path) > before
-    for status, message in (("fail", "ended with 3"), ("nonsense", "did not print an ExecCredential"), ({}, "neither a token nor")):
+    for status, message in (
+        ("fail", "exited with status 3"),
+        ("nonsense", "did not print an ExecCredential"),
+        ({}, "neither a token nor"),
+    ):
         (tmp_path / "status").write_text(json.dumps(status))
         with pytest.raises(Unreachable, match=message) as error:
             await client.list_all(PODS)

@@ -135,7 +135,7 @@ async def test_exec_plugins(cluster: Cluster, tmp_path: Path) -> None:
     assert await lists(write(tmp_path / "k", place, asked))
     assert len(runs.read_text()) >= 2
     plugin.write_text(f"#!{sys.executable}\nraise SystemExit('not logged in')\n")
-    with pytest.raises(StartError, match=r"exec plugin .*login ended with 1"):
+    with pytest.raises(StartError, match=r"exec plugin .*login exited with status 1"):
         await look(write(tmp_path / "k", place, asked), "", print)
 
 

@@ -233,7 +233,7 @@ def test_an_expression_that_is_nested_too_deeply_is_an_error(text: str) -> None:
         ("a.(", "expected a name, found '(' at column 3"),
         ("body @ 1", "unexpected '@' at column 6"),
         ("'a\\q'", "unknown escape \\q; write \\\\ for a backslash at column 1"),
-        ("'\\U00110000'", "an escape names no character at column 1"),
+        ("'\\U00110000'", "invalid escape sequence at column 1"),
         ("len(1, 2)", "len takes 1 argument, not 2, at column 10"),
         ("trim()", "trim takes 1 to 2 arguments, not 0, at column 7"),
         ("foo(1)", "the function 'foo' is unknown at column 7"),

@@ -33,7 +33,7 @@ class Route(ComponentConfig):
         text = self.condition or self.statement
         self._context = self.context or infer_context(text, statement=bool(self.statement))
         if self._context not in ("request", "otelcol", "resource", *SIGNAL_OF):
-            raise ValueError(f"a route cannot look at a {self._context}")
+            raise ValueError(f"the context {self._context} cannot be used in a route")
         if self.condition:
             self._parsed = parse_condition(text, self._context)
             return self

@@ -35,7 +35,7 @@ class Config(ComponentConfig):
     append: bool = Field(False, description="Append to an existing file; false: truncate it at start.")
     rotation: RotationBlock | None = Field(None, description="Rotation; default: none.")
     compression: Literal["", "none", "zstd"] = Field("", description="Compression of each message.")
-    compression_params: dict[str, int] = Field({}, description="level: of the compression.")
+    compression_params: dict[str, int] = Field({}, description="level: the compression level.")
     flush_interval: Duration = Field(1.0, ge=0, description="How often files are synced to the disk.")
     group_by: GroupBy = Field(GroupBy(), description="One file per value of a resource attribute.")
     encoding: str | None = Field(None, description="Accepted only when absent: encoding extensions are not supported.")

@@ -71,4 +71,4 @@ def unquote(text: str, token: Token) -> str:
     except (ValueError, OverflowError) as error:
         if isinstance(error, ExpressionError):
             raise
-        raise wrong(text, "an escape names no character", token.column) from None
+        raise wrong(text, "invalid escape sequence", token.column) from None

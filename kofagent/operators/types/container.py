@@ -48,7 +48,9 @@ class Config(ParserConfig):
 
     format: Literal["docker", "crio", "containerd", ""] = Option("", description="Format of the lines; empty: found for each line.")
     add_metadata_from_filepath: bool = Option(True, description='Set resource attributes from attributes["log.file.path"].')
-    max_log_size: ByteSize = Option(1024 * 1024, ge=0, description="Most bytes of a message of partial lines; 0: no limit.")
+    max_log_size: ByteSize = Option(
+        1024 * 1024, ge=0, description="Maximum size of a message joined from partial lines, in bytes; 0: no limit."
+    )
 
 
 class Container(Parser[Config]):
@@ -65,7 +67,7 @@ class Container(Parser[Config]):
             return found
         match = _CRI.fullmatch(text)
         if match is None:
-            raise OperatorError("the line has no known container format")
+            raise OperatorError("the line is not in a known container format")
         return match.groupdict()
 
     def process(self, entry: Entry, run: Run) -> None:

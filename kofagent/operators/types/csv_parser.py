@@ -21,9 +21,9 @@ class Config(ParserConfig):
     """Options of csv_parser."""
 
     header: str = Option("", description="Names of the fields, separated by header_delimiter.")
-    header_delimiter: str = Option("", description="Between names in the header; empty: delimiter.")
+    header_delimiter: str = Option("", description="Separator of the names in the header; empty: delimiter.")
     header_attribute: str = Option("", description="Attribute that has the header of each entry.")
-    delimiter: str = Option("", description="Between fields, one character; empty: a comma.")
+    delimiter: str = Option("", description="Separator of fields, one character; empty: a comma.")
     lazy_quotes: bool = Option(False, description="Allow quotes inside a field, and unescaped quotes in a quoted one.")
     ignore_quotes: bool = Option(False, description="Quotes have no meaning.")
 

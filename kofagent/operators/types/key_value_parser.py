@@ -19,8 +19,8 @@ from kofagent.operators.parser import Parser, ParserConfig, text_of
 class Config(ParserConfig):
     """Options of key_value_parser."""
 
-    delimiter: str = Option("=", min_length=1, description="Between key and value.")
-    pair_delimiter: str = Option("", description="Between pairs; empty: a space.")
+    delimiter: str = Option("=", min_length=1, description="Separator of key and value.")
+    pair_delimiter: str = Option("", description="Separator of pairs; empty: a space.")
 
     @model_validator(mode="after")
     def _different(self) -> Config:

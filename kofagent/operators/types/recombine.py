@@ -27,15 +27,17 @@ class Config(TransformerConfig):
     is_last_entry: ExpressionText | None = Option(None, description="Expression: true for the last entry of a series.")
     combine_field: AnyField = Option(description="Field with the text that is joined.")
     combine_with: str = Option("\n", description="String between the joined texts.")
-    max_batch_size: int = Option(1000, ge=0, description="Most entries in a series; 0: no limit.")
-    max_unmatched_batch_size: int = Option(100, ge=0, description="Most entries in a series without a match; 0: no limit.")
+    max_batch_size: int = Option(1000, ge=0, description="Maximum number of entries in a series; 0: no limit.")
+    max_unmatched_batch_size: int = Option(
+        100, ge=0, description="Maximum number of entries in a series without a match; 0: no limit."
+    )
     overwrite_with: Literal["oldest", "newest", ""] = Option("oldest", description="Entry whose other fields are kept.")
     force_flush_period: Duration = Option(5.0, description="Longest wait for the end of a series.")
     source_identifier: AnyField = Option(
         'attributes["log.file.path"]', validate_default=True, description="Field that tells sources apart."
     )
-    max_sources: int = Option(1000, ge=1, description="Most sources at once; when one more comes, all series are handed out.")
-    max_log_size: ByteSize = Option(0, ge=0, description="Most bytes of joined text; 0: no limit.")
+    max_sources: int = Option(1000, ge=1, description="Maximum number of sources at a time; one more flushes all series.")
+    max_log_size: ByteSize = Option(0, ge=0, description="Maximum size of the joined text, in bytes; 0: no limit.")
 
     @model_validator(mode="after")
     def _one(self) -> Config:

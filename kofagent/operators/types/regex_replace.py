@@ -20,7 +20,7 @@ from kofagent.operators.regex import pattern
 class Config(TransformerConfig):
     """Options of regex_replace."""
 
-    field: AnyField = Option("body", validate_default=True, description="Field that is worked on.")
+    field: AnyField = Option("body", validate_default=True, description="Field to process.")
     regex: Regexp = Option("", description="RE2 pattern of what is replaced.")
     regex_name: Literal["ansi_control_sequences", ""] = Option("", description="A pattern by name, instead of regex.")
     replace_with: str = Option("", description="Replacement; $1 and ${name} are groups, $$ is a dollar.")

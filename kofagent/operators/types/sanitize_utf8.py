@@ -20,7 +20,7 @@ from kofagent.operators.options import AnyField, TransformerConfig
 class Config(TransformerConfig):
     """Options of sanitize_utf8."""
 
-    field: AnyField = Option("body", validate_default=True, description="Field that is worked on.")
+    field: AnyField = Option("body", validate_default=True, description="Field to process.")
 
 
 class SanitizeUtf8(Transformer[Config]):

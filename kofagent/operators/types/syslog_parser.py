@@ -209,7 +209,7 @@ class SyslogParser(Parser[Config]):
             data: dict[str, dict[str, str]] = {}
             while element := _ELEMENT.match(text, at):
                 if element["id"] in data:
-                    raise OperatorError("structured data names an element twice")
+                    raise OperatorError("duplicate element in the structured data")
                 data[element["id"]] = {
                     p["name"]: re.sub(r'\\(["\\\]])', r"\1", p["value"]) for p in _PARAMETER.finditer(element["params"])
                 }

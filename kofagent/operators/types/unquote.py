@@ -39,7 +39,7 @@ def unquote(text: str) -> str:
         elif part[1] in "uU":
             code = int(part[2:], 16)
             if code > 0x10FFFF or 0xD800 <= code < 0xE000:
-                raise OperatorError("an escape names no character")
+                raise OperatorError("invalid escape sequence")
             out += chr(code).encode()
         else:
             out += str(ast.literal_eval(f'"{part}"')).encode()

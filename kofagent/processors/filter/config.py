@@ -166,7 +166,7 @@ class ConditionGroup(ComponentConfig):
 
     context: str = Field("", description="OTTL context; default: the one that the paths begin with (log.body).")
     conditions: list[str] = Field(min_length=1, description="OTTL conditions; one that is true leaves out the item.")
-    error_mode: ErrorMode | None = Field(None, description="As error_mode of the processor; default: that one.")
+    error_mode: ErrorMode | None = Field(None, description="error_mode of the group; default: that of the processor.")
 
 
 def _or_strings(schema: dict[str, Any]) -> None:

@@ -36,7 +36,7 @@ class HeaderBlock(ComponentConfig):
     """`header`: lines at the start of a file that describe all its entries and are no entries themselves."""
 
     pattern: Regexp = Field(description="Regular expression that matches every header line.")
-    metadata_operators: list[dict[str, Any]] = Field(description="Operators that make attributes of a header line.", min_length=1)
+    metadata_operators: list[dict[str, Any]] = Field(description="Operators that turn a header line into attributes.", min_length=1)
 
     @field_validator("metadata_operators")
     @classmethod
@@ -104,7 +104,9 @@ class Config(ComponentConfig):
     storage: ExtensionId | None = Field(None, description="Storage extension that keeps file offsets across restarts.")
     header: HeaderBlock | None = Field(None, description="Header lines.")
     retry_on_failure: ConsumerRetryBlock = Field(ConsumerRetryBlock(), description="When the pipeline refuses a batch.")
-    compression: Literal["", "gzip", "auto"] = Field("", description="Read gzip files: none, all, or those that are.")
+    compression: Literal["", "gzip", "auto"] = Field(
+        "", description="Which files are read as gzip; empty: none; gzip: all; auto: those that are compressed."
+    )
     polls_to_archive: int = Field(0, ge=0, description="Remember this many more files that are gone (with storage).")
     on_truncate: Literal["", "ignore", "read_whole_file", "read_new"] = Field(
         "",

@@ -25,7 +25,7 @@ class SortBlock(ComponentConfig):
         description="What the capture is compared as; mtime: the file's modification time."
     )
     regex_key: str = Field("", description="Named capture group of ordering_criteria.regex.")
-    ascending: bool = Field(False, description="Smallest first.")
+    ascending: bool = Field(False, description="Sort in ascending order.")
     layout: str = Field("", description="strptime layout, for timestamp.")
     format: str = Field("", description="Other name of layout.")
     location: str = Field("", description="Time zone of the timestamp; empty: UTC.")

@@ -48,7 +48,7 @@ class Config(CatalogueOptions, TlsBlock):
         "",
         description="host:port or URL; default: $K8S_NODE_NAME or this host, port 10250 (10255 with auth_type none).",
     )
-    dialer: Dialer = Field(Dialer(), description="Options of connecting.")
+    dialer: Dialer = Field(Dialer(), description="Options of the connection.")
     insecure_skip_verify: bool = Field(False, description="Do not verify the kubelet's certificate.")
     metric_groups: list[Group] = Field(["container", "pod", "node"], description="Groups of metrics that are collected.")
     extra_metadata_labels: list[Label] = Field([], description="Attributes read from the kubelet's /pods.")
