@@ -51,7 +51,7 @@ def find_secret(name: str, key: str, environ: Mapping[str, str]) -> str | Missin
     reason = ""
     if _is_name(name) and _is_name(key):
         try:
-            with open(file, encoding="utf-8", newline="") as handle:
+            with open(file, encoding="utf-8-sig", newline="") as handle:
                 return handle.read(1024 * 1024).removesuffix("\n").removesuffix("\r")
         except FileNotFoundError:
             pass

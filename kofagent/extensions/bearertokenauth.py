@@ -94,7 +94,7 @@ class BearerTokenAuth(Extension[Config]):
         if self._file.version == self._version:
             return
         try:
-            tokens = [line.strip() for line in data.decode().splitlines() if line.strip()]
+            tokens = [line.strip() for line in data.decode("utf-8-sig").splitlines() if line.strip()]
         except UnicodeDecodeError:
             raise ValueError(f"{self.config.filename} is not text") from None
         if not tokens:

@@ -92,7 +92,7 @@ class HeadersSetter(Extension[Config]):
             return header.value.get_secret_value()
         if header.value_file is not None:
             file = self._files[header.value_file]
-            text = file.read().decode("utf-8", "replace").strip()
+            text = file.read().decode("utf-8-sig", "replace").strip()
             self.context.report(file.error)
             return text
         if header.from_context is not None:

@@ -121,7 +121,7 @@ class _Kubeconfig(Access):
         """Authorization (from the token, its file, the plugin, or user and password) and impersonation."""
         token = self._token
         if self._token_file is not None:
-            token = self._token_file.read().decode("utf-8", "ignore").strip() or token
+            token = self._token_file.read().decode("utf-8-sig", "ignore").strip() or token
         if not token and self._exec is not None:
             token = (await self._exec.credential()).token
         self._sent = token
@@ -150,7 +150,7 @@ class _Kubeconfig(Access):
         if self._token_file is not None:
             self._token_file.forget()
             with contextlib.suppress(OSError, ValueError):
-                return self._token_file.read().decode("utf-8", "ignore").strip() != self._sent
+                return self._token_file.read().decode("utf-8-sig", "ignore").strip() != self._sent
         return False
 
     def _make_context(self, credential: _Credential | None) -> None:

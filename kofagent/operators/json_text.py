@@ -38,6 +38,7 @@ _INTEGERS = json.JSONDecoder(parse_int=_integer, parse_float=_finite, parse_cons
 def decode_json(text: str, *, integers: bool = False, trailing: bool = False) -> Any:
     """The value of a JSON text; OperatorError when it is not JSON. `trailing` allows more text behind the value."""
     decoder = _INTEGERS if integers else DOUBLES
+    text = text.removeprefix("\ufeff")  # the byte order mark of a file is no JSON
     if text.count("{") + text.count("[") > MAX_NESTING and _too_deep(text):
         raise OperatorError("the JSON is nested too deeply")
     try:

@@ -176,7 +176,7 @@ def proxy_for(options: ProxyOptions, target: URL) -> str | None:
 def read_secret(path: str, what: str) -> str:
     """The content of a small file without the newline at its end. Raises FetchError naming the file."""
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:
             return file.read(1 << 20).strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"

@@ -104,10 +104,10 @@ class BasicAuth(Extension[Config]):
         client = self.config.client_auth
         if client is None:
             raise ValueError("client_auth is not set")
-        username = self._username.read().decode().strip() if self._username else client.username
+        username = self._username.read().decode("utf-8-sig").strip() if self._username else client.username
         # One newline at the end is an editor's, more are the password's.
         password = (
-            self._password.read().decode().removesuffix("\n").removesuffix("\r")
+            self._password.read().decode("utf-8-sig").removesuffix("\n").removesuffix("\r")
             if self._password
             else client.password.get_secret_value()
         )
@@ -121,7 +121,7 @@ class BasicAuth(Extension[Config]):
         options = self.config.htpasswd
         if options is None:
             return
-        text = self._file.read().decode("utf-8", "surrogateescape") if self._file else ""
+        text = self._file.read().decode("utf-8-sig", "surrogateescape") if self._file else ""
         if self._file:
             self.context.report(self._file.error)
             if self._file.version == self._version:

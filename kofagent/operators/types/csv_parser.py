@@ -103,7 +103,7 @@ class CsvParser(Parser[Config]):
             if not isinstance(found, str):
                 raise OperatorError(f"the entry has no string in the attribute {config.header_attribute}")
             header = found
-        names = header.split(config.header_delimiter)
+        names = header.removeprefix("\ufeff").split(config.header_delimiter)
         text = text_of(value)
         row = text.split(config.delimiter) if config.ignore_quotes else read_row(text, config.delimiter, config.lazy_quotes)
         if len(row) != len(names):

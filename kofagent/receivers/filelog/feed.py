@@ -69,9 +69,11 @@ class Feed:
         """It is the next file of its path."""
         self.lineage = lineage
 
-    def start_at(self, offset: int, guard: bytes) -> None:
-        """The next bytes are those from `offset` on, behind the bytes in `guard`."""
+    def start_at(self, offset: int, guard: bytes, head: bytes) -> None:
+        """The next bytes are those from `offset` on, behind the bytes in `guard`; the file begins with `head`."""
         self.fed, self.guard, self.rest = offset, guard, b""
+        if offset:
+            self._reading = self._reading.of_mark(head)
 
     def resume(self, known: Identity) -> None:
         """Goes on as what is known of the file says, once `start_at` was called."""
@@ -95,6 +97,11 @@ class Feed:
     def incomplete(self) -> bool:
         """True when an entry was read whose end is not there yet."""
         return bool(self.rest or self._carried)
+
+    @property
+    def cut(self) -> bool:
+        """True when what was read ends in the middle of a character."""
+        return self._reading.encoding.unfinished(self.rest) > 0
 
     @property
     def owes(self) -> bool:
@@ -144,6 +151,8 @@ class Feed:
         """Feeds what is complete with these bytes. `more`: the file has more bytes already."""
         if not self._begun:
             self._begin()
+        if not self.fed and not self._reading.encoding.whole:
+            data, self.rest = self._unmarked(self.rest + data), b""
         if self.rest or self._carried:
             data = self._carried + self.rest + data
         self._take(data, observed_ns, more)
@@ -154,6 +163,16 @@ class Feed:
         before, self.lineage.last = self.lineage.last, self
         if before is not None and before is not self and before.lends and self._header is not None:
             self._carried, self._lender = before.lend(), before
+
+    def _unmarked(self, data: bytes) -> bytes:
+        """The first bytes of the file without the byte order mark, which is no text and may say how the others are to be read."""
+        self._reading = self._reading.of_mark(data)
+        mark = self._reading.encoding.mark
+        if not mark or not data.startswith(mark):
+            return data
+        self.guard = self._guard_after(mark)
+        self.fed = len(mark)
+        return data[len(mark) :]
 
     def lend(self) -> bytes:
         """Gives its incomplete entry to the next file. It is safe to read on behind it only once that has fed it."""

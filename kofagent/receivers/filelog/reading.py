@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +19,21 @@ class Reading:
     def __init__(self, config: Config, chain: Callable[[list[dict[str, Any]]], Chain]) -> None:
         self.config = config
         self.chain = chain(config.operators)
-        self.encoding: Encoding = lookup(config.encoding)
+        self._make_chain = chain
+        self.header: Header | None = None
+        self._decode(lookup(config.encoding))
+        self._other: Reading | None = None
+        if self.encoding.other is not None:
+            self._other = copy.copy(self)
+            self._other._decode(self.encoding.other)
+
+    def of_mark(self, head: bytes) -> Reading:
+        """How a file is read that begins with these bytes: where the encoding does not say the order of bytes, the file may."""
+        return self if self._other is None or self.encoding.of_mark(head) is self.encoding else self._other
+
+    def _decode(self, encoding: Encoding) -> None:
+        config = self.config
+        self.encoding = encoding
         self.splitter = make_splitter(config, self.encoding)
         self.limit = Limit(config.max_log_size, config.max_log_size_behavior == "truncate", self.encoding)
         leading, trailing = config.preserve_leading_whitespaces, config.preserve_trailing_whitespaces
@@ -27,7 +42,8 @@ class Reading:
         containers = bool(config.operators) and config.operators[0].get("type") == "container"
         self.trim = trimmer(leading, trailing, containers)
         self.clean = Clean(leading, trailing, containers)
-        self.header = Header(config.header, self.encoding, chain) if config.header else None
+        if config.header is not None:
+            self.header = Header(config.header, encoding, self._make_chain)
         self.extras = config.include_file_record_number or config.include_file_record_offset or self.encoding.whole
         self.utf8 = self.encoding.utf8 and self.encoding.replace
         """True when the operators are given the bytes as they are: they know what is part of a character."""

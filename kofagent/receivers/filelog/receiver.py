@@ -283,8 +283,11 @@ class FileLogReceiver(Receiver[Config]):
             if tail.over and tail not in self._owing:
                 self._holding.discard(tail)
                 continue
-            if tail.feed.incomplete and period and now - tail.grown_at >= period and not tail.behind():
-                tail.feed.finish(now_ns)
+            if tail.feed.incomplete and period and not tail.behind():
+                quiet = now - tail.grown_at
+                # half a character will be followed by its other half, if the file is in this encoding
+                if quiet >= 2 * period or (quiet >= period and not tail.feed.cut):
+                    tail.feed.finish(now_ns)
             tail.feed.flush(now_ns, force=False)
             self._take(tail)
             if not tail.held:

@@ -145,17 +145,13 @@ class Limit:
     def __init__(self, size: int, truncate: bool, encoding: Encoding) -> None:
         self.size = max(size - size % encoding.width, encoding.width)
         self.truncate = truncate
-        self._utf8 = encoding.utf8
+        self._encoding = encoding
 
     def cut(self, data: bytes, start: int, stop: int) -> int:
-        """Where a piece that starts at `start` and is too long for one entry ends; no UTF-8 character is cut."""
+        """Where a piece that starts at `start` and is too long for one entry ends; no character is cut."""
         end = min(start + self.size, stop)
-        if self._utf8 and end < stop:
-            back = end
-            while back > end - 4 and back > start and data[back] & 0xC0 == 0x80:
-                back -= 1
-            if back > start and data[back] & 0xC0 != 0x80:
-                return back
+        if end < stop:
+            end -= self._encoding.unfinished(data[start:end]) % (end - start)
         return end
 
     def apply(self, data: bytes, spans: Spans) -> Spans:

@@ -147,7 +147,7 @@ class Tail:
     def start_at(self, offset: int) -> None:
         """Reading starts at `offset` of the (decompressed) bytes."""
         self.acked = self._marked = offset
-        self.feed.start_at(offset, self.bytes_before(offset))
+        self.feed.start_at(offset, self.bytes_before(offset), self.head)
         self.source = GzipSource(self.fd, self.base, offset) if self.gzip else PlainSource(self.fd, offset)
 
     def start_at_end(self) -> None:
