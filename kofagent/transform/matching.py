@@ -55,7 +55,7 @@ def severity(value: Any) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 24:
         return value
     text = str(value).upper()
-    if text.isdigit() and int(text) <= 24:
+    if text.isdecimal() and int(text) <= 24:
         return int(text)
     if text not in SEVERITIES:
         raise ValueError(f"{value!r} is not a severity; write a number from 1 to 24 or TRACE, DEBUG, INFO, WARN, ERROR, FATAL")

@@ -9,6 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from kofagent.config.base import EXTENSION
+from kofagent.config.emit import scalar_text
 from kofagent.config.errors import ConfigErrors, Problem, suggest
 from kofagent.config.load import LoadedConfig, load_config
 from kofagent.config.tree import Origin, node_of
@@ -45,6 +46,18 @@ def errors(tmp_path: Path, *texts: str, **environ: str) -> list[str]:
     with pytest.raises(ConfigErrors) as caught:
         load(tmp_path, *texts, **environ)
     return str(caught.value).replace(f"{tmp_path}/", "").splitlines()
+
+
+@pytest.mark.parametrize("text", ["plain", "with space", "it's", "a: b", "1"])
+def test_text_is_written_on_one_line_and_plain_where_it_can_be(text: str) -> None:
+    assert scalar_text(text) == (text if text in ("plain", "with space", "it's") else f"'{text}'")
+
+
+@pytest.mark.parametrize(
+    "url, said", [("http://", "has no host"), ("https://:80/x", "has no host"), ("http://h:port", "is not valid")]
+)
+def test_a_url_needs_a_host(tmp_path: Path, url: str, said: str) -> None:
+    assert said in errors(tmp_path, GOOD.replace("http://h:1", url))[0]
 
 
 def test_a_configuration_becomes_typed_options(tmp_path: Path) -> None:
@@ -389,6 +402,12 @@ def test_an_option_without_effect_is_a_warning_where_a_user_set_it(tmp_path: Pat
     ]
     assert all(w.warning for w in config.warnings)
     assert load(tmp_path, text.replace("true", "false")).warnings == []
+
+
+@pytest.mark.parametrize("name, called", [("${env:S}", "named here"), ("hunter2", "'hunter2'")])
+def test_a_name_from_the_environment_is_never_shown(tmp_path: Path, name: str, called: str) -> None:
+    (said,) = errors(tmp_path, GOOD.replace("exporters: [out]", f"exporters: [out, '{name}']"), S="hunter2")
+    assert f"the exporter {called} is not defined" in said and said.count("hunter2") == (name == "hunter2")
 
 
 def test_a_url_from_the_environment_is_never_shown(tmp_path: Path) -> None:

@@ -214,11 +214,13 @@ async def test_metrics_and_points() -> None:
         assert sorted(values(sinks["metrics/rest"])) == sorted(set(everything) - set(matched))
 
 
-async def test_a_condition_that_does_not_fit() -> None:
+@pytest.mark.parametrize("error_mode", ["ignore", "silent"])
+async def test_a_condition_that_does_not_fit(error_mode: str, caplog: pytest.LogCaptureFixture) -> None:
     table = [{"context": "log", "condition": 'Len(attributes["x"]) > 1', "pipelines": ["logs/a"]}]
     options = {"table": table, "default_pipelines": ["logs/rest"]}
-    _, sinks = await run(options, logs(MIXED), "logs/a", "logs/rest")
+    _, sinks = await run({**options, "error_mode": error_mode}, logs(MIXED), "logs/a", "logs/rest")
     assert sinks["logs/rest"].count == 4
+    assert len(caplog.messages) == (error_mode == "ignore"), "one for many records"
     with pytest.raises(Refused) as refused:
         await run({**options, "error_mode": "propagate"}, logs(MIXED), "logs/a", "logs/rest")
     assert refused.value.permanent and refused.value.reason == "condition error"

@@ -76,8 +76,30 @@ async def test_everything_that_cannot_start_is_named_and_nothing_stays_up() -> N
             await service.start()
     places = {problem.path[:2] for problem in error.value.problems}
     assert places == {("receivers", "otlp"), ("exporters", "otlphttp")}
+    assert str(error.value) == "; ".join(map(str, error.value.problems))
     assert str(port) in str(error.value)
     assert "/nonexistent.pem" in str(error.value)
+    await service.stop()
+
+
+async def test_metrics_of_its_own_that_cannot_be_served_keep_it_from_starting() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        reader = f"{{pull: {{exporter: {{prometheus: {{host: 127.0.0.1, port: {port}}}}}}}}}"
+        plan = load_config(
+            [
+                "yaml:" + PIPE.format(port=0),
+                f"yaml:service: {{telemetry: {{metrics: {{readers: [{reader}]}}, logs: {{level: error}}}}}}",
+            ],
+            registry,
+            environ={},
+        )
+        service = Service(plan)
+        with pytest.raises(StartErrors, match=f"127.0.0.1:{port}") as error:
+            await service.start()
+    assert [problem.path for problem in error.value.problems] == [("service", "telemetry")]
     await service.stop()
 
 
@@ -133,8 +155,11 @@ async def test_what_components_share_is_one_object_until_the_graph_is_replaced()
       service: {pipelines: {logs: {receivers: [nop], exporters: [nop]}}}
     """)
     service = Service(plan)
+    assert service.describe() == {"pipelines": {}, "extensions": []}
     await service.start()
     try:
+        assert list(service.describe()["pipelines"]) == ["logs"]
+        assert {"receiver/nop": None, "exporter/nop": None}.items() <= service.status().items()
         first: list[int] = service.shared(("a", 1), list)
         assert service.shared(("a", 1), list) is first
         assert service.shared(("a", 2), list) is not first

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import json
 import logging
@@ -22,10 +23,11 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from prometheus_client.parser import text_string_to_metric_families
 
 from kofagent.component.protocols import StartError
-from kofagent.config.model import TelemetryConfig, TelemetryLogs
+from kofagent.config.model import OtlpReader, TelemetryConfig, TelemetryLogs
 from kofagent.memory.budget import Budget
 from kofagent.memory.memo import Memo
 from kofagent.pipeline.own_log import LineFormatter
+from kofagent.pipeline.push import grpc_block
 from kofagent.pipeline.telemetry import OwnTelemetry
 from kofagent.telemetry.ledger import Ledger
 from kofagent.telemetry.signal import Signal
@@ -231,6 +233,31 @@ async def test_periodic_otlp_over_http() -> None:
     assert metrics["otelcol_process_memory_rss_bytes"].gauge.data_points[0].as_double > 0
 
 
+@pytest.mark.parametrize(
+    "options, insecure",
+    [
+        ({}, True),
+        ({"insecure": False}, False),
+        ({"certificate": "ca.pem"}, False),
+        ({"tls": {"ca_file": "ca.pem"}}, False),
+        ({"tls": {"ca_file": "ca.pem", "insecure": True}}, True),
+    ],
+)
+def test_plain_text_unless_files_for_tls_are_named(options: dict[str, Any], insecure: bool) -> None:
+    reader = OtlpReader.model_validate({"protocol": "grpc", "endpoint": "collector:4317", **options})
+    assert grpc_block(reader).tls.insecure is insecure
+
+
+async def test_the_last_totals_are_pushed_at_the_stop(capsys: pytest.CaptureFixture[str]) -> None:
+    ledger = Ledger()
+    reader = {"periodic": {"interval": 3_600_000, "exporter": {"console": {}}}}
+    telemetry = own({"metrics": {"readers": [reader]}}, ledger)
+    await telemetry.start()
+    ledger.exporter("e", Signal.LOGS).sent(5)
+    await telemetry.stop()
+    assert 'otelcol_exporter_sent_log_records_total{exporter="e"} 5.0' in capsys.readouterr().out
+
+
 async def test_periodic_otlp_over_grpc() -> None:
     got: list[bytes] = []
 
@@ -277,6 +304,7 @@ async def test_console_lines(capsys: pytest.CaptureFixture[str]) -> None:
     await telemetry.start()
     log = logging.getLogger("kofagent.exporters.otlphttp/logs")
     log.debug("not this")
+    logging.getLogger("aiohttp").info("nor this, of a library")
     log.warning("two\nlines of %s", "text")
     try:
         raise ValueError("deep")
@@ -344,6 +372,7 @@ async def test_no_sampling(capsys: pytest.CaptureFixture[str]) -> None:
     for _ in range(30):
         logging.getLogger("kofagent.x").error("again")
         logging.getLogger("kofagent.x").warning("not")
+        logging.getLogger("aiohttp").warning("not")
     await telemetry.stop()
     assert len(capsys.readouterr().err.splitlines()) == 30
 
@@ -371,6 +400,28 @@ async def test_what_cannot_be_written_is_said_once_a_minute_on_the_error_outputs
     assert len(good.read_text().splitlines()) == 5, "the other outputs go on"
     (line,) = errors.read_text().splitlines()
     assert line.split(" ", 1)[1] == "error log: cannot write to /dev/full: No space left on device; events are lost"
+
+
+async def test_a_stream_that_cannot_be_written_is_said_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    errors = tmp_path / "errors.log"
+    telemetry = own({"metrics": NO_METRICS, "logs": {"output_paths": ["stdout"], "error_output_paths": [str(errors)]}})
+    await telemetry.start()
+    with open("/dev/full", "w", buffering=1) as full, monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", full)
+        logging.getLogger("kofagent.x").warning("lost")
+        with contextlib.suppress(OSError):
+            full.close()
+    await telemetry.stop()
+    assert "cannot write to stdout: No space left on device" in errors.read_text()
+
+
+async def test_a_file_says_it_when_it_is_full_not_at_the_end(tmp_path: Path) -> None:
+    errors = tmp_path / "errors.log"
+    telemetry = own({"metrics": NO_METRICS, "logs": {"output_paths": ["/dev/full"], "error_output_paths": [str(errors)]}})
+    await telemetry.start()
+    logging.getLogger("kofagent.x").warning("lost")
+    assert "cannot write to /dev/full" in errors.read_text()
+    await telemetry.stop()
 
 
 async def test_an_error_output_that_cannot_be_opened(tmp_path: Path) -> None:

@@ -207,8 +207,17 @@ def test_in_words() -> None:
 
 
 def test_severities() -> None:
-    assert (SEVERITIES["TRACE"], SEVERITIES["INFO"], SEVERITIES["FATAL4"], len(SEVERITIES)) == (1, 9, 24, 24)
-    assert [severity(x) for x in ("info2", "17", 13)] == [10, 17, 13]
+    assert (SEVERITIES["TRACE"], SEVERITIES["INFO"], SEVERITIES["INFO2"], SEVERITIES["FATAL4"], len(SEVERITIES)) == (
+        1,
+        9,
+        10,
+        24,
+        24,
+    )
+    assert [severity(x) for x in ("info2", "17", 13, "24", 24, 0)] == [10, 17, 13, 24, 24, 0]
+    for wrong in ("25", 25, -1, "LOUD", True, "\u00b2"):
+        with pytest.raises(ValueError, match="is not a severity"):
+            severity(wrong)
 
 
 @given(st.lists(st.tuples(KEYS, VALUES), max_size=5), st.lists(ACTIONS, min_size=1, max_size=3))

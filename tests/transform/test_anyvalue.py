@@ -27,6 +27,7 @@ from tests.support.otlp import set_value, values
         (float("inf"), "Infinity"),
         (float("-inf"), "-Infinity"),
         (-0.0, "-0"),
+        (-5.0, "-5"),
         (123456789.125, "123456789.125"),
         (5e-324, "5e-324"),
         (1.7976931348623157e308, "1.7976931348623157e+308"),
