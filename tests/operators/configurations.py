@@ -7,6 +7,7 @@ strings and maps, `EXAMPLES` has values; an operator without required ones of th
 from __future__ import annotations
 
 import builtins
+import functools
 import types
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -145,7 +146,8 @@ def _values(name: str, annotation: Any, examples: list[Options]) -> st.SearchStr
     if origin in (Union, types.UnionType):
         return st.one_of([_values(name, a, examples) for a in arguments if a is not types.NoneType])
     if origin is list and not given:
-        return st.lists(_values(name, arguments[0], examples), min_size=1, max_size=3)
+        element = _values(name, arguments[0], examples)
+        return element if element.is_empty else st.lists(element, min_size=1, max_size=3)
     if annotation is bool:
         return st.booleans()
     if annotation is int:
@@ -153,7 +155,12 @@ def _values(name: str, annotation: Any, examples: list[Options]) -> st.SearchStr
     if annotation is float:
         return st.sampled_from([0.0, 0.5, 1.0, 5.0])
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return _block(annotation, [o for o in given if isinstance(o, dict)] + EXAMPLES.get(_OPERATOR_OF_BLOCK.get(name, ""), []))
+        try:
+            return _block(
+                annotation, [o for o in given if isinstance(o, dict)] + EXAMPLES.get(_OPERATOR_OF_BLOCK.get(name, ""), [])
+            )
+        except Unknown:
+            return st.nothing()  # where there are other types, values of these
     if given:
         return st.sampled_from(given)
     raise Unknown(name)
@@ -162,28 +169,37 @@ def _values(name: str, annotation: Any, examples: list[Options]) -> st.SearchStr
 _OPERATOR_OF_BLOCK = {"severity": "severity_parser", "timestamp": "time_parser"}
 
 
-@st.composite
-def _block(draw: st.DrawFn, model: type[BaseModel], examples: list[Options]) -> Options:
-    """Options of a class: those of an example, others drawn over them; what is not valid then is left as it was."""
+def _block(model: type[BaseModel], examples: list[Options]) -> st.SearchStrategy[Options]:
+    """Options of a class: those of an example, others drawn over them; what is not valid then is left as it was. Unknown."""
     known = {key for name, field in model.model_fields.items() for key in spellings(name, field)}
-    options = {k: v for k, v in draw(st.sampled_from(examples or [{}])).items() if k in known}
-    chances = draw(st.binary(min_size=len(model.model_fields), max_size=len(model.model_fields)))  # one draw for all of them
+    begins = st.sampled_from([{k: v for k, v in example.items() if k in known} for example in examples or [{}]])
+    chances = st.binary(min_size=len(model.model_fields), max_size=len(model.model_fields))  # one draw for all of them
+    values: dict[str, tuple[FieldInfo, st.SearchStrategy[Any]]] = {}
     # first what is required: without it nothing else is valid, so nothing else would be drawn
-    ordered = sorted(model.model_fields.items(), key=lambda item: not item[1].is_required())
-    for chance, (name, field) in zip(chances, ordered, strict=True):
+    for name, field in sorted(model.model_fields.items(), key=lambda item: not item[1].is_required()):
         key = spellings(name, field)[0]
-        if name in _CONNECTING or not _wanted(chance, key in options, field):
+        if name in _CONNECTING:
             continue
         try:
-            drawn = {**options, key: draw(_values(key, field.annotation, examples))}
+            strategy = _values(key, field.annotation, examples)
+            if strategy.is_empty:
+                raise Unknown(key)
+            values[key] = field, strategy
         except Unknown:
-            if field.is_required() and key not in options:
+            if field.is_required() and not all(key in example for example in examples or [{}]):
                 raise
-            continue
-        if not field.is_required() and not _is_valid(model, drawn):
-            continue
-        options = drawn
-    return options
+
+    @st.composite
+    def made(draw: st.DrawFn) -> Options:
+        options = dict(draw(begins))
+        for chance, (key, (field, strategy)) in zip(draw(chances), values.items(), strict=False):
+            if _wanted(chance, key in options, field):
+                drawn = {**options, key: draw(strategy)}
+                if field.is_required() or _is_valid(model, drawn):
+                    options = drawn
+        return options
+
+    return made()
 
 
 def _wanted(chance: int, given: bool, field: FieldInfo) -> bool:
@@ -201,16 +217,12 @@ def _is_valid(model: type[BaseModel], options: Options) -> bool:
     return True
 
 
+@functools.cache
 def configurations(type: str, operator: builtins.type[AnyOperator] | None = None) -> st.SearchStrategy[Options]:
     """Arbitrary valid options of an operator; the test fails where there is neither an example nor a way to make them."""
     model = (operator or OPERATORS[type]).Config
-
-    @st.composite
-    def make(draw: st.DrawFn) -> Options:
-        try:
-            options = draw(_block(model, EXAMPLES.get(type, [])))
-        except Unknown as error:
-            pytest.fail(f"give tests/operators/configurations.py an example of {type}: it cannot make values of {error}")
-        return {"type": type, **options}
-
-    return make().filter(lambda options: _is_valid(model, options))
+    try:
+        options = _block(model, EXAMPLES.get(type, []))
+    except Unknown as error:
+        pytest.fail(f"give tests/operators/configurations.py an example of {type}: it cannot make values of {error}")
+    return options.map(lambda drawn: {"type": type, **drawn}).filter(lambda options: _is_valid(model, options))

@@ -9,7 +9,8 @@ import itertools
 import json
 import logging
 from collections import Counter
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
@@ -20,6 +21,7 @@ from tests.support.trees import grow
 PATH = "/var/log/pods/default_web-0_2ea1b0ce-52ac-4a3c-9a21-4b4c9bd0a2e4/web/0.log"
 LOG = logging.getLogger("test.operators")
 LOG.setLevel(logging.CRITICAL)
+T = TypeVar("T")
 
 
 class Result(NamedTuple):
@@ -142,8 +144,6 @@ WORDS = [
     "\u2028",
     "\u0085",
 ]
-# One draw for a whole text: what a draw costs is most of what these properties take, and a byte says as much as a choice does.
-texts = st.binary(max_size=5).map(lambda chosen: " ".join([WORDS[b % len(WORDS)] for b in chosen]))
 TIMES = [
     "2026-11-21T10:44:28.123456789Z",
     "2026-11-21T10:44:28.000000000Z",
@@ -157,65 +157,93 @@ TIMES = [
     "2026-11-21T10:44:60.000000000Z",
     "2026-11-21T25:44:00.000000000Z",
 ]
-times = st.sampled_from(TIMES)
-_CRI = [
-    f"{time} {stream} {tag}"
-    for time in TIMES
-    for stream in ("stdout", "stderr", "std")
-    for tag in ("F ", "F ", "F ", "P ", "F", "P", "F:x ", " ", "X ")
-]
-cri = st.builds(lambda begin, text: (begin + text).encode(), st.sampled_from(_CRI), texts)
-raw = st.one_of(
-    texts.map(str.encode),
-    st.binary(max_size=20).map(lambda b: b.replace(b"\n", b"")),
-    st.just(b'{"log":"docker warn\\n","stream":"stdout","time":"2026-11-21T10:44:28.1Z"}'),
-    st.just(b"2026-11-21T10:44:28.123456789Z stdout F bad \xff\xc3 utf8 error"),
-)
-docker = st.builds(
-    lambda t, s, b, extra: json.dumps({"log": b, "stream": s, "time": t, **extra}, ensure_ascii=False).encode("utf-8", "replace"),
-    st.one_of(times, times, st.just("2026-11-21T10:44:28,5Z"), st.just("2026-11-21T10:44:28.1234567891Z"), st.just(5)),
-    st.sampled_from(["stdout", "stderr", "other"]),
-    st.one_of(texts, st.none(), st.just({"a": 1}), st.just("x\ud800")),
-    st.sampled_from([{}, {}, {}, {"attrs": {"tag": "x"}}, {"log.iostream": 1}]),
-)
-odd = st.sampled_from(
-    [
-        b'{"log":"a","log":"b","stream":"stdout","time":"2026-11-21T10:44:28Z"}',
-        b"{}",
-        b"{",
-        b'{"log":NaN}',
-        b"[]",
-        b' {"log":"a","stream":"stdout","time":"2026-11-21T10:44:28Z"}',
-        b'{"log":' * 300,
-        b'{"log":"a\\n","stream":"stdout","time":"2026-11-21T10:44:28Z"} ',
-    ]
-)
+_DOCKER_TIMES = [*TIMES, *TIMES, "2026-11-21T10:44:28,5Z", "2026-11-21T10:44:28.1234567891Z", 5]
 _GOOD = [
     f"{time} {stream} F "
     for time in ("2026-11-21T10:44:28.123456789Z", "2026-11-21T10:44:28.000000000Z", "2026-11-21T10:44:29.000000001Z")
     for stream in ("stdout", "stderr")
 ]
+_RAW = [
+    b'{"log":"docker warn\\n","stream":"stdout","time":"2026-11-21T10:44:28.1Z"}',
+    b"2026-11-21T10:44:28.123456789Z stdout F bad \xff\xc3 utf8 error",
+]
+_ODD = [
+    b'{"log":"a","log":"b","stream":"stdout","time":"2026-11-21T10:44:28Z"}',
+    b"{}",
+    b"{",
+    b'{"log":NaN}',
+    b"[]",
+    b' {"log":"a","stream":"stdout","time":"2026-11-21T10:44:28Z"}',
+    b'{"log":' * 300,
+    b'{"log":"a\\n","stream":"stdout","time":"2026-11-21T10:44:28Z"} ',
+]
+
+# Lines are made of bytes that are drawn at once: what a draw costs is most of what these properties take, and a byte says as much
+# as a choice does. Each function takes as many as it needs; where there are no more, they are zero.
 
 
-def _good(chosen: bytes) -> bytes:
-    """The beginning by the first byte, the words by the others."""
-    return (_GOOD[chosen[0] % len(_GOOD)] + " ".join([WORDS[b % len(WORDS)] for b in chosen[1:]])).encode()
+def _of(chosen: Iterator[int], values: Sequence[T]) -> T:
+    return values[next(chosen, 0) % len(values)]
 
 
-good = st.binary(min_size=1, max_size=6).map(_good)
-good_crio = good.map(lambda line: line.replace(b"Z std", b"-10:00 std"))
-lines = st.one_of(good, good, good, cri, raw, docker, odd)
-docker_files = st.lists(st.one_of(docker, docker, docker, odd, cri), min_size=1, max_size=12)
-chunks = st.lists(
-    st.one_of(
-        st.lists(lines, min_size=1, max_size=12),
-        st.lists(good, min_size=1, max_size=12),
-        st.lists(st.one_of(good_crio, good_crio, cri), min_size=1, max_size=12),
-        docker_files,
-    ).map(lambda ls: b"\n".join(ls) + b"\n"),
-    min_size=1,
-    max_size=4,
-)
+def _some(chosen: Iterator[int], most: int) -> bytes:
+    return bytes(itertools.islice(chosen, next(chosen, 0) % (most + 1)))
+
+
+def _text(chosen: Iterator[int]) -> str:
+    return " ".join([WORDS[b % len(WORDS)] for b in _some(chosen, 5)])
+
+
+def _good(chosen: Iterator[int]) -> bytes:
+    return (_of(chosen, _GOOD) + _text(chosen)).encode()
+
+
+def _crio(chosen: Iterator[int]) -> bytes:
+    return _good(chosen).replace(b"Z std", b"-10:00 std")
+
+
+def _cri(chosen: Iterator[int]) -> bytes:
+    stream, tag = _of(chosen, ("stdout", "stderr", "std")), _of(chosen, ("F ", "F ", "F ", "P ", "F", "P", "F:x ", " ", "X "))
+    return f"{_of(chosen, TIMES)} {stream} {tag}{_text(chosen)}".encode()
+
+
+def _raw(chosen: Iterator[int]) -> bytes:
+    kind = next(chosen, 0) % 4
+    if kind < 2:
+        return _RAW[kind]
+    return _text(chosen).encode() if kind == 2 else _some(chosen, 20).replace(b"\n", b"")
+
+
+def _docker(chosen: Iterator[int]) -> bytes:
+    time, stream = _of(chosen, _DOCKER_TIMES), _of(chosen, ("stdout", "stderr", "other"))
+    extra: dict[str, Any] = _of(chosen, ({}, {}, {}, {"attrs": {"tag": "x"}}, {"log.iostream": 1}))
+    body = (None, {"a": 1}, "x\ud800", _text(chosen))[next(chosen, 0) % 4]
+    return json.dumps({"log": body, "stream": stream, "time": time, **extra}, ensure_ascii=False).encode("utf-8", "replace")
+
+
+def _odd(chosen: Iterator[int]) -> bytes:
+    return _of(chosen, _ODD)
+
+
+def _line(chosen: Iterator[int]) -> bytes:
+    return _of(chosen, (_good, _good, _good, _cri, _raw, _docker, _odd))(chosen)
+
+
+_FILES = ((_line,), (_good,), (_crio, _crio, _cri), (_docker, _docker, _docker, _odd, _cri))
+"""What lines of a chunk are made by."""
+
+
+def _chunks(choices: bytes) -> list[bytes]:
+    chosen = iter(choices)
+    out = []
+    for _ in range(1 + next(chosen, 0) % 4):
+        makers = _of(chosen, _FILES)
+        lines = [_of(chosen, makers)(chosen) for _ in range(1 + next(chosen, 0) % 12)]
+        out.append(b"\n".join(lines) + b"\n")
+    return out
+
+
+chunks = st.binary(min_size=60, max_size=400).map(_chunks)
 
 
 json_leaves = st.lists(st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5)), min_size=1, max_size=4)
