@@ -46,6 +46,12 @@ MakeRequests = Callable[[B, Drop], Iterable[R]]
 """The requests of a batch, in order, each made when it is its turn. Raises Refused(permanent) for what cannot be decoded."""
 
 
+ISOLATING_MOST = 100
+"""Requests more than one that a batch may cost to find the items for which the backend refuses it."""
+ISOLATING_IN_VAIN = 32
+"""The same as long as the backend took none of them: it may refuse everything."""
+
+
 class TooLarge(Refused):
     """The backend does not take a request of this size; in several smaller ones it may take the same items."""
 
@@ -75,6 +81,8 @@ class Work(Generic[R]):
         self._current: R | None = None
         self._alone = 0
         self._alone_least = 0
+        self.isolating = 0
+        """Requests that were made to find what the backend refuses."""
 
     def begin(self, requests: Iterable[R]) -> None:
         """These are the requests; the first one is made by `next`."""
@@ -111,6 +119,22 @@ class Work(Generic[R]):
             self._alone += 1
             self._alone_least = min(self._alone_least or request.size, request.size)
             return False
+        self._pieces.extend(reversed(pieces))
+        self._current = None
+        return True
+
+    def isolate(self, request: R) -> bool:
+        """Puts halves in the place of a request that was refused for good, perhaps for one item; False when it is not cut.
+
+        A single item among n costs two requests for each halving, 2 log2(n). When that was done often enough, what is left is sent
+        as it is, and what is refused of it is dropped whole.
+        """
+        if self.isolating + 2 > (ISOLATING_MOST if self.sent else ISOLATING_IN_VAIN):
+            return False
+        pieces = request.smaller()
+        if not pieces:
+            return False
+        self.isolating += len(pieces)
         self._pieces.extend(reversed(pieces))
         self._current = None
         return True

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
+from collections.abc import Callable
 from typing import Generic
 
 from kofagent.component.backoff import Backoff
@@ -15,6 +17,27 @@ from kofagent.config.blocks import RetryBlock
 from kofagent.telemetry.refused import Refused
 
 LOG_EVERY = 30.0
+PASSING = ("3xx", 401, 403, 404, 408, "UNAUTHENTICATED", "PERMISSION_DENIED", "UNIMPLEMENTED")
+"""`retryable_statuses` of an agent that runs with KOF values: what a token or a proxy that is being replaced answers."""
+BLAMABLE = frozenset({"http 400", "grpc INVALID_ARGUMENT", "rejected"})
+"""Refusals of a request for what is in it, which may be in one item."""
+IN_VAIN_MOST = 3
+"""After so many batches in a row of which the backend took no part, batches are not taken apart for IN_VAIN_PAUSE seconds."""
+IN_VAIN_PAUSE = 60.0
+
+
+def passing(retry: RetryBlock, keep_retrying: bool) -> Callable[[str], bool]:
+    """Whether `retry_on_failure` says that a refusal for good, by its reason, is tried again."""
+    chosen = retry.retryable_statuses
+    if chosen is None:
+        chosen = list(PASSING) if keep_retrying else []
+    answers = {str(one) for one in chosen}
+
+    def check(reason: str) -> bool:
+        kind, _, answer = reason.partition(" ")
+        return kind in ("http", "grpc") and (answer in answers or (kind == "http" and f"{answer[:1]}xx" in answers))
+
+    return check
 
 
 def backoff_of(retry: RetryBlock, keep_retrying: bool) -> Backoff:
@@ -43,6 +66,9 @@ class Retrying(Generic[R]):
         self._stopping = stopping
         self._healthy = True
         self._log_limit = LogLimit(LOG_EVERY)
+        self._passing = passing(retry, context.host.keep_retrying)
+        self._in_vain = 0
+        self._isolate_again = 0.0
 
     async def deliver(self, work: Work[R]) -> None:
         """Sends what is left of a batch until it was taken or refused for good.
@@ -62,6 +88,7 @@ class Retrying(Generic[R]):
             if request is None:
                 if self._limit is not None:
                     self._limit.settle(work.sent > 0, self._context.log)
+                self._isolated(work)
                 return
             items = request.items
             outcome = work.hopeless(request) or await self._attempt(request)
@@ -75,9 +102,13 @@ class Retrying(Generic[R]):
                     self._limit.refused(request.size)
                 if not work.cut(request):
                     self._drop(work, items, outcome)
-            elif outcome.permanent:
+            elif outcome.permanent and not (self._retry.enabled and self._passing(outcome.reason)):
+                if outcome.reason in BLAMABLE and time.monotonic() >= self._isolate_again and work.isolate(request):
+                    continue
                 self._drop(work, items, outcome)
             else:
+                if outcome.permanent:
+                    outcome = _may_pass(outcome)
                 if backoff is None:
                     backoff = backoff_of(self._retry, self._context.host.keep_retrying)
                 wait = backoff.next(outcome.retry_after)
@@ -85,6 +116,14 @@ class Retrying(Generic[R]):
                     raise outcome.copy()
                 self.complain(outcome, "sending failed, will try again")
                 await self.pause(wait)
+
+    def _isolated(self, work: Work[R]) -> None:
+        if work.sent:
+            self._in_vain = 0
+        elif work.isolating:
+            self._in_vain += 1
+            if self._in_vain >= IN_VAIN_MOST:
+                self._isolate_again = time.monotonic() + IN_VAIN_PAUSE
 
     async def _attempt(self, request: R) -> Rejected | Refused | None:
         try:
@@ -128,6 +167,13 @@ class Retrying(Generic[R]):
         self._context.report(str(refusal))
         if self._log_limit.due(refusal.reason):
             self._context.log.log(level, "%s: %s", consequence, refusal)
+
+
+def _may_pass(refusal: Refused) -> Refused:
+    detail = f"{refusal.detail}; " if refusal.detail else ""
+    return Refused(
+        refusal.reason, f"{detail}the data waits for another answer (retryable_statuses)", retry_after=refusal.retry_after
+    )
 
 
 def _bare(refusal: Refused) -> Refused:

@@ -5,6 +5,7 @@ configtls, confighttp, configgrpc, configauth, configretry and exporterhelper of
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal, Self
 
 from pydantic import AliasChoices, Field, field_validator, model_validator
@@ -204,6 +205,9 @@ class GrpcServerBlock(ComponentConfig):
     middlewares: list[dict[str, str]] = Field([], description="Accepted when empty.", max_length=0)
 
 
+_ANSWER = re.compile(r"[3-5][0-9]{2}|[345]xx|[A-Z][A-Z_]+")
+
+
 class RetryBlock(ComponentConfig):
     """`retry_on_failure`: exponential backoff with jitter."""
 
@@ -213,6 +217,21 @@ class RetryBlock(ComponentConfig):
     multiplier: float = Field(1.5, ge=1, description="Each wait is this many times the one before.")
     max_interval: Duration = Field(30.0, description="Longest wait.")
     max_elapsed_time: Duration = Field(300.0, description="Give up after this long; 0: never.")
+    retryable_statuses: list[int | str] | None = Field(
+        None,
+        description="Answers that are tried again although the protocol says that they are final, because they may pass (a token "
+        "or a proxy that is being replaced): HTTP statuses such as 404, classes such as 3xx, gRPC codes such as UNAUTHENTICATED. "
+        "Not set: none, or for an agent that runs with KOF values 3xx, 401, 403, 404, 408, UNAUTHENTICATED, PERMISSION_DENIED and "
+        "UNIMPLEMENTED.",
+    )
+
+    @field_validator("retryable_statuses")
+    @classmethod
+    def _answers(cls, value: list[int | str] | None) -> list[int | str] | None:
+        for one in value or ():
+            if not _ANSWER.fullmatch(str(one)):
+                raise ValueError(f"{one!r} is no answer; write an HTTP status (404), a class (3xx) or a gRPC code (UNAVAILABLE)")
+        return value
 
 
 class PartitionBlock(ComponentConfig):

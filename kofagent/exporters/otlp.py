@@ -3,7 +3,8 @@
 CANCELLED, DEADLINE_EXCEEDED, ABORTED, OUT_OF_RANGE, UNAVAILABLE and DATA_LOSS are retried, RESOURCE_EXHAUSTED only with
 RetryInfo, none of them before the time in RetryInfo. A message that is too large for the server (RESOURCE_EXHAUSTED or OUT_OF_RANGE
 saying so, or a proxy's HTTP status 413) is sent again in halves, and later ones are made as small; an item too large by itself is
-dropped. Any other code is final: the data is dropped, counted with the reason `grpc <code>`. Items that a success rejects
+dropped. Any other code is final, unless `retry_on_failure.retryable_statuses` has it: the data is dropped, counted with the reason
+`grpc <code>`; of a request that is answered with INVALID_ARGUMENT only the items for which it is. Items that a success rejects
 (partial success) are dropped with the reason `partial success`.
 """
 

@@ -2,8 +2,9 @@
 
 `endpoint` is a base URL, to which /v1/<signal> is appended; `<signal>_endpoint` is used as given. 429, 502, 503, 504 and broken
 connections are retried, not before Retry-After. A request that is too large for the backend (413) is sent again in halves, and
-later ones are made as small; an item too large by itself is dropped. Any other status except 2xx is final: the data is dropped,
-counted with the reason `http <status>`. Items that a 2xx answer rejects (partial success) are dropped with the reason
+later ones are made as small; an item too large by itself is dropped. Any other status except 2xx is final, unless
+`retry_on_failure.retryable_statuses` has it: the data is dropped, counted with the reason `http <status>`; of a request that is
+answered with 400 only the items for which it is. Items that a 2xx answer rejects (partial success) are dropped with the reason
 `partial success`.
 """
 

@@ -237,7 +237,7 @@ async def test_parts_that_were_taken_are_not_offered_again_when_others_find_no_r
 
 async def test_a_part_that_fails_is_tried_again_alone() -> None:
     backend = Backend()
-    backend.answers = [None, Refused("http 503"), Refused("http 503"), None, Refused("http 400", permanent=True)]
+    backend.answers = [None, Refused("http 503"), Refused("http 503"), None, Refused("http 422", permanent=True)]
     async with Running(backend, {"batch": {"min_size": 1, "max_size": 2}}, {"max_elapsed_time": "20s"}) as it:
         await it.sending.consume(logs(*"abcdef"))
     assert backend.bodies == [["a", "b"], ["c", "d"]]

@@ -459,8 +459,21 @@ async def test_labels_of_page_target_and_outside() -> None:
         assert found["up"] == {"__name__": "up", **common, "clusterName": "c", "extra": "x"}
 
 
-async def test_a_timer_never_waits_for_a_backend_and_what_nobody_takes_is_counted() -> None:
+async def test_scrapes_wait_for_a_slow_backend_as_long_as_memory_has_room() -> None:
     sink, host = Sink(), FakeHost()
+    sink.gate = asyncio.Event()
+    page = Page()
+    job = {"scrape_interval": "20ms", "scrape_timeout": "20ms"}
+    async with serve(page) as address, running(static(address) | job, host, sink):
+        await eventually(lambda: len(page.requests) > OUTSTANDING + 10)
+        assert host.reserved > 0
+        sink.gate.set()
+        await sink.wait_for(lambda s: len(s.batches) >= OUTSTANDING + 10)
+    assert host.reserved == 0 and host.ledger.sum("kofagent_dropped_items_total") == 0
+
+
+async def test_a_timer_never_waits_for_a_backend_and_what_nobody_takes_is_counted() -> None:
+    sink, host = Sink(), FakeHost(budget=0)
     sink.gate = asyncio.Event()
     page = Page()
     async with serve(page) as address:

@@ -18,7 +18,10 @@ from kofagent.telemetry.signal import Signal
 STOP_SECONDS = 5.0
 """Seconds that scrapes may still wait for an owner when the receiver stops."""
 OUTSTANDING = 16
-"""Maximum number of scrapes of one target that wait for an owner; more are dropped, counted as `backlog`."""
+"""Scrapes of one target that may wait for an owner in any case; more wait as long as the memory budget has room for them, and are
+dropped when it has none, counted as `backlog`."""
+_TASK_BYTES = 8 << 10
+"""What a scrape that waits takes besides its samples, about."""
 
 
 class PrometheusReceiver(Receiver[Config]):
@@ -68,13 +71,18 @@ class PrometheusReceiver(Receiver[Config]):
 
     def _emit(self, target: Target, batch: MetricBatch) -> None:
         """Offers a scrape to the pipelines in a separate task, so that no timer waits for a backend."""
+        reserved = 0
         if self._waiting[target.hash] >= OUTSTANDING:
-            self._offer.give_up(batch, "backlog", "scrapes of this target are waiting for a slow backend")
-            return
+            reserved = batch.size + _TASK_BYTES
+            if not self.context.host.reserve(reserved):
+                self._offer.give_up(batch, "backlog", "scrapes of this target wait for a slow backend, and memory is used up")
+                return
         self._waiting[target.hash] += 1
         task = asyncio.ensure_future(self._deliver(target.hash, batch))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        if reserved:
+            task.add_done_callback(lambda _: self.context.host.release(reserved))
 
     async def _deliver(self, key: int, batch: MetricBatch) -> None:
         try:
