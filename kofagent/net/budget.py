@@ -5,16 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from kofagent.memory.pressure import PRESSURE, Claim, Level
+
+COPIES = 2
+"""Copies of a body that are made on its way out: joined with others, encoded for the backend."""
+
 PATIENCE = 2.0
 """Seconds after which a body that is not complete gives way to others when there is no room."""
 
 
 class Overloaded(Exception):
-    """The budget for request bodies is used up."""
+    """The budget for request bodies is used up, or memory is short."""
 
 
 class ByteBudget:
-    """Bytes of all bodies in flight together; 0: no limit.
+    """Bytes of all bodies in flight together; 0: no limit. There is no room either when memory is short (`memory.pressure`).
 
     Only what has arrived counts. When there is no room, bodies that have not come completely in `PATIENCE` seconds give way,
     the oldest first: who does not finish cannot keep others out.
@@ -54,11 +59,12 @@ class Reservation:
     `give_way` is set while the body comes; it is called when the body has to go, after its room was returned.
     """
 
-    __slots__ = ("_budget", "_size", "give_way")
+    __slots__ = ("_budget", "_claim", "_size", "give_way")
 
     def __init__(self, budget: ByteBudget) -> None:
         self._budget = budget
         self._size = 0
+        self._claim: Claim | None = None
         self.give_way: Callable[[], None] | None = None
 
     @property
@@ -67,8 +73,13 @@ class Reservation:
         return self._budget.free
 
     def take(self, size: int) -> None:
-        """Reserves; Overloaded when the budget is used up."""
+        """Reserves; Overloaded when the budget is used up or memory is short."""
         budget = self._budget
+        if PRESSURE.limit:
+            if self._claim is None:
+                self._claim = PRESSURE.claim("requests")
+            if PRESSURE.level >= Level.REQUESTS or not self._claim.grow(size, COPIES * size):
+                raise Overloaded
         if size > budget.free:
             budget._make_room(size, self)
             if size > budget.free:
@@ -88,3 +99,5 @@ class Reservation:
         self._budget._coming.pop(self, None)
         self._budget.used -= self._size
         self._size = 0
+        if self._claim is not None:
+            self._claim.close()

@@ -20,6 +20,8 @@ from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 
 from kofagent.component.protocols import StartError, Unauthorized
+from kofagent.memory.account import ACCOUNT
+from kofagent.memory.pressure import PRESSURE, Level
 from kofagent.receivers.otlp import COMPONENT as OtlpReceiver
 from kofagent.telemetry.batch import AnyBatch
 from kofagent.telemetry.refused import Refused
@@ -29,6 +31,7 @@ from kofagent.wire.varint import length_delimited
 from tests.support import servers
 from tests.support.certificates import Authority
 from tests.support.components import FakeHost, Sink, eventually, make, validated
+from tests.support.memory import MIB, memory
 from tests.support.otlp import REQUEST, log_request, metric_request, trace_request
 
 TRACES = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
@@ -236,6 +239,54 @@ async def test_all_bodies_in_flight_together_are_limited() -> None:
         assert (await first)[0] == 200
         assert (await r.post(payload))[0] == 200
         assert r.receiver.budget.used == 0
+
+
+async def test_clients_are_told_to_come_back_when_memory_is_short() -> None:
+    """From REQUESTS on, over both protocols, with the time to wait; counted; and before, where a request does not fit with its copies."""
+    payload = trace_request(3)
+    large = trace_request(2000)
+    both = {"http": {"endpoint": "127.0.0.1:0"}, "grpc": {"endpoint": "127.0.0.1:0"}}
+    with memory(100, 84) as said:
+        async with Running(both) as r:
+            assert (await r.post(payload))[0] == 200
+            said.used = 86 * MIB
+            assert PRESSURE.look() is Level.REQUESTS
+            status, headers, body = await r.post(payload)
+            assert (status, headers["Retry-After"], Status.FromString(body).code) == (503, "1", 14)
+            code, details = await _fails(r, payload)
+            assert code == "UNAVAILABLE"
+            assert RetryInfo.FromString(details.details[0].value).retry_delay.ToMilliseconds() == 1000
+            assert r.total("kofagent_receiver_rejected_requests_total", transport="http", reason="overloaded") == 1
+            assert r.total("kofagent_receiver_rejected_requests_total", transport="grpc", reason="overloaded") == 1
+            said.used = 81 * MIB
+            assert PRESSURE.look() is Level.TAILS
+            assert (await r.post(payload))[0] == 200
+            assert r.receiver.budget.used == 0
+    with memory(100, 10):
+        PRESSURE.set(10 * MIB + 5 * len(large))
+        PRESSURE.level = Level.TAILS
+        async with Running(both) as r:
+            r.sink.gate = asyncio.Event()
+            first = asyncio.create_task(r.post(large))
+            await r.sink.called.wait()
+            assert ACCOUNT.owners()["requests"] == 3 * len(large)
+            assert (await r.post(large))[0] == 503
+            r.sink.gate.set()
+            assert (await first)[0] == 200
+            assert ACCOUNT.owners()["requests"] == 0
+
+
+async def test_json_whose_objects_do_not_fit_is_refused_before_it_is_decoded() -> None:
+    body = b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[%s{}]}]}]}' % (b"{}," * 100_000)
+    with memory(128, 100):
+        async with http() as r:
+            status, headers, _ = await r.post(body, JSON, "/v1/logs")
+            assert (status, headers["Retry-After"]) == (503, "1")
+            assert ACCOUNT.owners()["decoders"] == 0 and PRESSURE.refusals()["decoders"] > 0
+    with memory(128, 50):
+        async with http() as r:
+            assert (await r.post(body, JSON, "/v1/logs"))[0] == 200
+            assert r.sink.count == 100_001
 
 
 async def test_a_client_that_goes_away_cancels_the_delivery() -> None:

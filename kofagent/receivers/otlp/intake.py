@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from kofagent.component.log_limit import LogLimit
 from kofagent.component.offering import Offer
 from kofagent.component.protocols import ColumnsConsumer, Context
-from kofagent.net.budget import ByteBudget
+from kofagent.memory.pressure import PRESSURE
+from kofagent.net.budget import ByteBudget, Overloaded
 from kofagent.net.peer import sender_address
 from kofagent.telemetry.batch import Batch, Metadata
 from kofagent.telemetry.reasons import checked
@@ -40,12 +41,12 @@ class Intake:
         self._large = asyncio.Lock()
 
     async def take(self, signal: Signal, payload: bytes, metadata: Metadata | None, json: bool = False) -> None:
-        """Returns when the items are owned downstream. Malformed, Refused."""
+        """Returns when the items are owned downstream. Malformed, Refused; Overloaded where memory is short for large JSON."""
         try:
             if json:
                 if len(payload) > IN_A_THREAD:
                     async with self._large:
-                        payload = await asyncio.to_thread(otlp_json.to_protobuf, signal.value, payload)
+                        payload = await _converted(signal, payload)
                 else:
                     payload = otlp_json.to_protobuf(signal.value, payload)
             try:
@@ -93,3 +94,16 @@ class Intake:
         )(1)
         if self._log.due(reason):
             self._context.log.warning("%s: rejected %s (further cases are only counted)", self._transport, sentence)
+
+
+async def _converted(signal: Signal, payload: bytes) -> bytes:
+    """Large JSON as protobuf; Overloaded when there is no room for its objects."""
+    with PRESSURE.claim("decoders") as claim:
+        if not claim.grow(0, _objects(payload)):
+            raise Overloaded
+        return await asyncio.to_thread(otlp_json.to_protobuf, signal.value, payload)
+
+
+def _objects(payload: bytes) -> int:
+    """Bytes of the objects that JSON becomes while it is converted: 10 times the text as SDKs write it, 80 times at the worst."""
+    return len(payload) + 250 * payload.count(b"{") + 40 * payload.count(b",")
