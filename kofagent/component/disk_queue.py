@@ -32,6 +32,7 @@ from kofagent.component.requests import B
 from kofagent.component.segment_log import InUse, Record
 from kofagent.component.stored import OLD_PREFIX, Entry, Form, bytes_on_disk, decode, digest, encode, of_old, without_credentials
 from kofagent.config.blocks import QueueBlock
+from kofagent.memory.pressure import PRESSURE, Level
 from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal
@@ -223,11 +224,20 @@ class DiskQueue(Generic[B]):
         if self._beyond.requests or len(self._line) >= WINDOW:
             self._beyond.add(record.header)
             return
-        if batch is not None and self._held + batch.size <= AT_HAND_BYTES and self._context.host.reserve(batch.size):
+        if PRESSURE.level >= Level.QUEUES:
+            self._let_go()
+        elif batch is not None and self._held + batch.size <= AT_HAND_BYTES and self._context.host.reserve(batch.size):
             self._at_hand[number] = batch
             self._held += batch.size
         self._last = record
         self._line.add(Entry(record, time.monotonic()))
+
+    def _let_go(self) -> None:
+        """Keeps on disk only what is there."""
+        for batch in self._at_hand.values():
+            self._context.host.release(batch.size)
+        self._at_hand.clear()
+        self._held = 0
 
     def _into_line(self, records: Iterable[Record]) -> None:
         for record in records:
@@ -410,10 +420,7 @@ class DiskQueue(Generic[B]):
         if waiting := len(self._line) + self._beyond.requests:
             self._context.log.info("%d batches stay in the queue on disk", waiting)
         self._line.rest()
-        for batch in self._at_hand.values():
-            self._context.host.release(batch.size)
-        self._at_hand.clear()
-        self._held = 0
+        self._let_go()
         self._capacity.hide()
         if self._disk is not None:
             disk, self._disk = self._disk, None

@@ -17,10 +17,12 @@ from kofagent.component.sending import Sending
 from kofagent.component.splitting import OtlpRequest, otlp_requests
 from kofagent.config.blocks import QueueBlock, RetryBlock
 from kofagent.extensions.file_storage import COMPONENT as FILE_STORAGE
+from kofagent.memory.pressure import PRESSURE, Level
 from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal
 from tests.support.components import FakeHost, eventually, make_context, validated
+from tests.support.memory import MIB, memory
 from tests.support.queue_disk import Disk
 
 
@@ -522,3 +524,20 @@ async def test_credentials_are_not_kept_unless_an_option_says_so(options: dict[s
     await eventually(lambda: backend.taken)
     assert set(backend.taken[0].metadata or {}) == kept
     await it.stop()
+
+
+async def test_memory_that_is_short_is_given_back_for_what_waits_is_on_disk() -> None:
+    host, backend = FakeHost(), Backend(up=False)
+    it = make(backend, Disk(), host)
+    await it.start()
+    with memory(100, 74) as said:
+        await it.consume(logs(b"a" * 1000))
+        assert host.reserved > 1000
+        said.used = 76 * MIB
+        assert PRESSURE.look() is Level.QUEUES
+        await it.consume(logs(b"b" * 1000))
+        assert host.reserved == 0
+        backend.up = True
+        await eventually(lambda: len(backend.taken) == 2)
+    await it.stop()
+    assert sorted(backend.payloads) == [b"a" * 1000, b"b" * 1000]

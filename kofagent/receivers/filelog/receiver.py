@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from kofagent.component.checkpoints import open_store
 from kofagent.component.protocols import Context, Receiver
+from kofagent.memory.pressure import PRESSURE, Level
 from kofagent.operators.chain import Chain
 from kofagent.receivers.filelog.checkpoint import Checkpoints
 from kofagent.receivers.filelog.config import Config
@@ -219,7 +220,7 @@ class FileLogReceiver(Receiver[Config]):
     async def _rounds(self) -> None:
         turn = time.monotonic()
         self._finish_ended()
-        while self._ready and not self._stopping:
+        while self._ready and not self._stopping and PRESSURE.level < Level.TAILS:  # lines that are not read wait in their files
             for tail in list(self._ready):
                 if tail.over or not self._step(tail):
                     self._ready.pop(tail, None)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from kofagent.component.backoff import Backoff
+from kofagent.memory.pressure import PRESSURE, Level
 from kofagent.receivers.filelog.config import Config
 from kofagent.receivers.filelog.delivery import Delivery, Parcel
 from kofagent.telemetry.batch import AnyBatch, Batch
@@ -19,6 +20,7 @@ from kofagent.telemetry.signal import Signal
 from tests.receivers.filelog.support import Store, Tailing
 from tests.receivers.filelog.test_tailing import append, log
 from tests.support.components import FakeHost, Sink, eventually, make_context
+from tests.support.memory import MIB, memory
 from tests.support.scripted import Scripted
 
 ONE = {"receiver": "filelog", "transport": ""}
@@ -124,6 +126,21 @@ async def test_reading_runs_ahead_of_a_slow_pipeline_within_a_bound(tmp_path: Pa
         await reading
         await eventually(lambda: sink.count == 40000)
         assert t.host.reserved == 0
+
+
+async def test_lines_wait_in_their_files_while_memory_is_short(tmp_path: Path) -> None:
+    path = tmp_path / "a.log"
+    path.write_text("1\n2\n")
+    with memory(100, 79) as said:
+        async with Tailing({"include": [f"{tmp_path}/*"]}) as t:
+            assert await t.poll() == ["1", "2"]
+            said.used = 81 * MIB
+            assert PRESSURE.look() is Level.TAILS
+            append(path, "3\n")
+            assert await t.poll() == [] and await t.poll() == []
+            said.used = 76 * MIB
+            assert PRESSURE.look() is Level.QUEUES
+            assert await t.poll() == ["3"]
 
 
 class Asked(FakeHost):
