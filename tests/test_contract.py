@@ -164,6 +164,15 @@ def test_unknown_options_are_refused(kind: str, type: str, tmp_path: Path) -> No
         config.model_validate({**options(kind, type, tmp_path), "no_such_option": 1})
 
 
+@pytest.mark.parametrize(
+    "type", [t for t in registry.TYPES["exporters"] if "endpoint" in registry.load("exporters", t).Config.model_fields]
+)
+def test_an_exporter_that_does_not_know_where_to_send_is_refused(type: str) -> None:
+    """Not at the first batch: `validate` says so."""
+    with pytest.raises(ValidationError, match=r"endpoint|log_group_name"):
+        registry.load("exporters", type).Config.model_validate({})
+
+
 @pytest.mark.parametrize("kind, type", ALL)
 async def test_lifecycle(kind: str, type: str, tmp_path: Path) -> None:
     host, sink = FakeHost(), Sink()

@@ -46,6 +46,12 @@ class TlsBlock(ComponentConfig):
             raise ValueError("min_version (default: 1.2) is higher than max_version, so no connection would be possible")
         return self
 
+    @model_validator(mode="after")
+    def _a_pair(self) -> Self:
+        if bool(self.cert_file or self.cert_pem) != bool(self.key_file or self.key_pem):
+            raise ValueError("cert_file and key_file must be set together; one of them is missing")
+        return self
+
 
 class TlsClientBlock(TlsBlock):
     """`tls` of a client."""
@@ -64,6 +70,12 @@ class TlsServerBlock(TlsBlock):
 
     client_ca_file: str = Field("", description="PEM file with the CAs of client certificates; when set, clients must present one.")
     client_ca_file_reload: bool = Field(False, description="Read client_ca_file again when it changes (checked every second).")
+
+    @model_validator(mode="after")
+    def _has_a_certificate(self) -> Self:
+        if not (self.cert_file or self.cert_pem):
+            raise ValueError("a server needs cert_file and key_file (or cert_pem and key_pem)")
+        return self
 
 
 class HttpClientBlock(ComponentConfig):

@@ -143,6 +143,13 @@ class OtlpReader(ComponentConfig):
         return out
 
     @model_validator(mode="after")
+    def _a_pair(self) -> OtlpReader:
+        tls = self.tls or {}
+        if bool(self.client_certificate or tls.get("cert_file")) != bool(self.client_key or tls.get("key_file")):
+            raise ValueError("client_certificate and client_key must be set together; one of them is missing")
+        return self
+
+    @model_validator(mode="after")
     def _has_a_host(self) -> OtlpReader:
         if self.protocol == "http/protobuf":
             try:

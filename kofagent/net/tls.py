@@ -50,8 +50,6 @@ def check_client(tls: TlsClientBlock, name: str = "tls") -> ssl.SSLContext:
 
 def server_context(tls: TlsServerBlock, name: str = "tls") -> ssl.SSLContext:
     """A server's context: needs a certificate; with `client_ca_file` clients must present one signed by that CA."""
-    if not (tls.cert_file or tls.cert_pem) or not (tls.key_file or tls.key_pem):
-        raise StartError(f"{name} of a server needs cert_file and key_file (or cert_pem and key_pem)")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     _apply_common(context, tls, name)
     _load_own(context, tls, name)
@@ -214,11 +212,8 @@ def _trust(context: ssl.SSLContext, option: str, path: str, text: Secret | None)
 
 
 def _load_own(context: ssl.SSLContext, tls: TlsBlock, name: str) -> None:
-    has_cert, has_key = bool(tls.cert_file or tls.cert_pem), bool(tls.key_file or tls.key_pem)
-    if not has_cert and not has_key:
+    if not tls.cert_file and not tls.cert_pem:
         return
-    if has_cert != has_key:
-        raise StartError(f"{name}: cert_file and key_file must be set together; one of them is missing")
     with _file_of(tls.cert_file, tls.cert_pem) as cert, _file_of(tls.key_file, tls.key_pem) as key:
         try:
             # Without a password OpenSSL would ask the terminal for that of an encrypted key, and wait.

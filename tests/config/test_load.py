@@ -229,6 +229,24 @@ service:
     ]
 
 
+def test_a_certificate_without_its_key_is_found_before_it_runs(tmp_path: Path) -> None:
+    more = """\
+exporters:
+  out:
+    tls: {cert_file: /c}
+service:
+  telemetry:
+    metrics:
+      readers:
+        - periodic: {exporter: {otlp: {endpoint: "http://h:1", client_key: /k}}}
+"""
+    assert errors(tmp_path, GOOD, more) == [
+        "c1.yaml:3: exporters.out.tls: cert_file and key_file must be set together; one of them is missing",
+        "c1.yaml:8: service.telemetry.metrics.readers[0].periodic.exporter.otlp: client_certificate and client_key must be set "
+        "together; one of them is missing",
+    ]
+
+
 def test_a_connector_may_join_several_signals_each_with_its_own(tmp_path: Path) -> None:
     more = """\
 connectors: {forward: }

@@ -492,7 +492,7 @@ async def _post_tls(r: Running, context: ssl.SSLContext) -> Any:
 
 async def test_tls_without_a_usable_certificate(tmp_path: Path) -> None:
     (tmp_path / "x").write_text("nothing")
-    for tls in ({}, {"cert_file": str(tmp_path / "x"), "key_file": str(tmp_path / "x")}, {"cert_file": "/no", "key_file": "/no"}):
+    for tls in ({"cert_file": str(tmp_path / "x"), "key_file": str(tmp_path / "x")}, {"cert_file": "/no", "key_file": "/no"}):
         for protocol in ("http", "grpc"):
             with pytest.raises(StartError, match="tls"):
                 async with Running({protocol: {"endpoint": "127.0.0.1:0", "tls": tls}}):

@@ -157,7 +157,7 @@ class Cache:
         self._since = clock()
         self.counts = ACCOUNT.join(self)
         self._names: Memo[Any, tuple[Any, str, str]] = Memo("prometheusremotewrite.names", entries=8192, size=4 << 20)
-        """Of a metric the key, its name, and that for Prometheus: once for all resources that have it."""
+        """By metric: its key, its name, and its name in Prometheus; shared by all resources that have it."""
         self._scopes: Memo[bytes, tuple[bytes, dict[str, str]]] = Memo("prometheusremotewrite.scopes", entries=8192, size=4 << 20)
         self._same: Memo[bytes, bytes] = Memo("prometheusremotewrite.labels", _itself, entries=8192, size=4 << 20)
         """Labels that series of several resources have in common, as all do whose resources give no labels."""
