@@ -53,6 +53,11 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
             said = capsys.readouterr()
             assert code == 0, said.err
             assert said.out.splitlines()[-1].startswith("valid: kof-collectors-") and "hunter2" not in said.out
+    monkeypatch.delenv("STORAGE_VMUSER_CREDENTIALS_PASSWORD")
+    for more, code in (([], 1), (["--without-secrets"], 0)):
+        assert main(["validate", "--values", str(file), "--role", "node", *more]) == code
+        assert ("STORAGE_VMUSER_CREDENTIALS_PASSWORD" in capsys.readouterr().err) == (code == 1)
+    monkeypatch.setenv("STORAGE_VMUSER_CREDENTIALS_PASSWORD", "hunter2")
     file.write_text(
         "collectors:\n  node:\n    exporters:\n      debug: {verbose: detailed}\n      prometheusremotewrite: {timeout: soon}\n"
     )

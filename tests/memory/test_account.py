@@ -21,7 +21,7 @@ class Remembering:
 
 def test_owners_and_limits() -> None:
     account = Account()
-    memos = [Remembering("a", 100), Remembering("b", 20), Remembering("a", 3)]
+    memos = [Remembering("b", 20), Remembering("a", 100), Remembering("a", 3)]
     for memo in memos:
         account.join(memo)
     budget = Budget("in_flight", 1000)

@@ -6,7 +6,7 @@ import gc
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kofagent.memory.account import ACCOUNT
@@ -84,6 +84,7 @@ def _memo(name: str = "test.memo", make: Callable[[Key], str] | None = _answer) 
     return Memo(name, make, entries=ENTRIES, size=SIZE, cost=lambda key, value: key[1], longest=LONGEST)
 
 
+@example([("ask", ("a", 3)), ("rotate", ("", 0)), ("ask", ("b", 2)), ("shrink", ("", 0)), ("shrink", ("", 0))])
 @given(_steps)
 def test_a_memo_does_what_the_model_does(steps: list[tuple[str, Key]]) -> None:
     memo, model = _memo(), Model()

@@ -34,6 +34,14 @@ def test_bombs_stop_at_the_limit(name: str) -> None:
     assert peak < 16 * 1024 * 1024, f"{name} took {peak} bytes before it stopped"
 
 
+def test_a_bomb_that_does_not_say_its_size_stops_at_the_limit() -> None:
+    streamed = zstandard.ZstdCompressor().compressobj()
+    bomb = streamed.compress(BOMB) + streamed.flush()
+    assert zstandard.frame_content_size(bomb) == -1
+    with pytest.raises(TooLarge):
+        decompress("zstd", bomb, 1024 * 1024)
+
+
 @pytest.mark.parametrize("name", ENCODINGS)
 def test_exactly_the_limit_is_taken(name: str) -> None:
     body = compress(name, b"x" * 1000)

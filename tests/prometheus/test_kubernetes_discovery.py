@@ -390,6 +390,17 @@ async def test_what_may_not_be_read_is_reported_and_the_rest_goes_on() -> None:
             assert found.labels(M + "service_name") == [""] and found.labels(M + "pod_name") == ["a"]
 
 
+async def test_what_is_unavailable_for_now_is_waited_for() -> None:
+    async with FakeKube() as kube:
+        put(kube, (PODS, pod("a", "10.0.0.1")), (SERVICES, service("web", team="x")))
+        put(kube, (ENDPOINTSLICES, piece("web", ("a", "10.0.0.1", "n1"))))
+        kube.failures = [("/services", 503)] * 3
+        async with discovering(kube, {"role": "endpointslice"}) as found:
+            await eventually(lambda: found.groups)
+            assert found.labels(M + "service_label_team") == ["x"], "labels are complete from the first time on"
+            assert not kube.failures
+
+
 async def test_without_a_cluster_it_says_what_to_do(caplog: pytest.LogCaptureFixture) -> None:
     found = Found()
 

@@ -29,6 +29,7 @@ from kofagent.telemetry.series import STALE_BITS
 from kofagent.telemetry.signal import Signal
 from tests.support.certificates import Authority
 from tests.support.components import FakeHost, Sink, eventually, make
+from tests.support.faulty import ConnectProxy
 from tests.support.memory import memory
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -231,6 +232,14 @@ async def test_limits_fail_the_scrape(limit: dict[str, Any], reason: str) -> Non
         assert values(sink, "scrape_samples_scraped")[0] == 2.0
 
 
+async def test_what_is_as_large_as_a_limit_is_taken() -> None:
+    page = Page(b'a{longer_name="%s"} 1\nb 2\n' % (b"v" * 30))
+    limits = {"sample_limit": 2, "label_limit": 4, "label_name_length_limit": 11, "label_value_length_limit": 30, "target_limit": 1}
+    async with serve(page) as address, running(static(address) | limits) as (_, sink):
+        await sink.wait_for(lambda s: values(s, "up"))
+    assert values(sink, "up")[0] == 1
+
+
 async def test_a_page_that_does_not_fit_into_memory_is_up_0_logged_once_and_counted(caplog: pytest.LogCaptureFixture) -> None:
     """10 KB of gzip with 10 MiB inside, of short lines, then of blank ones: nothing is parsed, and a good page is read again."""
     page = Page(gzip.compress(b"a 1\n" * (5 << 19)), headers={"Content-Encoding": "gzip"})
@@ -381,6 +390,18 @@ async def test_a_proxy_is_used_except_where_it_must_not() -> None:
         async with serve(direct) as address, running(static(address) | job) as (_, sink):
             await sink.wait_for(lambda s: 1.0 in values(s, "up"))
             assert direct.requests
+
+
+async def test_headers_for_the_proxy_are_for_the_proxy_alone(tmp_path: Path) -> None:
+    server, page = Authority(tmp_path).issue("server", dns=("far.test",)), Page()
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(server.cert, server.key)
+    async with serve(page, tls=tls) as address, ConnectProxy({"far.test:443": int(address.rpartition(":")[2])}) as proxy:
+        job = {"scheme": "https", "tls_config": {"insecure_skip_verify": True}, "proxy_url": f"http://127.0.0.1:{proxy.port}"}
+        async with running(static("far.test") | job | {"proxy_connect_header": {"X-P": ["1"]}}) as (_, sink):
+            await sink.wait_for(lambda s: 1.0 in values(s, "up"))
+    assert b"x-p: 1" in proxy.heads[0].lower()
+    assert "X-P" not in page.requests[0].headers
 
 
 @pytest.mark.slow

@@ -43,8 +43,9 @@ async def test_remote_write_is_read_back_by_a_selector(region: Region) -> None:
         ]
         async with session.get(url + "/api/v1/query", params={"query": 'up{job="gone"}'}) as answer:
             assert (await answer.json())["data"]["result"] == []
-        async with session.get(url + "/api/v1/query", params={"query": "rate(up[5m])"}) as answer:
-            assert answer.status == 422
+        for wrong in ("rate(up[5m])", "up{job}", 'up{job="a" & x="b"}'):
+            async with session.get(url + "/api/v1/query", params={"query": wrong}) as answer:
+                assert answer.status == 422
 
 
 async def test_logs_and_traces_are_read_back(region: Region) -> None:

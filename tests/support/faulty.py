@@ -79,6 +79,7 @@ class ConnectProxy:
         self.login = login
         self.asked: list[str] = []
         """First lines of the requests."""
+        self.heads: list[bytes] = []
         self.port = 0
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -99,6 +100,7 @@ class ConnectProxy:
         _track(self._tasks)
         with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             head = await reader.readuntil(b"\r\n\r\n")
+            self.heads.append(head)
             first = head.split(b"\r\n")[0].decode()
             self.asked.append(first)
             method, target, _ = first.split(" ")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from kofagent.telemetry.batch import Batch, MetricBatch, Samples
 from kofagent.telemetry.ledger import Ledger
+from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.series import Series, sorted_labels
 from kofagent.telemetry.signal import Signal
 
@@ -27,6 +30,17 @@ def test_the_name_of_a_series() -> None:
     assert Series((("A", "1"), ("__name__", "up"), ("a", "2"))).name == "up"
     assert Series((("a", "1"),)).name == ""
     assert sorted_labels({"b": "2", "a": "1", "c": ""}) == (("a", "1"), ("b", "2"))
+
+
+def test_a_name_has_one_kind_of_metric() -> None:
+    ledger = Ledger()
+    ledger.counter("c", "help", queue="a")
+    with pytest.raises(TypeError, match="c is a Counter, not a Gauge"):
+        ledger.gauge("c", "help", queue="a")
+
+
+def test_a_refusal_is_its_reason_and_its_sentence() -> None:
+    assert (str(Refused("http 503")), str(Refused("http 503", "try later"))) == ("http 503", "http 503: try later")
 
 
 def test_a_gauge_is_read_when_asked_and_forgotten_when_told() -> None:

@@ -113,6 +113,12 @@ def test_users_values_lie_over_what_is_generated(tmp_path: Path) -> None:
     assert len(rendered.deleted) == 3
 
 
+def test_what_is_no_section_of_a_collector_is_an_error_and_left_out(tmp_path: Path) -> None:
+    rendered = render(tmp_path, {"collectors": {"node": {"processors": [1], "procesors": {"batch": {}}}}})
+    assert [error.path[2:] for error in rendered.errors] == [("processors",), ("procesors",)]
+    assert not {"processors", "procesors"} & rendered.manifest()["config"].keys()
+
+
 def test_several_files_are_laid_over_each_other(tmp_path: Path) -> None:
     one = write_values(tmp_path, {"global": {"clusterName": "a", "clusterLabel": "cluster"}}, "one.yaml")
     two = write_values(tmp_path, {"global": {"clusterName": "b"}}, "two.yaml")

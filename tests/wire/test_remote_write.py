@@ -42,6 +42,7 @@ def _same(ours: bytes, theirs: bytes) -> None:
 
 
 def test_the_stale_marker_keeps_its_bits() -> None:
+    assert STALE_BITS == 0x7FF0000000000002, "Prometheus' number"
     stale = struct.unpack("<d", struct.pack("<Q", STALE_BITS))[0]
     request = WriteRequest.FromString(b"".join(remote_write.encode_samples([Series((("__name__", "x"),)).wire], [stale], 5)))
     assert is_stale(request.timeseries[0].samples[0].value)
