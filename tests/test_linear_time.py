@@ -73,6 +73,7 @@ HOSTILE: dict[str, tuple[str, ...]] = {
     "net/grpc_server:_TIMEOUT": ("",),
     "operators/json_text:_BRACKETS": ("", '[[["', '"\\'),
     "operators/line_formats:_FRACTION": ("", "."),
+    "receivers/filelog/rotated:_NUMBERS": ("", "a"),
     "operators/text:_NO_BYTES": ("",),
     "operators/regex:_OTHER_SURROGATES": ("",),
     "operators/line_formats:PARTIAL": ("", "\t", "a stdout P"),

@@ -16,7 +16,9 @@ its reason. While the pipeline takes nothing, reading stops: the files are the b
 
 Options, defaults and attributes are those of opentelemetry-collector-contrib's filelogreceiver and pkg/stanza/fileconsumer.
 Different on purpose: a file truncated in place is read from its beginning even when it starts as before (`on_truncate` not set);
-a file that starts like another one is read as soon as it differs from it; `delete_after_read` deletes only what was delivered.
+a file that starts like another one is read as soon as it differs from it; one that is deleted and written anew is read whole, even
+if its bytes are the same; an entry whose parts are in two files of a path is joined; `delete_after_read` deletes only what was
+delivered.
 """
 
 from kofagent.receivers.filelog.receiver import FileLogReceiver

@@ -48,6 +48,8 @@ def decode(uid: str, data: bytes) -> Identity:
             size=int(value.get("size", 0)),
             mtime=int(value.get("mtime", 0)),
             done=bool(value.get("done", True)),
+            generation=int(value.get("generation", 0)),
+            deleted=bool(value.get("deleted", False)),
         )
     except (KeyError, TypeError, IndexError, UnicodeError, json.JSONDecodeError) as error:
         raise ValueError(f"checkpoint {uid}: {error!r}") from None

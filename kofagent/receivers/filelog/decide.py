@@ -41,6 +41,10 @@ class File(Protocol):
     def grown_at(self) -> float: ...
     @property
     def lost_at(self) -> float | None: ...
+    @property
+    def deleted_ns(self) -> int: ...
+    @property
+    def mtime(self) -> int: ...
     def behind(self) -> bool: ...
     def waits(self) -> bool: ...
 
@@ -112,7 +116,7 @@ class Appeared(NamedTuple):
 
 
 class Inherit(NamedTuple):
-    """An editor wrote it and renamed it over the other file: it continues where that one was left."""
+    """An editor wrote it and renamed it over the other file, which that deleted: it continues where that one was left."""
 
     other: File
 
@@ -144,6 +148,7 @@ def start(file: File, found: Appeared, from_beginning: bool) -> Start:
         if (
             other.state is State.LEAVING
             and other.path == file.path
+            and file.mtime <= other.deleted_ns  # what comes later is written anew, even if it begins the same
             and other.fed
             and not (file.gzip or other.gzip)
             and file.size >= other.fed

@@ -10,12 +10,16 @@ from weakref import WeakValueDictionary
 from kofagent.receivers.filelog import decide
 from kofagent.receivers.filelog.checkpoint import Checkpoints
 from kofagent.receivers.filelog.feed import Lineage
+from kofagent.receivers.filelog.fingerprint import same_generation
 from kofagent.receivers.filelog.identity import Identity, Key
 from kofagent.receivers.filelog.recovery import Losses
 from kofagent.receivers.filelog.tail import Tail
 
 REMEMBERED = 1024
 """Closed files whose identity is kept."""
+
+KNOWN_BY_BYTES_POLLS = 3
+"""Polls for which a closed file is known by its bytes alone, as upstream's; `polls_to_archive` adds to it."""
 
 
 class Files:
@@ -29,6 +33,10 @@ class Files:
         self._open_limit = open_limit
         self._remembered = REMEMBERED + (archived if checkpoints.durable else 0)
         self._closed: OrderedDict[str, Identity] = OrderedDict()
+        self._closed_in: dict[str, int] = {}
+        self._recent = KNOWN_BY_BYTES_POLLS + (archived if checkpoints.durable else 0)
+        self.polls = 0
+        """How often the disk was looked at."""
         self._ended: list[Tail] = []
         self._waiting: list[Tail] = []
         self._lineages: WeakValueDictionary[str, Lineage] = WeakValueDictionary()
@@ -89,11 +97,13 @@ class Files:
                 self._losses.file(tail.rotated, tail.fed, tail.fed, "damaged gzip")
             self._closed[tail.uid] = tail.identity()
             self._closed.move_to_end(tail.uid)
+            self._closed_in[tail.uid] = self.polls
             if tail.acked == tail.fed:
                 self.keep(tail)
         gone = []
         while len(self._closed) > self._remembered:
             gone.append(self._closed.popitem(last=False)[0])
+            self._closed_in.pop(gone[-1], None)
         self._checkpoints.forget(gone)
 
     def make_room(self) -> bool:
@@ -133,7 +143,12 @@ class Files:
 
     def recall(self, uid: str) -> Identity | None:
         """The identity of a closed file; it is forgotten, because another file has it or no file can have it."""
+        self._closed_in.pop(uid, None)
         return self._closed.pop(uid, None)
+
+    def recently_closed(self, identity: Identity) -> bool:
+        """Whether a file was closed, or read from the checkpoints, so few polls ago that its bytes alone tell it."""
+        return self.polls - self._closed_in.get(identity.uid, 0) <= self._recent
 
     def resume(self, tail: Tail, known: Identity) -> None:
         """A file that is open continues as the one that is known."""
@@ -154,5 +169,6 @@ class Files:
         self.recall(identity.uid)
         self._checkpoints.forget([identity.uid])
         other = self.tails.get(identity.key)
-        reason = "truncated" if other is not None and other.path == identity.path else "gone"
+        there = other is not None and other.path == identity.path and same_generation(other, identity)
+        reason = "truncated" if there else "gone"
         self._losses.file(identity.path, identity.offset, identity.size, reason)

@@ -6,13 +6,13 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import NamedTuple
 
 from kofagent.component.protocols import Context
 from kofagent.receivers.filelog.attributes import file_attributes
 from kofagent.receivers.filelog.decide import Appeared, Changed
-from kofagent.receivers.filelog.fingerprint import compatible, continues, gzip_complete, is_copy, matches
+from kofagent.receivers.filelog.fingerprint import compatible, continues, gzip_complete, is_copy, is_related, matches, may_be
 from kofagent.receivers.filelog.globs import Finder
 from kofagent.receivers.filelog.identity import Identity, Key
 from kofagent.receivers.filelog.ordering import Ordering
@@ -122,14 +122,20 @@ class Disk:
         starts_as_before = not intact and bool(self._config.on_truncate) and tail.starts_as_before()
         return Changed(status.st_size, intact, starts_as_before)
 
-    def appeared(self, tail: Tail, tails: Iterable[Tail], closed: Iterable[Identity]) -> Appeared:
-        """Which files that are open or known a file may be. `closed`: the latest first."""
+    def appeared(
+        self, tail: Tail, tails: Iterable[Tail], closed: Iterable[Identity], recent: Callable[[Identity], bool]
+    ) -> Appeared:
+        """Which files that are open or known a file may be. `closed`: the latest first; `recent` says which were just closed."""
         if not tail.head:
             return Appeared()
         others = [other for other in tails if other is not tail and other.readable]
         return Appeared(
             [other for other in others if other.path == tail.path and continues(tail, other)],
-            [known for known in closed if matches(tail, known)],
+            [
+                known
+                for known in closed
+                if matches(tail, known) and may_be(tail, known) and (is_related(tail, known) or recent(known))
+            ],
             [other for other in others if compatible(other.head, tail.head) and is_copy(tail, other)],
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from kofagent.receivers.filelog.identity import Identity
+from kofagent.receivers.filelog.rotated import mark_of
 from kofagent.receivers.filelog.source import GzipSource
 from kofagent.receivers.filelog.tail import Tail
 
@@ -30,6 +31,38 @@ def _rest_matches(tail: Tail, known: Identity) -> bool:
         return not known.guard or tail.bytes_before(known.offset) == known.guard
     # It is shorter. The same inode was truncated; another file with a whole fingerprint in common is a piece of it.
     return known.key == tail.key or (known.path != tail.path and whole)
+
+
+def may_be(tail: Tail, known: Identity) -> bool:
+    """Whether an open file that `matches` can be what is remembered, or a copy, and not a file written anew that begins the same.
+
+    At the same path the same inode is the same file, if it is the same generation of it. Another inode is a new file, unless nobody
+    touched it since (it was restored), or the file system does not number its files reliably.
+    """
+    if known.path != (tail.rotated or tail.path) or known.gzip != tail.gzip:
+        return True
+    if known.key[1] == tail.key[1]:
+        return same_generation(tail, known) and not (known.deleted and not known.generation)
+    if (tail.size, tail.mtime) == (known.size, known.mtime):
+        return True
+    return not (known.deleted or (known.generation and tail.generation))
+
+
+def same_generation(tail: Tail, known: Identity) -> bool:
+    """Whether nothing says that the inode belongs to another file now."""
+    return not (known.generation and tail.generation) or known.generation == tail.generation
+
+
+def is_related(tail: Tail, known: Identity) -> bool:
+    """Whether more than its bytes says that an open file is what is remembered: its inode, its name, or that it is compressed.
+
+    Bytes alone say it for a short time only.
+    """
+    if known.key[1] == tail.key[1] and same_generation(tail, known):
+        return True
+    if known.path == tail.path or known.gzip != tail.gzip:
+        return True
+    return mark_of(os.path.basename(known.path), os.path.basename(tail.path)) is not None
 
 
 def compatible(one: bytes, other: bytes) -> bool:

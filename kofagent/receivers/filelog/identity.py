@@ -31,6 +31,10 @@ class Identity(NamedTuple):
     mtime: int = 0
     done: bool = False
     """It was read to its end and let go: nothing more was expected of it."""
+    generation: int = 0
+    """Which of the files it is that have had this inode one after the other; 0: the file system does not say."""
+    deleted: bool = False
+    """It was deleted while it was watched: no file can be this one any more, but a copy of it."""
 
 
 class Place(NamedTuple):

@@ -80,7 +80,8 @@ class Recovery:
         folders: Folders,
     ) -> Found:
         inodes = {identity.key[1] for identity in wanted}
-        files = folders.beside(path, inodes.__contains__)
+        seen = {identity.key[1] for identity in known}
+        files = folders.beside(path, inodes.__contains__, seen.__contains__)
         found: dict[int, tuple[Tail, Identity | None]] = {}
         missing = []
         for identity in wanted:
@@ -117,7 +118,7 @@ class Recovery:
                 continue
             if matches(tail, identity):
                 if (
-                    file.path == path
+                    file.path in (path, os.path.realpath(path))
                     or self._included(file.path)
                     or (identity.done and (tail.gzip or tail.size <= identity.offset))
                 ):
@@ -139,8 +140,9 @@ class Recovery:
     ) -> list[tuple[Rotated, Tail]]:
         """The rotated files that are newer than every known one."""
         out: list[tuple[Rotated, Tail]] = []
+        present = (path, os.path.realpath(path))
         for file in reversed(files):
-            if file.mark is None or file.path == path or self._included(file.path):
+            if file.mark is None or file.path in present or self._included(file.path):
                 continue
             if file.key in tails or file.inode in found:
                 return out

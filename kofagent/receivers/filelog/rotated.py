@@ -1,19 +1,26 @@
 """The rotated files of a path: which files next to it are named after it, and in which order they were written.
 
-Names are those of the kubelet and lumberjack (a time) and logrotate (a number, the newest is 1; or a date), with `.gz` or without.
+Names are those of the kubelet and lumberjack (a time), logrotate (a number, the newest is 1; or a date) and of whoever counts on
+(a number, the newest is the largest), with `.gz` or without. Which way numbers go the times of the files tell. Where the path is a
+link that is pointed at one file after the other, rotated files are those that are named like the present one but for the numbers.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from typing import NamedTuple
 
 _SEPARATORS = ".-_"
-_NUMBER_DIGITS = 3
-"""Most digits of a mark that counts rotations, the newest being the smallest; a longer one is a time."""
+_NUMBER_DIGITS = 6
+"""Most digits of a mark that counts rotations; a longer one is a time."""
+_LARGE_DIGITS = 4
+"""Numbers of as many digits count up where the times of the files do not say it."""
 _DATE_DIGITS = 6
+_NUMBERS = re.compile("[0-9]{1,20}")
 _UNFINISHED = (".tmp", ".swp", ".part")
 
 
@@ -56,7 +63,9 @@ def oldest_first(files: Iterable[Rotated]) -> list[Rotated]:
     named = [f for f in files if f.mark is not None]
     numbers = [_is_number(f.mark or "") for f in named]
     if all(numbers):
-        named.sort(key=lambda f: -int(f.mark or 0))
+        named.sort(key=lambda f: int(f.mark or 0))
+        if not _counts_up(named):
+            named.reverse()
     elif any(numbers):
         named.sort(key=_changed)  # renaming and compressing change it, each time the oldest first
     else:
@@ -68,8 +77,24 @@ def _is_number(mark: str) -> bool:
     return mark.isdecimal() and len(mark) <= _NUMBER_DIGITS
 
 
+def _counts_up(files: list[Rotated]) -> bool:
+    """Whether the largest number is the newest, of files in the order of their numbers: most neighbours were written to so."""
+    votes = 0
+    for smaller, larger in pairwise(files):
+        one, two = (f.status for f in (smaller, larger))
+        before, after = (one.st_mtime_ns, one.st_ctime_ns), (two.st_mtime_ns, two.st_ctime_ns)
+        votes += (before < after) - (before > after)
+    return votes > 0 or (votes == 0 and len(files[-1].mark or "" if files else "") >= _LARGE_DIGITS)
+
+
 def _changed(file: Rotated) -> int:
     return file.status.st_ctime_ns
+
+
+def _shape(name: str) -> tuple[str, str]:
+    """A name without its numbers, and the numbers so that their order is that of the text."""
+    plain = name.removesuffix(".gz")
+    return _NUMBERS.sub("#", plain), "-".join([number.zfill(20) for number in _NUMBERS.findall(plain)])
 
 
 class Folders:
@@ -90,15 +115,18 @@ class Folders:
         """Whether the directory of `path` is there and could not be listed, so that nothing is known of the files in it."""
         return (os.path.dirname(path) or ".") in self._hidden
 
-    def beside(self, path: str, wanted: Callable[[int], bool]) -> list[Rotated]:
+    def beside(self, path: str, wanted: Callable[[int], bool], known: Callable[[int], bool] = lambda inode: False) -> list[Rotated]:
         """The files in the directory of `path`, and of what it links to, that are named after it or whose inode is wanted.
 
-        Of a file and its compressed copy only the file: the copy may not be complete.
+        Of a file and its compressed copy only the file: the copy may not be complete. `known`: inodes of what was at the path.
         """
         out: dict[int, Rotated] = {}
-        for place in dict.fromkeys((path, os.path.realpath(path))):
+        real = os.path.realpath(path)
+        for place in dict.fromkeys((real, path)):
             directory, base = os.path.split(place)
             marks = {name: mark_of(base, name) for name, _ in self._list(directory or ".")}
+            if place == real and os.path.islink(path):
+                marks.update(self._targets(directory or ".", base, known))
             for name, inode in self._list(directory or "."):
                 mark = marks[name]
                 if mark is None and not wanted(inode):
@@ -114,6 +142,13 @@ class Folders:
                 if stat.S_ISREG(status.st_mode):
                     out.setdefault(status.st_ino, Rotated(file, status, mark))
         return oldest_first(out.values())
+
+    def _targets(self, directory: str, base: str, known: Callable[[int], bool]) -> dict[str, str]:
+        """The files that a link to `base` was pointed at since it was at a known one: named alike, their numbers from its on."""
+        shape, present = _shape(base)
+        alike = {name: (_shape(name)[1], inode) for name, inode in self._list(directory) if _shape(name)[0] == shape}
+        began = [numbers for name, (numbers, inode) in alike.items() if known(inode) and numbers < present]
+        return {name: numbers for name, (numbers, _) in alike.items() if max(began) <= numbers <= present} if began else {}
 
     def _list(self, directory: str) -> list[tuple[str, int]]:
         entries = self._entries.get(directory)

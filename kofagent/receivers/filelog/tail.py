@@ -19,7 +19,7 @@ from kofagent.receivers.filelog import states
 from kofagent.receivers.filelog.feed import Feed, Lineage
 from kofagent.receivers.filelog.identity import GUARD, Identity, Key, Place
 from kofagent.receivers.filelog.reading import Reading
-from kofagent.receivers.filelog.source import CHUNK, GzipSource, PlainSource, Source, is_gzip, read_head
+from kofagent.receivers.filelog.source import CHUNK, GzipSource, PlainSource, Source, generation, is_gzip, read_head
 from kofagent.receivers.filelog.states import Move, State
 
 _OPEN, _LEAVING, _ENDED, _CLOSED = State.OPEN, State.LEAVING, State.ENDED, State.CLOSED
@@ -48,6 +48,9 @@ class Tail:
         self.state = State.OPEN
         self.fd = fd
         self.key: Key = (status.st_dev, status.st_ino)
+        self.generation = generation(fd)
+        self.deleted_ns = 0
+        """When it was deleted (ctime); 0: it was not."""
         self.size = status.st_size
         self.mtime = status.st_mtime_ns
         self.gzip = bool(reading.config.compression) and is_gzip(fd) if gzip is None else gzip
@@ -187,6 +190,10 @@ class Tail:
         """True when it is as it was at the last look."""
         return status.st_size == self.size and status.st_mtime_ns == self.mtime and not self.suspect
 
+    def notice_deletion(self, status: os.stat_result) -> None:
+        """Remembers when it was deleted, if it was; `status` is that of the open file."""
+        self.deleted_ns = status.st_ctime_ns if status.st_nlink == 0 else 0
+
     def skip_to_end(self) -> None:
         """It was cut: only what is added from now on is read."""
         self.start_at(self.size)
@@ -309,6 +316,8 @@ class Tail:
             max(self.size, self.unread),
             self.mtime,
             self.complete and offset == self.fed,
+            self.generation,
+            self.deleted_ns > 0,
         )
 
     # Reading

@@ -78,6 +78,7 @@ class Tracker:
     def poll(self, now: float) -> None:
         """One look at the disk. `now` is the event loop's clock, in seconds."""
         self._now = now
+        self.files.polls += 1
         looked = time.time_ns() - _COARSE_NS
         tails = self.tails
         seen = self._disk.find(tails.values())
@@ -201,6 +202,7 @@ class Tracker:
             if tail.lost_at is None:
                 tail.leave(self._now)
             status = os.fstat(tail.fd)
+            tail.notice_deletion(status)
             if not tail.unchanged(status):
                 self._changed(tail, tail.path, status)
                 if tail.over:
@@ -220,7 +222,7 @@ class Tracker:
 
     def _start(self, tail: Tail) -> None:
         """Starts reading a file that was not read before, or waits with it."""
-        found = self._disk.appeared(tail, self.tails.values(), self.files.closed())
+        found = self._disk.appeared(tail, self.tails.values(), self.files.closed(), self.files.recently_closed)
         match decide.start(tail, found, self._from_beginning):
             case Inherit(Tail() as other):
                 identity = other.identity()

@@ -55,6 +55,7 @@ class Tailed:
         self.held = False
         self.grown_at = 0.0
         self.lost_at: float | None = None
+        self.mtime = self.deleted_ns = 0
         self.twin: Tailed | None = None
 
     def move(self, move: Move) -> None:
@@ -462,14 +463,18 @@ def test_a_copy_that_has_other_bytes_is_started_anew_as_long_as_a_path_leads_to_
 
 
 def test_a_file_goes_on_where_the_one_it_replaced_was_left() -> None:
-    def replaced(path: str = "b", fed: int = 10, size: int = 10, packed: bool = False, gone: bool = True) -> Tailed:
+    def replaced(
+        path: str = "b", fed: int = 10, size: int = 10, packed: bool = False, gone: bool = True, deleted_ns: int = 5
+    ) -> Tailed:
         other = tailed(path, size, packed)
+        other.deleted_ns = deleted_ns
         other.start(fed)
         if gone:
             other.move(Move.LEAVE)
         return other
 
     new = tailed("b", 20)
+    new.mtime = 5
     good = replaced()
     assert decide.start(new, Appeared(replaced=[good]), True) == Inherit(good)
     wrong = {
@@ -479,6 +484,8 @@ def test_a_file_goes_on_where_the_one_it_replaced_was_left() -> None:
         "the new one is shorter": replaced(fed=30, size=30),
         "compressed": replaced(packed=True),
         "still at its path": replaced(gone=False),
+        "it was written to before the new one was": replaced(deleted_ns=4),
+        "it was renamed": replaced(deleted_ns=0),
     }
     for why, other in wrong.items():
         assert decide.start(new, Appeared(replaced=[other]), True) == Begin(at_end=False), why
