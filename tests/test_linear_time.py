@@ -65,7 +65,9 @@ HOSTILE: dict[str, tuple[str, ...]] = {
     "exporters/prometheusremotewrite/names:_NOT_IN_NAME": ("",),
     "exporters/prometheusremotewrite/names:_NOT_IN_NAME_KEEP": ("",),
     "exporters/prometheusremotewrite/names:_NOT_IN_LABEL": ("",),
-    "extensions/file_storage/extension:file_name#0": ("",),
+    "component/checkpoints:file_name#0": ("",),
+    "component/stored:CREDENTIALS": ("", "api", "access-"),
+    "wire/attributes:_SURROGATES": ("",),
     "kubernetes/errors:_USER": ("", 'User "'),
     "kubernetes/image:_IMAGE": ("", "a.b/", "a@b:"),
     "kubernetes/quantity:_FORM": ("", "1.", "1e"),
@@ -150,6 +152,7 @@ CONFIGURATION: dict[str, str] = {
     **dict.fromkeys(
         ("config/expand:_SCHEME", "config/expand:_VARIABLE", "config/expand:secret_variable#0", "config/load:_URI"), _OPTION
     ),
+    "config/blocks:_ANSWER": _OPTION,
     "config/reference:_cell#0": "descriptions of options, for the reference",
     **dict.fromkeys([f"config/source:{n}" for n in ("_INT", "_BASED", "_OCTAL", "_FLOAT", "_INF")], _OPTION),
     "config/validate:_TYPE": _OPTION,

@@ -95,10 +95,9 @@ class Ledger:
         return sum(s.value for s in self._samples(name))
 
     def _samples(self, name: str) -> Iterator[Sample]:
-        """The samples called `name`; of one metric, where it is the ledger's own."""
-        metric = self._metrics.get(name) or self._metrics.get(name.rpartition("_")[0])
-        for family in metric.collect() if metric is not None else self.registry.collect():
-            yield from (sample for sample in family.samples if sample.name == name)
+        """The samples called `name`; only their metric is collected."""
+        for family in self.registry.restricted_registry([name]).collect():
+            yield from family.samples
 
     def dropped(self, component: str, signal: Signal, reason: str, items: int) -> None:
         """Counts items that will never be delivered. `reason` is one of `telemetry.reasons`."""
