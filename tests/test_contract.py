@@ -15,7 +15,12 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from kofagent.component import registry
-from kofagent.component.protocols import Connector, Exporter, Extension, Processor, Receiver, StartError
+from kofagent.component.checkpoints import StorageExtension
+from kofagent.component.protocols import ClientAuth, Connector, Exporter, Extension, Processor, Receiver, ServerAuth, StartError
+from kofagent.component.queue_storage import QueueStorage
+from kofagent.config.base import ROLES
+from kofagent.config.errors import ConfigErrors
+from kofagent.config.load import load_config
 from kofagent.operators.catalog import OPERATORS
 from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.refused import Refused
@@ -271,3 +276,31 @@ def test_what_a_component_or_its_options_lack_is_said(monkeypatch: pytest.Monkey
     monkeypatch.delattr("kofagent.exporters.nop.COMPONENT")
     with pytest.raises(ImportError, match="end it with: COMPONENT = TheClass"):
         registry.load("exporters", "nop")
+
+
+def test_an_extension_that_cannot_do_what_it_is_named_for_is_found_before_it_runs() -> None:
+    text = """
+receivers:
+  otlp: {protocols: {http: {auth: {authenticator: headers_setter}}}}
+  filelog: {include: [/x], storage: basicauth}
+exporters:
+  otlphttp: {endpoint: "http://h:1", auth: {authenticator: file_storage}, sending_queue: {storage: zpages}}
+extensions:
+  headers_setter: {headers: [{key: a, value: b}]}
+  basicauth: {client_auth: {username: u, password: p}}
+  file_storage: {directory: /x}
+  zpages: {}
+service:
+  extensions: [headers_setter, basicauth, file_storage, zpages]
+  pipelines: {logs: {receivers: [otlp, filelog], exporters: [otlphttp]}}
+"""
+    with pytest.raises(ConfigErrors) as caught:
+        load_config(["yaml:" + text], registry)
+    assert [(error.place.line, error.message) for error in caught.value.errors] == [
+        (3, "the extension 'headers_setter' cannot check requests to a server"),
+        (4, "the extension 'basicauth' cannot store data"),
+        (6, "the extension 'file_storage' cannot sign requests of a client"),
+        (6, "the extension 'zpages' cannot store queues"),
+    ]
+    protocols = (ClientAuth, ServerAuth, StorageExtension, QueueStorage)
+    assert [role.method in vars(protocol) for role, protocol in zip(ROLES, protocols, strict=True)] == [True] * 4

@@ -27,7 +27,7 @@ from pydantic.fields import FieldInfo
 
 from kofagent.config.errors import Problem, without_login
 
-__all__ = ["ByteSize", "ComponentConfig", "Duration", "ExtensionId", "PipelineName", "Secret", "Url", "parse_duration"]
+__all__ = ["ByteSize", "ComponentConfig", "Duration", "PipelineName", "Secret", "StorageId", "Url", "parse_duration"]
 
 _UNITS = {
     "ns": 1e-9,
@@ -190,13 +190,30 @@ class Marker:
         return self._name
 
 
+class Role(Marker):
+    """What an extension is named for: `method` is what its class then has, `task` completes "the extension cannot"."""
+
+    def __init__(self, name: str, method: str, task: str) -> None:
+        super().__init__(name)
+        self.method = method
+        self.task = task
+
+
 EXTENSION = Marker("EXTENSION")
+CLIENT_AUTH = Role("CLIENT_AUTH", "request_headers", "sign requests of a client")
+SERVER_AUTH = Role("SERVER_AUTH", "authenticate", "check requests to a server")
+STORAGE = Role("STORAGE", "open_store", "store data")
+QUEUE_STORAGE = Role("QUEUE_STORAGE", "queue_log", "store queues")
+ROLES = (CLIENT_AUTH, SERVER_AUTH, STORAGE, QUEUE_STORAGE)
 PIPELINE = Marker("PIPELINE")
 AS_WRITTEN = Marker("AS_WRITTEN")
 """A scalar counts as it is written: `1.10` is the string "1.10", as Go's YAML library reads strings."""
 
-ExtensionId = Annotated[str, EXTENSION]
-"""The name of an extension, which has to be among `service.extensions`."""
+ClientAuthId = Annotated[str, EXTENSION, CLIENT_AUTH]
+"""The name of an extension that signs requests. Like all of these it has to be among `service.extensions`."""
+ServerAuthId = Annotated[str, EXTENSION, SERVER_AUTH]
+StorageId = Annotated[str, EXTENSION, STORAGE]
+QueueStorageId = Annotated[str, EXTENSION, QUEUE_STORAGE]
 
 PipelineName = Annotated[str, PIPELINE]
 """The name of a pipeline that receives from the connector in whose options it stands."""

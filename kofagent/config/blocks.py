@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 
 from pydantic import AliasChoices, Field, field_validator, model_validator
 
-from kofagent.config.base import ByteSize, ComponentConfig, Duration, ExtensionId, Secret, Url
+from kofagent.config.base import ByteSize, ClientAuthId, ComponentConfig, Duration, QueueStorageId, Secret, ServerAuthId, Url
 
 Compression = Literal["gzip", "zstd", "deflate", "zlib", "snappy", "x-snappy-framed", "lz4", "none", ""]
 
@@ -19,9 +19,15 @@ TlsVersion = Literal["1.0", "1.1", "1.2", "1.3", ""]
 
 
 class AuthBlock(ComponentConfig):
-    """`auth`: the extension that signs or checks requests."""
+    """`auth` of a client: the extension that signs requests."""
 
-    authenticator: ExtensionId = Field(description="Name of the authenticator extension, as in service.extensions.")
+    authenticator: ClientAuthId = Field(description="Name of the authenticator extension, as in service.extensions.")
+
+
+class ServerAuthBlock(ComponentConfig):
+    """`auth` of a server: the extension that checks requests."""
+
+    authenticator: ServerAuthId = Field(description="Name of the authenticator extension, as in service.extensions.")
 
 
 class TlsBlock(ComponentConfig):
@@ -121,7 +127,7 @@ class HttpServerBlock(ComponentConfig):
     transport: Literal["tcp", "tcp4", "tcp6", "unix", ""] = Field("tcp", description="Type of the socket.")
     tls: TlsServerBlock | None = Field(None, description="TLS options; without them connections are plain text.")
     cors: CorsBlock | None = Field(None, description="Cross-origin requests from browsers (CORS).")
-    auth: AuthBlock | None = Field(None, description="Authenticator extension.")
+    auth: ServerAuthBlock | None = Field(None, description="Authenticator extension.")
     max_request_body_size: ByteSize = Field(20 * 1024 * 1024, description="Largest request body after decompression; 0: 20 MiB.")
     include_metadata: bool = Field(False, description="Keep the headers of the request as metadata of the data.")
     response_headers: dict[str, Secret] = Field({}, description="Headers to add to every response.")
@@ -212,7 +218,7 @@ class GrpcServerBlock(ComponentConfig):
     read_buffer_size: ByteSize = Field(512 * 1024, description="Accepted for compatibility.")
     write_buffer_size: ByteSize = Field(0, description="Accepted for compatibility.")
     keepalive: KeepaliveServerBlock | None = Field(None, description="Keepalive pings and the age of connections.")
-    auth: AuthBlock | None = Field(None, description="Authenticator extension.")
+    auth: ServerAuthBlock | None = Field(None, description="Authenticator extension.")
     include_metadata: bool = Field(False, description="Keep the metadata of the call as metadata of the data.")
     middlewares: list[dict[str, str]] = Field([], description="Accepted when empty.", max_length=0)
 
@@ -302,7 +308,7 @@ class QueueBlock(ComponentConfig):
     )
     block_on_overflow: bool = Field(False, description="Block until there is room instead of refusing data.")
     blocking: bool = Field(False, description="Old name of block_on_overflow.")
-    storage: ExtensionId | None = Field(
+    storage: QueueStorageId | None = Field(
         None, description="Storage extension that holds the queue; data is accepted once it is on disk, and survives a restart."
     )
     storage_max_size: ByteSize = Field(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Protocol
 
-from kofagent.config.base import EXTENSION, PIPELINE, ComponentConfig, Marker
+from kofagent.config.base import EXTENSION, PIPELINE, ROLES, ComponentConfig, Marker
 from kofagent.config.errors import Path, Problem, suggest
 from kofagent.config.model import SECTIONS, SIGNALS
 from kofagent.config.tree import Node
@@ -199,6 +199,15 @@ class _References:
                         self._problem(at, f"the extension {called} is not defined", hint)
                     elif extension not in started:
                         self._problem(at, f"the extension {called} is not started", "add it to service.extensions")
+                self._roles((kind, id))
+
+    def _roles(self, path: Path) -> None:
+        """The extensions that a component names can do what they are named for."""
+        for role in ROLES:
+            for at, extension in self._names_in(path, role):
+                cls = self._class("extensions", extension)
+                if cls is not None and not hasattr(cls, role.method):
+                    self._problem(at, f"the extension {_called(self._root, at)} cannot {role.task}", "name another one")
 
     def _names_in(self, path: Path, marker: Marker) -> Iterator[tuple[Path, str]]:
         return _marked_names(self._root, self._registry, path, marker)

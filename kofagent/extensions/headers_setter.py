@@ -17,7 +17,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from kofagent.component.protocols import ClientAuth, Context, Extension, StartError
-from kofagent.config.base import ComponentConfig, ExtensionId, Secret
+from kofagent.config.base import ClientAuthId, ComponentConfig, Secret
 from kofagent.net.watched_file import WatchedFile
 from kofagent.telemetry.batch import Metadata
 
@@ -51,7 +51,7 @@ class Config(ComponentConfig):
     """Options of upstream's headers_setter extension."""
 
     headers: list[Header] = Field(description="Headers, in order.", min_length=1)
-    additional_auth: ExtensionId | None = Field(None, description="Authenticator whose headers are set first.")
+    additional_auth: ClientAuthId | None = Field(None, description="Authenticator whose headers are set first.")
 
 
 class HeadersSetter(Extension[Config]):

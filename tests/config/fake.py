@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from kofagent.config.base import AS_WRITTEN, ComponentConfig, Duration, ExtensionId, PipelineName, Secret, Url
+from kofagent.config.base import AS_WRITTEN, ComponentConfig, Duration, PipelineName, Secret, StorageId, Url
 from kofagent.config.blocks import AuthBlock, HttpClientBlock, QueueBlock
 from kofagent.config.errors import Problem
 from kofagent.telemetry.signal import Signal
@@ -32,7 +32,7 @@ class In(ComponentConfig):
     either: Nested | list[str] | None = None
     anything: Any = None
     auth: AuthBlock | None = None
-    storage: ExtensionId | None = None
+    storage: StorageId | None = None
     old: bool = Field(False, description="Accepted for compatibility; nothing reads it.")
 
     def notices(self) -> Iterable[Problem]:
@@ -90,6 +90,7 @@ def resolve(kind: str, type: str) -> str | None:
 class Loaded:
     """Stands for a component class: what configuration looks at."""
 
+    request_headers = authenticate = open_store = queue_log = None
     routes = frozenset((signal, signal) for signal in Signal)
 
     def __init__(self, config: type[ComponentConfig], signals: Iterable[Signal] = Signal) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from kofagent.config.base import ByteSize, ComponentConfig, Duration, ExtensionId
+from kofagent.config.base import ByteSize, ComponentConfig, Duration, StorageId
 from kofagent.config.errors import ConfigErrors, Problem
 from kofagent.config.re2 import Regexp
 from kofagent.operators.chain import notices, validate_operators
@@ -101,7 +101,7 @@ class Config(ComponentConfig):
     attributes: dict[str, str] = Field({}, description="Attributes of every entry; values may be EXPR(...).")
     resource: dict[str, str] = Field({}, description="Resource attributes of every entry; values may be EXPR(...).")
     operators: list[dict[str, Any]] = Field([], description="Stanza operators.")
-    storage: ExtensionId | None = Field(None, description="Storage extension that keeps file offsets across restarts.")
+    storage: StorageId | None = Field(None, description="Storage extension that keeps file offsets across restarts.")
     header: HeaderBlock | None = Field(None, description="Header lines.")
     retry_on_failure: ConsumerRetryBlock = Field(ConsumerRetryBlock(), description="When the pipeline refuses a batch.")
     compression: Literal["", "gzip", "auto"] = Field(

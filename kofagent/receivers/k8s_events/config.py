@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from kofagent.config.base import Duration, ExtensionId
+from kofagent.config.base import Duration, StorageId
 from kofagent.kubernetes.options import ApiOptions
 
 
@@ -12,7 +12,7 @@ class Config(ApiOptions):
     """Options of k8s_events."""
 
     namespaces: list[str] = Field([], description="Only events in these namespaces; default: all.")
-    storage: ExtensionId | None = Field(None, description="Storage extension that keeps the resource version across restarts.")
+    storage: StorageId | None = Field(None, description="Storage extension that keeps the resource version across restarts.")
     k8s_leader_elector: str | None = Field(
         None, description="Accepted for compatibility; run one instance of this receiver per cluster."
     )
