@@ -84,6 +84,7 @@ def _memo(name: str = "test.memo", make: Callable[[Key], str] | None = _answer) 
     return Memo(name, make, entries=ENTRIES, size=SIZE, cost=lambda key, value: key[1], longest=LONGEST)
 
 
+@example([("ask", ("a", LONGEST)), ("ask", ("b", LONGEST + 1))])
 @example([("ask", ("a", 3)), ("rotate", ("", 0)), ("ask", ("b", 2)), ("shrink", ("", 0)), ("shrink", ("", 0))])
 @given(_steps)
 def test_a_memo_does_what_the_model_does(steps: list[tuple[str, Key]]) -> None:

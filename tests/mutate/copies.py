@@ -15,8 +15,6 @@ from types import TracebackType
 from tests import rooms
 from tests.mutate.fork_server import Answer, Request
 
-COPIED = ("kofagent", "tests", "bench", "docs", "pipelines", "configs", "helm", "pyproject.toml", "README.md")
-
 
 class Copy:
     """The copy and the process that runs tests in it; `with` ends that."""
@@ -24,11 +22,11 @@ class Copy:
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "project"
         self.folder.mkdir()
-        for name in COPIED:
-            if (rooms.PROJECT / name).is_dir():
-                shutil.copytree(rooms.PROJECT / name, self.folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-            elif (rooms.PROJECT / name).exists():
-                shutil.copy(rooms.PROJECT / name, self.folder / name)
+        for path in rooms.PROJECT.iterdir():
+            if path.is_dir() and (not path.name.startswith(".") or path.name == ".github"):
+                shutil.copytree(path, self.folder / path.name, ignore=shutil.ignore_patterns("__pycache__"))
+            elif path.is_file() and path.name != ".git":
+                shutil.copy(path, self.folder / path.name)
         if (shared := rooms.PROJECT.parent / "shared").exists():  # what tests/conftest.py looks for
             (folder / "shared").symlink_to(shared)
         self._clock = int(time.time())

@@ -53,6 +53,8 @@ ENTRY.timestamp = 5
         ("false ? 1 : true ? 2 : 3", 2),
         ("any(attributes.n.y, # == 1)", True),
         ("filter([1, 2, 3], {# > 1})", [2, 3]),
+        ("split('a,b,c', ',', 2)", ["a", "b,c"]),
+        ("split('a,b,c', ',', 1)", ["a,b,c"]),
         ("[all([1, 2], # > 0), all([1, 2], # > 1)]", [True, False]),
         ("[none([1, 2], # > 2), none([1, 2], # > 1)]", [True, False]),
         ("[one([1, 2], # > 1), one([1, 2], # > 0)]", [True, False]),

@@ -517,6 +517,8 @@ def test_recombine() -> None:
     assert [r["body"] for r in run([last], "a", "b.", "c", "d")] == ["ab.", "cd"]
     assert [r["body"] for r in run([{**first, "max_batch_size": 2}], "a", " b", " c")] == ["a\n b", " c"]
     assert [r["body"] for r in run([{**last, "max_log_size": 3}], "ab", "cd", "e.")] == ["abcd", "e."]
+    joined = {**last, "combine_with": "--", "max_log_size": 5}
+    assert [r["body"] for r in run([joined], "ab", "cd", "e.")] == ["ab--cd", "e."], "what joins them counts"
     assert [r["body"] for r in run([{**last, "max_log_size": 4}], "ab", "cd", "e.")] == ["abcde."], "exactly that size passes"
     assert [r["body"] for r in run([{**last, "max_unmatched_batch_size": 1}], "a", "b", "c.")] == ["a", "b", "c."]
     newest = [{"type": "regex_parser", "regex": "(?P<x>.)"}, {**last, "overwrite_with": "newest"}]
