@@ -54,6 +54,7 @@ async def test_logs_and_traces_are_read_back(region: Region) -> None:
     resource.resource.attributes.add(key="k8s.pod.name").value.string_value = "web-0"
     record = resource.scope_logs.add().log_records.add(time_unix_nano=5, severity_text="INFO")
     record.body.string_value = "Hello there"
+    resource.scope_logs[0].log_records.add(time_unix_nano=6).body.bytes_value = b"\x00\xff"
     traces = ExportTraceServiceRequest()
     spans = traces.resource_spans.add()
     spans.resource.attributes.add(key="service.name").value.string_value = "shop"
@@ -73,6 +74,10 @@ async def test_logs_and_traces_are_read_back(region: Region) -> None:
         async with session.get(url + "/select/logsql/query", params={"query": "hello k8s.pod.name:web-0"}) as answer:
             lines = [json.loads(line) for line in (await answer.text()).splitlines()]
         assert [(r["_msg"], r["_time"], r["severity"]) for r in lines] == [("Hello there", "5", "INFO")]
+        for limit, count in (("1", 1), ("2", 2), ("0", 1), ("many", 2)):
+            async with session.get(url + "/select/logsql/query", params={"query": "*", "limit": limit}) as answer:
+                assert len(lines := (await answer.text()).splitlines()) == count
+        assert {json.loads(line)["_msg"] for line in lines} == {"Hello there", "00ff"}
         async with session.get(url + "/api/services") as answer:
             assert (await answer.json())["data"] == ["shop"]
         async with session.get(url + "/api/traces", params={"service": "shop"}) as answer:
