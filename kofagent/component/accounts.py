@@ -36,6 +36,10 @@ class Accounts:
         for reason, items in work.dropped.items():
             self._context.ledger.dropped(self._context.id, work.signal, reason, items)
 
+    def sent(self, signal: Signal, items: int) -> None:
+        """Items that the backend took, of a batch that is not finished."""
+        self._of(signal).sent(items)
+
     def lost(self, signal: Signal, reason: str, items: int) -> None:
         """Items that are dropped although no request with them was refused."""
         self._of(signal).send_failed(items)

@@ -16,16 +16,26 @@ HELD_AT_MOST = 60.0
 """Seconds after which the rest of a batch is no longer held back for a part that is refused again and again."""
 
 
+class PartlyTaken(Exception):
+    """The first `settled` items have an owner, or are lost and counted; the rest is refused for now."""
+
+    def __init__(self, settled: int, refusal: Refused) -> None:
+        super().__init__(settled)
+        self.settled = settled
+        self.refusal = refusal
+
+
 async def offer_parts(
     consumer: ColumnsConsumer, parts: Iterable[AnyBatch], stopping: asyncio.Event, taken: Callable[[AnyBatch], None]
 ) -> None:
-    """Returns when the parts have an owner; `taken` is called for each. Refused for the whole batch if no part was taken.
+    """Returns when the parts have an owner; `taken` is called for each. Refused for the whole batch if no part was taken, else
+    PartlyTaken.
 
     A part that is refused for good was counted, and the others are still offered. Once one was taken or lost, a part that is
     refused for now is offered again here, while the caller waits: the caller could only offer the whole batch again, and that
-    part with it. This ends after HELD_AT_MOST, or when the agent stops: then the caller does.
+    part with it. This ends after HELD_AT_MOST, or when the agent stops: then PartlyTaken says where.
     """
-    some = False
+    settled, some = 0, False
     lost: Refused | None = None
     for part in parts:
         backoff = Backoff(FIRST_WAIT, LONGEST_WAIT, elapsed=HELD_AT_MOST)
@@ -35,14 +45,17 @@ async def offer_parts(
             except Refused as refused:
                 if not refused.permanent:
                     wait = backoff.next(refused.retry_after)
-                    if not (some or lost) or stopping.is_set() or not backoff.allows(wait):
+                    if not settled:
                         raise
+                    if stopping.is_set() or not backoff.allows(wait):
+                        raise PartlyTaken(settled, refused.copy()) from None
                     await _pause(stopping, wait)
                     continue
                 lost = refused.copy()
             else:
                 taken(part)
                 some = True
+            settled += part.count
             break
     if lost is not None and not some:
         raise lost

@@ -9,7 +9,8 @@ than configured), `retrying` (what is tried again, and cut when it is too large)
 Without a queue and with one in memory, `consume` returns when the backend took the batch; what it did not take in time goes back
 to the caller. With `sending_queue.storage` it returns when the batch is on disk. What a backend will never take is dropped, counted
 with its reason; `consume` raises that refusal when nothing of the batch was taken. A batch that goes back after some of its
-requests were taken is counted as not sent: its sender offers all of it again. Upstream: exporter/exporterhelper.
+requests were taken is counted as not sent: its sender offers all of it again. Of batches that were joined only those go back that
+were not sent as a whole. Upstream: exporter/exporterhelper.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from kofagent.component.splitting import cut
 from kofagent.component.stored import OTLP, Form
 from kofagent.config.blocks import QueueBlock, RetryBlock
 from kofagent.telemetry.refused import Refused
+from kofagent.telemetry.signal import Signal
 
 SHUTDOWN_SECONDS = 5.0
 
@@ -52,12 +54,13 @@ class Sending(Generic[B, R]):
         merge_items: int = 0,
         form: Form = OTLP,
         directory: str = "",
+        exact: bool = False,
     ) -> None:
         """`limit` learns what size the backend takes; `requests` should obey it.
 
         `merge_items`: without `sending_queue.batch`, waiting batches are joined up to this many items; 0: each is sent alone.
         `form`: what a queue on disk keeps; `requests` is then given batches in that form. `directory`: where it is, if
-        it is not in a storage extension.
+        it is not in a storage extension. `exact`: requests have the items of a batch in order and count them one by one.
         """
         self._context = context
         self._requests: MakeRequests[B, R] = requests
@@ -66,6 +69,7 @@ class Sending(Generic[B, R]):
         self._retrying = Retrying(context, send, retry, limit, self._stopping)
         self._consumers = queue.num_consumers
         self._workers: list[asyncio.Task[None]] = []
+        self._exact = exact
         self._under_way = 0
         """Calls of `consume`, without a queue."""
         self._none_under_way = asyncio.Event()
@@ -123,7 +127,7 @@ class Sending(Generic[B, R]):
         try:
             await self._retrying.deliver(work)
         except Refused as refusal:
-            self._give_back(work, batch, refusal)
+            self._give_back(batch.signal, batch.count, refusal)
             raise
         finally:
             work.end()
@@ -170,7 +174,7 @@ class Sending(Generic[B, R]):
         except Refused as raised:
             refusal = raised.copy()  # without the frames that it passed, which have the batch
             if not queue.owns or self._stopping.is_set():
-                self._put_back(queue, group, work, refusal)
+                self._put_back(queue, await self._without_sent(queue, group, work), refusal)
                 return True
             work.give_up(refusal)
             self._retrying.complain(refusal, f"dropped {work.failed} {work.signal.items}, out of retries")
@@ -185,15 +189,29 @@ class Sending(Generic[B, R]):
             await queue.done(group, work.answer)
         return True
 
-    def _put_back(self, queue: Queue[B, Any], group: Group[B, Any], work: Work[R], refusal: Refused) -> None:
+    async def _without_sent(self, queue: Queue[B, Any], group: Group[B, Any], work: Work[R]) -> Group[B, Any]:
+        """What of a group is not sent: batches in front that were sent as a whole are settled, where it is known which."""
+        if not self._exact or not work.sent or work.dropped:
+            return group
+        first, sent = 0, 0
+        for entry in group.entries:
+            if sent + entry.items > work.sent:
+                break
+            first, sent = first + 1, sent + entry.items
+        if sent:
+            self._accounts.sent(work.signal, sent)
+            await queue.done(Group(group.batch, group.entries[:first]), None)
+        return Group(group.batch, group.entries[first:])
+
+    def _put_back(self, queue: Queue[B, Any], group: Group[B, Any], refusal: Refused) -> None:
         if not queue.owns:
-            self._give_back(work, group.batch, refusal)
+            self._give_back(group.batch.signal, sum([entry.items for entry in group.entries]), refusal)
         queue.put_back(group, refusal)
 
-    def _give_back(self, work: Work[R], batch: B, refusal: Refused) -> None:
-        self._accounts.given_back(batch.signal, batch.count)
+    def _give_back(self, signal: Signal, items: int, refusal: Refused) -> None:
+        self._accounts.given_back(signal, items)
         why = "the agent stops" if self._stopping.is_set() else "out of retries"
-        self._retrying.complain(refusal, f"giving {batch.count} {batch.signal.items} back, {why}")
+        self._retrying.complain(refusal, f"giving {items} {signal.items} back, {why}")
 
 
 def _raising(error: Exception) -> Iterator[Any]:

@@ -74,6 +74,7 @@ class OtlpExporter(Exporter[Config]):
             queue=config.sending_queue,
             retry=config.retry_on_failure,
             limit=self._limit,
+            exact=True,
         )
 
     async def start(self) -> None:

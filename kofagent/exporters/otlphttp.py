@@ -76,6 +76,7 @@ class OtlpHttpExporter(Exporter[Config]):
             queue=config.sending_queue,
             retry=config.retry_on_failure,
             limit=self._limit,
+            exact=True,
         )
         self._urls = {signal: config.url(signal) for signal in Signal}
         self._json = config.encoding == "json"

@@ -1,10 +1,11 @@
 """`batch`: joins what arrives within `timeout` into batches of at least `send_batch_size` items.
 
-`consume` returns when the joined batch has an owner, so no sender gets an early acknowledgement. Because senders wait, a batch
-is sent before `timeout` when nothing new has arrived for a twentieth of it: a client that sends one request after another is
-not limited to one request per timeout. Serialized OTLP is joined by concatenation; scraped samples stay columns. When a
-batch is split into parts and one of them is refused for now after another was taken, only that part is offered again; the batch
-is refused for good only when no part was taken. Upstream: processor/batchprocessor.
+`consume` returns when the joined batch has an owner, so no sender gets an early acknowledgement. Because senders wait, a
+batch is sent before `timeout` when nothing new has arrived for a twentieth of it: a client that sends one request after
+another is not limited to one request per timeout. Serialized OTLP is joined by concatenation; scraped samples stay columns.
+When a batch is split into parts and one of them is refused for now after another was taken, only that part is offered again,
+for a minute; then senders are answered by what became of their own items. A batch is refused for good only when no part was
+taken. Upstream: processor/batchprocessor.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Iterator
 from pydantic import Field, model_validator
 
 from kofagent.component.line import quiet_seconds
-from kofagent.component.parts import offer_parts
+from kofagent.component.parts import PartlyTaken, offer_parts
 from kofagent.component.protocols import ColumnsConsumer, Context, Processor
 from kofagent.component.splitting import cut
 from kofagent.config.base import ComponentConfig, Duration
@@ -53,12 +54,21 @@ class _Waiting:
 
     __slots__ = ("batches", "count", "deadline", "future", "quiet_at")
 
-    def __init__(self, deadline: float, future: asyncio.Future[None]) -> None:
+    def __init__(self, deadline: float, future: asyncio.Future[PartlyTaken | None]) -> None:
         self.batches: list[AnyBatch] = []
         self.count = 0
         self.deadline = deadline
         self.quiet_at = 0.0
         self.future = future
+
+    def end_of(self, batch: AnyBatch) -> int:
+        """How many items of the joined batch there are up to the end of this one."""
+        end = total = 0
+        for one in self.batches:
+            total += one.count
+            if one is batch:
+                end = total
+        return end
 
 
 class BatchProcessor(Processor[Config], ColumnsConsumer):
@@ -130,7 +140,7 @@ class BatchProcessor(Processor[Config], ColumnsConsumer):
             self._timer = asyncio.get_running_loop().call_later(self._quiet, self._tick)
         try:
             # shielded: all senders whose items were joined share the answer
-            await asyncio.shield(waiting.future)
+            partly = await asyncio.shield(waiting.future)
         except asyncio.CancelledError:
             if self._groups.get(key) is waiting and batch in waiting.batches:
                 waiting.batches.remove(batch)
@@ -138,6 +148,8 @@ class BatchProcessor(Processor[Config], ColumnsConsumer):
                 if not waiting.batches:
                     del self._groups[key]
             raise
+        if partly is not None and waiting.end_of(batch) > partly.settled:
+            raise partly.refusal.copy()
 
     def _tick(self) -> None:
         loop = asyncio.get_running_loop()
@@ -160,13 +172,16 @@ class BatchProcessor(Processor[Config], ColumnsConsumer):
     async def _send(self, waiting: _Waiting) -> None:
         sender.set(None)  # several senders' data; the task was made within a request of one of them
         error: BaseException | None = None
+        partly: PartlyTaken | None = None
         try:
             await offer_parts(self.next, self._joined(waiting.batches), self._stopping, self._taken)
+        except PartlyTaken as some:
+            partly = some
         except Exception as failure:
             error = failure
         future = waiting.future
         if error is None:
-            future.set_result(None)
+            future.set_result(partly)
         else:
             future.set_exception(error)
             future.exception()  # retrieved here: all callers may have been cancelled

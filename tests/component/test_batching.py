@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from kofagent.component.requests import Drop, Rejected
+from kofagent.component.requests import Drop, Rejected, TooLarge
 from kofagent.component.sending import Sending
 from kofagent.component.splitting import OtlpRequest, otlp_requests
 from kofagent.config.blocks import QueueBlock, RetryBlock
@@ -75,13 +75,15 @@ class Running:
     """A `Sending` between start and stop."""
 
     def __init__(self, backend: Backend, queue: dict[str, Any], retry: dict[str, Any] | None = None) -> None:
-        self.host = FakeHost({"disk": Disk()})
+        self.disk = Disk()
+        self.host = FakeHost({"disk": self.disk})
         self.sending = Sending(
             make_context("exporters", "e", self.host),
             requests,
             backend.send,
             queue=QueueBlock.model_validate(queue),
             retry=RetryBlock.model_validate({**FAST, **(retry or {})}),
+            exact=True,
         )
 
     async def __aenter__(self) -> Running:
@@ -233,6 +235,30 @@ async def test_parts_that_were_taken_are_not_offered_again_when_others_find_no_r
     got = [body for one in backend.bodies for body in one]
     assert sorted(got) == sorted(f"{n}.{i}" for n in range(20) for i in range(5))
     assert it.host.ledger.sum("otelcol_exporter_enqueue_failed_log_records_total") > 0, "the queue was full at times"
+
+
+async def test_of_joined_batches_only_those_go_back_that_were_not_sent() -> None:
+    backend = Backend()
+    backend.answers = [TooLarge("http 413"), None, *[Refused("http 503")] * 1000]
+    retry = {"max_elapsed_time": "20ms"}
+    async with Running(backend, {"num_consumers": 1, "batch": {"min_size": 8, "flush_timeout": "10s"}}, retry) as it:
+        answers = await it.all(logs("a"), logs("b", "c"), logs("d", "e", "f"), logs("g", "h"))
+    assert [answer is None for answer in answers] == [True, True, False, False]
+    assert backend.bodies == [["a", "b", "c", "d"]], "d is sent again with e and f, nothing else is"
+    assert it.host.ledger.total("otelcol_exporter_sent_log_records_total", exporter="e") == 3
+    assert it.host.ledger.total("otelcol_exporter_send_failed_log_records_total", exporter="e") == 5
+    assert it.host.reserved == 0
+
+
+async def test_a_stop_leaves_on_disk_what_was_not_sent() -> None:
+    backend = Backend()
+    backend.answers = [TooLarge("http 413"), None, *[Refused("http 503")] * 1000]
+    queue = {**ON_DISK, "num_consumers": 1, "batch": {"min_size": 4, "flush_timeout": "10s"}}
+    async with Running(backend, queue, {"max_elapsed_time": 0}) as it:
+        await it.all(logs("a"), logs("b"), logs("c"), logs("d"))
+        await eventually(lambda: len(backend.answers) < 1000)
+    assert [header.number for _, _, header in it.disk.waiting] == [2, 3]
+    assert it.host.ledger.total("otelcol_exporter_sent_log_records_total", exporter="e") == 2
 
 
 async def test_a_part_that_fails_is_tried_again_alone() -> None:

@@ -125,6 +125,21 @@ async def test_a_stop_ends_the_wait_for_the_other_parts() -> None:
         await call
 
 
+async def test_senders_are_answered_by_what_became_of_their_own_items(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kofagent.component.parts.HELD_AT_MOST", 0.05)
+    monkeypatch.setattr("kofagent.component.parts.FIRST_WAIT", 0.01)
+    sink = InTurn(None, *[AGAIN] * 100)
+    it = await started({"timeout": "5s", "send_batch_size": 6, "send_batch_max_size": 6}, sink)
+    series = [Series((("__name__", f"m{i}"),)) for i in range(4)]
+    batches = [MetricBatch([Samples(series, [float(n)] * 4, 1)]) for n in range(2)]
+    it.config.send_batch_size = 16
+    batches += [MetricBatch([Samples(series, [float(n)] * 4, 1)]) for n in range(2, 4)]
+    answers = await asyncio.gather(*map(it.consume, batches), return_exceptions=True)
+    assert [answer is None for answer in answers] == [True, False, False, False], "the first six items were taken"
+    assert len({id(answer) for answer in answers}) == 4
+    await it.stop()
+
+
 async def test_parts_are_not_held_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kofagent.component.parts.HELD_AT_MOST", 0.05)
     monkeypatch.setattr("kofagent.component.parts.FIRST_WAIT", 0.01)
