@@ -16,6 +16,7 @@ from kofagent.config.errors import ConfigErrors
 from kofagent.config.load import LoadedConfig
 from kofagent.pipeline.graph import StartErrors
 from kofagent.pipeline.service import Service, run_until
+from kofagent.pipeline.watchdog import Watchdog
 
 log = logging.getLogger("kofagent.run")
 
@@ -77,8 +78,11 @@ async def _run(config: LoadedConfig, arguments: argparse.Namespace) -> int:
         newest = load(arguments)
         return newest if place is None else standalone.adapt(newest, place, _note)
 
+    watchdog = Watchdog(logging.getLogger("kofagent.watchdog"))
+    watchdog.start()
     await run_until(service, stop, reload, read_plan, lambda error: explain(error, newest))
     log.info("stopping")
     await service.stop()
+    watchdog.stop()
     log.info("stopped")
     return 0
