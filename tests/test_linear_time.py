@@ -59,6 +59,9 @@ HOSTILE: dict[str, tuple[str, ...]] = {
     "config/base:_DURATION": ("", "1."),
     "config/base:parse_size#0": ("", "1"),
     "config/base:check_url#0": ("", "a"),
+    "config/redact:_LOGIN": ("", "//", "'a"),
+    "config/redact:_QUERY": ("", "?", "?a="),
+    "config/redact:_PAIR": ("", "?a", "&a=b"),
     "exporters/file/exporter:_path#0": ("",),
     "exporters/otlp:_SIZE": ("", "exceeds ", "message "),
     "exporters/prometheusremotewrite/labels:double_text#0": ("", "e-0"),
@@ -148,7 +151,8 @@ _OPTION = "an option's value, read at the start"
 _EXPRESSION = "the text of an expression or a field in the configuration"
 _BUILT = "built from the configuration; "
 CONFIGURATION: dict[str, str] = {
-    **dict.fromkeys(("config/errors:without_login#0", "config/validation_errors:scrub#0"), "messages about options"),
+    "config/validation_errors:scrub#0": "messages about options",
+    "config/secrets:_URL": _OPTION,
     **dict.fromkeys(
         ("config/expand:_SCHEME", "config/expand:_VARIABLE", "config/expand:secret_variable#0", "config/load:_URI"), _OPTION
     ),

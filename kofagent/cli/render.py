@@ -6,9 +6,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from kofagent.component import registry
 from kofagent.config.emit import to_yaml
 from kofagent.config.errors import ConfigErrors
 from kofagent.config.load import read_config
+from kofagent.config.secrets import redacted
 from kofagent.config.tree import Node
 from kofagent.values import Rendered, render_values
 
@@ -19,7 +21,7 @@ def main(arguments: argparse.Namespace) -> int:
         if arguments.values:
             text = render_yaml(arguments.values, arguments.role, arguments.explain, arguments.generation, arguments.config)
         else:
-            text = to_yaml(read_config(arguments.config), explain=arguments.explain)
+            text = to_yaml(redacted(read_config(arguments.config), registry), explain=arguments.explain)
     except ConfigErrors as errors:
         print(errors, file=sys.stderr)
         return 1
@@ -38,7 +40,7 @@ def render_yaml(
     rendered = render_values(files, role, generation=generation, over=over)
     if rendered.errors:
         raise ConfigErrors(rendered.errors)
-    return to_yaml(rendered.config, explain=explain, deleted=rendered.deleted, header=_header(rendered))
+    return to_yaml(redacted(rendered.config, registry), explain=explain, deleted=rendered.deleted, header=_header(rendered))
 
 
 def _header(rendered: Rendered) -> list[str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 def split_endpoint(endpoint: str) -> tuple[str, int]:
     """Host and port of `host:port`, `[::1]:4317` or `:4317` (host empty: all interfaces). ValueError with a sentence."""
+    if "@" in endpoint or "?" in endpoint:
+        raise ValueError("the endpoint is not host:port; write for example localhost:4317, without a login and a query")
     host, colon, port = endpoint.rpartition(":")
     if not colon or "/" in endpoint:
         raise ValueError(f"{endpoint!r} is not host:port; write for example localhost:4317")

@@ -25,7 +25,8 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
-from kofagent.config.errors import Problem, without_login
+from kofagent.config.errors import Problem
+from kofagent.config.redact import without_secrets
 
 __all__ = ["ByteSize", "ComponentConfig", "Duration", "PipelineName", "Secret", "StorageId", "Url", "parse_duration"]
 
@@ -157,7 +158,7 @@ class UrlError(ValueError):
     """A text is not the URL that is needed. `what` is wrong with it, `hint` says what to write; the text is not in them."""
 
     def __init__(self, text: str, what: str, hint: str) -> None:
-        super().__init__(f"the URL {without_login(text)!r} {what}; {hint}")
+        super().__init__(f"the URL {without_secrets(text)!r} {what}; {hint}")
         self.what = what
         self.hint = hint
 
@@ -217,6 +218,9 @@ QueueStorageId = Annotated[str, EXTENSION, QUEUE_STORAGE]
 
 PipelineName = Annotated[str, PIPELINE]
 """The name of a pipeline that receives from the connector in whose options it stands."""
+
+PARAMETERS = Marker("PARAMETERS")
+"""A map whose values may be secrets: which ones, their names say."""
 
 Url = Annotated[str, AfterValidator(check_url)]
 """An http or https URL, or empty."""

@@ -10,8 +10,10 @@ import codecs
 import json
 import platform
 import re
+import sys
 from collections.abc import Callable, Iterable
 from importlib import metadata
+from types import FrameType
 from typing import Any, Protocol
 
 import re2
@@ -96,3 +98,9 @@ def json_string_scanner() -> Callable[[str, int, bool], tuple[str, int]]:
 def regex_tree(source: str) -> Any:
     """Python: the parse tree of a regular expression of `re`, an iterable of (operation, argument); `re.error` for a wrong one."""
     return private("Python", re, "_parser.parse", "read regular expressions")(source)
+
+
+def running_frame(thread: int) -> FrameType | None:
+    """Python: what a thread, named by `threading.get_ident`, runs at this moment; None when there is no such thread."""
+    frames: dict[int, FrameType] = private("Python", sys, "_current_frames", "name who holds the event loop")()
+    return frames.get(thread)

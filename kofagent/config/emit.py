@@ -1,4 +1,4 @@
-"""A tree as YAML text, optionally with a comment at every key that says where it was set. Literal passwords are never written."""
+"""A tree as YAML text, optionally with a comment at every key that says where it was set."""
 
 from __future__ import annotations
 
@@ -7,28 +7,11 @@ from typing import Any
 
 import yaml
 
-from kofagent.config.errors import show_path, without_login
+from kofagent.config.errors import show_path
 from kofagent.config.merge import Deleted
 from kofagent.config.source import scalar
 from kofagent.config.tree import Node, Origin
 
-_SECRET_KEYS = frozenset(
-    (
-        "password",
-        "bearer_token",
-        "token",
-        "credentials",
-        "secret_key",
-        "secret_access_key",
-        "access_key",
-        "client_secret",
-        "api_key",
-        "key_pem",
-        "inline",
-    )
-)
-_SECRET_BLOCKS = frozenset(("headers", "response_headers"))
-_HIDDEN = "***"
 _COMMENT_COLUMN = 72
 
 
@@ -36,12 +19,12 @@ def to_yaml(root: Node, *, explain: bool = False, deleted: Sequence[Deleted] = (
     """YAML text of a map, in block style, with `header` lines as comments on top.
 
     `explain` adds to every key the layer (`default`, `generated`, `user`), file and line that set it, and to a list that
-    replaced another the entries that were lost; keys that a null deleted follow at the end. A literal value under a
-    key for a secret is shown as `***`; references are shown unchanged.
+    replaced another the entries that were lost; keys that a null deleted follow at the end.
+    Secrets are shown as they are in `root`.
     """
     writer = _Writer(explain)
     if root.value:
-        writer.map(root, 0, "")
+        writer.map(root, 0)
     else:
         writer.lines.append(("{}", ""))
     text = [f"# {line}".rstrip() for line in header]
@@ -54,50 +37,47 @@ def to_yaml(root: Node, *, explain: bool = False, deleted: Sequence[Deleted] = (
 
 
 class _Writer:
-    """Collects lines with their comments. `block` is the key a value stands below."""
+    """Collects lines with their comments."""
 
     def __init__(self, explain: bool) -> None:
         self.lines: list[tuple[str, str]] = []
         self.explain = explain
 
-    def map(self, node: Node, indent: int, block: str, first: str = "") -> None:
+    def map(self, node: Node, indent: int, first: str = "") -> None:
         for key, item in node.value.items():
             lead = f"{first or ' ' * indent}{scalar_text(key)}:"
             first = ""
             comment = describe(item) if self.explain else ""
             if item.is_map and item.value:
                 self.lines.append((lead, comment))
-                self.map(item, indent + 2, key)
+                self.map(item, indent + 2)
             elif item.is_list and item.value:
                 self.lines.append((lead, comment))
-                self.list(item, indent, key)
+                self.list(item, indent)
             else:
-                self.lines.append((f"{lead} {_leaf(item, key, block)}", comment))
+                self.lines.append((f"{lead} {_leaf(item)}", comment))
 
-    def list(self, node: Node, indent: int, key: str) -> None:
+    def list(self, node: Node, indent: int) -> None:
         for item in node.value:
             lead = f"{' ' * indent}- "
             if item.is_map and item.value:
-                self.map(item, indent + 2, key, lead)
+                self.map(item, indent + 2, lead)
             elif item.is_list and item.value:
                 start = len(self.lines)
-                self.list(item, indent + 2, key)
+                self.list(item, indent + 2)
                 text, comment = self.lines[start]
                 self.lines[start] = (lead + text[indent + 2 :], comment)
             else:
                 comment = describe(item) if self.explain and item.origin != node.origin else ""
-                self.lines.append((lead + _leaf(item, "", key), comment))
+                self.lines.append((lead + _leaf(item), comment))
 
 
-def _leaf(item: Node, key: str, block: str) -> str:
+def _leaf(item: Node) -> str:
     if item.is_map:
         return "{}"
     if item.is_list:
         return "[]"
-    secret = key in _SECRET_KEYS or block in _SECRET_BLOCKS
-    if secret and isinstance(item.value, str) and item.value and "${" not in item.value:
-        return f'"{_HIDDEN}"'
-    return scalar_text(without_login(item.value) if isinstance(item.value, str) and "@" in item.value else item.value)
+    return scalar_text(item.value)
 
 
 def scalar_text(value: Any) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
+
+from kofagent.config.redact import without_secrets
 
 Path = tuple[str | int, ...]
 """Where a value stands in a configuration: map keys and list indices."""
@@ -55,7 +56,7 @@ class Problem:
         return replace(self, path=(*path, *self.path)) if path else self
 
     def __str__(self) -> str:
-        text = f"{show_path(self.path)}: {self.message}"
+        text = f"{show_path(self.path)}: {without_secrets(self.message)}"
         if self.hint:
             text = f"{text}; {self.hint}"
         return f"{self.place}: {text}" if self.place.file else text
@@ -73,11 +74,6 @@ class ConfigErrors(ValueError):
             seen.setdefault(str(error), error)
         self.errors = sorted(seen.values(), key=lambda e: e.place)
         super().__init__("\n".join(map(str, self.errors)))
-
-
-def without_login(text: str) -> str:
-    """A URL, or what was meant as one, without the password in it."""
-    return re.sub(r"((?:^|//)[^/:@\s]*):(?!\$\{)[^/@\s]+@", r"\1:***@", text)
 
 
 def suggest(word: str, known: Iterable[str], *, limit: int = 16) -> str:

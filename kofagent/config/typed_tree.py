@@ -47,7 +47,7 @@ def marked(node: Node, type: Any, marker: object, path: Path = (), around: tuple
 
     `type` is that of the node, `around` are annotations that it stands in.
     """
-    for each, said in _annotated(type, around):
+    for each, said in annotated(type, around):
         if marker in said and not isinstance(node.value, dict | list):
             yield path, node
             return
@@ -61,7 +61,7 @@ def marked(node: Node, type: Any, marker: object, path: Path = (), around: tuple
         keys: Iterable[str | int] = node.names() if node.is_map else range(len(node.value) if node.is_list else 0)
         for part in keys:
             child = node.child(part)
-            if child is not None and (item := _item(each, part)) is not None:
+            if child is not None and (item := item_of(each, part)) is not None:
                 yield from marked(child, item, marker, (*path, part))
 
 
@@ -70,24 +70,24 @@ def is_block(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
-def _annotated(annotation: Any, around: tuple[Any, ...] = ()) -> Iterator[tuple[Any, tuple[Any, ...]]]:
+def annotated(annotation: Any, around: tuple[Any, ...] = ()) -> Iterator[tuple[Any, tuple[Any, ...]]]:
     """The alternatives of a union, each with the annotations around it."""
     origin, args = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        yield from _annotated(args[0], (*around, *args[1:]))
+        yield from annotated(args[0], (*around, *args[1:]))
     elif origin in (Union, types.UnionType):
         for arg in args:
-            yield from _annotated(arg, around)
+            yield from annotated(arg, around)
     else:
         yield annotation, around
 
 
 def alternatives(annotation: Any) -> list[Any]:
     """The alternatives of a union, without `Annotated` and None."""
-    return [t for t, _ in _annotated(annotation) if t is not type(None)]
+    return [t for t, _ in annotated(annotation) if t is not type(None)]
 
 
-def _item(annotation: Any, part: str | int) -> Any:
+def item_of(annotation: Any, part: str | int) -> Any:
     """The type below a key or index of a map or list of this type, None when it is neither."""
     origin, args = get_origin(annotation), get_args(annotation)
     if not args or not isinstance(origin, type):
@@ -106,7 +106,7 @@ def _step(annotation: Any, part: Any) -> list[Any]:
             if part in spellings(name, field):
                 return alternatives(field.annotation)
         return []
-    item = _item(annotation, part)
+    item = item_of(annotation, part)
     return [] if item is None else alternatives(item)
 
 

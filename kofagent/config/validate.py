@@ -14,6 +14,7 @@ from kofagent.config.base import AS_WRITTEN, ComponentConfig
 from kofagent.config.errors import Path, Problem, suggest
 from kofagent.config.model import SECTIONS, SIGNALS, ServiceConfig
 from kofagent.config.references import Registry, references
+from kofagent.config.secrets import masks
 from kofagent.config.tree import Node
 from kofagent.config.typed_tree import locate, marked
 from kofagent.config.unused import notices
@@ -93,6 +94,7 @@ def _options(root: Node, path: Path, model: type[ComponentConfig], out: Validate
         return None
     if error is not None:
         out.problems += problems_of(error, model, root, path)
+    out.problems += [root.problem((*path, *at), p.message, p.hint) for at, p in masks(node, model)]
     if value is None:
         return None
     out.problems += [root.problem((*path, *p.path), p.message, p.hint, warning=True) for p in notices(value, node)]

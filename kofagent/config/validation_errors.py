@@ -10,7 +10,8 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from kofagent.config.base import UrlError
-from kofagent.config.errors import ConfigErrors, Path, Problem, suggest, without_login
+from kofagent.config.errors import ConfigErrors, Path, Problem, suggest
+from kofagent.config.redact import without_secrets
 from kofagent.config.tree import Node
 from kofagent.config.typed_tree import known_keys, locate
 
@@ -73,6 +74,8 @@ def _sentence(error: Any, types_at: list[Any], parents: list[Any], node: Node, a
         hint = suggest("" if node.hidden else str(node.value), _choices(types_at))
         return _Said(f"{shown or 'the value'} is not one of the allowed values", hint)
     if kind in _WANTED:
+        if _WANTED[kind] == "a map" and isinstance(node.value, str):
+            shown = "a text"  # a map may be there for a secret: `authorization: abc`
         return _Said(f"must be {_WANTED[kind]}{f', not {shown}' if shown else ''}", _HINTS.get(kind, ""), wrong_type)
     if kind in _LIMITS:
         word, key, units = _LIMITS[kind]
@@ -139,7 +142,7 @@ def _shown(node: Node, types_at: list[Any]) -> str:
     if node.value is None:
         return "null"
     text = node.text if node.text is not None else repr(node.value)
-    text = without_login(text)
+    text = without_secrets(text)
     return text if len(text) <= 60 else text[:57] + "..."
 
 

@@ -16,6 +16,7 @@ from yarl import URL
 from kofagent import __version__
 from kofagent.component.protocols import ClientAuth, Context, StartError
 from kofagent.config.blocks import HttpClientBlock
+from kofagent.config.redact import without_sent
 from kofagent.net.body import read_start
 from kofagent.net.compression import compress as compress_body
 from kofagent.net.proxy import environment_proxy
@@ -114,7 +115,8 @@ class HttpClient:
             async with asyncio.timeout(seconds or None):
                 response = await self._transport.send(method, URL(url), self._route, send, body)
                 async with response:
-                    return Answer(response.status, response.headers, await read_start(response, limit))
+                    said = await read_start(response, limit)
+                    return Answer(response.status, response.headers, without_sent(said, send) if said else said)
         except TimeoutError:
             raise Refused("timeout", f"no answer within {seconds:g} s") from None
         except FAILURES as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
@@ -10,6 +11,10 @@ from typing import Any
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
+from kofagent.component.log_limit import LogLimit
+
+SERVER = "kofagent"
+"""The header `Server` of every answer: nobody needs to know the versions."""
 HEADER_BYTES = 256 * 1024
 """Most bytes of the headers of one request; `max_line_size` and `max_field_size` bound each of them."""
 ALL_HEADER_BYTES = 4 * 1024 * 1024
@@ -34,6 +39,8 @@ class Connection(RequestHandler):
         self.gone: Callable[[], None] | None = None
         self.reading = False
         """The handler waits for more of the body."""
+        self.damaged = False
+        """The body is not what its headers say."""
         self.began = 0.0
         """When the first byte of the current request arrived (for the first request: when the client connected); loop time."""
 
@@ -58,6 +65,11 @@ class Connection(RequestHandler):
         if self._answering or self._messages:
             if self._headers:
                 self._headers_end()
+            request = self._current_request
+            if self.reading and self._messages and request is not None and not request.content.is_eof():
+                # What follows a body that is not complete is the parser's complaint about it; the handler still waits for more.
+                self.damaged = True
+                request.content.feed_eof()
         elif not self._request_in_progress:
             self._more_headers(len(data))
 
@@ -89,11 +101,15 @@ class Connection(RequestHandler):
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
-        """Answers what is not HTTP without a word in the log: anyone who can connect could fill it with tracebacks."""
-        if status != HTTPStatus.BAD_REQUEST:
-            return super().handle_error(request, status, exc, message)
-        response = web.Response(status=status, text=message)
-        response.force_close()
+        """Answers what is not HTTP with nothing of what came: senders' credentials are for no log and for no page."""
+        if status == HTTPStatus.BAD_REQUEST:
+            if self._server is not None:
+                self._server.refused()
+            response: web.StreamResponse = web.Response(status=status, text="400 Bad Request: this is not HTTP\n")
+            response.force_close()
+        else:
+            response = super().handle_error(request, status, exc, message)
+        response.headers["Server"] = SERVER
         return response
 
     def request_begins(self) -> None:
@@ -132,12 +148,25 @@ class Connection(RequestHandler):
 class ConnectionServer(web.Server):
     """Makes such connections."""
 
-    def __init__(self, handler: Any, *, header_seconds: float, handler_cancellation: bool, **kwargs: Any) -> None:
+    def __init__(
+        self, handler: Any, *, header_seconds: float, handler_cancellation: bool, name: str = "http", **kwargs: Any
+    ) -> None:
         super().__init__(handler, handler_cancellation=handler_cancellation)
+        self._name = name
+        self._refused = 0
+        self._log = LogLimit(60.0)
         self._header_seconds = header_seconds
         self._options = kwargs
         self.header_bytes = 0
         """Bytes of headers that are not complete, of all connections."""
+
+    def refused(self) -> None:
+        """Counts a request that is not HTTP, and says so once in a while."""
+        self._refused += 1
+        if self._log.due():
+            logging.getLogger(f"kofagent.server.{self._name}").warning(
+                "%d requests that are not HTTP were refused since the start (logged once a minute)", self._refused
+            )
 
     def __call__(self) -> RequestHandler:
         """The protocol of a new connection."""

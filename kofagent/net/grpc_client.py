@@ -17,6 +17,7 @@ from kofagent.component.protocols import ClientAuth, Context, StartError
 from kofagent.config.address import split_endpoint
 from kofagent.config.base import Secret
 from kofagent.config.blocks import GrpcClientBlock
+from kofagent.config.redact import without_sent
 from kofagent.net import tls
 from kofagent.net.tls import pem
 from kofagent.telemetry.batch import Metadata
@@ -176,7 +177,8 @@ class GrpcClient:
             settings = self._settings
             if error.code() is grpc.StatusCode.UNAVAILABLE and settings.tls.insecure_skip_verify and not is_plain(settings):
                 await self.stop()  # it may have another certificate now
-            raise
+            said = without_sent((error.details() or "").encode(), dict(send)).decode("utf-8", "replace")
+            raise grpc.aio.AioRpcError(error.code(), error.initial_metadata(), error.trailing_metadata(), said) from None
 
     async def stop(self) -> None:
         """Closes the connections; `call` would open them again."""

@@ -21,8 +21,8 @@ from kofagent.config.address import join_endpoint
 from kofagent.config.blocks import HttpServerBlock
 from kofagent.net.accept import Acceptor, connection_limit
 from kofagent.net.budget import ByteBudget, Overloaded, Reservation
-from kofagent.net.compression import ENCODINGS, TooLarge, UnknownEncoding
-from kofagent.net.connection import ConnectionServer
+from kofagent.net.compression import ENCODINGS, CorruptBody, TooLarge, UnknownEncoding
+from kofagent.net.connection import SERVER, ConnectionServer
 from kofagent.net.cors import Cors
 from kofagent.net.listen import listen, listen_address, listen_unix, remove_stale_socket
 from kofagent.net.tls import ServerTls
@@ -95,6 +95,7 @@ class HttpServer:
             self._handle,
             header_seconds=settings.read_header_timeout or max(settings.read_timeout, 0.0),
             handler_cancellation=True,
+            name=self._name,
             auto_decompress=False,
             access_log=None,
             keepalive_timeout=settings.idle_timeout or max(settings.read_timeout, 0.0) or FOREVER,
@@ -162,6 +163,7 @@ class HttpServer:
                 response = answer
             if self._cors is not None:
                 response.headers.update(self._cors.actual(request.headers))
+        response.headers["Server"] = SERVER
         if self._headers:
             response.headers.update(self._headers)
         return response
@@ -236,8 +238,12 @@ class HttpServer:
             if gave_way:
                 raise Overloaded from None
             raise
+        except web.RequestPayloadError:
+            raise CorruptBody("the body is not what its headers say") from None
         finally:
             connection.reading = False
+        if connection.damaged:
+            raise CorruptBody("the body is not what its headers say")
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _accepts(self, encoding: str) -> bool:

@@ -12,6 +12,7 @@ from typing import Any, TextIO
 
 from kofagent.component.protocols import StartError
 from kofagent.config.model import LogSampling, TelemetryLogs
+from kofagent.config.redact import without_secrets
 from kofagent.memory.memo import Memo
 
 LEVELS = {
@@ -25,6 +26,11 @@ LEVELS = {
 }
 _WORDS = {logging.DEBUG: "debug", logging.INFO: "info", logging.WARNING: "warn", logging.ERROR: "error", logging.CRITICAL: "fatal"}
 FAILURES_EVERY_S = 60.0
+_CONTROL = [*range(32), 127, *range(128, 160), 0x2028, 0x2029]
+_IN_TEXT = {code: f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" for code in _CONTROL if code not in (9, 10)}
+_IN_TEXT[13] = "\\r"
+"""Control characters of C0 and C1 would be obeyed by the terminal of whoever reads the log."""
+_IN_JSON = {code: f"\\u{code:04x}" for code in _CONTROL if code >= 127}
 
 
 class LineFormatter(logging.Formatter):
@@ -50,6 +56,9 @@ class LineFormatter(logging.Formatter):
             message = record.getMessage()
         except (TypeError, ValueError):
             message = str(record.msg)  # a wrong log call must not lose the event
+        telemetry = getattr(record, "multiline", False)
+        if "//" in message and not telemetry:
+            message = without_secrets(message)
         trace = self.formatException(record.exc_info) if record.exc_info and record.exc_info[0] else ""
         if trace and not self._traceback:
             trace = trace.rpartition("\n")[2]
@@ -60,13 +69,13 @@ class LineFormatter(logging.Formatter):
                 event["caller"] = caller
             if trace:
                 event["stacktrace"] = trace
-            return json.dumps({**event, **self._fields}, ensure_ascii=False, default=str)
+            return json.dumps({**event, **self._fields}, ensure_ascii=False, default=str).translate(_IN_JSON)
         text = f"{at} {level} {name}: {caller + ': ' if caller else ''}{message}{self._tail}"
         if trace:
             text += "\n" + trace
         # The debug exporter's trees stay trees; text from telemetry cannot pass for a line of the agent, because it is indented.
-        end = "\n    " if getattr(record, "multiline", False) else "\\n"
-        return text.replace("\r", "\\r").replace("\n", end)
+        end = "\n    " if telemetry else "\\n"
+        return text.translate(_IN_TEXT).replace("\n", end)
 
 
 class Sampling(logging.Filter):

@@ -13,6 +13,7 @@ from kofagent import __version__
 from kofagent.component.protocols import Context, Kubeconfig, R, StartError, in_role
 from kofagent.config.errors import Problem
 from kofagent.config.model import LoadedConfig
+from kofagent.config.redact import without_secrets
 from kofagent.memory import usage as memory
 from kofagent.memory.budget import Budget
 from kofagent.pipeline.graph import Graph, StartErrors
@@ -168,7 +169,7 @@ class Service:
 
     def report(self, component: str, error: str | None) -> None:
         """As `Host.report`."""
-        self._status[component] = error
+        self._status[component] = None if error is None else without_secrets(error)
 
     def status(self) -> Mapping[str, str | None]:
         """As `Host.status`."""

@@ -11,13 +11,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import sys
 import threading
 import time
 from types import FrameType
 from typing import Any, NamedTuple
 
 from kofagent.component.log_limit import LogLimit
+from kofagent.config.compat import running_frame
 
 LOOK_EVERY = 0.1
 HELD = 0.25
@@ -64,7 +64,7 @@ class Watchdog:
 
     def _watch(self) -> None:
         while not self._ended.wait(LOOK_EVERY):
-            frame = sys._current_frames().get(self._watched)
+            frame = running_frame(self._watched)
             if frame is None or frame.f_code.co_name in ("select", "poll"):
                 continue
             del frame
@@ -87,7 +87,7 @@ class Watchdog:
             held += max(0.0, gap - (ran.waiting - used.waiting))
             last, used = now, ran
             if held >= HELD and not named:
-                named = self._name(sys._current_frames().get(self._watched))
+                named = self._name(running_frame(self._watched))
                 if self._limit.due(named):
                     self._log.warning(
                         "%s holds the event loop for more than %d ms; nothing else runs meanwhile", named, HELD * 1000

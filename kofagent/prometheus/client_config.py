@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
-from kofagent.config.base import AS_WRITTEN, ComponentConfig, Secret
+from kofagent.config.base import AS_WRITTEN, PARAMETERS, ComponentConfig, Secret
 from kofagent.prometheus.relabel import Text, scalar_text
 
 SecretText = Annotated[Secret, AS_WRITTEN, BeforeValidator(scalar_text)]
@@ -132,7 +132,7 @@ class OAuth2(ProxyOptions):
     scopes: list[Text] = Field([], description="Scopes to request.")
     token_url: Text = Field("", description="URL of the token endpoint.")
     audience: Text = Field("", description="Audience parameter of the token request.")
-    endpoint_params: dict[str, Text] = Field({}, description="Additional parameters of the token request.")
+    endpoint_params: Annotated[dict[str, Text], PARAMETERS] = Field({}, description="Additional parameters of the token request.")
     tls_config: TlsConfig = Field(TlsConfig(), description="TLS to the token URL.")
 
     @model_validator(mode="after")

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import glob
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import AliasChoices, Field, PrivateAttr, ValidationError, model_validator
 
-from kofagent.config.base import ComponentConfig, Duration
+from kofagent.config.base import PARAMETERS, ComponentConfig, Duration
 from kofagent.config.errors import ConfigErrors, Problem
 from kofagent.config.tree import Origin, node_of
 from kofagent.config.validation_errors import problems_of
@@ -101,7 +101,7 @@ class ScrapeConfig(HttpClientOptions, DiscoveryOptions, Limits):
     )
     metrics_path: Text = Field("/metrics", description="Path of the page.")
     scheme: Literal["http", "https"] = Field("http", description="Scheme of the URL.")
-    params: dict[str, list[Text]] = Field({}, description="Query of the URL.")
+    params: Annotated[dict[str, list[Text]], PARAMETERS] = Field({}, description="Query of the URL.")
     enable_compression: bool = Field(True, description="Request gzip.")
     native_histogram_bucket_limit: int = Field(
         0, ge=0, description="Accepted for compatibility; native histograms are not scraped."

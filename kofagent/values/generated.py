@@ -9,7 +9,8 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any
 
-from kofagent.config.errors import Path, Problem, without_login
+from kofagent.config.errors import Path, Problem
+from kofagent.config.redact import without_secrets
 from kofagent.config.tree import Node, Origin
 
 _LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
@@ -133,6 +134,6 @@ def check_values(values: Values) -> list[Problem]:
         path: Path = ("kof", signal, "endpoint")
         endpoint = values.text("kof", signal, "endpoint")
         if endpoint and not endpoint.lower().startswith(("http://", "https://")) and "${" not in endpoint:
-            shown = without_login(endpoint)
+            shown = without_secrets(endpoint)
             problems.append(values.tree.problem(path, f"the URL {shown!r} has no scheme", "put http:// or https:// in front"))
     return problems

@@ -497,3 +497,44 @@ async def test_headers_that_do_not_end_are_bounded_for_each_client_and_for_all(m
             writer.write(line % number)
         assert b" 200 " not in await closed(reader)  # it ends while the client still sends: the answer may be lost
         assert await fetch(server) == (200, 2)
+
+
+CANARY = b"CANARY-5ee"
+NOT_HTTP = [
+    b"GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Basic " + CANARY + b"\x01\r\n\r\n",
+    b"GET /?token=" + CANARY + b"\x01 HTTP/1.1\r\nHost: x\r\n\r\n",
+    CANARY + b" / HTTP/9.9\r\n\r\n",
+    b"\x16\x03\x01" + CANARY + b"\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: " + CANARY + b"\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + CANARY + b"\r\n",
+]
+
+
+@every
+async def test_what_is_not_http_is_in_no_log_and_no_answer(kind: Kind, caplog: pytest.LogCaptureFixture) -> None:
+    async with Serving(kind) as server:
+        for request in NOT_HTTP:
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            writer.write(request)
+            answer = await closed(reader)
+            writer.close()
+            assert re.match(rb"HTTP/1\.[01] 400 ", answer) and CANARY not in answer
+            assert b"Server: kofagent\r\n" in answer
+        assert CANARY.decode() not in caplog.text and "Traceback" not in caplog.text
+        assert caplog.text.count("requests that are not HTTP were refused") == 1
+        assert (await server.ask())[1]["Server"] == "kofagent"
+        assert (await server.ask(path="/no/such/page"))[1]["Server"] == "kofagent"
+
+
+async def test_a_damaged_body_is_the_clients_fault(caplog: pytest.LogCaptureFixture) -> None:
+    async with Serving(SERVERS[ids.index("receivers/otlp/http.py")]) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        head = b"POST /v1/logs HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-protobuf\r\nTransfer-Encoding: chunked\r\n\r\n"
+        writer.write(head + b"5\r\nabcde\r\n")
+        await writer.drain()
+        await asyncio.sleep(0.05)
+        writer.write(CANARY + b"\r\n")
+        async with asyncio.timeout(5):
+            assert re.match(rb"HTTP/1\.[01] 400 ", answer := await one_answer(reader)) and CANARY not in answer
+        writer.close()
+        assert CANARY.decode() not in caplog.text and "Traceback" not in caplog.text

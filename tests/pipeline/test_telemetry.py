@@ -470,3 +470,21 @@ async def test_the_page_has_the_account_of_memory() -> None:
     assert values["kofagent_memory_limit_bytes", "test_budget"] == 1000
     assert values["kofagent_memory_bytes", "process"] > 5e6
     assert values["kofagent_memory_limit_bytes", "process"] > values["kofagent_memory_bytes", "process"]
+
+
+@pytest.mark.parametrize("encoding", ["console", "json"])
+@pytest.mark.parametrize("multiline", [False, True])
+def test_no_control_character_reaches_the_terminal_of_who_reads_the_log(encoding: str, multiline: bool) -> None:
+    every = "".join(map(chr, [*range(32), 127, *range(128, 160), 0x2028, 0x2029]))
+    record = logging.makeLogRecord({"name": "x", "msg": "a%sb\x1b[2J", "args": (every,), "levelno": 30, "multiline": multiline})
+    line = LineFormatter(TelemetryLogs.model_validate({"encoding": encoding})).format(record)
+    assert not [char for char in line if char in every and char not in "\t\n"]
+    assert line.count("\n") == (multiline and encoding == "console")
+    assert ("\\x1b[2J" if encoding == "console" else "\\u001b[2J") in line
+    if encoding == "json":
+        assert json.loads(line)["msg"] == f"a{every}b\x1b[2J"
+
+
+def test_urls_in_the_log_are_without_logins_and_tokens() -> None:
+    record = logging.makeLogRecord({"name": "x", "msg": "at %s", "args": ("http://u:hunter2@h/?token=hunter3",), "levelno": 30})
+    assert LineFormatter(TelemetryLogs()).format(record).endswith("x: at http://u:***@h/?token=***")

@@ -659,7 +659,8 @@ async def test_a_body_that_stops_coming_is_given_up(monkeypatch: pytest.MonkeyPa
         writer.write(b"POST /v1/traces HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-protobuf\r\nContent-Length: 9\r\n\r\nx")
         assert b" 408 " in await asyncio.wait_for(reader.readline(), 10)
         writer.close()
-        await eventually(lambda: r.total("kofagent_receiver_rejected_requests_total", reason="stalled") == 1)
+        stalled = {"transport": "http", "reason": "stalled"}
+        await eventually(lambda: r.total("kofagent_receiver_rejected_requests_total", **stalled) == 1)
         assert r.receiver.budget.used == 0
 
 

@@ -84,7 +84,7 @@ class Stream:
         if self._size < 0 and len(body) >= 5:
             self._size = 5 + int.from_bytes(body[1:5], "big")
             if self._size - 5 > self._limit:
-                self.fail(TooLarge())
+                self.fail(TooLarge(self._size - 5))
                 return
         if 0 <= self._size < len(body):
             self.fail(BadMessage("more than one message"))

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, model_validator
 
 from kofagent.config.base import ComponentConfig, Duration
+from kofagent.config.redact import without_secrets
 from kofagent.prometheus.client_config import HttpClientOptions
 from kofagent.prometheus.relabel import Text
 
@@ -87,7 +88,7 @@ class HttpSdConfig(HttpClientOptions):
     def _has_scheme(self) -> HttpSdConfig:
         parts = urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.netloc:
-            raise ValueError(f"url {self.url!r} needs http:// or https:// and a host")
+            raise ValueError(f"url {without_secrets(self.url)!r} needs http:// or https:// and a host")
         return self
 
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 
+from kofagent.config.redact import without_secrets
 from kofagent.prometheus.client import Client, FetchError
 from kofagent.prometheus.discovery.config import HttpSdConfig
 from kofagent.prometheus.discovery.file import parse_groups
@@ -54,7 +55,7 @@ class HttpDiscovery:
         except (FetchError, ValueError) as error:
             if str(error) != self._complained:
                 self._complained = str(error)
-                self._log.warning("http_sd_configs: %s: %s; the previous targets stay", url, error)
+                self._log.warning("http_sd_configs: %s: %s; the previous targets stay", without_secrets(url), error)
             return None
         self._complained = ""
         return groups

@@ -69,9 +69,11 @@ class GrpcEndpoint:
                 await _wait(call, refusal.reason, refusal.retry_after or 1.0)
             except Malformed as error:
                 await call.abort(Status.INVALID_ARGUMENT, f"cannot decode the request: {error}")
-            except TooLarge:
+            except TooLarge as error:
                 self._intake.reject("too large", f"a message of more than {self._limit} bytes")
-                await call.abort(Status.RESOURCE_EXHAUSTED, f"the message has more than {self._limit} bytes")
+                # The words of other gRPC servers: clients tell by them that smaller messages will pass.
+                size = f"{error} vs. {self._limit}" if str(error) else f"max {self._limit}"
+                await call.abort(Status.RESOURCE_EXHAUSTED, f"received message larger than max ({size})")
             except Overloaded:
                 await self._overloaded(call)
             except CorruptBody as error:

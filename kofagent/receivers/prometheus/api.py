@@ -22,7 +22,9 @@ from pydantic import BaseModel, SecretStr
 
 from kofagent import __version__
 from kofagent.component.protocols import Context
+from kofagent.config.base import PARAMETERS
 from kofagent.config.blocks import HttpServerBlock
+from kofagent.config.redact import MASK, parameter_shown, without_secrets
 from kofagent.net.routes import Routes
 from kofagent.net.server import HttpServer
 from kofagent.prometheus.config import PrometheusConfig, format_duration
@@ -167,18 +169,28 @@ def _order(target: Target) -> tuple[list[tuple[str, str]], str]:
 
 
 def _dropped(pool: str, target: Dropped) -> dict[str, Any]:
-    return {"discoveredLabels": target.discovered, "scrapePool": pool}
+    return {"discoveredLabels": _labels(target.discovered), "scrapePool": pool}
+
+
+def _labels(labels: Mapping[str, str]) -> dict[str, str]:
+    """Labels of a target as they are shown: those that become the query of its URL may hold a token, and so may URLs."""
+    return {
+        name: MASK
+        if name.startswith("__param_") and value and not parameter_shown(name.removeprefix("__param_"))
+        else without_secrets(value)
+        for name, value in labels.items()
+    }
 
 
 def _target(pool: str, target: Target) -> dict[str, Any]:
     last = datetime.fromtimestamp(target.last_scrape, UTC) if target.last_scrape else datetime(1, 1, 1, tzinfo=UTC)
     return {
-        "discoveredLabels": target.discovered,
-        "labels": target.labels,
+        "discoveredLabels": _labels(target.discovered),
+        "labels": _labels(target.labels),
         "scrapePool": pool,
-        "scrapeUrl": target.url,
-        "globalUrl": _global_url(target.url),
-        "lastError": target.last_error,
+        "scrapeUrl": (url := without_secrets(target.url)),
+        "globalUrl": _global_url(url),
+        "lastError": without_secrets(target.last_error),
         "lastScrape": last.isoformat().replace("+00:00", "Z"),
         "lastScrapeDuration": target.last_duration,
         "health": target.health,
@@ -219,12 +231,14 @@ def _matcher(selector: str) -> Callable[[Mapping[str, str]], bool]:
 
 def _plain(value: Any) -> Any:
     """Options as YAML shows them: what was set, without secrets."""
+    if isinstance(value, str):
+        return without_secrets(value) if "://" in value else value
     if isinstance(value, SecretStr):
         return "<secret>" if value.get_secret_value() else ""
     if isinstance(value, BaseModel):
         fields = type(value).model_fields
         return {
-            fields[name].alias or name: _plain(getattr(value, name))
+            fields[name].alias or name: (_parameters if PARAMETERS in fields[name].metadata else _plain)(getattr(value, name))
             for name in fields
             if name in value.model_fields_set and name != "other_sd_configs"
         }
@@ -233,6 +247,14 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list):
         return [_plain(v) for v in value]
     return value
+
+
+def _parameters(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters of a query or of a form; what their names do not know to be plain is hidden."""
+    return {
+        name: _plain(value) if parameter_shown(name) else ["<secret>"] * len(value) if isinstance(value, list) else "<secret>"
+        for name, value in values.items()
+    }
 
 
 def _success(data: Any) -> web.Response:
