@@ -7,9 +7,11 @@ behind, also when a later one leads back. A body is never sent in plain text aft
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -142,6 +144,9 @@ class Transport:
             raise aiohttp.ClientError("the client is stopped")
         home = target.origin()
         for _ in range(MAX_REDIRECTS + 1):
+            if target.raw_user is not None and any(name.lower() == "authorization" for name in headers):
+                # As Go does it: a login in the URL is used when there is no other. aiohttp refuses both with a ValueError.
+                target = target.with_user(None)
             try:
                 response = await self._session.request(
                     method, target, data=body or None, headers=headers, allow_redirects=False, **route.options(target)
@@ -206,9 +211,31 @@ def failure(error: BaseException) -> Failure:
     return Failure("connection", str(error) if type(error) is ValueError else type(error).__name__)
 
 
+denied: ContextVar[Denied | None] = ContextVar("denied", default=None)
+"""What clients of the running task must not connect to, whatever names, redirects and proxies lead there."""
+
+
+class Denied:
+    """Networks that must not be connected to. `option` is what the user can change."""
+
+    def __init__(self, networks: Iterable[str], option: str) -> None:
+        """ValueError for what is not a network."""
+        self._networks = [ipaddress.ip_network(network, strict=False) for network in networks]
+        self._option = option
+
+    def check(self, host: str) -> None:
+        """OSError for an address in one of the networks."""
+        address = ipaddress.ip_address(host.partition("%")[0])
+        mapped = getattr(address, "ipv4_mapped", None) or address
+        if any(mapped in network for network in self._networks if network.version == mapped.version):
+            raise OSError(f"{self._option} forbids {mapped}")
+
+
 def _socket(info: Any) -> socket.socket:
     """A socket with keepalive: an answer may be silent for minutes, and its peer may vanish without a word."""
-    family, kind, protocol, _, _ = info
+    family, kind, protocol, _, address = info
+    if (forbidden := denied.get()) is not None:
+        forbidden.check(address[0])
     made = socket.socket(family, kind, protocol)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):

@@ -42,13 +42,29 @@ class Page:
         self.body = body
 
 
+ACCOUNT_TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount/token"
+
+
+def _shows_the_account(options: HttpClientOptions) -> bool:
+    """Whether requests have the token of the pod's account."""
+    return options.authorization is not None and options.authorization.credentials_file == ACCOUNT_TOKEN
+
+
+def _is_api(url: str) -> bool:
+    """Whether a URL is that of the API server inside the cluster, not of something else that has its name."""
+    parts = urlsplit(url)
+    return parts.scheme == "https" and parts.hostname in API_NAMES and parts.port in (None, 443)
+
+
 class Client:
     """Requests with the options of one job or one discovery. `start` and `stop` belong to the running event loop."""
 
     def __init__(self, options: HttpClientOptions, user_agent: str, api: ApiClient | None = None) -> None:
-        """`api`: asked for what is at the API server's name in the cluster, with its own access; for agents outside the cluster."""
+        """`api`: asked, with its own access, for what is at the API server's name in the cluster; for agents outside the cluster,
+        and only for jobs that would show the API server the token of the agent's account if they ran inside.
+        """
         self._agent = user_agent
-        self._api = api
+        self._api = api if _shows_the_account(options) else None
         self._follow = options.follow_redirects
         self._transport = Transport(Limits(dns_seconds=30))
         self._route = route_of(options, tls_of(options.tls_config))
@@ -69,7 +85,7 @@ class Client:
         `meter` is asked for room for each piece of the body; NoRoom when it has none.
         """
         # hot: scrape, every page comes through here
-        if self._api is not None and urlsplit(url).hostname in API_NAMES:
+        if self._api is not None and _is_api(url):
             return await self._through_api(self._api, url, headers, timeout, limit)
         try:
             async with asyncio.timeout(timeout):

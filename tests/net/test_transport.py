@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import re
 import ssl
 import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -11,15 +12,18 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
 
+import aiohttp
 import pytest
 import yaml
 from aiohttp import web
+from yarl import URL
 
 from kofagent.config.blocks import HttpClientBlock
 from kofagent.kubernetes.client import ApiClient
 from kofagent.kubernetes.errors import ApiError
 from kofagent.kubernetes.kubeconfig import load
 from kofagent.net.client import HttpClient
+from kofagent.net.transport import Denied, Route, Transport, denied, failure
 from kofagent.prometheus.client import Client, FetchError
 from kofagent.prometheus.client_config import HttpClientOptions
 from kofagent.telemetry.refused import Refused
@@ -499,3 +503,45 @@ async def test_a_body_in_gzip_that_fits(side: type[Side], serve: Serve, tmp_path
 
     async with Open(side, tmp_path, await serve(page)) as client:
         assert await client.get() == (200, b"x" * 500)
+
+
+# --- addresses and logins
+
+
+async def test_what_is_forbidden_is_not_connected_to_by_any_name(serve: Serve) -> None:
+    async def page(request: web.Request) -> web.Response:
+        return web.Response(text="there")
+
+    url = URL(await serve(page, None)).with_host("localhost")
+    transport = Transport()
+    await transport.start()
+    route = Route(lambda: True, lambda target: None)
+    try:
+        denied.set(Denied(["127.0.0.0/8", "::1"], "the option"))
+        with pytest.raises(aiohttp.ClientConnectorError) as error:
+            await transport.send("GET", url, route, {})
+        assert re.search(r"the option forbids (127\.0\.0\.1|::1)", failure(error.value).sentence)
+        denied.set(Denied(["169.254.0.0/16"], "the option"))
+        async with await transport.send("GET", url, route, {}) as answer:
+            assert answer.status == 200
+    finally:
+        denied.set(None)
+        await transport.stop()
+
+
+async def test_a_login_in_the_url_gives_way_to_an_authenticator(serve: Serve) -> None:
+    seen: list[str] = []
+
+    async def page(request: web.Request) -> web.Response:
+        seen.append(request.headers.get("Authorization", ""))
+        return web.Response(text="there")
+
+    url = URL(await serve(page, None)).with_user("me").with_password("pass")
+    transport = Transport()
+    await transport.start()
+    route = Route(lambda: True, lambda target: None)
+    for headers in ({"authorization": "Bearer token"}, {}):
+        async with await transport.send("GET", url, route, headers) as answer:
+            assert answer.status == 200
+    await transport.stop()
+    assert seen == ["Bearer token", "Basic bWU6cGFzcw=="]

@@ -68,6 +68,8 @@ class Pages:
         self.authorizations: dict[str, str] = {}
         self.gate = asyncio.Event()
         self.port = 0
+        self.leads = ""
+        """Where the page `/leads` redirects to."""
 
     async def __aenter__(self) -> Pages:
         app = web.Application()
@@ -84,6 +86,8 @@ class Pages:
     async def _page(self, request: web.Request) -> web.Response:
         self.asked.append((request.path, request.headers.get("X-Prometheus-Scrape-Timeout-Seconds", "")))
         self.authorizations[request.path] = request.headers.get("Authorization", "")
+        if request.path == "/leads":
+            raise web.HTTPFound(self.leads)
         if request.path == "/gate":
             await self.gate.wait()
         return web.Response(text="a 1\n", content_type="text/plain")
@@ -527,6 +531,53 @@ async def test_jobs_of_the_api_server_work_from_outside_the_cluster(kube: FakeKu
         await sink.wait_for(lambda s: any(value == 0.0 for labels, value, _ in samples(s) if labels["__name__"] == "up"))
         [target] = receiver.pools["cadvisor"].targets
         assert "401" in target.last_error
+
+
+async def test_nothing_else_gets_what_the_kubeconfig_allows(kube: FakeKube) -> None:
+    """Not another port, not without TLS, not a job that does not show the account's token, and never a job of a monitor."""
+    asked: list[str] = []
+
+    async def vault(request: web.Request) -> web.Response:
+        asked.append(request.path)
+        return web.Response(text="a 1\n")
+
+    kube.routes["/metrics"] = vault
+    token = "/var/run/secrets/kubernetes.io/serviceaccount/token"
+    api = "kubernetes.default.svc"
+    jobs = [
+        {"job_name": "port", "scheme": "https", "bearer_token_file": token, "static_configs": [{"targets": [f"{api}:12345"]}]},
+        {"job_name": "plain", "bearer_token_file": token, "static_configs": [{"targets": [f"{api}:443"]}]},
+        {"job_name": "no token", "scheme": "https", "static_configs": [{"targets": [f"{api}:443"]}]},
+    ]
+    async with agent(config={"scrape_configs": jobs}) as (receiver, _):
+        spec: Any = {"scheme": "HTTPS", "authorization": {"credentialsFile": token}}
+        put(kube, monitor(SCRAPECONFIGS, "c", staticConfigs=[{"targets": [f"{api}:443"]}], jobName="mine", **spec))
+        await eventually(lambda: len(receiver.pools) == 4)
+        await eventually(lambda: all(t.last_error for pool in receiver.pools.values() for t in pool.targets), seconds=30)
+        assert {len(pool.targets) for pool in receiver.pools.values()} == {1}
+    assert asked == []
+
+
+async def test_jobs_of_monitors_do_not_connect_where_it_is_forbidden(kube: FakeKube) -> None:
+    """By address, by name, after a redirect, through a proxy and for discovery; jobs of the configuration may."""
+    async with Pages() as pages:
+        there = f"127.0.0.2:{pages.port}"
+        config = {"scrape_configs": [{"job_name": "own", "static_configs": [{"targets": [there]}]}]}
+        async with agent(config=config, monitors={"deny_addresses": ["127.0.0.2/31"]}) as (receiver, _):
+            pages.leads = f"http://{there}/"
+            put(
+                kube,
+                monitor(SCRAPECONFIGS, "address", staticConfigs=[{"targets": [there]}]),
+                monitor(SCRAPECONFIGS, "mapped", staticConfigs=[{"targets": [f"[::ffff:127.0.0.2]:{pages.port}"]}]),
+                monitor(SCRAPECONFIGS, "proxy", staticConfigs=[{"targets": ["a.example:80"]}], proxyUrl=f"http://{there}"),
+                monitor(SCRAPECONFIGS, "redirect", staticConfigs=[{"targets": [f"127.0.0.1:{pages.port}"]}], metricsPath="/leads"),
+            )
+            await eventually(lambda: len(receiver.pools) == 5)
+            says = "monitors.deny_addresses forbids 127.0.0.2"
+            for pool in receiver.pools.values():
+                await eventually(lambda pool=pool: [t for t in pool.targets if t.last_error], seconds=30)
+                [target] = pool.targets
+                assert (says in target.last_error) == (pool.name != "own"), target.last_error
 
 
 class Fleet:

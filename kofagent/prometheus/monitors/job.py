@@ -201,6 +201,9 @@ def authentication(spec: Spec, chosen: Spec, namespace: str, resolve: Resolve, s
     if token and token.get("name"):
         out["bearer_token"] = secret_key(resolve, namespace, token, "bearerTokenSecret")
     own, default = spec.get("authorization") or {}, chosen.get("authorization") or {}
+    if own.get("credentialsFile") and settings.deny_files:
+        # not in the official type, but a looser CRD lets it pass
+        raise Unusable("authorization.credentialsFile is a file of the agent, which monitors.deny_files forbids; use credentials")
     if own or default:
         out["authorization"] = {"type": str(own.get("type") or default.get("type") or "Bearer").strip()}
         credentials, file = (own.get(name, default.get(name)) for name in ("credentials", "credentialsFile"))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from kofagent.component.protocols import StartError
 from kofagent.config.base import ComponentConfig, Duration
+from kofagent.net.transport import Denied
 from kofagent.prometheus.allocation import Allocation, Strategy
 from kofagent.prometheus.monitors.job import Settings
 
@@ -82,6 +83,23 @@ class MonitorsBlock(ComponentConfig):
     )
     scrape_classes: list[dict[str, Any]] = Field([], description="Scrape classes, as in a Prometheus object.")
     deny_files: bool = Field(False, description="Refuse objects that name files of the agent, such as bearerTokenFile.")
+
+    deny_addresses: list[str] = Field(
+        ["169.254.0.0/16", "fe80::/10", "fd00:ec2::254/128", "100.100.100.200/32"],
+        description="Networks that jobs of objects do not connect to: for targets, discovery, tokens, proxies and redirects, by "
+        "address or by name. Default: link-local addresses, at which clouds tell machines their credentials, and metadata services "
+        "elsewhere; []: none.",
+    )
+
+    @field_validator("deny_addresses")
+    @classmethod
+    def _networks(cls, value: list[str]) -> list[str]:
+        Denied(value, "")
+        return value
+
+    def denied(self) -> Denied:
+        """What jobs of objects must not connect to."""
+        return Denied(self.deny_addresses, "monitors.deny_addresses")
 
     def settings(self) -> Settings:
         """What the translation needs."""

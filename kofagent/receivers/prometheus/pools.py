@@ -8,8 +8,9 @@ from typing import Any
 
 from kofagent import __version__
 from kofagent.component.protocols import Context, StartError
-from kofagent.kubernetes.client import shared
+from kofagent.kubernetes.client import ApiClient, shared
 from kofagent.kubernetes.options import ApiOptions
+from kofagent.net.transport import denied
 from kofagent.prometheus.config import ScrapeConfig
 from kofagent.prometheus.discovery.group import Discovery
 from kofagent.prometheus.discovery.kubernetes.connect import connector
@@ -43,7 +44,7 @@ class Pools:
         for job in config.config.jobs():
             if config.report_extra_scrape_metrics:
                 job.extra_scrape_metrics = True
-            self.by_name[job.job_name] = self._pool(job)
+            self.by_name[job.job_name] = self._pool(job, self._api)
 
     async def start(self) -> None:
         """Starts the jobs of the configuration, and to read monitors."""
@@ -93,7 +94,7 @@ class Pools:
         if before != self._problems:
             self._context.report(describe(self._problems))
 
-    def _pool(self, job: ScrapeConfig, *, probes: bool = False) -> ScrapePool:
+    def _pool(self, job: ScrapeConfig, api: ApiClient | None, *, probes: bool = False) -> ScrapePool:
         config = self._config
         allocation = self._allocation.of_probes() if probes else self._allocation
         return ScrapePool(
@@ -106,7 +107,7 @@ class Pools:
             trim_suffixes=config.trim_metric_suffixes,
             superseded=self.owns,
             allocation=allocation,
-            api=self._api,
+            api=api,
         )
 
     def _discoveries(self, job: ScrapeConfig, select: Select | None = None) -> list[Discovery]:
@@ -148,6 +149,7 @@ class Pools:
         self._changed.set()
 
     async def _follow(self) -> None:
+        denied.set(self._config.monitors.denied())  # for this task and all that it starts: the jobs of monitors
         while True:
             await self._changed.wait()
             self._changed.clear()
@@ -163,7 +165,7 @@ class Pools:
                     continue
                 self._running[name] = wanted
                 self._warn(wanted.config)
-                pool = self.by_name[name] = self._pool(wanted.config, probes=wanted.probes)
+                pool = self.by_name[name] = self._pool(wanted.config, probes=wanted.probes, api=None)
                 await pool.start(self._discoveries(wanted.config, wanted.select))
 
     def _spawn(self, work: Any) -> None:

@@ -119,6 +119,9 @@ def test_what_cannot_be_used_says_why(obj: dict[str, Any], why: str) -> None:
         monitor(endpoints=[{"bearerTokenFile": "/etc/shadow"}]),
         monitor(endpoints=[{"tlsConfig": {"caFile": "/etc/shadow"}}]),
         monitor("ScrapeConfig", fileSDConfigs=[{"files": ["/etc/x.yaml"]}]),
+        monitor(endpoints=[{"authorization": {"credentialsFile": "/etc/shadow"}}]),
+        monitor("ScrapeConfig", authorization={"credentialsFile": "/etc/shadow"}),
+        monitor("ScrapeConfig", httpSDConfigs=[{"url": "http://x/", "authorization": {"credentialsFile": "/etc/shadow"}}]),
     ],
 )
 def test_files_of_the_agent_can_be_forbidden(obj: dict[str, Any]) -> None:
