@@ -266,7 +266,6 @@ async def test_another_history(kube: FakeKube) -> None:
         kube.put(CORE_EVENTS, event("two", at=stamp(time.time() + 1)))
         await eventually(lambda: "two" in bodies(running.sink))
         before = len(bodies(running.sink))
-        await asyncio.sleep(1.1)
         kube.version = 200
         kube.history.clear()
         kube.objects.clear()
