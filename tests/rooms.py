@@ -81,6 +81,12 @@ def tree_of(path: Path) -> ast.Module:
     return ast.parse(path.read_text())
 
 
+@cache
+def nodes(tree: ast.AST) -> tuple[ast.AST, ...]:
+    """All nodes of a tree or of a part of it; walked once, as above."""
+    return tuple(ast.walk(tree))
+
+
 def statements(node: ast.AST, lazy: bool = False) -> Iterator[tuple[ast.stmt, bool]]:
     """All statements below a node, and whether they are run later than the module, or by type checkers only."""
     for name in ("body", "orelse", "finalbody", "handlers", "cases"):
@@ -88,9 +94,15 @@ def statements(node: ast.AST, lazy: bool = False) -> Iterator[tuple[ast.stmt, bo
             if isinstance(inner, ast.stmt):
                 yield inner, lazy
             later = isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef) or (
-                isinstance(inner, ast.If) and "TYPE_CHECKING" in ast.unparse(inner.test)
+                isinstance(inner, ast.If) and any(_is_typing(part) for part in ast.walk(inner.test))
             )
             yield from statements(inner, lazy or later)
+
+
+def _is_typing(node: ast.AST) -> bool:
+    return (isinstance(node, ast.Name) and node.id == "TYPE_CHECKING") or (
+        isinstance(node, ast.Attribute) and node.attr == "TYPE_CHECKING"
+    )
 
 
 @cache

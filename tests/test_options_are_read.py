@@ -21,7 +21,7 @@ from kofagent.config.model import SECTIONS, SIGNALS, ServiceConfig
 from kofagent.config.unused import without_effect
 from kofagent.operators.catalog import OPERATORS
 from kofagent.telemetry.signal import Signal
-from tests.rooms import COMPONENT_ROOMS, ROOT, files, tree_of
+from tests.rooms import COMPONENT_ROOMS, ROOT, files, nodes, tree_of
 
 BY_FIELD = "hostmetrics asks every block of patterns for the one field that is its own"
 READ_OTHERWISE: dict[tuple[str, str], str] = {
@@ -96,15 +96,15 @@ def read_in(path: Path) -> frozenset[str]:
     tree = tree_of(path)
     declared = {
         node
-        for each in ast.walk(tree)
+        for each in nodes(tree)
         if isinstance(each, ast.ClassDef)
         for line in each.body
         if isinstance(line, ast.AnnAssign)
         for node in ast.walk(line)
     }
-    names = {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Load)}
-    if any(isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and n.func.id == "getattr" for n in ast.walk(tree)):
-        names |= {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str) and n not in declared}
+    names = {n.attr for n in nodes(tree) if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Load)}
+    if any(isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and n.func.id == "getattr" for n in nodes(tree)):
+        names |= {n.value for n in nodes(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str) and n not in declared}
     return frozenset(names)
 
 

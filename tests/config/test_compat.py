@@ -11,7 +11,7 @@ import pytest
 import re2
 
 from kofagent.config import compat
-from tests.rooms import ROOT, files, tree_of
+from tests.rooms import ROOT, files, nodes, tree_of
 
 
 def test_google_re2_matches_bytes() -> None:
@@ -86,13 +86,13 @@ def private_uses(tree: ast.Module) -> list[str]:
     """Where a source reaches for what another package calls private: `_x` of an imported module, by import or by `getattr`."""
     modules: set[str] = set()
     found: list[str] = []
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.Import):
             modules |= {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] not in ("kofagent", "__future__"):
             modules |= {alias.asname or alias.name for alias in node.names}
             found += [name for name in (*node.module.split("."), *(a.name for a in node.names)) if name.startswith("_")]
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.endswith("__"):
             root: ast.expr = node.value
             while isinstance(root, ast.Attribute):

@@ -11,7 +11,7 @@ from kofagent.telemetry import reasons
 from kofagent.telemetry.ledger import Ledger
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal
-from tests.rooms import ROOT, files
+from tests.rooms import ROOT, files, nodes, tree_of
 
 AT = {"Refused": 0, "reject": 0, "drop": 0, "_drop": 0, "_dropped": 1, "dropped": 2, "give_up": 1, "lost": 1, "checked": 0}
 """Functions that are given a reason, and which of their positional arguments it is."""
@@ -30,10 +30,10 @@ def literals(node: ast.expr) -> list[str]:
     return []
 
 
-def reasons_in(source: str) -> list[tuple[int, str]]:
-    """(line, reason) of every literal reason in a source text."""
+def reasons_in(tree: ast.Module) -> list[tuple[int, str]]:
+    """(line, reason) of every literal reason in a source."""
     found = []
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes(tree):
         if not isinstance(node, ast.Call):
             continue
         name = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id if isinstance(node.func, ast.Name) else ""
@@ -46,7 +46,7 @@ def reasons_in(source: str) -> list[tuple[int, str]]:
 
 
 def test_every_reason_in_the_code_is_in_the_list() -> None:
-    found = [(path, line, reason) for path in files(ROOT) for line, reason in reasons_in(path.read_text())]
+    found = [(path, line, reason) for path in files(ROOT) for line, reason in reasons_in(tree_of(path))]
     assert [f"{path}:{line}: {reason!r}" for path, line, reason in found if not reasons.known(reason)] == []
     assert len(found) > 40, "the search finds what it is meant for"
 
@@ -61,7 +61,7 @@ def test_every_reason_in_the_code_is_in_the_list() -> None:
     ],
 )
 def test_the_search_can_fail(source: str) -> None:
-    assert not all(reasons.known(reason) for _, reason in reasons_in(source))
+    assert not all(reasons.known(reason) for _, reason in reasons_in(ast.parse(source)))
 
 
 @pytest.mark.parametrize("reason", ["malformed", "http 413", "grpc DEADLINE_EXCEEDED", "operator/parse a\nline"])
