@@ -55,6 +55,13 @@ REASONS: dict[str, str] = {
     "too old": "A log record is older than the service accepts.",
     "too new": "A log record is further in the future than the service accepts.",
     "expired": "A log record is older than the retention of its log group.",
+    # files that `filelog` does not read, or cannot read to their ends
+    "unreadable": "A file cannot be opened or read.",
+    "outside": "A link leads to a file outside of the directories that `link_targets` allows.",
+    "not a regular file": "What is at a path of `include` is a device, a pipe or a socket.",
+    "damaged gzip": "A compressed file is damaged.",
+    "gone": "A file was deleted before it was read to its end.",
+    "truncated": "A file was truncated before it was read to its end.",
     # requests that a receiver rejects before their items are known
     "too large": "The request is larger than the limit.",
     "overloaded": "Too many requests are being handled already.",
@@ -66,6 +73,10 @@ REASONS: dict[str, str] = {
 FAMILIES: dict[str, tuple[re.Pattern[str], str]] = {
     "http <status>": (re.compile(r"http \d{3}"), "The backend answered with this HTTP status."),
     "grpc <CODE>": (re.compile(r"grpc [A-Z][A-Z_]+"), "The backend answered with this gRPC status code."),
+    "<reason>, end unknown": (
+        re.compile(r"(?:gone|truncated|damaged gzip), end unknown"),
+        "The same, where more may have been written to the file after it was last looked at.",
+    ),
     "operator/<id>": (re.compile(r"operator/.+", re.DOTALL), "This operator failed on the entry and its `on_error` says drop."),
 }
 """Reasons with a part that varies within a small set."""
@@ -98,7 +109,8 @@ def page() -> str:
         "# Reasons for refused and dropped data",
         "",
         "Values of the label `reason` of `kofagent_dropped_items_total` (items that will never be delivered), of",
-        "`kofagent_receiver_rejected_requests_total` (requests rejected before their items were known), and in log messages.",
+        "`kofagent_receiver_rejected_requests_total` (requests rejected before their items were known), of",
+        "`kofagent_filelog_unreadable_files_total` and `kofagent_filelog_lost_files_total`, and in log messages.",
         "",
         "| reason | meaning |",
         "|---|---|",

@@ -17,6 +17,9 @@ from kofagent.values.generated import CREDENTIALS
 from kofagent.values.model import CONFIG_SECTIONS
 from kofagent.values.render import Rendered, render_values
 
+LOG_TARGETS = ("/var/lib/docker/containers",)
+"""Where links in /var/log lead: Docker keeps the files of containers there."""
+
 
 def load_values(
     files: Sequence[str],
@@ -54,7 +57,18 @@ def load_values(
     config.prefix = ("collectors", role)
     config.name, config.mode, config.environment = rendered.name, rendered.mode, added
     config.keep_retrying = True
+    _confine(config)
     return config
+
+
+def _confine(config: LoadedConfig) -> None:
+    """The node's files of logs are read through links only where a container runtime keeps them, unless the user says otherwise.
+
+    Whoever can write to a folder of logs can make links in it, and the agent may read what that user may not.
+    """
+    for options in config.components.get("receivers", {}).values():
+        if "link_targets" in type(options).model_fields and "link_targets" not in options.model_fields_set:
+            options.link_targets = list(LOG_TARGETS)  # type: ignore[attr-defined]
 
 
 def _placed(problem: Problem, rendered: Rendered) -> Problem:

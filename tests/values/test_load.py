@@ -75,6 +75,9 @@ def test_every_way_of_storing_loads(name: str, role: str, tmp_path: Path, secret
     values = golden(name)["values"]
     config = load(tmp_path, values, role)
     assert config.name == golden(name)["rendered"][role]["name"] and config.keep_retrying
+    for options in config.components["receivers"].values():
+        if options.__class__.__module__.endswith("filelog.config"):
+            assert getattr(options, "link_targets") == ["/var/lib/docker/containers"]  # noqa: B009 - only filelog has it
     assert set(config.pipelines) == set(golden(name)["rendered"][role]["config"]["service"]["pipelines"])
     if values.get("kof", {}).get("basic_auth", True):
         login: Any = config.components["extensions"]["basicauth/metrics"]

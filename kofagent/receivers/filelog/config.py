@@ -68,6 +68,11 @@ class Config(ComponentConfig):
     type: str = Field("", description="Accepted for compatibility; operators have it.")
     include: list[str] = Field(description="Globs of the files to read (`*`, `**`, `?`, `[a-z]`, `{a,b}`).", min_length=1)
     exclude: list[str] = Field([], description="Globs of paths to leave out.")
+    link_targets: list[str] | None = Field(
+        None,
+        description="Directories with files that links may lead to, besides those that include names up to its first wildcard; "
+        "what is elsewhere is not read. Not set: any file, as upstream; in KOF's values /var/lib/docker/containers.",
+    )
     exclude_older_than: Duration = Field(0.0, description="Leave out files not modified for this long; 0: none.")
     ordering_criteria: OrderingBlock = Field(OrderingBlock(), description="Read only the first files of an order.")
     start_at: Literal["beginning", "end"] = Field("end", description="Where to start in files that are there at start.")

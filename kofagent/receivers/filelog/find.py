@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from kofagent.component.protocols import Context
 from kofagent.receivers.filelog.attributes import file_attributes
+from kofagent.receivers.filelog.confine import Confined
 from kofagent.receivers.filelog.decide import Appeared, Changed
 from kofagent.receivers.filelog.fingerprint import compatible, continues, gzip_complete, is_copy, is_related, matches, may_be
 from kofagent.receivers.filelog.globs import Finder
@@ -20,6 +21,7 @@ from kofagent.receivers.filelog.reading import Reading
 from kofagent.receivers.filelog.source import OPEN_FLAGS
 from kofagent.receivers.filelog.states import State
 from kofagent.receivers.filelog.tail import Tail
+from kofagent.telemetry.reasons import checked
 
 _QUICK_POLLS = 4
 """Consecutive polls that compare sizes only; the next one asks for everything, and also detects a rewrite to the same size."""
@@ -51,9 +53,6 @@ class Disk:
         self._unlisted: dict[str, str] = {}
         self._unreadable: set[str] = set()
         self._irregular: set[str] = set()
-        self._count_unreadable = context.ledger.counter(
-            "kofagent_filelog_unreadable_files", "Files that could not be opened or read.", receiver=context.id
-        )
 
     def included(self, path: str) -> bool:
         """Whether polls find this path by themselves."""
@@ -153,6 +152,7 @@ class Disk:
             self.cannot_read(path, error)
             return None
         try:
+            self._reading.confinement.check(fd, path)
             status = os.fstat(fd)
             if (status.st_dev, status.st_ino) in known or not stat.S_ISREG(status.st_mode):
                 os.close(fd)
@@ -184,11 +184,16 @@ class Disk:
 
     def reopen(self, path: str) -> int | None:
         """The path opened again; None when that is not possible now."""
+        fd = -1
         try:
-            return os.open(path, OPEN_FLAGS)
+            fd = os.open(path, OPEN_FLAGS)
+            self._reading.confinement.check(fd, path)
         except OSError as error:
+            if fd >= 0:
+                os.close(fd)
             self.cannot_read(path, error)
             return None
+        return fd
 
     # What is reported
 
@@ -210,13 +215,24 @@ class Disk:
             return
         if len(self._unreadable) < _REPORTED:
             self._unreadable.add(path)
-        self._count_unreadable(1)
+        count_unreadable(self._context, "outside" if isinstance(error, Confined) else "unreadable")
         self._context.log.error("cannot read %s: %s; it is tried again at each poll", path, error.strerror or error)
 
     def _irregular_file(self, path: str) -> None:
         if path not in self._irregular and len(self._irregular) < _REPORTED:
             self._irregular.add(path)
+            count_unreadable(self._context, "not a regular file")
             self._context.log.warning("%s matches include but is not a regular file; it is left out", path)
+
+
+def count_unreadable(context: Context, reason: str) -> None:
+    """Counts a file that is not read though it is included."""
+    context.ledger.counter(
+        "kofagent_filelog_unreadable_files",
+        "Files that could not be opened or read, by reason.",
+        receiver=context.id,
+        reason=checked(reason),
+    )(1)
 
 
 def key_of(path: str) -> Key | None:

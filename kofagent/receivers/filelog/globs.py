@@ -35,6 +35,14 @@ class Glob:
         self.alternatives = [alternative.split("/") for alternative in _braces(pattern)]
         self.regex = re.compile("|".join(f"(?:{_path_regex(parts)})" for parts in self.alternatives), re.DOTALL)
 
+    def roots(self) -> list[str]:
+        """The directories below which all that matches is: what is in front of the first wildcard, without the file's name."""
+        out = []
+        for parts in self.alternatives:
+            fixed = next((i for i, part in enumerate(parts[:-1]) if _MAGIC.search(part)), len(parts) - 1)
+            out.append("/".join([_unescape(part) for part in parts[:fixed]]) or ("/" if parts[0] == "" else "."))
+        return out
+
     def matches(self, path: str) -> bool:
         """True when the whole path matches."""
         return self.regex.fullmatch(path) is not None

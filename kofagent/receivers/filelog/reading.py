@@ -8,6 +8,7 @@ from typing import Any
 
 from kofagent.operators.chain import Chain
 from kofagent.receivers.filelog.config import Config
+from kofagent.receivers.filelog.confine import Confinement
 from kofagent.receivers.filelog.encodings import Encoding, lookup
 from kofagent.receivers.filelog.header import Header
 from kofagent.receivers.filelog.splitting import Clean, Limit, Lines, make_splitter, trimmer
@@ -19,6 +20,7 @@ class Reading:
     def __init__(self, config: Config, chain: Callable[[list[dict[str, Any]]], Chain]) -> None:
         self.config = config
         self.chain = chain(config.operators)
+        self.confinement = Confinement(config.include, config.link_targets)
         self._make_chain = chain
         self.header: Header | None = None
         self._decode(lookup(config.encoding))

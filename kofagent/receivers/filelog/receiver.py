@@ -14,6 +14,7 @@ from kofagent.operators.chain import Chain
 from kofagent.receivers.filelog.checkpoint import Checkpoints
 from kofagent.receivers.filelog.config import Config
 from kofagent.receivers.filelog.delivery import Delivery, Mark, Parcel
+from kofagent.receivers.filelog.find import count_unreadable
 from kofagent.receivers.filelog.reading import Reading
 from kofagent.receivers.filelog.tail import Tail
 from kofagent.receivers.filelog.tracker import Tracker
@@ -53,9 +54,6 @@ class FileLogReceiver(Receiver[Config]):
         self._save_failed = False
         self._failure = ""
         self._clock = time.monotonic
-        self._count_broken = context.ledger.counter(
-            "kofagent_filelog_unreadable_files", "Files that could not be opened or read.", receiver=context.id
-        )
 
     def _chain(self, operators: list[dict[str, Any]]) -> Chain:
         config, context = self._options, self.context
@@ -260,7 +258,7 @@ class FileLogReceiver(Receiver[Config]):
                 tail.feed.finish(now_ns)
         except (OSError, ValueError) as error:
             tail.fail(str(error))
-            self._count_broken(1)
+            count_unreadable(self.context, "damaged gzip" if isinstance(error, ValueError) else "unreadable")
             self.context.log.error("cannot read on in %s: %s; it is tried again when the file changes", tail.path, error)
             more = False
         finally:

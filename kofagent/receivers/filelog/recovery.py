@@ -20,6 +20,7 @@ from kofagent.receivers.filelog.reading import Reading
 from kofagent.receivers.filelog.rotated import Folders, Rotated, oldest_first
 from kofagent.receivers.filelog.source import OPEN_FLAGS, is_gzip
 from kofagent.receivers.filelog.tail import Tail
+from kofagent.telemetry.reasons import checked
 
 _TRIES = 5
 """Rescans of a path whose files are renamed or compressed during the scan."""
@@ -174,6 +175,7 @@ class Recovery:
             self._unreadable(file.path, error)
             return None
         try:
+            self._reading.confinement.check(fd, file.path)
             status = os.fstat(fd)
             gzip = (bool(self._reading.config.compression) or file.path.endswith(".gz")) and is_gzip(fd)
             return Tail(
@@ -186,8 +188,9 @@ class Recovery:
                 attributes=file_attributes(self._reading.config, path, status, strict=False),
                 rotated=file.path,
             )
-        except OSError:
+        except OSError as error:
             os.close(fd)
+            self._unreadable(file.path, error)
             return None
 
 
@@ -203,6 +206,7 @@ class Losses:
         unread = max(0, size - offset)
         if not unread:
             reason += ", end unknown"
+        reason = checked(reason)
         count, id = self._context.ledger.counter, self._context.id
         count("kofagent_filelog_lost_files", "Files of which a rest is or may be lost, by reason.", receiver=id, reason=reason)(1)
         count("kofagent_filelog_lost_bytes", "Bytes known to be lost, by reason.", receiver=id, reason=reason)(unread)

@@ -30,6 +30,10 @@ def log(tmp_path: Path, **options: Any) -> Tailing:
     return Tailing({"include": [f"{tmp_path}/*.log"], **options})
 
 
+def unreadable(t: Tailing, reason: str = "unreadable") -> float:
+    return t.host.ledger.total("kofagent_filelog_unreadable_files_total", receiver="filelog", reason=reason)
+
+
 async def test_lines_become_records_with_the_name_of_the_file(tmp_path: Path) -> None:
     (tmp_path / "a.log").write_text("one\ntwo\n")
     async with log(tmp_path) as t:
@@ -361,7 +365,7 @@ async def test_damaged_gzip_is_counted_and_other_files_go_on(tmp_path: Path) -> 
     async with log(tmp_path, compression="auto") as t:
         got = await t.poll()
         assert got[-1] == "fine" or "fine" in got
-        assert t.host.ledger.total("kofagent_filelog_unreadable_files_total", receiver="filelog") == 1
+        assert unreadable(t, "damaged gzip") == 1
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root may read everything")
@@ -372,7 +376,7 @@ async def test_an_unreadable_file_is_counted_once_and_read_once_it_can_be(tmp_pa
     async with log(tmp_path) as t:
         assert await t.poll() == []
         assert await t.poll() == []
-        assert t.host.ledger.total("kofagent_filelog_unreadable_files_total", receiver="filelog") == 1
+        assert unreadable(t) == 1
         path.chmod(0o600)
         assert await t.poll() == ["x"]
 
@@ -384,7 +388,7 @@ async def test_a_file_that_cannot_be_opened_is_counted_once_and_keeps_nobody_fro
     async with log(tmp_path) as t:
         assert await t.poll() == ["x"]
         assert await t.poll() == []
-        assert t.host.ledger.total("kofagent_filelog_unreadable_files_total", receiver="filelog") == 1
+        assert unreadable(t) == 1
         loop.unlink()
         loop.write_text("y\n")
         assert await t.poll() == ["y"]
@@ -405,7 +409,8 @@ async def test_fifos_and_directories_are_left_out(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "f.log")
     (tmp_path / "d.log").mkdir()
     async with log(tmp_path) as t:
-        assert await t.poll() == []
+        assert await t.poll() == await t.poll() == []
+        assert unreadable(t, "not a regular file") == 1  # directories are no files at all
 
 
 async def test_more_files_than_may_be_open(tmp_path: Path) -> None:
