@@ -108,6 +108,17 @@ async def _drain(client: ApiClient, version: str) -> None:
         pass
 
 
+async def test_a_server_that_ends_a_watch_at_once_is_not_asked_again_at_once(kube: FakeKube, client: ApiClient) -> None:
+    async with Followed(client, Timing(first_wait=60, longest_wait=60, watch_seconds=(30, 30), margin=5)) as followed:
+        await eventually(lambda: kube.watching == 1)
+        kube.end_watches()
+        await eventually(lambda: kube.watching == 0)
+        for _ in range(10):  # meanwhile it could have asked again
+            await client.list_page(PODS)
+        assert sum("watch" in query for _, _, query in kube.requests) == 1
+        assert followed.count("LISTED") == 1
+
+
 async def test_a_watch_that_falls_silent_is_opened_again(kube: FakeKube, proxy: FaultyProxy, far: ApiClient) -> None:
     async with Followed(far, Timing(first_wait=0.02, longest_wait=0.05, watch_seconds=(1, 1), margin=0.2)) as followed:
         await eventually(lambda: kube.watching == 1)

@@ -258,6 +258,29 @@ async def test_the_last_totals_are_pushed_at_the_stop(capsys: pytest.CaptureFixt
     assert 'otelcol_exporter_sent_log_records_total{exporter="e"} 5.0' in capsys.readouterr().out
 
 
+async def test_a_backend_that_does_not_answer_is_named_once(caplog: pytest.LogCaptureFixture) -> None:
+    asked, answers = asyncio.Semaphore(0), asyncio.Event()
+
+    async def answer(request: web.BaseRequest) -> web.Response:
+        asked.release()
+        await answers.wait()
+        return web.Response()
+
+    runner = web.ServerRunner(web.Server(answer))
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    otlp = {"protocol": "http/protobuf", "endpoint": f"http://127.0.0.1:{runner.addresses[0][1]}"}
+    telemetry = own({"metrics": {"readers": [{"periodic": {"interval": 10, "timeout": 20, "exporter": {"otlp": otlp}}}]}})
+    await telemetry.start()
+    for _ in range(3):
+        await asked.acquire()
+    answers.set()
+    await telemetry.stop()
+    await runner.cleanup()
+    said = [line for line in caplog.messages if "could not be sent" in line]
+    assert said == ["own metrics could not be sent, trying again every interval: no answer in time"]
+
+
 async def test_periodic_otlp_over_grpc() -> None:
     got: list[bytes] = []
 
