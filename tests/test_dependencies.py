@@ -26,8 +26,8 @@ EXTRAS = PROJECT["optional-dependencies"]
 OURS = {"kofagent", "tests", "bench", "__future__"}
 COMMANDS = {"coverage", "moto", "mypy", "nox", "pytest-asyncio", "ruff"}
 """Declared for the tests and run, not imported; `types-*` are for mypy."""
-BY_NAME = {"bcrypt"}
-"""Imported by `import_module`, so that mypy does not ask for it where the extra is not installed."""
+BY_NAME = {"bcrypt", "lxml"}
+"""Imported by `import_module`, so that mypy does not ask for them where the extra is not installed."""
 
 
 def names(requirements: Iterable[str]) -> set[str]:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
 from kofagent.config.base import parse_duration, parse_size
 from kofagent.extensions.basicauth import htpasswd
@@ -21,6 +22,8 @@ from kofagent.operators.chain import Chain
 from kofagent.operators.errors import OperatorError
 from kofagent.operators.json_text import decode_json
 from kofagent.operators.timelayout import gotime_layout, strptime_layout
+from kofagent.ottl import Condition, EvaluationError, parse_condition
+from kofagent.ottl.functions import CONVERTERS
 from kofagent.prometheus.text import scan, scan_line
 from kofagent.wire.otlp_json import to_protobuf
 from tests.support.patterns import uses
@@ -102,11 +105,31 @@ HOSTILE: dict[str, tuple[str, ...]] = {
     "operators/types/uri_parser:_BAD_ESCAPE": ("",),
     "operators/types/uri_parser:parse#0": ("", "a"),
     "operators/types/uri_parser:parse#1": ("",),
-    "ottl/functions:read#0": ("", "-"),
-    "ottl/functions:_snake#0": ("",),
-    "ottl/functions:_snake#1": ("",),
-    "ottl/functions:_snake#2": ("",),
-    "ottl/functions:_camel#0": ("",),
+    "ottl/functions/core:int_like#0": ("", "-"),
+    "ottl/functions/core:_FLOAT": ("", "1.", "1e", "0x"),
+    "ottl/functions/logs:_CEF_KEY": ("", "a=", " a"),
+    "ottl/functions/logs:parse_cef#0": ("",),
+    "ottl/functions/logs:_cef_extensions#0": ("",),
+    "ottl/functions/logs:_leef_delimiter#0": ("", "0x"),
+    "ottl/functions/logs:parse_elf#0": ("", '"'),
+    "ottl/functions/logs:_CLF": ("", "a b c [", 'a b c [d] "', 'a b c [d] "e" 200 1'),
+    "ottl/functions/logs:_COMBINED": ("", 'a b c [d] "e" 200 1 "', 'a b c [d] "e" 200 1 "r" "'),
+    "ottl/functions/network:_URL": ("", "a:", "//", "http://a/", "http://a/?"),
+    "ottl/functions/network:url#0": ("",),
+    "ottl/functions/network:url#1": ("",),
+    "ottl/functions/network:_host#0": ("", "[", "a:"),
+    "ottl/functions/texts:to_snake_case#0": ("",),
+    "ottl/functions/texts:to_snake_case#1": ("",),
+    "ottl/functions/texts:to_snake_case#2": ("",),
+    "ottl/functions/texts:to_camel_case#0": ("",),
+    "ottl/functions/texts:to_camel_case#1": ("",),
+    "ottl/functions/texts:to_camel_case#2": ("",),
+    "ottl/functions/texts:_unbase64#0": ("",),
+    "ottl/functions/texts:_unbase64#1": ("",),
+    "ottl/functions/texts:_unbase64#2": ("",),
+    "ottl/functions/texts:is_valid_luhn#0": ("",),
+    "ottl/functions/times:_PART": ("", "1."),
+    "ottl/xmltree:_parse#0": ("", "<?xml", "<?xml a"),
     "processors/k8sattributes/extract:_CRONJOB": ("", "a-"),
     "processors/k8sattributes/extract:_REPLICASET": ("", "a-"),
     "processors/k8sattributes/images:_DIGEST": ("", "@a", "@a:"),
@@ -168,6 +191,15 @@ CONFIGURATION: dict[str, str] = {
     "net/cors:__init__#0": _BUILT + "fnmatch writes its stars as atomic groups",
     **dict.fromkeys([f"operators/expression/lexer:{n}" for n in ("_TOKEN", "_ESCAPE")], _EXPRESSION),
     **dict.fromkeys([f"ottl/lexer:{n}" for n in ("_TOKENS", "_ESCAPE")], _EXPRESSION),
+    "connectors/routing/config:_REQUEST": _EXPRESSION,
+    "ottl/functions/core:_PARAMETER": "signatures in the code",
+    "ottl/functions/format:_VERB": "a format, which is a literal",
+    "ottl/functions/parsing:_pairs#0": _BUILT + "a delimiter; data: the converters below",
+    "ottl/functions/parsing:_meets#0": "a range of severities, which is a literal",
+    "ottl/grok:_REFERENCE": _EXPRESSION,
+    **dict.fromkeys([f"ottl/strptime:__init__#{n}" for n in range(2)], "layouts of times"),
+    "ottl/strptime:__init__#2": _BUILT + "a layout, its repetitions are bounded; data: the converters below",
+    "ottl/xmltree:find#0": _EXPRESSION,
     "operators/field:_PART": _EXPRESSION,
     "operators/generate:_function#0": "source text of the compiler's own",
     "operators/line_formats:_cri#0": "the pattern of containerd's and CRI-O's lines; data: the parser below",
@@ -327,6 +359,77 @@ PARSERS: dict[str, tuple[Callable[[str], object], tuple[str, ...]]] = {
     ),
 }
 """Parser -> how it reads a string, and beginnings after which the units are repeated."""
+
+
+_REST = {
+    "Base64Encode": "",
+    "CommunityID": "1, log.body, 2",
+    "Concat": None,
+    "ContainsValue": None,
+    "ConvertCase": '"snake"',
+    "Decode": '"base64"',
+    "ExtractGrokPatterns": '"%{SYSLOGLINE} %{URI:u} %{IP:i}"',
+    "ExtractPatterns": '"(?P<a>(a*)*b)"',
+    "Format": None,
+    "GetXML": '"//a"',
+    "HasPrefix": '"a"',
+    "HasSuffix": '"a"',
+    "Index": '"b"',
+    "InsertXML": '"//a", "<b/>"',
+    "IsInCIDR": '["10.0.0.0/8"]',
+    "IsMatch": '"(a*)*b"',
+    "ParseCSV": '"a,b", mode="lazyQuotes"',
+    "ParseInt": "0",
+    "ParseSeverity": '{"info": [{"equals": ["a"]}]}',
+    "RemoveXML": '"//a"',
+    "Split": '","',
+    "Substring": "1, 3",
+    "Time": '"%Y-%m-%d %b %H:%M:%S.%L %z"',
+    "TrimPrefix": '"a"',
+    "TrimSuffix": '"a"',
+}
+"""Further arguments of converters that read a text; None: the first is no text."""
+
+
+def _converters() -> dict[str, Callable[[str], object]]:
+    """Every converter whose first argument is a text, on the body of a log record."""
+    found: dict[str, Callable[[str], object]] = {}
+    for name, function in CONVERTERS.items():
+        if not function.parameters or function.parameters[0].kind not in ("S", "S~", "A", "I~", "F~", "B~", "Y~"):
+            continue
+        rest = _REST.get(name, "")
+        if rest is None or (function.contexts and "log" not in function.contexts):
+            continue
+        condition = parse_condition(f"{name}(body{', ' + rest if rest else ''}) == nil", "log", user="statements")
+
+        def read(text: str, condition: Condition = condition) -> None:
+            record = LogRecord()
+            record.body.string_value = text
+            with contextlib.suppress(EvaluationError):
+                condition.matches(None, None, record)
+
+        found[name] = read
+    return found
+
+
+_BEGINNINGS = {
+    "ParseCEF": "CEF:0|a|b|c|d|e|f|",
+    "ParseCLF": 'h - - [d] "',
+    "ParseCSV": '"',
+    "ParseELF": "#Fields: a\n",
+    "ParseJSON": '{"a":',
+    "ParseKeyValue": 'a="',
+    "ParseLEEF": "LEEF:1.0|a|b|c|d|",
+    "URL": "http://a/",
+}
+
+
+@pytest.mark.parametrize("name", sorted(_converters()))
+def test_converters_are_linear(name: str) -> None:
+    read = _converters()[name]
+    for prefix in ("", _BEGINNINGS.get(name, "<a>" if "XML" in name else "a")):
+        for unit in UNITS:
+            assert_linear(f"{name} {prefix!r} {unit!r}", read, lambda size, p=prefix, u=unit: p + u * (size // len(u)) + "!")
 
 
 @pytest.mark.parametrize("name", sorted(PARSERS))

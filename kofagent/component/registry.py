@@ -10,7 +10,16 @@ from kofagent.component.protocols import Component
 ComponentClass = type[Component[Any]]
 TYPES: dict[str, tuple[str, ...]] = {
     "receivers": ("otlp", "filelog", "prometheus", "hostmetrics", "nop", "k8s_cluster", "k8s_events", "k8sobjects", "kubeletstats"),
-    "processors": ("batch", "memory_limiter", "resource", "attributes", "filter", "resourcedetection", "k8sattributes"),
+    "processors": (
+        "batch",
+        "memory_limiter",
+        "resource",
+        "attributes",
+        "filter",
+        "transform",
+        "resourcedetection",
+        "k8sattributes",
+    ),
     "exporters": ("prometheusremotewrite", "otlphttp", "otlp", "awscloudwatchlogs", "file", "debug", "nop"),
     "connectors": ("routing", "forward"),
     "extensions": ("basicauth", "bearertokenauth", "headers_setter", "health_check", "zpages", "file_storage"),

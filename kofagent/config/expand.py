@@ -254,12 +254,12 @@ def missing_secret(missing: MissingSecret, node: Node, path: Path) -> Problem:
 
 
 def find_reference(text: str) -> tuple[int, int] | None:
-    """Start and end of the first innermost `${...}` that is a reference: not escaped by an odd `$` before, not `${1}`."""
+    """Start and end of the first innermost `${...}` that is a reference: not escaped by an odd `$` before."""
     close = text.find("}")
     while close >= 0:
         start = text.rfind("${", 0, close)
         # Everything before an earlier "}" was looked at already.
-        if start >= 0 and text.find("}", start) == close and not text[start + 2 : close].isdigit() and close > start + 2:
+        if start >= 0 and text.find("}", start) == close and close > start + 2:
             dollars = 0
             while start - dollars > 0 and text[start - dollars - 1] == "$":
                 dollars += 1

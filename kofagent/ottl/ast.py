@@ -26,6 +26,14 @@ class Enum:
 
 
 @dataclass(frozen=True, slots=True)
+class FunctionName:
+    """The name of a converter where a function is asked for: `function=ToUpperCase`."""
+
+    name: str
+    column: int
+
+
+@dataclass(frozen=True, slots=True)
 class Field:
     """One step of a path with its indexes: `attributes["a"][0]`."""
 
@@ -44,7 +52,7 @@ class Path:
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """An argument of a call, `name` empty for a positional one. A bare function name is a `Name`."""
+    """An argument of a call, `name` empty for a positional one."""
 
     name: str
     value: Node
@@ -73,6 +81,15 @@ class MapNode:
     """`{"a": 1}`"""
 
     items: tuple[tuple[str, Node], ...]
+    column: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """`-operand` or `+operand`: also before a number, which is no literal then."""
+
+    op: str
+    operand: Node
     column: int
 
 

@@ -1,27 +1,32 @@
-"""The interface of the room: parses text to conditions and values that can be evaluated."""
+"""The interface of the room: parses text to conditions, values and statements that can be run."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from kofagent.ottl import ast
+from kofagent.ottl.env import Env, Read
+from kofagent.ottl.errors import OttlError
 from kofagent.ottl.evaluate import Builder
+from kofagent.ottl.infer import infer, nodes
 from kofagent.ottl.parser import Parser
-from kofagent.ottl.paths import Env
 from kofagent.telemetry.batch import Metadata
+
+_SLOT = {"resource": "", "scope": "", "request": "", "otelcol": ""}
+"""Contexts whose item is not a record."""
 
 
 class Condition:
     """A boolean expression of one context; `text` as it was written."""
 
-    __slots__ = ("_truth", "context", "text")
+    __slots__ = ("_slot", "context", "test", "text")
 
-    def __init__(self, text: str, context: str, truth: Callable[[Env], bool]) -> None:
+    def __init__(self, text: str, context: str, test: Callable[[Env], bool]) -> None:
         self.text = text
         self.context = context
-        self._truth = truth
+        self.test = test
+        self._slot = _SLOT.get(context, context)
 
     def matches(
         self,
@@ -32,13 +37,20 @@ class Condition:
         metadata: Metadata | None = None,
         *,
         span: Any = None,
+        entries: tuple[Any, Any] = (None, None),
     ) -> bool:
         """Whether it is true of these messages (Google's protobuf).
 
         `record` is the item of the context: LogRecord, Span, Span.Event, Metric or a data point (then with its `metric`;
-        an event with its `span`). EvaluationError where the expression does not fit the data.
+        an event with its `span`). `entries` are the messages around resource and scope, for their schema_url.
+        EvaluationError where the expression does not fit the data.
         """
-        return self._truth(Env(resource, scope, record, metric, span=span, metadata=metadata))
+        env = Env(resource, scope, metadata)
+        env.resource_entry, env.scope_entry = entries
+        env.span, env.metric = span, metric
+        if self._slot:
+            setattr(env, self._slot, record)
+        return self.test(env)
 
     def __repr__(self) -> str:
         return f"<Condition {self.context}: {self.text}>"
@@ -47,34 +59,46 @@ class Condition:
 class Value:
     """A value expression of one context."""
 
-    __slots__ = ("_read", "context", "text")
+    __slots__ = ("_condition", "_read", "context", "text")
 
-    def __init__(self, text: str, context: str, read: Callable[[Env], Any]) -> None:
+    def __init__(self, text: str, context: str, read: Read) -> None:
         self.text = text
         self.context = context
         self._read = read
+        self._condition = Condition(text, context, read)
 
-    def get(
-        self,
-        resource: Any,
-        scope: Any = None,
-        record: Any = None,
-        metric: Any = None,
-        metadata: Metadata | None = None,
-        *,
-        span: Any = None,
-    ) -> Any:
+    def get(self, *messages: Any, **around: Any) -> Any:
         """Its value for these messages, as `Condition.matches`."""
-        return self._read(Env(resource, scope, record, metric, span=span, metadata=metadata))
+        return self._condition.matches(*messages, **around)
 
 
-def parse_condition(text: str, context: str) -> Condition:
+class Statement:
+    """`editor(...) where condition` of one context."""
+
+    __slots__ = ("context", "run", "test", "text")
+
+    def __init__(self, text: str, context: str, run: Callable[[Env], None], test: Callable[[Env], bool] | None) -> None:
+        self.text = text
+        self.context = context
+        self.run = run
+        self.test = test
+
+    def apply(self, env: Env) -> None:
+        """Does what it says where its condition is true. EvaluationError where that cannot be done."""
+        if self.test is None or self.test(env):
+            self.run(env)
+
+    def __repr__(self) -> str:
+        return f"<Statement {self.context}: {self.text}>"
+
+
+def parse_condition(text: str, context: str, *, qualified: bool = False, user: str = "conditions") -> Condition:
     """A condition such as `attributes["a"] == "b" and severity_number >= SEVERITY_NUMBER_WARN`.
 
-    `context` is one of resource, scope, log, span, spanevent, metric, datapoint, request, otelcol. OttlError with column and
-    suggestion.
+    `context` is one of resource, scope, log, span, spanevent, metric, datapoint, exemplar, request, otelcol. OttlError with column
+    and suggestion. `qualified` and `user` as `Builder`.
     """
-    return Condition(text, context, Builder(context).condition(Parser(text).condition()))
+    return Condition(text, context, Builder(context, qualified=qualified, user=user).condition(Parser(text).condition()))
 
 
 def parse_value(text: str, context: str) -> Value:
@@ -82,34 +106,31 @@ def parse_value(text: str, context: str) -> Value:
     return Value(text, context, Builder(context).value(Parser(text).value()))
 
 
-def parse_statement(text: str, context: str) -> tuple[ast.Call, Condition | None]:
-    """The editor of `editor(...) where condition` as syntax and its condition, None without one. OttlError as above."""
-    statement = Parser(text).statement()
-    if statement.where is None:
-        return statement.editor, None
-    return statement.editor, Condition(text, context, Builder(context).condition(statement.where))
+def parse_statement(text: str, context: str, *, qualified: bool = False, user: str = "statements") -> Statement:
+    """A statement such as `set(attributes["a"], 1) where name == "b"`. OttlError as above."""
+    tree = Parser(text).statement()
+    builder = Builder(context, qualified=qualified, user=user)
+    run = builder.editor(tree.editor)
+    return Statement(text, context, run, None if tree.where is None else builder.condition(tree.where))
 
 
-_SPECIFIC = ("request", "datapoint", "metric", "spanevent", "span", "log", "scope", "resource", "otelcol")
+def parse_route(text: str, context: str) -> tuple[Callable[[Env], None] | None, Condition | None]:
+    """What `editor(...) where condition` of a route changes, None for `route()`, and its condition, None without one."""
+    tree = Parser(text).statement()
+    builder = Builder(context, user="routing")
+    if tree.editor.name == "route" and tree.editor.arguments:
+        raise OttlError("route() takes no arguments", tree.editor.column)
+    edit = None if tree.editor.name == "route" else builder.editor(tree.editor)
+    return edit, None if tree.where is None else Condition(text, context, builder.condition(tree.where))
 
 
-def infer_context(text: str, default: str = "resource", *, statement: bool = False) -> str:
-    """The context that the paths of a condition (or statement) are written for, by their first names; `default` without any.
-
-    OttlError as the parsers.
-    """
-    parser = Parser(text)
-    node = parser.statement() if statement else parser.condition()
-    names = {"scope" if n == "instrumentation_scope" else n for n in _first_names(node)}
-    return next((context for context in _SPECIFIC if context in names), default)
+def named_contexts(conditions: Iterable[str], statements: Iterable[str] = ()) -> set[str]:
+    """The first names of all paths. OttlError as the parsers."""
+    trees = [*(Parser(text).condition() for text in conditions), *(Parser(text).statement() for text in statements)]
+    return {node.fields[0].name for tree in trees for node in nodes(tree) if isinstance(node, ast.Path)}
 
 
-def _first_names(node: Any) -> Iterator[str]:
-    if isinstance(node, ast.Path):
-        yield node.fields[0].name
-    if dataclasses.is_dataclass(node):
-        for field in dataclasses.fields(node):
-            yield from _first_names(getattr(node, field.name))
-    elif isinstance(node, tuple):
-        for element in node:
-            yield from _first_names(element)
+def infer_context(conditions: Iterable[str], contexts: Iterable[str], *, statements: Iterable[str] = ()) -> str:
+    """The context that the paths of conditions and statements are written for, one of `contexts`. OttlError as the parsers."""
+    trees = [*(Parser(text).condition() for text in conditions), *(Parser(text).statement() for text in statements)]
+    return infer(trees, contexts, "statement" if statements else "condition")

@@ -1,4 +1,4 @@
-"""Text to tokens."""
+"""Text to tokens, as upstream's lexer cuts them (contrib, pkg/ottl/grammar.go)."""
 
 from __future__ import annotations
 
@@ -11,17 +11,21 @@ _TOKENS = re.compile(
     r"""
     (?P<space>\s+)
   | (?P<bytes>0x[0-9a-fA-F]+)
-  | (?P<float>\d*\.\d+(?:[eE][-+]?\d+)?|\d+[eE][-+]?\d+)
+  | (?P<float>(?:\d+\.\d*|\.\d+)(?:[eE][-+]?\d+)?)
   | (?P<int>\d+)
   | (?P<string>"(?:\\.|[^\\"])*")
   | (?P<compare>==|!=|>=|<=|>|<)
-  | (?P<word>[A-Za-z][A-Za-z0-9_]*)
+  | (?P<keyword>(?:and|or|not|true|false)\b)
+  | (?P<upper>[A-Z][A-Z0-9_]*)
+  | (?P<lower>[a-z][a-z0-9_]*)
   | (?P<punct>[-+*/=(){}:,.\[\]])
 """,
-    re.VERBOSE | re.DOTALL,
+    re.VERBOSE | re.DOTALL | re.ASCII,
 )
 _ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|[0-7]{3}|.)", re.DOTALL)
-_SIMPLE = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v", "\\": "\\", '"': '"', "'": "'"}
+_SIMPLE = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v", "\\": "\\", '"': '"'}
+_HINTS = {"'": '; strings are written in "double quotes"', "`": '; strings are written in "double quotes"'}
+_HINTS |= {"&": "; write `and`", "|": "; write `or`", "!": "; write `not`"}
 
 
 class Token(NamedTuple):
@@ -33,7 +37,10 @@ class Token(NamedTuple):
 
 
 def tokens(text: str) -> list[Token]:
-    """All tokens, followed by `end`. OttlError for a character that does not start a token."""
+    """All tokens, followed by `end`. OttlError for a character that does not start a token.
+
+    The name of a function is a run of `upper` and `lower` tokens, of a path's part one `lower`.
+    """
     out = []
     at = 0
     while at < len(text):
@@ -41,10 +48,7 @@ def tokens(text: str) -> list[Token]:
         if match is None:
             if text[at] == '"':
                 raise OttlError('unterminated string: missing closing "', at + 1)
-            hint = '; strings are written in "double quotes"' if text[at] in "'`" else ""
-            hint = hint or ("; write `and`" if text[at] == "&" else "; write `or`" if text[at] == "|" else "")
-            hint = hint or ("; write `not`" if text[at] == "!" else "")
-            raise OttlError(f"unexpected {text[at]!r}{hint}", at + 1)
+            raise OttlError(f"unexpected {text[at]!r}{_HINTS.get(text[at], '')}", at + 1)
         kind = str(match.lastgroup)
         if kind != "space":
             out.append(Token(kind, match[0], at + 1))
@@ -54,21 +58,33 @@ def tokens(text: str) -> list[Token]:
 
 
 def unquote(token: Token) -> str:
-    """The value of a string token; the escapes are Go's."""
+    """The value of a string token; the escapes are Go's, and what they make is UTF-8."""
+    text = token.text[1:-1]
+    if "\\" not in text:
+        return text
 
-    def one(match: re.Match[str]) -> str:
+    def one(match: re.Match[str]) -> bytes:
         body = match[1]
-        if body[0] in "xuU" and len(body) > 1:
+        column = token.column + match.start() + 1
+        if body[0] in "uU" and len(body) > 1:
             code = int(body[1:], 16)
             if code > 0x10FFFF or 0xD800 <= code < 0xE000:
-                raise OttlError(f"invalid escape: \\{body}", token.column + match.start() + 1)
-            return chr(code)
+                raise OttlError(f"invalid escape: \\{body}", column)
+            return chr(code).encode()
+        if body[0] == "x" and len(body) > 1:
+            return bytes([int(body[1:], 16)])
         if len(body) == 3:
-            return chr(int(body, 8) & 0xFF)
+            if (code := int(body, 8)) > 255:
+                raise OttlError(f"invalid escape: \\{body}", column)
+            return bytes([code])
         if body not in _SIMPLE:
-            raise OttlError(
-                f"unknown escape \\{body}; write \\\\{body} for a backslash before {body}", token.column + match.start() + 1
-            )
-        return _SIMPLE[body]
+            raise OttlError(f"unknown escape \\{body}; write \\\\{body} for a backslash before {body}", column)
+        return _SIMPLE[body].encode()
 
-    return _ESCAPE.sub(one, token.text[1:-1])
+    parts: list[bytes] = []
+    at = 0
+    for match in _ESCAPE.finditer(text):
+        parts += [text[at : match.start()].encode("utf-8", "surrogatepass"), one(match)]
+        at = match.end()
+    parts.append(text[at:].encode("utf-8", "surrogatepass"))
+    return b"".join(parts).decode("utf-8", "replace")

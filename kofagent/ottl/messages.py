@@ -54,3 +54,24 @@ def _copy(source: Any, target: Any) -> None:
             _copy(value, getattr(target, field.name))
         else:
             setattr(target, field.name, value.decode("utf-8", "replace") if text else value)
+
+
+@cache
+def _requests() -> dict[str, Any]:
+    from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+    from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+    return {"logs": ExportLogsServiceRequest, "metrics": ExportMetricsServiceRequest, "traces": ExportTraceServiceRequest}
+
+
+def read_request(signal: str, data: bytes) -> Any:
+    """The whole request of a signal (logs, metrics, traces). ValueError where it is malformed."""
+    made = _requests()[signal]
+    try:
+        return made.FromString(data)
+    except DecodeError:
+        pass
+    message = made()
+    _copy(parse(checker(signal), data), message)
+    return message

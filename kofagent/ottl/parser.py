@@ -38,14 +38,16 @@ class Parser:
     def statement(self) -> ast.Statement:
         """`editor(arguments)` and perhaps `where condition`."""
         start = self._peek
-        if start.kind != "word" or not start.text[0].islower() or start.text in _RESERVED or self._next.text != "(":
+        name = self._name()
+        if not name or name[0].isupper() or name in _RESERVED or self._peek.text != "(":
+            if name and name[0].isupper() and self._peek.text == "(":
+                raise OttlError(f"{name} is a converter; a statement begins with an editor, such as set(...)", start.column)
             raise OttlError("a statement begins with an editor, such as set(...) or route()", start.column)
-        self._at += 1
-        editor = self._call(start)
+        editor = self._call(Token("lower", name, start.column))
         if editor.keys:
             raise OttlError("the result of an editor cannot be indexed", start.column)
         where = None
-        if self._take("word", "where"):
+        if self._take("lower", "where"):
             where = self._or()
         self._end()
         return ast.Statement(editor, where, start.column)
@@ -55,14 +57,14 @@ class Parser:
     def _or(self) -> ast.Node:
         first = self._and()
         operands = [first]
-        while self._take("word", "or"):
+        while self._take("keyword", "or"):
             operands.append(self._and())
         return first if len(operands) == 1 else ast.Or(tuple(operands), operands[0].column)
 
     def _and(self) -> ast.Node:
         first = self._boolean()
         operands = [first]
-        while self._take("word", "and"):
+        while self._take("keyword", "and"):
             operands.append(self._boolean())
         return first if len(operands) == 1 else ast.And(tuple(operands), operands[0].column)
 
@@ -70,31 +72,44 @@ class Parser:
         token = self._peek
         self._enter(token)
         try:
-            if self._take("word", "not"):
-                return ast.Not(self._boolean(), token.column)
-            start = self._at
-            try:
-                left = self._value()
-            except OttlError:
-                # `(` opens arithmetic or a condition; only the rest of the text tells.
-                if token.text != "(":
-                    raise
-                self._at = start
-                return self._group()
-            operator = self._peek
-            if operator.kind == "compare":
-                self._at += 1
-                return ast.Comparison(operator.text, left, self._value(), left.column)
-            if operator.text == "=":
-                raise OttlError("= is not a comparison; write ==", operator.column)
-            if isinstance(left, ast.Call) or (isinstance(left, ast.Literal) and isinstance(left.value, bool)):
-                return left
-            if token.text == "(":
-                self._at = start
-                return self._group()
-            raise OttlError("a condition needs a comparison here (==, !=, <, <=, >, >=)", operator.column)
+            if self._take("keyword", "not"):
+                if self._peek.text == "not":
+                    raise OttlError("`not not` is not allowed; write `not (not ...)`", self._peek.column)
+                return ast.Not(self._test(), token.column)
+            return self._test()
         finally:
             self._depth -= 1
+
+    def _test(self) -> ast.Node:
+        token, start = self._peek, self._at
+        try:
+            left = self._value()
+        except OttlError as error:
+            # `(` opens arithmetic or a condition; only the rest of the text tells.
+            if token.text != "(" or token.kind == "string":
+                raise
+            return self._group_at(start, error)
+        operator = self._peek
+        if operator.kind == "compare":
+            self._at += 1
+            return ast.Comparison(operator.text, left, self._value(), left.column)
+        if operator.text == "=":
+            raise OttlError("= is not a comparison; write ==", operator.column)
+        if isinstance(left, ast.Call) or (isinstance(left, ast.Literal) and isinstance(left.value, bool)):
+            return left
+        if token.text == "(" and token.kind != "string":
+            return self._group_at(start, None)
+        raise OttlError("a condition needs a comparison here (==, !=, <, <=, >, >=)", operator.column)
+
+    def _group_at(self, start: int, failed: OttlError | None) -> ast.Node:
+        """What is in parentheses, as a condition. Of two errors the one that came further is told."""
+        self._at = start
+        try:
+            return self._group()
+        except OttlError as error:
+            if failed is not None and failed.column > error.column:
+                raise failed from None
+            raise
 
     def _group(self) -> ast.Node:
         self._expect("(")
@@ -105,6 +120,35 @@ class Parser:
     # -- values
 
     def _value(self) -> ast.Node:
+        token = self._peek
+        self._enter(token)
+        try:
+            plain = self._plain(token)
+        finally:
+            self._depth -= 1
+        if plain is None:
+            return self._sum()
+        if self._peek.kind == "punct" and self._peek.text in "+-*/":
+            raise OttlError("only numbers, times, durations, paths and converters can be calculated with", self._peek.column)
+        return plain
+
+    def _plain(self, token: Token) -> ast.Node | None:
+        """A value that cannot be calculated with; None where none begins here."""
+        if token.kind in ("bytes", "string"):
+            return self._literal(self._advance())
+        if token.text == "[" and token.kind == "punct":
+            return self._list(self._advance())
+        if token.text == "{" and token.kind == "punct":
+            return self._map(self._advance())
+        if token.kind in ("keyword", "lower") and token.text in ("true", "false", "nil"):
+            self._at += 1
+            return ast.Literal({"true": True, "false": False, "nil": None}[token.text], token.column)
+        if token.kind == "upper" and self._next.kind != "lower" and self._next.text != "(":
+            self._at += 1
+            return ast.Enum(token.text, token.column)
+        return None
+
+    def _sum(self) -> ast.Node:
         left = self._product()
         while self._peek.text in ("+", "-") and self._peek.kind == "punct":
             operator = self._advance()
@@ -112,57 +156,63 @@ class Parser:
         return left
 
     def _product(self) -> ast.Node:
-        left = self._operand()
+        left = self._signed()
         while self._peek.text in ("*", "/") and self._peek.kind == "punct":
             operator = self._advance()
-            left = ast.Arithmetic(operator.text, left, self._operand(), left.column)
+            left = ast.Arithmetic(operator.text, left, self._signed(), left.column)
         return left
 
-    def _operand(self) -> ast.Node:
-        token = self._advance()
+    def _signed(self) -> ast.Node:
+        token = self._peek
         self._enter(token)
         try:
-            return self._operand_of(token)
+            if token.text in ("+", "-") and token.kind == "punct":
+                self._at += 1
+                return ast.Sign(token.text, self._operand(self._advance()), token.column)
+            return self._operand(self._advance())
         finally:
             self._depth -= 1
 
-    def _operand_of(self, token: Token) -> ast.Node:
-        if token.kind in ("int", "float", "bytes", "string"):
+    def _operand(self, token: Token) -> ast.Node:
+        if token.kind in ("int", "float"):
             return self._literal(token)
-        if token.text in ("+", "-") and token.kind == "punct" and self._peek.kind in ("int", "float"):
-            number = self._literal(self._advance())
-            return ast.Literal(-number.value if token.text == "-" else number.value, token.column)
-        if token.text == "(":
-            node = self._value()
+        if token.text == "(" and token.kind == "punct":
+            node = self._sum()
             self._expect(")")
             return node
-        if token.text == "[":
-            items: list[ast.Node] = []
-            while not self._take("punct", "]"):
-                if items:
-                    self._expect(",")
-                items.append(self._value())
-            return ast.ListNode(tuple(items), token.column)
-        if token.text == "{":
-            return self._map(token)
-        if token.kind != "word":
+        if token.kind not in ("upper", "lower"):
             found = repr(token.text) if token.kind != "end" else "the end"
             raise OttlError(f"expected a value, found {found}", token.column)
-        if token.text in ("true", "false"):
-            return ast.Literal(token.text == "true", token.column)
-        if token.text == "nil":
-            return ast.Literal(None, token.column)
-        if token.text in _RESERVED:
+        if token.kind == "lower" and token.text in _RESERVED:
             raise OttlError(f"expected a value, found {token.text!r}", token.column)
-        if self._peek.text == "(":
-            if token.text[0].islower():
-                raise OttlError(
-                    f"converters begin with a capital letter; {token.text}() is an editor and has no value", token.column
-                )
-            return self._call(token)
-        if token.text.isupper():
-            return ast.Enum(token.text, token.column)
+        start = self._at
+        self._at -= 1
+        name = self._name()
+        if self._peek.text == "(" and self._peek.kind == "punct":
+            if name[0].islower():
+                raise OttlError(f"converters begin with a capital letter; {name}() is an editor and has no value", token.column)
+            return self._call(Token("upper", name, token.column))
+        if token.kind == "upper":
+            raise OttlError(f"expected {name}(...), a path or a literal", token.column)
+        self._at = start
         return self._path(token)
+
+    def _name(self) -> str:
+        """The name of a function: tokens of letters in a row. Empty where none begins here."""
+        parts: list[str] = []
+        while self._peek.kind in ("upper", "lower"):
+            if parts and self._peek.text == "where":
+                break
+            parts.append(self._advance().text)
+        return "".join(parts)
+
+    def _list(self, start: Token) -> ast.ListNode:
+        items: list[ast.Node] = []
+        while not self._take("punct", "]"):
+            if items:
+                self._expect(",")
+            items.append(self._value())
+        return ast.ListNode(tuple(items), start.column)
 
     def _literal(self, token: Token) -> ast.Literal:
         if token.kind == "string":
@@ -173,7 +223,7 @@ class Parser:
             return ast.Literal(bytes.fromhex(token.text[2:]), token.column)
         if token.kind == "float":
             return ast.Literal(float(token.text), token.column)
-        value = int(token.text) if len(token.text) < 20 else 1 << 64
+        value = int(token.text) if len(token.text.lstrip("0")) < 20 else 1 << 64
         if value >= 1 << 63:
             raise OttlError("integer exceeds 64 bits", token.column)
         return ast.Literal(value, token.column)
@@ -196,20 +246,35 @@ class Parser:
         while not self._take("punct", ")"):
             if arguments:
                 self._expect(",")
-            key = ""
-            if self._peek.kind == "word" and self._peek.text[0].islower() and self._next.text == "=":
-                key = self._advance().text
-                self._at += 1
-            elif arguments and arguments[-1].name:
+            key = self._argument_name()
+            if not key and arguments and arguments[-1].name:
                 raise OttlError("a positional argument cannot follow a named one", self._peek.column)
-            arguments.append(ast.Argument(key, self._value()))
+            arguments.append(ast.Argument(key, self._argument()))
         return ast.Call(name.text, tuple(arguments), self._keys(), name.column)
+
+    def _argument_name(self) -> str:
+        start = self._at
+        if self._peek.kind == "lower":
+            name = self._name()
+            if self._take("punct", "="):
+                return name
+        self._at = start
+        return ""
+
+    def _argument(self) -> ast.Node:
+        token, start = self._peek, self._at
+        if token.kind == "upper" and self._next.kind == "lower":
+            name = self._name()
+            if self._peek.text in (",", ")") and self._peek.kind == "punct":
+                return ast.FunctionName(name, token.column)
+            self._at = start
+        return self._value()
 
     def _path(self, token: Token) -> ast.Path:
         fields = [ast.Field(token.text, self._keys(), token.column)]
         while self._take("punct", "."):
             word = self._advance()
-            if word.kind != "word":
+            if word.kind != "lower":
                 raise OttlError("expected a name after the dot", word.column)
             fields.append(ast.Field(word.text, self._keys(), word.column))
         return ast.Path(tuple(fields), token.column)
@@ -217,7 +282,12 @@ class Parser:
     def _keys(self) -> tuple[ast.Node, ...]:
         keys = []
         while self._take("punct", "["):
-            keys.append(self._value())
+            token = self._peek
+            if token.kind in ("string", "int"):
+                self._at += 1
+                keys.append(self._literal(token))
+            else:
+                keys.append(self._sum())
             self._expect("]")
         return tuple(keys)
 

@@ -1,62 +1,23 @@
-"""The paths of each context: from a name to a function that reads it from an `Env`."""
+"""The paths of each context: by name behind the context's own, as `body.string` of `log.body.string`."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
+from kofagent.ottl.access import Access, attributes, body, integer, own, text, wanted
+from kofagent.ottl.env import Env, Pick, Read
 from kofagent.ottl.errors import EvaluationError
-from kofagent.ottl.types import Time, string_like
-from kofagent.telemetry.batch import Metadata
-from kofagent.transform.anyvalue import attributes as to_dict
-from kofagent.transform.anyvalue import to_python
-
-
-class Env:
-    """What an expression is evaluated over: Google's protobuf messages, None for those the context does not have."""
-
-    __slots__ = ("cache", "metadata", "metric", "record", "resource", "scope", "span")
-
-    def __init__(
-        self,
-        resource: Any = None,
-        scope: Any = None,
-        record: Any = None,
-        metric: Any = None,
-        *,
-        span: Any = None,
-        metadata: Metadata | None = None,
-    ) -> None:
-        self.resource = resource
-        self.scope = scope
-        self.record = record
-        self.metric = metric
-        self.span = span
-        self.metadata = metadata
-        self.cache: dict[str, Any] = {}
-
-
-Read = Callable[[Env], Any]
-Pick = Callable[[Env], Any]
-"""From an Env to the message a path begins at."""
-
-CONTEXTS: dict[str, tuple[str, ...]] = {
-    "resource": ("resource",),
-    "scope": ("scope", "instrumentation_scope", "resource"),
-    "log": ("log", "resource", "scope", "instrumentation_scope"),
-    "span": ("span", "resource", "scope", "instrumentation_scope"),
-    "spanevent": ("spanevent", "span", "resource", "scope", "instrumentation_scope"),
-    "metric": ("metric", "resource", "scope", "instrumentation_scope"),
-    "datapoint": ("datapoint", "metric", "resource", "scope", "instrumentation_scope"),
-    "request": ("request",),
-    "otelcol": (),
-}
-"""The contexts and the names that may stand before a path's first dot in each."""
+from kofagent.ottl.types import Own, SpanID, Time, TraceID, Whole, index, kind, string_like
+from kofagent.transform.anyvalue import to_python, write
 
 POINT_KINDS = ("gauge", "sum", "histogram", "exponential_histogram", "summary")
-_METRIC_TYPES = {None: 0, "gauge": 1, "sum": 2, "histogram": 3, "exponential_histogram": 4, "summary": 5}
+_TYPES = {None: 0, "gauge": 1, "sum": 2, "histogram": 3, "exponential_histogram": 4, "summary": 5}
 _SPAN_KINDS = ("Unspecified", "Internal", "Server", "Client", "Producer", "Consumer")
+_U64 = 0xFFFFFFFFFFFFFFFF
+
+Table = dict[str, Access]
 
 
 def points(metric: Any) -> Any:
@@ -65,246 +26,436 @@ def points(metric: Any) -> Any:
     return getattr(metric, kind).data_points if kind else ()
 
 
-def _plain(name: str) -> Callable[[Any], Any]:
-    def read(message: Any) -> Any:
-        return getattr(message, name, None)
+def _time(pick: Pick, name: str) -> Access:
+    def put(env: Env, value: Any) -> None:
+        setattr(pick(env), name, wanted(value, Time, "time").ns & _U64)
 
-    return read
-
-
-def _time(name: str) -> Callable[[Any], Any]:
-    def read(message: Any) -> Any:
-        return Time(getattr(message, name))
-
-    return read
+    return Access(lambda env: Time(getattr(pick(env), name)), put)
 
 
-def _id(name: str, size: int) -> Callable[[Any], Any]:
+def _times(pick: Pick, *names: str) -> Table:
+    found: Table = {}
+    for name in names:
+        found[name] = _time(pick, f"{name}_unix_nano")
+        found[f"{name}_unix_nano"] = integer(pick, f"{name}_unix_nano", _U64)
+    return found
+
+
+def _id(pick: Pick, name: str, kind_of: type[TraceID] | type[SpanID]) -> Table:
+    size = 16 if kind_of is TraceID else 8
+
+    def put(env: Env, value: Any) -> None:
+        data = wanted(value, kind_of, "trace id" if size == 16 else "span id").data
+        setattr(pick(env), name, data if data.strip(b"\0") else b"")
+
+    def put_text(env: Env, value: Any) -> None:
+        try:
+            data = bytes.fromhex(wanted(value, str, "string"))
+        except ValueError:
+            data = b""
+        if len(data) != size or len(value) != 2 * size:
+            raise EvaluationError(f"an id is {2 * size} hex digits")
+        setattr(pick(env), name, data if data.strip(b"\0") else b"")
+
     zero = bytes(size)
-
-    def read(message: Any) -> Any:
-        return getattr(message, name) or zero
-
-    return read
-
-
-def _hex(name: str) -> Callable[[Any], Any]:
-    def read(message: Any) -> Any:
-        return getattr(message, name).hex()
-
-    return read
+    return {
+        name: Access(lambda env: kind_of(getattr(pick(env), name) or zero), put),
+        f"{name}.string": Access(lambda env: (getattr(pick(env), name) or zero).hex(), put_text),
+    }
 
 
-def _list(name: str) -> Callable[[Any], Any]:
-    def read(message: Any) -> Any:
-        value = getattr(message, name, None)
-        return None if value is None else list(value)
+def _whole(pick: Pick, kind_of: str, field: str = "") -> Access:
+    def message(env: Env) -> Any:
+        return getattr(pick(env), field) if field else pick(env)
 
-    return read
+    def put(env: Env, value: Any) -> None:
+        if not isinstance(value, Whole) or value.kind != kind_of:
+            raise EvaluationError(f"it takes a whole {kind_of}, not {kind(value)}")
+        if value.message is not message(env):
+            message(env).CopyFrom(value.message)
 
-
-def _optional(name: str) -> Callable[[Any], Any]:
-    """A number of a data point that only some types have."""
-
-    def read(message: Any) -> Any:
-        if name not in message.DESCRIPTOR.fields_by_name:
-            return None
-        field = message.DESCRIPTOR.fields_by_name[name]
-        return getattr(message, name) if not field.has_presence or message.HasField(name) else None
-
-    return read
+    return Access(lambda env: Whole(kind_of, message(env)), put)
 
 
-def _value(name: str) -> Callable[[Any], Any]:
+def _around(pick: Pick) -> Table:
+    return {"attributes": attributes(pick), "dropped_attributes_count": integer(pick, "dropped_attributes_count")}
+
+
+def _schema_url(pick: Pick) -> Access:
+    def get(env: Env) -> Any:
+        entry = pick(env)
+        url = entry.schema_url if entry is not None else ""
+        return url.decode("utf-8", "replace") if isinstance(url, bytes) else url
+
+    def put(env: Env, value: Any) -> None:
+        if (entry := pick(env)) is not None:
+            entry.schema_url = wanted(value, str, "string")
+
+    return Access(get, put)
+
+
+def _resource() -> Table:
+    pick: Pick = lambda e: e.resource  # noqa: E731
+    return {**_around(pick), "schema_url": _schema_url(lambda e: e.resource_entry)}
+
+
+def _scope() -> Table:
+    pick: Pick = lambda e: e.scope  # noqa: E731
+    return {
+        **_around(pick),
+        "name": text(pick, "name"),
+        "version": text(pick, "version"),
+        "schema_url": _schema_url(lambda e: e.scope_entry),
+    }
+
+
+def _body_string(pick: Pick) -> Access:
+    def get(env: Env) -> Any:
+        value = to_python(pick(env).body)
+        if value is None:
+            return ""
+        return base64.b64encode(value).decode() if isinstance(value, bytes) else string_like(value)
+
+    def put(env: Env, value: Any) -> None:
+        write(pick(env).body, wanted(value, str, "string"))
+
+    return Access(get, put)
+
+
+def _log() -> Table:
+    pick: Pick = lambda e: e.log  # noqa: E731
+    return {
+        **_around(pick),
+        "body": body(pick),
+        "body.string": _body_string(pick),
+        "severity_number": integer(pick, "severity_number", signed=True),
+        "severity_text": text(pick, "severity_text"),
+        "event_name": text(pick, "event_name"),
+        "flags": integer(pick, "flags"),
+        **_id(pick, "trace_id", TraceID),
+        **_id(pick, "span_id", SpanID),
+        **_times(pick, "time", "observed_time"),
+    }
+
+
+def _span_kind(pick: Pick, prefix: str, write_as: Callable[[str], str]) -> Access:
+    names = [prefix + write_as(name) for name in _SPAN_KINDS]
+
+    def get(env: Env) -> str:
+        number = pick(env).kind
+        return names[number] if 0 <= number < len(names) else ""
+
+    def put(env: Env, value: Any) -> None:
+        if wanted(value, str, "string") not in names:
+            raise EvaluationError(f"{value!r} is no kind of a span; known: {', '.join(names)}")
+        pick(env).kind = names.index(value)
+
+    return Access(get, put)
+
+
+def _status(pick: Pick) -> Table:
+    def code(env: Env, value: Any) -> None:
+        pick(env).status.code = wanted(value, int, "int")
+
+    def message(env: Env, value: Any) -> None:
+        pick(env).status.message = wanted(value, str, "string")
+
+    return {
+        "status": _whole(pick, "status", "status"),
+        "status.code": Access(lambda e: pick(e).status.code, code),
+        "status.message": Access(lambda e: pick(e).status.message, message),
+    }
+
+
+def _trace_state(pick: Pick) -> Access:
+    plain = text(pick, "trace_state")
+
+    def entries(env: Env) -> list[tuple[str, str]]:
+        parts = [part.strip().split("=", 1) for part in pick(env).trace_state.split(",") if "=" in part]
+        return [(key, value) for key, value in parts]
+
+    def keyed(keys: list[Read]) -> Access:
+        if len(keys) != 1:
+            raise ValueError("trace_state takes one key")
+
+        def read(env: Env) -> Any:
+            key = wanted(keys[0](env), str, "string")
+            return next((v for k, v in entries(env) if k == key), "")
+
+        def put(env: Env, value: Any) -> None:
+            key = wanted(keys[0](env), str, "string")
+            # What was changed last stands first (W3C trace context).
+            kept = [(k, v) for k, v in entries(env) if k != key]
+            pick(env).trace_state = ",".join(f"{k}={v}" for k, v in [(key, wanted(value, str, "string")), *kept])
+
+        return Access(read, put)
+
+    return Access(plain.get, plain.put, keyed)
+
+
+def _span_flags(pick: Pick) -> Access:
+    def put(env: Env, value: Any) -> None:
+        if not 0 <= wanted(value, int, "int") <= 0xFFFFFFFF:
+            raise EvaluationError("flags are 32 bits")
+        pick(env).flags = value
+
+    return Access(lambda env: pick(env).flags, put)
+
+
+def _kind_number(pick: Pick) -> Access:
+    def put(env: Env, value: Any) -> None:
+        pick(env).kind = wanted(value, int, "int")
+
+    return Access(lambda env: pick(env).kind, put)
+
+
+def _span() -> Table:
+    pick: Pick = lambda e: e.span  # noqa: E731
+    return {
+        **_around(pick),
+        "name": text(pick, "name"),
+        "kind": _kind_number(pick),
+        "kind.string": _span_kind(pick, "", str),
+        "kind.deprecated_string": _span_kind(pick, "SPAN_KIND_", str.upper),
+        **_id(pick, "trace_id", TraceID),
+        **_id(pick, "span_id", SpanID),
+        **_id(pick, "parent_span_id", SpanID),
+        "trace_state": _trace_state(pick),
+        **_status(pick),
+        **_times(pick, "start_time", "end_time"),
+        "dropped_events_count": integer(pick, "dropped_events_count"),
+        "dropped_links_count": integer(pick, "dropped_links_count"),
+        "events": own("events", pick, "events"),
+        "links": own("links", pick, "links"),
+        "flags": _span_flags(pick),
+    }
+
+
+def _event() -> Table:
+    pick: Pick = lambda e: e.spanevent  # noqa: E731
+
+    def unknown(env: Env, value: Any = None) -> Any:
+        raise EvaluationError("event_index has no value and cannot be set, as upstream")
+
+    return {
+        **_around(pick),
+        "name": text(pick, "name"),
+        **_times(pick, "time"),
+        "event_index": Access(unknown, unknown),
+    }
+
+
+def _of_data(pick: Pick, name: str, types: type, word: str) -> Access:
+    """A field that only some kinds of metrics have: nil, and nothing happens, where the metric has it not."""
+
+    def data(env: Env) -> Any:
+        kind = pick(env).WhichOneof("data")
+        found = getattr(pick(env), kind) if kind else None
+        return found if found is not None and name in found.DESCRIPTOR.fields_by_name else None
+
+    def get(env: Env) -> Any:
+        return getattr(found, name) if (found := data(env)) is not None else None
+
+    def put(env: Env, value: Any) -> None:
+        new = wanted(value, types, word)
+        if (found := data(env)) is not None:
+            setattr(found, name, new)
+
+    return Access(get, put)
+
+
+def _data_points(pick: Pick) -> Access:
+    def kind_of(env: Env) -> str:
+        return f"data points of a {pick(env).WhichOneof('data') or 'metric without data'}"
+
+    def put(env: Env, value: Any) -> None:
+        if not isinstance(value, Own) or value.kind != kind_of(env):
+            raise EvaluationError(f"it takes {kind_of(env)}, not {kind(value)}")
+        target, new = points(pick(env)), [type(p).FromString(p.SerializeToString()) for p in value]
+        del target[:]
+        target.extend(new)
+
+    return Access(lambda env: Own(kind_of(env), points(pick(env))), put)
+
+
+def _metric() -> Table:
+    pick: Pick = lambda e: e.metric  # noqa: E731
+    return {
+        "name": text(pick, "name"),
+        "description": text(pick, "description"),
+        "unit": text(pick, "unit"),
+        "type": Access(lambda env: _TYPES[pick(env).WhichOneof("data")], lambda env, value: None),
+        "aggregation_temporality": _of_data(pick, "aggregation_temporality", int, "int"),
+        "is_monotonic": _of_data(pick, "is_monotonic", bool, "bool"),
+        "metadata": attributes(pick, "metadata"),
+        "data_points": _data_points(pick),
+    }
+
+
+def _value(pick: Pick, name: str) -> Access:
+    """value_int and value_double: of a point of the other kind 0, of other types nil."""
     zero = 0 if name == "as_int" else 0.0
 
-    def read(message: Any) -> Any:
+    def get(env: Env) -> Any:
+        message = pick(env)
         if "as_int" not in message.DESCRIPTOR.fields_by_name:
             return None
         return getattr(message, name) if message.HasField(name) else zero
 
-    return read
+    def put(env: Env, value: Any) -> None:
+        message = pick(env)
+        if "as_int" not in message.DESCRIPTOR.fields_by_name:
+            raise EvaluationError("the data point has buckets or quantiles, no value")
+        setattr(message, name, wanted(value, int if name == "as_int" else float, "int" if name == "as_int" else "double"))
+
+    return Access(get, put)
 
 
-def _buckets(side: str, name: str | None) -> Callable[[Any], Any]:
-    def read(message: Any) -> Any:
-        if side not in message.DESCRIPTOR.fields_by_name:
-            return None
-        buckets = getattr(message, side)
-        if name == "offset":
-            return buckets.offset
-        return list(buckets.bucket_counts) if name else {"offset": buckets.offset, "bucket_counts": list(buckets.bucket_counts)}
-
-    return read
+def _has(message: Any, name: str) -> bool:
+    return name in message.DESCRIPTOR.fields_by_name
 
 
-def _attributes(message: Any) -> Any:
-    return to_dict(message.attributes)
+def _of_point(pick: Pick, name: str) -> Access:
+    """A number that only some types of data points have."""
+
+    def get(env: Env) -> Any:
+        message = pick(env)
+        return getattr(message, name) if _has(message, name) else None
+
+    def put(env: Env, value: Any) -> None:
+        message = pick(env)
+        if not _has(message, name):
+            raise EvaluationError(f"the data point has no {name}")
+        if name == "sum":
+            message.sum = wanted(value, float, "double")
+        elif name == "scale":
+            message.scale = wanted(value, int, "int") & 0x7FFFFFFF if value >= 0 else wanted(value, int, "int") | ~0x7FFFFFFF
+        else:
+            setattr(message, name, wanted(value, int, "int") & _U64)
+
+    return Access(get, put)
 
 
-def _trace_state(message: Any) -> Any:
-    return dict(part.strip().split("=", 1) for part in message.trace_state.split(",") if "=" in part)
+def _numbers(pick: Pick, name: str, kind_of: str, field: str = "") -> Access:
+    """A list that only some types of data points have; `field` is one of its two sides of buckets."""
+
+    def target(env: Env) -> Any:
+        message = pick(env)
+        if field:
+            return getattr(message, field) if _has(message, field) else None
+        return message if _has(message, name) else None
+
+    def get(env: Env) -> Any:
+        message = target(env)
+        return None if message is None else Own(kind_of, getattr(message, name))
+
+    def put(env: Env, value: Any) -> None:
+        message = target(env)
+        if message is None:
+            raise EvaluationError(f"the data point has no {name}")
+        if isinstance(value, Own) and value.kind == kind_of:
+            new = list(value)
+        elif isinstance(value, list) and kind_of in ("integers", "numbers"):
+            types = int if kind_of == "integers" else float
+            new = [wanted(v, types, "int" if types is int else "double") for v in value]
+            new = [v & _U64 for v in new] if types is int else new
+        else:
+            raise EvaluationError(f"it takes {kind_of}, not {kind(value)}")
+        repeated = getattr(message, name)
+        del repeated[:]
+        repeated.extend(new)
+
+    return Access(get, put)
 
 
-def _of_data(name: str) -> Callable[[Any], Any]:
-    def read(metric: Any) -> Any:
-        kind = metric.WhichOneof("data")
-        data = getattr(metric, kind) if kind else None
-        return getattr(data, name, None) if data is not None else None
+def _side(pick: Pick, side: str) -> Table:
+    def get(env: Env) -> Any:
+        message = pick(env)
+        return Whole("buckets", getattr(message, side)) if _has(message, side) else None
 
-    return read
+    def put(env: Env, value: Any) -> None:
+        message = pick(env)
+        if not _has(message, side) or not isinstance(value, Whole) or value.kind != "buckets":
+            raise EvaluationError(f"{side} takes the buckets of an exponential histogram")
+        getattr(message, side).CopyFrom(value.message)
+
+    def get_offset(env: Env) -> Any:
+        message = pick(env)
+        return getattr(message, side).offset if _has(message, side) else None
+
+    def put_offset(env: Env, value: Any) -> None:
+        message = pick(env)
+        if not _has(message, side):
+            raise EvaluationError(f"the data point has no {side} buckets")
+        getattr(message, side).offset = wanted(value, int, "int")
+
+    return {
+        side: Access(get, put),
+        f"{side}.offset": Access(get_offset, put_offset),
+        f"{side}.bucket_counts": _numbers(pick, "bucket_counts", "integers", side),
+    }
 
 
-def _kind_string(span: Any) -> str:
-    return _SPAN_KINDS[span.kind] if 0 <= span.kind < len(_SPAN_KINDS) else ""
+def _exemplars(pick: Pick) -> Access:
+    return _numbers(pick, "exemplars", "exemplars")
 
 
-def _body(record: Any) -> Any:
-    return to_python(record.body)
+def _point() -> Table:
+    pick: Pick = lambda e: e.datapoint  # noqa: E731
+    return {
+        "attributes": attributes(pick),
+        **_times(pick, "time", "start_time"),
+        "value_double": _value(pick, "as_double"),
+        "value_int": _value(pick, "as_int"),
+        "flags": integer(pick, "flags"),
+        **{name: _of_point(pick, name) for name in ("count", "sum", "scale", "zero_count")},
+        "bucket_counts": _numbers(pick, "bucket_counts", "integers"),
+        "explicit_bounds": _numbers(pick, "explicit_bounds", "numbers"),
+        "exemplars": _exemplars(pick),
+        "quantile_values": _numbers(pick, "quantile_values", "quantiles"),
+        **_side(pick, "positive"),
+        **_side(pick, "negative"),
+    }
 
 
-def _body_string(record: Any) -> Any:
-    value = to_python(record.body)
-    return base64.b64encode(value).decode() if isinstance(value, bytes) else string_like(value)
+def _exemplar() -> Table:
+    pick: Pick = lambda e: e.exemplar  # noqa: E731
+
+    def value(name: str) -> Access:
+        zero = 0 if name == "as_int" else 0.0
+
+        def put(env: Env, new: Any) -> None:
+            setattr(pick(env), name, wanted(new, int if name == "as_int" else float, "int" if name == "as_int" else "double"))
+
+        return Access(lambda env: getattr(pick(env), name) if pick(env).HasField(name) else zero, put)
+
+    return {
+        "filtered_attributes": attributes(pick, "filtered_attributes"),
+        **_times(pick, "time"),
+        **_id(pick, "trace_id", TraceID),
+        **_id(pick, "span_id", SpanID),
+        "int_value": value("as_int"),
+        "double_value": value("as_double"),
+    }
 
 
-Table = Mapping[str, Callable[[Any], Any]]
-_RESOURCE: Table = {"attributes": _attributes, "dropped_attributes_count": _plain("dropped_attributes_count")}
-_SCOPE: Table = {**_RESOURCE, "name": _plain("name"), "version": _plain("version")}
-_IDS: Table = {
-    "trace_id": _id("trace_id", 16),
-    "trace_id.string": _hex("trace_id"),
-    "span_id": _id("span_id", 8),
-    "span_id.string": _hex("span_id"),
+TABLES: dict[str, Table] = {
+    "resource": _resource(),
+    "scope": _scope(),
+    "log": _log(),
+    "span": _span(),
+    "spanevent": _event(),
+    "metric": _metric(),
+    "datapoint": _point(),
+    "exemplar": _exemplar(),
 }
-_LOG: Table = {
-    "attributes": _attributes,
-    "body": _body,
-    "body.string": _body_string,
-    "severity_number": _plain("severity_number"),
-    "severity_text": _plain("severity_text"),
-    "event_name": _plain("event_name"),
-    **_IDS,
-    "time_unix_nano": _plain("time_unix_nano"),
-    "observed_time_unix_nano": _plain("observed_time_unix_nano"),
-    "time": _time("time_unix_nano"),
-    "observed_time": _time("observed_time_unix_nano"),
-    "dropped_attributes_count": _plain("dropped_attributes_count"),
-    "flags": _plain("flags"),
+WHOLE: dict[str, Access] = {
+    "resource": _whole(lambda e: e.resource, "resource"),
+    "scope": _whole(lambda e: e.scope, "scope"),
+    "span": _whole(lambda e: e.span, "span"),
+    "metric": _whole(lambda e: e.metric, "metric"),
 }
-_SPAN: Table = {
-    "attributes": _attributes,
-    "name": _plain("name"),
-    "kind": _plain("kind"),
-    "kind.string": _kind_string,
-    "kind.deprecated_string": lambda s: f"SPAN_KIND_{_kind_string(s).upper()}" if _kind_string(s) else "",
-    **_IDS,
-    "parent_span_id": _id("parent_span_id", 8),
-    "parent_span_id.string": _hex("parent_span_id"),
-    "trace_state": _trace_state,
-    "status.code": lambda s: s.status.code,
-    "status.message": lambda s: s.status.message,
-    "status": lambda s: {"code": s.status.code, "message": s.status.message},
-    "start_time_unix_nano": _plain("start_time_unix_nano"),
-    "end_time_unix_nano": _plain("end_time_unix_nano"),
-    "start_time": _time("start_time_unix_nano"),
-    "end_time": _time("end_time_unix_nano"),
-    "dropped_attributes_count": _plain("dropped_attributes_count"),
-    "dropped_events_count": _plain("dropped_events_count"),
-    "dropped_links_count": _plain("dropped_links_count"),
-    "events": _list("events"),
-    "links": _list("links"),
-    "flags": _plain("flags"),
-}
-_EVENT: Table = {
-    "attributes": _attributes,
-    "name": _plain("name"),
-    "time_unix_nano": _plain("time_unix_nano"),
-    "time": _time("time_unix_nano"),
-    "dropped_attributes_count": _plain("dropped_attributes_count"),
-}
-_METRIC: Table = {
-    "name": _plain("name"),
-    "description": _plain("description"),
-    "unit": _plain("unit"),
-    "type": lambda m: _METRIC_TYPES[m.WhichOneof("data")],
-    "aggregation_temporality": _of_data("aggregation_temporality"),
-    "is_monotonic": _of_data("is_monotonic"),
-    "metadata": lambda m: to_dict(m.metadata),
-    "data_points": lambda m: list(points(m)),
-}
-_POINT: Table = {
-    "attributes": _attributes,
-    "time_unix_nano": _plain("time_unix_nano"),
-    "start_time_unix_nano": _plain("start_time_unix_nano"),
-    "time": _time("time_unix_nano"),
-    "start_time": _time("start_time_unix_nano"),
-    "value_double": _value("as_double"),
-    "value_int": _value("as_int"),
-    "flags": _plain("flags"),
-    "count": _optional("count"),
-    "sum": _optional("sum"),
-    "scale": _optional("scale"),
-    "zero_count": _optional("zero_count"),
-    "bucket_counts": _list("bucket_counts"),
-    "explicit_bounds": _list("explicit_bounds"),
-    "exemplars": _list("exemplars"),
-    "quantile_values": _list("quantile_values"),
-    "positive": _buckets("positive", None),
-    "positive.offset": _buckets("positive", "offset"),
-    "positive.bucket_counts": _buckets("positive", "bucket_counts"),
-    "negative": _buckets("negative", None),
-    "negative.offset": _buckets("negative", "offset"),
-    "negative.bucket_counts": _buckets("negative", "bucket_counts"),
-}
-
-TABLES: dict[str, tuple[Table, Pick]] = {
-    "resource": (_RESOURCE, lambda e: e.resource),
-    "scope": (_SCOPE, lambda e: e.scope),
-    "instrumentation_scope": (_SCOPE, lambda e: e.scope),
-    "log": (_LOG, lambda e: e.record),
-    "spanevent": (_EVENT, lambda e: e.record),
-    "datapoint": (_POINT, lambda e: e.record),
-}
-
-
-def table(context: str, prefix: str) -> tuple[Table, Pick]:
-    """The paths behind `prefix` in `context` and where they begin."""
-    if prefix == "span":
-        return _SPAN, (lambda e: e.record) if context == "span" else (lambda e: e.span)
-    if prefix == "metric":
-        return _METRIC, (lambda e: e.record if e.metric is None else e.metric) if context == "metric" else (lambda e: e.metric)
-    return TABLES[prefix]
-
-
-class Attribute:
-    """Reads one attribute: looked for without decoding the others; of equal keys the first, as upstream."""
-
-    __slots__ = ("_key", "_pick")
-
-    def __init__(self, pick: Pick, key: str) -> None:
-        self._pick = pick
-        self._key = key
-
-    def __call__(self, env: Env) -> Any:
-        key = self._key
-        for item in self._pick(env).attributes:
-            if item.key == key:
-                return to_python(item.value)
-        return None
-
-    def equals(self, text: str) -> Callable[[Env], bool]:
-        """Whether it is the string `text`, without making a Python value of any other type."""
-        key, pick = self._key, self._pick
-
-        def read(env: Env) -> bool:
-            for item in pick(env).attributes:
-                if item.key == key:
-                    value = item.value
-                    return bool(value.string_value == text) and (text != "" or value.WhichOneof("value") == "string_value")
-            return False
-
-        return read
+"""Paths that are the name of a context alone."""
 
 
 def header(key: str) -> Read:
@@ -318,36 +469,33 @@ def header(key: str) -> Read:
     return read
 
 
-def client(part: str, key: str) -> Read:
-    """What `otelcol.client.<part>[key]` reads: all values of a header (`metadata`), or an attribute of its authentication."""
-    name = key.lower()
-    if part == "metadata":
-        return lambda env: list(values) if (values := (env.metadata or {}).get(name)) else None
-    return header(f"auth.{name}")
+def _client_map(part: str) -> Read:
+    def read(env: Env) -> Any:
+        metadata = env.metadata or {}
+        if part == "auth":
+            return {k.removeprefix("auth."): v[0] for k, v in metadata.items() if k.startswith("auth.") and v}
+        return {k: list(v) for k, v in metadata.items() if not k.startswith("auth.")}
+
+    return read
 
 
-def enums(context: str) -> dict[str, int]:
-    """The named numbers a context knows."""
-    found: dict[str, int] = {}
-    prefixes = CONTEXTS[context]
-    if "log" in prefixes:
-        found["SEVERITY_NUMBER_UNSPECIFIED"] = 0
-        for i, level in enumerate(("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")):
-            for j in range(4):
-                found[f"SEVERITY_NUMBER_{level}{j + 1 if j else ''}"] = i * 4 + j + 1
-    if "span" in prefixes:
-        for i, name in enumerate(_SPAN_KINDS):
-            found[f"SPAN_KIND_{name.upper()}"] = i
-        found.update(STATUS_CODE_UNSET=0, STATUS_CODE_OK=1, STATUS_CODE_ERROR=2)
-    if "metric" in prefixes:
-        for i, name in enumerate(("NONE", "GAUGE", "SUM", "HISTOGRAM", "EXPONENTIAL_HISTOGRAM", "SUMMARY")):
-            found[f"METRIC_DATA_TYPE_{name}"] = i
-        found.update(AGGREGATION_TEMPORALITY_UNSPECIFIED=0, AGGREGATION_TEMPORALITY_DELTA=1, AGGREGATION_TEMPORALITY_CUMULATIVE=2)
-    if "datapoint" in prefixes:
-        found.update(FLAG_NONE=0, FLAG_NO_RECORDED_VALUE=1)
-    return found
+def client(part: str, keys: list[Read]) -> Access:
+    """`otelcol.client.metadata`, `otelcol.client.auth.attributes`, `otelcol.grpc.metadata` and `otelcol.client.addr`."""
+
+    def refuse(env: Env, value: Any) -> None:
+        raise EvaluationError("what is told of a client cannot be set")
+
+    if part == "client.addr":
+        return Access(lambda env: header("client.address")(env) or "", refuse)
+    whole = _client_map("auth" if part == "client.auth.attributes" else "metadata")
+
+    def read(env: Env) -> Any:
+        values = [k(env) for k in keys]
+        if values and isinstance(values[0], str):
+            values[0] = values[0].lower()
+        return index(whole(env), values) if values else whole(env)
+
+    return Access(read, refuse)
 
 
-def missing(env: Env) -> Any:
-    """Reads nothing: for a path whose message the caller did not give."""
-    raise EvaluationError("the item has no such part")
+CLIENT_PATHS = ("client.addr", "client.metadata", "client.auth.attributes", "grpc.metadata")

@@ -20,6 +20,11 @@ class Refused(Exception):
         self.permanent = permanent
         self.retry_after = retry_after
 
+    @property
+    def for_clients(self) -> bool:
+        """Whether a client is told that its request can never be taken. An error of `error_mode: propagate` is none of its own."""
+        return self.permanent and self.reason != "condition error"
+
     def copy(self) -> Refused:
         """The same refusal for another caller; an exception that is raised collects the frames that it passes."""
         return Refused(self.reason, self.detail, permanent=self.permanent, retry_after=self.retry_after)

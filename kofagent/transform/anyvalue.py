@@ -85,3 +85,49 @@ def as_string(value: Any) -> str:
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
     return to_json(value)
+
+
+def write(target: AnyValue, value: Any) -> None:
+    """Makes `target` the value: the inverse of `to_python`. Lone surrogates become U+FFFD. TypeError for other types."""
+    if isinstance(value, str):
+        try:
+            target.string_value = value
+        except UnicodeEncodeError:
+            target.string_value = _valid(value)
+    elif isinstance(value, bool):
+        target.bool_value = value
+    elif isinstance(value, int):
+        target.int_value = value
+    elif isinstance(value, float):
+        target.double_value = value
+    elif value is None:
+        target.Clear()
+    elif isinstance(value, bytes):
+        target.bytes_value = value
+    elif isinstance(value, Mapping):
+        target.Clear()
+        target.kvlist_value.SetInParent()
+        write_map(target.kvlist_value.values, value)
+    elif isinstance(value, list | tuple):
+        target.Clear()
+        target.array_value.SetInParent()
+        for item in value:
+            write(target.array_value.values.add(), item)
+    else:
+        raise TypeError(f"{type(value).__name__} is no value of an attribute")
+
+
+def write_map(items: Any, value: Mapping[str, Any]) -> None:
+    """Makes the repeated KeyValue `items` the map."""
+    del items[:]
+    for key, element in value.items():
+        entry = items.add()
+        try:
+            entry.key = key
+        except UnicodeEncodeError:
+            entry.key = _valid(key)
+        write(entry.value, element)
+
+
+def _valid(text: str) -> str:
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -79,13 +79,11 @@ def value(text: str, **environ: str) -> Any:
         ("${env:STAR}", "*a"),
         # relabel replacements
         ("$1", "$1"),
-        ("${1}", "${1}"),
         ("$$1", "$1"),
         ("$${1}", "${1}"),
         ("/nodes/$${1}/proxy", "/nodes/${1}/proxy"),
-        ("${1}:${env:PORT}", "${1}:4317"),
+        ("$${1}:${env:PORT}", "${1}:4317"),
         ("$1-${HOST}-$$2", "$1-h1-$2"),
-        ("${12}", "${12}"),
     ],
 )
 def test_references(text: str, want: object) -> None:

@@ -265,6 +265,21 @@ def routing() -> Use:
     return use
 
 
+def ottl_patterns() -> Use:
+    from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+
+    from kofagent.ottl import parse_condition
+
+    condition = parse_condition("IsMatch(body, severity_text)", "log")
+
+    def use(i: int) -> None:
+        record = LogRecord(severity_text=f"^{i}$")
+        record.body.string_value = str(i)
+        assert condition.matches(None, None, record)
+
+    return use
+
+
 def filter_resources() -> Use:
     from kofagent.processors.filter.config import Config
     from kofagent.processors.filter.rules import Around, Rules
@@ -457,6 +472,7 @@ DRIVERS: dict[str, Callable[[], Use]] = {
     "own_log.messages": own_log,
     "prometheus.label_pairs": label_pairs,
     "prometheus.meta_labels": meta_labels,
+    "ottl.patterns": ottl_patterns,
     "routing.resources": routing,
     "prometheusremotewrite.labelled": labelled,
     "prometheusremotewrite.targets": targets,

@@ -182,7 +182,12 @@ async def test_traces(options: dict[str, Any], want: list[str], filtered: int) -
             "cd",
             {"log_conditions[0].conditions[0]": 1, "log_conditions[1].conditions[0]": 1},
         ),
-        (Signal.LOGS, [{"context": "log", "conditions": ['attributes["k"] + "x" == 1'], "error_mode": "silent"}], "abcd", {}),
+        (
+            Signal.LOGS,
+            [{"context": "log", "conditions": ['attributes["k"] + Len("x") == attributes["none"] + 1'], "error_mode": "silent"}],
+            "abcd",
+            {},
+        ),
         (
             Signal.METRICS,
             ['datapoint.attributes["n"] == 0', 'metric.name == "mem.used"'],
@@ -207,9 +212,10 @@ async def test_conditions_of_an_inferred_context(signal: Signal, conditions: lis
 
 
 def test_rules_in_words() -> None:
-    options = {"logs": {"exclude": {"match_type": "strict", "bodies": ["a"]}}, "log_conditions": ['log.body == "b"']}
-    made, _ = processor(COMPONENT, options, Signal.LOGS)
-    assert made.explain().splitlines() == ["logs.exclude", 'log_conditions[0] (log): log.body == "b"']
+    options: dict[str, Any] = {"logs": {"exclude": {"match_type": "strict", "bodies": ["a"]}}}
+    assert processor(COMPONENT, options, Signal.LOGS)[0].explain().splitlines() == ["logs.exclude"]
+    made, _ = processor(COMPONENT, {"log_conditions": ['log.body == "b"']}, Signal.LOGS)
+    assert made.explain().splitlines() == ['log_conditions[0] (log): log.body == "b"']
 
 
 async def test_what_stays_is_the_same_batch_and_what_goes_reaches_nobody() -> None:
@@ -235,7 +241,7 @@ async def test_a_refused_batch_that_comes_again_is_counted_once() -> None:
     assert made.context.ledger.sum("kofagent_filtered_items_total") == 1
 
 
-FAILS = 'attributes["k"] + "x" == 1'
+FAILS = 'attributes["k"] + Len("x") == attributes["none"] + 1'
 
 
 @pytest.mark.parametrize("mode", ["ignore", "silent"])
@@ -245,8 +251,8 @@ async def test_a_condition_that_fails_leaves_the_item(mode: str, caplog: pytest.
     assert len([r for r in caplog.records if "could not be evaluated" in r.message]) == (1 if mode == "ignore" else 0)
 
 
-async def test_a_condition_that_fails_drops_the_payload_by_default() -> None:
-    made, _ = processor(COMPONENT, {"logs": {"log_record": [FAILS]}}, Signal.LOGS)
+async def test_a_condition_that_fails_drops_the_payload_if_it_shall() -> None:
+    made, _ = processor(COMPONENT, {"error_mode": "propagate", "logs": {"log_record": [FAILS]}}, Signal.LOGS)
     await made.start()
     with pytest.raises(Refused) as refused:
         await made.consume(batch(Signal.LOGS, *LOGS))
@@ -273,7 +279,9 @@ async def test_malformed_is_refused_for_good_and_counted() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"metrics": {"include": {"match_type": "expr", "expressions": ["x"]}}}, "not supported"),
+        ({"metrics": {"include": {"match_type": "expr", "expressions": ["x ="]}}}, "expression"),
+        ({"metrics": {"include": {"match_type": "strict", "expressions": ["x"]}}}, "need match_type: expr"),
+        ({"log_conditions": ['log.body == "x"'], "logs": {"log_record": ['body == "y"']}}, "cannot be combined"),
         ({"metrics": {"include": {"metric_names": ["x"]}}}, "match_type is required"),
         ({"metrics": {"include": {"match_type": "regexp", "metric_names": ["("]}}}, "not a regular expression"),
         ({"logs": {"include": {"match_type": "strict", "severity_number": {"min": "LOUD"}}}}, "is not a severity"),
@@ -289,7 +297,7 @@ async def test_malformed_is_refused_for_good_and_counted() -> None:
         ({"spans": {"include": {"match_type": "strict", "log_bodies": ["x"]}}}, "spans do not have log_bodies"),
         ({"error_mode": "loud"}, "error_mode"),
         ({"log_conditions": ['body == "x"']}, "must begin with its context"),
-        ({"log_conditions": ['span.name == "x"']}, "must begin with its context"),
+        ({"log_conditions": ['span.name == "x"']}, "not one of this signal"),
         ({"log_conditions": ['log.body == "x"', {"conditions": ['log.body == "y"']}]}, "cannot be mixed"),
         ({"log_conditions": [{"context": "span", "conditions": ["true"]}]}, "not a context of logs"),
         ({"log_conditions": ["1 == 1"]}, "no path that shows its context"),

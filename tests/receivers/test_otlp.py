@@ -222,7 +222,10 @@ async def test_refusals() -> None:
         r.sink.refuse = Refused("http 400", permanent=True)
         status, headers, body = await r.post(trace_request(2))
         assert (status, "Retry-After" in headers, Status.FromString(body).code) == (400, False, 3)
-        assert r.total("otelcol_receiver_refused_spans_total", transport="http") == 4
+        r.sink.refuse = Refused("condition error", permanent=True)
+        status, _, body = await r.post(trace_request(1))
+        assert (status, Status.FromString(body).code) == (503, 14)
+        assert r.total("otelcol_receiver_refused_spans_total", transport="http") == 5
         assert r.total("otelcol_receiver_accepted_spans_total", transport="http") == 0
 
 
@@ -399,6 +402,9 @@ async def test_grpc_errors() -> None:
         assert RetryInfo.FromString(status.details[0].value).retry_delay.ToMilliseconds() == 1500
         r.sink.refuse = Refused("http 400", permanent=True)
         assert await _fails(r, trace_request(1)) == ("INVALID_ARGUMENT", None)
+        r.sink.refuse = Refused("condition error", permanent=True)
+        code, _ = await _fails(r, trace_request(1))
+        assert code == "UNAVAILABLE"
         r.sink.refuse = None
         assert await r.call(b"") == b""
         assert not r.sink.batches

@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from typing import Literal
 
 from pydantic import Field, PrivateAttr, model_validator
 
 from kofagent.config.base import ComponentConfig, PipelineName
-from kofagent.ottl import Condition, infer_context, parse_condition, parse_statement
+from kofagent.ottl import Condition, Env, OttlError, infer_context, named_contexts, parse_condition, parse_route
 from kofagent.telemetry.signal import Signal
 
 SIGNAL_OF = {"log": Signal.LOGS, "span": Signal.TRACES, "metric": Signal.METRICS, "datapoint": Signal.METRICS}
+
+_TEXT = r'"(?:\\.|[^\\"])*"'
+_REQUEST = re.compile(rf"\s*request\s*\[\s*{_TEXT}\s*\]\s*(?:==|!=)\s*(?:{_TEXT}|nil)\s*", re.DOTALL)
+_CONTEXTS = ("resource", "scope", "span", "spanevent", "metric", "datapoint", "log")
+
+
+def _inferred(text: str, statement: bool) -> str:
+    """The context of a route that names none: the one of its paths, or resource."""
+    conditions, statements = ([], [text]) if statement else ([text], [])
+    names = named_contexts(conditions, statements)
+    if "request" in names or names == {"otelcol"}:
+        return "request" if "request" in names else "otelcol"
+    try:
+        return infer_context(conditions, _CONTEXTS, statements=statements)
+    except OttlError:
+        return "resource"
 
 
 class Route(ComponentConfig):
@@ -25,26 +43,30 @@ class Route(ComponentConfig):
     action: Literal["move", "copy"] = Field("move", description="move: the routes below do not see what matches; copy: they do.")
     _parsed: Condition | None = PrivateAttr(None)
     _context: str = PrivateAttr("resource")
+    _edit: Callable[[Env], None] | None = PrivateAttr(None)
 
     @model_validator(mode="after")
     def _parse(self) -> Route:
         if bool(self.condition) == bool(self.statement):
             raise ValueError("a route needs either condition or statement")
         text = self.condition or self.statement
-        self._context = self.context or infer_context(text, statement=bool(self.statement))
+        self._context = self.context or _inferred(text, bool(self.statement))
         if self._context not in ("request", "otelcol", "resource", *SIGNAL_OF):
             raise ValueError(f"the context {self._context} cannot be used in a route")
+        if self._context == "request" and not _REQUEST.fullmatch(text):
+            raise ValueError('the request context takes one comparison: request["header"] == "value", or !=')
         if self.condition:
             self._parsed = parse_condition(text, self._context)
             return self
         if self._context == "request":
             raise ValueError("the request context takes a condition, not a statement")
-        editor, self._parsed = parse_statement(text, self._context)
-        if editor.name in ("delete_key", "delete_matching_keys"):
-            raise ValueError(f"{editor.name} is not supported in a route; use the resource processor in the pipeline after it")
-        if editor.name != "route" or editor.arguments:
-            raise ValueError(f"{editor.name}: a route's statement is route() where ...")
+        self._edit, self._parsed = parse_route(text, self._context)
         return self
+
+    @property
+    def edit(self) -> Callable[[Env], None] | None:
+        """What the statement changes in the items that match; None for route()."""
+        return self._edit
 
     @property
     def parsed(self) -> tuple[Condition | None, str]:
@@ -58,5 +80,7 @@ class Config(ComponentConfig):
     table: list[Route] = Field(description="Routes, evaluated from top to bottom.", min_length=1)
     default_pipelines: list[PipelineName] = Field([], description="Pipelines for what no route takes.")
     error_mode: Literal["ignore", "silent", "propagate"] = Field(
-        "ignore", description="What happens when a condition cannot be evaluated."
+        "propagate",
+        description="When a condition cannot be evaluated: propagate drops the batch; ignore logs it and silent does not, and "
+        "the item counts as not matching.",
     )

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from kofagent.component.fan_out import all_of
 from kofagent.component.log_limit import LogLimit
 from kofagent.component.protocols import Connector, Context
-from kofagent.connectors.routing.config import SIGNAL_OF, Config
+from kofagent.connectors.routing.config import SIGNAL_OF, Config, Route
 from kofagent.connectors.routing.table import Splitter
 from kofagent.ottl import EvaluationError
+from kofagent.ottl.items import items
+from kofagent.ottl.messages import read_request
 from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal
@@ -54,6 +56,7 @@ class RoutingConnector(Connector[Config]):
                 continue
             yes, no = self._split(splitter, rest)
             if yes.payload:
+                yes = _edited(route, yes)
                 for name in self._of(route.pipelines, signal):
                     taken.setdefault(name, []).append(yes)
             # With copies, what is left is more than what no route took.
@@ -91,3 +94,13 @@ class RoutingConnector(Connector[Config]):
             if self.config.error_mode == "ignore" and self._log.due():
                 self.context.log.warning("a condition could not be evaluated and counts as not matching: %s", error)
             return False
+
+
+def _edited(route: Route, batch: Batch) -> Batch:
+    """The batch with what the route's statement changes."""
+    if route.edit is None:
+        return batch
+    request = read_request(batch.signal.value, batch.payload)
+    for env in items(route.parsed[1], request, batch.metadata):
+        route.edit(env)
+    return Batch(batch.signal, request.SerializeToString(), batch.count, batch.metadata)

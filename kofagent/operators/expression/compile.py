@@ -9,7 +9,7 @@ from kofagent.operators.entry import Entry
 from kofagent.operators.expression import values
 from kofagent.operators.expression.ast import Node
 from kofagent.operators.expression.functions import FUNCTIONS, PREDICATES
-from kofagent.operators.expression.parser import parse
+from kofagent.operators.expression.parser import Macros, parse
 from kofagent.operators.expression.values import ExpressionError
 
 FAILURES: Final = (ArithmeticError, ValueError, TypeError, AttributeError, LookupError, RecursionError)
@@ -32,10 +32,10 @@ class Expression:
         self._plain: dict[Node, Evaluate] = {}
         self._run = self._closure(root)
 
-    def evaluate(self, entry: Entry) -> Any:
-        """Its value for the entry; ExpressionError where a value has the wrong kind."""
+    def evaluate(self, entry: Entry, names: dict[str, Any] | None = None) -> Any:
+        """Its value for the entry and further names; ExpressionError where a value has the wrong kind."""
         try:
-            return self._run(entry, {})
+            return self._run(entry, names or {})
         except FAILURES as error:
             raise as_expression_error(error) from None
 
@@ -113,10 +113,10 @@ class Expression:
         return run
 
 
-def compile_expression(text: str) -> Expression:
-    """The expression of `text`; ExpressionError says what is wrong and where."""
+def compile_expression(text: str, macros: Macros = {}) -> Expression:  # noqa: B006 - never changed
+    """The expression of `text`; ExpressionError says what is wrong and where. `macros` as `parse`."""
     try:
-        return Expression(text, parse(text))
+        return Expression(text, parse(text, macros))
     except RecursionError:
         raise ExpressionError(f"expression {text[:100]!r}: it is nested too deeply") from None
 

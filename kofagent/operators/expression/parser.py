@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from kofagent.operators.expression.ast import Node
@@ -38,12 +39,16 @@ _BINARY: Final = {
 }
 _NEGATABLE: Final = ("in", "matches", "contains", "startsWith", "endsWith")
 MAX_DEPTH: Final = 100
+Macros = Mapping[str, Callable[[Node], Node]]
 """Deepest nesting of brackets, operators on the right side and `let`."""
 
 
-def parse(text: str) -> Node:
-    """The tree of an expression; ExpressionError says what is wrong and where."""
-    parser = _Parser(text)
+def parse(text: str, macros: Macros = {}) -> Node:  # noqa: B006 - never changed
+    """The tree of an expression; ExpressionError says what is wrong and where.
+
+    `macros`: functions of one argument that are written as the tree they stand for.
+    """
+    parser = _Parser(text, macros)
     root = parser.sequence()
     if parser.kind != "end":
         raise parser.unexpected()
@@ -53,8 +58,9 @@ def parse(text: str) -> Node:
 class _Parser:
     """One expression; `sequence` reads all of it that is one."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, macros: Macros) -> None:
         self.text = text
+        self.macros = macros
         self.tokens = tokens(text)
         self.at = 0
         self.depth = 0
@@ -298,6 +304,8 @@ class _Parser:
             self.expect(")")
             return Node("predicate", name, tuple(args))
         args = first + self.items(")")
+        if name in self.macros and len(args) == 1:
+            return self.macros[name](args[0])
         if name not in FUNCTIONS:
             raise self.error(f"the function {name!r} is unknown")
         low, high, _ = FUNCTIONS[name]

@@ -11,6 +11,7 @@ from kofagent.config.errors import ConfigErrors, Problem, suggest
 from kofagent.config.filterset import RegexpOptions, compile_filterset
 from kofagent.ottl import OttlError, parse_condition
 from kofagent.processors.filter.contexts import OF_SIGNAL, infer
+from kofagent.processors.filter.expressions import compile_metric_expressions
 from kofagent.telemetry.signal import Signal
 from kofagent.transform.matching import AttributeBlock, MatchBlock, SeverityBlock, compile_attributes, unfit
 
@@ -28,6 +29,11 @@ CONTEXTS = {
 ErrorMode = Literal["propagate", "ignore", "silent"]
 
 
+def _in_small_letters(value: Any) -> Any:
+    """Upstream reads contexts and error modes in any case."""
+    return value.lower() if isinstance(value, str) else value
+
+
 class Written(NamedTuple):
     """A condition, its place in the configuration, its context and what happens when it fails."""
 
@@ -41,20 +47,23 @@ class MetricMatch(ComponentConfig):
     """`metrics.include` and `metrics.exclude`."""
 
     match_type: Literal["strict", "regexp", "expr", ""] = Field(
-        "", description="strict: equal; regexp: an RE2 expression found anywhere."
+        "", description="strict: equal; regexp: an RE2 expression found anywhere; expr: expressions of the expr language."
     )
     regexp: RegexpOptions | None = Field(None, description="Accepted for compatibility; results are always remembered.")
     metric_names: list[str] = Field([], description="Names of metrics.")
-    expressions: list[str] = Field([], description="expr expressions; not supported, write OTTL conditions instead.")
+    expressions: list[str] = Field(
+        [], description='expr expressions, one of which is true of a data point: MetricName == "a" and HasLabel("b").'
+    )
     resource_attributes: list[AttributeBlock] = Field([], description="Attributes that the resource must have, all of them.")
 
     @model_validator(mode="after")
     def _patterns_compile(self) -> MetricMatch:
-        if self.match_type == "expr" or self.expressions:
-            raise ValueError(
-                "match_type expr is not supported; write the expression as an OTTL condition under metrics.metric "
-                "or metrics.datapoint"
-            )
+        if self.match_type == "expr":
+            if self.metric_names:
+                raise ValueError("metric_names need match_type strict or regexp; with expr write expressions")
+            compile_metric_expressions(self.expressions)
+        elif self.expressions:
+            raise ValueError("expressions need match_type: expr")
         if self.metric_names:
             compile_filterset(self.match_type, self.metric_names)
         if self.resource_attributes:
@@ -168,6 +177,8 @@ class ConditionGroup(ComponentConfig):
     conditions: list[str] = Field(min_length=1, description="OTTL conditions; one that is true leaves out the item.")
     error_mode: ErrorMode | None = Field(None, description="error_mode of the group; default: that of the processor.")
 
+    _lower = field_validator("context", "error_mode", mode="before")(_in_small_letters)
+
 
 def _or_strings(schema: dict[str, Any]) -> None:
     schema["items"] = {"anyOf": [schema["items"], {"type": "string"}]}
@@ -185,8 +196,8 @@ class Config(ComponentConfig):
     """Options of filter."""
 
     error_mode: ErrorMode = Field(
-        "propagate",
-        description="When a condition fails: propagate drops the payload, ignore logs it and continues, silent continues.",
+        "ignore",
+        description="When a condition fails: ignore logs it and keeps the item, silent keeps it, propagate drops the payload.",
     )
     metrics: MetricFilters = Field(MetricFilters(), description="Filters of metrics.")
     logs: LogFilters = Field(LogFilters(), description="Filters of logs.")
@@ -201,6 +212,8 @@ class Config(ComponentConfig):
     log_conditions: list[ConditionGroup] = Field(
         [], description="Conditions of logs, as strings or groups.", json_schema_extra=_or_strings
     )
+
+    _lower = field_validator("error_mode", mode="before")(_in_small_letters)
 
     @field_validator(*GROUPS.values(), mode="before")
     @classmethod
@@ -223,7 +236,7 @@ class Config(ComponentConfig):
                 continue
             for k, text in enumerate(group.conditions):
                 try:
-                    parse_condition(text, group.context or infer(text, signal))
+                    parse_condition(text, group.context or infer(text, signal), qualified=not group.context)
                 except ValueError as error:
                     path = (k,) if isinstance(group, _Strings) else (i, "conditions", k)
                     problems.append(Problem(path, f"{text!r}: {error}"))
@@ -249,6 +262,13 @@ class Config(ComponentConfig):
 
     @model_validator(mode="after")
     def _one_way(self) -> Config:
+        for signal, name in GROUPS.items():
+            block = {Signal.LOGS: self.logs, Signal.METRICS: self.metrics, Signal.TRACES: self.traces}[signal]
+            older = [f"{signal.value}.{key}" for key in type(block).model_fields if getattr(block, key, None)]
+            if signal is Signal.TRACES:
+                older += [f"spans.{key}" for key in ("include", "exclude") if getattr(self.spans, key) is not None]
+            if getattr(self, name) and older:
+                raise ValueError(f"{name} and {older[0]} cannot be combined; write all of them under {name}")
         if (self.spans.include or self.spans.exclude) and (self.traces.resource or self.traces.span or self.traces.spanevent):
             raise ValueError(
                 "spans.include or spans.exclude and conditions under traces cannot be combined; "

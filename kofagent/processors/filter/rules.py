@@ -13,8 +13,10 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from kofagent.memory.memo import Memo
+from kofagent.operators.expression import ExpressionError
 from kofagent.ottl import Condition, EvaluationError, parse_condition
 from kofagent.processors.filter.config import Config, MetricMatch
+from kofagent.processors.filter.expressions import compile_metric_expressions
 from kofagent.telemetry.batch import Metadata
 from kofagent.telemetry.signal import Signal
 from kofagent.transform.matching import MatchBlock, RecordMatch, compile_attributes
@@ -129,6 +131,8 @@ class Rules:
             if block.resource_attributes:
                 test = compile_attributes(block.match_type, block.resource_attributes)
                 self.resource_lists.append(ResourceRule(f"metrics.{word}.resource_attributes", _remembered(test, skip_on)))
+            if block.expressions:
+                self.lists.append(_expression_rule(f"metrics.{word}.expressions", block.expressions, skip_on))
             if block.metric_names:
                 names = MatchBlock(match_type=block.match_type or "strict", metric_names=block.metric_names)
                 self.lists.append(_record_rule(f"metrics.{word}.metric_names", RecordMatch(names, Signal.METRICS), skip_on))
@@ -136,6 +140,18 @@ class Rules:
 
 def _record_rule(name: str, match: RecordMatch, skip_on: bool) -> RecordRule:
     return RecordRule(name, lambda around, record: match.match(around.resource, around.scope, record) is skip_on)
+
+
+def _expression_rule(name: str, expressions: list[str], skip_on: bool) -> RecordRule:
+    matches = compile_metric_expressions(expressions)
+
+    def skips(around: Around, record: bytes) -> bool:
+        try:
+            return matches(decode(Metric, record)) is skip_on
+        except (ExpressionError, NotText):
+            return False  # what cannot be asked is kept
+
+    return RecordRule(name, skips)
 
 
 def _remembered(test: Callable[[Any], bool], skip_on: bool) -> Callable[[Around], bool]:

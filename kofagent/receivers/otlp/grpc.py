@@ -64,7 +64,7 @@ class GrpcEndpoint:
                 payload = await call.message()
                 await self._intake.take(signal, payload, metadata)
             except Refused as refusal:
-                if refusal.permanent:
+                if refusal.for_clients:
                     await call.abort(Status.INVALID_ARGUMENT, refusal.reason)
                 await _wait(call, refusal.reason, refusal.retry_after or 1.0)
             except Malformed as error:

@@ -64,7 +64,7 @@ class HttpEndpoint:
             body = await self._server.read_body(request, taken)
             await self._intake.take(signal, body, metadata, kind == JSON)
         except Refused as refusal:
-            if refusal.permanent:
+            if refusal.for_clients:
                 return _error(request, 400, refusal.reason)
             return _error(request, 503, refusal.reason, refusal.retry_after or 1.0)
         except Malformed as error:

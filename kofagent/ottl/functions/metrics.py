@@ -1,0 +1,558 @@
+"""Functions about metrics and their data points: conversions, extracted metrics, aggregation."""
+
+from __future__ import annotations
+
+import bisect
+import math
+import random
+from collections.abc import Callable, Iterable
+from itertools import pairwise
+from typing import Any
+
+from kofagent.ottl.env import Env
+from kofagent.ottl.errors import EvaluationError
+from kofagent.ottl.functions.core import MISSING, converter, editor
+from kofagent.ottl.paths import points
+from kofagent.ottl.types import kind
+from kofagent.transform.anyvalue import to_json, to_python
+
+_TEMPORALITY = {"delta": 1, "cumulative": 2}
+_HISTOGRAMS = ("histogram", "exponential_histogram")
+
+
+def _temporality(string_agg_temp: str | None = None, **_: Any) -> None:
+    if string_agg_temp is not None and string_agg_temp not in _TEMPORALITY:
+        raise EvaluationError(f"{string_agg_temp!r} is no temporality; known: delta, cumulative")
+
+
+# Conditions of the filter
+
+
+@converter('HasAttrKeyOnDatapoint(key "s")', contexts="metric", env=True, where="conditions")
+def has_attr_key_on_datapoint(env: Env, key: str) -> bool:
+    """Whether a data point has the attribute."""
+    return any(item.key == key for point in points(env.metric) for item in point.attributes)
+
+
+@converter('HasAttrOnDatapoint(key "s", expected "s")', contexts="metric", env=True, where="conditions")
+def has_attr_on_datapoint(env: Env, key: str, expected: str) -> bool:
+    """Whether the first data point that has the attribute has this value."""
+    if env.metric.WhichOneof("data") is None:
+        raise EvaluationError("HasAttrOnDatapoint: the metric has no data")
+    for point in points(env.metric):
+        found = next((item.value for item in point.attributes if item.key == key), None)
+        if found is not None:
+            return bool(found.string_value == expected and found.WhichOneof("value") == "string_value")
+    return False
+
+
+# Conversions
+
+
+@editor('convert_gauge_to_sum(string_agg_temp "s", monotonic #b)', contexts="metric", env=True, check=_temporality)
+def convert_gauge_to_sum(env: Env, temporality: str, monotonic: bool) -> None:
+    """Makes a gauge a sum."""
+    metric = env.metric
+    if metric.WhichOneof("data") != "gauge":
+        return
+    data = [_copy(p) for p in metric.gauge.data_points]
+    metric.sum.SetInParent()
+    metric.sum.data_points.extend(data)
+    metric.sum.aggregation_temporality = _TEMPORALITY[temporality]
+    metric.sum.is_monotonic = monotonic
+
+
+@editor("convert_sum_to_gauge()", contexts="metric", env=True)
+def convert_sum_to_gauge(env: Env) -> None:
+    """Makes a sum a gauge."""
+    metric = env.metric
+    if metric.WhichOneof("data") != "sum":
+        return
+    data = [_copy(p) for p in metric.sum.data_points]
+    metric.gauge.SetInParent()
+    metric.gauge.data_points.extend(data)
+
+
+def _copy(message: Any) -> Any:
+    new = type(message)()
+    new.CopyFrom(message)
+    return new
+
+
+def _new_metric(env: Env, suffix: str) -> Any:
+    """A metric at the end of the scope, named after the one at hand."""
+    new = env.scope_entry.metrics.add()
+    new.name = env.metric.name + suffix
+    new.description = env.metric.description
+    new.unit = env.metric.unit
+    return new
+
+
+def _as_sum(new: Any, temporality: int, monotonic: bool) -> Any:
+    new.sum.SetInParent()
+    new.sum.aggregation_temporality = temporality
+    new.sum.is_monotonic = monotonic
+    return new.sum
+
+
+def _take_over(target: Any, point: Any) -> None:
+    """What a number data point has of another point: attributes, times, flags."""
+    target.attributes.extend(point.attributes)
+    target.start_time_unix_nano = point.start_time_unix_nano
+    target.time_unix_nano = point.time_unix_nano
+
+
+def _extract(env: Env, monotonic: bool, suffix: str, field: str, what: str) -> None:
+    metric = env.metric
+    kind = metric.WhichOneof("data")
+    if kind not in (*_HISTOGRAMS, "summary"):
+        raise EvaluationError(
+            f"{what} needs a histogram, an exponential histogram or a summary, not a {kind or 'metric without data'}"
+        )
+    temporality = 2 if kind == "summary" else getattr(metric, kind).aggregation_temporality
+    if temporality not in (1, 2):
+        raise EvaluationError(f"{what} needs delta or cumulative temporality")
+    source = list(points(metric))
+    new = _new_metric(env, suffix)
+    if field == "count":
+        new.unit = "1"
+    data = _as_sum(new, temporality, monotonic)
+    for point in source:
+        if field == "sum" and kind != "summary" and not point.HasField("sum"):
+            continue
+        number = data.data_points.add()
+        _take_over(number, point)
+        if field == "sum":
+            number.as_double = point.sum
+        else:
+            number.as_int = point.count
+    if not data.data_points:
+        del env.scope_entry.metrics[-1]
+
+
+@editor('extract_sum_metric(monotonic #b, suffix? "s"="_sum")', contexts="metric", env=True)
+def extract_sum_metric(env: Env, monotonic: bool, suffix: str) -> None:
+    """Adds a metric with the sums of a histogram or summary."""
+    _extract(env, monotonic, suffix, "sum", "extract_sum_metric")
+
+
+@editor('extract_count_metric(monotonic #b, suffix? "s"="_count")', contexts="metric", env=True)
+def extract_count_metric(env: Env, monotonic: bool, suffix: str) -> None:
+    """Adds a metric with the counts of a histogram or summary."""
+    _extract(env, monotonic, suffix, "count", "extract_count_metric")
+
+
+def _percentile(percentile: float | None = None, **_: Any) -> None:
+    if percentile is not None and not 0 < percentile < 100:
+        raise EvaluationError("the percentile is above 0 and below 100")
+
+
+@editor('extract_percentile_metric(percentile #f, suffix? "s")', contexts="metric", env=True, check=_percentile)
+def extract_percentile_metric(env: Env, percentile: float, suffix: str | None) -> None:
+    """Adds a gauge with a percentile of a histogram, estimated from its buckets."""
+    metric = env.metric
+    kind = metric.WhichOneof("data")
+    if kind not in _HISTOGRAMS:
+        raise EvaluationError(f"extract_percentile_metric needs a histogram, not a {kind or 'metric without data'}")
+    estimate = _of_buckets if kind == "histogram" else _of_exponential
+    found = [(point, estimate(point, percentile)) for point in points(metric) if point.count]
+    if not found:
+        return
+    new = _new_metric(env, suffix if suffix is not None else f"_p{percentile:g}")
+    new.description = f"{new.description} (p{percentile:g})" if new.description else f"p{percentile:g}"
+    new.gauge.SetInParent()
+    for point, value in found:
+        number = new.gauge.data_points.add()
+        _take_over(number, point)
+        number.as_double = value
+
+
+def _of_buckets(point: Any, percentile: float) -> float:
+    counts, bounds = list(point.bucket_counts), list(point.explicit_bounds)
+    if not counts or len(counts) != len(bounds) + 1:
+        raise EvaluationError("extract_percentile_metric: the buckets do not fit their bounds")
+    rank, below = math.ceil(percentile / 100 * point.count), 0
+    for i, count in enumerate(counts):
+        if count and below + count >= rank:
+            if i == len(bounds):
+                return float(point.max if point.HasField("max") else bounds[-1] if bounds else 0.0)
+            lower = bounds[i - 1] if i else (point.min if point.HasField("min") else min(0.0, bounds[0]))
+            return float(lower + (bounds[i] - lower) * (rank - below) / count)
+        below += count
+    return float(bounds[-1] if bounds else 0.0)
+
+
+def _of_exponential(point: Any, percentile: float) -> float:
+    """From the lowest bucket up; inside of a bucket along its logarithm, as its bounds grow."""
+    rank, below = math.ceil(percentile / 100 * point.count), 0
+    growth = math.ldexp(math.log(2), -point.scale)
+    negative = list(point.negative.bucket_counts)
+    for i in range(len(negative) - 1, -1, -1):
+        if negative[i] and below + negative[i] >= rank:
+            return -_exp((point.negative.offset + i + 1 - (rank - below) / negative[i]) * growth)
+        below += negative[i]
+    below += point.zero_count
+    if below >= rank:
+        return 0.0
+    value = 0.0
+    for i, count in enumerate(point.positive.bucket_counts):
+        if not count:
+            continue
+        value = _exp((point.positive.offset + i + min(1.0, (rank - below) / count)) * growth)
+        if below + count >= rank:
+            break
+        below += count
+    return value
+
+
+def _of_summary(env: Env, temporality: str, monotonic: bool, suffix: str, field: str) -> None:
+    metric = env.metric
+    if metric.WhichOneof("data") != "summary":
+        return
+    new = _as_sum(_new_metric(env, suffix), _TEMPORALITY[temporality], monotonic)
+    for point in metric.summary.data_points:
+        number = new.data_points.add()
+        _take_over(number, point)
+        number.flags = point.flags
+        if field == "sum":
+            number.as_double = point.sum
+        else:
+            number.as_int = point.count
+
+
+@editor(
+    'convert_summary_sum_val_to_sum(string_agg_temp "s", monotonic #b, suffix? "s"="_sum")',
+    contexts="datapoint",
+    env=True,
+    check=_temporality,
+)
+def convert_summary_sum_val_to_sum(env: Env, temporality: str, monotonic: bool, suffix: str) -> None:
+    """Adds a metric with the sums of a summary."""
+    _of_summary(env, temporality, monotonic, suffix, "sum")
+
+
+@editor(
+    'convert_summary_count_val_to_sum(string_agg_temp "s", monotonic #b, suffix? "s"="_count")',
+    contexts="datapoint",
+    env=True,
+    check=_temporality,
+)
+def convert_summary_count_val_to_sum(env: Env, temporality: str, monotonic: bool, suffix: str) -> None:
+    """Adds a metric with the counts of a summary."""
+    _of_summary(env, temporality, monotonic, suffix, "count")
+
+
+@editor(
+    'convert_summary_quantile_val_to_gauge(attribute_key? "s"="quantile", suffix? "s"=".quantiles")', contexts="metric", env=True
+)
+def convert_summary_quantile_val_to_gauge(env: Env, attribute_key: str, suffix: str) -> None:
+    """Adds a gauge with the quantiles of a summary."""
+    metric = env.metric
+    if metric.WhichOneof("data") != "summary":
+        return
+    source = list(metric.summary.data_points)
+    new = _new_metric(env, suffix)
+    new.gauge.SetInParent()
+    for point in source:
+        for quantile in point.quantile_values:
+            number = new.gauge.data_points.add()
+            _take_over(number, point)
+            entry = next((i for i in number.attributes if i.key == attribute_key), None) or number.attributes.add(key=attribute_key)
+            entry.value.double_value = quantile.quantile
+            number.as_double = quantile.value
+
+
+@editor("copy_metric(name? A=missing, description? A=missing, unit? A=missing)", contexts="metric", env=True)
+def copy_metric(env: Env, name: Any, description: Any, unit: Any) -> None:
+    """Adds a copy of the metric, perhaps with another name, description or unit."""
+    copied = _copy(env.metric)
+    new = env.scope_entry.metrics.add()
+    new.CopyFrom(copied)
+    # As upstream, a value of a wrong kind leaves the copy behind.
+    for field, value in (("name", name), ("description", description), ("unit", unit)):
+        if value is not MISSING:
+            if not isinstance(value, str):
+                raise EvaluationError(f"copy_metric: {field} is a string, not {kind(value)}")
+            setattr(new, field, value)
+
+
+@editor("scale_metric(multiplier #f, unit? S)", contexts="metric", env=True)
+def scale_metric(env: Env, multiplier: float, unit: str | None) -> None:
+    """Multiplies the values of a metric."""
+    metric = env.metric
+    kind = metric.WhichOneof("data")
+    if kind in (None, "exponential_histogram"):
+        raise EvaluationError(f"scale_metric cannot scale a {kind or 'metric without data'}")
+    for point in points(metric):
+        if kind in ("gauge", "sum"):
+            if point.HasField("as_int"):
+                point.as_int = max(-(1 << 63), min((1 << 63) - 1, int(point.as_int * multiplier)))
+            elif point.HasField("as_double"):
+                point.as_double *= multiplier
+        elif kind == "histogram":
+            for name in ("sum", "min", "max"):
+                if point.HasField(name):
+                    setattr(point, name, getattr(point, name) * multiplier)
+            bounds = [bound * multiplier for bound in point.explicit_bounds]
+            point.explicit_bounds[:] = bounds
+            for exemplar in point.exemplars:
+                if exemplar.HasField("as_int"):
+                    exemplar.as_int = int(exemplar.as_int * multiplier)
+                elif exemplar.HasField("as_double"):
+                    exemplar.as_double *= multiplier
+        else:
+            point.sum *= multiplier
+            for quantile in point.quantile_values:
+                quantile.value *= multiplier
+    if unit is not None:
+        metric.unit = unit
+
+
+# Aggregation
+
+
+def _median(values: list[Any]) -> float:
+    ordered = sorted(values)
+    half = len(ordered) // 2
+    return float(ordered[half]) if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
+
+
+_NUMBERS: dict[str, Callable[[list[Any]], Any]] = {
+    "sum": sum,
+    "max": max,
+    "min": min,
+    "mean": lambda values: sum(values) / len(values),
+    "median": _median,
+    "count": len,
+}
+
+
+def _aggregation(aggregation_function: str | None = None, **_: Any) -> None:
+    if aggregation_function is not None and aggregation_function not in _NUMBERS:
+        raise EvaluationError(f"{aggregation_function!r} is no aggregation; known: {', '.join(_NUMBERS)}")
+
+
+@editor('aggregate_on_attributes(aggregation_function "s", attributes? ["s"])', contexts="metric", env=True, check=_aggregation)
+def aggregate_on_attributes(env: Env, function: str, attributes: list[str] | None) -> None:
+    """Drops the other attributes of the data points and makes one of those that become equal."""
+    metric = _aggregated_kind(env, function, "aggregate_on_attributes")
+    for point in points(metric):
+        kept = [item for item in point.attributes if attributes is not None and item.key in attributes]
+        kept = [_copy(item) for item in kept]
+        del point.attributes[:]
+        point.attributes.extend(kept)
+    _merge(metric, function, [_copy(point) for point in points(metric)], [])
+
+
+@editor(
+    'aggregate_on_attribute_value(aggregation_function "s", attribute "s", values ["s"], new_value "s")',
+    contexts="metric",
+    env=True,
+    check=_aggregation,
+)
+def aggregate_on_attribute_value(env: Env, function: str, attribute: str, values: list[str], new_value: str) -> None:
+    """Gives an attribute a new value and makes one of the data points that become equal."""
+    metric = _aggregated_kind(env, function, "aggregate_on_attribute_value")
+    matched: list[Any] = []
+    others: list[Any] = []
+    for point in points(metric):
+        item = next((i for i in point.attributes if i.key == attribute and to_python(i.value) in values), None)
+        if item is not None:
+            item.value.string_value = new_value
+        (others if item is None else matched).append(_copy(point))
+    _merge(metric, function, matched, others)
+
+
+def _aggregated_kind(env: Env, function: str, what: str) -> Any:
+    kind = env.metric.WhichOneof("data")
+    if kind in (None, "summary"):
+        raise EvaluationError(f"{what} cannot aggregate a {kind or 'metric without data'}")
+    if kind in _HISTOGRAMS and function != "sum":
+        raise EvaluationError(f"{what}: histograms can only be summed")
+    return env.metric
+
+
+def _merge(metric: Any, function: str, matched: list[Any], others: list[Any]) -> None:
+    """The points `others`, and one point instead of those `matched` with equal attributes and times."""
+    of_kind = metric.WhichOneof("data")
+    delta = getattr(getattr(metric, of_kind), "aggregation_temporality", 0) == _TEMPORALITY["delta"]
+    groups: dict[Any, list[Any]] = {}
+    for point in matched:
+        attributes = to_json({i.key: to_python(i.value) for i in point.attributes})
+        # Cumulative points of one time are one whenever they began; the spans of delta points differ.
+        key: Any = (attributes, point.start_time_unix_nano if delta else 0, point.time_unix_nano)
+        if of_kind == "histogram":
+            key = (*key, tuple(point.explicit_bounds))
+        elif of_kind == "exponential_histogram":
+            key = (*key, point.scale)
+        else:
+            key = (*key, point.WhichOneof("value"))
+        groups.setdefault(key, []).append(point)
+    merge = _numbers if of_kind in ("gauge", "sum") else _histograms
+    merged = [merge(group, function) if len(group) > 1 or function == "count" else group[0] for group in groups.values()]
+    target = points(metric)
+    del target[:]
+    target.extend([*others, *merged])
+
+
+def _numbers(group: list[Any], function: str) -> Any:
+    first = group[0]
+    name = first.WhichOneof("value") or "as_double"
+    value = _NUMBERS[function]([getattr(point, name) for point in group])
+    setattr(first, name, int(value) if name == "as_int" else float(value))
+    first.start_time_unix_nano = min(point.start_time_unix_nano for point in group)
+    return first
+
+
+def _histograms(group: list[Any], function: str) -> Any:
+    first = group[0]
+    for other in group[1:]:
+        first.count += other.count
+        if other.HasField("sum"):
+            first.sum += other.sum
+        for name, choose in (("min", min), ("max", max)):
+            if first.HasField(name) and other.HasField(name):
+                setattr(first, name, choose(getattr(first, name), getattr(other, name)))
+        if hasattr(first, "explicit_bounds"):
+            first.bucket_counts[:] = _added(first.bucket_counts, other.bucket_counts)
+        else:
+            first.zero_count += other.zero_count
+            for side in ("positive", "negative"):
+                _add_buckets(getattr(first, side), getattr(other, side))
+        first.exemplars.extend(other.exemplars)
+        first.start_time_unix_nano = min(first.start_time_unix_nano, other.start_time_unix_nano)
+    return first
+
+
+MAX_BUCKETS = 10_000
+"""Buckets of points whose offsets are further apart are not aligned."""
+
+
+def _add_buckets(mine: Any, theirs: Any) -> None:
+    if not theirs.bucket_counts:
+        return
+    if not mine.bucket_counts:
+        mine.CopyFrom(theirs)
+        return
+    first = min(mine.offset, theirs.offset)
+    if max(mine.offset, theirs.offset) - first > MAX_BUCKETS:
+        raise EvaluationError("the buckets of the histograms are too far apart")
+    one = [0] * (mine.offset - first) + list(mine.bucket_counts)
+    mine.bucket_counts[:] = _added(one, [0] * (theirs.offset - first) + list(theirs.bucket_counts))
+    mine.offset = first
+
+
+def _added(left: Iterable[int], right: Iterable[int]) -> list[int]:
+    one, two = list(left), list(right)
+    size = max(len(one), len(two))
+    return [a + b for a, b in zip(one + [0] * (size - len(one)), two + [0] * (size - len(two)), strict=True)]
+
+
+# Buckets
+
+_DISTRIBUTIONS = ("upper", "midpoint", "uniform", "random")
+
+
+def _buckets(distribution_fn: str | None = None, explicit_bounds: list[float] | None = None, **_: Any) -> None:
+    if distribution_fn is not None and distribution_fn not in _DISTRIBUTIONS:
+        raise EvaluationError(f"{distribution_fn!r} is no distribution; known: {', '.join(_DISTRIBUTIONS)}")
+    if explicit_bounds == []:
+        raise EvaluationError("the list of bounds is empty")
+
+
+@editor(
+    'convert_exponential_histogram_to_histogram(distribution_fn "s", explicit_bounds [#f])',
+    contexts="metric",
+    env=True,
+    check=_buckets,
+)
+def convert_exponential_histogram_to_histogram(env: Env, distribution: str, bounds: list[float]) -> None:
+    """Makes an exponential histogram one with explicit bounds."""
+    metric = env.metric
+    if metric.WhichOneof("data") != "exponential_histogram":
+        return
+    source = _copy(metric.exponential_histogram)
+    metric.histogram.SetInParent()
+    metric.histogram.aggregation_temporality = source.aggregation_temporality
+    for point in source.data_points:
+        new = metric.histogram.data_points.add()
+        _take_over(new, point)
+        new.count = point.count
+        for name in ("sum", "min", "max"):
+            if point.HasField(name):
+                setattr(new, name, getattr(point, name))
+        new.flags = point.flags
+        new.exemplars.extend(point.exemplars)
+        new.explicit_bounds.extend(bounds)
+        new.bucket_counts.extend(_distributed(point, distribution, bounds))
+
+
+def _distributed(point: Any, distribution: str, bounds: list[float]) -> list[int]:
+    """Counts of explicit buckets, one a bound: what lies above the last counts there. Upstream looks at positive buckets only."""
+    counts = [0] * len(bounds)
+    last = len(bounds) - 1
+    factor = math.ldexp(math.log(2), -point.scale)
+    offset = point.positive.offset
+    for i, count in enumerate(point.positive.bucket_counts):
+        lower, upper = _exp((offset + i) * factor), _exp((offset + i + 1) * factor)
+        if distribution == "upper":
+            counts[min(_bucket(upper, bounds), last)] += count
+        elif distribution == "midpoint":
+            at = _bucket((lower + upper) / 2, bounds)
+            counts[last if at > last else max(at - 1, 0)] += count
+        else:
+            _spread(counts, min(_bucket(lower, bounds), last), min(_bucket(upper, bounds), last), count, distribution)
+    return counts
+
+
+def _exp(power: float) -> float:
+    return math.exp(power) if power < 709 else math.inf
+
+
+def _bucket(value: float, bounds: list[float]) -> int:
+    return bisect.bisect_left(bounds, value)
+
+
+def _spread(counts: list[int], first: int, last: int, count: int, distribution: str) -> None:
+    """Puts a bucket's items into those that it overlaps: in equal parts, or by chance."""
+    for at in range(first, last):
+        part = -(-count // (last - at + 1)) if distribution == "uniform" else random.randint(0, count)
+        counts[at] += part
+        count -= part
+    counts[last] += count
+
+
+def _method(method: str | None = None, **_: Any) -> None:
+    if method not in (None, "remove_explicit_bound", "limit_buckets"):
+        raise EvaluationError(f"{method!r} is no method; known: remove_explicit_bound, limit_buckets")
+
+
+@editor(
+    'merge_histogram_buckets(target_value F~, method? "s"="remove_explicit_bound")', contexts="datapoint", env=True, check=_method
+)
+def merge_histogram_buckets(env: Env, target: float | None, method: str) -> None:
+    """Joins buckets: at a bound, or until there are no more than a number."""
+    point = env.datapoint
+    if "explicit_bounds" not in point.DESCRIPTOR.fields_by_name or target is None:
+        return
+    bounds, counts = list(point.explicit_bounds), list(point.bucket_counts)
+    if len(counts) != len(bounds) + 1 or any(a >= b for a, b in pairwise(bounds)):
+        return
+    if method == "remove_explicit_bound":
+        at = next((i for i, bound in enumerate(bounds) if math.isclose(bound, target, rel_tol=0, abs_tol=1e-12)), None)
+        if at is None:
+            return
+        _join(bounds, counts, at)
+    else:
+        if target != int(target) or target <= 0:
+            raise EvaluationError("limit_buckets takes a whole number above 0")
+        while len(counts) > target:
+            bounds, counts = bounds[1::2], [sum(counts[i : i + 2]) for i in range(0, len(counts), 2)]
+            bounds = bounds[: len(counts) - 1]
+    point.explicit_bounds[:] = bounds
+    point.bucket_counts[:] = counts
+
+
+def _join(bounds: list[float], counts: list[int], at: int) -> None:
+    counts[at] += counts.pop(at + 1)
+    del bounds[at]
