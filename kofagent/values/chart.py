@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from kofagent.config.base import ComponentConfig
+from kofagent.config.base import ByteSize, ComponentConfig
 
 # ruff: noqa: N815
 
@@ -28,6 +28,13 @@ class Image(SubChart):
     pullPolicy: Literal["Always", "IfNotPresent", "Never"] = Field("IfNotPresent", description="When the kubelet pulls the image.")
 
 
+class Queues(ComponentConfig):
+    """`queues` of a role: the sending queues of the exporters to KOF's storage."""
+
+    enabled: bool = Field(True, description="Keep them in the volume `state`, where they outlive a restart; otherwise in memory.")
+    maxSize: ByteSize = Field(256 << 20, ge=1 << 20, description="Most bytes that the queue of an exporter takes.")
+
+
 class Workload(ComponentConfig):
     """`kofagent.node`, `kofagent.k8scluster`: the pods of a role."""
 
@@ -43,7 +50,10 @@ class Workload(ComponentConfig):
     serviceAccountAnnotations: dict[str, str] = Field(
         {}, description="Annotations of the ServiceAccount, such as eks.amazonaws.com/role-arn."
     )
-    state: dict[str, Any] = Field({}, description="Volume source for /var/lib/otelcol/file_storage.")
+    state: dict[str, Any] = Field(
+        {}, description="Volume source for positions and queues; default: a directory of the node (node), an emptyDir (k8scluster)."
+    )
+    queues: Queues = Field(Queues(), description="Sending queues in `state`.")
     volumes: list[dict[str, Any]] = Field([], description="Additional volumes of the pods.")
     volumeMounts: list[dict[str, Any]] = Field([], description="Additional volume mounts of the container.")
     hostNetwork: bool = Field(False, description="Use the node's network.")

@@ -132,6 +132,7 @@ def test_the_agent_takes_what_the_chart_gives_it(recipe: Path, role: str, tmp_pa
     config = loaded(render(recipe), role, tmp_path, generation)
     user = load_values([str(recipe)], role, registry, generation or None, {}, need_secrets=False)
     extra = {"metrics/kofagent"}
+    stored = 0
     assert set(config.pipelines) - extra == set(user.pipelines)
     for name, pipeline in user.pipelines.items():
         assert config.pipelines[name] == pipeline
@@ -148,10 +149,14 @@ def test_the_agent_takes_what_the_chart_gives_it(recipe: Path, role: str, tmp_pa
             assert kept[id].pop("storage") == "file_storage/kofagent"
         if section == "processors" and "k8sattributes" in kept:
             assert kept["k8sattributes"].pop("filter") == {"node_from_env_var": "K8S_NODE_NAME"}
+        for id in kept if section == "exporters" else ():
+            if id.startswith(("otlphttp", "prometheusremotewrite")) and "sending_queue" not in user.effective[section][id]:
+                stored += 1
+                assert kept[id].pop("sending_queue")["storage"] == "file_storage/kofagent"
         assert kept == {id: c for id, c in user.effective.get(section, {}).items() if id in kept}
     assert config.telemetry.metrics.address == ":8888"
     keeps = {"filelog", "filelog/kube", "k8s_events", "k8sobjects"} & set(user.effective["receivers"])
-    assert config.extensions == [*user.extensions, *(["file_storage/kofagent"] if keeps else [])]
+    assert config.extensions == [*user.extensions, *(["file_storage/kofagent"] if keeps or stored else [])]
 
 
 @needs_helm
@@ -279,7 +284,7 @@ def test_resources_and_security(tmp_path: Path) -> None:
             assert all(
                 m.get("readOnly")
                 for m in container.get("volumeMounts", ())
-                if any(v["name"] == m["name"] and "hostPath" in v for v in spec["volumes"])
+                if any(v["name"] == m["name"] != "state" and "hostPath" in v for v in spec["volumes"])
             )
     assert release.pod("node")["tolerations"] == [{"operator": "Exists"}]
     assert release.pod("node")["securityContext"]["runAsUser"] == 65532
@@ -296,7 +301,8 @@ def test_resources_and_security(tmp_path: Path) -> None:
 def test_the_node_is_mounted_only_for_receivers_that_read_it(tmp_path: Path) -> None:
     def mounts(receivers: dict[str, Any]) -> dict[str, str]:
         release = template(values={"collectors": {"node": {"receivers": receivers}}}, folder=tmp_path)
-        return {v["name"]: v["hostPath"]["path"] for v in release.pod("node")["volumes"] if "hostPath" in v}
+        volumes = release.pod("node")["volumes"]
+        return {v["name"]: v["hostPath"]["path"] for v in volumes if "hostPath" in v and v["name"] != "state"}
 
     assert mounts({}) == {"varlog": "/var/log"}
     assert mounts({"filelog/kube": None}) == {}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +56,7 @@ def test_what_a_user_set_stays(tmp_path: Path) -> None:
         service={"extensions": ["basicauth/metrics", "basicauth/logs", "file_storage"]},
     )
     assert config.effective["receivers"]["k8s_events"]["storage"] == "file_storage"
-    assert config.extensions == ["basicauth/metrics", "basicauth/logs", "file_storage"]
-    assert OURS not in config.effective["extensions"]
+    assert config.extensions == ["basicauth/metrics", "basicauth/logs", "file_storage", OURS], "the queues are still the chart's"
 
     more = {
         "k8s_events": None,
@@ -70,7 +72,11 @@ def test_what_a_user_set_stays(tmp_path: Path) -> None:
 
 def test_nothing_to_keep_needs_no_storage(tmp_path: Path) -> None:
     pipelines = {"logs": None}
-    config = cluster_config(tmp_path, {"k8s_events": None}, service={"pipelines": pipelines})
+    values = {
+        "collectors": {"k8scluster": {"receivers": {"k8s_events": None}, "service": {"pipelines": pipelines}}},
+        "kofagent": {"k8scluster": {"queues": {"enabled": False}}},
+    }
+    config = loaded(template(values=values, folder=tmp_path), "k8scluster", tmp_path)
     assert OURS not in config.extensions
     assert OURS not in config.effective["extensions"]
 
@@ -82,7 +88,9 @@ def state(release: Release, role: str = "k8scluster") -> dict[str, Any]:
 
 def test_the_volume_of_the_places(tmp_path: Path) -> None:
     release = template()
-    assert state(release) == {"emptyDir": {"sizeLimit": "256Mi"}}
+    assert state(release) == {"emptyDir": {"sizeLimit": "512Mi"}}
+    on_node = {"path": "/var/lib/kofagent/kof/kof-collectors-node-exporter-collector", "type": "DirectoryOrCreate"}
+    assert state(release, "node") == {"hostPath": on_node}
     assert not release.kinds("PersistentVolumeClaim")
 
     release = template(
@@ -109,7 +117,7 @@ def test_the_volume_of_the_places(tmp_path: Path) -> None:
         "storageClassName": "fast",
     }
     assert state(release) == {"persistentVolumeClaim": {"claimName": CLUSTER}}
-    assert state(release, "node") == {"emptyDir": {"sizeLimit": "256Mi"}}
+    assert state(release, "node") == {"hostPath": on_node}
     assert release.pod("k8scluster")["securityContext"]["fsGroup"] == release.pod("k8scluster")["securityContext"]["runAsUser"]
 
     sets = ["kofagent.k8scluster.persistence.enabled=true"]
@@ -119,6 +127,46 @@ def test_the_volume_of_the_places(tmp_path: Path) -> None:
     other = template(sets=[*sets, "kofagent.k8scluster.persistence.existingClaim=mine"])
     assert not other.kinds("PersistentVolumeClaim")
     assert state(other) == {"persistentVolumeClaim": {"claimName": "mine"}}
+
+
+@pytest.mark.parametrize("generation", ["", "0.1.1"])
+def test_metrics_logs_and_traces_have_queues_in_the_volume(tmp_path: Path, generation: str) -> None:
+    release = template(sets=[f"kofagent.generation={generation}", "kof.traces.endpoint=http://traces:4318"])
+    for role, most in (("node", "256MiB"), ("k8scluster", "128MiB")):
+        exporters = loaded(release, role, tmp_path, generation).effective["exporters"]
+        sent = {id: options for id, options in exporters.items() if not id.startswith("debug")}
+        assert len(sent) == (3 if role == "node" else 2)
+        for options in sent.values():
+            queue = options["sending_queue"]
+            assert (queue["storage"], queue["sizer"], queue["storage_max_size"]) == (OURS, "items", most)
+
+
+def test_the_users_own_queues_stay_and_what_is_not_sent_has_none(tmp_path: Path) -> None:
+    own = {
+        "prometheusremotewrite": {"remote_write_queue": {"queue_size": 7}},
+        "otlphttp/logs": {"sending_queue": {"queue_size": 7}},
+    }
+    node = {"exporters": own, "service": {"pipelines": {"traces": {"exporters": ["debug"]}}}}
+    values = {"collectors": {"node": node}, "kof": {"traces": {"endpoint": ""}}}
+    config = loaded(template(values=values, folder=tmp_path), "node", tmp_path).effective["exporters"]
+    assert "sending_queue" not in config["prometheusremotewrite"]
+    assert config["otlphttp/logs"]["sending_queue"] == {"queue_size": 7}
+    assert "otlphttp/traces" not in config
+
+
+def test_the_directory_of_the_node_is_given_to_the_agents_user(tmp_path: Path) -> None:
+    (container,) = template().pod("node")["initContainers"]
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"], "add": ["CHOWN", "DAC_READ_SEARCH"]}
+    assert "initContainers" not in template(sets=["kofagent.node.state.emptyDir.sizeLimit=1Gi"]).pod("node")
+    *program, script = container["command"]
+    assert program == ["python3", "-I", "-S", "-c"] and "65532" in script
+    if os.getuid():
+        print("the script was not tried: only root can give files away")
+        return
+    (tmp_path / "a.queue").mkdir()
+    (tmp_path / "a.queue" / "state").write_bytes(b"")
+    subprocess.run([sys.executable, *program[1:], script.replace("/state", str(tmp_path))], check=True)
+    assert {path.stat().st_uid for path in [tmp_path, *tmp_path.rglob("*")]} == {65532}
 
 
 def test_two_volumes_for_one_place_are_refused() -> None:

@@ -2,8 +2,8 @@
 The ConfigMap of a role. `collectors-values.yaml` is what the user wrote, without what only Helm reads and without `env`, which
 the container has already. `pod.yaml` is laid over what the values make and holds only what being in a pod adds:
 listeners others can reach; for the node's agent its own node's targets and pods, for the cluster's agent the targets without a
-node; monitors; jobs of the chart's exporters where monitors do not exist; and a place in the pod's volume for receivers that can
-keep one over a restart. What a user has set stays.
+node; monitors; jobs of the chart's exporters where monitors do not exist; and in the volume `state` the places of receivers and
+the queues of exporters, which both outlive a restart. What a user has set stays.
 */}}
 {{- define "kofagent.configMap" -}}
 {{- $values := .root.Values -}}
@@ -26,6 +26,7 @@ pod.yaml: |
 
 {{- define "kofagent.podConfig" -}}
 {{- $root := .root -}}
+{{- $values := .root.Values -}}
 {{- $facts := include "kofagent.facts" . | fromJson -}}
 {{- $jobs := list -}}
 {{- if and (eq (include "kofagent.monitors" $root) "jobs") $facts.exporters -}}
@@ -70,6 +71,11 @@ pod.yaml: |
 {{- range $id := $facts.places -}}
 {{- $_ := set $receivers $id (dict "storage" "file_storage/kofagent") -}}
 {{- end -}}
+{{- $exporters := dict -}}
+{{- range $id := $facts.queues -}}
+{{- $queue := dict "storage" "file_storage/kofagent" "sizer" "items" "queue_size" 10000000 "storage_max_size" (index $values.kofagent $.role).queues.maxSize -}}
+{{- $_ := set $exporters $id (dict "sending_queue" $queue) -}}
+{{- end -}}
 {{- $processors := dict -}}
 {{- $attributes := index ($facts.config.processors | default dict) "k8sattributes" | default dict -}}
 {{- if and (eq .role "node") (has "k8sattributes" $facts.processors) (not (hasKey $attributes "filter")) -}}
@@ -79,7 +85,8 @@ pod.yaml: |
 {{- if $facts.own -}}
 {{- $_ := set $service "telemetry" (dict "metrics" (dict "address" ":8888")) -}}
 {{- end -}}
-{{- if $facts.places -}}
+{{- $stored := or $facts.places $facts.queues -}}
+{{- if $stored -}}
 {{- $_ := set $service "extensions" (list "file_storage/kofagent") -}}
 {{- end -}}
 {{- if $added -}}
@@ -94,7 +101,11 @@ receivers:
 processors:
   {{- toYaml $processors | nindent 2 }}
 {{ end -}}
-{{- if $facts.places -}}
+{{- if $exporters -}}
+exporters:
+  {{- toYaml $exporters | nindent 2 }}
+{{ end -}}
+{{- if $stored -}}
 extensions:
   file_storage/kofagent:
     directory: /var/lib/otelcol/file_storage

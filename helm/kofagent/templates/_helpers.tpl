@@ -136,6 +136,23 @@ Everything the templates of a role must know, as JSON: (dict "root" . "role" "no
 {{- end -}}
 {{- $_ := set $facts "places" $places -}}
 
+{{- $queues := list -}}
+{{- $logs := ternary "otlphttp/logs" "otlphttp" (and (eq $generation "0.3.0") (eq .role "node")) -}}
+{{- $sent := dict "metrics" "prometheusremotewrite" "logs" $logs -}}
+{{- if and (eq .role "node") (or (eq $generation "0.3.0") (((($values.kof).traces)).endpoint)) -}}
+  {{- $_ := set $sent "traces" "otlphttp/traces" -}}
+{{- end -}}
+{{- $exporters := $config.exporters | default dict -}}
+{{- range $signal, $id := $sent -}}
+  {{- $of := index ($values.kof | default dict) $signal | default dict -}}
+  {{- $options := index $exporters $id | default dict -}}
+  {{- $off := or (and (hasKey $of "endpoint") (not $of.endpoint)) (and (hasKey $exporters $id) (kindIs "invalid" (index $exporters $id))) -}}
+  {{- if not (or $off (hasKey $options "sending_queue") (hasKey $options "remote_write_queue") (hasKey $options "wal")) -}}
+    {{- $queues = append $queues $id -}}
+  {{- end -}}
+{{- end -}}
+{{- $_ := set $facts "queues" (ternary $queues list (ne (toString (index $values.kofagent .role).queues.enabled) "false")) -}}
+
 {{- $_ := set $facts "ownJobs" $facts.jobs -}}
 {{- $own := index $receivers "prometheus" | default dict -}}
 {{- if and (has "prometheus" $facts.receivers) (not (hasKey ($own.config | default dict) "scrape_configs")) -}}

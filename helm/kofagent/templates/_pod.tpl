@@ -69,8 +69,45 @@ spec:
   {{- else }}
   {{- $_ := merge $security (dict "runAsNonRoot" true "runAsUser" 65532 "runAsGroup" 65532 "fsGroup" 65532) }}
   {{- end }}
+  {{- $security = mergeOverwrite $security ($own.podSecurityContext | default dict) }}
   securityContext:
-    {{- toYaml (mergeOverwrite $security ($own.podSecurityContext | default dict)) | nindent 4 }}
+    {{- toYaml $security | nindent 4 }}
+  {{- $claim := include "kofagent.claim" . }}
+  {{- if and $claim $own.state }}
+  {{- fail (printf "kofagent.%s: persistence and state are two volumes for the same place; give one of them" $role) }}
+  {{- end }}
+  {{- $onNode := and (eq $role "node") (not $own.state) }}
+  {{- if $onNode }}
+  initContainers:
+    # The kubelet makes the directory for root, and fsGroup does not apply to hostPath: it is given to the agent's user.
+    - name: state
+      image: {{ include "kofagent.image" (dict "root" $root "image" $root.Values.kofagent.image "default" $root.Chart.AppVersion) | quote }}
+      imagePullPolicy: {{ $root.Values.kofagent.image.pullPolicy }}
+      command:
+        - python3
+        - -I
+        - -S
+        - -c
+        - |
+          import os
+          top, user = "/state", {{ int $security.runAsUser }}
+          if os.stat(top).st_uid != user:
+              for folder, _, files in os.walk(top, topdown=False):
+                  for path in [os.path.join(folder, name) for name in files] + [folder]:
+                      os.chown(path, user, -1, follow_symlinks=False)
+      resources:
+        requests: {cpu: 10m, memory: 32Mi}
+        limits: {memory: 32Mi}
+      securityContext:
+        runAsNonRoot: false
+        runAsUser: 0
+        allowPrivilegeEscalation: false
+        privileged: false
+        readOnlyRootFilesystem: true
+        capabilities: {drop: [ALL], add: [CHOWN, DAC_READ_SEARCH]}
+      volumeMounts:
+        - {name: state, mountPath: /state}
+  {{- end }}
   containers:
     # This name is excluded by KOF's log pipeline, so that a collector's own output does not feed on itself.
     - name: otc-container
@@ -136,12 +173,12 @@ spec:
     - name: values
       configMap: {name: {{ include "kofagent.name" . }}}
     - name: state
-      {{- $claim := include "kofagent.claim" . }}
-      {{- if and $claim $own.state }}
-      {{- fail (printf "kofagent.%s: persistence and state are two volumes for the same place; give one of them" $role) }}
+      {{- $default := dict "emptyDir" (dict "sizeLimit" "512Mi") }}
+      {{- if $onNode }}
+      {{- $path := printf "/var/lib/kofagent/%s/%s" $root.Release.Namespace (include "kofagent.name" .) }}
+      {{- $default = dict "hostPath" (dict "path" $path "type" "DirectoryOrCreate") }}
       {{- end }}
-      {{- $empty := dict "emptyDir" (dict "sizeLimit" "256Mi") }}
-      {{- toYaml (ternary (dict "persistentVolumeClaim" (dict "claimName" $claim)) ($own.state | default $empty) (ne $claim "")) | nindent 6 }}
+      {{- toYaml (ternary (dict "persistentVolumeClaim" (dict "claimName" $claim)) ($own.state | default $default) (ne $claim "")) | nindent 6 }}
     - name: tmp
       emptyDir: {sizeLimit: 64Mi}
     {{- if $logs }}
