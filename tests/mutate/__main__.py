@@ -11,7 +11,7 @@ The tests of a room are run once without any change, to know which of them run w
 a test fails, the module does not import, or the tests take much longer than without it. It has "survived" when all are green, or
 no test runs the line: either a test is missing, or the change makes no difference that anybody can see. The tests of the room are
 asked first, then, for components, the laws that hold for all of them, then a few files of other rooms that import the module, and the
-tests of some components that do. A line that is run when modules are imported is asked of all tests of the room.
+tests of some components that do. A line that is run when modules are imported is asked of all tests of the room and of these files.
 
 Results are appended to a file (`.mutants.jsonl`), and what it has is not run again, so a run can be stopped and gone on with at any
 time. Runs of different rooms may go on beside each other with one results file.

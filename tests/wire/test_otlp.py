@@ -108,6 +108,17 @@ def test_what_encloses_the_records_of_a_part_counts_for_its_size(long: str) -> N
     assert otlp.count("logs", b"".join(part for part, _ in parts)) == 100
 
 
+@pytest.mark.parametrize("many", ["resource_logs", "scope_logs"])
+def test_many_that_enclose_one_record_each_count_for_the_size_of_a_part(many: str) -> None:
+    request = REQUEST["logs"]()
+    entry = request.resource_logs.add()
+    for _ in range(200):
+        of = entry if many == "scope_logs" else request.resource_logs.add()
+        of.scope_logs.add().log_records.add(severity_number=1)
+    parts = otlp_split.split("logs", request.SerializeToString(), max_bytes=300)
+    assert all(len(part) <= 300 for part, _ in parts) and sum(count for _, count in parts) == 200
+
+
 def test_metrics_without_points_take_room_in_a_part_too() -> None:
     request = ExportMetricsServiceRequest()
     entry = request.resource_metrics.add()
