@@ -38,9 +38,9 @@ class ByteBudget:
         """Bytes left."""
         return self.limit - self.used if self.limit else 1 << 62
 
-    def open(self) -> Reservation:
-        """The reservation of one request, empty at first."""
-        return Reservation(self)
+    def open(self, copies: int = COPIES) -> Reservation:
+        """The reservation of one request, empty at first; of its body `copies` will be made."""
+        return Reservation(self, copies)
 
     def _make_room(self, size: int, asks: Reservation) -> None:
         late = time.monotonic() - PATIENCE
@@ -59,10 +59,11 @@ class Reservation:
     `give_way` is set while the body comes; it is called when the body has to go, after its room was returned.
     """
 
-    __slots__ = ("_budget", "_claim", "_size", "give_way")
+    __slots__ = ("_budget", "_claim", "_copies", "_size", "give_way")
 
-    def __init__(self, budget: ByteBudget) -> None:
+    def __init__(self, budget: ByteBudget, copies: int = COPIES) -> None:
         self._budget = budget
+        self._copies = copies
         self._size = 0
         self._claim: Claim | None = None
         self.give_way: Callable[[], None] | None = None
@@ -78,7 +79,7 @@ class Reservation:
         if PRESSURE.limit:
             if self._claim is None:
                 self._claim = PRESSURE.claim("requests")
-            if PRESSURE.level >= Level.REQUESTS or not self._claim.grow(size, COPIES * size):
+            if PRESSURE.level >= Level.REQUESTS or not self._claim.grow(size, self._copies * size):
                 raise Overloaded
         if size > budget.free:
             budget._make_room(size, self)

@@ -57,7 +57,8 @@ class HttpEndpoint:
         if kind not in (PROTOBUF, JSON):
             self._intake.reject("content type", "a request that is neither protobuf nor JSON")
             return web.Response(status=415, text=f"415 unsupported media type, supported: [{JSON}, {PROTOBUF}]\n")
-        taken = self._intake.budget.open()
+        # JSON is not passed on; who decodes it asks for what it becomes
+        taken = self._intake.budget.open(copies=0) if kind == JSON else self._intake.budget.open()
         remote = request.remote
         sender.set(lambda: remote)
         try:

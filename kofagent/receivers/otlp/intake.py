@@ -105,5 +105,5 @@ async def _converted(signal: Signal, payload: bytes) -> bytes:
 
 
 def _objects(payload: bytes) -> int:
-    """Bytes of the objects that JSON becomes while it is converted: 10 times the text as SDKs write it, 80 times at the worst."""
-    return len(payload) + 250 * payload.count(b"{") + 40 * payload.count(b",")
+    """Bytes of the objects that JSON becomes while it is converted: 12 times the text as SDKs write it, 100 times at the worst."""
+    return len(payload) + 300 * payload.count(b"{") + 50 * payload.count(b",")
