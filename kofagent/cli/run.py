@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -14,6 +13,7 @@ from kofagent.cli.sources import explain, load, print_warnings
 from kofagent.component.protocols import Kubeconfig, StartError
 from kofagent.config.errors import ConfigErrors
 from kofagent.config.load import LoadedConfig
+from kofagent.memory import garbage
 from kofagent.pipeline.graph import StartErrors
 from kofagent.pipeline.service import Service, run_until
 from kofagent.pipeline.watchdog import Watchdog
@@ -66,11 +66,7 @@ async def _run(config: LoadedConfig, arguments: argparse.Namespace) -> int:
     except StartErrors as errors:
         print(explain(errors, config), file=sys.stderr)
         return 1
-    # what exists now stays; the garbage collector need not traverse it again and again
-    gc.collect()
-    gc.freeze()
-    # columns and batches are many objects without cycles: looking for cycles among them was a fifth of a scrape's CPU
-    gc.set_threshold(20_000, 20, 50)
+    garbage.settle()
     newest = config
 
     def read_plan() -> LoadedConfig:
