@@ -13,11 +13,8 @@ from kofagent import __version__
 from kofagent.component.protocols import Context, Kubeconfig, R, StartError, in_role
 from kofagent.config.errors import Problem
 from kofagent.config.model import LoadedConfig
-<<<<<<< HEAD
 from kofagent.config.redact import without_secrets
-=======
 from kofagent.memory import garbage
->>>>>>> d2df7c1 (After a reload garbage is collected, also what had been set aside: the old pipelines stayed)
 from kofagent.memory import usage as memory
 from kofagent.memory.budget import Budget
 from kofagent.pipeline.graph import Graph, StartErrors
