@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from kofagent.component import registry
@@ -104,10 +105,11 @@ class Graph:
     def _wire(self) -> None:
         for name, pipeline in self._plan.pipelines.items():
             ends = [self.connectors.get(id) or self.exporters[id] for id in pipeline.exporters]
-            head = entry(ends, signal_of(name))
+            drop = partial(self._host.ledger.dropped, name, signal_of(name))
+            head = entry(ends, signal_of(name), drop)
             for processor in reversed(self.processors[name]):
                 processor.next = head
-                head = entry([processor], processor.signal)
+                head = entry([processor], processor.signal, drop)
             self.heads[name] = head
         for id, receiver in self.receivers.items():
             heads: dict[Signal, list[ColumnsConsumer]] = {}

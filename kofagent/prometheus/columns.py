@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar, cast
 
 from kofagent.memory.memo import Memo
@@ -53,6 +53,16 @@ def make_series(labels: tuple[_Pair, ...], family: Family | None) -> Series:
 
 
 class TargetResource(dict[str, str]):
-    """What describes a target in OTLP; `trim_suffixes` is the receiver's `trim_metric_suffixes`."""
+    """What describes a target in OTLP. Immutable by convention.
 
-    trim_suffixes = False
+    `trim_suffixes` is the receiver's `trim_metric_suffixes`; `over`: what it describes ends with the samples that are given it.
+    """
+
+    def __init__(self, attributes: Mapping[str, str] | None = None, *, trim_suffixes: bool = False, over: bool = False) -> None:
+        super().__init__(attributes or {})
+        self.trim_suffixes = trim_suffixes
+        self.over = over
+
+    def at_its_end(self) -> TargetResource:
+        """The same for its last samples."""
+        return TargetResource(self, trim_suffixes=self.trim_suffixes, over=True)

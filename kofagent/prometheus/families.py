@@ -21,6 +21,11 @@ _SUFFIXES = {
 class Families(dict[str, Family]):
     """The families of the last page, by name. A `Family` stays the same object as long as pages describe it."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._renamed: dict[tuple[str, str], Family] = {}
+        """Families under the names that relabelling gave them, by both names."""
+
     def describe(self, items: Iterable[Meta | Sample | None]) -> bool:
         """Takes the metadata of a page; families it does not describe are forgotten. True when a type changed."""
         described: dict[str, dict[str, str]] = {}
@@ -35,6 +40,7 @@ class Families(dict[str, Family]):
             families[name] = family
         self.clear()
         self.update(families)
+        self._renamed = {names: family for names, family in self._renamed.items() if names[0] in families}
         return types != {name: family.type for name, family in families.items()}
 
     def of(self, name: str) -> Family | None:
@@ -45,6 +51,27 @@ class Families(dict[str, Family]):
         stem, _, last = name.rpartition("_")
         family = self.get(stem)
         return family if family is not None and "_" + last in _SUFFIXES.get(family.type, ()) else None
+
+    def renamed(self, name: str, new: str) -> Family | None:
+        """The family of the metric `name`, for a series that relabelling has named `new`."""
+        family = self.of(name)
+        if family is None or new == name:
+            return family
+        suffix = name[len(family.name) :]
+        if not new.endswith(suffix) and suffix not in ("_total", "_info"):
+            return None  # a part of a histogram or summary that is none any more
+        stem = new.removesuffix(suffix)
+        known = self._renamed.get((family.name, stem))
+        if known is None:
+            known = self._renamed[family.name, stem] = Family(stem)
+        known.type, known.help, known.unit = family.type, family.help, family.unit
+        return known
+
+    def settle(self, used: Iterable[Family | None]) -> None:
+        """Forgets renamed families that no series is of any more."""
+        if self._renamed:
+            names = {family.name for family in used if family is not None}
+            self._renamed = {key: family for key, family in self._renamed.items() if family.name in names}
 
     def canonical(self, labels: Labels) -> Labels:
         """`le` and `quantile` written one way (`1`, not `1.0` or `1e0`): formats differ in it, the series must not."""

@@ -2,8 +2,9 @@
 
 Follows the compatibility specification (opentelemetry.io/docs/specs/otel/compatibility/prometheus_and_openmetrics) as
 upstream's receiver does: counters become cumulative sums, histograms and summaries one point each, everything else gauges;
-`target_info` becomes resource attributes, `otel_scope_*` the scope, a staleness marker the flag "no recorded value". Samples
-of a histogram or summary that lacks its other parts are gauges under their own names, so that no sample is lost.
+`otel_scope_*` becomes the scope, a staleness marker the flag "no recorded value". Samples of a histogram or summary that lacks
+its count are gauges under their own names, so that no sample is lost. A point whose parts contradict each other, as they do on a
+page that was written in the middle of an update, is left out: OTLP forbids it, and backends refuse it or show garbage.
 
 What depends on the series only is worked out once per column of series and kept with it (`Columns.derived`).
 """
@@ -12,12 +13,14 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import repeat
+from operator import lt, sub
 
 from opentelemetry.proto.metrics.v1 import metrics_pb2
 
 from kofagent.prometheus.columns import Columns, TargetResource
+from kofagent.prometheus.resources import HIDDEN
 from kofagent.prometheus.target import resource_attributes
 from kofagent.prometheus.units import trim_suffixes, ucum
 from kofagent.telemetry.batch import Batch, MetricBatch, Samples
@@ -27,22 +30,29 @@ from kofagent.wire.varint import length_delimited, varint
 
 _CUMULATIVE = metrics_pb2.AGGREGATION_TEMPORALITY_CUMULATIVE
 _NO_VALUE = metrics_pb2.DATA_POINT_FLAGS_NO_RECORDED_VALUE_MASK
-_HIDDEN = frozenset({"__name__", "job", "instance", "__scheme__", "__metrics_path__"})
 _SCOPE_PREFIX = "otel_scope_"
 _DOUBLE = struct.Struct("<d")
 _FIXED = struct.Struct("<Q")
+INCONSISTENT = "inconsistent histogram"
+"""The reason of points that are left out."""
+_MOST = float(1 << 63)
+
+Drop = Callable[[str, int], None]
+"""Counts points that are left out: reason, points."""
 
 
-def to_otlp(batch: MetricBatch) -> Batch:
-    """The same samples as OTLP; `count` is the number of data points."""
+def to_otlp(batch: MetricBatch, drop: Drop | None = None) -> Batch:
+    """The same samples as OTLP; `count` is the number of data points. `drop` is told how many were left out."""
     pieces: list[bytes] = []
     count = 0
     for samples in batch.groups:
         for plan in _plans(samples):
-            data, points = plan.encode(samples)
+            data, points, bad = plan.encode(samples)
             if points:
                 pieces.append(length_delimited(1, data))
                 count += points
+            if bad and drop is not None:
+                drop(INCONSISTENT, bad)
     return Batch(Signal.METRICS, b"".join(pieces), count)
 
 
@@ -64,7 +74,7 @@ class _Numbers:
         self.at: list[int] = []
         self.created: dict[bytes, int] = {}
 
-    def encode(self, samples: Samples, now: bytes) -> tuple[bytes, int]:
+    def encode(self, samples: Samples, now: bytes) -> tuple[bytes, int, int]:
         values, times = samples.values, samples.timestamp_ms
         exemplars = samples.exemplars or {}
         out: list[bytes] = []
@@ -77,11 +87,11 @@ class _Numbers:
                 body = b"".join((fixed, b"\x19", stamp, b"\x21", _DOUBLE.pack(value)))
             start = self.created.get(fixed)
             if start is not None:
-                body += b"\x11" + _start(values[start])
+                body += b"\x11" + _FIXED.pack(_start(values[start], _FIXED.unpack(stamp)[0]))
             if i in exemplars:
                 body += length_delimited(5, _exemplar(exemplars[i], stamp))
             out.append(b"\x0a" + varint(len(body)) + body)
-        return self.head + length_delimited(self.field, b"".join(out) + self.tail), len(out)
+        return self.head + length_delimited(self.field, b"".join(out) + self.tail), len(out), 0
 
 
 class _Parts:
@@ -103,40 +113,47 @@ class _Distributions:
         self.summary = summary
         self.points: list[_Parts] = []
 
-    def encode(self, samples: Samples, now: bytes) -> tuple[bytes, int]:
+    def encode(self, samples: Samples, now: bytes) -> tuple[bytes, int, int]:
         out = []
         for parts in self.points:
             point = self._summary(samples, parts) if self.summary else self._histogram(samples, parts)
+            if point is None:
+                continue
             body = parts.attributes + point.SerializeToString()
             out.append(b"\x0a" + varint(len(body)) + body)
         tail = b"" if self.summary else b"\x10" + varint(_CUMULATIVE)
-        return self.head + length_delimited(11 if self.summary else 9, b"".join(out) + tail), len(out)
+        encoded = self.head + length_delimited(11 if self.summary else 9, b"".join(out) + tail)
+        return encoded, len(out), len(self.points) - len(out)
 
     def _frame(self, samples: Samples, parts: _Parts, point: metrics_pb2.HistogramDataPoint | metrics_pb2.SummaryDataPoint) -> bool:
         """Sets the times; True when the point has a value (no staleness marker)."""
         values, times = samples.values, samples.timestamp_ms
-        first = parts.count if parts.count >= 0 else parts.bounds[0][1]
+        first = parts.count if parts.count >= 0 else parts.bounds[-1][1]
         point.time_unix_nano = (times if isinstance(times, int) else times[first]) * 1_000_000
-        if parts.created >= 0 and math.isfinite(values[parts.created]):
-            point.start_time_unix_nano = max(int(values[parts.created] * 1e9), 0)
+        if parts.created >= 0:
+            point.start_time_unix_nano = _start(values[parts.created], point.time_unix_nano)
         if any(i >= 0 and _is_stale(values[i]) for i in (first, parts.sum)):
             point.flags = _NO_VALUE
             return False
         return True
 
-    def _summary(self, samples: Samples, parts: _Parts) -> metrics_pb2.SummaryDataPoint:
+    def _summary(self, samples: Samples, parts: _Parts) -> metrics_pb2.SummaryDataPoint | None:
+        """The point, None where its count is none."""
         point = metrics_pb2.SummaryDataPoint()
         live = self._frame(samples, parts, point)
         values = samples.values
         if live:
-            point.count = _whole(values[parts.count]) if parts.count >= 0 else 0
+            if not _rising([values[parts.count]]):
+                return None
+            point.count = int(values[parts.count])
             if parts.sum >= 0:
                 point.sum = values[parts.sum]
         for bound, i in parts.bounds:
             point.quantile_values.add(quantile=bound, value=values[i] if live else 0.0)
         return point
 
-    def _histogram(self, samples: Samples, parts: _Parts) -> metrics_pb2.HistogramDataPoint:
+    def _histogram(self, samples: Samples, parts: _Parts) -> metrics_pb2.HistogramDataPoint | None:
+        """The point, None where its buckets do not rise to its count."""
         point = metrics_pb2.HistogramDataPoint()
         live = self._frame(samples, parts, point)
         values = samples.values
@@ -144,15 +161,23 @@ class _Distributions:
         point.explicit_bounds.extend([bound for bound, _ in inner])
         if not live:
             point.bucket_counts.extend([0] * (len(inner) + 1))
+            if parts.sum >= 0:
+                point.sum = 0.0  # so that a reader knows that there was one, which ends
             return point
-        total = _whole(values[parts.count if parts.count >= 0 else parts.bounds[-1][1]])
-        point.count = total
+        cumulative = [values[i] for _, i in inner]
+        if parts.count >= 0:
+            if len(inner) < len(parts.bounds) and not _rising([values[parts.bounds[-1][1]], values[parts.count]]):
+                return None
+            cumulative.append(values[parts.count])
+        else:
+            cumulative.append(values[parts.bounds[-1][1]])
+        if not _rising(cumulative) or not _apart([bound for bound, _ in parts.bounds]):
+            return None
+        whole = list(map(int, cumulative))
+        point.count = whole[-1]
+        point.bucket_counts.extend(map(sub, whole, [0, *whole]))
         if parts.sum >= 0:
             point.sum = values[parts.sum]
-        before = 0
-        for at in [_whole(values[i]) for _, i in inner] + [total]:
-            point.bucket_counts.append(max(at - before, 0))
-            before = max(at, before)
         for _, i in parts.bounds:
             if samples.exemplars and i in samples.exemplars:
                 stamp = _FIXED.pack(point.time_unix_nano)
@@ -170,21 +195,23 @@ class _Plan:
         self.resource = resource
         self.scopes: dict[tuple[bytes, str], list[_Metric]] = {}
 
-    def encode(self, samples: Samples) -> tuple[bytes, int]:
+    def encode(self, samples: Samples) -> tuple[bytes, int, int]:
         times = samples.timestamp_ms
         now = _nanos(times) if isinstance(times, int) else b""
         out = [length_delimited(1, self.resource)]
-        count = 0
+        count = bad = 0
         for (scope, schema), metrics in self.scopes.items():
             encoded = [length_delimited(1, scope)]
             for metric in metrics:
-                data, points = metric.encode(samples, now)
-                encoded.append(length_delimited(2, data))
+                data, points, left_out = metric.encode(samples, now)
+                if points:
+                    encoded.append(length_delimited(2, data))
                 count += points
+                bad += left_out
             if schema:
                 encoded.append(length_delimited(3, schema.encode()))
             out.append(length_delimited(2, b"".join(encoded)))
-        return b"".join(out), count
+        return b"".join(out), count, bad
 
 
 def _make_plans(samples: Samples) -> list[_Plan]:
@@ -202,15 +229,10 @@ def _make_plans(samples: Samples) -> list[_Plan]:
         by_scope: dict[tuple[tuple[str, str], ...], list[tuple[int, Series, dict[str, str]]]] = {}
         for i, series, labels in members:
             name = labels.get("__name__", "")
-            if name == "target_info":
-                attributes.update({k: v for k, v in labels.items() if k not in _HIDDEN})
-                continue
             scope = tuple([(k, v) for k, v in series.labels if k.startswith(_SCOPE_PREFIX)])
             if name == "otel_scope_info":
                 identity = tuple([(k, v) for k, v in scope if k in ("otel_scope_name", "otel_scope_version")])
-                scopes.setdefault(identity, {}).update(
-                    {k: v for k, v in labels.items() if k not in _HIDDEN and (k, v) not in scope}
-                )
+                scopes.setdefault(identity, {}).update({k: v for k, v in labels.items() if k not in HIDDEN and (k, v) not in scope})
                 continue
             by_scope.setdefault(scope, []).append((i, series, labels))
         plan = _Plan(b"".join([_attribute(1, k, v) for k, v in attributes.items()]))
@@ -253,7 +275,7 @@ def _metrics(items: Sequence[tuple[int, Series, dict[str, str]]], trim: bool) ->
         if family is not None and kind in ("histogram", "summary"):
             part = name[len(family.name) :] if name.startswith(family.name) else "?"
             field, bound_label, bound_part = (9, "le", "_bucket") if kind == "histogram" else (7, "quantile", "")
-            bound = _bound(labels.get(bound_label, ""))
+            bound = _bound(labels.get(bound_label, ""), kind)
             if part in ("_count", "_sum", "_created") or (part == bound_part and bound is not None):
                 attributes = _attributes(field, labels, bound_label)
                 parts = points.setdefault((family.name, attributes), _Parts(attributes))
@@ -279,24 +301,22 @@ def _metrics(items: Sequence[tuple[int, Series, dict[str, str]]], trim: bool) ->
         numbers = _numbers(out, families, (name, kind), family if kind != "unknown" else None)
         numbers.fixed.append(_attributes(7, labels))
         numbers.at.append(i)
+    by_place: dict[int, dict[str, str]] = {}
     for (name, _), parts in points.items():
         parts.bounds.sort()
-        if parts.count >= 0 or parts.bounds:
+        summary = distributions[name].summary
+        if parts.count >= 0 or (not summary and parts.bounds and parts.bounds[-1][0] == math.inf):
             distributions[name].points.append(parts)
-        else:
-            for suffix, at in (("_sum", parts.sum), ("_created", parts.created)):
-                if at >= 0:
-                    numbers = _numbers(out, families, (name + suffix, "unknown"), None)
-                    numbers.fixed.append(_attributes(7, _labels_at(items, at)))
-                    numbers.at.append(at)
+            continue
+        by_place = by_place or {i: labels for i, _, labels in items}
+        for at in (*[i for _, i in parts.bounds], parts.sum, parts.created):
+            if at >= 0:
+                numbers = _numbers(out, families, (by_place[at]["__name__"], "unknown"), None)
+                numbers.fixed.append(_attributes(7, by_place[at]))
+                numbers.at.append(at)
     for key, metric in out.items():
         metric.head = _head(families[key], key[1], trim)
     return [m for m in out.values() if (m.at if isinstance(m, _Numbers) else m.points)]
-
-
-def _labels_at(items: Sequence[tuple[int, Series, dict[str, str]]], at: int) -> dict[str, str]:
-    """The labels of the sample at place `at` of the column."""
-    return next(labels for i, _, labels in items if i == at)
 
 
 def _numbers(
@@ -331,20 +351,34 @@ def _head(described: tuple[str, Family | None], kind: str, trim: bool) -> bytes:
     return out + _attribute(12, "prometheus.type", kind)
 
 
-def _bound(text: str) -> float | None:
+def _bound(text: str, kind: str) -> float | None:
+    """The bound of a bucket, or a quantile; None where the label says something else."""
     try:
-        return float(text)
+        bound = float(text)
     except ValueError:
         return None
+    if kind == "summary":
+        return bound if 0 <= bound <= 1 else None
+    return bound if bound > -math.inf else None
+
+
+def _rising(values: Iterable[float]) -> bool:
+    """Whether these are counts that do not fall."""
+    before = 0.0
+    for value in values:
+        if not before <= value < _MOST:
+            return False
+        before = value
+    return True
+
+
+def _apart(bounds: Sequence[float]) -> bool:
+    return all(map(lt, bounds, bounds[1:]))
 
 
 def _attributes(field: int, labels: Mapping[str, str], without: str = "") -> bytes:
     return b"".join(
-        [
-            _attribute(field, k, v)
-            for k, v in labels.items()
-            if k not in _HIDDEN and k != without and not k.startswith(_SCOPE_PREFIX)
-        ]
+        [_attribute(field, k, v) for k, v in labels.items() if k not in HIDDEN and k != without and not k.startswith(_SCOPE_PREFIX)]
     )
 
 
@@ -381,13 +415,11 @@ def _is_stale(value: float) -> bool:
     return math.isnan(value) and bool(_FIXED.unpack(_DOUBLE.pack(value))[0] == STALE_BITS)
 
 
-def _whole(value: float) -> int:
-    return int(value) if math.isfinite(value) and value > 0 else 0
-
-
 def _nanos(milliseconds: int) -> bytes:
     return _FIXED.pack(max(milliseconds, 0) * 1_000_000)
 
 
-def _start(seconds: float) -> bytes:
-    return _FIXED.pack(int(seconds * 1e9) if math.isfinite(seconds) and 0 < seconds < 1.8e10 else 0)
+def _start(seconds: float, end: int) -> int:
+    """When a series began, in Unix nanoseconds; 0, which is unknown, where that is no time before `end`."""
+    start = int(seconds * 1e9) if math.isfinite(seconds) and 0 < seconds < 1.8e10 else 0
+    return start if start <= end else 0

@@ -33,7 +33,7 @@ from kofagent.prometheus.shape import (
     parted,
 )
 from kofagent.prometheus.text import ExemplarText, Labels, Meta, ParseError, Sample, SeriesError, number, scan, scan_line
-from kofagent.telemetry.series import Exemplar, Series
+from kofagent.telemetry.series import Exemplar, Family, Series
 
 _Keys = list[bytes] | None
 """The raw text of each line; None of a large page, whose texts are looked up and not kept a second time."""
@@ -89,6 +89,10 @@ class PageReader:
         self._tracked: Sequence[Series] = ()
         # Series whose text was forgotten because a type changed; they continue under their labels.
         self._retyped: set[Series] = set()
+        # The name on the page of series that relabelling has renamed; families are looked up by it.
+        self._renamed: dict[Series, str] = {}
+        # What series were before the metadata of the page changed: those that ended with it still are.
+        self._former: dict[Series, Family | None] = {}
         self._good = 0
         # The shape of the last good page; None: the next page is read line by line.
         self._shape: Shape | None = None
@@ -119,6 +123,10 @@ class PageReader:
             lines = page.split(b"\n")
             scraped = None if self._shape is None else self._shape.read(lines, now_ms)
             return self._known(page, lines, openmetrics, now_ms) if scraped is None else scraped
+        except ValueError:
+            if self._former:
+                self._comments = None  # series are given back what they were; the next page is to describe them again
+            raise
         finally:
             self._interned = None
             self._beyond = False
@@ -126,12 +134,20 @@ class PageReader:
     def fail(self) -> Sequence[Series]:
         """The scrape failed: all series of the last page end now. What is known of their text is kept."""
         stale = self._tracked
+        self._ended(stale)
         self._tracked = ()
         self._shape = None
         if self._overgrown():
             self._raw = {}
             self._fresh = set()
         return stale
+
+    def _ended(self, series: Iterable[Series]) -> None:
+        """What ends is of the family that it was of, also where the page no longer describes it."""
+        if self._former:
+            for one in series:
+                one.family = self._former.get(one, one.family)
+            self._former = {}
 
     def _overgrown(self) -> bool:
         """True when far more texts are known than the last page that was settled had lines."""
@@ -326,7 +342,10 @@ class PageReader:
             self._interned = {known.labels: known for known in self._all()}
         series = self._interned.get(labels)
         if series is None:
-            series = make_series(labels, self.families.of(_name(labels)))
+            old, new = sample.labels[0][1], _name(labels)
+            series = make_series(labels, self.families.renamed(old, new))
+            if old != new:
+                self._renamed[series] = old
             self._interned[series.labels] = series
             self._fresh.add(series)
         return series
@@ -345,7 +364,11 @@ class PageReader:
             self._raw = {}
         self._shape = None
         for series in self._all():
-            series.family = self.families.of(series.name)
+            name = series.name
+            family = self.families.renamed(self._renamed.get(series, name), name)
+            if family is not series.family:
+                self._former.setdefault(series, series.family)
+                series.family = family
 
     def _plain(self, entries: list[Entry], values: list[float], keys: _Keys, lines: list[bytes] | None) -> Scraped:
         """A page without times and exemplars."""
@@ -403,7 +426,7 @@ class PageReader:
             scraped.timestamps = times
         scraped.exemplars = pinned or None
         before = self._shape.series if isinstance(self._shape, TimedShape | UnevenShape) else None
-        column = before if before == series else Columns(series)
+        column = before if before == series and not self._former else Columns(series)
         scraped.series = column
         if column is not before or list(tracked) != self._tracked or self._overgrown():
             self._settle(scraped, list(tracked), keys, entries)
@@ -419,6 +442,11 @@ class PageReader:
         """Finds what is new and what ended, and forgets the text of series that are gone."""
         live = set(tracked)
         scraped.stale = [series for series in self._tracked if series not in live]
+        self._ended(scraped.stale)
+        if self._renamed:
+            kept = live.union(entries)
+            self._renamed = {series: name for series, name in self._renamed.items() if series in kept}
+            self.families.settle(series.family for series in self._renamed)
         if self._fresh:
             scraped.added = len(self._fresh.intersection(scraped.series))
             self._fresh = set()

@@ -18,12 +18,13 @@ from typing import Protocol
 from kofagent.memory.pressure import PRESSURE, Claim
 from kofagent.prometheus import page as pages
 from kofagent.prometheus.client import BodyTooLarge, Client, FetchError, NoRoom
-from kofagent.prometheus.columns import Columns, TargetResource
+from kofagent.prometheus.columns import Columns
 from kofagent.prometheus.config import ScrapeConfig
 from kofagent.prometheus.page import PageReader, SampleLimitError, Scraped
 from kofagent.prometheus.relabel import Rules
+from kofagent.prometheus.resources import Part, Resources
 from kofagent.prometheus.room import TURNS, PageRoom, default_body_limit
-from kofagent.prometheus.target import Target, finisher, report_labels, resource_attributes
+from kofagent.prometheus.target import Target, finisher, report_labels
 from kofagent.telemetry.batch import MetricBatch, Samples
 from kofagent.telemetry.series import STALE_BITS, Family, Series
 
@@ -113,8 +114,7 @@ class ScrapeLoop:
                 for name, kind, text, unit in reported
             ]
         )
-        self._resource = _resource(target.resource(), trim_suffixes)
-        self._split: tuple[Sequence[Series], list[tuple[TargetResource, Columns, list[int]]]] = ((), [])
+        self._resources = Resources(target, trim_suffixes)
         self._headers = {
             "Accept": accept_header(job),
             "Accept-Encoding": "gzip" if job.enable_compression else "identity",
@@ -173,53 +173,25 @@ class ScrapeLoop:
         report = [0.0 if error else 1.0, duration, float(scraped.total), float(scraped.kept), float(scraped.added)]
         if self._job.extra_scrape_metrics:
             report += [self.target.timeout, float(self._job.sample_limit), float(size)]
-        groups = self._groups(scraped, now_ms) if scraped.series and not error else []
-        groups.append(Samples(self._report, report, now_ms, self._resource))
-        groups += self._ended(stale, now_ms)
+        parts, over = ([], self._resources.failed()) if error else self._resources.page(scraped.series)
+        groups = self._groups(scraped, parts, now_ms)
+        groups.append(Samples(self._report, report, now_ms, self._resources.own))
+        groups += _markers(self._resources.ended(stale, over), now_ms)
         self._emit(self.target, MetricBatch(groups))
 
-    def _groups(self, scraped: Scraped, now_ms: int) -> list[Samples]:
+    def _groups(self, scraped: Scraped, parts: Sequence[Part], now_ms: int) -> list[Samples]:
         """The page by (job, instance): what a page says of other targets (honor_labels) has their resource."""
         times = scraped.timestamps
         column: int | list[int] = now_ms if times is None else [now_ms if t is None else t for t in times]
-        if self._split[0] is not scraped.series:
-            self._split = scraped.series, self._partition(scraped.series)
-        parts = self._split[1]
-        if len(parts) == 1:
-            return [Samples(scraped.series, scraped.values, column, parts[0][0], scraped.exemplars)]
         out = []
         for resource, series, places in parts:
+            if not places:
+                return [Samples(series, scraped.values, column, resource, scraped.exemplars)]
             values = [scraped.values[i] for i in places]
             stamps = column if isinstance(column, int) else [column[i] for i in places]
             given = scraped.exemplars or {}
             pinned = {at: given[i] for at, i in enumerate(places) if i in given} or None
             out.append(Samples(series, values, stamps, resource, pinned))
-        return out
-
-    def _ended(self, stale: Sequence[Series], now_ms: int) -> list[Samples]:
-        """Staleness markers for series that are over."""
-        return [Samples(series, [STALE] * len(series), now_ms, resource) for resource, series, _ in self._partition(stale)]
-
-    def _partition(self, column: Sequence[Series]) -> list[tuple[TargetResource, Columns, list[int]]]:
-        """Series and their places, by the resource they belong to; no places where all belong to one."""
-        own = self._resource
-        found: dict[tuple[str, str], list[int]] = {}
-        for i, series in enumerate(column):
-            job, instance = own.get("service.name", ""), own.get("service.instance.id", "")
-            for key, value in series.labels:
-                if key == "job":
-                    job = value
-                elif key == "instance":
-                    instance = value
-            found.setdefault((job, instance), []).append(i)
-        out = []
-        for (job, instance), places in found.items():
-            if len(found) == 1:
-                places = []
-            known = (job, instance) == (own.get("service.name"), own.get("service.instance.id"))
-            resource = own if known else _resource(resource_attributes(job, instance, self.target.discovered), own.trim_suffixes)
-            part = Columns([column[i] for i in places]) if places else column if isinstance(column, Columns) else Columns(column)
-            out.append((resource, part, places))
         return out
 
     async def _attempt(self, now_ms: int) -> tuple[Scraped, str, int]:
@@ -317,17 +289,17 @@ class ScrapeLoop:
         await asyncio.sleep(first + interval * 1.1)
         stale = [series for series in (*self.reader.fail(), *self._report) if not superseded(series)]
         if stale:
-            self._emit(self.target, MetricBatch(self._ended(stale, round(moment * 1000))))
+            parts = self._resources.last(stale, self._report[0] in stale)
+            self._emit(self.target, MetricBatch(_markers(parts, round(moment * 1000))))
 
     def owns(self, series: Series) -> bool:
         """Whether this loop wrote a series with these labels in its last scrape."""
         return self.reader.has(series.labels) or any(series.labels == own.labels for own in self._report)
 
 
-def _resource(attributes: Mapping[str, str], trim_suffixes: bool) -> TargetResource:
-    resource = TargetResource(attributes)
-    resource.trim_suffixes = trim_suffixes
-    return resource
+def _markers(parts: Sequence[Part], now_ms: int) -> list[Samples]:
+    """Staleness markers for series that are over."""
+    return [Samples(series, [STALE] * len(series), now_ms, resource) for resource, series, _ in parts]
 
 
 def _phrase(status: int) -> str:

@@ -134,16 +134,12 @@ def test_markers_become_the_flag() -> None:
             assert point.count == 0
 
 
-def test_target_info_scopes_and_other_targets() -> None:
-    page = (
-        b'target_info{version="7"} 1\na{otel_scope_name="lib",otel_scope_version="2",otel_scope_k="v"} 1\nb 1\n'
-        b'c{job="other",instance="x:9"} 1\n'
-    )
+def test_scopes_and_other_targets() -> None:
+    page = b'a{otel_scope_name="lib",otel_scope_version="2",otel_scope_k="v"} 1\nb 1\nc{job="other",instance="x:9"} 1\n'
     found, count = convert(page)
     assert count == 3
     by_service = {attributes(r.resource.attributes)["service.name"]: r for r in found}
     own = by_service["j"]
-    assert attributes(own.resource.attributes)["version"] == "7"
     scopes = {s.scope.name: s for s in own.scope_metrics}
     assert attributes(scopes["lib"].scope.attributes) == {"k": "v"} and scopes["lib"].scope.version == "2"
     assert attributes(scopes["lib"].metrics[0].gauge.data_points[0].attributes) == {}

@@ -8,6 +8,7 @@ from operator import attrgetter
 
 from kofagent.exporters.prometheusremotewrite.cache import ROTATE_SECONDS
 from kofagent.exporters.prometheusremotewrite.labels import ResourceLabels, to_labels
+from kofagent.exporters.prometheusremotewrite.translate import STALE
 from kofagent.memory.account import ACCOUNT
 from kofagent.memory.memo import SLOT, Memo, sizeof
 from kofagent.telemetry.batch import MetricBatch, Samples
@@ -103,14 +104,19 @@ class Targets:
         return list(map(labelled.__getitem__, group.series))
 
     def infos(self, batch: MetricBatch) -> list[bytes]:
-        """A `target_info` sample for each resource in the batch, at the time of its newest sample."""
+        """A `target_info` sample for each resource in the batch, at the time of its newest sample; a marker where it is over."""
         newest: dict[bytes, int] = {}
+        over: dict[bytes, int] = {}
         for group in batch.groups:
             info = self._target(group).info
-            if info and group.series:
+            ends = getattr(group.resource, "over", False)
+            if info and (group.series or ends):
                 at = group.timestamp_ms
-                newest[info] = max(newest.get(info, 0), at if isinstance(at, int) else max(at))
-        return [remote_write.timeseries(info, remote_write.sample(1.0, at)) for info, at in newest.items()]
+                times = over if ends else newest
+                times[info] = max(times.get(info, 0), at if isinstance(at, int) else max(at))
+        out = [remote_write.timeseries(info, remote_write.sample(1.0, at)) for info, at in newest.items()]
+        ended = {info: at for info, at in over.items() if newest.get(info, 0) < at}
+        return out + [remote_write.timeseries(info, remote_write.sample(STALE, at)) for info, at in ended.items()]
 
     def _target(self, group: Samples) -> _Target:
         if not group.resource or not (self._target_info or self._copy):

@@ -132,8 +132,6 @@ class Pools:
             missing = ", ".join(job.other_sd_configs)
             log.warning("job %s: %s is not supported; it discovers no targets for this job", name, missing)
             self.report(f"job {name}", f"{missing} is not supported")
-        if any(rule.target_label == "__name__" for rule in job.metric_relabel_configs):
-            log.info("job %s: a metric that metric_relabel_configs rename loses its type and unit in OTLP", name)
 
     # jobs of monitors
 
