@@ -32,7 +32,19 @@ from kofagent.prometheus.shape import (
     floats,
     parted,
 )
-from kofagent.prometheus.text import ExemplarText, Labels, Meta, ParseError, Sample, SeriesError, number, scan, scan_line
+from kofagent.prometheus.text import (
+    NEVER,
+    ExemplarText,
+    Labels,
+    Meta,
+    PageError,
+    ParseError,
+    Sample,
+    SeriesError,
+    number,
+    scan,
+    scan_line,
+)
 from kofagent.telemetry.series import Exemplar, Family, Series
 
 _Keys = list[bytes] | None
@@ -123,13 +135,27 @@ class PageReader:
             lines = page.split(b"\n")
             scraped = None if self._shape is None else self._shape.read(lines, now_ms)
             return self._known(page, lines, openmetrics, now_ms) if scraped is None else scraped
-        except ValueError:
+        except ValueError as error:
             if self._former:
                 self._comments = None  # series are given back what they were; the next page is to describe them again
+            if isinstance(error, PageError):
+                error.total, error.kept = self._up_to(page, openmetrics)
             raise
         finally:
             self._interned = None
             self._beyond = False
+
+    def _up_to(self, page: bytes, openmetrics: bool) -> tuple[int, int]:
+        """Samples of a page that cannot be used, up to what is wrong: all, and those left after relabelling."""
+        total = kept = 0
+        try:
+            for item in scan(page, openmetrics):
+                if isinstance(item, Sample):
+                    total += 1
+                    kept += self._finish(item.labels) is not None
+        except ValueError:
+            pass
+        return total, kept
 
     def fail(self) -> Sequence[Series]:
         """The scrape failed: all series of the last page end now. What is known of their text is kept."""
@@ -411,13 +437,13 @@ class PageReader:
             if stamp is None and entry in tracked:
                 scraped.duplicates += 1
                 continue
-            if stamp is not None and stamp > now_ms + AHEAD_MS:
+            if stamp is not None and (stamp > now_ms + AHEAD_MS or stamp == NEVER):
                 scraped.out_of_bounds += 1
                 continue
             if stamp is None or self._track:
                 tracked[entry] = None
             exemplar = exemplars.get(i)
-            if exemplar is not None:
+            if exemplar is not None and exemplar.timestamp_ms != NEVER:
                 pinned[len(series)] = Exemplar(*exemplar)
             series.append(entry)
             scraped.values.append(values[i])

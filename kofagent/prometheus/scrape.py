@@ -25,6 +25,7 @@ from kofagent.prometheus.relabel import Rules
 from kofagent.prometheus.resources import Part, Resources
 from kofagent.prometheus.room import TURNS, PageRoom, default_body_limit
 from kofagent.prometheus.target import Target, finisher, report_labels
+from kofagent.prometheus.text import PageError
 from kofagent.telemetry.batch import MetricBatch, Samples
 from kofagent.telemetry.series import STALE_BITS, Family, Series
 
@@ -237,6 +238,9 @@ class ScrapeLoop:
         except SampleLimitError as error:
             empty.total, empty.kept = error.total, error.kept
             return empty, f"sample limit exceeded ({error.kept} samples, limit {self._job.sample_limit})", size
+        except PageError as error:
+            empty.total, empty.kept = error.total, error.kept
+            return empty, str(error), size
         except (FetchError, ValueError) as error:
             return empty, str(error), size
         except Exception:
@@ -245,7 +249,7 @@ class ScrapeLoop:
         if scraped.duplicates:
             self._complain(f"{scraped.duplicates} samples of series that are twice on the page were left out", False)
         if scraped.out_of_bounds:
-            self._complain(f"{scraped.out_of_bounds} samples with times in the future were left out", False)
+            self._complain(f"{scraped.out_of_bounds} samples with times in the future, or beyond 64 bits, were left out", False)
         return scraped, "", size
 
     def _note(self, now_ms: int, duration: float, error: str) -> None:

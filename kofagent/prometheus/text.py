@@ -29,11 +29,17 @@ Labels = tuple[tuple[str, str], ...]
 """Names and values of labels."""
 
 
-class ParseError(ValueError):
+class PageError(ValueError):
+    """A page that must not be used. `total` and `kept` count its samples up to what is wrong, before and after relabelling."""
+
+    total = kept = 0
+
+
+class ParseError(PageError):
     """The page is not in the format it claims; the message has the line number and a short piece of the line."""
 
 
-class SeriesError(ValueError):
+class SeriesError(PageError):
     """A series that fails its page: a label limit, an invalid name."""
 
 
@@ -84,6 +90,8 @@ _PAIR = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="([^"]*)"')
 _ESCAPE = re.compile(r'\\(["\\n])')
 _HELP_ESCAPE = re.compile(r"\\([\\n])")
 _INT64 = 1 << 63
+NEVER = -_INT64
+"""Milliseconds of an OpenMetrics time beyond 64 bits: what Go's conversion, and so Prometheus, makes of it."""
 
 
 def number(text: bytes) -> float:
@@ -362,9 +370,10 @@ class _OpenMetrics(_Reader):
 
 def _milliseconds(text: bytes) -> int:
     seconds = number(text)
-    if not math.isfinite(seconds) or abs(seconds) > 1e15:
-        raise ValueError("the timestamp is out of range")
-    return int(seconds * 1000)
+    if not math.isfinite(seconds):
+        raise ValueError("the timestamp is no number")
+    milliseconds = seconds * 1000
+    return int(milliseconds) if -_INT64 <= milliseconds < _INT64 else NEVER
 
 
 def _simple(match: re.Match[bytes]) -> Sample:

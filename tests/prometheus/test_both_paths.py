@@ -332,3 +332,51 @@ def test_a_series_does_not_begin_after_its_sample() -> None:
     found = metrics(scraped([page], "application/openmetrics-text")[0])
     assert found["c_total"].sum.data_points[0].start_time_unix_nano == 0
     assert found["h"].histogram.data_points[0].start_time_unix_nano == 0
+
+
+def reported(batch: MetricBatch) -> dict[str, float]:
+    (report,) = [group for group in batch.groups if group.series and group.series[0].name == "up"]
+    return {series.name: value for series, value in zip(report.series, report.values, strict=True)}
+
+
+@pytest.mark.parametrize(
+    "page,openmetrics,total,kept",
+    [
+        (b"a 1\nb 2\nc x\nd 4\n", False, 2, 1),
+        (b"a 1\nb 2\nc 3\nd 4 5 6\n", False, 3, 2),
+        (b"bad", False, 0, 0),
+        (b"a 1\nc 2\n", True, 2, 2),  # no # EOF
+        (b'a 1\nc{l="too long"} 1\nd 4\n', False, 2, 1),
+    ],
+)
+def test_what_could_be_read_of_a_page_is_counted(page: bytes, openmetrics: bool, total: int, kept: int) -> None:
+    """`scrape_samples_scraped` and `scrape_samples_post_metric_relabeling` of a failed scrape are those up to the error, as in Prometheus."""
+    (batch,) = scraped(
+        [page],
+        "application/openmetrics-text" if openmetrics else "text/plain",
+        metric_relabel_configs=[{"source_labels": ["__name__"], "regex": "b", "action": "drop"}],
+        label_value_length_limit=5,
+    )
+    found = reported(batch)
+    values = [found[name] for name in ("up", "scrape_samples_scraped", "scrape_samples_post_metric_relabeling")]
+    assert values == [0.0, float(total), float(kept)]
+
+
+@pytest.mark.parametrize("stamp", ["1e20", "-1e20", "9223372036854776", "1e308", "-9223372036854775.808"])
+def test_an_openmetrics_time_beyond_64_bits_costs_its_sample_alone(stamp: str) -> None:
+    page = f"a 1 {stamp}\nb 2\nc_total 3 # {{}} 1 {stamp}\n# EOF\n".encode()
+    (batch,) = scraped([page], "application/openmetrics-text")
+    assert reported(batch)["up"] == 1 and reported(batch)["scrape_samples_scraped"] == 3
+    assert [series.name for series in batch.groups[0].series] == ["b", "c_total"]
+    assert not batch.groups[0].exemplars
+
+
+@pytest.mark.parametrize("stamp", ["NaN", "+Inf", "-Inf", "1e999"])
+def test_an_openmetrics_time_that_is_no_number_fails_the_page(stamp: str) -> None:
+    (batch,) = scraped([f"a 1 {stamp}\n# EOF\n".encode()], "application/openmetrics-text")
+    assert reported(batch)["up"] == 0
+
+
+def test_a_large_openmetrics_time_is_exact() -> None:
+    (batch,) = scraped([b"a 1 -5.5\nb 1 9007199254.740\n# EOF\n"], "application/openmetrics-text")
+    assert dict(zip([s.name for s in batch.groups[0].series], batch.groups[0].timestamps(), strict=True)) == {"a": -5500}

@@ -26,7 +26,7 @@ def read(page: bytes, openmetrics: bool, now_ms: int, finish: Callable[[Labels],
         final = finish(labels)
         if final is None or (item.timestamp_ms is None and final in tracked):
             continue
-        if item.timestamp_ms is not None and item.timestamp_ms > now_ms + AHEAD_MS:
+        if item.timestamp_ms is not None and (item.timestamp_ms > now_ms + AHEAD_MS or item.timestamp_ms == -(1 << 63)):
             continue
         if item.timestamp_ms is None:
             tracked.add(final)
