@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 from kofagent.exporters.prometheusremotewrite.columns import Targets
+from kofagent.exporters.prometheusremotewrite.naming import Naming
 from kofagent.exporters.prometheusremotewrite.translate import Translator
 from kofagent.exporters.prometheusremotewrite.translated import Options
 from kofagent.prometheus.client import FetchError, Page
@@ -94,12 +95,28 @@ def by_otlp(batch: MetricBatch, translator: Translator) -> dict[Labels, list[Sam
     return out
 
 
-def new_targets() -> Targets:
-    return Targets({}, None, True, "")
+def new_targets(namespace: str = "", suffixes: bool = False) -> Targets:
+    naming = Naming(namespace, suffixes) if namespace or suffixes else None
+    return Targets({}, None, True, namespace, naming=naming)
 
 
-def new_translator() -> Translator:
-    return Translator(Options(suffixes=False, scope_info=False), print)
+def new_translator(namespace: str = "", suffixes: bool = False) -> Translator:
+    return Translator(Options(scope_info=False, scraped_suffixes=suffixes, namespace=namespace), print)
+
+
+@pytest.mark.parametrize("suffixes,names", [(False, {"b", "b_total", "g_total"}), (True, {"b_total", "g_total"})])
+def test_a_counter_keeps_the_name_of_its_page_unless_told_otherwise(suffixes: bool, names: set[str]) -> None:
+    page = b'# TYPE b counter\nb 1\n# TYPE b_total counter\nb_total{x="y"} 1\n# TYPE g_total gauge\ng_total 1\n'
+    (batch,) = scraped([page])
+    both = by_columns(batch, new_targets(suffixes=suffixes)), by_otlp(batch, new_translator(suffixes=suffixes))
+    for found in both:
+        assert {dict(labels)["__name__"] for labels in found if dict(labels)["__name__"][0] in "bg"} == names
+    # what was not scraped has suffixes all the same
+    plain = ExportMetricsServiceRequest()
+    metric = plain.resource_metrics.add().scope_metrics.add().metrics.add(name="b", unit="s")
+    metric.sum.is_monotonic, metric.sum.aggregation_temporality = True, 2
+    metric.sum.data_points.add(as_int=1, time_unix_nano=NOW * 1_000_000)
+    assert b"b_seconds_total" in new_translator(suffixes=suffixes).translate(plain.SerializeToString()).labels[0]
 
 
 def infos(samples: Mapping[Labels, list[Sample]]) -> dict[frozenset[str], list[Sample]]:
@@ -135,24 +152,21 @@ _page = st.one_of(st.none(), st.tuples(_INFO, st.lists(_PARTS, max_size=5, uniqu
 RENAME = [{"source_labels": ["__name__"], "regex": "([cghs].*)", "target_label": "__name__", "replacement": "new_$1"}]
 
 
-@given(st.lists(_page, min_size=1, max_size=4), st.booleans(), st.booleans())
-def test_remote_write_and_otlp_agree(given_pages: list[Any], renamed: bool, honor: bool) -> None:
+@given(st.lists(_page, min_size=1, max_size=4), st.booleans(), st.booleans(), st.sampled_from(["", "n"]), st.booleans())
+def test_remote_write_and_otlp_agree(given_pages: list[Any], renamed: bool, honor: bool, namespace: str, suffixes: bool) -> None:
     pages = [None if p is None else (p[0] + "".join(part % p[2] for part in p[1])).encode() for p in given_pages]
     options: dict[str, Any] = {"metric_relabel_configs": RENAME if renamed else [], "honor_labels": honor}
-    targets, translator = new_targets(), new_translator()
+    targets, translator = new_targets(namespace, suffixes), new_translator(namespace, suffixes)
+    info = ("__name__", "n_target_info" if namespace else "target_info")
     for batch in scraped(pages, **options):
         columns, otlp = by_columns(batch, targets), by_otlp(batch, translator)
         # that a target is over is known of columns only
-        ended = {
-            labels for labels, samples in columns.items() if ("__name__", "target_info") in labels and samples[-1][1] == "stale"
-        }
+        ended = {labels for labels, samples in columns.items() if info in labels and samples[-1][1] == "stale"}
         assert {k: v for k, v in columns.items() if k not in ended} == {k: v for k, v in otlp.items() if k not in ended}
         for labels, samples in columns.items():
             assert len({at for at, _ in samples}) == len(samples), labels
         identities = [
-            (dict(labels)["job"], dict(labels)["instance"])
-            for labels in columns
-            if labels not in ended and ("__name__", "target_info") in labels
+            (dict(labels)["job"], dict(labels)["instance"]) for labels in columns if labels not in ended and info in labels
         ]
         assert len(set(identities)) == len(identities), "one target_info a target"
 

@@ -247,16 +247,17 @@ class Cache:
         found: KnownMetric | None = scope.find(key)
         if found is None:
             options, unit = self._options, metric.unit.decode("utf-8", "replace")
-            shared = self._names.find(key)
+            scraped = options.suffixes and not options.scraped_suffixes and any(map(_says_type, metric.metadata))
+            shared = self._names.find((scraped, key))
             if shared is None:
                 original = metric.name.decode("utf-8", "replace")
-                shared = self._names[key] = (
+                shared = self._names[scraped, key] = (
                     key,
                     original,
                     metric_name(
                         original,
                         unit,
-                        suffixes=options.suffixes,
+                        suffixes=options.suffixes and not scraped,
                         counter=counter,
                         gauge=kind == "gauge",
                         namespace=options.namespace,
@@ -360,6 +361,11 @@ def _variants(base: dict[str, str], name: str, label: str, values: Iterable[str]
     out = [first + encode_labels((("__name__", name + end),)) + middle + own + last for end in ("_sum", "_count")]
     start = first + encode_labels((("__name__", name + suffix),)) + middle
     return out + [start + encode_labels(((label, value),)) + last for value in values]
+
+
+def _says_type(pair: bytes) -> bool:
+    """Whether this metadata of a metric is what Prometheus knew of it: then it was scraped."""
+    return pair.startswith(b"\x0a\x0fprometheus.type")
 
 
 def _pairs(encoded: Iterable[bytes]) -> list[KeyValue]:

@@ -8,6 +8,7 @@ from operator import attrgetter
 
 from kofagent.exporters.prometheusremotewrite.cache import ROTATE_SECONDS
 from kofagent.exporters.prometheusremotewrite.labels import ResourceLabels, to_labels
+from kofagent.exporters.prometheusremotewrite.naming import Naming
 from kofagent.exporters.prometheusremotewrite.translate import STALE
 from kofagent.memory.account import ACCOUNT
 from kofagent.memory.memo import SLOT, Memo, sizeof
@@ -26,11 +27,15 @@ Labelled = Memo[Series, bytes]
 """Label bytes of a series with more labels where it has none."""
 
 
-def _labelled(more: Mapping[str, str]) -> Labelled:
+def _labelled(more: Mapping[str, str], naming: Naming | None) -> Labelled:
     more = dict(more)
 
     def encode(series: Series) -> bytes:
         labels = remote_write.with_labels(series.labels, more)
+        name = series.name
+        new = naming.series(series) if naming is not None else name
+        if new != name:
+            return encode_labels(tuple([(k, new if k == "__name__" else v) for k, v in labels]))
         return series.wire if len(labels) == len(series.labels) else encode_labels(tuple(labels))
 
     return Memo("prometheusremotewrite.labelled", encode, entries=MAX_LABELLED[0], size=MAX_LABELLED[1])
@@ -51,7 +56,10 @@ def _target_bytes(key: tuple[tuple[str, str], ...], target: _Target) -> int:
 
 
 class Targets:
-    """Remembers per resource what is added; `copy` chooses the attributes that become labels, None: none do."""
+    """Remembers per resource what is added; `copy` chooses the attributes that become labels, None: none do.
+
+    `naming`: how names change; None: they do not.
+    """
 
     def __init__(
         self,
@@ -60,12 +68,14 @@ class Targets:
         target_info: bool,
         namespace: str,
         clock: Callable[[], float] = time.monotonic,
+        naming: Naming | None = None,
     ) -> None:
         self._external = dict(external)
+        self._naming = naming
         self._copy = copy
         self._target_info = target_info
         self._name = f"{namespace}_target_info" if namespace else "target_info"
-        self._plain = _Target(b"", _labelled(external) if external else None)
+        self._plain = _Target(b"", _labelled(external, naming) if external or naming is not None else None)
         self._known: Memo[tuple[tuple[str, str], ...], _Target] = Memo(
             "prometheusremotewrite.targets", entries=20_000, size=16 << 20, cost=_target_bytes
         )
@@ -131,6 +141,8 @@ class Targets:
             info = b""
             if self._target_info and labels.target_info:
                 info = encode_labels(sorted_labels({**self._external, **labels.target_info, "__name__": self._name}))
-            labelled = _labelled({**to_labels(labels.copied), **self._external}) if labels.copied else self._plain.labelled
+            labelled = (
+                _labelled({**to_labels(labels.copied), **self._external}, self._naming) if labels.copied else self._plain.labelled
+            )
             found = self._known[key] = _Target(info, labelled)
         return found

@@ -152,6 +152,12 @@ class Config(RemoteWriteHttpBlock):
     translation_strategy: Literal[
         "", "UnderscoreEscapingWithSuffixes", "UnderscoreEscapingWithoutSuffixes", "NoUTF8EscapingWithSuffixes", "NoTranslation"
     ] = Field("", description="How OTLP names become Prometheus names; takes precedence over add_metric_suffixes.")
+    scraped_metric_suffixes: bool = Field(
+        False,
+        description="Append unit and type to names of scraped metrics, too, where add_metric_suffixes or translation_strategy "
+        "says so: a counter b becomes b_total, as upstream writes it. false: scraped metrics keep the names of their pages, "
+        "as Prometheus writes them and dashboards select them.",
+    )
     send_metadata: bool = Field(False, description="Send type, help and unit of each metric, once a minute.")
     protobuf_message: Literal["prometheus.WriteRequest"] = Field(
         "prometheus.WriteRequest", description="Accepted for compatibility; remote write 1.0 is always sent."

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from operator import attrgetter
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -19,6 +20,7 @@ from kofagent.component.stored import Form
 from kofagent.exporters.prometheusremotewrite.columns import Targets
 from kofagent.exporters.prometheusremotewrite.config import RESERVED_HEADERS, Config
 from kofagent.exporters.prometheusremotewrite.names import label_name
+from kofagent.exporters.prometheusremotewrite.naming import Naming
 from kofagent.exporters.prometheusremotewrite.request import WriteRequest, split_written, unpacked
 from kofagent.exporters.prometheusremotewrite.translate import METADATA_SECONDS, Translator
 from kofagent.exporters.prometheusremotewrite.translated import Options
@@ -61,12 +63,17 @@ class PrometheusRemoteWrite(Exporter[Config], ColumnsConsumer):
             if config.resource_to_telemetry_conversion.empty
             else config.resource_to_telemetry_conversion
         )
-        self._targets = Targets(self._external, chosen.selector(), config.target_info.enabled, config.namespace)
+        scraped_suffixes = config.suffixes and config.scraped_metric_suffixes
+        self._naming = Naming(config.namespace, scraped_suffixes) if config.namespace or scraped_suffixes else None
+        self._targets = Targets(
+            self._external, chosen.selector(), config.target_info.enabled, config.namespace, naming=self._naming
+        )
         self._translator = Translator(
             Options(
                 namespace=config.namespace,
                 external_labels=self._external,
                 suffixes=config.suffixes,
+                scraped_suffixes=scraped_suffixes,
                 target_info=config.target_info.enabled,
                 scope_info=not config.disable_scope_info,
                 copy=chosen.selector(),
@@ -238,7 +245,8 @@ class PrometheusRemoteWrite(Exporter[Config], ColumnsConsumer):
             if at is None or now - at >= METADATA_SECONDS:
                 due.append(family)
                 self._families_sent[name] = now
-        return [remote_write.metadata(remote_write.METADATA_TYPES.get(f.type, 0), f.name, f.help, f.unit) for f in due]
+        named: Callable[[Family], str] = attrgetter("name") if self._naming is None else self._naming.family
+        return [remote_write.metadata(remote_write.METADATA_TYPES.get(f.type, 0), named(f), f.help, f.unit) for f in due]
 
 
 def _add_exemplars(pieces: list[bytes], group: Samples) -> None:

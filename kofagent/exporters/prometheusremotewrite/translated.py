@@ -14,6 +14,7 @@ class Options:
         namespace: str = "",
         external_labels: Mapping[str, str] | None = None,
         suffixes: bool = True,
+        scraped_suffixes: bool = False,
         target_info: bool = True,
         scope_info: bool = True,
         copy: Callable[[str], bool] | None = None,
@@ -24,6 +25,8 @@ class Options:
         self.namespace = namespace
         self.external_labels = dict(external_labels or {})
         self.suffixes = suffixes
+        self.scraped_suffixes = scraped_suffixes
+        """Whether metrics that were scraped are given suffixes, too."""
         self.target_info = target_info
         self.scope_info = scope_info
         self.copy = copy
