@@ -125,17 +125,23 @@ class SegmentLog:
             except ValueError:
                 continue
             segment = self._segments[number] = _Segment(number)
-            segment.end = os.fstat(self._file(number)).st_size
             self._next = max(self._next, number)
-            for record in self._walk(segment, 0, last):
-                last = record.header.number
-                if record.header.done or (last >= self._acknowledged and not self._whole(record)):
-                    continue  # the latter was being written when the process ended: nobody was told that it is here
-                segment.waiting += 1
-                waiting[record.header.signal] += record.header.items
-                each(record.header)
-                if len(found.first) < most:
-                    found.first.append(record)
+            try:
+                segment.end = os.fstat(self._file(number)).st_size
+                for record in self._walk(segment, 0, last):
+                    last = record.header.number
+                    if record.header.done or (last >= self._acknowledged and not self._whole(record)):
+                        continue  # the latter was being written when the process ended: nobody was told that it is here
+                    segment.waiting += 1
+                    waiting[record.header.signal] += record.header.items
+                    each(record.header)
+                    if len(found.first) < most:
+                        found.first.append(record)
+            except OSError as error:
+                # what was found before is kept, the rest counts as damaged; whoever mends the disk can have the file
+                self._log.error("%s cannot be read in full: %s", self._path(number), error.strerror)
+                if not segment.waiting:
+                    self._set_aside(segment)
         self._next = max(self._next, last + 1, self._acknowledged)
         if expected is not None:
             found.lost = expected - waiting
@@ -150,6 +156,13 @@ class SegmentLog:
         except OSError as error:
             self._log.warning("%s: the state of the queue cannot be written: %s", self.folder, error.strerror)
         return found
+
+    def _set_aside(self, segment: _Segment) -> None:
+        del self._segments[segment.number]
+        try:
+            os.rename(self._path(segment.number), self._path(segment.number) + ".unreadable")
+        except OSError:
+            pass
 
     def _open_state(self) -> None:
         # the content is written over in place: no space is needed when the volume is full

@@ -208,6 +208,25 @@ def test_time_to_find_the_next_record_is_linear_in_what_is_damaged(tmp_path: Pat
     assert seconds(160_000) / seconds(40_000) < 8
 
 
+def test_a_file_that_cannot_be_read_does_not_stop_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log, _, _ = opened(tmp_path, segment_bytes=100)
+    records = add(log, b"a" * 100) + add(log, b"b" * 100) + add(log, b"c" * 100)
+    log.close()
+    real = os.pread
+
+    def pread(fd: int, length: int, at: int) -> bytes:
+        if os.readlink(f"/proc/self/fd/{fd}").endswith(f"{records[1].segment:016x}.seg"):
+            raise OSError(5, "Input/output error")
+        return real(fd, length, at)
+
+    monkeypatch.setattr(os, "pread", pread)
+    log, found, lost = opened(tmp_path)
+    assert found == [records[0], records[2]] and lost == items([records[1]])
+    log.done(found)
+    log.close()
+    assert [path.suffix for path in tmp_path.iterdir() if path.name != "state"] == [".unreadable"]
+
+
 @pytest.mark.parametrize("fails", ["write", "state", "mark"])
 def test_a_failing_disk_and_then_it_goes_on(tmp_path: Path, fails: str, monkeypatch: pytest.MonkeyPatch) -> None:
     log, _, _ = opened(tmp_path)

@@ -84,7 +84,9 @@ class FileStorage(Extension[Config]):
         try:
             await store.open()
         except Corrupt as error:
-            raise StartError(f"{path} is damaged ({error}); remove it, or set recreate: true in {self.context.id}") from None
+            raise StartError(
+                f"{path} is damaged ({first_line(error)}); remove it, or set recreate: true in {self.context.id}"
+            ) from None
         except Locked:
             raise StartError(f"{path} is in use by another process; stop that process, or give each its own directory") from None
         except OSError as error:
@@ -95,6 +97,11 @@ class FileStorage(Extension[Config]):
     def _set_aside(self, path: str) -> None:
         self._recreated(1)
         self.context.log.error("a damaged file was moved to %s; its component starts without state", path)
+
+
+def first_line(error: Exception) -> str:
+    """What SQLite says about a damaged file can be as long as the file has pages."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 class OldQueue:
