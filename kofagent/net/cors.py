@@ -25,9 +25,13 @@ class Cors:
         """A browser asks before it sends."""
         return "Access-Control-Request-Method" in headers and "Origin" in headers
 
+    def allows(self, origin: str) -> bool:
+        """Whether pages of an origin may send requests."""
+        return self._all or any(pattern.match(origin.lower()) for pattern in self._origins)
+
     def _origin(self, headers: Mapping[str, str]) -> dict[str, str]:
         origin = headers.get("Origin", "")
-        if not origin or not (self._all or any(pattern.match(origin.lower()) for pattern in self._origins)):
+        if not origin or not self.allows(origin):
             return {}
         return {"Access-Control-Allow-Origin": "*" if self._all else origin, "Access-Control-Allow-Credentials": "true"}
 

@@ -24,7 +24,9 @@ from kofagent.net.budget import ByteBudget, Overloaded, Reservation
 from kofagent.net.compression import ENCODINGS, CorruptBody, TooLarge, UnknownEncoding
 from kofagent.net.connection import SERVER, ConnectionServer
 from kofagent.net.cors import Cors
+from kofagent.net.foreign import Loopback, is_loopback
 from kofagent.net.listen import listen, listen_address, listen_unix, remove_stale_socket
+from kofagent.net.peer import sender
 from kofagent.net.tls import ServerTls
 from kofagent.net.transport import FOREVER
 from kofagent.net.unpacking import unpack
@@ -74,6 +76,7 @@ class HttpServer:
         self._option = option
         self._backlog = backlog
         self._auth: ServerAuth | None = None
+        self._loopback: Loopback | None = None
         self._runner: web.ServerRunner | None = None
         self._acceptor: Acceptor | None = None
         self._headers = {name: value.get_secret_value() for name, value in settings.response_headers.items()}
@@ -117,6 +120,8 @@ class HttpServer:
         host, port = listen_address(self._name, settings.endpoint, settings.transport, self._option)
         listener = listen(self._name, host, port, transport=settings.transport, option=self._option, backlog=self._backlog)
         self.address = listener.getsockname()[:2]
+        if is_loopback(self.address[0]) and context is None and self._auth is None:
+            self._loopback = Loopback(self._cors.allows if self._cors is not None else lambda origin: False)
         self.port = self.address[1]
         shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
         self.url = f"{'https' if context else 'http'}://{join_endpoint(shown, self.port)}"
@@ -149,12 +154,16 @@ class HttpServer:
             connection.request_ends()
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        if self._cors is not None and self._cors.is_preflight(request.headers):
-            response: web.StreamResponse = web.Response(status=204, headers=self._cors.preflight(request.headers))
+        if self._loopback is not None and (why := self._loopback.foreign(request.headers)):
+            response: web.StreamResponse = self._on_error(request, 403, why)
+        elif self._cors is not None and self._cors.is_preflight(request.headers):
+            response = web.Response(status=204, headers=self._cors.preflight(request.headers))
         else:
             metadata: Metadata | None = metadata_of(request.headers) if self._settings.include_metadata else None
             try:
                 if self._auth is not None:
+                    remote = request.remote
+                    sender.set(lambda: remote)
                     metadata = {**(metadata or {}), **await self._who(self._auth, request)} or None
                 response = await self._handler(request, metadata)
             except Unauthorized as error:

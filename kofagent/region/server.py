@@ -23,6 +23,7 @@ from kofagent.net.server import HttpServer
 from kofagent.region.stores import LogStore, SampleStore, SpanStore, is_stale
 from kofagent.wire.remote_write_reader import read_write_request
 
+_OF_FORMS = ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data")
 MAX_BODY = 32 * 1024 * 1024
 
 METRIC_PATHS = ("/vm/insert/0/prometheus/api/v1/write", "/insert/0/prometheus/api/v1/write", "/api/v1/write")
@@ -79,6 +80,9 @@ class Region:
         """Gives the decompressed body to `take`; 4xx for what cannot be decoded."""
 
         async def handle(request: web.BaseRequest) -> web.Response:
+            kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+            if kind in _OF_FORMS:  # a page of any origin may send these
+                return web.Response(status=415, text=f"Content-Type {kind} is not taken, send application/x-protobuf")
             try:
                 return await take(await self._server.read_body(request))
             except TooLarge:

@@ -13,6 +13,8 @@ from pydantic import ValidationError
 
 from kofagent.component.protocols import StartError, Unauthorized
 from kofagent.extensions.basicauth import COMPONENT, htpasswd
+from kofagent.extensions.basicauth.attempts import BURST
+from kofagent.net.peer import sender
 from tests.support.components import FakeHost, make
 
 
@@ -182,3 +184,31 @@ async def test_an_unknown_name_costs_what_a_known_one_does(monkeypatch: pytest.M
         with pytest.raises(Unauthorized):
             await auth.authenticate(basic("nobody", "secret"))
     assert checks == [stored] * 5
+
+
+async def test_guessing_ends_and_keeps_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = 0
+    matches = htpasswd.matches
+
+    def counted(password: str, stored: str) -> bool:
+        nonlocal calls
+        calls += 1
+        return matches(password, stored)
+
+    monkeypatch.setattr(htpasswd, "matches", counted)
+    auth = make(COMPONENT, {"htpasswd": {"inline": "alice:right\nbob:right\n"}}, kind="extensions")
+    await auth.start()
+    address = "10.0.0.1"
+    sender.set(lambda: address)
+    assert await auth.authenticate(basic("bob", "right"))
+    calls = 0
+    for attempt in range(200):
+        for name in ("alice", "nobody", "bob"):
+            with pytest.raises(Unauthorized, match="too many" if attempt >= BURST else "invalid credentials"):
+                await auth.authenticate(basic(name, f"wrong{attempt}"))
+    assert calls == 3 * BURST
+    assert await auth.authenticate(basic("bob", "right"))  # known to be right, from the same address
+    with pytest.raises(Unauthorized, match="too many"):
+        await auth.authenticate(basic("alice", "right"))
+    address = "10.0.0.2"
+    assert await auth.authenticate(basic("alice", "right"))

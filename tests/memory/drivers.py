@@ -309,6 +309,19 @@ def basicauth() -> Use:
     return use
 
 
+def login_attempts() -> Use:
+    from kofagent.extensions.basicauth.attempts import Attempts
+
+    attempts = Attempts()
+
+    def use(i: int) -> None:
+        tries = attempts.of("10.0.0.1", f"u{i}")
+        assert not tries.used_up()
+        tries.count()
+
+    return use
+
+
 def excluded() -> Use:
     from kofagent.receivers.filelog.globs import Finder
 
@@ -454,6 +467,7 @@ DRIVERS: dict[str, Callable[[], Use]] = {
     "operators.patterns": patterns,
     "awscloudwatchlogs.attributes": cloudwatch,
     "basicauth.right": basicauth,
+    "basicauth.attempts": login_attempts,
     "file.seen": files_seen,
     "filelog.excluded": excluded,
     "filter.resources": filter_resources,

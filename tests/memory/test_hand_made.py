@@ -47,6 +47,8 @@ OTHERS = {
     "memory/pressure.py:self._owners": "the names of owners, written in the source",
     "memory/usage.py:_cgroups()": "the folders of one process",
     "net/client.py:_proxy_of()": "servers of the configuration, 1000 at most; what a proxy is does not change while the agent runs",
+    "net/foreign.py:self._hosts": "stops at 64",
+    "net/http2/stream.py:self._body": "a message that comes, within its budget",
     "net/routes.py:self._below": "the pages of a server",
     "net/routes.py:self._pages": "the pages of a server",
     "operators/build.py:done": _CONFIGURATION,

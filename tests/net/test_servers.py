@@ -538,3 +538,47 @@ async def test_a_damaged_body_is_the_clients_fault(caplog: pytest.LogCaptureFixt
             assert re.match(rb"HTTP/1\.[01] 400 ", answer := await one_answer(reader)) and CANARY not in answer
         writer.close()
         assert CANARY.decode() not in caplog.text and "Traceback" not in caplog.text
+
+
+@every
+async def test_loopback_answers_no_page_of_somebody_else(kind: Kind) -> None:
+    """A name that a page made to resolve to 127.0.0.1 (DNS rebinding), and a request that a page of another origin sends."""
+    async with Serving(kind) as server:
+        for host in (
+            "localhost",
+            "127.0.0.1",
+            f"localhost:{server.port}",
+            "[::1]:1",
+            "a.localhost",
+            "LOCALHOST.",
+            "sidecar:4318",
+            "10.0.0.1",
+        ):
+            assert (await server.ask(headers={"Host": host}))[0] in (200, 503), host
+        for host in (
+            "evil.example",
+            f"evil.example:{server.port}",
+            "127.0.0.1.evil.example",
+            "evil.example.",
+            "localhost@evil.example",
+            "[",
+        ):
+            assert (await server.ask(headers={"Host": host}))[0] in (400, 403), host
+        for origin in ("http://localhost:3000", "http://127.0.0.1"):
+            assert (await server.ask(headers={"Origin": origin}))[0] in (200, 503), origin
+        for origin in ("http://evil.example", "null", "http://localhost.evil.example", "file://", "http://["):
+            assert (await server.ask(headers={"Origin": origin}))[0] == 403, origin
+
+
+@with_options
+async def test_origins_that_the_user_allows_are_answered_on_loopback(kind: Kind) -> None:
+    async with Serving(kind, cors={"allowed_origins": ["https://app.example"]}) as server:
+        assert (await server.ask(headers={"Origin": "https://app.example"}))[0] in (200, 503)
+        assert (await server.ask(headers={"Host": "app.example"}))[0] in (200, 503)
+        assert (await server.ask(headers={"Origin": "https://other.example"}))[0] == 403
+
+
+@with_options
+async def test_other_listeners_answer_by_any_name(kind: Kind) -> None:
+    async with Serving(kind, endpoint="0.0.0.0:0") as server:
+        assert (await server.ask(headers={"Host": "agent.example", "Origin": "http://page.example"}))[0] in (200, 503)

@@ -13,10 +13,15 @@ from collections.abc import Mapping
 
 from kofagent.component.protocols import Context, Extension, StartError, Unauthorized
 from kofagent.extensions.basicauth import htpasswd
+from kofagent.extensions.basicauth.attempts import Attempts
 from kofagent.extensions.basicauth.config import Config
 from kofagent.memory.memo import Memo
+from kofagent.net.peer import sender_address
 from kofagent.net.watched_file import WatchedFile
 from kofagent.telemetry.batch import Metadata
+
+_AT_ONCE = 2
+"""Hashes computed at a time."""
 
 
 class BasicAuth(Extension[Config]):
@@ -31,6 +36,8 @@ class BasicAuth(Extension[Config]):
         self._version = -1
         self._users: dict[str, str] = {}
         self._key = os.urandom(32)
+        self._attempts = Attempts()
+        self._slow = asyncio.Semaphore(_AT_ONCE)
         self._right: Memo[str, bytes] = Memo("basicauth.right", entries=2048, size=1 << 20)
 
     async def start(self) -> None:
@@ -72,20 +79,32 @@ class BasicAuth(Extension[Config]):
             raise Unauthorized("invalid authorization format")
         self._load()
         stored = self._users.get(username)
+        if self._is_right(username, password, stored):
+            return {"auth.username": (username,)}
+        attempts = self._attempts.of(sender_address(), username)
+        if attempts.used_up():
+            raise Unauthorized("too many wrong passwords, try again later")
         # A name that does not exist costs what a user's does, so that the time does not tell which names exist.
         right = await self._matches(username, password, self._any_hash(username) if stored is None else stored)
         if stored is None or not right:
+            attempts.count()
             raise Unauthorized("invalid credentials")
         return {"auth.username": (username,)}
 
+    def _digest(self, password: str, stored: str) -> bytes:
+        return hmac.digest(self._key, f"{stored}\0{password}".encode("utf-8", "surrogateescape"), hashlib.sha256)
+
+    def _is_right(self, username: str, password: str, stored: str | None) -> bool:
+        """Whether this login was found right before; it is not held up by wrong ones."""
+        known = self._right.find(username) if stored is not None else None
+        return known is not None and stored is not None and hmac.compare_digest(known, self._digest(password, stored))
+
     async def _matches(self, username: str, password: str, stored: str) -> bool:
-        digest = hmac.digest(self._key, f"{stored}\0{password}".encode("utf-8", "surrogateescape"), hashlib.sha256)
-        known = self._right.find(username)
-        if known is not None and hmac.compare_digest(known, digest):
-            return True
+        digest = self._digest(password, stored)
         if stored.startswith("$"):
-            # Slow by design (tens of milliseconds), so it runs outside of the event loop.
-            right = await asyncio.to_thread(htpasswd.matches, password, stored)
+            # Slow by design (tens of milliseconds), so it runs outside of the event loop, and not for many at a time.
+            async with self._slow:
+                right = await asyncio.to_thread(htpasswd.matches, password, stored)
         else:
             right = htpasswd.matches(password, stored)
         if right and username in self._users:

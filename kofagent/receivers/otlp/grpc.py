@@ -58,8 +58,8 @@ class GrpcEndpoint:
     def _method(self, signal: Signal) -> Method:
         async def export(call: Call) -> bytes:
             # hot: otlp_grpc_span, raw bytes in, one check in C, passed on as they came
-            metadata = await self._who(call) if self._auth is not None or self._settings.include_metadata else None
             sender.set(call.peer)
+            metadata = await self._who(call) if self._auth is not None or self._settings.include_metadata else None
             try:
                 payload = await call.message()
                 await self._intake.take(signal, payload, metadata)
