@@ -86,6 +86,16 @@ class SecretAccess(ComponentConfig):
     configMaps: list[str] = Field([], description="Names of ConfigMaps with certificates that they reference.")
 
 
+class NetworkPolicy(ComponentConfig):
+    """`kofagent.networkPolicy`: who may connect to the pods of this chart."""
+
+    enabled: bool = Field(False, description="Create NetworkPolicy objects.")
+    otlpFrom: list[dict[str, Any]] = Field([], description="Peers that may send OTLP; empty: everybody.")
+    metricsFrom: list[dict[str, Any]] = Field(
+        [], description="Peers that may read metrics and the targets API, in addition to the release's namespace."
+    )
+
+
 class Agent(ComponentConfig):
     """`kofagent`: how the agents run."""
 
@@ -100,6 +110,10 @@ class Agent(ComponentConfig):
     secretAccess: list[SecretAccess] = Field(
         [], description="Secrets that the agents may read in addition to their own credentials."
     )
+    denyFiles: bool = Field(
+        True, description="Refuse monitors that name files of the agents, such as the token of their account (monitors.deny_files)."
+    )
+    networkPolicy: NetworkPolicy = Field(NetworkPolicy(), description="Who may connect to the pods.")
     node: Workload = Field(Workload(), description="The DaemonSet.")
     k8scluster: ClusterWorkload = Field(ClusterWorkload(), description="The Deployment.")
 

@@ -144,7 +144,7 @@ def test_the_agent_takes_what_the_chart_gives_it(recipe: Path, role: str, tmp_pa
                 assert scraper["api_server"]["server_config"]["endpoint"] == ":9090"
                 scraper["api_server"]["server_config"]["endpoint"] = "localhost:9090"
             assert scraper.pop("allocation") == {"strategy": "per-node"}
-            assert scraper.pop("monitors") == {"enabled": True, "scrape_interval": "10s"}
+            assert scraper.pop("monitors") == {"enabled": True, "scrape_interval": "10s", "deny_files": True}
         for id in {"filelog", "filelog/kube", "k8s_events", "k8sobjects"} & set(kept) if section == "receivers" else ():
             assert kept[id].pop("storage") == "file_storage/kofagent"
         if section == "processors" and "k8sattributes" in kept:
@@ -426,7 +426,7 @@ def test_a_users_own_allocation_and_filter_stay(tmp_path: Path) -> None:
     }
     config = loaded(template(values={"collectors": {"node": role}}, folder=tmp_path), "node", tmp_path).effective
     assert config["receivers"]["prometheus"]["allocation"] == {"strategy": "all"}
-    assert config["receivers"]["prometheus"]["monitors"] == {"enabled": False}
+    assert config["receivers"]["prometheus"]["monitors"] == {"enabled": False, "deny_files": True}
     assert config["processors"]["k8sattributes"]["filter"] == {"namespace": "apps"}
 
 

@@ -12,7 +12,7 @@ import yaml
 from tests.helm.chart import CHECKOUT, CLUSTER, NODE, RECIPES, ROLES, Release, template
 
 pytestmark = pytest.mark.server("helm")
-READ = "get,list,watch"
+READ = "list,watch"
 
 OF_MONITORS = "monitoring.coreos.com"
 TARGETS = {("", r, READ) for r in ("pods", "services", "endpoints", "nodes")} | {("discovery.k8s.io", "endpointslices", READ)}
@@ -167,7 +167,7 @@ def test_kinds_of_monitors_that_are_not_read_need_nothing(
     wanted = set() if cluster is None else cluster | {objects}
     assert release.rules("k8scluster") == wanted | apiserver | events
     pod = yaml.safe_load(release.get("ConfigMap", CLUSTER)["data"]["pod.yaml"])
-    assert pod["receivers"]["prometheus/kofagent-nodeless"]["monitors"] == {"enabled": True, "kinds": [kind]}
+    assert pod["receivers"]["prometheus/kofagent-nodeless"]["monitors"] == {"enabled": True, "kinds": [kind], "deny_files": True}
 
 
 def test_a_node_agent_that_scrapes_everything_may_read_everything(tmp_path: Path) -> None:
@@ -246,3 +246,52 @@ def test_accounts_of_one_role_have_only_its_rights() -> None:
         assert binding["subjects"] == [{"kind": "ServiceAccount", "name": name, "namespace": "kof"}]
         assert release.pod(role)["serviceAccountName"] == name
     assert release.get("ServiceAccount", "kof-collectors-prometheus-node-exporter")["automountServiceAccountToken"] is False
+
+
+def receivers(release: Release, role: str) -> dict[str, Any]:
+    """What being in a pod adds to the receivers of a role."""
+    config: dict[str, Any] = yaml.safe_load(release.get("ConfigMap", ROLES[role])["data"]["pod.yaml"])["receivers"]
+    return config
+
+
+@pytest.mark.parametrize(
+    "values, node, cluster",
+    [
+        ({}, True, True),
+        ({"kofagent": {"denyFiles": False}}, None, None),
+        ({"collectors": {"node": {"receivers": {"prometheus": {"monitors": {"enabled": True}}}}}}, True, True),
+        ({"collectors": {"node": {"receivers": {"prometheus": {"monitors": {"deny_files": False}}}}}}, None, False),
+    ],
+)
+def test_monitors_may_not_name_files_of_the_agents(
+    values: dict[str, Any], node: bool | None, cluster: bool | None, tmp_path: Path
+) -> None:
+    release = template(values=values, folder=tmp_path)
+    assert (receivers(release, "node")["prometheus"].get("monitors") or {}).get("deny_files") is node
+    assert receivers(release, "k8scluster")["prometheus/kofagent-nodeless"]["monitors"].get("deny_files") is cluster
+
+
+def test_other_receivers_of_the_user_neither(tmp_path: Path) -> None:
+    mine = {"config": {"scrape_configs": [{"job_name": "a"}]}, "monitors": {"enabled": True}}
+    release = template(values={"collectors": {"k8scluster": {"receivers": {"prometheus/mine": mine}}}}, folder=tmp_path)
+    assert receivers(release, "k8scluster")["prometheus/mine"] == {"monitors": {"deny_files": True}}
+
+
+def test_network_policies(tmp_path: Path) -> None:
+    assert template().kinds("NetworkPolicy") == {}
+    monitoring = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
+    policy = {"enabled": True, "metricsFrom": [monitoring]}
+    release = template(values={"kofagent": {"networkPolicy": policy}}, folder=tmp_path)
+    policies = release.kinds("NetworkPolicy")
+    pods = {o["metadata"]["name"]: o["spec"]["template"]["metadata"]["labels"] for o in release.workloads()}
+    chosen = []
+    for each in policies.values():
+        selector = each["spec"]["podSelector"]["matchLabels"]
+        chosen += [name for name, labels in pods.items() if selector.items() <= labels.items()]
+        assert each["spec"]["policyTypes"] == ["Ingress"]
+    assert sorted(chosen) == sorted(pods)
+    otlp, pages = policies[NODE]["spec"]["ingress"]
+    assert "from" not in otlp and {port["port"] for port in otlp["ports"]} == {4317, 4318}
+    assert pages["from"] == [{"podSelector": {}}, monitoring] and {port["port"] for port in pages["ports"]} == {8888, 9090}
+    narrow = template(values={"kofagent": {"networkPolicy": {**policy, "otlpFrom": [monitoring]}}}, folder=tmp_path)
+    assert narrow.kinds("NetworkPolicy")[NODE]["spec"]["ingress"][0]["from"] == [monitoring]

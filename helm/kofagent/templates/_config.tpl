@@ -61,6 +61,20 @@ pod.yaml: |
 {{- $_ := set $receivers "prometheus/kofagent-nodeless" $nodeless -}}
 {{- $added = append $added "prometheus/kofagent-nodeless" -}}
 {{- end -}}
+{{- $denied := dict "deny_files" true -}}
+{{- if $root.Values.kofagent.denyFiles -}}
+{{- range $id, $options := $facts.config.receivers | default dict -}}
+{{- if and (regexMatch "^prometheus(/|$)" $id) (kindIs "map" $options) -}}
+{{- if and (kindIs "map" $options.monitors) (not (hasKey $options.monitors "deny_files")) -}}
+{{- if eq $id "prometheus" -}}
+{{- $_ := set $scraper "monitors" $denied -}}
+{{- else -}}
+{{- $_ := set $receivers $id (dict "monitors" $denied) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- with $scraper -}}
 {{- $_ := set $receivers "prometheus" . -}}
 {{- end -}}

@@ -190,6 +190,9 @@ Everything the templates of a role must know, as JSON: (dict "root" . "role" "no
 {{- if eq .role "node" -}}
   {{- $_ := set $facts "monitors" (has "prometheus" $facts.receivers) -}}
   {{- $_ := set $facts "monitorsOf" (ternary $own.monitors (dict "enabled" true "scrape_interval" "10s") (hasKey $own "monitors")) -}}
+  {{- if and $values.kofagent.denyFiles (kindIs "map" $facts.monitorsOf) (not (hasKey $facts.monitorsOf "deny_files")) -}}
+    {{- $_ := set $facts "monitorsOf" (merge (dict "deny_files" true) $facts.monitorsOf) -}}
+  {{- end -}}
 {{- else -}}
   {{- $node := include "kofagent.facts" (dict "root" .root "role" "node") | fromJson -}}
   {{- $_ := set $facts "monitors" (and $node.monitors (eq $node.strategy "per-node") (gt (len $facts.exporters) 0)) -}}

@@ -1,6 +1,6 @@
 {{/*
 What each component reads, as rules `group: [resource]`; `get` is for what is only asked for by name, `urls` for paths of the API
-server. An account that may list an object can read all of it, so get in addition to list and watch reveals nothing more.
+server. What is listed and watched is never asked for by name.
 */}}
 {{- define "kofagent.needs" -}}
 "prometheus: role node": {"": [nodes]}
@@ -43,6 +43,7 @@ server. An account that may list an object can read all of it, so get in additio
 "k8s_cluster: endpoints of Services": {discovery.k8s.io: [endpointslices]}
 "k8s_events": {"": [events]}
 "resourcedetection: k8snode": {get: {"": [nodes]}}
+"resourcedetection: k8s.cluster.uid": {get: {"": [namespaces]}}
 {{- end }}
 
 {{/*
@@ -142,6 +143,9 @@ agent asks for no Services and Ingresses, the cluster's for no Pods and Nodes: n
 {{- end -}}
 {{- if contains "k8snode" (index $facts.text "resourcedetection" | default "") -}}
   {{- $needs = append $needs "resourcedetection: k8snode" -}}
+  {{- if contains "k8s.cluster.uid" (index $facts.text "resourcedetection" | default "") -}}
+    {{- $needs = append $needs "resourcedetection: k8s.cluster.uid" -}}
+  {{- end -}}
 {{- end -}}
 {{- toJson (uniq $needs) -}}
 {{- end }}
@@ -155,7 +159,7 @@ agent asks for no Services and Ingresses, the cluster's for no Pods and Nodes: n
   {{- $entry := index $table $need -}}
   {{- range $group, $resources := omit $entry "get" "urls" -}}
     {{- range $resource := $resources -}}
-      {{- $key := printf "%s|%s|get,list,watch" $group $resource -}}
+      {{- $key := printf "%s|%s|list,watch" $group $resource -}}
       {{- $_ := set $rules $key (append (index $rules $key | default list) $need) -}}
     {{- end -}}
   {{- end -}}
@@ -171,7 +175,7 @@ agent asks for no Services and Ingresses, the cluster's for no Pods and Nodes: n
   {{- end -}}
 {{- end -}}
 {{- range $object := $facts.objects -}}
-  {{- $key := printf "%s|%s|get,list,watch" ($object.group | default "") $object.name -}}
+  {{- $key := printf "%s|%s|list,watch" ($object.group | default "") $object.name -}}
   {{- $_ := set $rules $key (append (index $rules $key | default list) (printf "k8sobjects: %s" $object.name)) -}}
 {{- end -}}
 {{- range $key, $needs := $rules }}
