@@ -429,7 +429,7 @@ def k8sattributes(known: bool, pods: bool = False) -> Callable[[], Use]:
             uid = f"u{i if pods else 0}"
             if known and (pods or i == 0):
                 cluster.pods.put(pod("shop", "web", uid=uid), 0.0)
-            _, found, _ = cluster.enrich(encode_attributes({"k8s.pod.uid": uid, "i": i}), "")
+            _, found, _, _ = cluster.enrich(encode_attributes({"k8s.pod.uid": uid, "i": i}), "")
             assert (found is not None) is known
 
         return use

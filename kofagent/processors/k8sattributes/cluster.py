@@ -46,12 +46,13 @@ _KINDS_OF_OWNERS = {"replicaset": "ReplicaSet", "statefulset": "StatefulSet", "d
 
 _Asked = tuple[bytes, str]
 """A resource and its sender's address."""
-Enriched = tuple[bytes, "Known | None", "Place | None"]
-"""The resource as it is sent, its pod where that is known, and where that was looked for."""
+Enriched = tuple[bytes, "Known | None", "Place | None", "Place | None"]
+"""The resource as it is sent, its pod where that is known, where that was found or first looked for, and an earlier place whose
+pod may still become known."""
 
 
 def _no_longer_used(gone: Mapping[_Asked, Enriched]) -> None:
-    for key, (_, known, _) in gone.items():
+    for key, (_, known, _, _) in gone.items():
         if known is not None and known.users is not None:
             known.users.discard(key)
 
@@ -211,6 +212,7 @@ class Cluster:
             self._timer.cancel()
             self._timer = None
         self._drop(self.pods.expire(self._loop.time()))
+        self._unknown.clear()
         due = self.pods.next_expiry()
         if due is not None and not self._stopping:
             self._timer = self._loop.call_at(due + 1, self._expire)
@@ -269,10 +271,9 @@ class Cluster:
         if entry is not None:
             return entry
         attributes = decode_attributes(edit.attributes(resource, edit.RESOURCE))
-        place = self.pods.place(attributes, sender)
-        known = self.pods.find(place) if place is not None else None
-        entry = (self._with(resource, attributes, place, known), known, place)
-        if known is None:
+        place, known, hoped = self._look_up(attributes, sender)
+        entry = (self._with(resource, attributes, place, known), known, place, hoped)
+        if known is None or hoped is not None:  # until there is news of any pod
             self._unknown[key] = entry
         else:
             self._remembered[key] = entry
@@ -280,6 +281,20 @@ class Cluster:
                 known.users = known.users or set()
                 known.users.add(key)
         return entry
+
+    def _look_up(self, attributes: dict[str, Any], sender: str) -> tuple[Place | None, Known | None, Place | None]:
+        """The place where a pod is known, or the first place; that pod; the first place before it that a pod may still take.
+
+        Nobody is hoped for where an excluded pod is.
+        """
+        first = hoped = None
+        for place in self.pods.places(attributes, sender):
+            known = self.pods.find(place)
+            if known is not None:  # nothing is looked for in place of an excluded pod
+                return place, None if known.ignored else known, hoped
+            first = first or place
+            hoped = hoped or (None if _nobody(place) else place)
+        return first, None, hoped
 
     def _with(self, resource: bytes, attributes: dict[str, Any], place: Place | None, known: Known | None) -> bytes:
         extraction = self._extraction
@@ -347,7 +362,7 @@ class Cluster:
         now = self._loop.time()
         until = self._patience.until(place)
         if until is None:
-            if self._stopping or _nobody(place):
+            if self._stopping:
                 return now
             if not self._was_synced and all(s.synced.is_set() for s in self._subscriptions):
                 self._was_synced = True

@@ -205,7 +205,9 @@ class Config(ApiOptions):
     passthrough: bool = Field(False, description="Only add the sender's address as k8s.pod.ip.")
     extract: ExtractBlock = Field(ExtractBlock(), description="What is added.")
     filter: FilterBlock = Field(FilterBlock(), description="Pods that are watched.")
-    pod_association: list[Association] = Field([], description="How telemetry is matched to a pod; the first match is used.")
+    pod_association: list[Association] = Field(
+        [], description="How telemetry is matched to a pod; the first rule that finds one is used."
+    )
     exclude: ExcludeBlock = Field(ExcludeBlock(), description="Pods whose telemetry is not changed.")
     wait_for_metadata: bool = Field(False, description="Wait at the start until the pods are known.")
     wait_for_metadata_timeout: Duration = Field(10.0, description="Maximum time of that wait.")

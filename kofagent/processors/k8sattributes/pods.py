@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -121,18 +121,21 @@ class Pods:
         return self._packer.unpack(known.packed)
 
     def find(self, place: Place) -> Known | None:
-        """The pod at a place; an excluded pod is not found."""
-        known = self._by_place[place[0]].get(place[1])
-        return None if known is None or known.ignored else known
+        """The pod at a place; an excluded pod is found with `ignored`."""
+        return self._by_place[place[0]].get(place[1])
 
     def place(self, resource: Mapping[str, Any], sender: str) -> Place | None:
-        """Where to look for the pod of a resource: the first rule whose sources are all present."""
+        """The first of `places`."""
+        return next(self.places(resource, sender), None)
+
+    def places(self, resource: Mapping[str, Any], sender: str) -> Iterator[Place]:
+        """Where to look for the pod of a resource, one after the other: every rule whose sources are all present."""
         if self._by_default:
             for name in ("k8s.pod.ip", "ip", "", "host.name"):
                 value = sender if not name else resource.get(name)
                 if isinstance(value, str) and value and (name != "host.name" or _is_address(value)):
-                    return 0, value
-            return None
+                    yield 0, value
+            return
         for number, names in enumerate(self.rules):
             values = []
             for name in names:
@@ -142,8 +145,7 @@ class Pods:
                 values.append(value)
             else:
                 if values:
-                    return number, values[0] if len(values) == 1 else tuple(values)
-        return None
+                    yield number, values[0] if len(values) == 1 else tuple(values)
 
     def sender_of(self, place: Place) -> str:
         """The address by which the place was found (upstream's connection); empty if it was found otherwise."""

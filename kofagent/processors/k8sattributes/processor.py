@@ -73,13 +73,11 @@ class K8sAttributes(Processor[Config]):
         request = otlp.parse_request(batch.payload)
         entries = list(request.resources)
         found = [self._cluster.enrich(entry.resource, sender) for entry in entries]
-        if self.config.wait_for_pod and (
-            self._cluster.may_wait_for_others() or any(known is None and place is not None for _, known, place in found)
-        ):
+        if self.config.wait_for_pod and (self._cluster.may_wait_for_others() or any(hoped is not None for *_, hoped in found)):
             found = await self._wait_for(self._cluster, [entry.resource for entry in entries], sender, found)
         touched = False
         seen: Counter[tuple[str, str]] = Counter()
-        for entry, (new, known, place) in zip(entries, found, strict=True):
+        for entry, (new, known, place, _) in zip(entries, found, strict=True):
             seen["error" if known is None else "success", self._cluster.pods.describe(place)] += 1
             if known is None and place is not None:
                 self._unknown(_items(batch.signal, entry))
@@ -95,8 +93,8 @@ class K8sAttributes(Processor[Config]):
         loop = asyncio.get_running_loop()
         waited = False
         while True:
-            waits = [cluster.may_wait(place) for _, known, place in found if known is None and place is not None]
-            others = cluster.may_wait_for_others() if any(known is not None for _, known, _ in found) else 0.0
+            waits = [cluster.may_wait(hoped) for *_, hoped in found if hoped is not None]
+            others = cluster.may_wait_for_others() if any(known is not None for _, known, _, _ in found) else 0.0
             until = max([others, *waits])
             if until <= loop.time():
                 if waited:

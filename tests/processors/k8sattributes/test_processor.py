@@ -139,7 +139,7 @@ async def test_rules_in_their_order_and_several_sources(kube: FakeKube) -> None:
         for nothing in ("", 5):
             assert (await running.send({**by_name, "k8s.pod.name": nothing, "k8s.pod.ip": "10.0.0.1"}))["k8s.pod.uid"] == "u1"
         # the first rule whose sources are there decides, also when it finds nothing
-        assert "k8s.pod.uid" not in await running.send({**by_name, "k8s.pod.name": "other", "k8s.pod.ip": "10.0.0.1"})
+        assert (await running.send({**by_name, "k8s.pod.name": "other", "k8s.pod.ip": "10.0.0.1"}))["k8s.pod.uid"] == "u1"
 
 
 async def test_the_default_rules(kube: FakeKube) -> None:
@@ -352,6 +352,64 @@ async def test_node_and_cluster_uids(kube: FakeKube) -> None:
             "k8s.cluster.uid": "cluster-uid",
             "service.namespace": "shop",
         }
+
+
+BY_UID_THEN_NAME = [
+    *BY_UID,
+    {"sources": [{"from": "resource_attribute", "name": n} for n in ("k8s.pod.name", "k8s.namespace.name")]},
+    {"sources": [{"from": "connection"}]},
+]
+
+
+async def test_a_rule_that_finds_no_pod_gives_way_to_the_next(kube: FakeKube) -> None:
+    """contrib#41844: the uid of a static pod, or of one made anew, is none that the API knows."""
+    kube.put(PODS, pod("shop", "web-0", uid="u1", ip="10.0.0.1"))
+    kube.put(PODS, pod("shop", "db-0", uid="u2", node="n2", ip="10.0.0.2"))
+    kube.put(PODS, pod("shop", "hidden", uid="u3", annotations={"opentelemetry.io/k8s-processor/ignore": "true"}))
+    options = {"pod_association": BY_UID_THEN_NAME, "wait_for_pod": "0s", "extract": {"metadata": ["k8s.node.name"]}}
+    async with Running(options) as running:
+        await running.known(3)
+
+        async def node(peer: str = "", **names: str) -> Any:
+            return (await running.send({f"k8s.{k.replace('_', '.')}": v for k, v in names.items()}, peer)).get("k8s.node.name")
+
+        web = {"pod_uid": "another", "pod_name": "web-0", "namespace_name": "shop"}
+        assert await node(**web) == "n1"
+        assert await node(pod_uid="u2", pod_name="web-0", namespace_name="shop") == "n2", "the first rule that finds one"
+        assert await node("10.0.0.2", pod_uid="another") == "n2"
+        assert await node("192.0.2.9", pod_uid="another") is None
+        assert await node("10.0.0.2", pod_uid="u3") is None, "an excluded pod is not replaced by the sender's"
+        # what a later rule found is looked up again when the pod of an earlier one comes, changes or goes
+        kube.put(PODS, pod("shop", "web-9", uid="another", node="n9"))
+        await running.known(4)
+        assert await node(**web) == "n9"
+
+
+async def test_the_pod_of_an_earlier_rule_is_waited_for(kube: FakeKube) -> None:
+    """The sender's pod, a gateway's perhaps, is not taken for one that the API has not told yet."""
+    kube.put(PODS, pod("kof", "gateway", uid="g", ip="10.0.0.1", node="n1"))
+    async with Running({"pod_association": BY_UID_THEN_NAME, "extract": {"metadata": ["k8s.node.name"]}}) as running:
+        await running.known(1)
+        sending = asyncio.create_task(running.send({"k8s.pod.uid": "new"}, "10.0.0.1"))
+        await eventually(lambda: running.processor._cluster._patience.until((0, "new")) is not None)
+        assert not sending.done()
+        kube.put(PODS, pod("shop", "web-0", uid="new", ip="10.0.0.9", node="n2"))
+        assert (await sending)["k8s.node.name"] == "n2"
+    async with Running({"pod_association": BY_UID_THEN_NAME, "wait_for_pod": "50ms", "pod_delete_grace_period": "0s"}) as running:
+        await running.known(2)
+        assert (await running.send({"k8s.pod.uid": "never"}, "10.0.0.1"))["k8s.pod.name"] == "gateway"
+        kube.delete(PODS, "gateway", "kof")
+        await running.known(1)
+        assert "k8s.pod.name" not in await running.send({"k8s.pod.uid": "never"}, "10.0.0.1"), "it is forgotten with its pod"
+
+
+@pytest.mark.parametrize("names", [("k8s.pod.ip", ""), ("ip", "host.name")])
+async def test_without_rules_every_address_is_tried(kube: FakeKube, names: tuple[str, str]) -> None:
+    kube.put(PODS, pod("shop", "web-0", uid="u1", ip="10.0.0.1"))
+    async with Running({"wait_for_pod": "0s"}) as running:
+        await running.known(1)
+        resource = {name: ip for name, ip in zip(names, ("192.0.2.1", "10.0.0.1"), strict=True) if name}
+        assert (await running.send(resource, "" if names[1] else "10.0.0.1"))["k8s.pod.name"] == "web-0"
 
 
 async def test_deleted_pods_stay_for_their_last_lines(kube: FakeKube) -> None:
