@@ -164,7 +164,11 @@ class GrpcClientBlock(ComponentConfig):
     """configgrpc client options."""
 
     endpoint: str = Field("", description="host:port, or with scheme http:// (plain text), https:// or dns:///.")
-    compression: Literal["gzip", "none", ""] = Field("gzip", description="Compression of messages.")
+    compression: Literal["gzip", "zstd", "snappy", "none", ""] = Field(
+        "gzip",
+        description="Compression of messages; with zstd and snappy there is one connection, without keepalive pings, proxies of "
+        "the environment and wait_for_ready.",
+    )
     tls: TlsClientBlock = Field(TlsClientBlock(), description="TLS options.")
     keepalive: KeepaliveClientBlock | None = Field(None, description="Keepalive pings.")
     read_buffer_size: ByteSize = Field(32 * 1024, description="Accepted for compatibility.")

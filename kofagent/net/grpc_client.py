@@ -19,6 +19,7 @@ from kofagent.config.base import Secret
 from kofagent.config.blocks import GrpcClientBlock
 from kofagent.config.redact import without_sent
 from kofagent.net import tls
+from kofagent.net.grpc_packed import ENCODINGS, PackedChannel
 from kofagent.net.tls import pem
 from kofagent.telemetry.batch import Metadata
 
@@ -112,6 +113,9 @@ class GrpcClient:
         options = channel_options(settings)
         compression = grpc.Compression.Gzip if settings.compression == "gzip" else grpc.Compression.NoCompression
         where = target(settings.endpoint)
+        if settings.compression in ENCODINGS:
+            self._channel = PackedChannel(settings, where, is_plain(settings))
+            return
         if is_plain(settings):
             self._channel = grpc.aio.insecure_channel(where, options=options, compression=compression)
             return
@@ -157,17 +161,21 @@ class GrpcClient:
         """One unary call. grpc.aio.AioRpcError for every failure; OSError when the server's certificate cannot be fetched."""
         if self._files.changed():
             self._renew()
-        if self._channel is None:
+        if self._channel is None and self._settings.compression in ENCODINGS:
+            self._open(None)
+        elif self._channel is None:
             # insecure_skip_verify: the library always verifies, so the certificate that the server shows is made a trusted one
             self._open(await asyncio.to_thread(_shown_certificate, self._settings))
-        stub = self._methods.get(method)
-        if stub is None:
-            stub = self._methods[method] = self._channel.unary_unary(method)
         send = self._metadata
         if self._auth is not None:
             added: Mapping[str, str] = await self._auth.request_headers(metadata)
             names = {name.lower() for name in added}
             send = [pair for pair in send if pair[0] not in names] + [(name.lower(), value) for name, value in added.items()]
+        if isinstance(self._channel, PackedChannel):
+            return await self._channel.call(method, message, send, timeout)
+        stub = self._methods.get(method)
+        if stub is None:
+            stub = self._methods[method] = self._channel.unary_unary(method)
         try:
             answer: bytes = await stub(
                 message, timeout=timeout or None, metadata=send or None, wait_for_ready=self._settings.wait_for_ready or None

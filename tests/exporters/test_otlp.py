@@ -141,13 +141,15 @@ async def test_headers_of_an_authenticator() -> None:
             assert backend.requests[0][1]["authorization"] == "Bearer x"
 
 
-async def test_our_receiver_as_the_backend_all_signals_and_waiting_for_it() -> None:
+@pytest.mark.parametrize("compression", ["gzip", "zstd", "snappy"])
+async def test_our_receiver_as_the_backend_all_signals_and_waiting_for_it(compression: str) -> None:
     sink = Sink()
     receiver = make(OtlpReceiver, {"protocols": {"grpc": {"endpoint": "127.0.0.1:0"}}}, id="otlp")
     receiver.outputs = dict.fromkeys(Signal, sink)
     await receiver.start()
     try:
-        async with running({"endpoint": f"http://127.0.0.1:{receiver.ports['grpc']}"}) as r:
+        endpoint = f"http://127.0.0.1:{receiver.ports['grpc']}"
+        async with running({"endpoint": endpoint, "compression": compression}) as r:
             await r.logs("a")
             await r.exporter.consume(Batch(Signal.TRACES, trace_request(3), 3))
             await r.exporter.consume(Batch(Signal.METRICS, metric_request(2), 2))
@@ -166,7 +168,8 @@ async def test_our_receiver_as_the_backend_all_signals_and_waiting_for_it() -> N
         await receiver.stop()
 
 
-async def test_mutual_tls(tmp_path: Path) -> None:
+@pytest.mark.parametrize("compression", ["gzip", "zstd"])
+async def test_mutual_tls(tmp_path: Path, compression: str) -> None:
     good, other = Authority(tmp_path, "good"), Authority(tmp_path, "other")
     server, client = good.issue("server", dns=("backend.example.com",), addresses=()), good.issue("client")
     sink = Sink()
@@ -178,9 +181,10 @@ async def test_mutual_tls(tmp_path: Path) -> None:
     try:
         where = f"127.0.0.1:{receiver.ports['grpc']}"
         right = {**own, "ca_file": good.cert, "server_name_override": "backend.example.com"}
-        async with running({"endpoint": where, "tls": right}) as r:
+        packed = {"compression": compression}
+        async with running({"endpoint": where, "tls": right, **packed}) as r:
             await r.logs("a")
-        async with running({"endpoint": "https://" + where, "tls": {**own, "insecure_skip_verify": True}}) as r:
+        async with running({"endpoint": "https://" + where, "tls": {**own, "insecure_skip_verify": True}, **packed}) as r:
             await r.logs("b")
         assert sink.count == 2
         for wrong in (
@@ -188,7 +192,7 @@ async def test_mutual_tls(tmp_path: Path) -> None:
             {**own, "ca_file": other.cert, "server_name_override": "backend.example.com"},
             {"ca_file": good.cert, "server_name_override": "backend.example.com"},
         ):
-            async with running({"endpoint": where, "tls": wrong, "retry_on_failure": {"enabled": False}}) as r:
+            async with running({"endpoint": where, "tls": wrong, "retry_on_failure": {"enabled": False}, **packed}) as r:
                 with pytest.raises(Refused, match="UNAVAILABLE"):
                     await r.logs("c")
         assert sink.count == 2
@@ -266,6 +270,7 @@ def test_endpoints(endpoint: str, want: str, no_tls: bool) -> None:
         {"endpoint": ":4317"},
         {"endpoint": "unix://"},
         {"endpoint": "h:1", "compression": "br"},
+        {"endpoint": "h:1", "compression": "deflate"},
     ],
 )
 def test_wrong_options(options: Any) -> None:
