@@ -20,7 +20,7 @@ from kofagent.operators.timelayout import TimeError, gotime_layout, location_of
 
 STREAMS = {"stdout": b"o", "stderr": b"e"}
 """Name of a stream -> how compiled chains write it, which is also the letter in the line."""
-PARTIAL = re.compile(rb"[ \t]*+[^ ]+ (?:stdout|stderr) P(?::[^ ]*)? ")
+PARTIAL = re.compile(rb"[ \t]*+[^ ]++ std(?:out|err) P[: ]")
 """The beginning of a line of containerd or CRI-O that is not the last one of its message."""
 # Seconds, nanoseconds (as containerd and CRI-O write them), stream, body; whether the seconds are a time is asked once for each.
 _LINE = rb"(.{19})\.([0-9]{9})%s std(o|e)(?:ut|rr) F(?: |(?=\n))(.*)\n|.*\n"

@@ -31,7 +31,7 @@ FORCE_FLUSH_NS = 5_000_000_000
 _CRI = re.compile(r"(?P<time>[^ ]+) (?P<stream>stdout|stderr) (?P<logtag>[^ ]*+) ?+(?P<log>[^\n]*)")
 _PATH = re.compile(
     r".*[/\\](?P<namespace>[^_/\\]+)_(?P<pod_name>[^_]+)_(?P<uid>[a-f0-9-]+)[/\\](?P<container_name>[^._]+)[/\\]"
-    r"(?P<restart_count>[0-9]+)\.log(\.[0-9]{8}-[0-9]{6})?"
+    r"(?P<restart_count>[0-9]+)\.log(\.[0-9]{8}-[0-9]{6}(\.gz)?)?"
 )
 _RESOURCE = {
     "container_name": "k8s.container.name",
