@@ -113,8 +113,13 @@ class SegmentLog:
         What is damaged is passed over, counted in `Found.lost`.
         """
         found = Found()
-        os.makedirs(self.folder, 0o700, exist_ok=True)
-        self._open_state()
+        try:
+            self._open_state()
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or (os.path.isdir(self.folder) and os.listdir(self.folder)):
+                raise
+            self._log.warning("%s cannot be made: %s; data is refused until it can", self.folder, error.strerror)
+            return found
         expected = self._read_state()
         names = sorted(name for name in os.listdir(self.folder) if name.endswith(".seg"))
         waiting: Counter[Signal] = Counter()
@@ -166,6 +171,7 @@ class SegmentLog:
 
     def _open_state(self) -> None:
         # the content is written over in place: no space is needed when the volume is full
+        os.makedirs(self.folder, 0o700, exist_ok=True)
         self._state = os.open(os.path.join(self.folder, "state"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         until = time.monotonic() + self._timeout
         while True:
@@ -245,6 +251,8 @@ class SegmentLog:
 
     def append(self, headers: Sequence[Header], bodies: Sequence[bytes]) -> list[Record]:
         """Keeps records, whose `number` and `crc` are given here; OSError: none of them is kept."""
+        if self._state < 0:  # there was no space for it at the start
+            self._open_state()
         total = sum(map(len, bodies)) + HEADER_BYTES * len(bodies)
         segment = self._writable(total)
         fd = self._file(segment.number)

@@ -107,6 +107,25 @@ async def test_filled_from_outside_it_is_emptied_and_takes_data_when_there_is_ro
     assert sorted(arrived(backend)) == [*range(10), 12]
 
 
+async def test_a_first_start_on_a_volume_without_room_for_a_file_refuses_data_until_there_is(volume: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,nr_inodes=10", str(volume)], check=True)
+    backend = Backend()
+    for n in range(100):
+        try:
+            (volume / f"{n}").write_bytes(b"")
+        except OSError:
+            break
+    async with Agent(volume, backend) as agent:
+        assert not await agent.offer(0)
+        for path in volume.iterdir():
+            path.unlink()
+        assert await agent.offer(1)
+        await eventually(lambda: arrived(backend) == [1])
+    async with Agent(volume, backend) as agent:
+        assert await agent.offer(2)
+        await eventually(lambda: arrived(backend) == [1, 2])
+
+
 async def test_drop_oldest_makes_room_on_a_full_volume(volume: Path) -> None:
     backend = Backend(up=False)
     async with Agent(volume, backend, storage_when_full="drop_oldest") as agent:

@@ -9,6 +9,7 @@ import pytest
 from kofagent.component import registry
 from kofagent.component.checkpoints import StorageExtension
 from kofagent.component.protocols import ClientAuth, ServerAuth, StartError, in_role
+from kofagent.component.queue_storage import QueueStorage
 from tests.support.components import make
 from tests.test_contract import OPTIONS
 
@@ -16,13 +17,19 @@ ROLES: dict[str, set[type]] = {
     "basicauth": {ClientAuth, ServerAuth},
     "bearertokenauth": {ClientAuth, ServerAuth},
     "headers_setter": {ClientAuth},
-    "file_storage": {StorageExtension},
+    "file_storage": {StorageExtension, QueueStorage},
 }
 
 
 @pytest.mark.parametrize("type", registry.TYPES["extensions"])
 @pytest.mark.parametrize(
-    ("role", "word"), [(ClientAuth, "sign requests"), (ServerAuth, "check requests"), (StorageExtension, "store data")]
+    ("role", "word"),
+    [
+        (ClientAuth, "sign requests"),
+        (ServerAuth, "check requests"),
+        (StorageExtension, "store data"),
+        (QueueStorage, "store queues"),
+    ],
 )
 def test_an_extension_is_used_for_what_it_can_do(type: str, role: Any, word: str) -> None:
     extension = make(registry.load("extensions", type), OPTIONS.get(("extensions", type)), kind="extension", id=type)
