@@ -171,6 +171,35 @@ def test_damage_costs_what_it_hits_and_is_counted(tmp_path: Path, what: str, fil
         shutil.rmtree(folder)
 
 
+@pytest.mark.parametrize("page", [0, 1])
+def test_with_either_copy_of_the_state_losses_are_counted(tmp_path: Path, page: int) -> None:
+    log, _, _ = opened(tmp_path, segment_bytes=100)
+    records = add(log, b"a" * 100) + add(log, b"b" * 101)
+    log.close()
+    state = (tmp_path / "state").read_bytes()
+    (tmp_path / "state").write_bytes(_page(state, page * 4096))
+    sorted(tmp_path.glob("*.seg"))[0].unlink()
+    log, found, lost = opened(tmp_path)
+    assert found == records[1:] and lost == items(records[:1])
+    log.close()
+
+
+def test_what_a_file_held_before_it_was_written_again_never_comes_back(tmp_path: Path) -> None:
+    log, _, _ = opened(tmp_path)
+    old = add(log, b"a" * 50, b"b" * 50, b"c" * 50)
+    log.done(old)
+    new = add(log, b"x" * 50)
+    assert new[0].segment == old[0].segment and new[0].at == 0, "no space is needed for it"
+    (file,) = tmp_path.glob("*.seg")
+    raw = bytearray(file.read_bytes())
+    raw[old[2].at + 4] ^= 1  # now it says that it waits
+    file.write_bytes(raw)
+    log.close()
+    log, found, lost = opened(tmp_path)
+    assert found == new and not lost
+    log.close()
+
+
 def test_a_flipped_status_sends_again_but_loses_nothing(tmp_path: Path) -> None:
     log, _, _ = opened(tmp_path)
     records = add(log, b"a", b"b")
@@ -250,6 +279,10 @@ def test_a_failing_disk_and_then_it_goes_on(tmp_path: Path, fails: str, monkeypa
     if fails == "write":
         with pytest.raises(OSError):
             add(log, b"second", b"third")
+        shutil.copytree(tmp_path, tmp_path / "copy")
+        other, found, _ = opened(tmp_path / "copy")
+        assert found == [first], "the second was refused, so its sender will offer it again"
+        other.close()
     elif fails == "mark":
         with pytest.raises(OSError):
             log.done([first])
