@@ -142,8 +142,8 @@ def parse_size(value: Any) -> int:
         return value
     match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*+([A-Za-z]*)\s*", str(value))
     unit = _SIZE_UNITS.get(match[2].lower()) if match else None
-    if match is None or unit is None:
-        raise ValueError(f"{value!r} is not a size; write bytes or a number with a unit, such as 4MiB")
+    if match is None or unit is None or len(match[1]) > 30:
+        raise ValueError(f"{str(value)[:60]!r} is not a size; write bytes or a number with a unit, such as 4MiB")
     return int(float(match[1]) * unit)
 
 

@@ -66,6 +66,10 @@ _OPENED = {
 """What libyaml was reading when it could not continue, for what may have begun lines above."""
 
 
+_LONGEST_NUMBER = 400
+"""Characters of a number; the largest float has 309 digits."""
+
+
 def scalar(text: str, *, yaml11: bool = False) -> Any:
     """The value of a plain (unquoted) YAML scalar: None, bool, int, float or the text itself."""
     if text in _WORDS:
@@ -76,6 +80,8 @@ def scalar(text: str, *, yaml11: bool = False) -> Any:
         return text
     if match := _OCTAL.match(text):
         return int(match[1] + match[2].replace("_", "") or "0", 8) if match[2].strip("_") else text
+    if len(text) > _LONGEST_NUMBER:
+        return text  # no option has such a number, and Python refuses to read more than some thousand digits
     if _INT.match(text):
         return int(text.replace("_", ""))
     if match := _BASED.match(text):

@@ -75,6 +75,7 @@ class Service:
         """Builds and starts everything; StartErrors with all that is wrong, and then nothing runs."""
         problems: list[Problem] = []
         own = OwnTelemetry(self.plan.telemetry, Context("service", "telemetry", self))
+        own.ready = False
         try:
             await own.start()
         except StartError as error:
@@ -93,6 +94,7 @@ class Service:
             await self._guard.stop()
             raise StartErrors(problems)
         self._own = own
+        own.ready = True
         log.info("everything is ready, running %d pipelines", len(self.plan.pipelines))
 
     async def _start_graph(self, plan: LoadedConfig) -> None:

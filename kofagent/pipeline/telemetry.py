@@ -37,6 +37,8 @@ class OwnTelemetry:
         self._servers: list[HttpServer] = []
         self._pushes: list[Push] = []
         self.addresses: list[tuple[str, int]] = []
+        self.ready = True
+        """While it is false the page answers 503: probes wait until the pipelines run."""
 
     async def start(self) -> None:
         """Sets up the log, binds the page; StartError if one of them is not possible."""
@@ -77,6 +79,8 @@ class OwnTelemetry:
         constant = {_label(k): v for k, v in self._resource.items() if _chosen(k, reader.with_resource_constant_labels)}
 
         async def answer(request: web.BaseRequest) -> web.Response:
+            if not self.ready:
+                return web.Response(status=503, text="the pipelines are starting\n", headers={"Retry-After": "1"})
             body = page(self._context.ledger.registry, target, constant, total=not reader.without_type_suffix)
             headers = {"Content-Type": CONTENT_TYPE, "Vary": "Accept-Encoding"}
             if len(body) >= GZIP_MINIMUM and _takes_gzip(request.headers.get("Accept-Encoding", "")):

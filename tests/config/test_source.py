@@ -57,6 +57,9 @@ def test_every_value_knows_its_line() -> None:
         ("-.inf", -math.inf),
         ("=", "="),
         ("a\nb", "a\nb"),
+        ("9" * 300, int("9" * 300)),
+        ("9" * 5000, "9" * 5000),  # Python refuses to make this a number
+        ("0x" + "f" * 5000, "0x" + "f" * 5000),
     ],
 )
 def test_scalars_as_the_collector_reads_them(text: str, value: object) -> None:

@@ -11,6 +11,7 @@ from kofagent.component import registry
 from kofagent.config.load import LoadedConfig, load_config
 from kofagent.pipeline.graph import Graph, StartErrors
 from kofagent.pipeline.service import Service
+from kofagent.pipeline.telemetry import OwnTelemetry
 from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.signal import Signal
 
@@ -100,6 +101,30 @@ async def test_metrics_of_its_own_that_cannot_be_served_keep_it_from_starting() 
         with pytest.raises(StartErrors, match=f"127.0.0.1:{port}") as error:
             await service.start()
     assert [problem.path for problem in error.value.problems] == [("service", "telemetry")]
+    await service.stop()
+
+
+async def test_the_own_page_says_that_it_is_ready_when_the_pipelines_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = "{pull: {exporter: {prometheus: {host: 127.0.0.1, port: 0}}}}"
+    plan = load_config(
+        [
+            "yaml:" + PIPE.format(port=0),
+            f"yaml:service: {{telemetry: {{metrics: {{readers: [{reader}]}}, logs: {{level: error}}}}}}",
+        ],
+        registry,
+        environ={},
+    )
+    service = Service(plan)
+    seen: list[bool] = []
+    start = OwnTelemetry.start
+
+    async def started(own: OwnTelemetry) -> None:
+        await start(own)
+        seen.append(own.ready)
+
+    monkeypatch.setattr(OwnTelemetry, "start", started)
+    await service.start()
+    assert seen == [False] and service._own is not None and service._own.ready
     await service.stop()
 
 

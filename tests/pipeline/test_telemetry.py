@@ -511,3 +511,18 @@ def test_no_control_character_reaches_the_terminal_of_who_reads_the_log(encoding
 def test_urls_in_the_log_are_without_logins_and_tokens() -> None:
     record = logging.makeLogRecord({"name": "x", "msg": "at %s", "args": ("http://u:hunter2@h/?token=hunter3",), "levelno": 30})
     assert LineFormatter(TelemetryLogs()).format(record).endswith("x: at http://u:***@h/?token=***")
+
+
+async def test_the_page_is_not_ready_before_the_pipelines_are() -> None:
+    telemetry = own(pull())
+    telemetry.ready = False
+    await telemetry.start()
+    try:
+        host, port = telemetry.addresses[0]
+        async with aiohttp.ClientSession() as session:
+            for ready, status in ((False, 503), (True, 200)):
+                telemetry.ready = ready
+                async with session.get(f"http://{host}:{port}/metrics") as answer:
+                    assert answer.status == status
+    finally:
+        await telemetry.stop()

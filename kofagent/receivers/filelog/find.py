@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import stat
@@ -205,7 +206,9 @@ class Disk:
         if errors != self._unlisted:
             for directory, error in errors.items():
                 if directory not in self._unlisted:
-                    self._context.log.error("cannot list the directory %s: %s; give read and search permission", directory, error)
+                    denied = error in (os.strerror(errno.EACCES), os.strerror(errno.EPERM))
+                    hint = "; give read and search permission" if denied else ""
+                    self._context.log.error("cannot list the directory %s: %s%s", directory, error, hint)
             self._context.report("cannot list " + ", ".join(f"{d}: {e}" for d, e in sorted(errors.items())[:3]) if errors else None)
             self._unlisted = dict(errors)
 
