@@ -21,15 +21,18 @@ class Overloaded(Exception):
 class ByteBudget:
     """Bytes of all bodies in flight together; 0: no limit. There is no room either when memory is short (`memory.pressure`).
 
-    Only what has arrived counts. When there is no room, bodies that have not come completely in `PATIENCE` seconds give way,
-    the oldest first: who does not finish cannot keep others out.
+    Only what has arrived counts, and bodies that are not complete have half of it at most, or an eighth of the memory that there
+    is. When there is no room, they give way: those that have not come completely in `PATIENCE` seconds, the oldest first, and those
+    that are more than twice as large as what asks. Who does not finish cannot keep others out.
     """
 
-    __slots__ = ("_coming", "limit", "used")
+    __slots__ = ("_coming", "coming", "limit", "used")
 
     def __init__(self, limit: int = 0) -> None:
         self.limit = limit
         self.used = 0
+        self.coming = 0
+        """Bytes of bodies that are not complete."""
         self._coming: dict[Reservation, float] = {}
         """Bodies that are not complete, and when they began, oldest first."""
 
@@ -42,15 +45,29 @@ class ByteBudget:
         """The reservation of one request, empty at first; of its body `copies` will be made."""
         return Reservation(self, copies)
 
-    def _make_room(self, size: int, asks: Reservation) -> None:
+    @property
+    def most_coming(self) -> int:
+        """Bytes that bodies that are not complete may take together."""
+        half = self.limit // 2 if self.limit else 1 << 62
+        return min(half, PRESSURE.limit // 8) if PRESSURE.limit else half
+
+    def _make_room(self, asks: Reservation, size: int, enough: Callable[[], bool]) -> bool:
+        """Takes room from bodies that are not complete until there is enough; whether there is."""
         late = time.monotonic() - PATIENCE
-        for body, began in list(self._coming.items()):
-            if began > late or size <= self.free:
-                return
-            if body is not asks and body.give_way is not None:
-                give_way = body.give_way
-                body.close()
+        while not enough():
+            others = [body for body in self._coming if body is not asks]
+            if not others:
+                return False
+            victim = others[0]
+            if self._coming[victim] > late:
+                victim = max(others, key=lambda body: body.size)
+                if victim.size <= 2 * (asks.size + size):
+                    return False
+            give_way = victim.give_way
+            victim.close()
+            if give_way is not None:
                 give_way()
+        return True
 
 
 class Reservation:
@@ -69,6 +86,11 @@ class Reservation:
         self.give_way: Callable[[], None] | None = None
 
     @property
+    def size(self) -> int:
+        """Bytes that it holds."""
+        return self._size
+
+    @property
     def free(self) -> int:
         """Bytes left in the budget."""
         return self._budget.free
@@ -79,25 +101,30 @@ class Reservation:
         if PRESSURE.limit:
             if self._claim is None:
                 self._claim = PRESSURE.claim("requests")
-            if PRESSURE.level >= Level.REQUESTS or not self._claim.grow(size, self._copies * size):
+            claim, copies = self._claim, self._copies * size
+            if not budget._make_room(self, size, lambda: PRESSURE.level < Level.REQUESTS and claim.grow(size, copies)):
                 raise Overloaded
-        if size > budget.free:
-            budget._make_room(size, self)
-            if size > budget.free:
+        if size > budget.free and not budget._make_room(self, size, lambda: size <= budget.free):
+            raise Overloaded
+        if self.give_way is not None:
+            # The first piece always may: most bodies are complete with it, and are not to be kept out by those that are not.
+            if self._size and not budget._make_room(self, size, lambda: budget.coming + size <= budget.most_coming):
                 raise Overloaded
-        if not self._size and self.give_way is not None:
-            budget._coming[self] = time.monotonic()
+            budget._coming.setdefault(self, time.monotonic())
+            budget.coming += size
         budget.used += size
         self._size += size
 
     def arrived(self) -> None:
         """The body is complete: it stays until the request is answered."""
         self.give_way = None
-        self._budget._coming.pop(self, None)
+        if self._budget._coming.pop(self, None) is not None:
+            self._budget.coming -= self._size
 
     def close(self) -> None:
         """Returns all of it."""
-        self._budget._coming.pop(self, None)
+        if self._budget._coming.pop(self, None) is not None:
+            self._budget.coming -= self._size
         self._budget.used -= self._size
         self._size = 0
         if self._claim is not None:

@@ -7,7 +7,8 @@ has are never replaced. Every distinct resource is changed once, and the result 
 pods that `filter` selects are watched, reduced to the fields in use, and pipelines with equal options share them.
 
 Telemetry that arrives before its pod is known waits at most `wait_for_pod` from the first time that this pod is looked up; then
-the next rules are tried; what none knows is passed on unchanged and counted as `kofagent_k8sattributes_unknown_items`. Each fruitless wait halves the next one, until
+the next rules are tried; what none knows is passed on unchanged and counted as `kofagent_k8sattributes_unknown_items`. Each
+fruitless wait halves the next one, until
 a wait succeeds or some seconds have passed. After the start, telemetry of known pods waits as long for the first lists of
 namespaces, nodes and owners. Deleted pods stay known for `pod_delete_grace_period`. Static pods are also found by the uid in
 the path of their log files (the annotation kubernetes.io/config.hash). While the API server cannot be reached, the component's
