@@ -33,6 +33,8 @@ _NO_VALUE = metrics_pb2.DATA_POINT_FLAGS_NO_RECORDED_VALUE_MASK
 _SCOPE_PREFIX = "otel_scope_"
 _DOUBLE = struct.Struct("<d")
 _FIXED = struct.Struct("<Q")
+TRIMMED = "kofagent.trimmed"
+"""Metadata of a metric whose name has lost its unit and `_total` (`trim_metric_suffixes`)."""
 INCONSISTENT = "inconsistent histogram"
 """The reason of points that are left out."""
 _MOST = float(1 << 63)
@@ -348,7 +350,8 @@ def _head(described: tuple[str, Family | None], kind: str, trim: bool) -> bytes:
         out += length_delimited(2, family.help.encode())
     if unit:
         out += length_delimited(3, ucum(unit).encode())
-    return out + _attribute(12, "prometheus.type", kind)
+    # who makes names of Prometheus of it has to know whether this one is that of the page
+    return out + _attribute(12, "prometheus.type", kind) + (_attribute(12, TRIMMED, "true") if trim else b"")
 
 
 def _bound(text: str, kind: str) -> float | None:

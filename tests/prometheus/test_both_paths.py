@@ -47,7 +47,12 @@ class Pages:
 
 
 def scraped(
-    pages: Sequence[bytes | None], media: str = "text/plain", ends: bool = False, superseded: str = "", **options: Any
+    pages: Sequence[bytes | None],
+    media: str = "text/plain",
+    ends: bool = False,
+    superseded: str = "",
+    trim: bool = False,
+    **options: Any,
 ) -> list[MetricBatch]:
     """The batches of these pages, a second apart; `ends`: and that of the target's end."""
     job = ScrapeConfig.model_validate({"job_name": "j", "scrape_interval": "10ms", "scrape_timeout": "10ms", **options})
@@ -60,7 +65,9 @@ def scraped(
         to_otlp(batch)  # what the series are now is remembered with the batch
         out.append(batch)
 
-    loop = ScrapeLoop(target, job, client, rules=sample_rules(job), external={}, emit=emit, log=logging.getLogger("x"))
+    loop = ScrapeLoop(
+        target, job, client, rules=sample_rules(job), external={}, emit=emit, log=logging.getLogger("x"), trim_suffixes=trim
+    )
 
     async def run() -> None:
         for i in range(len(pages)):
@@ -117,6 +124,12 @@ def test_a_counter_keeps_the_name_of_its_page_unless_told_otherwise(suffixes: bo
     metric.sum.is_monotonic, metric.sum.aggregation_temporality = True, 2
     metric.sum.data_points.add(as_int=1, time_unix_nano=NOW * 1_000_000)
     assert b"b_seconds_total" in new_translator(suffixes=suffixes).translate(plain.SerializeToString()).labels[0]
+
+
+def test_names_that_were_trimmed_get_their_suffixes_back() -> None:
+    (batch,) = scraped([b"# TYPE b_seconds_total counter\nb_seconds_total 1\n"], trim=True)
+    assert "b_seconds" in metrics(batch)
+    assert "b_seconds_total" in {dict(labels)["__name__"] for labels in by_otlp(batch, new_translator())}
 
 
 def infos(samples: Mapping[Labels, list[Sample]]) -> dict[frozenset[str], list[Sample]]:

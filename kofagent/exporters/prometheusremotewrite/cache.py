@@ -247,7 +247,7 @@ class Cache:
         found: KnownMetric | None = scope.find(key)
         if found is None:
             options, unit = self._options, metric.unit.decode("utf-8", "replace")
-            scraped = options.suffixes and not options.scraped_suffixes and any(map(_says_type, metric.metadata))
+            scraped = options.suffixes and not options.scraped_suffixes and _is_of_page(metric.metadata)
             shared = self._names.find((scraped, key))
             if shared is None:
                 original = metric.name.decode("utf-8", "replace")
@@ -363,9 +363,10 @@ def _variants(base: dict[str, str], name: str, label: str, values: Iterable[str]
     return out + [start + encode_labels(((label, value),)) + last for value in values]
 
 
-def _says_type(pair: bytes) -> bool:
-    """Whether this metadata of a metric is what Prometheus knew of it: then it was scraped."""
-    return pair.startswith(b"\x0a\x0fprometheus.type")
+def _is_of_page(metadata: Iterable[bytes]) -> bool:
+    """Whether the name of a metric with this metadata (KeyValue messages) is that of a scraped page."""
+    keys = {pair[: 2 + pair[1]] for pair in metadata if len(pair) > 1}
+    return b"\x0a\x0fprometheus.type" in keys and b"\x0a\x10kofagent.trimmed" not in keys
 
 
 def _pairs(encoded: Iterable[bytes]) -> list[KeyValue]:

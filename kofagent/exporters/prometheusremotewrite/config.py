@@ -156,7 +156,8 @@ class Config(RemoteWriteHttpBlock):
         False,
         description="Append unit and type to names of scraped metrics, too, where add_metric_suffixes or translation_strategy "
         "says so: a counter b becomes b_total, as upstream writes it. false: scraped metrics keep the names of their pages, "
-        "as Prometheus writes them and dashboards select them.",
+        "as Prometheus writes them and dashboards select them. Set it where another collector sends names that "
+        "trim_metric_suffixes of its receiver has shortened.",
     )
     send_metadata: bool = Field(False, description="Send type, help and unit of each metric, once a minute.")
     protobuf_message: Literal["prometheus.WriteRequest"] = Field(
