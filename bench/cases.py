@@ -405,6 +405,27 @@ CASES = {
             http_load("/v1/logs", logs_request, 100, 3000),
             kept=0.8,
         ),
+        Case(
+            "otlp_transform",
+            "record",
+            20.0,
+            through(
+                logs_config,
+                "transform",
+                {
+                    "log_statements": [
+                        {
+                            "context": "log",
+                            "statements": [
+                                'set(attributes["level"], severity_text) where severity_number >= SEVERITY_NUMBER_INFO',
+                                'delete_key(attributes, "component")',
+                            ],
+                        }
+                    ]
+                },
+            ),
+            http_load("/v1/logs", logs_request, 100, 3000),
+        ),
         Case("otlp_routing", "span", 3.0, routing_config, http_load("/v1/traces", spans_request, 100, 8000)),
         Case(
             "otlp_cloudwatch",

@@ -19,6 +19,8 @@ class Access(NamedTuple):
     put: Write | None
     keyed: Callable[[list[Read]], Access] | None = None
     """The same with keys behind it; None where the path cannot be indexed."""
+    items: Pick | None = None
+    """The repeated KeyValue that a map of attributes is, whose entries can be taken out one by one."""
 
 
 def wanted(value: Any, types: type | tuple[type, ...], word: str) -> Any:
@@ -40,7 +42,7 @@ def attributes(pick: Pick, field: str = "attributes") -> Access:
     def put_map(env: Env, value: Any) -> None:
         write_map(items(env), stored(wanted(value, dict, "map")))
 
-    return Access(get, put_map, lambda keys: _attribute(items, keys))
+    return Access(get, put_map, lambda keys: _attribute(items, keys), items)
 
 
 class AttributeRead:
@@ -98,14 +100,17 @@ def _attribute(items: Pick, keys: list[Read]) -> Access:
         key = first(env)
         if not isinstance(key, str):
             raise EvaluationError(f"a map is indexed by strings, not by {kind(key)}")
-        entry = next((i for i in items(env) if i.key == key), None)
-        if entry is None:
-            entry = items(env).add(key=key)
+        found = items(env)
+        for entry in found:
+            if entry.key == key:
+                break
+        else:
+            entry = found.add(key=key)
         if rest:
             value = put(to_python(entry.value), [k(env) for k in rest], stored(value))
             write(entry.value, value)
         else:
-            write(entry.value, stored(value))
+            write(entry.value, value if isinstance(value, str) else stored(value))
 
     return Access(get, put_one)
 

@@ -242,9 +242,9 @@ class Builder:
         what = f"{function.name}: {parameter.name}"
         if kind_of == "fn":
             return self._function_argument(what, node), None
-        if kind_of in ("P", "M!", "L!"):
+        if kind_of in ("P", "M!", "L!", "K!"):
             place = self.path(node, what)
-            if kind_of == "P":
+            if kind_of in ("P", "K!"):
                 return Constant(place), None
             return _coerced(place.get, COERCE[kind_of[0]], what), place
         if kind_of[0] in '"#' or kind_of in ('["s"]', "[#f]"):
@@ -445,9 +445,40 @@ def _literal(kind_of: str, node: ast.Node, what: str) -> Any:
     return node.value
 
 
+def _without_keys(call: Callable[..., Any], place: Access, reads: list[Read], name: str) -> Callable[[Env], None]:
+    """Takes out of the map at `place` the keys that the function names; the other entries are not touched."""
+    put = place.put
+    assert put is not None
+    if place.items is not None:
+        items = place.items
+
+        def delete(env: Env) -> None:
+            entries = items(env)
+            keys = [entry.key for entry in entries]
+            gone = call(keys, *[read(env) for read in reads])
+            if gone:
+                for at in range(len(keys) - 1, -1, -1):
+                    if keys[at] in gone:
+                        del entries[at]
+
+        return delete
+
+    def replace(env: Env) -> None:
+        value = place.get(env)
+        if not isinstance(value, dict):
+            raise EvaluationError(f"{name}: target: needs a map, not {kind(value)}")
+        gone = call(list(value), *[read(env) for read in reads])
+        put(env, {key: element for key, element in value.items() if key not in gone})
+
+    return replace
+
+
 def _closure(function: Function, reads: list[Read], target: Access | None) -> Callable[[Env], Any]:
     """Calls the function with its arguments; what was changed in place goes back to `target`."""
     call = function.call
+    if function.parameters and function.parameters[0].kind == "K!":
+        place = reads[0](None)  # type: ignore[arg-type]  # a constant
+        return _without_keys(call, place, reads[1:], function.name)
     if target is not None:
         put = target.put
         assert put is not None

@@ -10,6 +10,7 @@ Kinds of parameters, as upstream's getters (pkg/ottl/expression.go):
     [S] [S~] [A]    a list of values     R  G             a regular expression, a glob: prepared when it is a literal
     M# a map that is written out: else an error at run time
     P  a path that is set                M! L!            a map or list at a path, changed in place and written back
+    K! the keys of a map at a path; the function gives those to take out
     E  an element: no map, and a list only as a literal    fn  the name of a converter
     name?            optional: None, or what stands behind `=`; `=missing` is MISSING, told apart from nil
 

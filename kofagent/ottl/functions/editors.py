@@ -58,32 +58,28 @@ def clear(env: Env, target: Access) -> None:
         put(target, env, type(old)())
 
 
-@editor("delete_key(target M!, key S)", where="statements routing")
-def delete_key(target: dict[str, Any], key: str) -> None:
+@editor("delete_key(target K!, key S)", where="statements routing")
+def delete_key(keys: list[str], key: str) -> tuple[str, ...]:
     """Takes a key out of a map."""
-    target.pop(key, None)
+    return (key,) if key in keys else ()
 
 
-@editor("delete_matching_keys(target M!, pattern R)", where="statements routing")
-def delete_matching_keys(target: dict[str, Any], pattern: Any) -> None:
+@editor("delete_matching_keys(target K!, pattern R)", where="statements routing")
+def delete_matching_keys(keys: list[str], pattern: Any) -> set[str]:
     """Takes out of a map the keys in which an RE2 expression is found."""
-    for key in [key for key in target if pattern.search(key) is not None]:
-        del target[key]
+    return {key for key in keys if pattern.search(key) is not None}
 
 
-@editor("keep_keys(target M!, keys [S])")
-def keep_keys(target: dict[str, Any], keys: list[str]) -> None:
+@editor("keep_keys(target K!, keys [S])")
+def keep_keys(keys: list[str], wanted: list[str]) -> set[str]:
     """Leaves only these keys in a map."""
-    wanted = set(keys)
-    for key in [key for key in target if key not in wanted]:
-        del target[key]
+    return set(keys).difference(wanted)
 
 
-@editor("keep_matching_keys(target M!, pattern R)")
-def keep_matching_keys(target: dict[str, Any], pattern: Any) -> None:
+@editor("keep_matching_keys(target K!, pattern R)")
+def keep_matching_keys(keys: list[str], pattern: Any) -> set[str]:
     """Leaves in a map only the keys in which an RE2 expression is found."""
-    for key in [key for key in target if pattern.search(key) is None]:
-        del target[key]
+    return {key for key in keys if pattern.search(key) is None}
 
 
 @editor("delete_index(target L!, start_index I, end_index? I)")
@@ -137,18 +133,17 @@ def _limit(limit: int | None = None, priority_keys: list[str] | None = None, **_
         raise EvaluationError("the limit is less than the number of priority keys")
 
 
-@editor('limit(target M!, limit #i, priority_keys ["s"])', check=_limit)
-def limit(target: dict[str, Any], count: int, priority_keys: list[str]) -> None:
+@editor('limit(target K!, limit #i, priority_keys ["s"])', check=_limit)
+def limit(keys: list[str], count: int, priority_keys: list[str]) -> set[str]:
     """Leaves at most so many entries in a map, the priority keys first."""
-    if len(target) <= count:
-        return
-    wanted = {key for key in priority_keys if key in target}
-    for key in target:
+    if len(keys) <= count:
+        return set()
+    wanted = set(priority_keys).intersection(keys)
+    for key in keys:
         if len(wanted) >= count:
             break
         wanted.add(key)
-    for key in [key for key in target if key not in wanted]:
-        del target[key]
+    return set(keys) - wanted
 
 
 def _strategy(strategy: str | None = None, **_: Any) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import os
 import time
 import uuid
+from typing import Any
 
 from kofagent.ottl.errors import EvaluationError
 from kofagent.ottl.functions.core import converter
@@ -48,46 +49,44 @@ def fnv(target: str) -> int:
     return value - (1 << 64) if value >> 63 else value
 
 
-def _mmh3(target: str, size: int) -> str:
+def _mmh3(**_: Any) -> Any:
     try:
         import mmh3
     except ImportError:
-        raise EvaluationError("Murmur3Hash needs the package mmh3: pip install 'kofagent[ottl]'") from None
-    digest: bytes = mmh3.hash_bytes(_data(target)) if size == 128 else mmh3.hash(_data(target), signed=False).to_bytes(4, "little")
-    return digest.hex()
+        raise EvaluationError("it needs the package mmh3: pip install 'kofagent[ottl]'") from None
+    return mmh3
 
 
-@converter("Murmur3Hash(target S)")
+@converter("Murmur3Hash(target S)", check=_mmh3)
 def murmur3(target: str) -> str:
     """Murmur3 of 32 bits in hex digits."""
-    return _mmh3(target, 32)
+    return str(_mmh3().hash(_data(target), signed=False).to_bytes(4, "little").hex())
 
 
-@converter("Murmur3Hash128(target S)")
+@converter("Murmur3Hash128(target S)", check=_mmh3)
 def murmur3_128(target: str) -> str:
     """Murmur3 of 128 bits in hex digits."""
-    return _mmh3(target, 128)
+    return str(_mmh3().hash_bytes(_data(target)).hex())
 
 
-def _xxh(target: str, size: int) -> str:
+def _xxhash(**_: Any) -> Any:
     try:
         import xxhash
     except ImportError:
-        raise EvaluationError("XXH3 needs the package xxhash: pip install 'kofagent[ottl]'") from None
-    digest: str = (xxhash.xxh3_128 if size == 128 else xxhash.xxh3_64)(_data(target)).hexdigest()
-    return digest
+        raise EvaluationError("it needs the package xxhash: pip install 'kofagent[ottl]'") from None
+    return xxhash
 
 
-@converter("XXH3(target S)")
+@converter("XXH3(target S)", check=_xxhash)
 def xxh3(target: str) -> str:
     """XXH3 of 64 bits in hex digits."""
-    return _xxh(target, 64)
+    return str(_xxhash().xxh3_64(_data(target)).hexdigest())
 
 
-@converter("XXH128(target S)")
+@converter("XXH128(target S)", check=_xxhash)
 def xxh128(target: str) -> str:
     """XXH3 of 128 bits in hex digits."""
-    return _xxh(target, 128)
+    return str(_xxhash().xxh3_128(_data(target)).hexdigest())
 
 
 @converter("UUID()")

@@ -7,6 +7,7 @@ import hashlib
 import ipaddress
 import re
 import struct
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -124,14 +125,20 @@ def _host(host: str) -> tuple[str, int | None]:
     return match[1].strip("[]"), int(match[2]) if match[2] else None
 
 
-@converter("UserAgent(user_agent S)")
-def user_agent(text: str) -> dict[str, Any]:
-    """Program and system that a User-Agent header names."""
+def _user_agents(**_: Any) -> Callable[[str], Any]:
+    """The parser; its tables are read when the statement is built. EvaluationError without the package."""
     try:
         from ua_parser import parse
     except ImportError:
-        raise EvaluationError("UserAgent needs the package ua-parser: pip install 'kofagent[ottl]'") from None
-    found = parse(text[:2048])
+        raise EvaluationError("it needs the package ua-parser: pip install 'kofagent[ottl]'") from None
+    parse("")
+    return parse
+
+
+@converter("UserAgent(user_agent S)", check=_user_agents)
+def user_agent(text: str) -> dict[str, Any]:
+    """Program and system that a User-Agent header names."""
+    found = _user_agents()(text[:2048])
     agent, system = found.user_agent, found.os
     version = [p for p in (agent.major, agent.minor, agent.patch) if p] if agent else []
     result: dict[str, Any] = {

@@ -12,13 +12,14 @@ def _engine() -> Any:
     try:
         from kofagent.ottl import xmltree
     except ImportError:
-        raise EvaluationError("the XML functions need the package lxml: pip install 'kofagent[ottl]'") from None
+        raise EvaluationError("it needs the package lxml: pip install 'kofagent[ottl]'") from None
     return xmltree
 
 
 def _path(x_path: str | None = None, **_: Any) -> None:
+    engine = _engine()
     if x_path is not None:
-        _engine().check_path(x_path)
+        engine.check_path(x_path)
 
 
 @converter('GetXML(target S, x_path "s")', check=_path)
@@ -39,13 +40,13 @@ def insert_xml(target: str, x_path: str, sub_document: str) -> str:
     return str(_engine().insert(target, x_path, sub_document))
 
 
-@converter("ParseXML(target S)")
+@converter("ParseXML(target S)", check=_path)
 def parse_xml(target: str) -> Any:
     """The element as a map of tag, attributes, content and children."""
     return _engine().to_map(target)
 
 
-@converter("ParseSimplifiedXML(target S)")
+@converter("ParseSimplifiedXML(target S)", check=_path)
 def parse_simplified_xml(target: str) -> Any:
     """Elements by their names, texts as values; attributes are left out."""
     return _engine().simplified(target)
