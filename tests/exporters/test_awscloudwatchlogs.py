@@ -558,6 +558,19 @@ def test_a_long_text_is_cut_and_the_json_stays_whole(body: str) -> None:
     assert event.size > 700
 
 
+def test_the_size_of_an_event_is_an_option() -> None:
+    def limit(**options: Any) -> int:
+        made = make(COMPONENT, {"region": "r", "log_group_name": "g", "log_stream_name": "s", **options}, kind="exporters")
+        return max(c.size for c in made._calls(batch("x" * 2_000_000), lambda reason, count: None))
+
+    assert limit() == limit(max_event_payload_bytes=1 << 20) == 1 << 20
+    assert limit(max_event_payload_bytes=256 << 10) == 256 << 10
+    assert limit(max_event_payload_bytes=100) == 100
+    for wrong in (-1, 40, (1 << 20) + 1):
+        with pytest.raises(ValidationError, match="max_event_payload_bytes"):
+            limit(max_event_payload_bytes=wrong)
+
+
 def test_a_long_record_without_text_is_cut_as_upstream_does() -> None:
     request = ExportLogsServiceRequest()
     record = request.resource_logs.add().scope_logs.add().log_records.add()

@@ -86,18 +86,25 @@ def unframed(data: bytes) -> list[bytes]:
     return out
 
 
-async def test_proto_and_zstd_are_framed(tmp_path: Path) -> None:
-    one, two = batch("a"), batch("b" * 1000)
-    made = await exporter(tmp_path / "p", format="proto")
-    packed = await exporter(tmp_path / "z", compression="zstd", compression_params={"level": 1})
-    for each in (one, two):
-        await made.consume(each)
-        await packed.consume(each)
-    await made.stop()
-    await packed.stop()
-    assert unframed((tmp_path / "p").read_bytes()) == [one.payload, two.payload]
-    lines = [zstandard.decompress(m) for m in unframed((tmp_path / "z").read_bytes())]
-    assert bodies(b"\n".join(lines)) == ["a", "b" * 1000]
+def unpacked(path: Path) -> bytes:
+    """What `zstd -dc` prints."""
+    with path.open("rb") as file:
+        return zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True).read()
+
+
+@pytest.mark.parametrize("compression", ["none", "zstd"])
+async def test_what_is_compressed_is_a_file_of_that_format(tmp_path: Path, compression: str) -> None:
+    """contrib#44077: between the frames is nothing; unpacked it is what would be there without compression."""
+    options = {"compression": compression, "compression_params": {"level": 1}, "append": True}
+    for body in ("a", "b" * 1000):  # also when another run appends to it
+        lines = await exporter(tmp_path / "lines", **options)
+        framed = await exporter(tmp_path / "framed", format="proto", **options)
+        for made in (lines, framed):
+            await made.consume(batch(body))
+            await made.stop()
+    read = unpacked if compression == "zstd" else Path.read_bytes
+    assert bodies(read(tmp_path / "lines")) == ["a", "b" * 1000] and read(tmp_path / "lines").endswith(b"\n")
+    assert unframed(read(tmp_path / "framed")) == [batch("a").payload, batch("b" * 1000).payload]
 
 
 async def test_rotation_keeps_everything_and_then_a_number_of_backups(tmp_path: Path) -> None:

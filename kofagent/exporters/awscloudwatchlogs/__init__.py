@@ -4,8 +4,8 @@ Upstream: exporter/awscloudwatchlogsexporter of the collector's contrib; the sam
 Group and stream are created when the service says that they do not exist, also when they are deleted later; retention
 and tags are set on groups that the exporter creates. Events older than 14 days or more than 2 hours ahead are dropped, counted
 (`too old`, `too new`), as are those the service rejects (`expired` too) and records without a message (`empty message`).
-A message longer than CloudWatch accepts is shortened, counted in `kofagent_truncated_items_total`; a text body is cut so that
-the JSON around it stays whole.
+A message longer than `max_event_payload_bytes`, by default what CloudWatch accepts, is shortened, counted in
+`kofagent_truncated_items_total`; a text body is cut so that the JSON around it stays whole.
 
 Throttling, unavailability and missing permissions are retried; an invalid request is dropped, counted. A call
 that is too large (for a proxy, say) is made again in halves; an event too large by itself is dropped. Where a batch needs several

@@ -26,6 +26,12 @@ class Config(ComponentConfig):
     log_retention: int = Field(0, description="Days that a newly created group keeps its events; 0: forever.")
     tags: dict[str, str | None] = Field({}, description="Tags of a newly created group, at most 50.")
     raw_log: bool = Field(False, description="Send only the body, as the embedded metric format requires.")
+    max_event_payload_bytes: int = Field(
+        0,
+        ge=0,
+        description="Size of a message, with the 26 bytes that CloudWatch adds to it, beyond which it is shortened: 41 to 1048576; "
+        "0: what CloudWatch takes, 1 MiB (upstream: 256 KiB).",
+    )
     sending_queue: QueueBlock = Field(QueueBlock(), description="Queue of batches to send.")
     retry_on_failure: RetryBlock = Field(RetryBlock(), description="Retries.")
     role_arn: str = Field("", description="IAM role to assume.")
@@ -49,6 +55,13 @@ class Config(ComponentConfig):
             raise ValueError("a stream name must not contain : or *")
         if info.field_name == "log_group_name" and not re.fullmatch(r"[.\-_/#A-Za-z0-9]+", value):
             raise ValueError("a group name may contain only letters, digits and . - _ / #")
+        return value
+
+    @field_validator("max_event_payload_bytes", mode="after")
+    @classmethod
+    def _event_size(cls, value: int) -> int:
+        if value and not 41 <= value <= 1 << 20:
+            raise ValueError("must be 0, or between 41 and 1048576, the largest event that CloudWatch takes")
         return value
 
     @field_validator("log_retention", mode="after")

@@ -198,7 +198,9 @@ def _emf_stream(text: str, stream: tuple[str, str]) -> tuple[str, str]:
 
 
 def build(payload: bytes, stream: tuple[str, str], raw: bool, now_ms: int, limit: int = MAX_EVENT_BYTES) -> Events:
-    """The events of an OTLP logs payload in its order. Time: the record's, else the observed one, else `now_ms`.
+    """The events of an OTLP logs payload in its order, messages shortened to `limit` bytes.
+
+    Time: the record's, else the observed one, else `now_ms`.
 
     ValueError where the payload is malformed; strings that are not UTF-8 get replacement characters.
     """

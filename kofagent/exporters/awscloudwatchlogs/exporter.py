@@ -46,6 +46,7 @@ class CloudWatchLogsExporter(Exporter[Config]):
             ),
             context,
         )
+        self._event_limit = (config.max_event_payload_bytes or events.MAX_CALL_BYTES) - events.EVENT_OVERHEAD
         self._limit = SizeLimit(events.MAX_CALL_BYTES, advice="set sending_queue.batch.max_size to send less at once")
         self._sending = Sending(
             context,
@@ -81,7 +82,7 @@ class CloudWatchLogsExporter(Exporter[Config]):
         now = time.time_ns() // 1_000_000
         stream = (self.config.log_group_name, self.config.log_stream_name)
         try:
-            built = events.build(batch.payload, stream, self.config.raw_log, now)
+            built = events.build(batch.payload, stream, self.config.raw_log, now, self._event_limit)
         except ValueError:
             raise Refused("malformed", "the batch cannot be decoded", permanent=True) from None
         keep, old, new = events.within(built.events, now)

@@ -34,7 +34,7 @@ class Config(ComponentConfig):
     format: Literal["json", "proto"] = Field("json", description="OTLP/JSON lines or length-prefixed OTLP protobuf.")
     append: bool = Field(False, description="Append to an existing file; false: truncate it at start.")
     rotation: RotationBlock | None = Field(None, description="Rotation; default: none.")
-    compression: Literal["", "none", "zstd"] = Field("", description="Compression of each message.")
+    compression: Literal["", "none", "zstd"] = Field("", description="Compression of the file, a frame a message.")
     compression_params: dict[str, int] = Field({}, description="level: the compression level.")
     flush_interval: Duration = Field(1.0, ge=0, description="How often files are synced to the disk.")
     group_by: GroupBy = Field(GroupBy(), description="One file per value of a resource attribute.")

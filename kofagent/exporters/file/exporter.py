@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import re
+import struct
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -30,13 +31,27 @@ _Resource = lenses("kofagent.file", {"Resource": {"attributes": (1, "*bytes")}})
 MAX_SEEN = 20_000
 
 
+def _line(message: bytes) -> bytes:
+    return message + b"\n"
+
+
+def _framed(message: bytes) -> bytes:
+    return struct.pack(">I", len(message)) + message
+
+
 class FileExporter(Exporter[Config]):
     """Writes batches; see the module."""
 
     def __init__(self, config: Config, context: Context) -> None:
         super().__init__(config, context)
         self._accounts: dict[Signal, ExporterAccount] = {s: context.ledger.exporter(context.id, s) for s in Signal}
-        self._framed = config.format == "proto" or config.compression == "zstd"
+        self._encode = _framed if config.format == "proto" else _line
+        self._compress: Callable[[bytes], bytes] | None = None
+        if config.compression == "zstd":
+            import zstandard
+
+            level = config.compression_params.get("level", 3)
+            self._compress = lambda data: zstandard.ZstdCompressor(level=level).compress(data)
         rotation = config.rotation
         self._rotation = (
             None
@@ -139,12 +154,9 @@ class FileExporter(Exporter[Config]):
                 if self.config.group_by.enabled or self.config.format == "proto":
                     items += otlp.count(batch.signal.value, payload)
                 message = otlp_json.from_protobuf(batch.signal.value, payload) if self.config.format == "json" else payload
-                if self.config.compression == "zstd":
-                    import zstandard
-
-                    message = zstandard.ZstdCompressor(level=self.config.compression_params.get("level", 3)).compress(message)
+                data = self._encode(message)
                 writer = self._writer(path)
-                written.append((writer, writer.write(message)))
+                written.append((writer, writer.write(data if self._compress is None else self._compress(data))))
         except (OSError, ValueError):
             for writer, start in reversed(written):
                 writer.take_back(start)
@@ -177,7 +189,7 @@ class FileExporter(Exporter[Config]):
         if writer is None:
             # A file that was open before is never truncated: its data is ours, as may be that of any file when some are forgotten.
             append = self.config.append or self._forgotten or self._seen.find(path) is not None
-            writer = Writer(path, append=append, framed=self._framed, rotation=self._rotation)
+            writer = Writer(path, append=append, rotation=self._rotation)
             if self.config.group_by.enabled:
                 os.makedirs(os.path.dirname(path) or ".", int(self.config.directory_permissions, 8), exist_ok=True)
             while len(self._writers) >= self.config.group_by.max_open_files:

@@ -1,10 +1,9 @@
-"""One output file: framing, buffering, rotation. Blocking; the exporter calls it in a thread."""
+"""One output file: writing whole messages, rotation. Blocking; the exporter calls it in a thread."""
 
 from __future__ import annotations
 
 import os
 import re
-import struct
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,14 +24,10 @@ class Rotation:
 
 
 class Writer:
-    """Appends whole messages to `path`. A message that was not written whole leaves no trace of itself in the file.
+    """Appends whole messages to `path`. A message that was not written whole leaves no trace of itself in the file."""
 
-    Lines (`framed=False`) end in a newline; framed messages have their length in front, 4 bytes, big endian, as upstream.
-    """
-
-    def __init__(self, path: str, *, append: bool, framed: bool, rotation: Rotation | None) -> None:
+    def __init__(self, path: str, *, append: bool, rotation: Rotation | None) -> None:
         self.path = path
-        self._framed = framed
         self._rotation = rotation
         self._file: BinaryIO | None = None
         self._size = 0
@@ -47,9 +42,8 @@ class Writer:
         self._size = os.fstat(self._file.fileno()).st_size
         self._append = True
 
-    def write(self, message: bytes) -> int:
+    def write(self, data: bytes) -> int:
         """Writes one message and returns where it begins; OSError (a full disk) leaves the file as it was before."""
-        data = struct.pack(">I", len(message)) + message if self._framed else message + b"\n"
         if self._file is None:
             self.open()
         rotation = self._rotation

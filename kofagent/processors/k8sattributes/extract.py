@@ -11,7 +11,7 @@ from typing import Any
 
 from kofagent.config.re2 import compile_search
 from kofagent.kubernetes.changes import unix_seconds
-from kofagent.kubernetes.image import split_image
+from kofagent.kubernetes.image import container_id, split_image
 from kofagent.kubernetes.trim import Field
 from kofagent.processors.k8sattributes.config import Config, ExtractRule
 from kofagent.processors.k8sattributes.images import repo_digest, service_version
@@ -302,8 +302,7 @@ def _statuses(pod: Object) -> list[Any]:
 
 
 def _plain_id(text: Any) -> str:
-    """A container id without the runtime in front (`containerd://`)."""
-    return str(text or "").rpartition("://")[2]
+    return container_id(str(text or ""))
 
 
 def _ids(status: Any) -> list[str]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from kofagent.kubernetes import quantity
-from kofagent.kubernetes.image import split_image
+from kofagent.kubernetes.image import container_id, image_of
 from kofagent.kubernetes.resources import JOBS, PODS, REPLICASETS
 from kofagent.kubernetes.trim import Field, Object
 from kofagent.receivers.k8s_cluster.model import (
@@ -46,12 +45,11 @@ _AMOUNTS = (
     ("storage", "storage", quantity.whole),
     ("ephemeral-storage", "ephemeralstorage", quantity.whole),
 )
-_SCHEME = re.compile(r"[\w-]+://", re.ASCII)
 
 
 def fields(selection: Selection) -> tuple[Field, ...]:
     """Fields of a pod that metrics need."""
-    needed: list[Field] = ["spec.nodeName", "status.phase", "spec.containers.name"]
+    needed: list[Field] = ["spec.nodeName", "status.phase", "spec.containers.name", "spec.containers.image"]
     needed += [f"status.containerStatuses.{f}" for f in ("name", "image", "containerID", "restartCount", "ready")]
     if selection.on(*(f"k8s.container.{name}_request" for _, name, _ in _AMOUNTS)):
         needed.append("spec.containers.resources.requests")
@@ -104,10 +102,10 @@ def _container(
         points += _state_points(status.get("state") or {}, selection)
         if at(status, "lastState", "terminated") is not None:
             last_reason = at(status, "lastState", "terminated", "reason") or ""
-    image = split_image((status or {}).get("image") or "") or (None, None)
+    image = (image_of(status.get("image") or "", container.get("image") or "") if status is not None else None) or (None, None)
     return selection.described(
         [
-            ("container.id", container_id(status or {})),
+            ("container.id", container_id((status or {}).get("containerID") or "")),
             ("container.image.name", image[0]),
             ("container.image.tag", image[1]),
             ("k8s.container.name", container["name"]),
@@ -136,13 +134,6 @@ def _reason(state: dict[str, Any]) -> str:
         if name in state:
             return at(state, name, "reason") or ""
     return ""
-
-
-def container_id(status: dict[str, Any]) -> str:
-    """The container's id without its runtime's scheme; empty when it was not made yet."""
-    text: str = status.get("containerID") or ""
-    match = _SCHEME.match(text)
-    return text[match.end() :] if match else text
 
 
 def entities(pod: Object, lookup: Lookup, services: list[str]) -> list[Entity]:
@@ -190,12 +181,13 @@ def _workload(pod: Object, kind: str, above: str, owner: Object | None) -> dict[
 
 def _container_entities(pod: Object, name: str, namespace: str, uid: str, node: str) -> list[Entity]:
     out = []
+    asked = {c.get("name"): c.get("image") or "" for c in at(pod, "spec", "containers") or []}
     for status in at(pod, "status", "containerStatuses") or []:
-        identity = container_id(status)
+        identity = container_id(status.get("containerID") or "")
         if not identity:
             continue  # it was not made yet; all such containers would be one entity
         told: dict[str, str] = {}
-        image = split_image(status.get("image") or "")
+        image = image_of(status.get("image") or "", asked.get(status.get("name"), ""))
         if image is not None:
             told |= {"container.image.name": image[0], "container.image.tag": image[1]}
         told |= {
@@ -222,6 +214,8 @@ ENTITY_FIELDS: tuple[Field, ...] = (
     "spec.nodeName",
     "status.phase",
     "status.reason",
+    "spec.containers.name",
+    "spec.containers.image",
     *(f"status.containerStatuses.{f}" for f in ("name", "image", "containerID", "state")),
 )
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from kofagent.kubernetes import quantity
+from kofagent.kubernetes.image import container_id
 
-_SCHEME = re.compile(r"[\w-]+://", re.ASCII)
 Pairs = list[tuple[str, str]]
 
 
@@ -47,7 +46,7 @@ class PodFacts:
         if ids:
             for kind in ("ephemeralContainerStatuses", "initContainerStatuses", "containerStatuses"):
                 for container in status.get(kind) or ():
-                    self.container_ids[uid, container["name"]] = without_scheme(container.get("containerID") or "")
+                    self.container_ids[uid, container["name"]] = container_id(container.get("containerID") or "")
         if volumes:
             for volume in spec.get("volumes") or ():
                 self.volumes[uid, volume["name"]] = volume
@@ -60,12 +59,6 @@ class PodFacts:
             self.pod_amounts[uid] = (
                 Amounts(*(sum(column) if all(column) else 0 for column in zip(*found, strict=True))) if found else NOTHING
             )
-
-
-def without_scheme(container_id: str) -> str:
-    """A container's id without its runtime (`containerd://`)."""
-    match = _SCHEME.match(container_id)
-    return container_id[match.end() :].strip() if match else container_id.strip()
 
 
 def _amounts(resources: Mapping[str, Any]) -> Amounts:

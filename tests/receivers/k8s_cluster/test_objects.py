@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 
+from kofagent.kubernetes.trim import Trimmer
+from kofagent.processors.k8sattributes.config import Config as AttributesConfig
+from kofagent.processors.k8sattributes.extract import Extraction
 from kofagent.receivers.k8s_cluster import nodes, pods, quotas, services, workloads
 from kofagent.receivers.k8s_cluster.model import Source
-from tests.receivers.k8s_cluster.support import described, meta, on, plain, points, select
+from tests.receivers.k8s_cluster.support import described, meta, no_lookup, on, plain, points, select
 
 WORKLOADS: dict[str, Source] = {source.resource.kind: source for source in workloads.SOURCES}
 
@@ -152,6 +155,23 @@ def test_a_pending_pod_without_node_and_status() -> None:
     pod = {"metadata": meta("a", "b"), "spec": {"containers": [{"name": "c", "resources": {"limits": {"memory": "nonsense"}}}]}}
     (one,) = described(pods.SOURCE, pod, select())
     assert dict(one.resource)["k8s.node.name"] == ""
+
+
+@pytest.mark.parametrize("status", ["sha256:" + "3f" * 32, "registry.test/team/app@sha256:" + "3f" * 32])
+def test_an_image_that_is_only_a_digest_is_what_the_pod_asks_for(status: str) -> None:
+    """contrib#46541; `k8sattributes` says the same."""
+    pod = a_pod()
+    pod["spec"]["containers"][0]["image"] = "registry.test:5000/team/app:1.2"
+    pod["status"]["containerStatuses"][1]["image"] = status
+    by_metrics = next(d for d in described(pods.SOURCE, pod, select()) if ("k8s.container.name", "app") in d.resource)
+    kept = Trimmer(pods.ENTITY_FIELDS)(pod)
+    by_entity = next(e for e in pods.entities(kept, no_lookup, []) if e.id == "abc").attributes
+    by_processor = Extraction(AttributesConfig.model_validate({})).of_container(pod, {"k8s.container.name": "app"})
+    for told in (dict(by_metrics.resource), by_entity, by_processor):
+        assert (told["container.image.name"], told["container.image.tag"]) == ("registry.test:5000/team/app", "1.2")
+    del pod["spec"]["containers"][0]["image"]
+    app = next(d for d in described(pods.SOURCE, pod, select()) if ("k8s.container.name", "app") in d.resource)
+    assert dict(app.resource).get("container.image.tag") in (None, "latest"), "a digest is no tag"
 
 
 def test_an_image_that_is_no_name_gives_no_image_attributes() -> None:
