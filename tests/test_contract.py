@@ -16,7 +16,17 @@ from pydantic import BaseModel, ValidationError
 
 from kofagent.component import registry
 from kofagent.component.checkpoints import StorageExtension
-from kofagent.component.protocols import ClientAuth, Connector, Exporter, Extension, Processor, Receiver, ServerAuth, StartError
+from kofagent.component.protocols import (
+    ClientAuth,
+    Connector,
+    Exporter,
+    Extension,
+    LeaderElector,
+    Processor,
+    Receiver,
+    ServerAuth,
+    StartError,
+)
 from kofagent.component.queue_storage import QueueStorage
 from kofagent.config.base import ROLES
 from kofagent.config.errors import ConfigErrors
@@ -66,8 +76,9 @@ OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
     ("extensions", "health_check"): {"endpoint": "127.0.0.1:0"},
     ("extensions", "zpages"): {"endpoint": "127.0.0.1:0"},
     ("extensions", "file_storage"): {"directory": "TMP"},
+    ("extensions", "k8s_leader_elector"): {"auth_type": "none", "lease_name": "l", "lease_namespace": "n"},
 }
-READS_KUBERNETES = {"k8s_cluster", "k8s_events", "k8sobjects", "k8sattributes"}
+READS_KUBERNETES = {"k8s_cluster", "k8s_events", "k8sobjects", "k8sattributes", "k8s_leader_elector"}
 """Start with an API server that cannot be reached (`no_cluster` is where they look for it), and not without any."""
 ALL = [(kind, type) for kind, types in registry.TYPES.items() for type in types]
 
@@ -302,5 +313,5 @@ service:
         (6, "the extension 'file_storage' cannot sign requests of a client"),
         (6, "the extension 'zpages' cannot store queues"),
     ]
-    protocols = (ClientAuth, ServerAuth, StorageExtension, QueueStorage)
-    assert [role.method in vars(protocol) for role, protocol in zip(ROLES, protocols, strict=True)] == [True] * 4
+    protocols = (ClientAuth, ServerAuth, StorageExtension, QueueStorage, LeaderElector)
+    assert [role.method in vars(protocol) for role, protocol in zip(ROLES, protocols, strict=True)] == [True] * len(ROLES)

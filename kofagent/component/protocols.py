@@ -223,10 +223,24 @@ class ServerAuth(Protocol):
         ...
 
 
+@runtime_checkable
+class LeaderElector(Protocol):
+    """An extension that can be named under `k8s_leader_elector` of a receiver."""
+
+    def is_leader(self) -> bool:
+        """Whether this replica leads now."""
+        ...
+
+    async def changed(self, leads: bool) -> None:
+        """Returns when `is_leader` does not say `leads`."""
+        ...
+
+
 _ROLES = {
     "ClientAuth": "sign requests of a client",
     "ServerAuth": "check requests to a server",
     "StorageExtension": "store data",
+    "LeaderElector": "elect a leader",
     "QueueStorage": "store queues",
 }
 

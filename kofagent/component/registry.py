@@ -22,7 +22,16 @@ TYPES: dict[str, tuple[str, ...]] = {
     ),
     "exporters": ("prometheusremotewrite", "otlphttp", "otlp", "awscloudwatchlogs", "file", "debug", "nop"),
     "connectors": ("routing", "forward"),
-    "extensions": ("basicauth", "bearertokenauth", "headers_setter", "health_check", "zpages", "file_storage"),
+    "extensions": (
+        "basicauth",
+        "bearertokenauth",
+        "headers_setter",
+        "health_check",
+        "zpages",
+        "file_storage",
+        "k8s_leader_elector",
+        "pprof",
+    ),
 }
 """The type as upstream spells it in KOF's configurations, which is also the name of the module."""
 

@@ -205,7 +205,8 @@ CLIENT_AUTH = Role("CLIENT_AUTH", "request_headers", "sign requests of a client"
 SERVER_AUTH = Role("SERVER_AUTH", "authenticate", "check requests to a server")
 STORAGE = Role("STORAGE", "open_store", "store data")
 QUEUE_STORAGE = Role("QUEUE_STORAGE", "queue_log", "store queues")
-ROLES = (CLIENT_AUTH, SERVER_AUTH, STORAGE, QUEUE_STORAGE)
+LEADER_ELECTOR = Role("LEADER_ELECTOR", "is_leader", "elect a leader")
+ROLES = (CLIENT_AUTH, SERVER_AUTH, STORAGE, QUEUE_STORAGE, LEADER_ELECTOR)
 PIPELINE = Marker("PIPELINE")
 AS_WRITTEN = Marker("AS_WRITTEN")
 """A scalar counts as it is written: `1.10` is the string "1.10", as Go's YAML library reads strings."""
@@ -215,6 +216,7 @@ ClientAuthId = Annotated[str, EXTENSION, CLIENT_AUTH]
 ServerAuthId = Annotated[str, EXTENSION, SERVER_AUTH]
 StorageId = Annotated[str, EXTENSION, STORAGE]
 QueueStorageId = Annotated[str, EXTENSION, QUEUE_STORAGE]
+LeaderElectorId = Annotated[str, EXTENSION, LEADER_ELECTOR]
 
 PipelineName = Annotated[str, PIPELINE]
 """The name of a pipeline that receives from the connector in whose options it stands."""

@@ -46,6 +46,7 @@ ENDPOINTSLICES = Resource("discovery.k8s.io", "v1", "endpointslices", "EndpointS
 INGRESSES = Resource("networking.k8s.io", "v1", "ingresses", "Ingress")
 CORE_EVENTS = Resource("", "v1", "events", "Event")
 EVENTS = Resource("events.k8s.io", "v1", "events", "Event")
+LEASES = Resource("coordination.k8s.io", "v1", "leases", "Lease")
 SECRETS = Resource("", "v1", "secrets", "Secret")
 CONFIGMAPS = Resource("", "v1", "configmaps", "ConfigMap")
 RESOURCEQUOTAS = Resource("", "v1", "resourcequotas", "ResourceQuota")

@@ -265,7 +265,7 @@ class FakeKube:
             return _answer(404, "NotFound", "the server could not find the requested resource")
         group = (match["group"] or "", match["plural"])
         watch = query.get("watch") in ("1", "true")
-        verb = "get" if match["name"] else "watch" if watch else "list"
+        verb = {"POST": "create", "PUT": "update"}.get(request.method) or ("get" if match["name"] else "watch" if watch else "list")
         if (verb, group[1]) in self.forbidden:
             return _answer(
                 403,
@@ -273,6 +273,8 @@ class FakeKube:
                 f'{group[1]} is forbidden: User "system:serviceaccount:kof:agent" cannot {verb} resource '
                 f'"{group[1]}" in API group "{group[0]}" at the cluster scope',
             )
+        if request.method in ("POST", "PUT"):
+            return self._write(group, match["ns"] or "", match["name"], await request.json())
         if match["name"]:
             found = self.objects.get(group, {}).get((match["ns"] or "", match["name"]))
             return web.json_response(found) if found else _answer(404, "NotFound", f"{group[1]} {match['name']!r} not found")
@@ -312,6 +314,17 @@ class FakeKube:
                 {"name": r.plural, "kind": r.kind, "namespaced": r.namespaced, "verbs": ["get", "list", "watch"]} for r in served
             ],
         }
+
+    def _write(self, group: tuple[str, str], namespace: str, name: str | None, obj: Object) -> web.Response:
+        """Creates, or replaces what has not changed since it was read."""
+        metadata = obj["metadata"]
+        old = self.objects.get(group, {}).get((namespace, metadata["name"]))
+        if name is None and old is not None:
+            return _answer(409, "AlreadyExists", "it exists")
+        if name is not None and (old is None or old["metadata"]["resourceVersion"] != metadata.get("resourceVersion")):
+            return _answer(409, "Conflict", "the object has been modified")
+        self.put(Resource(group[0], "v1", group[1]), obj)
+        return web.json_response(obj)
 
     def _list(self, group: tuple[str, str], query: dict[str, str], wanted: Callable[[Object], bool]) -> web.Response:
         at, version = 0, self.version

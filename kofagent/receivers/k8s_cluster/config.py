@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from kofagent.component.metric_options import CatalogueOptions
-from kofagent.config.base import Duration
+from kofagent.config.base import Duration, LeaderElectorId
 from kofagent.kubernetes.options import ApiOptions
 from kofagent.receivers.k8s_cluster.catalog import DEFAULTS, RESOURCE_ATTRIBUTES
 
@@ -30,8 +30,8 @@ class Config(CatalogueOptions, ApiOptions):
     )
     namespace: str = Field("", description="Only objects in this namespace (former spelling of namespaces).")
     namespaces: list[str] = Field([], description="Only objects in these namespaces, without nodes and namespaces; default: all.")
-    k8s_leader_elector: str | None = Field(
-        None, description="Accepted for compatibility; run one instance of this receiver per cluster."
+    k8s_leader_elector: LeaderElectorId | None = Field(
+        None, description="Extension k8s_leader_elector; the receiver collects only while this replica leads."
     )
 
     def places(self) -> list[str]:

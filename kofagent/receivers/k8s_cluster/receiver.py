@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 
 from kofagent import __version__
+from kofagent.component.leading import WhileLeading
 from kofagent.component.offering import Offer
 from kofagent.component.polling import Polling
 from kofagent.component.protocols import Context, Receiver
@@ -31,6 +32,7 @@ class K8sCluster(Receiver[Config]):
 
     def __init__(self, config: Config, context: Context) -> None:
         super().__init__(config, context)
+        self._leading = WhileLeading(context, config.k8s_leader_elector, self._begin, self._end)
         self.outputs = {}
         self._selection = Selection(config)
         self._client: ApiClient | None = None
@@ -48,6 +50,12 @@ class K8sCluster(Receiver[Config]):
         return f"metrics: {', '.join(names)}\n"
 
     async def start(self) -> None:
+        await self._leading.start()
+
+    async def stop(self) -> None:
+        await self._leading.stop()
+
+    async def _begin(self) -> None:
         config = self.config
         client = shared(self.context.host, config)
         await client.start()
@@ -78,7 +86,7 @@ class K8sCluster(Receiver[Config]):
         if logs is not None:
             self._telling = asyncio.create_task(self._tell_all(), name=f"{self.context.id} all entities")
 
-    async def stop(self) -> None:
+    async def _end(self) -> None:
         if self._polling is not None:
             polling, self._polling = self._polling, None
             await polling.stop()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from kofagent.config.base import Duration, StorageId
+from kofagent.config.base import Duration, LeaderElectorId, StorageId
 from kofagent.kubernetes.options import ApiOptions
 
 
@@ -13,7 +13,7 @@ class Config(ApiOptions):
 
     namespaces: list[str] = Field([], description="Only events in these namespaces; default: all.")
     storage: StorageId | None = Field(None, description="Storage extension that keeps the resource version across restarts.")
-    k8s_leader_elector: str | None = Field(
-        None, description="Accepted for compatibility; run one instance of this receiver per cluster."
+    k8s_leader_elector: LeaderElectorId | None = Field(
+        None, description="Extension k8s_leader_elector; the receiver collects only while this replica leads."
     )
     dedup_interval: Duration = Field(0.0, description="Minimum time between two updates of one event; negative: no updates.")

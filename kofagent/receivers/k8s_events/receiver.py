@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 
 from kofagent.component.checkpoints import KeyValueStore, open_store
+from kofagent.component.leading import WhileLeading
 from kofagent.component.offering import Offer
 from kofagent.component.protocols import Context, Receiver
 from kofagent.component.statuses import Statuses
@@ -35,10 +36,17 @@ class K8sEvents(Receiver[Config]):
 
     def __init__(self, config: Config, context: Context) -> None:
         super().__init__(config, context)
+        self._leading = WhileLeading(context, config.k8s_leader_elector, self._begin, self._end)
         self._sent: Memo[str, float] = Memo("k8s_events.sent", entries=8192, size=2 << 20)
         """When an event was last sent (monotonic seconds), by its uid."""
 
     async def start(self) -> None:
+        await self._leading.start()
+
+    async def stop(self) -> None:
+        await self._leading.stop()
+
+    async def _begin(self) -> None:
         began = time.time()
         self._client = client = shared(self.context.host, self.config)
         await client.start()
@@ -74,7 +82,7 @@ class K8sEvents(Receiver[Config]):
             timing=self.timing,
         )
 
-    async def stop(self) -> None:
+    async def _end(self) -> None:
         streams, self._streams = self._streams, ()
         for stream in streams:
             await stream.stop(STOP_SECONDS)

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from kofagent.config.base import ComponentConfig, Duration, StorageId
+from kofagent.config.base import ComponentConfig, Duration, LeaderElectorId, StorageId
 from kofagent.config.re2 import compile_re2
 from kofagent.kubernetes.options import ApiOptions
 
@@ -73,8 +73,8 @@ class Config(ApiOptions):
     error_mode: Literal["propagate", "ignore", "silent"] = Field("propagate", description="What happens if an object is unknown.")
     include_initial_state: bool = Field(False, description="Send all existing objects when a watch begins.")
     storage: StorageId | None = Field(None, description="Storage extension that keeps resource versions across restarts.")
-    k8s_leader_elector: str | None = Field(
-        None, description="Accepted for compatibility; run one instance of this receiver per cluster."
+    k8s_leader_elector: LeaderElectorId | None = Field(
+        None, description="Extension k8s_leader_elector; the receiver collects only while this replica leads."
     )
 
     @model_validator(mode="after")

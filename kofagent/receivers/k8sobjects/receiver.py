@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 
 from kofagent.component.backoff import Backoff
 from kofagent.component.checkpoints import KeyValueStore, open_store
+from kofagent.component.leading import WhileLeading
 from kofagent.component.offering import Offer
 from kofagent.component.polling import Polling
 from kofagent.component.protocols import Context, Receiver, StartError
@@ -46,11 +47,18 @@ class K8sObjects(Receiver[Config]):
 
     def __init__(self, config: Config, context: Context) -> None:
         super().__init__(config, context)
+        self._leading = WhileLeading(context, config.k8s_leader_elector, self._begin, self._end)
         self._tasks: list[asyncio.Task[None]] = []
         self._streams: list[Changes] = []
         self._pulls: list[Polling] = []
 
     async def start(self) -> None:
+        await self._leading.start()
+
+    async def stop(self) -> None:
+        await self._leading.stop()
+
+    async def _begin(self) -> None:
         self._client = client = shared(self.context.host, self.config)
         await client.start()
         self._store = await open_store(self.context, self.config.storage)
@@ -65,14 +73,14 @@ class K8sObjects(Receiver[Config]):
                 self._later(block)
                 continue
             if resource is not None:
-                self._begin(block, resource)
+                self._run(block, resource)
             elif self.config.error_mode == "propagate":
                 raise StartError(f"{_unknown(block)}; correct its name or group, or set error_mode: ignore")
             else:
                 self._missing(block)
                 self._later(block)
 
-    async def stop(self) -> None:
+    async def _end(self) -> None:
         streams, pulls, tasks = self._streams, self._pulls, self._tasks
         self._streams, self._pulls, self._tasks = [], [], []
         for task in tasks:
@@ -107,7 +115,7 @@ class K8sObjects(Receiver[Config]):
                 continue
             if resource is not None:
                 report(None)
-                self._begin(block, resource)
+                self._run(block, resource)
                 return
             if self.config.error_mode == "propagate":
                 report(_unknown(block))
@@ -119,7 +127,7 @@ class K8sObjects(Receiver[Config]):
     def _backoff(self) -> Backoff:
         return (self.timing or Timing()).backoff()
 
-    def _begin(self, block: ObjectsBlock, resource: Resource) -> None:
+    def _run(self, block: ObjectsBlock, resource: Resource) -> None:
         for namespace in (block.namespaces if resource.namespaced else []) or [""]:
             query = Query(resource, namespace, block.label_selector, block.field_selector)
             if block.mode == "pull":
