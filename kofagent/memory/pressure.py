@@ -33,6 +33,8 @@ RELAXED = 0.03
 """A level ends this share of the limit below the one where it began."""
 ACCURATE = 0.02
 """Seconds a measurement serves claims."""
+TRIM_SECONDS = 1.0
+"""Least time between two returns of what the C library keeps: it goes through the whole heap, some milliseconds."""
 
 
 class Level(IntEnum):
@@ -114,7 +116,7 @@ class Pressure:
         self.level = Level.CALM
         self._used = self._since = self._ahead = 0
         self._base = self._quick_base = 0
-        self._at = float("-inf")
+        self._at = self._trimmed = float("-inf")
 
     def set(self, limit: int) -> None:
         """The limit from now on; 0: none."""
@@ -150,10 +152,18 @@ class Pressure:
             self._look_quickly()
         if self._used + self._since <= most:
             return True
-        if ACCOUNT.relieve():
+        if ACCOUNT.relieve() or self.give_back():
             self._look_quickly()
             return self._used <= most
         return False
+
+    def give_back(self) -> bool:
+        """Returns memory that the C library keeps between blocks in use; False where that was done less than TRIM_SECONDS ago."""
+        if self._clock() < self._trimmed + TRIM_SECONDS:
+            return False
+        self._trimmed = self._clock()
+        usage.give_back()
+        return True
 
     def _look_quickly(self) -> None:
         self._used = max(0, self._base + self._quick() - self._quick_base)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 
@@ -26,13 +27,15 @@ class ByteBudget:
     that are more than twice as large as what asks. Who does not finish cannot keep others out.
     """
 
-    __slots__ = ("_coming", "coming", "limit", "used")
+    __slots__ = ("_coming", "coming", "limit", "turn", "used")
 
     def __init__(self, limit: int = 0) -> None:
         self.limit = limit
         self.used = 0
         self.coming = 0
         """Bytes of bodies that are not complete."""
+        self.turn = asyncio.Lock()
+        """Held while a large body is unpacked: where there is room for one, several at once would all find none."""
         self._coming: dict[Reservation, float] = {}
         """Bodies that are not complete, and when they began, oldest first."""
 
@@ -94,6 +97,11 @@ class Reservation:
     def free(self) -> int:
         """Bytes left in the budget."""
         return self._budget.free
+
+    @property
+    def turn(self) -> asyncio.Lock:
+        """As `ByteBudget.turn`."""
+        return self._budget.turn
 
     def take(self, size: int) -> None:
         """Reserves; Overloaded when the budget is used up or memory is short."""

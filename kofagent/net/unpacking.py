@@ -33,10 +33,15 @@ async def unpack(name: str, data: bytes, held: Reservation, limit: int) -> bytes
     slices = _SLICES.get(name)
     if slices is None:
         return await _whole(name, data, held, limit)
+    async with held.turn:
+        return await _in_slices(name, slices(data), held, limit)
+
+
+async def _in_slices(name: str, slices: Iterator[bytes], held: Reservation, limit: int) -> bytes:
     parts: list[bytes] = []
     size = 0
     try:
-        for part in slices(data):
+        for part in slices:
             size += len(part)
             if size > limit:
                 raise TooLarge

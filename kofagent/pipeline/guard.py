@@ -77,7 +77,8 @@ class Guard:
         before = pressure.level
         level = pressure.look()
         if level >= Level.MEMOS:
-            self._relieve(level)
+            if not self._relieve(level) and pressure.give_back():
+                pressure.look()
             level = pressure.level
         if level > before:
             if self._log.due(level):
@@ -89,12 +90,13 @@ class Guard:
         used, limit = self._pressure.used, self._pressure.limit
         return f"{used // _MIB} of {limit // _MIB} MiB in use ({100 * used // limit} %)"
 
-    def _relieve(self, level: Level) -> None:
+    def _relieve(self, level: Level) -> bool:
         now = asyncio.get_running_loop().time()
         if now < self._relieved + (LATER_SECONDS if level == Level.MEMOS else RELIEF_SECONDS):
-            return
+            return False
         self._relieved = now
         ACCOUNT.relieve()
         gc.collect()
         usage.give_back()
         self._pressure.look()
+        return True

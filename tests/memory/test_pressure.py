@@ -14,6 +14,7 @@ MIB = 1 << 20
 def _nothing_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Memos of the process have nothing to give."""
     monkeypatch.setattr(ACCOUNT, "relieve", lambda: 0)
+    monkeypatch.setattr(Pressure, "give_back", lambda self: False)
 
 
 class Kernel:

@@ -40,6 +40,8 @@ HEADERS = {
 }
 MERGE_ITEMS = 20_000
 """Batches that wait are merged up to this many items: many small ones would cost a round trip each."""
+PART = 8192
+"""Samples of a page that are encoded at a time."""
 _BYTES = 3_000_000
 """`max_batch_size_bytes` 0."""
 
@@ -213,8 +215,9 @@ class PrometheusRemoteWrite(Exporter[Config], ColumnsConsumer):
         for group in batch.groups:
             for encoded, count in self._encoded(group):
                 if size + len(encoded) > self._limit.bytes and items:
-                    yield WriteRequest(fields, items)
-                    fields, size, items = [], 0, 0
+                    request = WriteRequest(fields, items)
+                    fields, size, items = [], 0, 0  # the request gives them up when it is sent; nor must they stay here
+                    yield request
                 fields.append(encoded)
                 size += len(encoded)
                 items += count
@@ -223,6 +226,10 @@ class PrometheusRemoteWrite(Exporter[Config], ColumnsConsumer):
 
     def _encoded(self, group: Samples) -> Iterator[tuple[bytes, int]]:
         """A group as `timeseries` fields, in parts that fit into a request, with the number of samples."""
+        if len(group.series) > PART:
+            for part in _parts(group):
+                yield from self._encoded(part)
+            return
         labels = self._targets.label_bytes(group)
         pieces = remote_write.encode_samples(labels, group.values, group.timestamp_ms)
         if group.exemplars:
@@ -247,6 +254,16 @@ class PrometheusRemoteWrite(Exporter[Config], ColumnsConsumer):
                 self._families_sent[name] = now
         named: Callable[[Family], str] = attrgetter("name") if self._naming is None else self._naming.family
         return [remote_write.metadata(remote_write.METADATA_TYPES.get(f.type, 0), named(f), f.help, f.unit) for f in due]
+
+
+def _parts(group: Samples) -> Iterator[Samples]:
+    """A large group in parts: its pieces and their join would take as much memory as the page, until the last request is sent."""
+    at, exemplars = group.timestamp_ms, group.exemplars or {}
+    for start in range(0, len(group.series), PART):
+        end = start + PART
+        times = at if isinstance(at, int) else at[start:end]
+        pinned = {i - start: one for i, one in exemplars.items() if start <= i < end} if exemplars else None
+        yield Samples(group.series[start:end], group.values[start:end], times, group.resource, pinned)
 
 
 def _add_exemplars(pieces: list[bytes], group: Samples) -> None:
