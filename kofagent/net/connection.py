@@ -15,7 +15,7 @@ from kofagent.component.log_limit import LogLimit
 
 SERVER = "kofagent"
 """The header `Server` of every answer: nobody needs to know the versions."""
-HEADER_BYTES = 256 * 1024
+HEADER_BYTES = 64 * 1024
 """Most bytes of the headers of one request; `max_line_size` and `max_field_size` bound each of them."""
 ALL_HEADER_BYTES = 4 * 1024 * 1024
 """Most bytes of all headers that a server has not read to their end."""
@@ -61,6 +61,21 @@ class Connection(RequestHandler):
         """Starts the clock for a request that begins."""
         if not self._answering and not self.began:
             self._wait()
+        room = HEADER_BYTES - self._headers
+        if len(data) > room and self._begins():
+            # More than headers may have: the parser, which keeps what it is given, gets the rest only if they end here.
+            self._take(data[:room])
+            if self._begins():
+                self._refuse_headers()
+                return
+            data = data[room:]
+        self._take(data)
+
+    def _begins(self) -> bool:
+        """Whether the headers of a request are awaited, or have come in part."""
+        return not (self._answering or self._messages or self._request_in_progress)
+
+    def _take(self, data: bytes) -> None:
         super().data_received(data)
         if self._answering or self._messages:
             if self._headers:
@@ -79,7 +94,11 @@ class Connection(RequestHandler):
         server = self._server
         assert server is not None
         server.header_bytes += size
-        if self.transport is not None and (self._headers > HEADER_BYTES or server.header_bytes > ALL_HEADER_BYTES):
+        if self._headers > HEADER_BYTES or server.header_bytes > ALL_HEADER_BYTES:
+            self._refuse_headers()
+
+    def _refuse_headers(self) -> None:
+        if self.transport is not None:
             self.transport.write(b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
             self.force_close()
 

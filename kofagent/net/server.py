@@ -247,6 +247,8 @@ class HttpServer:
             if gave_way:
                 raise Overloaded from None
             raise
+        except RuntimeError:  # aiohttp's word for a connection that is gone before the first wait
+            raise TimeoutError from None
         except web.RequestPayloadError:
             raise CorruptBody("the body is not what its headers say") from None
         finally:
