@@ -30,6 +30,22 @@ class ServerAuthBlock(ComponentConfig):
     authenticator: ServerAuthId = Field(description="Name of the authenticator extension, as in service.extensions.")
 
 
+class TpmBlock(ComponentConfig):
+    """`tpm` of TLS: keys in a trusted platform module."""
+
+    enabled: bool = Field(False, description="Accepted only when false: keys in a TPM are not supported; name their files.")
+    path: str = Field("", description="Accepted for compatibility.")
+    owner_auth: Secret = Field(Secret(""), description="Accepted for compatibility.")
+    auth: Secret = Field(Secret(""), description="Accepted for compatibility.")
+
+    @field_validator("enabled", mode="after")
+    @classmethod
+    def _off(cls, value: bool) -> bool:
+        if value:
+            raise ValueError("keys in a TPM are not supported; name files with cert_file and key_file")
+        return value
+
+
 class TlsBlock(ComponentConfig):
     """TLS options that clients and servers have in common."""
 
@@ -45,6 +61,7 @@ class TlsBlock(ComponentConfig):
     include_system_ca_certs_pool: bool = Field(False, description="Trust the CAs of the system in addition to ca_file.")
     reload_interval: Duration = Field(0.0, description="How often the files are checked for changes; 0: they are read once.")
     curve_preferences: list[str] = Field([], description="Accepted for compatibility; the TLS library chooses.")
+    tpm: TpmBlock = Field(TpmBlock(), description="Accepted only when off: keys in a trusted platform module are not supported.")
 
     @model_validator(mode="after")
     def _some_version(self) -> Self:
@@ -120,6 +137,12 @@ class CorsBlock(ComponentConfig):
     max_age: int = Field(0, description="Seconds for which a browser may cache the answer; 0: the default of the browser.")
 
 
+class HttpServerAuthBlock(ServerAuthBlock):
+    """`auth` of an HTTP server."""
+
+    request_params: list[str] = Field([], description="Accepted for compatibility; the authenticators here read headers only.")
+
+
 class HttpServerBlock(ComponentConfig):
     """confighttp server options."""
 
@@ -127,7 +150,7 @@ class HttpServerBlock(ComponentConfig):
     transport: Literal["tcp", "tcp4", "tcp6", "unix", ""] = Field("tcp", description="Type of the socket.")
     tls: TlsServerBlock | None = Field(None, description="TLS options; without them connections are plain text.")
     cors: CorsBlock | None = Field(None, description="Cross-origin requests from browsers (CORS).")
-    auth: ServerAuthBlock | None = Field(None, description="Authenticator extension.")
+    auth: HttpServerAuthBlock | None = Field(None, description="Authenticator extension.")
     max_request_body_size: ByteSize = Field(20 * 1024 * 1024, description="Largest request body after decompression; 0: 20 MiB.")
     include_metadata: bool = Field(False, description="Keep the headers of the request as metadata of the data.")
     response_headers: dict[str, Secret] = Field({}, description="Headers to add to every response.")
@@ -177,6 +200,7 @@ class GrpcClientBlock(ComponentConfig):
     headers: dict[str, Secret] = Field({}, description="Metadata to add to every call.")
     balancer_name: str = Field("round_robin", description="Load balancing policy for the addresses of the endpoint.")
     authority: str = Field("", description="Value of the :authority header.")
+    user_agent: str = Field("", description="Value of the user-agent header; empty: kofagent and its version.")
     auth: AuthBlock | None = Field(None, description="Authenticator extension.")
     middlewares: list[dict[str, str]] = Field([], description="Accepted when empty.", max_length=0)
 
@@ -205,11 +229,18 @@ class KeepaliveServerBlock(ComponentConfig):
     enforcement_policy: KeepaliveEnforcementPolicy | None = Field(None, description="Limits for the pings of clients.")
 
 
+class DialerBlock(ComponentConfig):
+    """`dialer` of an address that is listened to, which upstream has in common with those that are connected to."""
+
+    timeout: Duration = Field(0.0, ge=0, description="Accepted for compatibility; a server does not dial.")
+
+
 class GrpcServerBlock(ComponentConfig):
     """configgrpc server options."""
 
     endpoint: str = Field("", description="host:port to listen on; port 0: any free port.")
     transport: Literal["tcp", "tcp4", "tcp6", "unix", ""] = Field("tcp", description="Type of the socket.")
+    dialer: DialerBlock = Field(DialerBlock(), description="Accepted for compatibility; a server does not dial.")
     tls: TlsServerBlock | None = Field(None, description="TLS options; without them connections are plain text.")
     max_recv_msg_size_mib: int = Field(4, description="Largest message after decompression in MiB; 0: 4.")
     max_concurrent_streams: int = Field(0, description="Largest number of open calls per connection; 0: 100.")

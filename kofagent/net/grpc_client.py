@@ -58,7 +58,7 @@ def is_plain(settings: GrpcClientBlock) -> bool:
 def channel_options(settings: GrpcClientBlock) -> list[tuple[str, Any]]:
     """Channel arguments of the C core for the options."""
     options: list[tuple[str, Any]] = [
-        ("grpc.primary_user_agent", f"kofagent/{__version__}"),
+        ("grpc.primary_user_agent", settings.user_agent or f"kofagent/{__version__}"),
         ("grpc.lb_policy_name", settings.balancer_name),
         ("grpc.use_local_subchannel_pool", 1),
         ("grpc.enable_retries", 0),

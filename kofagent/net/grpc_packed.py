@@ -107,7 +107,7 @@ class PackedChannel:
             (":authority", authority),
             ("te", "trailers"),
             ("content-type", "application/grpc"),
-            ("user-agent", f"kofagent/{__version__}"),
+            ("user-agent", self._settings.user_agent or f"kofagent/{__version__}"),
             ("grpc-encoding", self._settings.compression),
             ("grpc-accept-encoding", "identity"),
         ]

@@ -39,6 +39,13 @@ class Config(ComponentConfig):
         0.0, description="Minimum time between garbage collections above the hard limit."
     )
 
+    max_gc_interval_when_soft_limited: Duration = Field(
+        0.0, description="Accepted for compatibility; the minimum interval does not grow."
+    )
+    max_gc_interval_when_hard_limited: Duration = Field(
+        0.0, description="Accepted for compatibility; the minimum interval does not grow."
+    )
+
     @model_validator(mode="after")
     def _check(self) -> Config:
         if self.check_interval <= 0:

@@ -43,6 +43,13 @@ async def test_bytes_and_metadata(compression: str) -> None:
         assert r.total("otelcol_exporter_sent_log_records_total") == 1
 
 
+@pytest.mark.parametrize("compression", ["none", "zstd"])
+async def test_the_user_agent_is_an_option(compression: str) -> None:
+    async with GrpcBackend() as backend, plain(backend, user_agent="mine/1", compression=compression) as r:
+        await r.logs("a")
+        assert backend.requests[0][1]["user-agent"].startswith("mine/1")
+
+
 @pytest.mark.parametrize("code", ["CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS"])
 async def test_codes_that_are_tried_again(code: str) -> None:
     async with GrpcBackend() as backend, plain(backend) as r:

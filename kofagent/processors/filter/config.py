@@ -213,6 +213,9 @@ class Config(ComponentConfig):
         [], description="Conditions of logs, as strings or groups.", json_schema_extra=_or_strings
     )
 
+    profiles: dict[str, Any] = Field({}, description="Accepted for compatibility; profiles are not received.")
+    profile_conditions: list[Any] = Field([], description="Accepted for compatibility; profiles are not received.")
+
     _lower = field_validator("error_mode", mode="before")(_in_small_letters)
 
     @field_validator(*GROUPS.values(), mode="before")

@@ -46,7 +46,16 @@ class StatementGroup(ComponentConfig):
     statements: list[str] = Field([], description="OTTL statements, run from top to bottom.")
     shared_cache: bool = Field(False, description="The cache is one for all items and groups of its context that share it.")
 
+    flatten: bool = Field(False, description="Not supported: upstream refuses it without a feature gate, too.")
+
     _lower = field_validator("context", "error_mode", mode="before")(in_small_letters)
+
+    @field_validator("flatten")
+    @classmethod
+    def _no_flattening(cls, value: bool) -> bool:
+        if value:
+            raise ValueError("flatten needs upstream's feature gate transform.flatten.logs, which there is not here")
+        return value
 
 
 class _Texts(StatementGroup):
@@ -73,6 +82,7 @@ class Config(ComponentConfig):
     trace_statements: list[StatementGroup] = _list("traces")
     metric_statements: list[StatementGroup] = _list("metrics")
     log_statements: list[StatementGroup] = _list("logs")
+    profile_statements: list[Any] = Field([], description="Accepted for compatibility; profiles are not received.")
     flatten_data: bool = Field(False, description="Not supported: upstream refuses it without a feature gate, too.")
 
     _lower = field_validator("error_mode", mode="before")(in_small_letters)

@@ -44,6 +44,8 @@ class Config(CatalogueOptions, TlsBlock):
         "kubeConfig: through the API server's proxy, endpoint is the node's name.",
     )
     context: str = Field("", description="Context of the kubeconfig; default: its current context.")
+    kube_api_qps: float = Field(0.0, ge=0, description="Accepted for compatibility; at most 10 requests are under way.")
+    kube_api_burst: int = Field(0, ge=0, description="Accepted for compatibility; see kube_api_qps.")
     endpoint: str = Field(
         "",
         description="host:port or URL; default: $K8S_NODE_NAME or this host, port 10250 (10255 with auth_type none).",
