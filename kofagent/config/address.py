@@ -22,3 +22,9 @@ def split_endpoint(endpoint: str) -> tuple[str, int]:
 def join_endpoint(host: str, port: int) -> str:
     """The inverse of `split_endpoint`."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def is_plain_grpc(endpoint: str, insecure: bool) -> bool:
+    """True for a gRPC client without TLS: with http:// always, with https:// never, else as `tls.insecure` says."""
+    scheme = endpoint.partition("://")[0].lower()
+    return scheme == "http" or (scheme != "https" and insecure)

@@ -8,9 +8,12 @@ from __future__ import annotations
 import re
 from typing import Any, Literal, Self
 
-from pydantic import AliasChoices, Field, field_validator, model_validator
+from pydantic import AliasChoices, Field, ValidationInfo, field_validator, model_validator
 
+from kofagent.config.address import is_plain_grpc
 from kofagent.config.base import ByteSize, ClientAuthId, ComponentConfig, Duration, QueueStorageId, Secret, ServerAuthId, Url
+from kofagent.config.cipher_suites import check_suites
+from kofagent.config.errors import ConfigErrors, Problem
 
 Compression = Literal["gzip", "zstd", "deflate", "zlib", "snappy", "x-snappy-framed", "lz4", "none", ""]
 
@@ -62,6 +65,12 @@ class TlsBlock(ComponentConfig):
     reload_interval: Duration = Field(0.0, description="How often the files are checked for changes; 0: they are read once.")
     curve_preferences: list[str] = Field([], description="Accepted for compatibility; the TLS library chooses.")
     tpm: TpmBlock = Field(TpmBlock(), description="Accepted only when off: keys in a trusted platform module are not supported.")
+
+    @field_validator("cipher_suites")
+    @classmethod
+    def _known_suites(cls, value: list[str]) -> list[str]:
+        check_suites(value)
+        return value
 
     @model_validator(mode="after")
     def _some_version(self) -> Self:
@@ -203,6 +212,22 @@ class GrpcClientBlock(ComponentConfig):
     user_agent: str = Field("", description="Value of the user-agent header; empty: kofagent and its version.")
     auth: AuthBlock | None = Field(None, description="Authenticator extension.")
     middlewares: list[dict[str, str]] = Field([], description="Accepted when empty.", max_length=0)
+
+    @field_validator("tls")
+    @classmethod
+    def _possible_tls(cls, value: TlsClientBlock, info: ValidationInfo) -> TlsClientBlock:
+        """gRPC's library has no such options; without TLS they do not matter."""
+        if is_plain_grpc(info.data.get("endpoint", ""), value.insecure):
+            return value
+        fixed = {
+            "min_version": value.min_version not in ("1.2", ""),
+            "max_version": value.max_version != "",
+            "cipher_suites": bool(value.cipher_suites),
+        }
+        what = "cannot be chosen: a gRPC client always uses TLS 1.2 or 1.3 with the cipher suites of its library"
+        if any(fixed.values()):
+            raise ConfigErrors(Problem((name,), what, "remove it") for name, chosen in fixed.items() if chosen)
+        return value
 
 
 class KeepaliveServerParameters(ComponentConfig):

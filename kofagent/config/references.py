@@ -70,8 +70,9 @@ class _References:
             for kind in ("receivers", "processors", "exporters"):
                 self._list_of(name, kind)
         self._connectors()
-        self._circles(names)
+        self._circular_pipelines(names)
         self._extensions()
+        self._circular_extensions()
 
     def _problem(self, path: Path, message: str, hint: str = "", *, warning: bool = False) -> None:
         self.problems.append(self._root.problem(path, message, hint, warning=warning))
@@ -158,25 +159,27 @@ class _References:
         cls = self._class("connectors", id)
         return {(a, b) for a in SIGNALS for b in SIGNALS} if cls is None else {(a.value, b.value) for a, b in cls.routes}
 
-    def _circles(self, names: list[str]) -> None:
+    def _circular_pipelines(self, names: list[str]) -> None:
         """Pipelines that feed themselves through connectors."""
         feeds: dict[str, list[str]] = {name: [] for name in names}
         for id, (before, after) in self._ends.items():
             for name in dict.fromkeys(before):
                 feeds[name] += [other for other in after if self._joins(id, name, other)]
-        done: set[str] = set()
+        for circle in _circles(feeds):
+            message = f"circular pipelines: {' -> '.join(circle)}"
+            self._problem(("service", "pipelines", circle[0]), message, "take one connector out")
 
-        def visit(name: str, above: tuple[str, ...]) -> None:
-            if name in above:
-                circle = " -> ".join((*above[above.index(name) :], name))
-                self._problem(("service", "pipelines", name), f"circular pipelines: {circle}", "take one connector out")
-            elif name not in done:
-                for other in feeds[name]:
-                    visit(other, (*above, name))
-                done.add(name)
-
-        for name in names:
-            visit(name, ())
+    def _circular_extensions(self) -> None:
+        """Extensions that need themselves, at once or through others: an authenticator that asks itself never answers."""
+        defined = self._defined["extensions"]
+        named = {id: list(self._names_in(("extensions", id), EXTENSION)) for id in sorted(defined)}
+        needs = {id: [other for _, other in found if other in defined] for id, found in named.items()}
+        for first, second, *rest in _circles(needs):
+            at = next(at for at, other in named[first] if other == second)
+            if rest:
+                self._problem(at, f"circular extensions: {' -> '.join((first, second, *rest))}", "name another one")
+            else:
+                self._problem(at, "the extension names itself", "name another one")
 
     def _extensions(self) -> None:
         """Those that run, those that components name, and what nothing names."""
@@ -230,6 +233,24 @@ def _marked_names(root: Node, registry: Registry, path: Path, marker: Marker) ->
     for below, each in marked(node, model, marker):
         if isinstance(each.value, str) and each.value:
             yield (*path, *below), each.value
+
+
+def _circles(follow: Mapping[str, list[str]]) -> list[tuple[str, ...]]:
+    """Ways from a name back to itself: its first name is also the last. Every name is walked from once."""
+    found: list[tuple[str, ...]] = []
+    done: set[str] = set()
+
+    def visit(name: str, above: tuple[str, ...]) -> None:
+        if name in above:
+            found.append((*above[above.index(name) :], name))
+        elif name not in done:
+            for other in follow[name]:
+                visit(other, (*above, name))
+            done.add(name)
+
+    for name in follow:
+        visit(name, ())
+    return found
 
 
 def _signal_of(pipeline: str) -> str:

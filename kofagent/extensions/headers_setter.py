@@ -65,8 +65,6 @@ class HeadersSetter(Extension[Config]):
     async def start(self) -> None:
         """Finds the other authenticator and reads the files once."""
         if self.config.additional_auth:
-            if self.config.additional_auth == self.context.id:
-                raise StartError("additional_auth names this extension itself; name another one")
             self._first = self.context.host.extension(self.config.additional_auth, ClientAuth)
         for path, file in self._files.items():
             try:

@@ -18,11 +18,6 @@ def find(options: ApiOptions, kubeconfig: Kubeconfig | None = None) -> Access:
     `kubeconfig` is used in place of the pod's account as well.
     """
     kind = options.auth_type
-    if kind == "tls":
-        raise StartError(
-            "auth_type tls has no options that name a certificate; use auth_type: kubeConfig with a kubeconfig that "
-            "has client-certificate and client-key"
-        )
     if kind == "kubeConfig" or (kind == "serviceAccount" and kubeconfig is not None):
         from kofagent.kubernetes.kubeconfig import load
 

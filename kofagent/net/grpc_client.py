@@ -14,7 +14,7 @@ import grpc.aio
 
 from kofagent import __version__
 from kofagent.component.protocols import ClientAuth, Context, StartError
-from kofagent.config.address import split_endpoint
+from kofagent.config.address import is_plain_grpc, split_endpoint
 from kofagent.config.base import Secret
 from kofagent.config.blocks import GrpcClientBlock
 from kofagent.config.redact import without_sent
@@ -50,9 +50,7 @@ def target(endpoint: str) -> str:
 
 def is_plain(settings: GrpcClientBlock) -> bool:
     """True without TLS: http:// always, https:// never, else as tls.insecure says."""
-    match = _SCHEME.match(settings.endpoint)
-    scheme = match[1].lower() if match else ""
-    return scheme == "http" or (scheme != "https" and settings.tls.insecure)
+    return is_plain_grpc(settings.endpoint, settings.tls.insecure)
 
 
 def channel_options(settings: GrpcClientBlock) -> list[tuple[str, Any]]:
@@ -97,13 +95,7 @@ class GrpcClient:
         if settings.auth is not None:
             self._auth = self._context.host.extension(settings.auth.authenticator, ClientAuth)
         if not is_plain(settings):
-            block = settings.tls
-            if block.min_version in ("1.0", "1.1", "1.3") or block.max_version or block.cipher_suites:
-                raise StartError(
-                    f"{self._context.id}: a gRPC client always uses TLS 1.2 or 1.3 with the library's cipher "
-                    "suites; remove min_version, max_version and cipher_suites"
-                )
-            tls.check_client(block)
+            tls.check_client(settings.tls)
         if is_plain(settings) or not settings.tls.insecure_skip_verify:
             self._open(None)
 

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from kofagent.component.protocols import StartError
 from kofagent.config.base import Secret
 from kofagent.config.blocks import TlsBlock, TlsClientBlock, TlsServerBlock
+from kofagent.config.cipher_suites import openssl_ciphers
 
 _VERSIONS = {
     "1.0": ssl.TLSVersion.TLSv1,
@@ -38,7 +39,7 @@ def client_context(tls: TlsClientBlock, name: str = "tls") -> ssl.SSLContext:
 def check_client(tls: TlsClientBlock, name: str = "tls") -> ssl.SSLContext:
     """StartError for what `client_context` would find, without the system's certificates: they take 30 ms of CPU and 0.9 MiB."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    _apply_common(context, tls, name)
+    _apply_common(context, tls)
     if tls.ca_file or tls.ca_pem:
         _trust(context, f"{name}.ca_file", tls.ca_file, tls.ca_pem)
     _load_own(context, tls, name)
@@ -51,7 +52,7 @@ def check_client(tls: TlsClientBlock, name: str = "tls") -> ssl.SSLContext:
 def server_context(tls: TlsServerBlock, name: str = "tls") -> ssl.SSLContext:
     """A server's context: needs a certificate; with `client_ca_file` clients must present one signed by that CA."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    _apply_common(context, tls, name)
+    _apply_common(context, tls)
     _load_own(context, tls, name)
     if tls.client_ca_file:
         _trust(context, f"{name}.client_ca_file", tls.client_ca_file, None)
@@ -179,26 +180,12 @@ class ServerTls:
         connection.context = self._current
 
 
-def _apply_common(context: ssl.SSLContext, tls: TlsBlock, name: str) -> None:
+def _apply_common(context: ssl.SSLContext, tls: TlsBlock) -> None:
     context.minimum_version = _VERSIONS[tls.min_version or "1.2"]
     if tls.max_version:
         context.maximum_version = _VERSIONS[tls.max_version]
     if tls.cipher_suites:
-        try:
-            context.set_ciphers(":".join(_openssl_name(suite) for suite in tls.cipher_suites))
-        except ssl.SSLError:
-            raise StartError(f"{name}.cipher_suites: {', '.join(tls.cipher_suites)}: unknown cipher suite") from None
-
-
-def _openssl_name(name: str) -> str:
-    """OpenSSL's name of a TLS 1.2 suite in Go's spelling: TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256."""
-    if not name.startswith("TLS_") or "_WITH_" not in name:
-        return name
-    exchange, cipher = name[4:].split("_WITH_", 1)
-    cipher = cipher.replace("AES_128", "AES128").replace("AES_256", "AES256").replace("_CBC", "")
-    cipher = cipher.replace("CHACHA20_POLY1305_SHA256", "CHACHA20-POLY1305")
-    prefix = "" if exchange == "RSA" else exchange.replace("_", "-") + "-"
-    return prefix + cipher.replace("_", "-")
+        context.set_ciphers(openssl_ciphers(tls.cipher_suites))
 
 
 def _trust(context: ssl.SSLContext, option: str, path: str, text: Secret | None) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from pydantic import ValidationError
 
 from kofagent.component.protocols import Kubeconfig, StartError
 from kofagent.config.blocks import TlsServerBlock
@@ -101,8 +102,8 @@ def test_where_there_is_no_cluster_the_error_says_what_to_do(tmp_path: Path, mon
     for kind in ("serviceAccount", "none"):
         with pytest.raises(StartError, match="--kubeconfig"):
             shared(FakeHost(), ApiOptions(auth_type=kind))
-    with pytest.raises(StartError, match="auth_type: kubeConfig"):
-        shared(FakeHost(), ApiOptions(auth_type="tls"))
+    with pytest.raises(ValidationError, match="write kubeConfig"):
+        ApiOptions.model_validate({"auth_type": "tls"})
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "::1")
     monkeypatch.setattr(access_module, "SERVICE_ACCOUNT", str(tmp_path))
     with pytest.raises(StartError, match="automountServiceAccountToken"):

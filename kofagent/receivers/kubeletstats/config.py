@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from typing import Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from kofagent.component.metric_options import CatalogueOptions, switched_on
 from kofagent.config.base import ComponentConfig, Duration
@@ -40,6 +41,7 @@ class Config(CatalogueOptions, TlsBlock):
     timeout: Duration = Field(0.0, ge=0, description="Time limit for one answer of the kubelet; 0: 30 s.")
     auth_type: Literal["tls", "serviceAccount", "none", "kubeConfig"] = Field(
         "tls",
+        validate_default=True,
         description="tls: cert_file and key_file; serviceAccount: the pod's token and CA; none: the read-only port; "
         "kubeConfig: through the API server's proxy, endpoint is the node's name.",
     )
@@ -48,7 +50,8 @@ class Config(CatalogueOptions, TlsBlock):
     kube_api_burst: int = Field(0, ge=0, description="Accepted for compatibility; see kube_api_qps.")
     endpoint: str = Field(
         "",
-        description="host:port or URL; default: $K8S_NODE_NAME or this host, port 10250 (10255 with auth_type none).",
+        description="host:port or URL; default, also for a host that is left out: $K8S_NODE_NAME or this host, port 10250 "
+        "(10255 with auth_type none).",
     )
     dialer: Dialer = Field(Dialer(), description="Options of the connection.")
     insecure_skip_verify: bool = Field(False, description="Do not verify the kubelet's certificate.")
@@ -61,6 +64,29 @@ class Config(CatalogueOptions, TlsBlock):
     collect_all_network_interfaces: AllInterfaces = Field(
         AllInterfaces(), description="Whether all network interfaces are collected."
     )
+
+    @field_validator("auth_type")
+    @classmethod
+    def _has_a_certificate(cls, value: str, info: ValidationInfo) -> str:
+        """`auth_type` stands behind the TLS options, which are in `info` if they are valid."""
+        own = [[info.data.get(name, True) for name in (f"{part}_file", f"{part}_pem")] for part in ("cert", "key")]
+        if value == "tls" and not all(map(any, own)):
+            raise ValueError("auth_type tls needs cert_file and key_file; in a pod write auth_type: serviceAccount")
+        return value
+
+    @field_validator("endpoint")
+    @classmethod
+    def _is_an_endpoint(cls, value: str) -> str:
+        """A port without a host is fine: the host is `${env:K8S_NODE_NAME}`, which is not set where this is validated."""
+        text = value.strip()
+        try:
+            parts = urlsplit(text if text.startswith(("http://", "https://")) else f"https://{text}")
+            usable = not text or (bool(parts.hostname or parts.port) and parts.port != 0)
+        except ValueError:
+            usable = False
+        if not usable:
+            raise ValueError("is not host:port or a URL of the kubelet")
+        return value
 
     @field_validator("extra_metadata_labels")
     @classmethod

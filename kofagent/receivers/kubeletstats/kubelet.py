@@ -51,7 +51,7 @@ class Kubelet:
             elif config.auth_type == "serviceAccount":
                 access = _TokenAccess(url, config)
             else:
-                access = _CertificateAccess(url, config)
+                access = _FileAccess(url, config)
             self.where = f"the kubelet at {url}"
         self._client = ApiClient(access, connect_timeout=config.dialer.timeout or CONNECT_TIMEOUT)
 
@@ -86,17 +86,13 @@ def _hint(status: int) -> str:
 def _url(config: Config) -> str:
     endpoint = config.endpoint.strip()
     plain = config.auth_type == "none"
+    own = os.environ.get("K8S_NODE_NAME") or socket.gethostname()
     if not endpoint:
-        endpoint = f"{os.environ.get('K8S_NODE_NAME') or socket.gethostname()}:{10255 if plain else 10250}"
+        endpoint = f"{own}:{10255 if plain else 10250}"
     if not endpoint.startswith(("http://", "https://")):
         endpoint = f"{'http' if plain else 'https'}://{endpoint}"
-    try:
-        parts = urlsplit(endpoint)
-        if not parts.hostname or (parts.port == 0):
-            raise ValueError
-    except ValueError:
-        raise StartError(f"endpoint {config.endpoint!r} is not host:port or a URL of the kubelet") from None
-    return endpoint.rstrip("/")
+    parts = urlsplit(endpoint)
+    return (endpoint if parts.hostname else f"{parts.scheme}://{own}:{parts.port}").rstrip("/")
 
 
 def _node_name(config: Config) -> str:
@@ -148,13 +144,6 @@ class _FileAccess(Access):
             except StartError:
                 pass
         return self._context
-
-
-class _CertificateAccess(_FileAccess):
-    def __init__(self, url: str, config: Config) -> None:
-        if not (config.cert_file or config.cert_pem) or not (config.key_file or config.key_pem):
-            raise StartError("auth_type tls needs cert_file and key_file; in a pod write auth_type: serviceAccount")
-        super().__init__(url, config)
 
 
 class _TokenAccess(_FileAccess):

@@ -93,7 +93,7 @@ def test_resource_attributes_and_scope() -> None:
 
 
 def test_defaults() -> None:
-    config = Config()
+    config = Config.model_validate({"cert_file": "c.pem", "key_file": "k.pem"})
     assert (config.auth_type, config.collection_interval, config.initial_delay, config.timeout) == ("tls", 10, 1, 0)
     assert config.metric_groups == ["container", "pod", "node"]
     assert config.extra_metadata_labels == []
@@ -103,12 +103,18 @@ def test_defaults() -> None:
     "options, said",
     [
         ({"metrics": {"container.cpu.tim": {}}}, "did you mean 'container.cpu.time'"),
-        ({"metrics": {"k8s.pod.cpu.node.utilization": {"enabled": True}}}, "write node: ${env:K8S_NODE_NAME}"),
+        ({"auth_type": "none", "metrics": {"k8s.pod.cpu.node.utilization": {"enabled": True}}}, "write node: ${env:K8S_NODE_NAME}"),
         ({"resource_attributes": {"k8s.pods.uid": {}}}, "did you mean 'k8s.pod.uid'"),
         ({"metric_groups": ["pods"]}, "volume"),
         ({"extra_metadata_labels": ["container.id", "container.id"]}, "duplicate label"),
         ({"extra_metadata_labels": ["k8s.pod.ip"]}, "container.id"),
         ({"auth_type": "magic"}, "kubeConfig"),
+        ({}, "auth_type: serviceAccount"),
+        ({"cert_file": "c.pem"}, "auth_type: serviceAccount"),
+        ({"endpoint": "https://"}, "is not host:port"),
+        ({"endpoint": "http://host:port"}, "is not host:port"),
+        ({"endpoint": "host:99999"}, "is not host:port"),
+        ({"endpoint": "host:0"}, "is not host:port"),
         ({"collection_interval": 10}, "did you mean 10s"),
     ],
 )

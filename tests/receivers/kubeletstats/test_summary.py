@@ -47,7 +47,7 @@ def convert(
     claims: Claims | None = None,
     **options: Any,
 ) -> Outcome:
-    converter = Converter(Config.model_validate(options), 77)
+    converter = Converter(Config.model_validate({"auth_type": "none", **options}), 77)
     return converter.convert(summary() if source is None else source, known, capacity or Capacity(), claims, 1234)
 
 
@@ -220,7 +220,7 @@ def test_unsigned_values_past_63_bits() -> None:
 
 
 def test_resources_are_encoded_once_and_forgotten_when_gone() -> None:
-    converter = Converter(Config())
+    converter = Converter(Config(auth_type="none"))
     for _ in range(3):
         converter.convert(summary(), None, Capacity(), None, 1)
     assert len(converter._resources) == 4
@@ -231,7 +231,7 @@ def test_resources_are_encoded_once_and_forgotten_when_gone() -> None:
 @pytest.mark.parametrize("source", [None, [], {}, {"node": None}, "text", 1])
 def test_what_is_no_summary(source: Any) -> None:
     with pytest.raises(ValueError, match="no node"):
-        Converter(Config()).convert(source, None, Capacity(), None, 1)
+        Converter(Config(auth_type="none")).convert(source, None, Capacity(), None, 1)
 
 
 anything = st.recursive(
