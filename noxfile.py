@@ -114,6 +114,12 @@ def e2e(session: nox.Session) -> None:
 
 
 @here
+def faults(session: nox.Session) -> None:
+    """The fault suite: agents that are killed, starved and lied to (`-- --help`, `-- --short`)."""
+    run(session, "tests.faults", *session.posargs)
+
+
+@here
 def coverage(session: nox.Session) -> None:
     """What the tests that are not slow reach, with branches; the figure is in the last line of the table."""
     for old in ROOT.glob(".coverage*"):

@@ -17,6 +17,7 @@ class Cgroup:
 
     def __init__(self, folder: Path, v1: bool) -> None:
         self.folder = folder
+        self._v1 = v1
         self._peak = "memory.max_usage_in_bytes" if v1 else "memory.peak"
 
     def enter(self) -> None:
@@ -30,6 +31,20 @@ class Cgroup:
             return int((self.folder / self._peak).read_text())
         except OSError:
             return -1
+
+    @property
+    def anonymous(self) -> int:
+        """Bytes now that the kernel cannot take back; pages of files are not among them."""
+        return self._numbers("memory.stat").get("total_rss" if self._v1 else "anon", 0)
+
+    @property
+    def killed(self) -> int:
+        """How many processes the kernel has killed here for memory."""
+        return self._numbers("memory.oom_control" if self._v1 else "memory.events").get("oom_kill", 0)
+
+    def _numbers(self, name: str) -> dict[str, int]:
+        lines = (self.folder / name).read_text().splitlines()
+        return {key: int(value) for key, value in (line.split() for line in lines)}
 
 
 @contextmanager

@@ -1,0 +1,32 @@
+"""Every scenario is a coroutine over a `Trial` that has not begun; its docstring begins with the line that `--help` shows."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from tests.faults.scenarios import backends, clients, disk, kill, rotation
+from tests.faults.trial import Trial
+
+Scenario = Callable[[Trial], Awaitable[None]]
+
+SCENARIOS: dict[str, Scenario] = {
+    "kill": kill.kill,
+    "reload": kill.reload,
+    "down": backends.down,
+    "slow": backends.slow,
+    "half-open": backends.half_open,
+    "reset": backends.reset,
+    "statuses": backends.statuses,
+    "poison": backends.poison,
+    "disk-full": disk.full,
+    "read-only": disk.read_only,
+    "damage": disk.damage,
+    "rotation": rotation.rotation,
+    "hostile": clients.hostile,
+}
+
+UNTESTED = {
+    "clock": "steps of the clock: there is no libfaketime here, and the clock of the machine is everybody's",
+    "kubernetes": "the Kubernetes API: tests/kubernetes has 410, half-open watches, bursts and replaced tokens, with tests.support.fake_kube",
+}
+"""Scenarios of the whole plan that this suite does not have, and why."""

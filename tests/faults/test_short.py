@@ -1,0 +1,26 @@
+"""The cheap scenarios of the fault suite in their short form; `python -m tests.faults` has all of them, and the full form."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.faults.__main__ import run
+from tests.faults.scenarios import SCENARIOS
+
+CHEAP = ("kill", "reload", "statuses", "disk-full")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CHEAP)
+async def test_nothing_is_lost(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = await run(name, tmp_path, short=True)
+    with capsys.disabled():
+        for what in result.untested:
+            print(f"\nnot tested: {name}: {what}")
+    assert not result.failures, f"\n{result}"
+
+
+def test_what_is_cheap_is_a_scenario() -> None:
+    assert set(CHEAP) <= SCENARIOS.keys()
