@@ -56,7 +56,7 @@ class TransformProcessor(Processor[Config]):
         return Batch(batch.signal, payload, count, batch.metadata)
 
     def _run(self, group: Group, request: Any, metadata: Metadata | None) -> None:
-        # hot: otlp_transform, the messages are Google's, changed in place
+        # hot: otlp_transform, 15 us a record by two statements; the messages are Google's, changed in place
         shared = self._caches.setdefault(group.context, {}) if group.shared_cache else None
         for env in items(group.context, request, metadata):
             if shared is not None:
