@@ -34,7 +34,8 @@ def merge_files(trees: Sequence[Node]) -> Node:
 def merge_helm(base: Node, over: Node) -> Merged:
     """Values over defaults as Helm does: maps merge, lists and scalars replace, a null deletes what is below it.
 
-    A null that deletes nothing stays: in a configuration it is a component with its defaults.
+    A null that deletes nothing stays: in a configuration it is a component with its defaults. Below the top, a null over a null is
+    such a one (Helm 3.22; at the top it deletes that one, too).
     """
     return _merge([base, over], nulls_delete=True)
 
@@ -50,7 +51,7 @@ def _lay(base: Node, over: Node, path: Path, nulls_delete: bool, deleted: list[D
     for key, item in over.value.items():
         old = base.value.get(key)
         at = (*path, key)
-        if old is None:
+        if old is None or (path and nulls_delete and old.value is None and item.value is None):
             base.value[key] = item.copy()
         elif item.value is None and nulls_delete:
             deleted.append(Deleted(at, item.origin, old.origin))

@@ -51,13 +51,13 @@ _values = st.recursive(
 _maps = st.dictionaries(st.sampled_from("abc"), _values, max_size=3)
 
 
-def plain_helm(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+def plain_helm(base: dict[str, Any], over: dict[str, Any], top: bool = True) -> dict[str, Any]:
     out = dict(base)
     for key, value in over.items():
-        if value is None and key in out:
+        if value is None and key in out and (top or out[key] is not None):
             del out[key]
         elif isinstance(value, dict) and isinstance(out.get(key), dict):
-            out[key] = plain_helm(out[key], value)
+            out[key] = plain_helm(out[key], value, False)
         else:
             out[key] = value
     return out
