@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ from typing_extensions import Annotated  # noqa: UP035
 
 from kofagent.config.errors import ConfigErrors
 from kofagent.operators.chain import notices, validate_operators
+from kofagent.operators.operator import AnyOperator
+from kofagent.operators.types.router import Router
 from tests.operators.kof_chain import KOF_OPERATORS
 
 
@@ -104,3 +107,32 @@ def test_same_types_get_numbers_as_upstream() -> None:
         "noop2",
         "noop3",
     ]
+
+
+def test_branches_that_join_again_are_walked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    depth, asked = 20, 0
+    operators: list[dict[str, Any]] = []
+    for i in range(depth):
+        routes = [{"expr": f"attributes.a == '{side}'", "output": [f"{side}{i}"]} for side in "ab"]
+        operators.append({"type": "router", "id": f"r{i}", "routes": routes})
+        operators += [{"type": "noop", "id": f"{side}{i}", "output": f"r{i + 1}"} for side in "ab"]
+    operators.append({"type": "noop", "id": f"r{depth}"})
+
+    class Counted(list[Any]):
+        """The outputs of a router; fails while a million ways are walked, not after."""
+
+        def __iter__(self) -> Iterator[Any]:
+            nonlocal asked
+            asked += 1
+            assert asked <= 4 * depth, "every way is walked, not every operator once"
+            return super().__iter__()
+
+    connect = Router.connect
+
+    def counting(self: Router, find: Callable[[str], AnyOperator], following: AnyOperator | None) -> None:
+        connect(self, find, following)
+        self.outputs = Counted(self.outputs)
+
+    monkeypatch.setattr(Router, "connect", counting)
+    assert validate_operators(operators) is operators
+    assert asked >= depth

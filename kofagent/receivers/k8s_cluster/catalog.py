@@ -168,3 +168,27 @@ def _kind(char: str) -> str:
     if "a" <= char <= "z" and len(char) == 1:
         return "low"
     return "num" if "0" <= char <= "9" and len(char) == 1 else ""
+
+
+_UNITS = {"cpu": "{cpu}", "memory": "By", "ephemeral-storage": "By", "storage": "By", "pods": "{pod}"}
+
+
+def condition_metric(condition: str) -> Metric:
+    """k8s.node.condition_<name>."""
+    return Metric(
+        f"k8s.node.condition_{snake_case(condition)}",
+        "",
+        f"Condition {condition} of the node: 1 true, 0 false, -1 unknown.",
+        "gauge",
+    )
+
+
+def allocatable_metric(resource: str) -> Metric:
+    """k8s.node.allocatable_<name>."""
+    return Metric(
+        f"k8s.node.allocatable_{snake_case(resource)}",
+        _UNITS.get(resource, f"{{{resource}}}"),
+        f"What pods may use of the node's {resource}.",
+        "gauge",
+        double=resource == "cpu",
+    )

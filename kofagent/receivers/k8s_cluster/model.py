@@ -9,7 +9,7 @@ from kofagent.component.metric_options import ResourceFilter, switched_on
 from kofagent.kubernetes import quantity
 from kofagent.kubernetes.resources import Resource
 from kofagent.kubernetes.trim import Field, Object
-from kofagent.receivers.k8s_cluster.catalog import CATALOG, DEFAULTS, RESOURCE_ATTRIBUTES
+from kofagent.receivers.k8s_cluster.catalog import CATALOG, DEFAULTS, RESOURCE_ATTRIBUTES, allocatable_metric, condition_metric
 from kofagent.receivers.k8s_cluster.config import Config
 from kofagent.transform.otlp_metrics import Metric, Pairs
 from kofagent.wire.attributes import Value
@@ -42,8 +42,10 @@ class Selection:
     def __init__(self, config: Config) -> None:
         self.metrics = switched_on(DEFAULTS, config.metrics)
         self.attributes = switched_on(RESOURCE_ATTRIBUTES, config.resource_attributes)
-        self.conditions = tuple(config.node_conditions_to_report)
-        self.allocatable = tuple(config.allocatable_types_to_report)
+        conditions = {name: condition_metric(name) for name in config.node_conditions_to_report}
+        allocatable = {name: allocatable_metric(name) for name in config.allocatable_types_to_report}
+        self.conditions = tuple([(name, conditions[name]) for name in config.node_conditions_to_report])
+        self.allocatable = tuple([(name, allocatable[name]) for name in config.allocatable_types_to_report])
         self._filter = ResourceFilter(config.resource_attributes)
 
     def on(self, *names: str) -> bool:

@@ -20,45 +20,15 @@ from kofagent.receivers.k8s_cluster.model import (
     labels_of,
     metadata_of,
 )
-from kofagent.transform.otlp_metrics import Metric
 
 _STATUSES = {"True": 1, "False": 0, "Unknown": -1}
-_UNITS = {"cpu": "{cpu}", "memory": "By", "ephemeral-storage": "By", "storage": "By", "pods": "{pod}"}
 _KUBELETS_CONDITIONS = ("Ready", "MemoryPressure", "DiskPressure", "PIDPressure", "NetworkUnavailable")
-_custom: dict[tuple[str, str], Metric] = {}
-
-
-def condition_metric(condition: str) -> Metric:
-    """k8s.node.condition_<name>."""
-    metric = _custom.get(("condition", condition))
-    if metric is None:
-        metric = _custom["condition", condition] = Metric(
-            f"k8s.node.condition_{snake_case(condition)}",
-            "",
-            f"Condition {condition} of the node: 1 true, 0 false, -1 unknown.",
-            "gauge",
-        )
-    return metric
-
-
-def allocatable_metric(resource: str) -> Metric:
-    """k8s.node.allocatable_<name>."""
-    metric = _custom.get(("allocatable", resource))
-    if metric is None:
-        metric = _custom["allocatable", resource] = Metric(
-            f"k8s.node.allocatable_{snake_case(resource)}",
-            _UNITS.get(resource, f"{{{resource}}}"),
-            f"What pods may use of the node's {resource}.",
-            "gauge",
-            double=resource == "cpu",
-        )
-    return metric
 
 
 def node_fields(selection: Selection) -> tuple[Field, ...]:
     """Fields of a node that metrics need."""
     needed: list[Field] = ["status.conditions.type", "status.conditions.status"]
-    needed += [("status", "allocatable", name) for name in selection.allocatable]
+    needed += [("status", "allocatable", name) for name, _ in selection.allocatable]
     for attribute, field in (
         ("k8s.kubelet.version", "kubeletVersion"),
         ("container.runtime", "containerRuntimeVersion"),
@@ -76,12 +46,12 @@ def describe_node(node: Object, selection: Selection) -> list[Described]:
     name, _, uid = metadata_of(node)
     info = at(node, "status", "nodeInfo") or {}
     conditions = {c.get("type"): _STATUSES.get(c.get("status"), 0) for c in reversed(at(node, "status", "conditions") or [])}
-    points: list[Point] = [(condition_metric(c), conditions.get(c, -1), ()) for c in selection.conditions]
+    points: list[Point] = [(metric, conditions.get(c, -1), ()) for c, metric in selection.conditions]
     allocatable = at(node, "status", "allocatable") or {}
-    for resource in selection.allocatable:
+    for resource, metric in selection.allocatable:
         value = amount(quantity.cores if resource == "cpu" else quantity.whole, allocatable.get(resource))
         if value is not None:
-            points.append((allocatable_metric(resource), value, ()))
+            points.append((metric, value, ()))
     runtime, _, version = (info.get("containerRuntimeVersion") or "").partition("://")
     if not version or "://" in version:
         runtime = version = ""

@@ -5,9 +5,16 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from kofagent.receivers.k8s_cluster.catalog import CATALOG, RESOURCE_ATTRIBUTES, SCHEMA_URL, SCOPE, snake_case
+from kofagent.receivers.k8s_cluster.catalog import (
+    CATALOG,
+    RESOURCE_ATTRIBUTES,
+    SCHEMA_URL,
+    SCOPE,
+    allocatable_metric,
+    condition_metric,
+    snake_case,
+)
 from kofagent.receivers.k8s_cluster.config import Config
-from kofagent.receivers.k8s_cluster.nodes import allocatable_metric, condition_metric
 
 # name | unit (- none) | kind (g gauge, s sum, m monotonic sum) and value (i, d) | on by default | attributes
 UPSTREAM = """
