@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from tests.faults.scenarios import backends, clients, disk, kill, rotation
+from tests.faults.scenarios import backends, clients, disk, kill, load, rotation
 from tests.faults.trial import Trial
 
 Scenario = Callable[[Trial], Awaitable[None]]
@@ -22,6 +22,7 @@ SCENARIOS: dict[str, Scenario] = {
     "read-only": disk.read_only,
     "damage": disk.damage,
     "rotation": rotation.rotation,
+    "load": load.load,
     "hostile": clients.hostile,
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from email.utils import formatdate
 
@@ -128,12 +129,29 @@ async def statuses(trial: Trial) -> None:
         waited = again()[0] - first if again() else 0.0
         trial.figure(f"Retry-After in {name}: waited {waited:.1f} s")
         trial.check(waited >= 2.8, f"Retry-After in {name} was not waited for: {waited:.1f} s")
+    await _backs_off(trial)
     book = await _counted(trial)
     await trial.settle(5, may_be_lost=book)
     for kind, dropped in book.items():
         lost = trial.result.lost[kind]
         trial.check(lost == dropped or kind == "samples", f"{lost} {kind} lost, {dropped} counted as dropped")
     trial.figure("dropped and counted: " + ", ".join(f"{n} {kind}" for kind, n in book.items()))
+
+
+async def _backs_off(trial: Trial) -> None:
+    """Attempts of remote write, one at a time: 200 ms, half as much again each time, at most 2 s, half of each at random."""
+    trial.sink.otherwise = Answer(503)
+    began = len(trial.sink.asked)
+    await asyncio.sleep(6)
+    trial.sink.otherwise = Answer()
+    times = [one.at for one in trial.sink.asked[began:] if one.path == "/api/v1/write" and one.status == 503]
+    waits = [b - a for a, b in itertools.pairwise(times)]
+    trial.figure("attempts after " + " ".join(f"{wait:.1f}" for wait in waits) + " s")
+    bounds = [(0.5 * pause, 1.5 * pause) for n in range(len(waits)) for pause in [min(2, 0.2 * 1.5**n)]]
+    early = [wait for wait, (low, _) in zip(waits, bounds, strict=True) if wait < low - 0.02]
+    trial.check(len(waits) >= 3 and not early, f"attempts do not back off: {waits}")
+    shares = [wait / high for wait, (_, high) in zip(waits, bounds, strict=True)]
+    trial.check(max(shares, default=0) - min(shares, default=0) > 0.05, f"attempts have no jitter: {waits}")
 
 
 async def poison(trial: Trial) -> None:
