@@ -241,6 +241,9 @@ class Trial:
         self.pages.silent = True
         allowed = may_be_lost or {}
         await self.until(lambda: all(len(keys) <= allowed.get(kind, 0) for kind, keys in self.missing().items()), seconds)
+        behind = [arrivals.behind for arrivals in (self.sink.lines, self.sink.spans, self.sink.samples)]
+        if any(behind):
+            self.figure("behind a later one {}/{}/{}".format(*behind))
         missing = self.missing()
         self.result.lost = {kind: len(keys) for kind, keys in missing.items()}
         self.result.twice = {"lines": self.sink.lines.twice, "spans": self.sink.spans.twice, "samples": self.sink.samples.twice}

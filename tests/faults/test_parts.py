@@ -1,0 +1,65 @@
+"""What the verdicts of the suite are made of: arrivals, the books, the road."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.faults import books
+from tests.faults.road import Road
+from tests.faults.sink import Arrivals
+
+PAGE = """otelcol_receiver_accepted_spans_total{receiver="otlp",transport="http"} 10
+kofagent_exporter_inherited_items_total{exporter="otlphttp",signal="traces"} 5
+otelcol_exporter_sent_spans_total{exporter="otlphttp"} 7
+kofagent_dropped_items_total{component="otlphttp",signal="traces",reason="http 400"} 2
+kofagent_dropped_items_total{component="otlp",signal="traces",reason="malformed"} 4
+kofagent_filtered_items_total{component="filter",signal="traces",rule="0"} 1
+kofagent_exporter_queue_items{exporter="otlphttp",signal="traces",queue="disk"} 5
+kofagent_exporter_queue_items{exporter="otlphttp",signal="traces",queue="memory"} 50
+"""
+
+
+def test_the_books_balance_without_what_was_never_accepted() -> None:
+    book = books.read(PAGE)["traces"]
+    assert book.missing == 0
+    assert book.lost == 6
+    assert books.read(PAGE.replace("} 7", "} 6"))["traces"].missing == 1
+    assert books.read(PAGE.replace("} 7", "} 8"))["traces"].missing == -1
+
+
+def test_arrivals_know_what_came_again_and_what_came_late() -> None:
+    arrivals = Arrivals()
+    for number in (1, 2, 5, 5, 3, 3):
+        arrivals.add("a", number)
+    arrivals.add("b", 1)
+    assert (arrivals.twice, arrivals.behind, len(arrivals.count)) == (2, 1, 5)
+
+
+async def test_a_road_is_closed_resets_and_is_good_again() -> None:
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(100):
+            writer.write(data)
+        writer.close()
+
+    async def ask(port: int) -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        try:
+            writer.write(b"hello")
+            return await reader.readexactly(5)
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(echo, "127.0.0.1", 0)
+    async with server, Road(server.sockets[0].getsockname()[1]) as road:
+        assert await ask(road.port) == b"hello"
+        road.reset_after = 3
+        with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+            await ask(road.port)
+        await road.close()
+        with pytest.raises(ConnectionError):
+            await ask(road.port)
+        road.good()
+        await road.open()
+        assert await ask(road.port) == b"hello"
