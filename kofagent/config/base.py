@@ -10,7 +10,7 @@ import functools
 import re
 import types
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Union, get_args, get_origin
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -71,6 +71,9 @@ class ComponentConfig(BaseModel):
     model_config = ConfigDict(
         defer_build=True, extra="forbid", populate_by_name=True, validate_default=False, arbitrary_types_allowed=True
     )
+
+    idle_unless_enabled: ClassVar[bool] = True
+    """Whether an option `enabled` of this class turns all the others on."""
 
     def notices(self) -> Iterable[Problem]:
         """Warnings about options that are valid, with paths below this block; asked once, when a configuration is loaded."""

@@ -6,6 +6,7 @@ configtls, confighttp, configgrpc, configauth, configretry and exporterhelper of
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any, Literal, Self
 
 from pydantic import AliasChoices, Field, ValidationInfo, field_validator, model_validator
@@ -35,6 +36,8 @@ class ServerAuthBlock(ComponentConfig):
 
 class TpmBlock(ComponentConfig):
     """`tpm` of TLS: keys in a trusted platform module."""
+
+    idle_unless_enabled = False  # nobody can turn it on
 
     enabled: bool = Field(False, description="Accepted only when false: keys in a TPM are not supported; name their files.")
     path: str = Field("", description="Accepted for compatibility.")
@@ -133,6 +136,17 @@ class HttpClientBlock(ComponentConfig):
     force_attempt_http2: bool = Field(True, description="Accepted for compatibility; requests are HTTP/1.1.")
     cookies: dict[str, bool] = Field({}, description="enabled: store the cookies of the server and send them back.")
     middlewares: list[dict[str, str]] = Field([], description="Accepted when empty.", max_length=0)
+
+    def notices(self) -> Iterable[Problem]:
+        """TLS options that the scheme of the endpoint leaves without effect: users of gRPC write `insecure: true` everywhere."""
+        if self.endpoint.startswith("https://") and self.tls.insecure:
+            hint = "remove it; insecure_skip_verify: true does not verify the certificate"
+            yield Problem(("tls", "insecure"), "has no effect with an endpoint that begins with https://", hint, warning=True)
+        if self.endpoint.startswith("http://"):
+            for name in ("ca_file", "cert_file", "insecure_skip_verify"):
+                if getattr(self.tls, name):
+                    hint = "write https:// if the server has TLS"
+                    yield Problem(("tls", name), "has no effect with an endpoint that begins with http://", hint, warning=True)
 
 
 class CorsBlock(ComponentConfig):
@@ -387,6 +401,13 @@ class QueueBlock(ComponentConfig):
     batch: QueueBatchBlock | None = Field(
         None, description="Join and split batches in the queue; takes the place of the batch processor."
     )
+
+    def notices(self) -> Iterable[Problem]:
+        """A storage for a queue that is off."""
+        if self.storage and not self.enabled:
+            yield Problem(
+                ("storage",), "has no effect, since the queue is off: nothing is kept on disk", "set enabled: true", warning=True
+            )
 
     @model_validator(mode="before")
     @classmethod

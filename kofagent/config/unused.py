@@ -24,6 +24,7 @@ def notices(block: BaseModel, node: Node, path: Path = ()) -> Iterator[Problem]:
     """
     if isinstance(block, ComponentConfig):
         yield from (problem.under(path) for problem in block.notices())
+        yield from _not_enabled(block, node, path)
     for name, field in type(block).model_fields.items():
         key = next((k for k in spellings(name, field) if node.child(k) is not None), None)
         if key is None:
@@ -35,6 +36,16 @@ def notices(block: BaseModel, node: Node, path: Path = ()) -> Iterator[Problem]:
             yield Problem((*path, key), "has no effect", why.rstrip(".") or "remove it", warning=True)
         else:
             yield from _inside(value, below, (*path, key))
+
+
+def _not_enabled(block: ComponentConfig, node: Node, path: Path) -> Iterator[Problem]:
+    """What a user set in a block that is off unless somebody turns it on. Who wrote `enabled: false` knows."""
+    switch = type(block).model_fields.get("enabled")
+    if switch is None or switch.default is not False or not block.idle_unless_enabled or node.child("enabled") is not None:
+        return
+    keys = [key for key in node.names() if (node.child(key) or Node(None)).origin.layer == "user"]
+    if keys:
+        yield Problem((*path, keys[0]), "has no effect, since this block is not enabled", "set enabled: true", warning=True)
 
 
 def without_effect(field: FieldInfo) -> bool:

@@ -60,6 +60,8 @@ class RetryOptions(RetryBlock):
 class ResourceLabelOptions(ComponentConfig):
     """`resource_constant_labels` and, with the old options too, `resource_to_telemetry_conversion`."""
 
+    idle_unless_enabled = False
+
     included: list[str] = Field([], description="Patterns (* and ?) of resource attributes to copy to every series.")
     excluded: list[str] = Field([], description="Patterns of those to leave out; alone: all others are copied.")
     enabled: bool = Field(False, description="Copy all resource attributes to every series.")
