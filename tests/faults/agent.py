@@ -58,11 +58,11 @@ class Agent:
                 stderr=out,
                 env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(Path(__file__).parents[2])},
             )
-        self.meant_to_end = False
         while b"everything is ready" not in self.log.read_bytes()[before:]:
             assert self.running, f"the agent ended at its start:\n{self.output()[-2000:]}"
             assert time.monotonic() - begin < READY_WITHIN, f"the agent did not get ready:\n{self.output()[-2000:]}"
             await asyncio.sleep(0.05)
+        self.meant_to_end = False
         return time.monotonic() - begin
 
     async def kill(self) -> None:
