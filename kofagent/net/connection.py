@@ -72,8 +72,14 @@ class Connection(RequestHandler):
         self._take(data)
 
     def _begins(self) -> bool:
-        """Whether the headers of a request are awaited, or have come in part."""
-        return not (self._answering or self._messages or self._request_in_progress)
+        """Whether the headers of a request are awaited, or have come in part.
+
+        Between the end of the headers and the handler's first step there are turns of the loop in which a body may come already:
+        aiohttp has taken the message out of its list then, and waits for no other.
+        """
+        if self._answering or self._messages or self._request_in_progress:
+            return False
+        return not self._request_count or (self._waiter is not None and not self._waiter.done())
 
     def _take(self, data: bytes) -> None:
         super().data_received(data)
@@ -85,7 +91,7 @@ class Connection(RequestHandler):
                 # What follows a body that is not complete is the parser's complaint about it; the handler still waits for more.
                 self.damaged = True
                 request.content.feed_eof()
-        elif not self._request_in_progress:
+        elif self._begins():
             self._more_headers(len(data))
 
     def _more_headers(self, size: int) -> None:

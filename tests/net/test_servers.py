@@ -499,6 +499,35 @@ async def test_headers_that_do_not_end_are_bounded_for_each_client_and_for_all(m
         assert await fetch(server) == (200, 2)
 
 
+async def test_a_large_body_may_come_before_the_handler_has_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As clients send that write headers and body one after the other: the body is read in the next turn of the loop."""
+    client = socket.socket()
+    pieces = [b"y" * (2 * connection.HEADER_BYTES)] * 2
+    received = connection.Connection.data_received
+
+    def then_the_body(self: connection.Connection, data: bytes) -> None:
+        received(self, data)
+        if data.startswith(b"POST") and pieces:
+            client.sendall(pieces.pop())  # fits into the buffers of the kernel: it is there in the next turn
+
+    sizes: list[int] = []
+
+    async def size(request: web.BaseRequest, metadata: object) -> web.Response:
+        sizes.append(len(await server.read_body(request)))
+        return web.Response(text="ok")
+
+    monkeypatch.setattr(connection.Connection, "data_received", then_the_body)
+    async with Plain(size) as server, asyncio.timeout(5):
+        client.connect(("127.0.0.1", server.port))
+        reader, writer = await asyncio.open_connection(sock=client.dup())
+        for _ in range(2):
+            client.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (2 * connection.HEADER_BYTES))
+            assert b" 200 " in await one_answer(reader)
+        assert sizes == [2 * connection.HEADER_BYTES] * 2
+        writer.close()
+        client.close()
+
+
 CANARY = b"CANARY-5ee"
 NOT_HTTP = [
     b"GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Basic " + CANARY + b"\x01\r\n\r\n",
