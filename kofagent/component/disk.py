@@ -1,6 +1,6 @@
-"""`Disk`: a `SegmentLog` in a thread of its own. What comes while it is at work is done together in the next turn.
+"""`Disk`: a `SegmentLog` in a separate thread. Calls that arrive while it is busy are carried out together in the next turn.
 
-A turn costs more than the bytes that it writes: what removes and what adds go in one.
+A turn costs more than the bytes that it writes, so removals and additions share one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where a queue on disk has its folder: in a storage extension (`sending_queue.storage`), or in a directory of its own."""
+"""Where a queue on disk has its folder: in a storage extension (`sending_queue.storage`), or in a directory that is named."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def _header_crc(raw: bytes) -> int:
 
 
 def parse(raw: bytes) -> Header | None:
-    """The header in these bytes; None when they are none, or are damaged."""
+    """The header at the start of these bytes; None if they do not hold one or it is damaged."""
     if (
         len(raw) < HEADER_BYTES
         or raw[:4] != MAGIC

@@ -1,4 +1,4 @@
-"""`SegmentLog`: batches in append-only files, for queues on disk. Its methods block; a queue calls them in a thread of its own.
+"""`SegmentLog`: batches in append-only files, for queues on disk. Its methods block, so a queue calls them from a separate thread.
 
 What it promises:
 
@@ -31,7 +31,7 @@ from kofagent.component.records import DONE, HEADER_BYTES, SIGNALS, STATUS_AT, H
 from kofagent.telemetry.signal import Signal
 
 SEGMENT_BYTES = 4 << 20
-"""Size from which a file is no longer written to. A larger record has one of its own."""
+"""Size from which a file is no longer written to. A larger record gets a file to itself."""
 RESERVE_BYTES = 64 << 20
 _STATE = struct.Struct("<8sQQ3QI")
 _STATE_MAGIC = b"KQSTATE1"
@@ -108,7 +108,7 @@ class SegmentLog:
     # -- opening
 
     def open(self, most: int, each: Callable[[Header], None]) -> Found:
-        """Finds what is there: the first `most` records; `each` is called for every one. InUse, OSError.
+        """Opens the existing files and returns the first `most` records; `each` is called for every record. InUse, OSError.
 
         What is damaged is passed over, counted in `Found.lost`.
         """
@@ -250,7 +250,7 @@ class SegmentLog:
     # -- writing
 
     def append(self, headers: Sequence[Header], bodies: Sequence[bytes]) -> list[Record]:
-        """Keeps records, whose `number` and `crc` are given here; OSError: none of them is kept."""
+        """Appends records and assigns their `number` and `crc`; on OSError none of them is kept."""
         if self._state < 0:  # there was no space for it at the start
             self._open_state()
         total = sum(map(len, bodies)) + HEADER_BYTES * len(bodies)

@@ -126,7 +126,7 @@ def decode(header: Header, body: bytes, form: Form) -> Batch:
 
 
 def of_old(name: str, value: bytes) -> tuple[Header, bytes]:
-    """The record of a batch as versions up to 0.1 kept it, in a database; ValueError for what is none.
+    """The record of a batch as versions up to 0.1 kept it, in a database; ValueError if it is not one.
 
     Its key was `queue/<number>/<signal>/<items>/<size>[/m[<digest>]]`, its value the length of the metadata in 4 bytes,
     the metadata, and the payload.

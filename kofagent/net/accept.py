@@ -1,4 +1,4 @@
-"""Takes connections from a listening socket: a bounded number, those that keep us waiting give way to new ones."""
+"""Accepts connections from a listening socket, up to a limit; at the limit the longest idle one is closed for a new one."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Text of lines that are no UTF-8: what is replaced at once, and what has to wait for the next line.
+"""Decoding of lines that are not valid UTF-8: which bytes are replaced at once, and which wait for the next line.
 
-A container runtime cuts long lines by bytes, in the middle of a character if it comes to that. Where a line may be such a part, its
-bytes that are no UTF-8 become lone surrogates (Python's `surrogateescape`), which operators pass on; joined with the next part they
-are a character again. What is still no text in the end becomes U+FFFD, as everywhere.
+A container runtime cuts long lines by bytes, possibly in the middle of a character. Where a line may be such a part, its
+invalid bytes become lone surrogates (Python's `surrogateescape`), which operators pass on; joined with the next part they
+are a character again. Bytes that are still invalid in the end become U+FFFD, as everywhere.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _NO_BYTES = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 
 
 def whole(text: str) -> str:
-    """The text with bytes that belong together as the characters they are, and U+FFFD for what is none."""
+    """The text with lone surrogates that form a character joined into it, and all others replaced by U+FFFD."""
     if text.isascii():
         return text
     try:

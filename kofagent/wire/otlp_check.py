@@ -80,7 +80,7 @@ def _checks(signal: str) -> _Checks:
 
 
 class _Ids(NamedTuple):
-    """Where a message has ids: in fields of its own, and in messages that it contains."""
+    """Where a message has ids: in its own fields, and in nested messages."""
 
     own: list[tuple[str, int]]
     within: dict[str, _Ids]

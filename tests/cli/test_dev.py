@@ -77,10 +77,17 @@ def test_dev_collects_shows_and_stops(tmp_path: Path) -> None:
             what="host metrics",
         )
         assert float(found[0]["value"][1]) > 1_000_000
-        time.sleep(2.5)  # one line of the summary
+        assert process.stdout is not None
+        shown = ""
+        while "stored         2 (2 records)" not in shown:
+            line = process.stdout.readline()
+            assert line, f"it has ended: {shown}"
+            shown += line
     finally:
         process.send_signal(signal.SIGINT)
-        out = process.communicate(timeout=20)[0]
+        assert process.stdout is not None
+        out = process.stdout.read()
+        process.wait(timeout=20)
     assert process.returncode == 0, out
     last = out.splitlines()[-3:]
     assert last[0].startswith("logs     accepted         2   stored         2 (2 records)"), out

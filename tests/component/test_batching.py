@@ -117,7 +117,7 @@ async def test_a_queue_on_disk_waits_for_flush_timeout_and_no_longer() -> None:
     async with Running(backend, {**ON_DISK, "batch": {"flush_timeout": "300ms", "min_size": 100}}) as it:
         began = time.monotonic()
         await it.sending.consume(logs("a"))
-        await asyncio.sleep(0.1)
+        await eventually(lambda: it.queued == 1)
         await it.sending.consume(logs("b"))
         await eventually(lambda: backend.taken)
         assert backend.times[0] - began >= 0.3

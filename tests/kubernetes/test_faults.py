@@ -148,10 +148,9 @@ async def test_a_slow_body_arrives_and_a_body_that_stops_does_not_hang(
         kube.put(PODS, pod("default", f"p{i}"))
     proxy.piece, proxy.pause = 500, 0.03  # some 20 KB: more than a second in all, never long without a byte
     assert len(list((await far.list_page(PODS)).items)) == 20
-    asked = len(kube.requests)
+    before = proxy.passed
     listing = asyncio.create_task(far.list_page(PODS))
-    await eventually(lambda: len(kube.requests) > asked)
-    await asyncio.sleep(0.1)
+    await eventually(lambda: proxy.passed > before + 1000)
     proxy.stalled = True
     async with asyncio.timeout(20):
         with pytest.raises(Unreachable, match=r"no answer from .* within 0\.3 s"):

@@ -25,6 +25,8 @@ class FaultyProxy:
         self.piece = 0
         self.pause = 0.01
         self.connections = 0
+        self.passed = 0
+        """Bytes that went to clients."""
         self.port = 0
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -65,6 +67,7 @@ class FaultyProxy:
                 await writer.drain()
                 return
             passed += len(data)
+            self.passed += len(data)
             writer.write(data)
             await writer.drain()
             if self.piece:

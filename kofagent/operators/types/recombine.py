@@ -1,6 +1,6 @@
 """`recombine`: joins consecutive entries of one source into one.
 
-What waits is handed out after `force_flush_period`.
+Incomplete entries are passed on after `force_flush_period`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The rotated files of a path: which files next to it are named after it, and in which order they were written.
 
-Names are those of the kubelet and lumberjack (a time), logrotate (a number, the newest is 1; or a date) and of whoever counts on
-(a number, the newest is the largest), with `.gz` or without. Which way numbers go the times of the files tell. Where the path is a
-link that is pointed at one file after the other, rotated files are those that are named like the present one but for the numbers.
+Names are those of the kubelet and lumberjack (a time), logrotate (a number, the newest is 1; or a date) and programs that count up
+(the newest has the largest number), with or without `.gz`. The modification times show which way the numbers go. Where the path is
+a link that is repointed at each new file, rotated files are those whose names differ from the current one only in numbers.
 """
 
 from __future__ import annotations

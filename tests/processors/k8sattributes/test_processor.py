@@ -19,6 +19,7 @@ from kofagent.memory.memo import Memo
 from kofagent.net.peer import address_of, sender
 from kofagent.processors.batch import BatchProcessor
 from kofagent.processors.k8sattributes import cluster
+from kofagent.processors.k8sattributes.cluster import Cluster
 from kofagent.processors.k8sattributes.pods import Pods
 from kofagent.processors.k8sattributes.processor import K8sAttributes
 from kofagent.receivers.otlp import COMPONENT as OtlpReceiver
@@ -265,13 +266,20 @@ async def test_the_wait_for_first_lists_is_bounded(kube: FakeKube) -> None:
         assert running.unknown() == 0
 
 
-async def test_stop_ends_the_wait(kube: FakeKube) -> None:
+async def test_stop_ends_the_wait(kube: FakeKube, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits, wait = asyncio.Event(), Cluster.wait
+
+    async def seen(self: Cluster, until: float) -> None:
+        waits.set()
+        await wait(self, until)
+
+    monkeypatch.setattr(Cluster, "wait", seen)
     running = Running({"pod_association": BY_UID, "wait_for_pod": "1h"})
     await running.processor.start()
     sending = asyncio.create_task(running.send({"k8s.pod.uid": "nobody"}))
-    await asyncio.sleep(0.05)
-    await running.processor.stop()
     async with asyncio.timeout(10):
+        await waits.wait()
+        await running.processor.stop()
         assert await sending == {"k8s.pod.uid": "nobody"}
 
 

@@ -89,12 +89,14 @@ async def test_every_line_of_a_live_writer_arrives_once_and_in_order(
     want = writer.files * writer.lines
     try:
         await eventually(lambda: t.sink.count >= want, 30, "not all lines came")
-        await asyncio.sleep(0.1)
+        await asyncio.to_thread(writer.join)
+        (tmp_path / "marker.log").write_text("marker\n")  # found by a later poll, which would find a line twice as well
+        await eventually(lambda: "marker" in t.lines())
     finally:
         writer.join()
         await t.receiver.stop()
     assert writer.error is None
-    lines = t.lines()
+    lines = [line for line in t.lines() if line != "marker"]
     assert len(lines) == want
     for i in range(writer.files):
         mine = [line for line in lines if line.startswith(f"{i} ")]
