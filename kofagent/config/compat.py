@@ -102,5 +102,6 @@ def regex_tree(source: str) -> Any:
 
 def running_frame(thread: int) -> FrameType | None:
     """Python: what a thread, named by `threading.get_ident`, runs at this moment; None when there is no such thread."""
-    frames: dict[int, FrameType] = private("Python", sys, "_current_frames", "name who holds the event loop")()
-    return frames.get(thread)
+    frames: Callable[[], dict[int, FrameType]] = private("Python", sys, "_current_frames", "name who holds the event loop")
+    # not in a variable: the frames of all threads, this one's among them, would be a cycle, which keeps what they have at hand
+    return frames().get(thread)

@@ -9,6 +9,7 @@ the system gave no processor.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import os
 import threading
@@ -64,10 +65,8 @@ class Watchdog:
 
     def _watch(self) -> None:
         while not self._ended.wait(LOOK_EVERY):
-            frame = running_frame(self._watched)
-            if frame is None or frame.f_code.co_name in ("select", "poll"):
+            if _waits(running_frame(self._watched)):
                 continue
-            del frame
             self._alive.clear()
             try:
                 self._loop.call_soon_threadsafe(self._alive.set)
@@ -116,9 +115,17 @@ class Watchdog:
         return f"{component} ({where})" if component and where else component or where or "a library"
 
 
+def _waits(frame: FrameType | None) -> bool:
+    """Whether the loop waits for something to do, or has ended."""
+    return frame is None or frame.f_code.co_name in ("select", "poll")
+
+
 def _component(frame: FrameType) -> str:
     """`kind/id` of the component whose method a frame is."""
-    owner: Any = frame.f_locals.get("self")
+    local = frame.f_locals
+    owner: Any = local.get("self")
+    if isinstance(local, dict) and frame.f_code.co_flags & inspect.CO_OPTIMIZED and frame.f_trace is None:
+        local.clear()  # until Python 3.13 it is a copy that stays with the frame: a coroutine would keep the batch it had then
     for name in ("context", "_context"):
         context: Any = getattr(owner, name, None)
         if type(context).__name__ == "Context" and isinstance(getattr(context, "id", None), str):

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import AsyncIterator
+import weakref
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
-from kofagent.pipeline.watchdog import Watchdog
+from kofagent.config.compat import running_frame
+from kofagent.pipeline.watchdog import Watchdog, _component
 from tests.support.components import FakeHost, make_context
 
 
@@ -66,6 +70,48 @@ async def test_who_holds_the_loop_is_named(hold: Any, caplog: pytest.LogCaptureF
         asyncio.get_running_loop().call_soon(Component().work, hold)  # not logged again
         await asyncio.sleep(0.01)
     assert caplog.text.count("receiver/busy/1 holds the event loop for more than 250 ms") == 1
+
+
+class Data:
+    """What a batch would be."""
+
+
+def test_looking_keeps_nothing_of_what_is_looked_at() -> None:
+    """What frames have at hand goes with them, without the garbage collector, whichever thread's they are."""
+    kept: list[weakref.ref[Data]] = []
+    began, end = threading.Event(), threading.Event()
+
+    def work(data: Data) -> None:
+        kept.append(weakref.ref(data))
+        began.set()
+        assert end.wait(10)
+
+    async def goes_on(self: Component) -> AsyncGenerator[str, None]:
+        data = Data()
+        kept.append(weakref.ref(data))
+        yield _component(sys._getframe())
+        del data
+        yield ""
+
+    async def look() -> None:
+        steps = goes_on(Component())
+        assert await anext(steps) == "receiver/busy/1"
+        await anext(steps)
+        assert [ref() for ref in kept] == [None, None]
+        await steps.aclose()
+
+    gc.collect()
+    gc.disable()
+    try:
+        other = threading.Thread(target=lambda: work(Data()))
+        other.start()
+        assert began.wait(10)
+        assert running_frame(threading.get_ident()) is not None
+        end.set()
+        other.join()
+        asyncio.run(look())
+    finally:
+        gc.enable()
 
 
 async def test_many_short_callbacks_are_no_hold(caplog: pytest.LogCaptureFixture) -> None:
