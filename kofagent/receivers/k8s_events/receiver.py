@@ -102,7 +102,7 @@ class K8sEvents(Receiver[Config]):
                 return None
             return to_record(event, time.time_ns())
         except (AttributeError, TypeError, ValueError):
-            self.context.ledger.dropped(self.context.id, Signal.LOGS, "malformed", 1)
+            self._offer.lost(1, "malformed")
             return None
 
     def _repeated(self, kind: str, event: Object) -> bool:

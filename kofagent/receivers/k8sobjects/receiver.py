@@ -183,7 +183,7 @@ class K8sObjects(Receiver[Config]):
         try:
             return make()
         except (AttributeError, TypeError, ValueError):
-            self.context.ledger.dropped(self.context.id, Signal.LOGS, "malformed", 1)
+            self._offer.lost(1, "malformed")
             return None
 
     # -- pull ------------------------------------------------------------------------------------------------------------
