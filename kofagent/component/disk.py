@@ -28,6 +28,7 @@ class Disk:
         self._removing: list[Record] = []
         self._removed: list[asyncio.Future[None]] = []
         self._task: asyncio.Task[None] | None = None
+        self._closed = False
 
     @property
     def behind(self) -> bool:
@@ -70,7 +71,13 @@ class Disk:
         return future
 
     async def close(self) -> int:
-        """Returns when everything was written and the log is closed: how many records that are out would come again."""
+        """Returns when everything was written and the log is closed: how many records that are out would come again.
+
+        May be called again, as by whoever stops what could not be started.
+        """
+        if self._closed:
+            return 0
+        self._closed = True
         if self._task is not None:
             await self._task
         behind = await self._run(self._close)

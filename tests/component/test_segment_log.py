@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from kofagent.component.disk import Disk
 from kofagent.component.records import HEADER_BYTES, MAGIC, Header
 from kofagent.component.segment_log import InUse, Record, SegmentLog
 from kofagent.telemetry.signal import Signal
@@ -301,3 +302,12 @@ def test_a_failing_disk_and_then_it_goes_on(tmp_path: Path, fails: str, monkeypa
     left = {"write": [b"first", b"last"], "mark": [b"last"], "state": [b"second", b"last"]}[fails]
     assert [log.read(record) for record in found] == left and not lost
     log.close()
+
+
+async def test_what_could_not_be_opened_is_closed_once_more_without_harm(tmp_path: Path) -> None:
+    owner, _, _ = opened(tmp_path / "q")
+    disk = Disk(SegmentLog(str(tmp_path / "q"), timeout=0))
+    with pytest.raises(InUse):
+        await disk.open(10, lambda header: None)
+    assert await disk.close() == 0
+    owner.close()
