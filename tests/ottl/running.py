@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
 from kofagent.component import registry
 from kofagent.component.protocols import Connector
@@ -37,6 +38,13 @@ def all_cases() -> list[tuple[str, dict[str, Any]]]:
     return [(f"{stem}/{case['name']}", case) for stem, cases in files for case in cases]
 
 
+def _pipelines(case: dict[str, Any]) -> set[str]:
+    """The pipelines that a routing case names."""
+    options = case["config"]["routing"]
+    rows = {name for row in options.get("table") or () for name in row.get("pipelines") or ()}
+    return rows | set(options.get("default_pipelines") or ()) | set(case.get("output") or ())
+
+
 def _configuration(case: dict[str, Any], signal: Signal) -> str:
     ids = list(case["config"])
     receiver: dict[str, Any] = {"otlp": {"protocols": {"http": {"include_metadata": True}}}}
@@ -44,8 +52,7 @@ def _configuration(case: dict[str, Any], signal: Signal) -> str:
     config: dict[str, Any] = {"receivers": receiver, "processors": case["config"], "exporters": {"nop": {}}, "service": service}
     if ids == ["routing"]:
         config |= {"connectors": case["config"], "processors": {}}
-        names = {p for row in case["config"]["routing"].get("table") or () for p in row.get("pipelines") or ()}
-        names |= set(case["config"]["routing"].get("default_pipelines") or ()) | set(case.get("output") or ())
+        names = _pipelines(case)
         service["pipelines"] = {name: {"receivers": ["routing"], "exporters": ["nop"]} for name in names}
         for of in {signal.value, *(name.split("/")[0] for name in names)}:
             service["pipelines"][f"{of}/in"] = {"receivers": ["otlp"], "exporters": ["routing"]}
@@ -57,8 +64,8 @@ def run(case: dict[str, Any]) -> None:
     (root,) = case["input"]
     signal = _SIGNALS[root]
     try:
-        config = load_config([_configuration(case, signal)], registry, {"HOME": "/root"})
-    except ConfigErrors as errors:
+        options = _options(case, signal)
+    except (ConfigErrors, ValidationError) as errors:
         if not case.get("refused"):
             raise Different(f"refused at the start: {errors}") from None
         return
@@ -71,7 +78,7 @@ def run(case: dict[str, Any]) -> None:
     host, seen = FakeHost(), _Seen()
     logging.getLogger("kofagent").addHandler(seen)
     try:
-        got, status = asyncio.run(_through(case, config, batch, host))
+        got, status = asyncio.run(_through(case, options, batch, host))
     finally:
         logging.getLogger("kofagent").removeHandler(seen)
     if status != case.get("status", 200):
@@ -84,6 +91,15 @@ def run(case: dict[str, Any]) -> None:
         _compare(case, got)
 
 
+def _options(case: dict[str, Any], signal: Signal) -> dict[str, Any]:
+    """The options of each component; as a whole configuration where it is refused, or has what is filled in before."""
+    kind = "connectors" if "routing" in case["config"] else "processors"
+    if case.get("refused") or "$" in json.dumps(case["config"]):
+        return load_config([_configuration(case, signal)], registry, {"HOME": "/root"}).components[kind]
+    classes = {id: registry.load(kind, id.split("/")[0]).Config for id in case["config"]}
+    return {id: classes[id].model_validate(options or {}) for id, options in case["config"].items()}
+
+
 class _Seen(logging.Handler):
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -93,14 +109,14 @@ class _Seen(logging.Handler):
         self.lines.append(record.getMessage())
 
 
-async def _through(case: dict[str, Any], config: Any, batch: Batch, host: FakeHost) -> tuple[Any, int]:
-    kind = "connectors" if config.components.get("connectors") else "processors"
+async def _through(case: dict[str, Any], options: dict[str, Any], batch: Batch, host: FakeHost) -> tuple[Any, int]:
+    kind = "connectors" if "routing" in case["config"] else "processors"
     components, first = [], None
     sinks: dict[str, Sink] = {}
     for id in reversed(list(case["config"])):
-        made: Any = registry.load(kind, id.split("/")[0])(config.components[kind][id], make_context(kind, id, host))
+        made: Any = registry.load(kind, id.split("/")[0])(options[id], make_context(kind, id, host))
         if isinstance(made, Connector):
-            sinks = {n: Sink() for n, p in config.pipelines.items() if id in p.receivers}
+            sinks = {name: Sink() for name in _pipelines(case)}
             made.outputs = dict(sinks)
         else:
             sinks = sinks or {"": Sink()}

@@ -56,6 +56,7 @@ def traced() -> Iterator[SimpleNamespace]:
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 def test_what_a_page_costs_is_known_before_and_held_in_the_account() -> None:
     body, asked = page(), []
     it = reader(lambda size: asked.append(size) is None)
@@ -74,6 +75,7 @@ def test_what_a_page_costs_is_known_before_and_held_in_the_account() -> None:
     assert asked[1] < asked[0] / 5
 
 
+@pytest.mark.slow
 def test_a_page_that_does_not_fit_costs_nothing_and_changes_nothing() -> None:
     it = reader(lambda size: size < MIB // 10)
     assert it.read(b"a 1\n", False, 0).kept == 1
