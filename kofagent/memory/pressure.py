@@ -114,6 +114,8 @@ class Pressure:
         self.limit = 0
         """Bytes; 0: none."""
         self.level = Level.CALM
+        self.freed = False
+        """Much memory was let go that was not returned to the system since then; who lets it go sets this, `give_back` ends it."""
         self._used = self._since = self._ahead = 0
         self._base = self._quick_base = 0
         self._at = self._trimmed = float("-inf")
@@ -157,11 +159,12 @@ class Pressure:
             return self._used <= most
         return False
 
-    def give_back(self) -> bool:
-        """Returns memory that the C library keeps between blocks in use; False where that was done less than TRIM_SECONDS ago."""
-        if self._clock() < self._trimmed + TRIM_SECONDS:
+    def give_back(self, seconds: float = TRIM_SECONDS) -> bool:
+        """Returns memory that the C library keeps between blocks in use; False where that was done less than `seconds` ago."""
+        if self._clock() < self._trimmed + seconds:
             return False
         self._trimmed = self._clock()
+        self.freed = False
         usage.give_back()
         return True
 

@@ -11,6 +11,9 @@ from kofagent.memory.pressure import PRESSURE, Claim, Level
 COPIES = 2
 """Copies of a body that are made on its way out: joined with others, encoded for the backend."""
 
+MUCH = 1 << 20
+"""When bodies of so many bytes together are answered, what they and their copies took is returned to the system."""
+
 PATIENCE = 2.0
 """Seconds after which a body that is not complete gives way to others when there is no room."""
 
@@ -131,6 +134,8 @@ class Reservation:
 
     def close(self) -> None:
         """Returns all of it."""
+        if self._budget.used >= MUCH:
+            PRESSURE.freed = True
         if self._budget._coming.pop(self, None) is not None:
             self._budget.coming -= self._size
         self._budget.used -= self._size

@@ -16,6 +16,8 @@ log = logging.getLogger("kofagent.memory")
 
 CALM_SECONDS, SHORT_SECONDS = 1.0, 0.2
 """Time between two measurements, when memory is calm and when it is short."""
+REST_SECONDS = 5.0
+"""Least time between two returns of what large requests took: some milliseconds each."""
 RELIEF_SECONDS, LATER_SECONDS = 10.0, 60.0
 """Time between two collections of garbage; the longer one where only memos give way."""
 TIGHT = 1 << 30
@@ -32,7 +34,7 @@ GIVES_WAY = {
 
 
 class Guard:
-    """Runs from `start` to `stop`. Does nothing where it is switched off or nothing limits memory."""
+    """Runs from `start` to `stop`. Where it is switched off, or nothing limits memory, it only returns what large requests took."""
 
     def __init__(self, options: MemoryConfig, pressure: Pressure = PRESSURE) -> None:
         self._options = options
@@ -44,6 +46,7 @@ class Guard:
     def start(self) -> None:
         """Sets the limit and begins to measure."""
         options, pressure = self._options, self._pressure
+        self._task = asyncio.create_task(self._run(), name="memory guard")
         limit = options.limit or usage.cgroup_limit() or 0
         if not options.guard or not limit:
             return
@@ -52,7 +55,6 @@ class Guard:
         pressure.set(min(limit, usage.machine_total()))
         shares = ", ".join([f"from {share:.0%} {GIVES_WAY[level]}" for level, share in SHARES.items()])
         log.info("memory: %d of %d MiB in use; %s", pressure.used // _MIB, pressure.limit // _MIB, shares)
-        self._task = asyncio.create_task(self._run(), name="memory guard")
 
     async def stop(self) -> None:
         """Nothing gives way any more."""
@@ -64,9 +66,13 @@ class Guard:
 
     async def _run(self) -> None:
         while True:
-            await asyncio.sleep(SHORT_SECONDS if self._pressure.level else CALM_SECONDS)
+            calm = CALM_SECONDS if self._pressure.limit else REST_SECONDS
+            await asyncio.sleep(SHORT_SECONDS if self._pressure.level else calm)
             try:
-                self.look()
+                if self._pressure.limit:
+                    self.look()
+                if self._pressure.freed:
+                    self._pressure.give_back(REST_SECONDS)
             except Exception:
                 if self._log.due("defect"):
                     log.exception("memory cannot be measured")
