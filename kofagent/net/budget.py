@@ -136,6 +136,7 @@ class Reservation:
         """Returns all of it."""
         if self._budget.used >= MUCH:
             PRESSURE.freed = True
+        self.give_way = None
         if self._budget._coming.pop(self, None) is not None:
             self._budget.coming -= self._size
         self._budget.used -= self._size

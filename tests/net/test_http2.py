@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
 import resource
 import struct
+import weakref
 import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -27,6 +30,7 @@ from kofagent.net.http2 import frames
 from kofagent.net.http2.connection import Http2Connection
 from kofagent.net.http2.frames import Code, frame
 from kofagent.net.http2.limits import Limits
+from kofagent.net.http2.stream import Stream
 from tests.support.components import eventually
 from tests.support.raw_http2 import RawHttp2
 
@@ -440,3 +444,25 @@ def test_large_bodies_that_are_not_complete_give_way_to_small_ones_at_once() -> 
     whole.take(850)
     small.close(), whole.close()
     assert room.used == 0
+
+
+async def test_a_call_that_was_refused_goes_without_the_garbage_collector() -> None:
+    """With what came of its message, up to the largest that is taken."""
+    owner: Any = SimpleNamespace(loop=asyncio.get_running_loop(), limits=Limits(), peer="", peer_window=1)
+    gc.collect()
+    gc.disable()
+    try:
+        call = Stream(owner, 1, [], ByteBudget(1000).open(), 0.0)
+        gone = weakref.ref(call)
+        call.data(b"\0\0\0\x0f\xff" + bytes(200), 0.0)
+        call.data(bytes(900), 0.0)
+        try:
+            await call.read()
+        except Overloaded:
+            pass
+        else:
+            raise AssertionError("there was room")
+        del call
+        assert gone() is None
+    finally:
+        gc.enable()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from copy import copy
 from typing import Protocol
 
 from kofagent.net.budget import Overloaded, Reservation
@@ -77,8 +78,8 @@ class Stream:
         body = self._body
         try:
             self.held.take(len(piece))
-        except Overloaded as error:
-            self.fail(error)
+        except Overloaded:
+            self.fail(Overloaded())  # another one: this one has the frames it passed, which have the message
             return
         body += piece
         if self._size < 0 and len(body) >= 5:
@@ -121,7 +122,7 @@ class Stream:
             self._waiter = self.connection.loop.create_future()
             await self._waiter
         if self._error is not None:
-            raise self._error
+            raise copy(self._error)  # with the frames it passes, the original would be a cycle
         self.held.arrived()
         body, self._body = self._body, bytearray()
         compressed = body[0]
