@@ -86,6 +86,7 @@ class Files:
             del self.tails[tail.key]
         if tail.twin is None:
             self._closed[tail.uid] = tail.identity()
+            self._closed_in[tail.uid] = self.polls  # now: a copy of it may be looked at before it is retired
         self._ended.append(tail)
 
     def retire(self, tail: Tail) -> None:

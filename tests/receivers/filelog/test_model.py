@@ -16,6 +16,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -177,6 +178,13 @@ def finish_partial(writer: Writer, name: str) -> None:
 async def known(t: Tailing, path: Path) -> bool:
     status = path.stat()
     return (status.st_dev, status.st_ino) in t.receiver._tracker.tails
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_a_copy_is_known_in_the_poll_that_ends_the_original(durable: bool) -> None:
+    """Also when there were more polls before than bytes alone tell a closed file."""
+    operations = [("append", "a", 1), ("poll", 0.2), ("rename", "a"), ("append", "a", 1), ("poll", 0.2), ("copytruncate", "a")]
+    asyncio.run(run(operations, True, durable))
 
 
 @settings(
