@@ -65,6 +65,7 @@ def _without_what_tests_before_left() -> None:
     gc.collect()  # once: it looks at all that the session has loaded
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(DRIVERS))
 def test_a_memo_stays_within_its_bound(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     counts = ACCOUNT.counts(name)

@@ -103,6 +103,7 @@ def _metrics() -> Any:
     return request
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(_STATEMENTS))
 @settings(max_examples=15)
 @given(given_values=st.fixed_dictionaries(dict.fromkeys("abc", values)))

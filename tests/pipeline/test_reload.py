@@ -50,6 +50,7 @@ def _all_gone(old: list[weakref.ref[object]]) -> bool:
     return all(ref() is None for ref in old)
 
 
+@pytest.mark.slow
 async def test_nothing_of_the_old_pipelines_stays() -> None:
     """The old components are cycles, and were set aside by the garbage collector as what lives long."""
     service = Service(plan())

@@ -97,6 +97,7 @@ def test_the_sample_limit_holds_before_the_series_are_made() -> None:
     assert said.most < parts.cost(len(body), LINES, 0, 100) < 0.5 * parts.cost(len(body), LINES, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("limit", "says"),
     [

@@ -350,6 +350,7 @@ OPERATIONS = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=int(os.environ.get("EXAMPLES", "1000")), deadline=None, derandomize="EXAMPLES" not in os.environ)
 @given(st.lists(OPERATIONS, max_size=40), st.sampled_from([2, 100]))
 def test_every_line_that_is_there_at_a_poll_is_read_once(operations: list[Any], limit: int) -> None:

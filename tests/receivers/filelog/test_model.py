@@ -187,6 +187,7 @@ def test_a_copy_is_known_in_the_poll_that_ends_the_original(durable: bool) -> No
     asyncio.run(run(operations, True, durable))
 
 
+@pytest.mark.slow
 @settings(
     max_examples=examples(int(os.environ.get("EXAMPLES", "150"))), deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
