@@ -290,6 +290,7 @@ def test_every_pattern_is_in_a_table() -> None:
     assert sorted(_USES) == sorted(HOSTILE.keys() | CONFIGURATION.keys())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(HOSTILE))
 def test_patterns_are_linear(name: str) -> None:
     pattern = _USES[name].pattern()
@@ -424,6 +425,7 @@ _BEGINNINGS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(_converters()))
 def test_converters_are_linear(name: str) -> None:
     read = _converters()[name]
@@ -432,6 +434,7 @@ def test_converters_are_linear(name: str) -> None:
             assert_linear(f"{name} {prefix!r} {unit!r}", read, lambda size, p=prefix, u=unit: p + u * (size // len(u)) + "!")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(PARSERS))
 def test_parsers_are_linear(name: str) -> None:
     read, prefixes = PARSERS[name]

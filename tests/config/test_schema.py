@@ -81,6 +81,7 @@ def real_schema() -> Any:
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("role", "generation"), [(r, g) for r in ("node", "k8scluster") for g in ("0.1.1", "0.3.0")])
 def test_the_default_pipelines_fit_the_real_schema(real_schema: Any, role: str, generation: str) -> None:
     rendered = render_values([], role, generation=generation).manifest()["config"]

@@ -18,6 +18,7 @@ from tests.operators.streams import loose_lines
 from tests.support.examples import examples
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", sorted(OPERATORS))
 @pytest.mark.parametrize("structured", [False, True])
 @pytest.mark.parametrize("mode", ["send_quiet", "drop"])

@@ -62,6 +62,7 @@ def wait() -> None:
     time.sleep(0.6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hold", [burn, one_call_in_c, wait])
 async def test_who_holds_the_loop_is_named(hold: Any, caplog: pytest.LogCaptureFixture) -> None:
     async with watched():

@@ -441,6 +441,7 @@ def test_bounds_are_written_one_way(text: str, written: str) -> None:
     assert canonical_bound(text) == written
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [5, 30, 10_000])
 @pytest.mark.parametrize(
     "test",
