@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from kofagent.ottl.env import Env, Pick, Read, Write
+from kofagent.ottl.env import Constant, Env, Pick, Read, Write
 from kofagent.ottl.errors import EvaluationError
 from kofagent.ottl.types import Own, index, kind, put, stored
 from kofagent.transform.anyvalue import attributes as to_dict
@@ -76,8 +76,6 @@ class AttributeRead:
 
 
 def _attribute(items: Pick, keys: list[Read]) -> Access:
-    from kofagent.ottl.functions.core import Constant
-
     first, rest = keys[0], keys[1:]
     if isinstance(first, Constant) and isinstance(first.value, str):
         read: Read = AttributeRead(items, first.value)
@@ -89,9 +87,7 @@ def _attribute(items: Pick, keys: list[Read]) -> Access:
                 raise EvaluationError(f"a map is indexed by strings, not by {kind(key)}")
             return next((to_python(i.value) for i in items(env) if i.key == key), None)
 
-    def get(env: Env) -> Any:
-        if not rest:
-            return read(env)
+    def deeper(env: Env) -> Any:
         key = first(env)
         # A key that is there with an empty value cannot be indexed; one that is not there is nil all the way down.
         return index({i.key: to_python(i.value) for i in items(env) if i.key == key}, [key, *(k(env) for k in rest)])
@@ -112,7 +108,7 @@ def _attribute(items: Pick, keys: list[Read]) -> Access:
         else:
             write(entry.value, value if isinstance(value, str) else stored(value))
 
-    return Access(get, put_one)
+    return Access(deeper if rest else read, put_one)
 
 
 def cache() -> Access:

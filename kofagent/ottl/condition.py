@@ -13,7 +13,7 @@ from kofagent.ottl.infer import infer, nodes
 from kofagent.ottl.parser import Parser
 from kofagent.telemetry.batch import Metadata
 
-_SLOT = {"resource": "", "scope": "", "request": "", "otelcol": ""}
+_NO_RECORD = ("resource", "scope", "request", "otelcol")
 """Contexts whose item is not a record."""
 
 
@@ -26,7 +26,7 @@ class Condition:
         self.text = text
         self.context = context
         self.test = test
-        self._slot = _SLOT.get(context, context)
+        self._slot = "" if context in _NO_RECORD else context
 
     def matches(
         self,
@@ -59,16 +59,13 @@ class Condition:
 class Value:
     """A value expression of one context."""
 
-    __slots__ = ("_condition", "_read", "context", "text")
+    __slots__ = ("_condition",)
 
     def __init__(self, text: str, context: str, read: Read) -> None:
-        self.text = text
-        self.context = context
-        self._read = read
         self._condition = Condition(text, context, read)
 
     def get(self, *messages: Any, **around: Any) -> Any:
-        """Its value for these messages, as `Condition.matches`."""
+        """Its value for these messages, which are given as to `Condition.matches`."""
         return self._condition.matches(*messages, **around)
 
 

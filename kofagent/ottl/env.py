@@ -21,6 +21,7 @@ class Env:
         "log",
         "metadata",
         "metric",
+        "most_metrics",
         "resource",
         "resource_entry",
         "scope",
@@ -42,12 +43,27 @@ class Env:
         self.exemplar: Any = None
         self.metadata = metadata
         self.cache: dict[str, Any] = {}
+        self.most_metrics = 0
+        """Statements may add metrics to the scope as long as it has fewer: those they add are met by them, too."""
 
 
 Read = Callable[[Env], Any]
 Write = Callable[[Env, Any], None]
 Pick = Callable[[Env], Any]
 """From an Env to the message a path begins at."""
+
+
+class Constant:
+    """A `Read` whose value is known when the expression is built."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __call__(self, env: Env) -> Any:
+        return self.value
+
 
 VISIBLE: dict[str, tuple[str, ...]] = {
     "resource": ("resource",),

@@ -8,10 +8,10 @@ from typing import Any
 from kofagent.memory.memo import Memo
 from kofagent.ottl import access, ast, paths
 from kofagent.ottl.access import Access, AttributeRead
-from kofagent.ottl.env import VISIBLE, Env, Read, enums, visible
+from kofagent.ottl.env import VISIBLE, Constant, Env, Read, enums, visible
 from kofagent.ottl.errors import EvaluationError, OttlError, did_you_mean
 from kofagent.ottl.functions import CONVERTERS, EDITORS
-from kofagent.ottl.functions.core import COERCE, PREPARED, Constant, Function, Parameter
+from kofagent.ottl.functions.core import COERCE, PREPARED, Function, Parameter
 from kofagent.ottl.types import arithmetic, compare, index, kind, sign
 
 _INDEXED = ("attributes", "cache", "metadata", "body", "trace_state", "filtered_attributes")
@@ -245,7 +245,7 @@ class Builder:
         if kind_of in ("P", "M!", "L!", "K!"):
             place = self.path(node, what)
             if kind_of in ("P", "K!"):
-                return Constant(place), None
+                return Constant(place), place if kind_of == "K!" else None
             return _coerced(place.get, COERCE[kind_of[0]], what), place
         if kind_of[0] in '"#' or kind_of in ('["s"]', "[#f]"):
             return Constant(_literal(kind_of, node, what)), None
@@ -476,9 +476,8 @@ def _without_keys(call: Callable[..., Any], place: Access, reads: list[Read], na
 def _closure(function: Function, reads: list[Read], target: Access | None) -> Callable[[Env], Any]:
     """Calls the function with its arguments; what was changed in place goes back to `target`."""
     call = function.call
-    if function.parameters and function.parameters[0].kind == "K!":
-        place = reads[0](None)  # type: ignore[arg-type]  # a constant
-        return _without_keys(call, place, reads[1:], function.name)
+    if target is not None and function.parameters[0].kind == "K!":
+        return _without_keys(call, target, reads[1:], function.name)
     if target is not None:
         put = target.put
         assert put is not None

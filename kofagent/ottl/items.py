@@ -9,11 +9,14 @@ from kofagent.ottl.env import Env
 from kofagent.ottl.paths import points
 from kofagent.telemetry.batch import Metadata
 
+TIMES, SOME, MANY = 8, 16, 10_000
+
 
 def items(context: str, request: Any, metadata: Metadata | None = None) -> Iterator[Env]:
     """An `Env` for every item of a context in Google's message of a whole request.
 
-    Lists of records are walked by index: what a statement adds to the end of one is met, too.
+    Lists of records are walked by index: what a statement adds to the end of one is met, too. So that this ends, the metrics of a
+    scope may become TIMES as many and SOME more, but no more than MANY by this.
     """
     return _ITEMS[context](request, metadata)
 
@@ -40,10 +43,12 @@ def _records(field: str, slot: str) -> Callable[[Any, Metadata | None], Iterator
     def walk(request: Any, metadata: Metadata | None) -> Iterator[Env]:
         for around in _scopes(request, metadata):
             records = getattr(around.scope_entry, field)
+            most = min(len(records) * TIMES + SOME, max(len(records), MANY))
             at = 0
             while at < len(records):
                 env = Env(around.resource, around.scope, metadata)
                 env.resource_entry, env.scope_entry = around.resource_entry, around.scope_entry
+                env.most_metrics = most
                 setattr(env, slot, records[at])
                 at += 1
                 yield env
@@ -58,6 +63,7 @@ def _inner(outer: Env) -> Env:
     env = Env(outer.resource, outer.scope, outer.metadata)
     env.resource_entry, env.scope_entry = outer.resource_entry, outer.scope_entry
     env.span, env.metric, env.datapoint = outer.span, outer.metric, outer.datapoint
+    env.most_metrics = outer.most_metrics
     return env
 
 

@@ -14,7 +14,7 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from kofagent.config.re2 import compile_re2, compile_test
-from kofagent.ottl import EvaluationError, OttlError, messages, parse_condition, parse_route, parse_statement, parse_value
+from kofagent.ottl import EvaluationError, OttlError, access, messages, parse_condition, parse_route, parse_statement, parse_value
 from kofagent.ottl.types import arithmetic, compare
 from kofagent.wire.varint import length_delimited
 from tests.support.otlp import set_attributes, values
@@ -320,6 +320,14 @@ def test_text_that_is_not_utf8_gets_replacement_characters_and_the_rest_stays() 
     got = messages.read("log", record.SerializeToString() + length_delimited(3, b"caf\xe9"))  # severity_text
     record.severity_text = "caf\ufffd"
     assert got == record
+
+
+def test_an_attribute_is_compared_without_decoding_any(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[Any] = []
+    monkeypatch.setattr(access, "to_python", decoded.append)
+    assert not parse_condition('attributes["status"] == "500"', "log").matches(RESOURCE, SCOPE, LOG)
+    assert parse_condition('attributes["status"] != "500"', "log").matches(RESOURCE, SCOPE, LOG)
+    assert not decoded
 
 
 def test_values_and_statements() -> None:

@@ -86,18 +86,11 @@ class ClientConnection(asyncio.Protocol):
         """Whole frames are taken, the rest waits for more."""
         rest = self._rest
         rest += data
-        at, end = 0, len(rest)
+        at = 0
         try:
-            while at + frames.HEAD <= end:
-                word, flags, stream = struct.unpack_from(">IBI", rest, at)
-                length = word >> 8
-                if length > frames.LARGEST:
-                    raise ConnectionFault(Code.FRAME_SIZE_ERROR, "a frame is too large")
-                if at + frames.HEAD + length > end:
-                    break
-                at += frames.HEAD
-                self._frame(word & 0xFF, flags, stream & 0x7FFFFFFF, rest[at : at + length])
-                at += length
+            for kind, flags, stream, payload, after in frames.complete(rest):
+                self._frame(kind, flags, stream, payload)
+                at = after
         except ConnectionFault as fault:
             self._transport.write(frames.goaway(0, fault.code, str(fault)))
             self._fail_above(0, str(fault))

@@ -139,17 +139,11 @@ class Http2Connection(asyncio.Protocol):
                     return
                 self._preface = True
                 at = 24
-            end = len(rest)
-            while at + frames.HEAD <= end and not self._closing:
-                word, flags, stream = struct.unpack_from(">IBI", rest, at)
-                length = word >> 8
-                if length > frames.LARGEST:
-                    raise ConnectionFault(Code.FRAME_SIZE_ERROR, "a frame is too large")
-                if at + frames.HEAD + length > end:
+            for kind, flags, stream, payload, after in frames.complete(rest, at):
+                if self._closing:
                     break
-                at += frames.HEAD
-                self._frame(word & 0xFF, flags, stream & 0x7FFFFFFF, rest[at : at + length])
-                at += length
+                self._frame(kind, flags, stream, payload)
+                at = after
         except ConnectionFault as fault:
             self.close(fault.code, str(fault))
         del rest[:at]

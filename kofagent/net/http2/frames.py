@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from enum import IntEnum
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -46,6 +46,20 @@ class ConnectionFault(Exception):
     def __init__(self, code: Code, why: str) -> None:
         super().__init__(why)
         self.code = code
+
+
+def complete(received: bytearray, at: int = 0) -> Iterator[tuple[int, int, int, bytearray, int]]:
+    """The whole frames from `at` on: (kind, flags, stream, payload, where the next one begins). ConnectionFault."""
+    end = len(received)
+    while at + HEAD <= end:
+        word, flags, stream = struct.unpack_from(">IBI", received, at)
+        begin = at + HEAD
+        at = begin + (word >> 8)
+        if at - begin > LARGEST:
+            raise ConnectionFault(Code.FRAME_SIZE_ERROR, "a frame is too large")
+        if at > end:
+            return
+        yield word & 0xFF, flags, stream & 0x7FFFFFFF, received[begin:at], at
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:

@@ -23,21 +23,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
-from kofagent.ottl.env import Env
 from kofagent.ottl.errors import EvaluationError
 from kofagent.ottl.types import INT_MAX, INT_MIN, Duration, Time, kind, string_like
-
-
-class Constant:
-    """A closure whose value is known when the expression is built."""
-
-    __slots__ = ("value",)
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-    def __call__(self, env: Env) -> Any:
-        return self.value
 
 
 class Parameter(NamedTuple):

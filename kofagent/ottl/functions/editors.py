@@ -8,6 +8,7 @@ from kofagent.ottl.access import Access
 from kofagent.ottl.env import Env
 from kofagent.ottl.errors import EvaluationError
 from kofagent.ottl.functions.core import MISSING, editor
+from kofagent.ottl.functions.format import sprintf
 from kofagent.ottl.types import Duration, Own, SpanID, Time, TraceID, kind
 from kofagent.transform.anyvalue import jsonable, to_json
 
@@ -159,20 +160,17 @@ def merge_maps(target: dict[str, Any], source: dict[str, Any], strategy: str) ->
             target[key] = value
 
 
-def _apply(text: str, replacement: str, match: Any, function: Any, template: str | None, env: Env) -> str:
-    """What one match becomes."""
-    new = expand(replacement, match)
+def _through(text: str, function: Any, template: str | None, env: Env) -> str:
+    """A replacement, sent through the function and the format that a statement may name."""
     if function is None:
-        return new
-    result = function(env, new)
+        return text
+    result = function(env, text)
     if not isinstance(result, str):
         raise EvaluationError(f"the function gave {kind(result)} where a string is needed")
     return result if template is None else _formatted(template, result)
 
 
 def _formatted(template: str, value: str) -> str:
-    from kofagent.ottl.functions.format import sprintf
-
     if "%s" not in template or "%" in template.replace("%s", "").replace("%%", ""):
         raise EvaluationError("replacement_format has one %s and no other verb")
     return sprintf(template, [value])
@@ -217,7 +215,7 @@ def replaced(text: str, pattern: Any, replacement: str, function: Any, template:
         if match.end() == match.start() == last:
             continue  # as Go: nothing is not found twice, nor right behind a match
         last = match.end()
-        out += [text[at : match.start()], _apply(text, replacement, match, function, template, env)]
+        out += [text[at : match.start()], _through(expand(replacement, match), function, template, env)]
         at = match.end()
     return "".join([*out, text[at:]]) if out else text
 
@@ -234,12 +232,7 @@ def _whole(text: str, pattern: Any, replacement: str, function: Any, template: s
     """What a text that a glob means becomes; None where it is another."""
     if pattern.fullmatch(text) is None:
         return None
-    if function is None:
-        return replacement
-    result = function(env, replacement)
-    if not isinstance(result, str):
-        raise EvaluationError(f"the function gave {kind(result)} where a string is needed")
-    return result if template is None else _formatted(template, result)
+    return _through(replacement, function, template, env)
 
 
 @editor("replace_match(target P, pattern G, replacement S, function? fn, replacement_format? S)", env=True)

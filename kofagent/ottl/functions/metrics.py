@@ -79,9 +79,17 @@ def _copy(message: Any) -> Any:
     return new
 
 
+def _added_metric(env: Env) -> Any:
+    """A new metric at the end of the scope. EvaluationError where there are too many: a statement meets those it adds."""
+    metrics = env.scope_entry.metrics
+    if len(metrics) >= env.most_metrics:
+        raise EvaluationError(f"the scope would have more than {env.most_metrics} metrics; add a `where` that leaves out new ones")
+    return metrics.add()
+
+
 def _new_metric(env: Env, suffix: str) -> Any:
     """A metric at the end of the scope, named after the one at hand."""
-    new = env.scope_entry.metrics.add()
+    new = _added_metric(env)
     new.name = env.metric.name + suffix
     new.description = env.metric.description
     new.unit = env.metric.unit
@@ -266,7 +274,7 @@ def convert_summary_quantile_val_to_gauge(env: Env, attribute_key: str, suffix: 
 def copy_metric(env: Env, name: Any, description: Any, unit: Any) -> None:
     """Adds a copy of the metric, perhaps with another name, description or unit."""
     copied = _copy(env.metric)
-    new = env.scope_entry.metrics.add()
+    new = _added_metric(env)
     new.CopyFrom(copied)
     # As upstream, a value of a wrong kind leaves the copy behind.
     for field, value in (("name", name), ("description", description), ("unit", unit)):
