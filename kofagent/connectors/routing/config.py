@@ -10,13 +10,14 @@ from pydantic import Field, PrivateAttr, model_validator
 
 from kofagent.config.base import ComponentConfig, PipelineName
 from kofagent.ottl import Condition, Env, OttlError, infer_context, named_contexts, parse_condition, parse_route
+from kofagent.ottl.options import CONTEXTS, ErrorMode
 from kofagent.telemetry.signal import Signal
 
 SIGNAL_OF = {"log": Signal.LOGS, "span": Signal.TRACES, "metric": Signal.METRICS, "datapoint": Signal.METRICS}
 
 _TEXT = r'"(?:\\.|[^\\"])*"'
 _REQUEST = re.compile(rf"\s*request\s*\[\s*{_TEXT}\s*\]\s*(?:==|!=)\s*(?:{_TEXT}|nil)\s*", re.DOTALL)
-_CONTEXTS = ("resource", "scope", "span", "spanevent", "metric", "datapoint", "log")
+_CONTEXTS = tuple(dict.fromkeys(context for contexts in CONTEXTS.values() for context in contexts))
 
 
 def _inferred(text: str, statement: bool) -> str:
@@ -79,7 +80,7 @@ class Config(ComponentConfig):
 
     table: list[Route] = Field(description="Routes, evaluated from top to bottom.", min_length=1)
     default_pipelines: list[PipelineName] = Field([], description="Pipelines for what no route takes.")
-    error_mode: Literal["ignore", "silent", "propagate"] = Field(
+    error_mode: ErrorMode = Field(
         "propagate",
         description="When a condition cannot be evaluated: propagate drops the batch; ignore logs it and silent does not, and "
         "the item counts as not matching.",

@@ -10,6 +10,7 @@ from kofagent.config.base import ComponentConfig
 from kofagent.config.errors import ConfigErrors, Problem, suggest
 from kofagent.config.filterset import RegexpOptions, compile_filterset
 from kofagent.ottl import OttlError, parse_condition
+from kofagent.ottl.options import ErrorMode, in_small_letters, or_strings
 from kofagent.processors.filter.contexts import OF_SIGNAL, infer
 from kofagent.processors.filter.expressions import compile_metric_expressions
 from kofagent.telemetry.signal import Signal
@@ -24,14 +25,6 @@ CONTEXTS = {
     "spanevent": "spanevent",
 }
 """The OTTL context of the conditions under each key."""
-
-
-ErrorMode = Literal["propagate", "ignore", "silent"]
-
-
-def _in_small_letters(value: Any) -> Any:
-    """Upstream reads contexts and error modes in any case."""
-    return value.lower() if isinstance(value, str) else value
 
 
 class Written(NamedTuple):
@@ -177,11 +170,7 @@ class ConditionGroup(ComponentConfig):
     conditions: list[str] = Field(min_length=1, description="OTTL conditions; one that is true leaves out the item.")
     error_mode: ErrorMode | None = Field(None, description="error_mode of the group; default: that of the processor.")
 
-    _lower = field_validator("context", "error_mode", mode="before")(_in_small_letters)
-
-
-def _or_strings(schema: dict[str, Any]) -> None:
-    schema["items"] = {"anyOf": [schema["items"], {"type": "string"}]}
+    _lower = field_validator("context", "error_mode", mode="before")(in_small_letters)
 
 
 GROUPS = {Signal.TRACES: "trace_conditions", Signal.METRICS: "metric_conditions", Signal.LOGS: "log_conditions"}
@@ -204,19 +193,19 @@ class Config(ComponentConfig):
     spans: SpanLists = Field(SpanLists(), description="Match lists of traces.")
     traces: TraceFilters = Field(TraceFilters(), description="Conditions of traces.")
     trace_conditions: list[ConditionGroup] = Field(
-        [], description="Conditions of traces, as strings or groups.", json_schema_extra=_or_strings
+        [], description="Conditions of traces, as strings or groups.", json_schema_extra=or_strings
     )
     metric_conditions: list[ConditionGroup] = Field(
-        [], description="Conditions of metrics, as strings or groups.", json_schema_extra=_or_strings
+        [], description="Conditions of metrics, as strings or groups.", json_schema_extra=or_strings
     )
     log_conditions: list[ConditionGroup] = Field(
-        [], description="Conditions of logs, as strings or groups.", json_schema_extra=_or_strings
+        [], description="Conditions of logs, as strings or groups.", json_schema_extra=or_strings
     )
 
     profiles: dict[str, Any] = Field({}, description="Accepted for compatibility; profiles are not received.")
     profile_conditions: list[Any] = Field([], description="Accepted for compatibility; profiles are not received.")
 
-    _lower = field_validator("error_mode", mode="before")(_in_small_letters)
+    _lower = field_validator("error_mode", mode="before")(in_small_letters)
 
     @field_validator(*GROUPS.values(), mode="before")
     @classmethod

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from kofagent.ottl import infer_context
+from kofagent.ottl.options import CONTEXTS
 from kofagent.telemetry.signal import Signal
 
-OF_SIGNAL = {
-    Signal.LOGS: ("resource", "scope", "log"),
-    Signal.METRICS: ("resource", "scope", "metric", "datapoint"),
-    Signal.TRACES: ("resource", "scope", "span", "spanevent"),
-}
-"""Contexts from the outermost to the innermost; a condition on an inner one may ask about the outer ones."""
+OF_SIGNAL = {signal: tuple(c for c in contexts if c != "exemplar") for signal, contexts in CONTEXTS.items()}
+"""The filter leaves out no exemplars."""
 
 
 def infer(text: str, signal: Signal) -> str:

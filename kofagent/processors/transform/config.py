@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from pydantic import Field, field_validator
 
 from kofagent.config.base import ComponentConfig
 from kofagent.config.errors import ConfigErrors, Problem, suggest
 from kofagent.ottl import Condition, OttlError, Statement, infer_context, parse_condition, parse_statement
+from kofagent.ottl.options import CONTEXTS, ErrorMode, in_small_letters, or_strings
 from kofagent.telemetry.signal import Signal
 
-CONTEXTS = {
-    Signal.LOGS: ("resource", "scope", "log"),
-    Signal.METRICS: ("resource", "scope", "metric", "datapoint", "exemplar"),
-    Signal.TRACES: ("resource", "scope", "span", "spanevent"),
-}
-"""Contexts from the outermost to the innermost."""
 LISTS = {"trace_statements": Signal.TRACES, "metric_statements": Signal.METRICS, "log_statements": Signal.LOGS}
-ErrorMode = Literal["propagate", "ignore", "silent"]
-
-
-def in_small_letters(value: Any) -> Any:
-    """Upstream reads contexts and error modes in any case."""
-    return value.lower() if isinstance(value, str) else value
 
 
 class Group(NamedTuple):
@@ -64,12 +53,8 @@ class _Texts(StatementGroup):
     first: int = 0
 
 
-def _or_strings(schema: dict[str, Any]) -> None:
-    schema["items"] = {"anyOf": [schema["items"], {"type": "string"}]}
-
-
 def _list(signal: str) -> Any:
-    return Field([], description=f"Statements for {signal}, as strings or groups.", json_schema_extra=_or_strings)
+    return Field([], description=f"Statements for {signal}, as strings or groups.", json_schema_extra=or_strings)
 
 
 class Config(ComponentConfig):
