@@ -194,7 +194,6 @@ CONFIGURATION: dict[str, str] = {
     "connectors/routing/config:_REQUEST": _EXPRESSION,
     "ottl/functions/core:_PARAMETER": "signatures in the code",
     "ottl/functions/format:_VERB": "a format, which is a literal",
-    "ottl/functions/parsing:_pairs#0": _BUILT + "a delimiter; data: the converters below",
     "ottl/functions/parsing:_meets#0": "a range of severities, which is a literal",
     "ottl/grok:_REFERENCE": _EXPRESSION,
     **dict.fromkeys([f"ottl/strptime:__init__#{n}" for n in range(2)], "layouts of times"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from typing import Any
 
 from isal import igzip, isal_zlib
 
@@ -109,14 +110,18 @@ def _zstd(data: bytes, limit: int) -> bytes:
     out = decoder.stream_reader(data, read_across_frames=True).read(limit + 1)
     if len(out) > limit:
         raise TooLarge
-    # The reader takes a stream that is cut off for its end. Now that the size is known to be small, ask the one that can tell.
+    whole_zstd(decoder, data)
+    return bytes(out)
+
+
+def whole_zstd(decoder: Any, data: bytes) -> None:
+    """CorruptBody where the last frame is cut off, which a reader takes for its end. For data that is known to be small."""
     while data:
         frame = decoder.decompressobj()
         frame.decompress(data)
         if not frame.eof:
             raise CorruptBody("stream cut off")
         data = frame.unused_data
-    return bytes(out)
 
 
 def _snappy(data: bytes, limit: int) -> bytes:

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterator
 
 from kofagent.net.budget import Overloaded, Reservation
-from kofagent.net.compression import CorruptBody, TooLarge, decompress
+from kofagent.net.compression import CorruptBody, TooLarge, decompress, whole_zstd
 
 SLICE = 256 * 1024
 """Bytes that are unpacked at a time: under a millisecond."""
@@ -109,13 +109,7 @@ def _zstd(data: bytes) -> Iterator[bytes]:
     reader = decoder.stream_reader(data, read_across_frames=True)
     while part := reader.read(SLICE):
         yield bytes(part)
-    # The reader takes a stream that is cut off for its end.
-    while data:
-        frame = decoder.decompressobj()
-        frame.decompress(data)
-        if not frame.eof:
-            raise CorruptBody("stream cut off")
-        data = frame.unused_data
+    whole_zstd(decoder, data)
 
 
 def _snappy_framed(data: bytes) -> Iterator[bytes]:

@@ -15,6 +15,7 @@ from kofagent.operators.entry import Entry
 from kofagent.operators.errors import OperatorError
 from kofagent.operators.field import MISSING
 from kofagent.operators.parser import Parser, ParserConfig, text_of
+from kofagent.transform.quoted import read_row
 
 
 class Config(ParserConfig):
@@ -42,56 +43,6 @@ class Config(ParserConfig):
         return self
 
 
-def read_row(text: str, delimiter: str, lazy: bool) -> list[str]:
-    """The fields of a row, which may hold newlines (RFC 4180, with Go's encoding/csv's ideas of quotes). OperatorError."""
-    if not text.strip("\r\n"):
-        raise OperatorError("there is no row")
-    out: list[str] = []
-    at, end = 0, len(text)
-    while True:
-        if at < end and text[at] == '"':
-            at += 1
-            field: list[str] = []
-            while True:
-                close = text.find('"', at)
-                if close < 0:
-                    if not lazy:
-                        raise OperatorError("a quote is not closed")
-                    field.append(text[at:])
-                    at = end
-                    break
-                field.append(text[at:close])
-                at = close + 1
-                if at >= end or text[at] == delimiter:
-                    break
-                if text[at] == '"':
-                    field.append('"')
-                    at += 1
-                elif text[at] in "\r\n":
-                    # What follows a newline continues this field: the entry is one row.
-                    following = text.find(delimiter, at)
-                    following = end if following < 0 else following
-                    field.append(text[at:following].replace("\r\n", "\n"))
-                    at = following
-                    break
-                elif lazy:
-                    field.append('"')
-                else:
-                    raise OperatorError("a quote is in the middle of a field")
-            out.append("".join(field))
-        else:
-            following = text.find(delimiter, at)
-            following = end if following < 0 else following
-            value = text[at:following]
-            if '"' in value and not lazy:
-                raise OperatorError("a quote is in the middle of a field")
-            out.append(value.replace("\r\n", "\n"))
-            at = following
-        if at >= end:
-            return out
-        at += 1
-
-
 class CsvParser(Parser[Config]):
     """Parses one row."""
 
@@ -105,7 +56,10 @@ class CsvParser(Parser[Config]):
             header = found
         names = header.removeprefix("\ufeff").split(config.header_delimiter)
         text = text_of(value)
-        row = text.split(config.delimiter) if config.ignore_quotes else read_row(text, config.delimiter, config.lazy_quotes)
+        try:
+            row = text.split(config.delimiter) if config.ignore_quotes else read_row(text, config.delimiter, config.lazy_quotes)
+        except ValueError as error:
+            raise OperatorError(str(error)) from None
         if len(row) != len(names):
             raise OperatorError(f"{len(row)} fields where the header names {len(names)}")
         return dict(zip(names, row, strict=True))

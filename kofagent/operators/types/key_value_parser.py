@@ -14,6 +14,7 @@ from kofagent.operators.access import Access
 from kofagent.operators.entry import Entry
 from kofagent.operators.errors import OperatorError
 from kofagent.operators.parser import Parser, ParserConfig, text_of
+from kofagent.transform.quoted import split_quoted
 
 
 class Config(ParserConfig):
@@ -29,40 +30,6 @@ class Config(ParserConfig):
         return self
 
 
-def split_quoted(text: str, delimiter: str) -> list[str]:
-    """The parts between delimiters that are not in quotes, without quotes and empty parts; OperatorError for an unclosed quote."""
-    out: list[str] = []
-    current: list[str] = []
-    quote = ""
-    escaped = False
-    at = 0
-    while at < len(text):
-        if not quote and text.startswith(delimiter, at):
-            if current:
-                out.append("".join(current))
-                current = []
-            at += len(delimiter)
-            continue
-        char = text[at]
-        at += 1
-        if escaped:
-            escaped = False
-        else:
-            if not quote and char in "\"'":
-                quote = char
-                continue
-            if char == quote:
-                quote = ""
-                continue
-            escaped = char == "\\"
-        current.append(char)
-    if quote:
-        raise OperatorError("a quote is not closed")
-    if current:
-        out.append("".join(current))
-    return out
-
-
 class KeyValueParser(Parser[Config]):
     """Parses pairs."""
 
@@ -70,8 +37,12 @@ class KeyValueParser(Parser[Config]):
         text = text_of(value)
         if not text:
             raise OperatorError(f"{self.config.parse_from} is empty")
+        try:
+            parts = split_quoted(text, self.config.pair_delimiter or " ")
+        except ValueError as error:
+            raise OperatorError(str(error)) from None
         out = {}
-        for part in split_quoted(text, self.config.pair_delimiter or " "):
+        for part in parts:
             key, found, rest = part.partition(self.config.delimiter)
             if not found:
                 raise OperatorError("a pair has no delimiter")

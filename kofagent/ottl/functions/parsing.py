@@ -11,6 +11,7 @@ from kofagent.ottl.functions.collections import _delimiters
 from kofagent.ottl.functions.core import converter
 from kofagent.ottl.grok import compile_grok
 from kofagent.ottl.types import kind
+from kofagent.transform.quoted import read_row, split_quoted
 
 MAX_NESTING = 64
 
@@ -46,42 +47,18 @@ def parse_key_value(target: str, delimiter: str, pair_delimiter: str | None) -> 
     """The pairs of a text such as `a=1 b="2 3"` as a map."""
     if not target:
         raise EvaluationError("ParseKeyValue: the text is empty")
+    try:
+        parts = split_quoted(target, " " if pair_delimiter is None else pair_delimiter)
+    except ValueError as error:
+        raise EvaluationError(f"ParseKeyValue: {error}") from None
     found: dict[str, Any] = {}
-    for pair in _pairs(target, " " if pair_delimiter is None else pair_delimiter):
-        pair = pair.strip()
-        if not pair:
-            continue
-        key, equals, value = pair.partition(delimiter)
-        if not equals:
-            raise EvaluationError(f"ParseKeyValue: no {delimiter!r} in {pair[:60]!r}")
-        found[_unquoted(key.strip())] = _unquoted(value.strip())
+    for part in map(str.strip, parts):
+        key, equals, value = part.partition(delimiter)
+        if not equals and part:
+            raise EvaluationError(f"ParseKeyValue: no {delimiter!r} in {part[:60]!r}")
+        if equals:
+            found[key.strip()] = value.strip()
     return found
-
-
-def _pairs(text: str, delimiter: str) -> list[str]:
-    """The pairs between delimiters that are not in quotes."""
-    found, begin, at, quote = [], 0, 0, ""
-    special = re.compile("[\"']|" + re.escape(delimiter), re.DOTALL)
-    while (match := special.search(text, at)) is not None:
-        token = match[0]
-        if quote:
-            if token == quote:
-                quote = ""
-            at = match.start() + 1
-        elif token in ("'", '"') and token != delimiter:
-            quote = token
-            at = match.end()
-        else:
-            found.append(text[begin : match.start()])
-            begin = at = match.end()
-    if quote:
-        raise EvaluationError("ParseKeyValue: a quote is not closed")
-    found.append(text[begin:])
-    return found
-
-
-def _unquoted(text: str) -> str:
-    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
 
 
 def _csv_literals(delimiter: str | None = None, header_delimiter: str | None = None, mode: str | None = None, **_: Any) -> None:
@@ -99,51 +76,13 @@ def parse_csv(target: str, header: str, delimiter: str, header_delimiter: str | 
         raise EvaluationError("ParseCSV: the header is empty")
     names = header.split(header_delimiter or delimiter)
     target = target.strip("\r\n")
-    fields = target.split(delimiter) if mode == "ignoreQuotes" else csv_fields(target, delimiter, lazy=mode == "lazyQuotes")
+    try:
+        fields = target.split(delimiter) if mode == "ignoreQuotes" else read_row(target, delimiter, mode == "lazyQuotes")
+    except ValueError as error:
+        raise EvaluationError(f"ParseCSV: {error}") from None
     if len(fields) != len(names):
         raise EvaluationError(f"ParseCSV: {len(fields)} fields where the header has {len(names)}")
     return dict(zip(names, fields, strict=True))
-
-
-def csv_fields(text: str, delimiter: str, *, lazy: bool) -> list[str]:
-    """One record as Go's encoding/csv reads it; `lazy` lets quotes stand in fields that do not begin with one."""
-    fields, at, size = [], 0, len(text)
-    while True:
-        if text.startswith('"', at):
-            value, at = _quoted(text, at + 1, delimiter, lazy)
-        else:
-            end = text.find(delimiter, at)
-            end = size if end < 0 else end
-            value = text[at:end]
-            if '"' in value and not lazy:
-                raise EvaluationError('ParseCSV: a " in a field that does not begin with one')
-            at = end
-        fields.append(value)
-        if at >= size:
-            return fields
-        at += len(delimiter)
-
-
-def _quoted(text: str, at: int, delimiter: str, lazy: bool) -> tuple[str, int]:
-    parts: list[str] = []
-    while True:
-        end = text.find('"', at)
-        if end < 0:
-            if lazy:
-                return "".join([*parts, text[at:]]), len(text)
-            raise EvaluationError('ParseCSV: a " is not closed')
-        parts.append(text[at:end])
-        after = text[end + 1 : end + 2]
-        if after == '"':
-            parts.append('"')
-            at = end + 2
-        elif after in ("", delimiter):
-            return "".join(parts), end + 1
-        elif lazy:
-            parts.append('"')
-            at = end + 1
-        else:
-            raise EvaluationError('ParseCSV: text behind a closing "')
 
 
 @converter("ExtractPatterns(target S, pattern R)")
