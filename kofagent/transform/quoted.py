@@ -1,6 +1,7 @@
 """Texts in which quotes keep delimiters together: rows of CSV and key=value pairs.
 
-Operators and the transformation language read them alike. Upstream: internal/coreinternal/parseutils. ValueErrors have no data of the text in them.
+Operators and the transformation language read them alike. Upstream: internal/coreinternal/parseutils.
+A ValueError has no data of the text in it.
 """
 
 from __future__ import annotations
