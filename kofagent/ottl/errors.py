@@ -16,7 +16,10 @@ class OttlError(ValueError):
 
 
 class EvaluationError(Exception):
-    """The expression does not fit this item, as adding a number to a string. `error_mode` says what happens then."""
+    """The expression does not fit this item, as adding a number to a string. `error_mode` says what happens then.
+
+    The message goes to the log and has no data of the item in it; literals can be read in the statement beside it.
+    """
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

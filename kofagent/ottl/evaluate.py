@@ -410,8 +410,8 @@ def _remembered(read: Read, known: Memo[Any, Any], what: str) -> Read:
     def argument(env: Env) -> Any:
         try:
             return known[read(env)]
-        except (EvaluationError, TypeError) as error:
-            raise EvaluationError(f"{what}: {error}") from None
+        except (EvaluationError, TypeError):
+            raise EvaluationError(f"{what}: no valid pattern") from None
 
     return argument
 

@@ -147,7 +147,7 @@ def _span_kind(pick: Pick, prefix: str, write_as: Callable[[str], str]) -> Acces
 
     def put(env: Env, value: Any) -> None:
         if wanted(value, str, "string") not in names:
-            raise EvaluationError(f"{value!r} is no kind of a span; known: {', '.join(names)}")
+            raise EvaluationError(f"no such kind of a span; known: {', '.join(names)}")
         pick(env).kind = names.index(value)
 
     return Access(get, put)

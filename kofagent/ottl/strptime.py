@@ -125,12 +125,12 @@ class Layout:
         """(Unix nanoseconds, zone) of a text; `location` is the zone where the text names none. EvaluationError."""
         match = self._pattern.fullmatch(text)
         if match is None:
-            raise EvaluationError(f"{text[:60]!r} is no time of the format {self.text!r}")
+            raise EvaluationError("the text is no time of the format")
         found = dict(zip(self._names, match.groups(), strict=True))
         try:
             return _moment(found, location)
         except (ValueError, OverflowError):
-            raise EvaluationError(f"{text[:60]!r} is no time of the format {self.text!r}") from None
+            raise EvaluationError("the text is no time of the format") from None
 
     def format(self, when: datetime, nanoseconds: int) -> str:
         """The text of a time; `nanoseconds` are those of its second."""

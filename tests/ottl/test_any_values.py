@@ -125,6 +125,20 @@ def test_any_values(name: str, given_values: dict[str, Any]) -> None:
     assert ExportMetricsServiceRequest.FromString(again).SerializeToString() == again
 
 
+@pytest.mark.parametrize("name", sorted(_STATEMENTS))
+def test_errors_have_no_data_in_them(name: str) -> None:
+    context, statement = _STATEMENTS[name]
+    for value in ("CANARY", "CANARY=[{(<", {"CANARY": ["CANARY"]}, ["CANARY"], b"CANARY"):
+        request = _metrics()
+        set_attributes(request.resource_metrics[0].resource.attributes, dict.fromkeys("abc", value))
+        env = next(items(context if context in ("metric", "datapoint") else "resource", request))
+        env.log, env.span = env.log or LogRecord(), env.span or Span()
+        try:
+            statement.apply(env)
+        except EvaluationError as error:
+            assert "CANARY" not in str(error)  # noqa: PT017 - the error is the expected answer to most values
+
+
 def _apply(statement: Statement, env: Env) -> None:
     try:
         statement.apply(env)

@@ -272,7 +272,7 @@ def test_resource_scope_and_request() -> None:
         ('body == "\\d"', "column 10: unknown escape \\d; write \\\\d for a backslash before d"),
         ("body == 99999999999999999999", "column 9: integer exceeds 64 bits"),
         ("body == 0xabc", "column 9: a byte string needs an even number of hex digits"),
-        ('Int("x") == 1', "column 5: Int: target: 'x' is no integer"),
+        ('Int("x") == 1', "column 5: Int: target: a string that is no integer"),
         ("1e3 == 1000", "column 2"),
         ('HasAttrKeyOnDatapoint("x")', "column 1: the converter HasAttrKeyOnDatapoint is not known in the log context"),
         ("(" * 100 + "true" + ")" * 100, "nested deeper than 60 levels"),

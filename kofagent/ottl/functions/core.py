@@ -143,7 +143,7 @@ def int_like(value: Any) -> int | None:
         number = int(value)
         if INT_MIN <= number <= INT_MAX:
             return number
-    raise EvaluationError(f"{_shown(value)} is no integer")
+    raise EvaluationError(f"a {kind(value)} that is no integer")
 
 
 _FLOAT = re.compile(
@@ -163,7 +163,7 @@ def float_like(value: Any) -> float | None:
         number = float.fromhex(text) if "x" in text else float(text)
         if "inf" in text or abs(number) != float("inf"):
             return number
-    raise EvaluationError(f"{_shown(value)} is no number")
+    raise EvaluationError(f"a {kind(value)} that is no number")
 
 
 _TRUE = frozenset(("1", "t", "T", "true", "TRUE", "True"))
@@ -178,7 +178,7 @@ def bool_like(value: Any) -> bool | None:
         return value != 0
     if isinstance(value, str) and value in _TRUE | _FALSE:
         return value in _TRUE
-    raise EvaluationError(f"{_shown(value)} is no boolean")
+    raise EvaluationError(f"a {kind(value)} that is no boolean")
 
 
 def bytes_like(value: Any) -> bytes | None:
@@ -196,10 +196,6 @@ def bytes_like(value: Any) -> bytes | None:
     if isinstance(value, float):
         return struct.pack(">d", value)
     raise EvaluationError(f"{kind(value)} has no bytes")
-
-
-def _shown(value: Any) -> str:
-    return f"{value[:40]!r}" if isinstance(value, str) else kind(value)
 
 
 def _as_list(value: Any) -> Any:
@@ -260,7 +256,7 @@ def glob_regex(pattern: str) -> str:
         elif char == "[":
             end = pattern.find("]", at + 1)
             if end < 0:
-                raise EvaluationError(f"the glob {pattern!r} has a [ without ]")
+                raise EvaluationError("the glob has a [ without ]")
             inner = pattern[at:end].replace("\\", "\\\\").replace("^", "\\^").replace("[", "\\[")
             out.append("[^" + inner[1:] + "]" if inner.startswith("!") else "[" + inner + "]")
             at = end + 1
@@ -275,7 +271,7 @@ def glob_regex(pattern: str) -> str:
         else:
             out.append(re.escape(char))
     if depth:
-        raise EvaluationError(f"the glob {pattern!r} has a {{ without }}")
+        raise EvaluationError("the glob has a { without }")
     return "".join(out)
 
 

@@ -113,7 +113,7 @@ _COMBINED = re.compile(_CLF.pattern + r' "((?:[^"\\]|\\.)*)" "((?:[^"\\]|\\.)*)"
 
 def _clf_format(format: str | None = None, **_: Any) -> None:
     if format not in (None, "clf", "combined"):
-        raise EvaluationError(f"{format!r} is no format; known: clf, combined")
+        raise EvaluationError("no such format; known: clf, combined")
 
 
 @converter('ParseCLF(target S, format? S="clf")', check=_clf_format, contexts="log", where="statements")
@@ -122,7 +122,7 @@ def parse_clf(target: str, format: str) -> dict[str, Any]:
     _clf_format(format)
     match = (_COMBINED if format == "combined" else _CLF).fullmatch(target.strip())
     if match is None:
-        raise EvaluationError(f"ParseCLF: not a line of the {format} format")
+        raise EvaluationError("ParseCLF: not a line of the format")
     names = ("remote_host", "rfc931", "auth_user", "timestamp", "request")
     found: dict[str, Any] = {f"clf.{name}": match[i + 1] for i, name in enumerate(names)}
     parts = match[5].split(" ")

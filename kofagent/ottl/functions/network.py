@@ -17,11 +17,11 @@ from kofagent.ottl.functions.core import converter
 
 def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
     if "/" not in text:
-        raise EvaluationError(f"{text!r} is no network, such as 10.0.0.0/8")
+        raise EvaluationError("not a network, such as 10.0.0.0/8")
     try:
         return ipaddress.ip_network(text, strict=False)
     except ValueError:
-        raise EvaluationError(f"{text!r} is no network, such as 10.0.0.0/8") from None
+        raise EvaluationError("not a network, such as 10.0.0.0/8") from None
 
 
 def _networks(networks: list[str] | None = None, **_: Any) -> None:
@@ -49,7 +49,7 @@ _PROTOCOLS = {"ICMP": 1, "TCP": 6, "UDP": 17, "RSVP": 46, "ICMP6": 58, "SCTP": 1
 def community_id(source: str, source_port: int, destination: str, destination_port: int, protocol: str, seed: int) -> str:
     """The Community ID of a flow, version 1."""
     if protocol not in _PROTOCOLS:
-        raise EvaluationError(f"CommunityID: unknown protocol {protocol!r}; known: {', '.join(_PROTOCOLS)}")
+        raise EvaluationError(f"CommunityID: unknown protocol; known: {', '.join(_PROTOCOLS)}")
     if not 0 <= seed <= 0xFFFF:
         raise EvaluationError("CommunityID: the seed is 0 to 65535")
     ends = []
@@ -59,7 +59,7 @@ def community_id(source: str, source_port: int, destination: str, destination_po
         try:
             ends.append((ipaddress.ip_address(address).packed, port))
         except ValueError:
-            raise EvaluationError(f"CommunityID: {address[:60]!r} is no address") from None
+            raise EvaluationError("CommunityID: not an address") from None
     ends.sort()
     (low, low_port), (high, high_port) = ends
     data = struct.pack("!H", seed) + low + high + struct.pack("!BBHH", _PROTOCOLS[protocol], 0, low_port, high_port)

@@ -55,7 +55,7 @@ def parse_key_value(target: str, delimiter: str, pair_delimiter: str | None) -> 
     for part in map(str.strip, parts):
         key, equals, value = part.partition(delimiter)
         if not equals and part:
-            raise EvaluationError(f"ParseKeyValue: no {delimiter!r} in {part[:60]!r}")
+            raise EvaluationError(f"ParseKeyValue: a pair without {delimiter!r}")
         if equals:
             found[key.strip()] = value.strip()
     return found
@@ -144,4 +144,8 @@ def _grok_literals(
 )
 def extract_grok_patterns(target: str, pattern: str, named_only: bool, definitions: list[str] | None) -> dict[str, Any]:
     """The fields of a grok pattern; an empty map where it is not found."""
-    return compile_grok(pattern, named_only, tuple(definitions or ())).parse(target)
+    try:
+        compiled = compile_grok(pattern, named_only, tuple(definitions or ()))
+    except EvaluationError:  # a literal was looked at when the statement was built
+        raise EvaluationError("ExtractGrokPatterns: no valid pattern") from None
+    return compiled.parse(target)

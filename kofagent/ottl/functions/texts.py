@@ -155,7 +155,7 @@ _URL_SAFE = str.maketrans("-_", "+/")
 
 def _known_variant(variant: str | None = None, encoding: str | None = None, **_: Any) -> None:
     if variant is not None and variant not in _BASE64:
-        raise EvaluationError(f"{variant!r} is no variant of base64; known: {', '.join(_BASE64)}")
+        raise EvaluationError(f"no such variant of base64; known: {', '.join(_BASE64)}")
 
 
 @converter('Base64Encode(target S, variant? S="base64")', check=_known_variant)
@@ -194,7 +194,7 @@ def _known_encoding(encoding: str | None = None, **_: Any) -> None:
     try:
         codecs.lookup(encoding)
     except LookupError:
-        raise EvaluationError(f"unknown encoding {encoding!r}") from None
+        raise EvaluationError("unknown encoding") from None
 
 
 @converter("Decode(target A, encoding S)", check=_known_encoding)
@@ -214,7 +214,7 @@ def decode(target: Any, encoding: str) -> str:
     try:
         return data.decode(encoding, "replace")
     except (LookupError, ValueError):
-        raise EvaluationError(f"the text cannot be decoded as {encoding}") from None
+        raise EvaluationError("the text cannot be decoded") from None
 
 
 @converter("IsValidLuhn(target S~)")

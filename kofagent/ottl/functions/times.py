@@ -47,7 +47,7 @@ def duration(text: str) -> Duration:
         total += int(match[1] or 0) * unit + int(match[2] or 0) * unit // 10 ** len(match[2] or "")
         at = match.end()
     if not rest or at < len(rest) or total >= 1 << 63:
-        raise EvaluationError(f"Duration: {text[:40]!r} is no duration, such as 1h30m or 10s")
+        raise EvaluationError("Duration: not a duration, such as 1h30m or 10s")
     return Duration(sign * total)
 
 
