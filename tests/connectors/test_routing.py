@@ -128,6 +128,21 @@ async def test_by_the_sender_as_newer_releases_write_it() -> None:
         assert [s.count for s in sinks.values()] == counts
 
 
+async def test_by_schema_url() -> None:
+    """The same resource may come with another one."""
+    options = {
+        "table": [
+            {"condition": 'resource.schema_url == "https://x"', "pipelines": ["logs/x"]},
+            {"context": "log", "condition": 'resource.schema_url == "https://y" and body == "a1"', "pipelines": ["logs/y"]},
+        ],
+        "default_pipelines": ["logs/rest"],
+    }
+    given_logs = logs(MIXED)
+    other = Batch(Signal.LOGS, given_logs.payload.replace(b"https://x", b"https://y"), given_logs.count)
+    _, sinks = await run(options, Batch.join([given_logs, other]), "logs/x", "logs/y", "logs/rest")
+    assert [sink.count for sink in sinks.values()] == [4, 1, 3]
+
+
 async def test_copy_leaves_the_data_for_the_routes_below() -> None:
     connector, sinks = await run(
         {

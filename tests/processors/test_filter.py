@@ -260,6 +260,17 @@ async def test_a_condition_that_fails_drops_the_payload_if_it_shall() -> None:
     assert made.context.ledger.total("kofagent_dropped_items_total", component="p", signal="logs", reason="condition error") == 4
 
 
+async def test_schema_urls_can_be_asked_for() -> None:
+    given_logs = logs({"body": "a"})
+    given_logs.resource_logs[0].schema_url, given_logs.resource_logs[0].scope_logs[0].schema_url = "https://r", "https://s"
+    for text, left in (
+        ('resource.schema_url == "https://r"', ""),
+        ('scope.schema_url == "https://s" and log.body == "a"', ""),
+        ('resource.schema_url == ""', "a"),
+    ):
+        assert bodies(await run(COMPONENT, {"log_conditions": [text]}, batch(Signal.LOGS, given_logs))) == left, text
+
+
 async def test_text_that_is_not_utf8_stays_whatever_the_mode() -> None:
     payload = otlp.build_resource([otlp.build_scope([b"\x2a\x04\x0a\x02\xff\xfe"])])
     made, sink = processor(COMPONENT, {"logs": {"log_record": ['body == "a"']}}, Signal.LOGS)

@@ -29,7 +29,7 @@ class Splitter:
         self._context = context
         self._test = test
         # Resources repeat; a condition that asks for the time or the sender may change its answer.
-        fixed = condition is None or ("Now" not in condition.text and "otelcol" not in condition.text)
+        fixed = condition is None or not any(word in condition.text for word in ("Now", "UUID", "otelcol", "schema_url"))
         self._known: Memo[bytes, bool] | None = Memo("routing.resources", entries=8192, size=4 << 20) if fixed else None
 
     def split(self, signal: str, payload: bytes, metadata: Metadata | None) -> tuple[bytes, bytes]:
@@ -51,17 +51,18 @@ class Splitter:
         yes: list[bytes] = []
         no: list[bytes] = []
         for entry, view in zip(entries, otlp.resources(payload), strict=True):
-            (yes if self._resource_matches(view.resource, matches) else no).append(entry)
+            (yes if self._resource_matches(view, matches) else no).append(entry)
         if not no:
             return payload, b""
         if not yes:
             return b"", payload
         return b"".join([length_delimited(1, e) for e in yes]), b"".join([length_delimited(1, e) for e in no])
 
-    def _resource_matches(self, data: bytes, matches: Callable[..., bool]) -> bool:
+    def _resource_matches(self, view: ResourceView, matches: Callable[..., bool]) -> bool:
+        data = view.resource
         known = self._known
         if known is None:
-            return self._test(lambda: matches(read("resource", data)))
+            return self._test(lambda: matches(read("resource", data), entries=(view, None)))
         known.counts.lookups += 1
         answer = known.find(data)
         if answer is None:
@@ -73,7 +74,7 @@ class Splitter:
         decisions: list[bool] = []
 
         def decide(record: bytes, scope: ScopeView, entry: ResourceView) -> bytes | None:
-            answer = self._test(lambda: matches(*identity.of(entry, scope), read(self._context, record)))
+            answer = self._test(lambda: matches(*identity.of(entry, scope), read(self._context, record), entries=(entry, scope)))
             decisions.append(answer)
             return record if answer else None
 
@@ -94,7 +95,7 @@ class Splitter:
             nonlocal matched
             metric = read("metric", record)
             who = identity.of(entry, scope)
-            answers = [self._test(partial(matches, *who, point, metric)) for point in points(metric)]
+            answers = [self._test(partial(matches, *who, point, metric, entries=(entry, scope))) for point in points(metric)]
             matched += sum(answers)
             if all(answers) and answers:
                 rest.append(None)

@@ -18,6 +18,7 @@ from kofagent.wire import otlp
 from kofagent.wire.lens import lenses, parse
 
 _Events = lenses("kofagent.filter", {"Span": {"events": (11, "*bytes")}})["Span"]
+_SLOTS = {Signal.LOGS: "log", Signal.METRICS: "metric", Signal.TRACES: "span"}
 _COUNTED = {Signal.LOGS: "logs", Signal.METRICS: "datapoints", Signal.TRACES: "spans"}
 
 
@@ -63,7 +64,7 @@ class FilterProcessor(Processor[Config]):
         touched = False
         for i in range(len(request.resources) - 1, -1, -1):
             entry = request.resources[i]
-            around = Around(entry.resource, batch.metadata)
+            around = Around(entry.resource, batch.metadata, entry)
             rule = self._resource_rule(around)
             if rule is not None:
                 removed[rule] += sum(self._items(record) for scope in entry.scopes for record in scope.records)
@@ -82,18 +83,15 @@ class FilterProcessor(Processor[Config]):
         for rule in self._rules.resource_lists:
             if rule.skips(around):
                 return rule.name
-        for condition in self._rules.resources:
-            if self._true(condition, around):
-                return condition.name
-        return None
+        return self._first_true(self._rules.resources, around)
 
     def _scopes(self, entry: Any, around: Around, removed: Counter[str]) -> bool:
         touched = False
         for j in range(len(entry.scopes) - 1, -1, -1):
             scope = entry.scopes[j]
-            around.enter(scope.scope)
+            around.enter(scope.scope, scope)
             old = list(scope.records)
-            rule = next((rule.name for rule in self._rules.scopes if self._true(rule, around)), None)
+            rule = self._first_true(self._rules.scopes, around)
             if rule is not None:
                 removed[rule] += sum(map(self._items, old))
                 del entry.scopes[j]
@@ -122,10 +120,11 @@ class FilterProcessor(Processor[Config]):
         except NotText as error:
             self._failed((self._rules.records or self._rules.parts)[0], error)
             return record
-        for condition in self._rules.records:
-            if self._true(condition, around, message):
-                removed[condition.name] += self._items(record)
-                return None
+        slot = _SLOTS[self.signal]
+        name = self._first_true(self._rules.records, around, **{slot: message})
+        if name is not None:
+            removed[name] += self._items(record)
+            return None
         if not self._rules.parts:
             return record
         if self.signal is Signal.METRICS:
@@ -139,7 +138,7 @@ class FilterProcessor(Processor[Config]):
         points = getattr(message, kind).data_points
         kept = []
         for i, point in enumerate(points):
-            rule = self._part_rule(around, point, metric=message)
+            rule = self._first_true(self._rules.parts, around, metric=message, datapoint=point)
             if rule is None:
                 kept.append(i)
             else:
@@ -156,7 +155,11 @@ class FilterProcessor(Processor[Config]):
         return changed
 
     def _without_events(self, record: bytes, message: Any, around: Around) -> bytes:
-        kept = [i for i, event in enumerate(message.events) if self._part_rule(around, event, span=message) is None]
+        kept = [
+            i
+            for i, event in enumerate(message.events)
+            if self._first_true(self._rules.parts, around, span=message, spanevent=event) is None
+        ]
         if len(kept) == len(message.events):
             return record
         span = parse(_Events, record)
@@ -165,20 +168,24 @@ class FilterProcessor(Processor[Config]):
         changed: bytes = span.SerializeToString()
         return changed
 
-    def _part_rule(self, around: Around, part: Any, *, metric: Any = None, span: Any = None) -> str | None:
-        for rule in self._rules.parts:
-            if self._true(rule, around, part, metric=metric, span=span):
-                return rule.name
-        return None
-
-    def _true(self, rule: ConditionRule, around: Around, record: Any = None, *, metric: Any = None, span: Any = None) -> bool:
+    def _first_true(self, rules: list[ConditionRule], around: Around, **messages: Any) -> str | None:
+        """The name of the first rule that is true; `messages` by the names of their contexts."""
+        if not rules:
+            return None
         try:
-            return rule.condition.matches(
-                around.resource_message(), around.scope_message(), record, metric, around.metadata, span=span
-            )
-        except EvaluationError as error:
-            self._failed(rule, error)
-            return False
+            env = around.env()
+        except NotText as error:
+            self._failed(rules[0], error)
+            return None
+        for context, message in messages.items():
+            setattr(env, context, message)
+        for rule in rules:
+            try:
+                if rule.condition.test(env):
+                    return rule.name
+            except EvaluationError as error:
+                self._failed(rule, error)
+        return None
 
     def _failed(self, rule: ConditionRule, error: EvaluationError) -> None:
         """What `error_mode` asks for; a string that is not UTF-8 is not an error of the configuration and never drops a payload."""

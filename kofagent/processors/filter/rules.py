@@ -14,13 +14,14 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from kofagent.memory.memo import Memo
 from kofagent.operators.expression import ExpressionError
-from kofagent.ottl import Condition, EvaluationError, parse_condition
+from kofagent.ottl import Condition, Env, EvaluationError, parse_condition
 from kofagent.processors.filter.config import Config, MetricMatch
 from kofagent.processors.filter.expressions import compile_metric_expressions
 from kofagent.telemetry.batch import Metadata
 from kofagent.telemetry.signal import Signal
 from kofagent.transform.matching import MatchBlock, RecordMatch, compile_attributes
 from kofagent.wire import edit
+from kofagent.wire.otlp import ResourceView, ScopeView
 
 MESSAGES: dict[Signal, Any] = {Signal.LOGS: LogRecord, Signal.METRICS: Metric, Signal.TRACES: Span}
 
@@ -32,18 +33,21 @@ class NotText(EvaluationError):
 class Around:
     """What surrounds a record: resource and scope as bytes, decoded when a condition asks for them."""
 
-    __slots__ = ("_resource", "_scope", "metadata", "resource", "scope")
+    __slots__ = ("_resource", "_resource_entry", "_scope", "_scope_entry", "metadata", "resource", "scope")
 
-    def __init__(self, resource: bytes, metadata: Metadata | None) -> None:
+    def __init__(self, resource: bytes, metadata: Metadata | None, entry: ResourceView | None = None) -> None:
         self.resource = resource
+        self._resource_entry = entry
+        self._scope_entry: ScopeView | None = None
         self.scope = b""
         self.metadata = metadata
         self._resource: Any = None
         self._scope: Any = None
 
-    def enter(self, scope: bytes) -> None:
+    def enter(self, scope: bytes, entry: ScopeView) -> None:
         """What follows belongs to this scope."""
         self.scope = scope
+        self._scope_entry = entry
         self._scope = None
 
     def resource_message(self) -> Any:
@@ -51,6 +55,12 @@ class Around:
         if self._resource is None:
             self._resource = decode(Resource, self.resource)
         return self._resource
+
+    def env(self) -> Env:
+        """What conditions are evaluated over, without a record. NotText where resource or scope cannot be decoded."""
+        env = Env(self.resource_message(), self.scope_message(), self.metadata)
+        env.resource_entry, env.scope_entry = self._resource_entry, self._scope_entry
+        return env
 
     def scope_message(self) -> Any:
         """The InstrumentationScope message. EvaluationError where it cannot be decoded."""
