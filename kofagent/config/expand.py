@@ -154,10 +154,11 @@ class _Expander:
     def whole(self, value: str | None, node: Node, path: Path, from_file: str | None) -> Node:
         """A value that is one reference and nothing else: a string unchanged, or parsed as YAML.
 
-        A value that is not a string also keeps its text, for an option that is a string (a password `0123` or `a: b`).
+        A value that is not a string also keeps its text, for an option that is a string (a password `0123` or `a: b`); that of an
+        unset variable is empty.
         """
         if value is None:
-            return Node(None, node.origin, hidden=True)
+            return Node(None, node.origin, text="", hidden=True)
         parsed, problems = parse(value, from_file or node.origin.file)
         if problems and from_file is not None and from_file.endswith((".yaml", ".yml")):
             self.problems += problems

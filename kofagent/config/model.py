@@ -16,6 +16,8 @@ from kofagent.config.tree import Node
 
 SECTIONS = ("receivers", "processors", "exporters", "connectors", "extensions")
 SIGNALS = ("logs", "metrics", "traces")
+PROFILES = "profiles"
+"""A signal of the collector's that is not known here: its pipelines are left out."""
 
 
 class PipelineConfig(ComponentConfig):

@@ -269,7 +269,8 @@ def _names(root: Node, path: Path) -> list[tuple[Path, str]]:
     node = root.get(*path)
     if node is None or not node.is_list:
         return []
-    return [((*path, i), item.value) for i, item in enumerate(node.value) if isinstance(item.value, str)]
+    texts = [item.text if item.value is None else item.value for item in node.value]  # an unset variable is a name, too: none
+    return [((*path, i), text) for i, text in enumerate(texts) if isinstance(text, str)]
 
 
 def _define(kind: str, id: str, choices: set[str]) -> str:

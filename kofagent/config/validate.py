@@ -12,15 +12,18 @@ from pydantic import BaseModel, ValidationError
 
 from kofagent.config.base import AS_WRITTEN, ComponentConfig
 from kofagent.config.errors import Path, Problem, suggest
-from kofagent.config.model import SECTIONS, SIGNALS, ServiceConfig
+from kofagent.config.model import PROFILES, SECTIONS, SIGNALS, ServiceConfig
 from kofagent.config.references import Registry, references
 from kofagent.config.secrets import masks
 from kofagent.config.tree import Node
 from kofagent.config.typed_tree import locate, marked
 from kofagent.config.unused import notices
+from kofagent.config.upstream_types import is_upstream
 from kofagent.config.validation_errors import problems_of
 
 _log = logging.getLogger("kofagent.config")
+_READINGS = 3
+"""How often options are read, each time with more of what came from references as text."""
 _TYPE = re.compile(r"[a-zA-Z][0-9a-zA-Z_]{0,62}\Z")
 
 
@@ -36,6 +39,7 @@ class Validated:
 def validate(root: Node, registry: Registry, absent: Collection[str] = ()) -> Validated:
     """Validates a whole configuration; never raises for what a user wrote. References to `absent` components are allowed."""
     out = Validated()
+    root = _without_profiles(root, registry, out)
     for key in root.names():
         if key not in (*SECTIONS, "service"):
             out.problems.append(root.problem((key,), "unknown section", suggest(key, (*SECTIONS, "service"))))
@@ -43,6 +47,43 @@ def validate(root: Node, registry: Registry, absent: Collection[str] = ()) -> Va
         _components(root, kind, registry, out)
     _service(root, registry, absent, out)
     return out
+
+
+def _without_profiles(root: Node, registry: Registry, out: Validated) -> Node:
+    """The configuration without pipelines of profiles, a signal that is not known here, and what only they need.
+
+    That is components of types that are not known either: a receiver of profiles. The same tree when there are no such pipelines.
+    """
+    pipelines = root.get("service", "pipelines")
+    if pipelines is None or not pipelines.is_map:
+        return root
+    names = [name for name in pipelines.names() if name.split("/", 1)[0] == PROFILES]
+    if not names:
+        return root
+    lists = {(name, kind): pipelines.get(name, kind) for name in pipelines.names() for kind in SECTIONS}
+    used = {
+        here: {
+            (kind, item.value)
+            for (name, kind), node in lists.items()
+            if (name in names) is here and node is not None and node.is_list
+            for item in node.value
+            if isinstance(item.value, str)
+        }
+        for here in (True, False)
+    }
+    root = root.copy()
+    for name in names:
+        path = ("service", "pipelines", name)
+        hint = "its receivers and exporters go on in other pipelines"
+        out.problems.append(root.problem(path, "profiles are not supported, so the pipeline is left out", hint, warning=True))
+        del root.value["service"].value["pipelines"].value[name]
+    for kind, id in sorted(used[True] - used[False]):
+        section = root.get(kind)
+        if section is not None and section.is_map and id in section.value and registry.resolve(kind, registry.type_of(id)) is None:
+            message = f"only pipelines of profiles use it, so the {kind[:-1]} is left out"
+            out.problems.append(root.problem((kind, id), message, warning=True))
+            del section.value[id]
+    return root
 
 
 def _components(root: Node, kind: str, registry: Registry, out: Validated) -> None:
@@ -75,6 +116,8 @@ def _other_types(kind: str, type: str, registry: Registry) -> str:
     for other in SECTIONS:
         if other != kind and registry.resolve(other, type) is not None:
             return f"it is one of the {other}: move it there"
+    if is_upstream(kind, type):
+        return "the Go collector has it, kofagent does not; docs/components lists what there is"
     types = registry.TYPES.get(kind, ())
     return suggest(type, (*types, *registry.ALIASES.get(kind, {})), limit=0) or suggest(type, types, limit=30)
 
@@ -104,19 +147,19 @@ def _options(root: Node, path: Path, model: type[ComponentConfig], out: Validate
 def _read(node: Node, model: type[ComponentConfig]) -> tuple[ComponentConfig | None, ValidationError | None]:
     """Validates; a value that should be a string, but reads as something else, is tried again as it was written.
 
-    That is for references (a password of digits). A reference to something empty is tried again as null, which is the default.
+    That is for references (a password of digits). A reference to something empty is tried again as null, which is the default,
+    one to a variable that is not set as null, then as empty text.
     """
     node = _as_written(node, model)
-    try:
-        return model.model_validate(node.plain() or {}), None
-    except ValidationError as error:
-        again = _as_strings(node, error, model)
+    for _ in range(_READINGS):
+        try:
+            return model.model_validate(node.plain() or {}), None
+        except ValidationError as error:
+            again, failed = _as_strings(node, error, model), error
         if again is None:
-            return None, error
-    try:
-        return model.model_validate(again.plain() or {}), None
-    except ValidationError as error:
-        return None, error
+            break
+        node = again
+    return None, failed
 
 
 def _as_written(node: Node, model: type[ComponentConfig]) -> Node:
@@ -134,6 +177,13 @@ def _as_strings(node: Node, error: ValidationError, model: type[BaseModel]) -> N
     for each in error.errors(include_url=False):
         path = locate(each["loc"], model, node, missing=each["type"] == "missing").path
         found = node.get(*path)
+        if found is not None and found.is_map and each["type"] == "value_error":
+            # The block as a whole lacks something: perhaps what a variable that is not set would have been.
+            for key in [key for key, below in found.value.items() if below.hidden and below.value is None and below.text == ""]:
+                copy = copy or node.copy()
+                unset = copy.get(*path, key)
+                assert unset is not None
+                unset.value = ""
         if found is None or not found.hidden:
             continue
         wants_text = each["type"] in ("string_type", "literal_error", "bytes_type")

@@ -320,6 +320,52 @@ def test_an_empty_variable_means_the_default_where_no_text_is_wanted(tmp_path: P
     assert (options.count, options.interval, options.storage, options.names) == (3, 10.0, "", [])
 
 
+def test_a_variable_that_is_not_set_is_empty_text_or_the_default(tmp_path: Path) -> None:
+    """Text where only text will do (a value of a map, an element of a list), else the default, as for an empty variable."""
+    options = "{headers: {a: '${env:N}', b: 'x${env:N}'}, endpoint: 'http://h:1', logs_endpoint: '${env:N}'}"
+    text = GOOD.replace('{endpoint: "http://h:1"}', options)
+    text = text.replace("  in:\n", "  in: {count: '${env:N}', flag: '${env:N}', names: ['${env:N}'], nested: '${env:N}'}\n")
+    config = load(tmp_path, text)
+    out, receiver = component(config, "exporters", "out"), component(config, "receivers", "in")
+    assert {name: value.get_secret_value() for name, value in out.headers.items()} == {"a": "", "b": "x"}
+    assert out.logs_endpoint == "" and receiver.names == [""]
+    assert (receiver.count, receiver.flag, receiver.nested.port) == (3, False, 1)
+    assert [w.message for w in config.warnings] == ["the environment variable N is not set and treated as empty"] * 7
+
+
+def test_a_variable_that_is_not_set_names_no_component(tmp_path: Path) -> None:
+    (said,) = errors(tmp_path, GOOD.replace("[in]", "['${env:N}']"))
+    assert "service.pipelines.logs.receivers[0]: the receiver named here is not defined" in said
+
+
+def test_pipelines_of_profiles_are_left_out_with_what_only_they_need(tmp_path: Path) -> None:
+    more = """
+receivers: {ebpf: {x: 1}, redis: {}}
+service:
+  pipelines:
+    profiles: {receivers: [ebpf, in], exporters: [out]}
+    profiles/2: {receivers: [redis], exporters: [missing]}
+    logs/2: {receivers: [redis], exporters: [out]}
+"""
+    assert errors(tmp_path, GOOD, more) == [
+        "c1.yaml:2: receivers.redis: unknown receiver type 'redis'; the Go collector has it, kofagent does not; "
+        "docs/components lists what there is",
+    ]
+    config = load(tmp_path, GOOD, more.replace("redis", "in"))
+    assert list(config.service.pipelines) == ["logs", "logs/2"]
+    assert [(w.path, w.message) for w in config.warnings] == [
+        (("service", "pipelines", name), "profiles are not supported, so the pipeline is left out")
+        for name in ("profiles", "profiles/2")
+    ] + [(("receivers", "ebpf"), "only pipelines of profiles use it, so the receiver is left out")]
+    assert config.root.get("service", "pipelines", "profiles") is not None, "the configuration is shown as it was written"
+
+
+def test_only_profiles_is_nothing_to_run(tmp_path: Path) -> None:
+    assert errors(tmp_path, GOOD.replace("logs:", "profiles:")) == [
+        "c0.yaml:6: service.pipelines: there is no pipeline; add one, such as 'logs:'"
+    ]
+
+
 @pytest.mark.parametrize("option", ["count", "flag", "interval", "names", "nested", "either", "by_name", "many", "auth", "unknown"])
 @pytest.mark.parametrize("secret", ["hunter2-correct-horse", "q7", "[hunter2, 3]", "{hunter2: 1}"])
 def test_no_message_shows_what_came_from_the_environment(tmp_path: Path, option: str, secret: str) -> None:
