@@ -1,8 +1,9 @@
 """The rotated files of a path: which files next to it are named after it, and in which order they were written.
 
 Names are those of the kubelet and lumberjack (a time), logrotate (a number, the newest is 1; or a date) and programs that count up
-(the newest has the largest number), with or without `.gz`. The modification times show which way the numbers go. Where the path is
-a link that is repointed at each new file, rotated files are those whose names differ from the current one only in numbers.
+(the newest has the largest number), with or without `.gz`. Which way the numbers go is shown by what is compressed, the oldest
+first, and among files of one kind by their modification times. Where the path is a link that is repointed at each new file, rotated
+files are those whose names differ from the current one only in numbers.
 """
 
 from __future__ import annotations
@@ -38,6 +39,10 @@ class Rotated(NamedTuple):
     @property
     def key(self) -> tuple[int, int]:
         return self.status.st_dev, self.status.st_ino
+
+    @property
+    def gzip(self) -> bool:
+        return self.path.endswith(".gz")
 
 
 def mark_of(base: str, name: str) -> str | None:
@@ -78,9 +83,15 @@ def _is_number(mark: str) -> bool:
 
 
 def _counts_up(files: list[Rotated]) -> bool:
-    """Whether the largest number is the newest, of files in the order of their numbers: most neighbours were written to so."""
+    """Whether the largest number is the newest, of files in the order of their numbers: most neighbours say so.
+
+    A compressed file is older than one that is not, whatever its time: compressing may have set that.
+    """
     votes = 0
     for smaller, larger in pairwise(files):
+        if smaller.gzip != larger.gzip:
+            votes += 1 if smaller.gzip else -1
+            continue
         one, two = (f.status for f in (smaller, larger))
         before, after = (one.st_mtime_ns, one.st_ctime_ns), (two.st_mtime_ns, two.st_ctime_ns)
         votes += (before < after) - (before > after)

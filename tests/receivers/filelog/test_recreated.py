@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import shutil
 from pathlib import Path
@@ -157,6 +158,21 @@ async def test_numbers_that_count_up_are_read_oldest_first(tmp_path: Path, width
             path.write_text(f"line {n}\n")
         assert await t.poll() == [f"line {n}" for n in range(15, 18)]
         assert t.host.ledger.sum("kofagent_filelog_lost_files_total") == 0
+
+
+async def test_compressing_a_file_after_the_next_one_was_written_does_not_hide_that_one(tmp_path: Path) -> None:
+    path = tmp_path / "a.log"
+    path.write_text("line 1\n")
+    async with tailing(path) as t:
+        assert await t.poll() == ["line 1"]
+        rotated = path.rename(f"{path}.000099")
+        path.write_text("line 2\n")
+        os.utime(path, ns=(10**9, 10**9))
+        Path(f"{rotated}.gz").write_bytes(gzip.compress(rotated.read_bytes()))
+        rotated.unlink()
+        path.rename(f"{path}.000199")
+        path.write_text("line 3\n")
+        assert await t.poll() == ["line 2", "line 3"]
 
 
 @pytest.mark.parametrize("names", ["app-{:03}.log", "app.log.{}", "targets/{}.log", "log.INFO.2026010{}-100000.77"])
