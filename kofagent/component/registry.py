@@ -19,6 +19,7 @@ TYPES: dict[str, tuple[str, ...]] = {
         "transform",
         "resourcedetection",
         "k8sattributes",
+        "groupbyattrs",
     ),
     "exporters": ("prometheusremotewrite", "otlphttp", "otlp", "awscloudwatchlogs", "file", "debug", "nop"),
     "connectors": ("routing", "forward"),

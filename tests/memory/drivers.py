@@ -293,6 +293,19 @@ def filter_resources() -> Use:
     return use
 
 
+def groupbyattrs() -> Use:
+    from kofagent.processors.groupbyattrs import COMPONENT
+
+    processor: Any = make(COMPONENT, {"keys": ["k"]}, kind="processors")
+    pair = encode_attribute("k", "v")
+
+    def use(i: int) -> None:
+        header, _ = processor._known[encode_attributes({"n": str(i)}), (pair,)]
+        assert header == encode_attributes({"n": str(i), "k": "v"})
+
+    return use
+
+
 def basicauth() -> Use:
     from kofagent.extensions.basicauth import COMPONENT
 
@@ -471,6 +484,7 @@ DRIVERS: dict[str, Callable[[], Use]] = {
     "file.seen": files_seen,
     "filelog.excluded": excluded,
     "filter.resources": filter_resources,
+    "groupbyattrs.resources": groupbyattrs,
     "k8s_cluster.points": cluster_points,
     "k8s_events.sent": events_sent,
     "k8sattributes.pods": k8sattributes(True, pods=True),
