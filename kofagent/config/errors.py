@@ -37,12 +37,38 @@ class Place(NamedTuple):
 NOWHERE = Place()
 
 
+class Spot(NamedTuple):
+    """A character of a text, counted from 0: of the string that is wrong or, once it is known, of its line in the file."""
+
+    text: str
+    offset: int
+
+    def __str__(self) -> str:
+        """The character's line with a caret below it, two lines; empty where the line may have secrets in it."""
+        begin = self.text.rfind("\n", 0, self.offset) + 1
+        line = self.text[begin:].partition("\n")[0]
+        at = min(self.offset - begin, len(line))
+        if without_secrets(line) != line:
+            return ""
+        first = min(len(line) - len(line.lstrip()), at)
+        if at - first > SHOWN - 20:
+            first = at - SHOWN // 2
+        shown = "".join(c if c.isprintable() else " " for c in line[first : first + SHOWN].rstrip())
+        left = "..." if line[:first].strip() else ""
+        right = "..." if line[first + SHOWN :].strip() else ""
+        return f"    {left}{shown}{right}\n    {' ' * (len(left) + at - first)}^"
+
+
+SHOWN = 120
+"""Characters of a line that are shown."""
+
+
 @dataclass(frozen=True)
 class Problem:
     """One mistake, or one warning: where in the configuration, what is wrong, what to do. `message` and `hint` hold no secrets.
 
     Validators know no file: their problems have paths below the value that they check, and get their place when the
-    configuration they belong to is known.
+    configuration they belong to is known. `spot` is the character that is wrong, in the string at the path.
     """
 
     path: Path
@@ -50,6 +76,7 @@ class Problem:
     hint: str = ""
     place: Place = NOWHERE
     warning: bool = False
+    spot: Spot | None = None
 
     def under(self, path: Path) -> Problem:
         """The same, seen from above: its path begins with `path`."""
@@ -59,11 +86,15 @@ class Problem:
         text = f"{show_path(self.path)}: {without_secrets(self.message)}"
         if self.hint:
             text = f"{text}; {self.hint}"
-        return f"{self.place}: {text}" if self.place.file else text
+        if self.place.file:
+            text = f"{self.place}: {text}"
+        excerpt = str(self.spot) if self.spot is not None else ""
+        return f"{text}\n{excerpt}" if excerpt else text
 
 
 class ConfigErrors(ValueError):
-    """All mistakes of a configuration; as text one per line, `FILE:LINE: path.to.key: what is wrong; what to do`.
+    """All mistakes of a configuration; as text one per line, `FILE:LINE: path.to.key: what is wrong; what to do`, and below it the
+    line of the file with a caret where that tells more.
 
     A validator of an option raises it with paths below the option's value, to report several mistakes or one that is deeper down.
     """

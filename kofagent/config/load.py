@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 
 from kofagent.config.errors import ConfigErrors, Place, Problem
+from kofagent.config.excerpt import in_files
 from kofagent.config.expand import expand
 from kofagent.config.merge import merge_files
 from kofagent.config.model import LoadedConfig
@@ -97,6 +98,6 @@ def finish(
     known = {(e.place, e.message) for e in earlier}
     errors = [*earlier, *(p for p in found if not p.warning and (p.place, p.message) not in known)]
     if errors:
-        raise ConfigErrors(errors)
+        raise ConfigErrors(in_files(errors))
     warnings = list({str(p): p for p in found if p.warning}.values())
     return LoadedConfig(checked.components, checked.service, root, warnings)

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from kofagent.config.base import UrlError
-from kofagent.config.errors import ConfigErrors, Path, Problem, suggest
+from kofagent.config.errors import ConfigErrors, Path, Problem, Spot, suggest
 from kofagent.config.redact import without_secrets
 from kofagent.config.tree import Node
 from kofagent.config.typed_tree import known_keys, locate
@@ -22,6 +22,7 @@ class _Said(NamedTuple):
     message: str
     hint: str
     type: bool = False
+    spot: Spot | None = None
 
 
 def problems_of(error: ValidationError, model: type[BaseModel], root: Node, path: Path = ()) -> list[Problem]:
@@ -33,7 +34,7 @@ def problems_of(error: ValidationError, model: type[BaseModel], root: Node, path
         cause = (each.get("ctx") or {}).get("error")
         if isinstance(cause, ConfigErrors):
             for problem in cause.errors:
-                said.setdefault((*at, *problem.path), []).append(_Said(problem.message, problem.hint))
+                said.setdefault((*at, *problem.path), []).append(_Said(problem.message, problem.hint, spot=problem.spot))
         else:
             said.setdefault(at, []).append(_sentence(each, types_at, parents, base.nearest(at), at))
     out = []
@@ -45,7 +46,8 @@ def problems_of(error: ValidationError, model: type[BaseModel], root: Node, path
         hidden = [n for _, n in node.walk() if n.hidden]
         message = scrub(", or ".join(dict.fromkeys(s.message for s in sentences)), hidden)
         hint = scrub(" or ".join(dict.fromkeys(s.hint for s in sentences if s.hint)), hidden)
-        out.append(Problem((*path, *at), message, hint, origin.place))
+        spot = None if hidden else next((s.spot for s in sentences if s.spot is not None), None)
+        out.append(Problem((*path, *at), message, hint, origin.place, spot=spot))
     return out
 
 

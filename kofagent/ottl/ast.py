@@ -56,6 +56,7 @@ class Argument:
 
     name: str
     value: Node
+    column: int
 
 
 @dataclass(frozen=True, slots=True)

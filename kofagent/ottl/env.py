@@ -8,6 +8,10 @@ from typing import Any
 from kofagent.telemetry.batch import Metadata
 
 
+def _nobody(message: str) -> None:
+    pass
+
+
 class Env:
     """One item and what surrounds it: Google's protobuf messages, None for those the context does not have.
 
@@ -16,6 +20,7 @@ class Env:
 
     __slots__ = (
         "cache",
+        "complain",
         "datapoint",
         "exemplar",
         "log",
@@ -43,6 +48,8 @@ class Env:
         self.exemplar: Any = None
         self.metadata = metadata
         self.cache: dict[str, Any] = {}
+        self.complain: Callable[[str], None] = _nobody
+        """Told of what a function met that is odd, but no error."""
         self.most_metrics = 0
         """Statements may add metrics to the scope as long as it has fewer: those they add are met by them, too."""
 

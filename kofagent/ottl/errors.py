@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from kofagent.config.errors import suggest
+from kofagent.config.errors import Path, Problem, Spot, suggest
 
 
 class OttlError(ValueError):
@@ -12,7 +12,12 @@ class OttlError(ValueError):
 
     def __init__(self, message: str, column: int) -> None:
         super().__init__(f"column {column}: {message}")
+        self.message = message
         self.column = column
+
+    def problem(self, path: Path, text: str) -> Problem:
+        """The same as a problem of the text at a path in a configuration."""
+        return Problem(path, self.message, spot=Spot(text, self.column - 1))
 
 
 class EvaluationError(Exception):

@@ -221,13 +221,14 @@ class Builder:
                 name = names.get(_plain(argument.name))
                 if name is None:
                     hint = did_you_mean(argument.name, names.values())
-                    raise OttlError(f"{function.name} has no argument {argument.name}{hint}", node.column)
+                    raise OttlError(f"{function.name} has no argument {argument.name}{hint}", argument.column)
             elif position >= len(parameters):
-                raise OttlError(f"{function.name} takes {len(parameters)} arguments, {len(node.arguments)} given", node.column)
+                takes = f"{len(parameters)} argument{'s' if len(parameters) > 1 else ''}"
+                raise OttlError(f"{function.name} takes {takes}, {len(node.arguments)} given", argument.column)
             else:
                 name = parameters[position].name
             if name in given:
-                raise OttlError(f"{function.name}: the argument {name} is given twice", node.column)
+                raise OttlError(f"{function.name}: the argument {name} is given twice", argument.column)
             given[name] = argument.value
         lacking = [p.name for p in parameters if not p.optional and p.name not in given]
         if lacking:
@@ -388,7 +389,16 @@ class Builder:
             return OttlError(f"{written}: the {self.context} context cannot see the {first}", node.column)
         known = [*table, *(f"{c}.{n}" for c in VISIBLE[self.context] for n in paths.TABLES[c])]
         hint = did_you_mean(written, known) or did_you_mean(name, table)
-        return OttlError(f"unknown path {written} in the {self.context} context{hint}", node.column)
+        return OttlError(f"unknown path {written} in the {self.context} context{hint}", self._wrong_part(node).column)
+
+    def _wrong_part(self, node: ast.Path) -> ast.Field:
+        """The first part of the path that no path goes on with."""
+        context, rest = self._context_of(node)
+        for end in range(1, len(rest) + 1):
+            name = ".".join(field.name for field in rest[:end])
+            if not any(known == name or known.startswith(f"{name}.") for known in paths.TABLES[context]):
+                return rest[end - 1]
+        return node.fields[0]
 
 
 def _plain(name: str) -> str:

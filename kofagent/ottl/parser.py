@@ -246,10 +246,11 @@ class Parser:
         while not self._take("punct", ")"):
             if arguments:
                 self._expect(",")
+            column = self._peek.column
             key = self._argument_name()
             if not key and arguments and arguments[-1].name:
                 raise OttlError("a positional argument cannot follow a named one", self._peek.column)
-            arguments.append(ast.Argument(key, self._argument()))
+            arguments.append(ast.Argument(key, self._argument(), column))
         return ast.Call(name.text, tuple(arguments), self._keys(), name.column)
 
     def _argument_name(self) -> str:

@@ -251,7 +251,7 @@ def test_resource_scope_and_request() -> None:
     ("text", "message"),
     [
         ('attribtes["a"] == 1', "column 1: unknown path attribtes in the log context; did you mean 'attributes'?"),
-        ("log.severity == 1", "column 1: unknown path log.severity in the log context; did you mean 'log.severity_text'?"),
+        ("log.severity == 1", "column 5: unknown path log.severity in the log context; did you mean 'log.severity_text'?"),
         ('body = "x"', "column 6: = is not a comparison; write =="),
         ("body == 'x'", 'column 9: unexpected "\'"; strings are written in "double quotes"'),
         ('body == "x', 'column 9: unterminated string: missing closing "'),
@@ -263,7 +263,7 @@ def test_resource_scope_and_request() -> None:
         ('IsMach(body, "x")', "column 1: unknown converter IsMach; did you mean 'IsMatch'?"),
         ("IsMatch(body)", "column 1: IsMatch needs pattern"),
         ('IsMatch(body, "(")', "column 15: IsMatch: pattern: '(' is not a regular expression (RE2): missing ): ("),
-        ('IsString(body, "x")', "column 1: IsString takes 1 arguments, 2 given"),
+        ('IsString(body, "x")', "column 16: IsString takes 1 argument, 2 given"),
         ('set(body, "x") == 1', "column 1: converters begin with a capital letter; set() is an editor and has no value"),
         ('span.name == "x"', "column 1: span.name: the log context cannot see the span"),
         ("body == 1 &&", "column 11: unexpected '&'; write `and`"),

@@ -185,6 +185,12 @@ install_otelcol-attributes() {
   otelcol otelcol-attributes receivers=$core/receiver/otlpreceiver processors=$contrib/processor/k8sattributesprocessor \
     exporters=$core/exporter/otlphttpexporter
 }
+# for bench: a peer of otlp_transform and otlp_filter
+install_otelcol-transform() {
+  local core=go.opentelemetry.io/collector contrib=github.com/open-telemetry/opentelemetry-collector-contrib
+  otelcol otelcol-transform receivers=$core/receiver/otlpreceiver processors=$contrib/processor/filterprocessor \
+    processors=$contrib/processor/transformprocessor exporters=$core/exporter/otlphttpexporter
+}
 # for tests/e2e_cluster/test_go_collector.py
 install_otelcol-k8s() {
   local core=go.opentelemetry.io/collector contrib=github.com/open-telemetry/opentelemetry-collector-contrib
@@ -205,8 +211,8 @@ case " $* " in *" -h "*|*" --help "*) sed -n '2,15p' "$0" | sed 's/^# \?//'; exi
 [ $# -gt 0 ] || set -- apt vm vlogs telemetrygen jaeger
 for server in "$@"; do
   case $server in
-    apt|vm|vlogs|telemetrygen|jaeger|kubernetes|kube-apiserver|kwok|helm|kube-state-metrics|opencost|containerd|prometheus3|monitoring-crds|prometheus-operator|otelcol-attributes|otelcol-k8s) "install_$server" || missing+=("$server");;
-    *) { echo "install.sh: unknown server '$server'; known: apt vm vlogs telemetrygen jaeger kubernetes kube-apiserver kwok helm kube-state-metrics opencost containerd prometheus3 monitoring-crds prometheus-operator otelcol-attributes otelcol-k8s" >&2
+    apt|vm|vlogs|telemetrygen|jaeger|kubernetes|kube-apiserver|kwok|helm|kube-state-metrics|opencost|containerd|prometheus3|monitoring-crds|prometheus-operator|otelcol-attributes|otelcol-k8s|otelcol-transform) "install_$server" || missing+=("$server");;
+    *) { echo "install.sh: unknown server '$server'; known: apt vm vlogs telemetrygen jaeger kubernetes kube-apiserver kwok helm kube-state-metrics opencost containerd prometheus3 monitoring-crds prometheus-operator otelcol-attributes otelcol-k8s otelcol-transform" >&2
          exit 2; };;
   esac
 done

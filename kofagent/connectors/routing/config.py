@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import Field, PrivateAttr, model_validator
 
 from kofagent.config.base import ComponentConfig, PipelineName
+from kofagent.config.errors import ConfigErrors
 from kofagent.ottl import Condition, Env, OttlError, infer_context, named_contexts, parse_condition, parse_route
 from kofagent.ottl.options import CONTEXTS, ErrorMode
 from kofagent.telemetry.signal import Signal
@@ -51,17 +52,23 @@ class Route(ComponentConfig):
         if bool(self.condition) == bool(self.statement):
             raise ValueError("a route needs either condition or statement")
         text = self.condition or self.statement
-        self._context = self.context or _inferred(text, bool(self.statement))
+        try:
+            self._context = self.context or _inferred(text, bool(self.statement))
+        except OttlError as error:
+            raise ConfigErrors([error.problem(("condition" if self.condition else "statement",), text)]) from None
         if self._context not in ("request", "otelcol", "resource", *SIGNAL_OF):
             raise ValueError(f"the context {self._context} cannot be used in a route")
         if self._context == "request" and not _REQUEST.fullmatch(text):
             raise ValueError('the request context takes one comparison: request["header"] == "value", or !=')
-        if self.condition:
-            self._parsed = parse_condition(text, self._context)
-            return self
-        if self._context == "request":
+        if self.statement and self._context == "request":
             raise ValueError("the request context takes a condition, not a statement")
-        self._edit, self._parsed = parse_route(text, self._context)
+        try:
+            if self.condition:
+                self._parsed = parse_condition(text, self._context)
+            else:
+                self._edit, self._parsed = parse_route(text, self._context)
+        except OttlError as error:
+            raise ConfigErrors([error.problem(("condition" if self.condition else "statement",), text)]) from None
         return self
 
     @property

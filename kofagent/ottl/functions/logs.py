@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from kofagent.ottl.env import Env
 from kofagent.ottl.errors import EvaluationError
 from kofagent.ottl.functions.core import converter
 
@@ -81,8 +82,8 @@ def _leef_delimiter(text: str) -> str:
     return text
 
 
-@converter("ParseELF(target S)", contexts="log", where="statements")
-def parse_elf(target: str) -> dict[str, Any]:
+@converter("ParseELF(target S)", contexts="log", where="statements", env=True)
+def parse_elf(env: Env, target: str) -> dict[str, Any]:
     """The entries of a text in the Extended Log Format of the W3C."""
     directives: dict[str, Any] = {}
     fields: list[str] = []
@@ -101,6 +102,8 @@ def parse_elf(target: str) -> dict[str, Any]:
             if not fields:
                 raise EvaluationError("ParseELF: an entry before #Fields")
             values = [quoted.replace('""', '"') or plain for quoted, plain in re.findall(r'"((?:[^"]|"")*)"|(\S+)', line)]
+            if len(values) != len(fields):
+                env.complain(f"ParseELF: an entry of {len(values)} values under {len(fields)} #Fields")
             entries.append({name: values[i] if i < len(values) else "-" for i, name in enumerate(fields)})
     if not fields:
         raise EvaluationError("ParseELF: no #Fields")

@@ -14,13 +14,18 @@ from kofagent.ottl.types import kind
 from kofagent.transform.quoted import read_row, split_quoted
 
 MAX_NESTING = 64
+_LEADING_ZEROS = re.compile(r'("(?:\\.|[^\\"])*+(?:"|\\?\Z))|(?<![0-9.eE+-])(-?)0+(?=[0-9])', re.DOTALL)
 
 
 @converter("ParseJSON(target S)")
 def parse_json(target: str) -> Any:
     """The object or array that a JSON text is; its numbers are doubles."""
     try:
-        value = json.loads(target, parse_int=float, parse_constant=_no_constant)
+        try:
+            value = json.loads(target, parse_int=float, parse_constant=_no_constant)
+        except json.JSONDecodeError:
+            # Upstream's library takes leading zeros of numbers.
+            value = json.loads(_LEADING_ZEROS.sub(r"\1\2", target), parse_int=float, parse_constant=_no_constant)
     except (ValueError, RecursionError, OverflowError):
         raise EvaluationError("ParseJSON: not JSON") from None
     if not isinstance(value, dict | list):

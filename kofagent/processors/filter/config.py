@@ -104,7 +104,7 @@ class _Conditions(ComponentConfig):
             try:
                 parse_condition(text, CONTEXTS[info.field_name])
             except OttlError as error:
-                problems.append(Problem((i,), f"{text!r}: {error}"))
+                problems.append(error.problem((i,), text))
         if problems:
             raise ConfigErrors(problems)
         return value
@@ -229,9 +229,8 @@ class Config(ComponentConfig):
             for k, text in enumerate(group.conditions):
                 try:
                     parse_condition(text, group.context or infer(text, signal), qualified=not group.context)
-                except ValueError as error:
-                    path = (k,) if isinstance(group, _Strings) else (i, "conditions", k)
-                    problems.append(Problem(path, f"{text!r}: {error}"))
+                except OttlError as error:
+                    problems.append(error.problem((k,) if isinstance(group, _Strings) else (i, "conditions", k), text))
         if problems:
             raise ConfigErrors(problems)
         return value

@@ -145,9 +145,9 @@ def _problems(group: StatementGroup, i: int, signal: Signal) -> list[Problem]:
         for k, name, text in places:
             try:
                 if name == "statements":
-                    infer_context([], CONTEXTS[signal], statements=[text])
+                    parse_statement(text, infer_context([], CONTEXTS[signal], statements=[text]), qualified=True)
                 else:
-                    infer_context([text], CONTEXTS[signal])
+                    parse_condition(text, infer_context([text], CONTEXTS[signal]), qualified=True)
             except OttlError as own:
                 found.append(_problem(group, i, k, name, text, own))
         first = places[0]
@@ -163,4 +163,4 @@ def _problems(group: StatementGroup, i: int, signal: Signal) -> list[Problem]:
 
 def _problem(group: StatementGroup, i: int, k: int, name: str, text: str, error: OttlError) -> Problem:
     path = (group.first + k,) if isinstance(group, _Texts) else (i, name, k)
-    return Problem(path, f"{text!r}: {error}")
+    return error.problem(path, text)

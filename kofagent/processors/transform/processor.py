@@ -58,9 +58,14 @@ class TransformProcessor(Processor[Config]):
     def _run(self, group: Group, request: Any, metadata: Metadata | None) -> None:
         # hot: otlp_transform, 15 us a record by two statements; the messages are Google's, changed in place
         shared = self._caches.setdefault(group.context, {}) if group.shared_cache else None
+
+        def complain(message: str) -> None:
+            self._failed(group, message, None)
+
         for env in items(group.context, request, metadata):
             if shared is not None:
                 env.cache = shared
+            env.complain = complain
             if group.conditions and not self._any(group, env):
                 continue
             for statement in group.statements:
@@ -78,10 +83,10 @@ class TransformProcessor(Processor[Config]):
                 self._failed(group, condition.text, error)
         return False
 
-    def _failed(self, group: Group, text: str, error: EvaluationError) -> None:
-        if group.error_mode == "propagate":
+    def _failed(self, group: Group, text: str, error: EvaluationError | None) -> None:
+        """What `error_mode` asks for; `error` is None for what is odd, but has been done."""
+        if group.error_mode == "propagate" and error is not None:
             raise Unusable("condition error", f"{group.place}: {text}: {error}")
         if group.error_mode == "ignore" and self._log.due((group.place, text)):
-            self.context.log.warning(
-                "%s: %s could not be run: %s (further cases are not logged)", group.place, " ".join(text.split()), error
-            )
+            what = " ".join(text.split()) + (f" could not be run: {error}" if error is not None else "")
+            self.context.log.warning("%s: %s (further cases are not logged)", group.place, what)
