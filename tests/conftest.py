@@ -24,6 +24,8 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 # The agents that tests start read bytecode, as an installed one does: compiling it is most of what such a start takes.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+# Agents that tests start keep nothing on this machine's disk unless the test says where.
+os.environ["KOFAGENT_STATE"] = "none"
 sys.dont_write_bytecode = False
 
 _absent: Counter[str] = Counter()

@@ -58,6 +58,13 @@ def build_parser() -> argparse.ArgumentParser:
         const="",
         help="reach the Kubernetes API with this kubeconfig, from outside the cluster; without FILE: $KUBECONFIG or ~/.kube/config",
     )
+    run.add_argument(
+        "--state",
+        metavar="DIR",
+        help="with --values: directory for queues and places in log files, which outlive a restart; none: in memory (default: "
+        "$KOFAGENT_STATE, else the first that works of systemd's $STATE_DIRECTORY, /var/lib/otelcol/file_storage and "
+        "~/.local/state/kofagent)",
+    )
     run.add_argument("--context", metavar="NAME", default="", help="context of the kubeconfig (default: its current one)")
     dev = command(
         "dev",

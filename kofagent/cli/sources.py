@@ -7,7 +7,7 @@ import os
 import sys
 
 from kofagent.component import registry
-from kofagent.config.errors import ConfigErrors
+from kofagent.config.errors import ConfigErrors, Problem
 from kofagent.config.load import LoadedConfig, load_config
 from kofagent.pipeline.graph import StartErrors
 
@@ -17,10 +17,29 @@ def load(arguments: argparse.Namespace) -> LoadedConfig:
     if arguments.values:
         from kofagent.values import load_values
 
-        return load_values(
+        config = load_values(
             arguments.values, arguments.role, registry, generation=arguments.generation, environ=os.environ, over=arguments.config
         )
+        if hasattr(arguments, "state"):
+            _keep_on_disk(config, arguments)
+        return config
     return load_config(arguments.config, registry, environ=os.environ)
+
+
+def _keep_on_disk(config: LoadedConfig, arguments: argparse.Namespace) -> None:
+    """Queues and places of KOF's pipelines on disk, or a warning what is lost without."""
+    from kofagent.cli.state import find_state
+    from kofagent.values.durable import keep_on_disk, lost_without
+
+    lost = lost_without(config)
+    if not lost:
+        return
+    state = find_state(arguments.state, arguments.role, os.environ)
+    if state.directory:
+        keep_on_disk(config, state.directory, registry)
+    elif state.why:
+        hint = "name a directory that this user may write to with --state, or say --state none"
+        config.warnings.append(Problem((), f"no directory for queues and places, so {lost}: {state.why}", hint, warning=True))
 
 
 def print_warnings(config: LoadedConfig) -> None:

@@ -121,6 +121,8 @@ spec:
         - --generation={{ . }}
         {{- end }}
         - --config=/etc/kofagent/values/pod.yaml
+        # pod.yaml says what is kept in the volume `state`
+        - --state=none
       env:
         {{- include "kofagent.env" (dict "facts" $facts) | nindent 8 }}
       {{- if or $facts.grpc $facts.http $facts.own $facts.api }}
