@@ -157,6 +157,9 @@ class Receiver(Component[C]):
 
     outputs: dict[Signal, ColumnsConsumer]
 
+    async def wind_down(self) -> None:
+        """Before the `stop` of a reload, while everything else still runs: ends what is under way and would be lost by it."""
+
 
 class Processor(Component[C]):
     """One instance per pipeline; the graph sets `next` before `start`. `signal` is that of its pipeline."""

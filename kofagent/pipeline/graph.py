@@ -144,6 +144,15 @@ class Graph:
         for extension in self.extensions.values():
             extension.pipelines_ready()
 
+    async def wind_down(self) -> None:
+        """Returns when no receiver has anything under way that a `stop` would lose; everything else runs on meanwhile."""
+        receivers = list(self.receivers.values())
+        for receiver, error in zip(
+            receivers, await asyncio.gather(*[r.wind_down() for r in receivers], return_exceptions=True), strict=True
+        ):
+            if error is not None:
+                receiver.context.log.error("failed while winding down: %r", error)
+
     async def stop(self, seconds: float = 9.0) -> None:
         """Receivers stop taking data, then each pipeline passes on what it holds, exporters drain, extensions stop last."""
         deadline = asyncio.get_running_loop().time() + seconds

@@ -27,6 +27,8 @@ log = logging.getLogger("kofagent.service")
 BUDGET_SHARE = 0.25
 BUDGET_MAX = 256 * 1024 * 1024
 """Data waiting in memory may take a quarter of the available memory, at most this many bytes."""
+WIND_DOWN_SECONDS = 60.0
+"""A reload waits so long at most for what is under way, such as scrapes, which have time-outs of their own."""
 
 
 class Service:
@@ -110,13 +112,15 @@ class Service:
             self._graph = None
             raise
 
-    async def reload(self, plan: LoadedConfig) -> None:
+    async def reload(self, plan: LoadedConfig, hurry: asyncio.Event | None = None) -> None:
         """Stops the old graph and starts the new one; when that fails, the old configuration runs again and StartErrors is raised.
 
+        What receivers have under way is ended first, such as scrapes, for WIND_DOWN_SECONDS at most and not once `hurry` is set.
         The ledger keeps its counts; `service.telemetry` stays as it was when the agent was started.
         """
         Graph(plan, self).build()  # a configuration that cannot even be built does not stop the running one
         old = self.plan
+        await self._wind_down(hurry or asyncio.Event())
         await self.graph.stop()
         try:
             self.keep_retrying = plan.keep_retrying
@@ -127,6 +131,13 @@ class Service:
             raise
         self.plan = plan
         log.info("configuration reloaded, running %d pipelines", len(plan.pipelines))
+
+    async def _wind_down(self, hurry: asyncio.Event) -> None:
+        tasks = [asyncio.create_task(self.graph.wind_down()), asyncio.create_task(hurry.wait())]
+        await asyncio.wait(tasks, timeout=WIND_DOWN_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _set_variables(self, variables: Mapping[str, str]) -> None:
         """Sets these in place of those that were set before, which get their old values again."""
@@ -199,7 +210,7 @@ async def run_until(
         if reload.is_set() and not stop.is_set():
             reload.clear()
             try:
-                await service.reload(read_plan())
+                await service.reload(read_plan(), stop)
             except Exception as error:
                 log.error("the new configuration is refused, the old one stays in use:\n%s", explain(error))
             garbage.settle()

@@ -106,6 +106,13 @@ class ScrapePool:
         self._loops.clear()
         await self._client.stop()
 
+    async def finish_scrapes(self, *, idle: bool = False) -> None:
+        """Ends the loops that are scraping, when they are done, and with `idle` the others as well."""
+        ending = [(loop, task) for loop, task in self._loops.values() if idle or loop.scraping]
+        for loop, task in ending:
+            loop.leave(task)
+        await asyncio.gather(*[task for _, task in ending], return_exceptions=True)
+
     async def retire(self) -> None:
         """Ends a job that is no longer configured: its targets are gone, and series that no other job writes get staleness markers.
 

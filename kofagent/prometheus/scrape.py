@@ -133,6 +133,11 @@ class ScrapeLoop:
         """Whether there was a scrape, so that there is something to end."""
         return self._done > 0
 
+    @property
+    def scraping(self) -> bool:
+        """Whether a scrape is under way."""
+        return self._busy
+
     async def run(self, delay: float = 0.0) -> None:
         """Scrapes at the target's own moment of every interval, until `leave`; first after `delay` seconds at the earliest."""
         loop = asyncio.get_running_loop()

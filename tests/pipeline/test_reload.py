@@ -7,14 +7,18 @@ import gc
 import weakref
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import pytest
+from aiohttp import web
 
 from kofagent.component import registry
 from kofagent.config.load import LoadedConfig, load_config
 from kofagent.memory import garbage
 from kofagent.memory.account import ACCOUNT
 from kofagent.pipeline.service import Service, run_until
+from kofagent.prometheus.target import Target
+from kofagent.telemetry.batch import MetricBatch
 from tests.support.components import eventually
 
 CONFIG = """
@@ -76,3 +80,83 @@ async def test_nothing_of_the_old_pipelines_stays() -> None:
     stop.set()
     await running
     await service.stop()
+
+
+class Targets:
+    """`/slow` answers when it is told to, `/fast` at once."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.go = asyncio.Event()
+        self.fast = 0
+        self.taken: dict[str, list[float]] = {}
+
+    async def slow(self, request: web.Request) -> web.Response:
+        self.asked.set()
+        await self.go.wait()
+        return web.Response(text="slow 7\n")
+
+    async def quick(self, request: web.Request) -> web.Response:
+        self.fast += 1
+        return web.Response(text="fast 1\n")
+
+    async def consume(self, batch: Any) -> None:
+        assert isinstance(batch, MetricBatch)
+        for group in batch.groups:
+            for series, value in zip(group.series, group.values, strict=True):
+                self.taken.setdefault(dict(series.labels)["__name__"], []).append(value)
+
+
+async def test_a_reload_lets_scrapes_under_way_end_while_the_others_go_on_and_a_stop_does_not_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Target, "offset", lambda self, now=None: 0.0)  # a part of the interval, of an hour here
+    targets = Targets()
+    app = web.Application()
+    app.router.add_get("/slow", targets.slow)
+    app.router.add_get("/fast", targets.quick)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    at = site._server.sockets[0].getsockname()  # type: ignore[union-attr]
+    job = "{{job_name: {0}, metrics_path: /{0}, scrape_interval: {1}, scrape_timeout: {1}, static_configs: [{{targets: ['127.0.0.1:{2}']}}]}}"
+    jobs = ", ".join(job.format(name, every, at[1]) for name, every in (("slow", "1h"), ("fast", "100ms")))
+
+    def read() -> LoadedConfig:
+        text = f"""
+          receivers: {{prometheus: {{initial_scrape_offset: 1ms, config: {{scrape_configs: [{jobs}]}}}}}}
+          exporters: {{prometheusremotewrite: {{endpoint: "http://127.0.0.1:1"}}}}
+          service:
+            telemetry: {{metrics: {{level: none}}}}
+            pipelines: {{metrics: {{receivers: [prometheus], exporters: [prometheusremotewrite]}}}}
+        """
+        return load_config([f"yaml:{text}"], registry)
+
+    service = Service(read())
+    stop, reload = asyncio.Event(), asyncio.Event()
+    await service.start()
+    service.graph.exporters["prometheusremotewrite"].consume = targets.consume  # type: ignore[method-assign]
+    running = asyncio.create_task(run_until(service, stop, reload, read, str))
+    try:
+        await eventually(targets.asked.is_set)
+        first = service.graph
+        reload.set()
+        before = targets.fast
+        await eventually(lambda: targets.fast > before + 2)  # goes on while the reload waits
+        assert service.graph is first
+        targets.go.set()
+        await eventually(lambda: service.graph is not first)
+        assert targets.taken["slow"] == [7.0]
+        assert 0.0 not in targets.taken["up"]
+        targets.go.clear()
+        targets.asked.clear()
+        await eventually(targets.asked.is_set)
+        reload.set()
+        await eventually(lambda: not reload.is_set())
+        stop.set()
+        await running
+    finally:
+        running.cancel()
+        await service.stop()
+        await runner.cleanup()

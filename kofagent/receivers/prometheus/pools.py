@@ -69,6 +69,16 @@ class Pools:
             self._spawn(self._read(monitors))
             self._spawn(self._follow())
 
+    async def wind_down(self) -> None:
+        """Ends all loops, each with the scrape that is under way.
+
+        Those that are not scraping go on until the others are done, so that a target that takes its whole time-out to fail does
+        not cost the others a scrape.
+        """
+        pools = list(self.by_name.values())
+        await asyncio.gather(*[pool.finish_scrapes() for pool in pools])
+        await asyncio.gather(*[pool.finish_scrapes(idle=True) for pool in pools])
+
     async def stop(self) -> None:
         """Ends all jobs, without staleness markers."""
         for task in list(self._tasks):

@@ -56,6 +56,11 @@ class PrometheusReceiver(Receiver[Config]):
             await self._api.start()
         await pools.start()
 
+    async def wind_down(self) -> None:
+        """Lets the scrapes that are under way end."""
+        if self._pools is not None:
+            await self._pools.wind_down()
+
     async def stop(self) -> None:
         """Stops scraping, then waits a moment for scrapes that have no owner yet."""
         if self._pools is not None:
