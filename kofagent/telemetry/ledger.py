@@ -2,7 +2,8 @@
 
 Names are the Go collector's (`otelcol_receiver_accepted_log_records_total`, ...), so that dashboards keep working; the two
 families the Go collector lacks are `kofagent_dropped_items_total{reason}` and `kofagent_filtered_items_total{rule}`.
-For every pipeline: accepted = sent + filtered + dropped + queued.
+For every pipeline: accepted + inherited = sent + filtered + dropped + queued, without what receivers dropped at the door: that was
+refused, never accepted, and its drops have the receiver as their component.
 """
 
 from __future__ import annotations
