@@ -20,6 +20,7 @@ TYPES: dict[str, tuple[str, ...]] = {
         "resourcedetection",
         "k8sattributes",
         "groupbyattrs",
+        "metricstransform",
     ),
     "exporters": ("prometheusremotewrite", "otlphttp", "otlp", "awscloudwatchlogs", "file", "debug", "nop"),
     "connectors": ("routing", "forward"),
@@ -43,7 +44,12 @@ ALIASES: dict[str, dict[str, str]] = {
         "k8s_objects": "k8sobjects",
         "kubelet_stats": "kubeletstats",
     },
-    "processors": {"memorylimiter": "memory_limiter", "resource_detection": "resourcedetection", "k8s_attributes": "k8sattributes"},
+    "processors": {
+        "memorylimiter": "memory_limiter",
+        "resource_detection": "resourcedetection",
+        "k8s_attributes": "k8sattributes",
+        "metrics_transform": "metricstransform",
+    },
     "exporters": {
         "otlp_http": "otlphttp",
         "otlp_grpc": "otlp",

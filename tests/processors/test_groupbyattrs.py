@@ -60,6 +60,7 @@ async def test_points_of_metrics_move_as_documented() -> None:
         (b, "", "mixed-type", "gauge", [eth0]),
         ({"host.name": "localhost", "source": "prom"}, "", "dont-move", "gauge", [eth0]),
     ]
+    assert len(out.resource_metrics[0].resource.attributes) == 2, "one value for each attribute"
     total = host.ledger.total
     assert total("otelcol_processor_groupbyattrs_num_grouped_metrics_total", processor="p") == 11
     assert total("otelcol_processor_groupbyattrs_num_non_grouped_metrics_total", processor="p") == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from kofagent.config.re2 import expand
 from kofagent.ottl.access import Access
 from kofagent.ottl.env import Env
 from kofagent.ottl.errors import EvaluationError
@@ -174,37 +175,6 @@ def _formatted(template: str, value: str) -> str:
     if "%s" not in template or "%" in template.replace("%s", "").replace("%%", ""):
         raise EvaluationError("replacement_format has one %s and no other verb")
     return sprintf(template, [value])
-
-
-def expand(template: str, match: Any) -> str:
-    """Go's Regexp.Expand: $1, ${1}, $name, ${name}; `$1x` is the group named 1x, which is empty; `$$` is a dollar."""
-    out, at = [], 0
-    while (dollar := template.find("$", at)) >= 0:
-        out.append(template[at:dollar])
-        at = dollar + 1
-        if template.startswith("$", at):
-            out.append("$")
-            at += 1
-            continue
-        braces = template.startswith("{", at)
-        end = at + braces
-        while end < len(template) and (template[end].isalnum() or template[end] == "_"):
-            end += 1
-        name = template[at + braces : end]
-        if not name or (braces and not template.startswith("}", end)):
-            out.append("$")
-            continue
-        out.append(_group(match, name))
-        at = end + braces
-    return "".join([*out, template[at:]])
-
-
-def _group(match: Any, name: str) -> str:
-    if name.isdigit():
-        number = int(name) if len(name) < 4 else 1000
-        return (match.group(number) or "") if number <= match.re.groups else ""
-    groups = match.groupdict()
-    return groups.get(name) or ""
 
 
 def replaced(text: str, pattern: Any, replacement: str, function: Any, template: str | None, env: Env) -> str:

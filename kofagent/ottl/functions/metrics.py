@@ -5,7 +5,6 @@ from __future__ import annotations
 import bisect
 import math
 import random
-from collections.abc import Callable, Iterable
 from itertools import pairwise
 from typing import Any
 
@@ -14,7 +13,8 @@ from kofagent.ottl.errors import EvaluationError
 from kofagent.ottl.functions.core import MISSING, converter, editor
 from kofagent.ottl.paths import points
 from kofagent.ottl.types import kind
-from kofagent.transform.anyvalue import to_json, to_python
+from kofagent.transform.aggregation import NUMBERS, merged
+from kofagent.transform.anyvalue import to_python
 
 _TEMPORALITY = {"delta": 1, "cumulative": 2}
 _HISTOGRAMS = ("histogram", "exponential_histogram")
@@ -319,25 +319,9 @@ def scale_metric(env: Env, multiplier: float, unit: str | None) -> None:
 # Aggregation
 
 
-def _median(values: list[Any]) -> float:
-    ordered = sorted(values)
-    half = len(ordered) // 2
-    return float(ordered[half]) if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
-
-
-_NUMBERS: dict[str, Callable[[list[Any]], Any]] = {
-    "sum": sum,
-    "max": max,
-    "min": min,
-    "mean": lambda values: sum(values) / len(values),
-    "median": _median,
-    "count": len,
-}
-
-
 def _aggregation(aggregation_function: str | None = None, **_: Any) -> None:
-    if aggregation_function is not None and aggregation_function not in _NUMBERS:
-        raise EvaluationError(f"{aggregation_function!r} is no aggregation; known: {', '.join(_NUMBERS)}")
+    if aggregation_function is not None and aggregation_function not in NUMBERS:
+        raise EvaluationError(f"{aggregation_function!r} is no aggregation; known: {', '.join(NUMBERS)}")
 
 
 @editor('aggregate_on_attributes(aggregation_function "s", attributes? ["s"])', contexts="metric", env=True, check=_aggregation)
@@ -382,78 +366,13 @@ def _aggregated_kind(env: Env, function: str, what: str) -> Any:
 
 def _merge(metric: Any, function: str, matched: list[Any], others: list[Any]) -> None:
     """The points `others`, and one point instead of those `matched` with equal attributes and times."""
-    of_kind = metric.WhichOneof("data")
-    delta = getattr(getattr(metric, of_kind), "aggregation_temporality", 0) == _TEMPORALITY["delta"]
-    groups: dict[Any, list[Any]] = {}
-    for point in matched:
-        attributes = to_json({i.key: to_python(i.value) for i in point.attributes})
-        # Cumulative points of one time are one whenever they began; the spans of delta points differ.
-        key: Any = (attributes, point.start_time_unix_nano if delta else 0, point.time_unix_nano)
-        if of_kind == "histogram":
-            key = (*key, tuple(point.explicit_bounds))
-        elif of_kind == "exponential_histogram":
-            key = (*key, point.scale)
-        else:
-            key = (*key, point.WhichOneof("value"))
-        groups.setdefault(key, []).append(point)
-    merge = _numbers if of_kind in ("gauge", "sum") else _histograms
-    merged = [merge(group, function) if len(group) > 1 or function == "count" else group[0] for group in groups.values()]
+    try:
+        new = merged(metric, function, matched)
+    except ValueError as error:
+        raise EvaluationError(str(error)) from None
     target = points(metric)
     del target[:]
-    target.extend([*others, *merged])
-
-
-def _numbers(group: list[Any], function: str) -> Any:
-    first = group[0]
-    name = first.WhichOneof("value") or "as_double"
-    value = _NUMBERS[function]([getattr(point, name) for point in group])
-    setattr(first, name, int(value) if name == "as_int" else float(value))
-    first.start_time_unix_nano = min(point.start_time_unix_nano for point in group)
-    return first
-
-
-def _histograms(group: list[Any], function: str) -> Any:
-    first = group[0]
-    for other in group[1:]:
-        first.count += other.count
-        if other.HasField("sum"):
-            first.sum += other.sum
-        for name, choose in (("min", min), ("max", max)):
-            if first.HasField(name) and other.HasField(name):
-                setattr(first, name, choose(getattr(first, name), getattr(other, name)))
-        if hasattr(first, "explicit_bounds"):
-            first.bucket_counts[:] = _added(first.bucket_counts, other.bucket_counts)
-        else:
-            first.zero_count += other.zero_count
-            for side in ("positive", "negative"):
-                _add_buckets(getattr(first, side), getattr(other, side))
-        first.exemplars.extend(other.exemplars)
-        first.start_time_unix_nano = min(first.start_time_unix_nano, other.start_time_unix_nano)
-    return first
-
-
-MAX_BUCKETS = 10_000
-"""Buckets of points whose offsets are further apart are not aligned."""
-
-
-def _add_buckets(mine: Any, theirs: Any) -> None:
-    if not theirs.bucket_counts:
-        return
-    if not mine.bucket_counts:
-        mine.CopyFrom(theirs)
-        return
-    first = min(mine.offset, theirs.offset)
-    if max(mine.offset, theirs.offset) - first > MAX_BUCKETS:
-        raise EvaluationError("the buckets of the histograms are too far apart")
-    one = [0] * (mine.offset - first) + list(mine.bucket_counts)
-    mine.bucket_counts[:] = _added(one, [0] * (theirs.offset - first) + list(theirs.bucket_counts))
-    mine.offset = first
-
-
-def _added(left: Iterable[int], right: Iterable[int]) -> list[int]:
-    one, two = list(left), list(right)
-    size = max(len(one), len(two))
-    return [a + b for a, b in zip(one + [0] * (size - len(one)), two + [0] * (size - len(two)), strict=True)]
+    target.extend([*others, *new])
 
 
 # Buckets
