@@ -139,11 +139,17 @@ class Recovery:
         newer_than: int,
         folders: Folders,
     ) -> list[tuple[Rotated, Tail]]:
-        """The rotated files that are newer than every known one."""
+        """The rotated files that are newer than every known one that left.
+
+        The file that was at the path when this poll opened it may have been rotated since, too; others may be older than it.
+        """
         out: list[tuple[Rotated, Tail]] = []
         present = (path, os.path.realpath(path))
+        here = {tail.key for tail in tails.values() if tail.path == path and tail.lost_at is None}
         for file in reversed(files):
             if file.mark is None or file.path in present or self._included(file.path):
+                continue
+            if file.key in here:
                 continue
             if file.key in tails or file.inode in found:
                 return out
@@ -152,8 +158,11 @@ class Recovery:
             tail = self._open(path, file, folders)
             if tail is None:
                 continue
-            if any(matches(tail, identity) for identity in known):
+            same = next((identity for identity in known if matches(tail, identity)), None)
+            if same is not None:
                 tail.close()
+                if same.key in here:
+                    continue
                 return out
             out.append((file, tail))
         newer = []

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from kofagent.receivers.filelog.recovery import Found, Recovery
 from kofagent.receivers.filelog.rotated import mark_of
 from kofagent.telemetry.batch import AnyBatch
 from tests.receivers.filelog.support import Store, Tailing, attributes
@@ -264,6 +265,33 @@ async def test_a_file_that_is_compressed_while_it_is_looked_for(tmp_path: Path, 
     async with tailing(path, store) as t:
         assert await t.poll() == lines(2)
         assert t.host.ledger.sum("kofagent_filelog_lost_files_total") == 0
+
+
+@pytest.mark.parametrize("packed", [False, True])
+async def test_a_file_that_is_rotated_just_after_it_was_opened_hides_none_that_is_older(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed: bool
+) -> None:
+    path = container(tmp_path)
+    path.write_text(text(1))
+    async with tailing(path, None) as t:
+        assert await t.poll() == lines(1)
+        path.rename(f"{path}.20261121-100000")
+        path.write_text(text(2))
+        path.rename(f"{path}.20261121-100001")
+        path.write_text(text(3))
+        search = Recovery.search
+
+        def rotate_first(*arguments: Any) -> Found:
+            monkeypatch.undo()
+            rotated = path.rename(f"{path}.20261121-100002")
+            if packed:
+                pack(rotated)
+            path.write_text(text(4))
+            return search(*arguments)
+
+        monkeypatch.setattr(Recovery, "search", rotate_first)
+        assert await t.poll() == lines(2, 3)
+        assert await t.poll() == lines(4)
 
 
 async def test_a_file_let_go_and_then_deleted_is_no_loss(tmp_path: Path) -> None:
