@@ -122,7 +122,7 @@ class Lines(Source):
         self._file = self.path.open("a")
 
     def copytruncate(self) -> None:
-        """Copied, then emptied in place."""
+        """Copied over the last copy, then emptied in place."""
         self._may_lose()
         shutil.copyfile(self.path, f"{self.path}.1")
         self._file.truncate(0)

@@ -14,7 +14,16 @@ from kofagent.component.protocols import Context
 from kofagent.receivers.filelog.attributes import file_attributes
 from kofagent.receivers.filelog.confine import Confined
 from kofagent.receivers.filelog.decide import Appeared, Changed
-from kofagent.receivers.filelog.fingerprint import compatible, continues, gzip_complete, is_copy, is_related, matches, may_be
+from kofagent.receivers.filelog.fingerprint import (
+    compatible,
+    continues,
+    gzip_complete,
+    is_copy,
+    is_copy_of,
+    is_related,
+    matches,
+    may_be,
+)
 from kofagent.receivers.filelog.globs import Finder
 from kofagent.receivers.filelog.identity import Identity, Key
 from kofagent.receivers.filelog.ordering import Ordering
@@ -129,6 +138,9 @@ class Disk:
         if not tail.head:
             return Appeared()
         others = [other for other in tails if other is not tail and other.readable]
+        if tail.anew:
+            found = [known for known in closed if known.key != tail.key and is_copy_of(tail, known.path) and matches(tail, known)]
+            return Appeared((), found, [other for other in others if is_copy_of(tail, other.path) and is_copy(tail, other)])
         return Appeared(
             [other for other in others if other.path == tail.path and continues(tail, other)],
             [
@@ -171,10 +183,11 @@ class Disk:
             self._context.log.info("%s can be read now", path)
         return tail
 
-    def tail(self, path: str, fd: int, status: os.stat_result) -> Tail:
-        """A file that is open already. OSError when it cannot be read."""
-        attributes = file_attributes(self._config, path, status)
-        return Tail(self._reading, secrets.token_hex(8), path, fd, status, attributes=attributes)
+    def tail(self, path: str, fd: int, status: os.stat_result, before: Tail | None = None) -> Tail:
+        """A file that is open already; `before` is what it was until it was written anew. OSError when it cannot be read."""
+        attributes = file_attributes(self._config, path, status, strict=before is None)
+        rotated, anew = (before.rotated, True) if before is not None else ("", False)
+        return Tail(self._reading, secrets.token_hex(8), path, fd, status, attributes=attributes, rotated=rotated, anew=anew)
 
     def attributes(self, path: str) -> dict[str, str] | None:
         """What is said of the file at this path in its entries; None when it is gone."""

@@ -65,6 +65,13 @@ def is_related(tail: Tail, known: Identity) -> bool:
     return mark_of(os.path.basename(known.path), os.path.basename(tail.path)) is not None
 
 
+def is_copy_of(tail: Tail, path: str) -> bool:
+    """Whether the name of an open file says that it is a copy of the one at `path`; if it has none any more, of its own."""
+    if tail.lost_at is not None and not tail.rotated:
+        return tail.path == path
+    return mark_of(os.path.basename(path), os.path.basename(tail.rotated or tail.path)) is not None
+
+
 def compatible(one: bytes, other: bytes) -> bool:
     """Whether two fingerprints may be of one file: one starts with the other, and neither is empty."""
     size = min(len(one), len(other))

@@ -48,7 +48,7 @@ MOVES: dict[Move, dict[State, State]] = {
     Move.REOPEN: {State.PARKED: State.OPEN},
     Move.LEAVE: {State.OPEN: State.LEAVING, State.COPY: State.STRAY},
     Move.COME_BACK: {State.LEAVING: State.OPEN, State.STRAY: State.COPY},
-    Move.WAIT_FOR: {State.OPEN: State.COPY},
+    Move.WAIT_FOR: {State.OPEN: State.COPY, State.LEAVING: State.STRAY},
     Move.STAND_ALONE: {State.COPY: State.OPEN, State.STRAY: State.LEAVING},
     Move.TAKE_OVER: {State.COPY: State.OPEN, State.STRAY: State.LEAVING},
     Move.SURRENDER: {State.OPEN: State.ENDED, State.LEAVING: State.ENDED},

@@ -39,8 +39,12 @@ class Tail:
         attributes: Mapping[str, Any],
         gzip: bool | None = None,
         rotated: str = "",
+        anew: bool = False,
     ) -> None:
-        """`gzip`: whether it is compressed; None: as the options say. `rotated`: where it is now, renamed away unseen."""
+        """`gzip`: whether it is compressed; None: as the options say. `rotated`: where it is now, renamed away unseen.
+
+        `anew`: another file was followed in this inode, which was truncated.
+        """
         self.reading = reading
         self.uid = uid
         self.path = path
@@ -55,6 +59,8 @@ class Tail:
         self.mtime = status.st_mtime_ns
         self.gzip = bool(reading.config.compression) and is_gzip(fd) if gzip is None else gzip
         self.head = self.read_head()
+        self.anew = anew or not self.head
+        """It was watched before it had its bytes: of the closed files only one that its name says it is a copy of can be it."""
         self.feed = Feed(reading, not self.gzip, attributes)
         self.source: Source = GzipSource(fd, 0, 0) if self.gzip else PlainSource(fd, 0)
         self.base = 0

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from kofagent.component.protocols import Context
 from kofagent.receivers.filelog import decide
@@ -34,6 +35,15 @@ _COARSE_NS = 20_000_000
 """Times of files are behind the clock by as much."""
 
 
+class _Rewritten(NamedTuple):
+    """A file that has other bytes than before, `old` and `new`; `size` is what it had at the last look."""
+
+    old: Tail
+    new: Tail
+    path: str
+    size: int
+
+
 class Tracker:
     """The files of one receiver. `poll` looks at the disk; nothing here waits."""
 
@@ -51,6 +61,8 @@ class Tracker:
         self._newest = 0  # when an earlier run last saw a file change (ns)
         self._looked = 0
         self._now = 0.0
+        self._to_start: list[Tail] = []
+        self._rewritten: list[_Rewritten] = []
 
     def load(self, known: Iterable[Identity]) -> None:
         """Identities of an earlier run; with them `start_at` no longer applies."""
@@ -92,6 +104,7 @@ class Tracker:
             if (tail is None or not self._look(tail, file)) and key not in tails:
                 fresh.append(key)
         gone = self._depart(seen)
+        self._start_changed()
         if self._fresh_limit:
             fresh = fresh[: self._fresh_limit]
         if fresh:
@@ -133,13 +146,13 @@ class Tracker:
         before = tail.look(status)
         match decide.change(tail, found, self._config.on_truncate):
             case Change.GO_ON:
-                if not before:
-                    self.files.keep(tail)
+                if not before and tail.readable and not tail.at:
+                    self._to_start.append(tail)  # it was empty: what it is shows only now
             case Change.SKIP:
                 tail.skip_to_end()
             case Change.RECONSIDER:
                 tail.stand_alone()
-                self._start(tail)
+                self._to_start.append(tail)
             case Change.REPLACE:
                 return self._replace(tail, path, before)
         return True
@@ -153,7 +166,7 @@ class Tracker:
         fd = self.files.surrender(tail)
         self._context.log.info("%s was truncated; it is read from the beginning", path)
         try:
-            new = self._disk.tail(path, fd, os.fstat(fd))
+            new = self._disk.tail(path, fd, os.fstat(fd), before=tail)
         except OSError as error:
             os.close(fd)
             self._disk.cannot_read(path, error)
@@ -161,12 +174,26 @@ class Tracker:
         if lost_at is not None:
             new.leave(lost_at)
         self.files.add(new)
-        if not tail.gzip:
-            copies, missing = self._unseen.take_up(Search(path, [tail.identity()], [], None), Folders(), self._now)
-            self.files.in_order([*copies, new])
-            if missing and before > tail.at and not any(t.twin is tail for t in self.tails.values()):
-                self._losses.file(path, tail.at, before, "truncated")
+        self._to_start.append(new)
+        self._rewritten.append(_Rewritten(tail, new, path, before))
         return True
+
+    def _start_changed(self) -> None:
+        """Starts the files that have other bytes than before, once all that changed is known: they may be copies of one another."""
+        changed, self._to_start = self._to_start, []
+        rewritten, self._rewritten = self._rewritten, []
+        for tail in changed:
+            if not tail.over:
+                self._start(tail)
+        for old, new, path, before in rewritten:
+            if old.gzip:
+                continue
+            copies = [tail for tail in self.tails.values() if tail.uid == old.uid]
+            if not copies:
+                copies, missing = self._unseen.take_up(Search(path, [old.identity()], [], None), Folders(), self._now)
+                if missing and before > old.at and not any(tail.twin is old for tail in self.tails.values()):
+                    self._losses.file(path, old.at, before, "truncated")
+            self.files.in_order([*copies, new])
 
     def _reopen(self, tail: Tail, file: Seen) -> bool:
         """Opens a parked file again if that is possible; False when the path holds another file."""

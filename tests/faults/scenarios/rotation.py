@@ -45,5 +45,4 @@ async def rotation(trial: Trial) -> None:
         trial.figure(f"{how}: {rotations} rotations, {len(keys)} lines, {lost} lost, {twice} twice")
         if how in NOTHING_LOST:
             trial.check(lost == 0, f"{how}: {lost} lines lost")
-        if how != "copytruncate":
-            trial.check(twice == 0, f"{how}: {twice} lines twice")
+        trial.check(twice == 0, f"{how}: {twice} lines twice")

@@ -1,8 +1,8 @@
 """Random writers against a model: every line comes exactly once, in order within a file, whatever happens to the files.
 
 The model is the contract: a line is owed if it was in a file at some poll, or if its file was still there (renamed or deleted, then
-held open) at the next one. Under copytruncate a line that came after the last poll before the truncation is owed by the copy only
-if that is read.
+held open) at the next one. Under copytruncate, to a new file or over the last copy, a line that came after the last poll before
+the truncation is owed by the copy only if that is read.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ OPERATIONS = st.one_of(
     st.tuples(st.just("rename"), st.sampled_from(NAMES)),
     st.tuples(st.just("delete"), st.sampled_from(NAMES)),
     st.tuples(st.just("copytruncate"), st.sampled_from(NAMES)),
+    st.tuples(st.just("overwrite"), st.sampled_from(NAMES)),
     st.tuples(st.just("truncate"), st.sampled_from(NAMES)),
     st.tuples(st.just("compress"), st.sampled_from(NAMES)),
     st.tuples(st.just("poll"), st.sampled_from([0.2, 0.2, 0.2, 1.0, 12.0])),
@@ -48,6 +49,7 @@ class Writer:
         self.life: dict[str, str] = {}
         self.open: dict[str, str] = {}  # the partial line of a file
         self.unseen: dict[str, list[str]] = {}  # lines not in the file at a poll yet
+        self.copied: dict[str, list[str]] = {}  # lines that no poll has seen, in the copy that the next one overwrites
         self.may_miss: set[str] = set()
 
     def path(self, name: str) -> Path:
@@ -98,7 +100,7 @@ async def run(operations: list[Any], matching: bool, durable: bool) -> None:
             kind = operation[0]
             if kind == "poll":
                 got += await t.poll(operation[1])
-                writer.unseen = {}
+                writer.unseen, writer.copied = {}, {}
                 continue
             if kind == "restart":
                 if not durable:
@@ -138,7 +140,9 @@ async def run(operations: list[Any], matching: bool, durable: bool) -> None:
                 writer.rotation += 1
                 writer.life.pop(name, None)
                 writer.unseen.pop(name, None)
-            elif path.exists() and kind in ("copytruncate", "truncate"):
+            elif kind == "overwrite" and not path.exists():
+                writer.append(name, 3)
+            elif path.exists() and kind in ("copytruncate", "overwrite", "truncate"):
                 finish_partial(writer, name)
                 if kind == "truncate" or not matching:
                     writer.may_miss.update(writer.unseen.pop(name, []))
@@ -148,8 +152,14 @@ async def run(operations: list[Any], matching: bool, durable: bool) -> None:
                 if kind == "copytruncate":
                     shutil.copy(path, root / f"{name}.{writer.rotation}")
                     writer.rotation += 1
+                elif kind == "overwrite":
+                    writer.may_miss.update(writer.copied.get(name, []))
+                    shutil.copy(path, root / f"{name}.log.1")
+                    writer.copied[name] = writer.unseen.pop(name, [])
                 os.truncate(path, 0)
                 writer.life.pop(name, None)
+                if kind == "overwrite":
+                    writer.append(name, 2)
         for name in NAMES:
             finish_partial(writer, name)
         for after in (0.2, 12.0, 12.0, 12.0):
@@ -185,6 +195,15 @@ def test_a_copy_is_known_in_the_poll_that_ends_the_original(durable: bool) -> No
     """Also when there were more polls before than bytes alone tell a closed file."""
     operations = [("append", "a", 1), ("poll", 0.2), ("rename", "a"), ("append", "a", 1), ("poll", 0.2), ("copytruncate", "a")]
     asyncio.run(run(operations, True, durable))
+
+
+@pytest.mark.parametrize("durable", [True, False])
+@pytest.mark.parametrize("matching", [True, False])
+def test_a_copy_over_the_last_one_is_the_next_copy(matching: bool, durable: bool) -> None:
+    turn = [("overwrite", "a"), ("poll", 0.2)]
+    asyncio.run(
+        run([("append", "a", 3), ("poll", 0.2), *turn, *turn, ("restart",), *turn, ("poll", 12.0), *turn], matching, durable)
+    )
 
 
 @pytest.mark.slow

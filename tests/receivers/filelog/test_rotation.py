@@ -105,6 +105,33 @@ async def test_copytruncate_with_a_poll_between_the_copy_and_the_truncation(tmp_
         assert await t.poll() == ["4"]
 
 
+@pytest.mark.parametrize("lines", [2, 200])
+@pytest.mark.parametrize("looks", [(), ("empty",), ("half",), ("whole",), ("empty", "half", "whole")])
+@pytest.mark.parametrize("include_copy", [True, False])
+async def test_a_copy_that_is_written_over_the_last_one(
+    tmp_path: Path, include_copy: bool, looks: tuple[str, ...], lines: int
+) -> None:
+    """As by `cp a.log a.log.1 && : > a.log`, with polls while the copy is made: what is in both files comes once."""
+    path, copy = tmp_path / "a.log", tmp_path / "a.log.1"
+    want = []
+    async with (every if include_copy else log)(tmp_path) as t:
+        for turn in range(4):
+            text = [f"{turn} {n} {'x' * 20}" for n in range(lines)]
+            append(path, "".join(f"{line}\n" for line in text[:-1]))
+            await t.poll()
+            append(path, f"{text[-1]}\n")  # younger than a poll, perhaps: then it is in the copy alone
+            want += text
+            content = path.read_bytes()
+            for look, size in (("empty", 0), ("half", len(content) // 2 - 3), ("whole", len(content))):
+                copy.write_bytes(content[:size])
+                if look in looks:
+                    await t.poll()
+            os.truncate(path, 0)
+            await t.poll(0.2 if turn else 20)
+        assert sorted(t.lines()) == sorted(want)
+        assert t.host.ledger.total("kofagent_filelog_lost_bytes", receiver="filelog") == 0
+
+
 async def test_a_truncated_file_that_grew_past_its_old_size_within_a_poll(tmp_path: Path) -> None:
     path = tmp_path / "a.log"
     path.write_text("old 1\nold 2\n")
