@@ -10,7 +10,6 @@ answered with 400 only the items for which it is. Items that a 2xx answer reject
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
@@ -29,6 +28,7 @@ from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal
 from kofagent.wire import otlp_json
+from kofagent.wire.foreign_json import read_json
 from kofagent.wire.status import decode_partial_success, decode_status
 
 _RETRYABLE = frozenset((429, 502, 503, 504))
@@ -126,7 +126,7 @@ class OtlpHttpExporter(Exporter[Config]):
             if kind == "application/x-protobuf":
                 rejected, message = decode_partial_success(answer.body)
             elif kind == "application/json":
-                partial = json.loads(answer.body).get("partialSuccess") or {}
+                partial = read_json(answer.body).get("partialSuccess") or {}
                 rejected, message = int(partial.get(_REJECTED[batch.signal], 0)), str(partial.get("errorMessage", ""))
             else:
                 return None
@@ -146,7 +146,7 @@ def _message(answer: Answer) -> str:
         if kind == "application/x-protobuf":
             return shown(decode_status(answer.body)[1])
         if kind == "application/json":
-            document = json.loads(answer.body)
+            document = read_json(answer.body)
             return shown(str(document.get("message", ""))) if isinstance(document, dict) else ""
     except (ValueError, RecursionError):
         return ""

@@ -32,6 +32,7 @@ from kofagent.net import compression as net
 from kofagent.net.body import read_body, read_start
 from kofagent.net.client import Answer, retry_after_seconds
 from kofagent.net.transport import FAILURES, Limits, Route, Transport, failure
+from kofagent.wire.foreign_json import read_json
 
 UNDER_WAY = 10
 _OPEN = contextlib.nullcontext()
@@ -374,7 +375,7 @@ async def _lines(response: aiohttp.ClientResponse, silence: float, server: str) 
 
 def _json(data: bytes) -> Any:
     try:
-        return json.loads(data)
+        return read_json(data)
     except ValueError:
         raise Unreachable("the API server answered something that is not JSON") from None
 

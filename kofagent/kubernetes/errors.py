@@ -6,6 +6,8 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from kofagent.wire.foreign_json import read_json
+
 if TYPE_CHECKING:
     from kofagent.kubernetes.resources import Resource
 
@@ -77,7 +79,7 @@ def from_status(
     """The exception of an answer. `verb` and `what` ("list", "pods"), and `name` of one object, say what was tried."""
     said: dict[str, Any] = {}
     try:
-        loaded = json.loads(body)
+        loaded = read_json(body)
         said = loaded if isinstance(loaded, dict) else {}
     except ValueError:
         pass

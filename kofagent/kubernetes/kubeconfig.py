@@ -24,6 +24,7 @@ from kofagent.config.blocks import TlsClientBlock
 from kofagent.kubernetes.access import Access, proxy_of, trusting
 from kofagent.net.tls import client_context
 from kofagent.net.watched_file import WatchedFile
+from kofagent.wire.foreign_json import read_json
 
 EXEC_TIMEOUT = 60.0
 EXEC_OUTPUT = 1 << 20
@@ -285,7 +286,7 @@ class _ExecPlugin:
 
 def _read_credential(out: bytes, command: str, version: str) -> _Credential:
     try:
-        said = json.loads(out)
+        said = read_json(out)
         status = said["status"]
         if said.get("kind") != "ExecCredential" or said.get("apiVersion") != version:
             raise ValueError

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
 import time
 from collections.abc import Mapping
 from urllib.parse import quote_plus, urlencode
@@ -23,6 +22,7 @@ from kofagent.net.proxy import environment_proxy, is_direct
 from kofagent.net.tls import ClientTls
 from kofagent.net.transport import FAILURES, Route, Transport, failure
 from kofagent.prometheus.client_config import Authorization, BasicAuth, HttpClientOptions, OAuth2, ProxyOptions, TlsConfig
+from kofagent.wire.foreign_json import read_json
 
 _VERSIONS: dict[str, TlsVersion] = {"": "", "TLS10": "1.0", "TLS11": "1.1", "TLS12": "1.2", "TLS13": "1.3"}
 _TOKEN_LIMIT = 1 << 20
@@ -130,7 +130,7 @@ class OAuthToken:
 
     def _remember(self, answer: bytes) -> None:
         try:
-            found = json.loads(answer)
+            found = read_json(answer)
             token, kind = found["access_token"], str(found.get("token_type") or "Bearer")
             life = float(found.get("expires_in") or 3600)
         except (ValueError, KeyError, TypeError, AttributeError):

@@ -176,6 +176,17 @@ def test_uri_parser(line: str, want: Any) -> None:
     assert [r["attributes"] for r in got] == ([] if want is None else [want])
 
 
+def test_half_a_character_is_no_defect_of_what_encodes_it(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.ERROR, "test.quiet")
+    parsed = {"type": "json_parser", "parse_to": "body"}
+    line = '{"u": "http://h/\\ud800?q=\\udc00", "t": "\\ud800"}'
+    (uri,) = run([parsed, {"type": "uri_parser", "parse_from": "body.u"}], line)
+    assert uri["attributes"]["path"] == "/%EF%BF%BD"
+    (base64,) = run([parsed, {"type": "add", "field": "body.b", "value": "EXPR(toBase64(body.t))"}], line)
+    assert base64["body"]["b"] == "77+9"
+    assert not caplog.records
+
+
 def test_syslog_rfc5424() -> None:
     line = (
         "<165>1 2003-10-11T22:14:15.003Z mymachine.example.com evntslog 8710 ID47 "

@@ -164,11 +164,22 @@ def test_files_change_break_and_go(tmp_path: Path, caplog: pytest.LogCaptureFixt
         "__meta_filepath": f"{tmp_path}/a.yml",
     }
     assert len(groups) == 3 and discovery.changes() == []
-    for broken in ("- targets: {", "- [x]", "targets: [x]", "- targets: [x]\n  label: {}", "- targets: [[x]]", "- targets: x"):
+    for broken in (
+        "- targets: {",
+        "- [x]",
+        "targets: [x]",
+        "- targets: [x]\n  label: {}",
+        "- targets: [[x]]",
+        "- targets: x",
+        "[" * 5000,
+    ):
         (tmp_path / "a.yml").write_text(broken)
         assert discovery.changes() == [] and "the previous targets stay" in caplog.text
         caplog.clear()
     (tmp_path / "a.yml").write_text("- targets: [h:9]\n")
     assert [(g.source[-1], len(g.targets)) for g in discovery.changes()] == [("0", 1), ("1", 0)]
+    for half in ("a.yml", "b.json"):
+        (tmp_path / half).write_text('[{"targets": ["h:1"], "labels": {"n": "\\ud800"}}]')
+        assert discovery.changes()[0].labels["n"] == "\ufffd"
     (tmp_path / "b.json").unlink()
     assert [(g.source, len(g.targets)) for g in discovery.changes()] == [(f"{tmp_path}/b.json:0", 0)]

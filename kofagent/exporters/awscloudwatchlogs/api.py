@@ -12,6 +12,7 @@ from kofagent.exporters.awscloudwatchlogs.credentials import Credentials
 from kofagent.exporters.awscloudwatchlogs.events import Call
 from kofagent.net.client import HttpClient, retry_after_seconds
 from kofagent.telemetry.refused import Refused
+from kofagent.wire.foreign_json import read_json
 
 _THROTTLED = {
     "ThrottlingException",
@@ -183,7 +184,7 @@ class LogsApi:
         )
         answer = await self._client.request("POST", url, body, headers)
         try:
-            content = json.loads(answer.body) if answer.body else {}
+            content = read_json(answer.body) if answer.body else {}
         except ValueError:
             content = {}
         if not isinstance(content, dict):

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from kofagent.operators.expression.values import ExpressionError, boolean, equal, items, kind, number, text
+from kofagent.operators.text import whole
 
 
 def _length(value: Any) -> int:
@@ -182,7 +183,7 @@ FUNCTIONS: Final[dict[str, tuple[int, int, Callable[..., Any]]]] = {
     "mean": (1, 99, _mean),
     "toJSON": (1, 1, _to_json),
     "fromJSON": (1, 1, _from_json),
-    "toBase64": (1, 1, lambda v: base64.b64encode(text(v).encode()).decode()),
+    "toBase64": (1, 1, lambda v: base64.b64encode(whole(text(v)).encode()).decode()),
     "fromBase64": (1, 1, _base64),
     "keys": (1, 1, lambda v: list(_map(v))),
     "values": (1, 1, lambda v: list(_map(v).values())),

@@ -10,6 +10,7 @@ from kofagent.operators.access import Access
 from kofagent.operators.entry import Entry
 from kofagent.operators.errors import OperatorError
 from kofagent.operators.parser import Parser, ParserConfig, text_of
+from kofagent.operators.text import whole
 
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
@@ -57,7 +58,7 @@ class UriParser(Parser[ParserConfig]):
             "user": unquote(parts.username or ""),
             "host": host,
             "port": port,
-            "path": quote(parts.path, safe="/%:@!$&'()*+,;=~-._"),
+            "path": quote(whole(parts.path), safe="/%:@!$&'()*+,;=~-._"),
         }
         return {k: v for k, v in found.items() if v} | _query(parts.query, strict=False)
 

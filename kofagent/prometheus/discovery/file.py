@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import glob
-import json
 import logging
 import os
 from typing import Any
@@ -18,6 +17,7 @@ import yaml
 from kofagent.prometheus.discovery.config import FileSdConfig
 from kofagent.prometheus.discovery.group import Group, Update
 from kofagent.prometheus.relabel import scalar_text
+from kofagent.wire.foreign_json import read_json, whole
 
 POLL_S = 2.0
 _LARGEST = 32 * 1024 * 1024
@@ -89,9 +89,9 @@ class FileDiscovery:
                 raise ValueError("larger than 32 MiB")
             with open(path, "rb") as file:
                 text = file.read()
-            data = json.loads(text) if path.lower().endswith(".json") else yaml.safe_load(text)
+            data = read_json(text) if path.lower().endswith(".json") else whole(yaml.safe_load(text))
             groups = parse_groups(data, path, {"__meta_filepath": path})
-        except (OSError, ValueError, yaml.YAMLError) as error:
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
             reason = " ".join(str(error).split())
             if self._complained.get(path) != reason:
                 self._complained[path] = reason

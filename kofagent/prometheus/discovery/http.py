@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 
 from kofagent.config.redact import without_secrets
@@ -11,6 +10,7 @@ from kofagent.prometheus.client import Client, FetchError
 from kofagent.prometheus.discovery.config import HttpSdConfig
 from kofagent.prometheus.discovery.file import parse_groups
 from kofagent.prometheus.discovery.group import Group, Update
+from kofagent.wire.foreign_json import read_json
 
 _LARGEST = 32 * 1024 * 1024
 
@@ -51,7 +51,7 @@ class HttpDiscovery:
                 raise FetchError(f"the server answered {page.status}")
             if page.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
                 raise FetchError("the answer is not application/json")
-            groups = parse_groups(json.loads(page.body), url, {"__meta_url": url})
+            groups = parse_groups(read_json(page.body), url, {"__meta_url": url})
         except (FetchError, ValueError) as error:
             if str(error) != self._complained:
                 self._complained = str(error)

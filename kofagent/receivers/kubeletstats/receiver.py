@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Any
 
@@ -26,6 +25,7 @@ from kofagent.receivers.kubeletstats.pods import PodFacts
 from kofagent.receivers.kubeletstats.summary import Capacity, Converter, Outcome
 from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.signal import Signal
+from kofagent.wire.foreign_json import read_json
 
 
 class KubeletStats(Receiver[Config]):
@@ -172,6 +172,6 @@ class KubeletStats(Receiver[Config]):
 
 def _json(body: bytes, where: str) -> Any:
     try:
-        return json.loads(body)
+        return read_json(body)
     except ValueError:
         raise KubeletError(f"{where} answered /stats/summary with something other than JSON") from None
