@@ -11,16 +11,31 @@ from kofagent import __version__
 
 SOURCES_HELP = """\
 where the configuration comes from:
-  --values FILE --role ROLE   KOF's collectors-values.yaml; repeat --values to merge files, as helm -f does
-  --config FILE               OpenTelemetry Collector YAML; repeat to merge, as the collector does; also yaml:KEY: VALUE
+  --values FILE --collector NAME   values of KOF 1.2 and later: of kof-collectors, of the umbrella chart, of an annotation
+  --values FILE --role ROLE        collectors-values.yaml of KOF 0.1 to 1.1; repeat --values to merge files, as helm -f does
+  --config FILE                    OpenTelemetry Collector YAML; repeat to merge, as the collector does; also yaml:KEY: VALUE
 With both, the configuration is merged over what the values generate.
 """
 
 
 def _sources(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--values", action="append", default=[], metavar="FILE", help="a collectors-values.yaml (repeatable)")
-    parser.add_argument("--role", choices=("node", "k8scluster"), help="which collector of the values: node or k8scluster")
-    parser.add_argument("--generation", choices=("0.1.1", "0.3.0"), help="generation of the values (default: 0.3.0)")
+    parser.add_argument("--values", action="append", default=[], metavar="FILE", help="a file of KOF's values (repeatable)")
+    parser.add_argument(
+        "--collector",
+        metavar="NAME",
+        help="collector of KOF 1.2 and later: cluster, target-allocator, daemon, controller-k0s or another",
+    )
+    parser.add_argument("--role", choices=("node", "k8scluster"), help="which agent of KOF 0.1 to 1.1: node or k8scluster")
+    parser.add_argument(
+        "--generation",
+        metavar="VERSION",
+        help="version of KOF that the values are for: 0.1.1, 0.3.0, 1.2.0 to 1.11.0 (default: the newest that their keys allow)",
+    )
+    parser.add_argument(
+        "--part",
+        metavar="PART",
+        help="part of an umbrella chart's values, if there are several: kof-child, kof-regional, management, kof-collectors",
+    )
     parser.add_argument("--config", action="append", default=[], metavar="FILE", help="collector configuration (repeatable)")
 
 
@@ -29,7 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="kofagent",
         description="OpenTelemetry-compatible telemetry collector agent for k0rdent's KOF.",
-        epilog="example: kofagent run --values collectors-values.yaml --role node",
+        epilog="example: kofagent run --values collectors-values.yaml --collector daemon",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"kofagent {__version__}")
@@ -96,10 +111,15 @@ def build_parser() -> argparse.ArgumentParser:
     render = command(
         "render",
         "print the effective configuration as YAML",
-        "kofagent render --values collectors-values.yaml --role node --explain",
+        "kofagent render --values collectors-values.yaml --collector daemon --explain",
         SOURCES_HELP,
     )
     _sources(render)
+    render.add_argument(
+        "--as-run",
+        action="store_true",
+        help="with what kofagent changes so that values of KOF 1.2 and later do what they are meant to",
+    )
     render.add_argument("--explain", action="store_true", help="show for every key which layer and line set it")
     explain = command(
         "explain",
@@ -127,9 +147,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if hasattr(arguments, "values") and arguments.command != "dev":
         if not arguments.values and not arguments.config:
-            parser.error(f"{arguments.command} needs --values FILE --role ROLE or --config FILE")
-        if arguments.values and not arguments.role and arguments.command != "validate":
-            parser.error("--values needs --role node or --role k8scluster")
+            parser.error(f"{arguments.command} needs --values FILE with --collector NAME or --role ROLE, or --config FILE")
+        if arguments.role and arguments.collector:
+            parser.error("--collector is for values of KOF 1.2 and later, --role for older ones: give one of them")
+        if arguments.values and not (arguments.role or arguments.collector) and arguments.command != "validate":
+            parser.error(
+                "--values needs --collector NAME (KOF 1.2 and later: cluster, target-allocator, daemon, controller-k0s), "
+                "or --role node or --role k8scluster (older ones)"
+            )
     if getattr(arguments, "context", "") and arguments.kubeconfig is None:
         arguments.kubeconfig = ""
     module = importlib.import_module(f"kofagent.cli.{arguments.command}")

@@ -16,10 +16,20 @@ from kofagent.values import Rendered, render_values
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Prints the configuration; 1 with every error when the values are wrong."""
+    """Prints the configuration, and warnings on standard error; 1 with every error when the values are wrong."""
     try:
         if arguments.values:
-            text = render_yaml(arguments.values, arguments.role, arguments.explain, arguments.generation, arguments.config)
+            rendered = render_values(
+                arguments.values,
+                arguments.role,
+                collector=arguments.collector,
+                part=arguments.part,
+                generation=arguments.generation,
+                over=arguments.config,
+            )
+            text = rendered_yaml(rendered, arguments.explain, arguments.as_run)
+            for warning in rendered.warnings:
+                print(f"warning: {warning}", file=sys.stderr)
         else:
             text = to_yaml(redacted(read_config(arguments.config), registry), explain=arguments.explain)
     except ConfigErrors as errors:
@@ -32,20 +42,27 @@ def main(arguments: argparse.Namespace) -> int:
 def render_yaml(
     files: Sequence[str], role: str, explain: bool = False, generation: str | None = None, over: Sequence[str] = ()
 ) -> str:
-    """YAML text that `kofagent run --config` takes as it is; name, mode and environment of the workload are comments on top.
+    """YAML text of a role. Raises `ConfigErrors`."""
+    return rendered_yaml(render_values(files, role, generation=generation, over=over), explain)
 
-    Credentials are references. `explain` says at every key which layer, file and line set it. `over` as in
-    `render_values`. Raises `ConfigErrors`.
+
+def rendered_yaml(rendered: Rendered, explain: bool = False, as_run: bool = False) -> str:
+    """YAML text of a configuration; name, mode and environment of the workload are comments on top.
+
+    Credentials are references. `explain` says at every key which layer, file and line set it. `as_run` is what `kofagent run
+    --config` takes as it is; otherwise it is what upstream renders, which may be more than starts. Raises `ConfigErrors`.
     """
-    rendered = render_values(files, role, generation=generation, over=over)
     if rendered.errors:
         raise ConfigErrors(rendered.errors)
-    return to_yaml(redacted(rendered.config, registry), explain=explain, deleted=rendered.deleted, header=_header(rendered))
+    config = rendered.to_run if as_run else rendered.config
+    return to_yaml(redacted(config, registry), explain=explain, deleted=rendered.deleted, header=_header(rendered))
 
 
 def _header(rendered: Rendered) -> list[str]:
-    lines = [f"{rendered.name} ({rendered.mode}): role {rendered.role} of KOF {rendered.generation}"]
-    if rendered.run_as_root:
+    kind = "collector" if rendered.fields else "role"
+    told = f" ({rendered.note})" if rendered.note else ""
+    lines = [f"{rendered.name} ({rendered.mode}): {kind} {rendered.role} of KOF {rendered.generation}{told}"]
+    if rendered.run_as_root or rendered.fields.get("securityContext", {}).get("runAsUser") == 0:
         lines.append("runs as user 0")
     entries = rendered.env.value if rendered.env is not None and rendered.env.is_list else []
     for entry in entries:
@@ -58,7 +75,7 @@ def _source(entry: Node) -> str:
     ref = entry.get("valueFrom", "secretKeyRef")
     if ref is not None:
         return f"${{secret:{_text(ref.get('name'))}/{_text(ref.get('key'))}}}"
-    return "from the pod" if entry.get("valueFrom") is not None else f"set at {entry.origin.file}:{entry.origin.line}"
+    return "from the pod" if entry.get("valueFrom") is not None else f"set at {entry.origin.place}"
 
 
 def _text(node: Node | None) -> str:

@@ -1,4 +1,4 @@
-"""Loads what `--values`, `--role` and `--config` name; prints errors of a configuration the same way for every command."""
+"""Loads what `--values` and `--config` name; prints errors of a configuration the same way for every command."""
 
 from __future__ import annotations
 
@@ -18,7 +18,14 @@ def load(arguments: argparse.Namespace) -> LoadedConfig:
         from kofagent.values import load_values
 
         config = load_values(
-            arguments.values, arguments.role, registry, generation=arguments.generation, environ=os.environ, over=arguments.config
+            arguments.values,
+            arguments.role,
+            registry,
+            generation=arguments.generation,
+            environ=os.environ,
+            collector=arguments.collector,
+            part=arguments.part,
+            over=arguments.config,
         )
         if hasattr(arguments, "state"):
             _keep_on_disk(config, arguments)
@@ -34,7 +41,8 @@ def _keep_on_disk(config: LoadedConfig, arguments: argparse.Namespace) -> None:
     lost = lost_without(config)
     if not lost:
         return
-    state = find_state(arguments.state, arguments.role, os.environ)
+    name = (arguments.role or arguments.collector).replace("/", "_")
+    state = find_state(arguments.state, name, os.environ)
     if state.directory:
         keep_on_disk(config, state.directory, registry)
     elif state.why:

@@ -14,6 +14,7 @@ from kofagent.config.model import LoadedConfig
 from kofagent.config.references import Registry
 from kofagent.values import load_values
 from kofagent.values.model import ROLES
+from kofagent.values.render import collector_names, is_newer, is_older
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -23,6 +24,8 @@ def main(arguments: argparse.Namespace) -> int:
         config=arguments.config,
         values=arguments.values,
         role=arguments.role,
+        collector=arguments.collector,
+        part=arguments.part,
         generation=arguments.generation,
         need_secrets=not getattr(arguments, "without_secrets", False),
     )
@@ -36,22 +39,41 @@ def validate_text(
     config: Sequence[str] = (),
     values: Sequence[str] = (),
     role: str | None = None,
+    collector: str | None = None,
+    part: str | None = None,
     generation: str | None = None,
     environ: Mapping[str, str] = os.environ,
     need_secrets: bool = True,
 ) -> tuple[bool, str]:
     """Whether a configuration is valid, and the text to print: a line for every error and warning, and a summary.
 
-    `config` files, or `values` files for one role (for both when none is given) with `config` files merged over what they generate.
+    `config` files, or `values` files for one role or collector (for all when none is given) with `config` files merged over what
+    they generate.
     """
     loaded: list[LoadedConfig] = []
     problems = ConfigErrors(())
-    for each in ([role] if role else ROLES) if values or not config else [None]:
+    try:
+        wanted = _wanted(values, role, collector, part, generation) if values or not config else [{}]
+    except ConfigErrors as errors:
+        wanted, problems = [], errors
+    for each in wanted:
         try:
-            if each is None:
+            if not each:
                 loaded.append(load_config(config, registry, environ, need_secrets=need_secrets))
             else:
-                loaded.append(load_values(values, each, registry, generation, environ, need_secrets=need_secrets, over=config))
+                loaded.append(
+                    load_values(
+                        values,
+                        each.get("role"),
+                        registry,
+                        generation,
+                        environ,
+                        collector=each.get("collector"),
+                        part=part,
+                        need_secrets=need_secrets,
+                        over=config,
+                    )
+                )
         except ConfigErrors as errors:
             problems = ConfigErrors([*problems.errors, *errors.errors])
     lines = list(dict.fromkeys(f"warning: {w}" for c in loaded for w in c.warnings))
@@ -60,3 +82,15 @@ def validate_text(
         return False, "\n".join([*lines, str(problems), f"{count} {'error' if count == 1 else 'errors'}"])
     lines += [f"valid: {c.name or 'configuration'}: {len(c.pipelines)} pipelines ({', '.join(c.pipelines)})" for c in loaded]
     return True, "\n".join(lines)
+
+
+def _wanted(
+    values: Sequence[str], role: str | None, collector: str | None, part: str | None, generation: str | None
+) -> list[dict[str, str]]:
+    """The agents to check: the one that is asked for, else all of the generation that the values are of."""
+    if collector or role:
+        return [{"collector": collector} if collector else {"role": role or ""}]
+    newer = is_newer(values) if generation in (None, "auto") else not is_older(generation)
+    if newer:
+        return [{"collector": name} for name in collector_names(values, part, generation)]
+    return [{"role": each} for each in ROLES]

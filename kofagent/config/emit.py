@@ -32,7 +32,9 @@ def to_yaml(root: Node, *, explain: bool = False, deleted: Sequence[Deleted] = (
         text.append(f"{line:<{_COMMENT_COLUMN}}  # {comment}" if comment else line)
     if explain and deleted:
         text += ["", "# deleted by null:"]
-        text += [f"#   {show_path(d.path)}: {d.by}; was {d.was}" for d in deleted]
+        for d in deleted:
+            then = f"; inherited from {d.then}" if d.then is not None else ""
+            text.append(f"#   {show_path(d.path)}: {d.by}; was {d.was}{then}")
     return "\n".join(text) + "\n"
 
 
@@ -92,11 +94,12 @@ def scalar_text(value: Any) -> str:
 
 
 def describe(item: Node) -> str:
-    """Where a value was set, and what a list discarded."""
-    text = str(item.origin)
-    if item.replaced is not None:
-        lost = ", ".join(item.replaced.lost)
-        text += f"; replaces {_short(item.replaced.origin)}" + (f", lost: {lost}" if lost else ", lost nothing")
+    """Where a value was set, and what it discarded when it replaced a list or a map."""
+    text, replaced = str(item.origin), item.replaced
+    while replaced is not None:
+        lost = ", ".join(replaced.lost)
+        text += f"; replaces {_short(replaced.origin)}" + (f", lost: {lost}" if lost else ", lost nothing")
+        replaced = replaced.earlier
     return " ".join(text.split())
 
 

@@ -11,11 +11,15 @@ from kofagent.config.tree import Node, Origin, Replaced
 
 @dataclass
 class Deleted:
-    """A key that a `null` deleted: the path, the place of the null, and where the deleted value came from."""
+    """A key that a `null` deleted: the path, the place of the null, and where the deleted value came from.
+
+    `then` is where the key is inherited from instead, if it is.
+    """
 
     path: Path
     by: Origin
     was: Origin
+    then: Origin | None = None
 
 
 @dataclass
@@ -59,14 +63,21 @@ def _lay(base: Node, over: Node, path: Path, nulls_delete: bool, deleted: list[D
         elif item.is_map and old.is_map:
             _lay(old, item, at, nulls_delete, deleted)
         else:
-            new = item.copy()
-            if old.is_list:
-                new.replaced = Replaced(old.origin, lost_entries(old, new))
-            base.value[key] = new
+            base.value[key] = replacing(old, item)
+
+
+def replacing(old: Node, new: Node) -> Node:
+    """A copy of `new` that remembers what it discards of the list or map `old`, which it is laid over."""
+    out = new.copy()
+    if old.is_list or old.is_map:
+        out.replaced = Replaced(old.origin, lost_entries(old, new), new.replaced)
+    return out
 
 
 def lost_entries(old: Node, new: Node) -> tuple[str, ...]:
-    """Names of the entries of the list `old` that `new` no longer has; what `old` had lost before is not repeated."""
+    """Names of the entries of the list or map `old` that `new` no longer has; what `old` had lost before is not repeated."""
+    if old.is_map:
+        return tuple(name for name in old.names() if name not in new.names())
     kept = [item.plain() for item in new.value] if new.is_list else []
     return tuple(entry_name(item, i) for i, item in enumerate(old.value) if item.plain() not in kept)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -259,6 +259,8 @@ class LoadedConfig:
     mode: str = ""
     prefix: Path = ()
     """The path of this configuration in the user's values: `collectors.node`."""
+    written: Sequence[tuple[Node, Path]] = ()
+    """Where parts of it stand in the user's files, if there are several such places: a tree, and the path of the part in it."""
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     """`collectors.<role>.env`, resolved: variables that `Service` sets while it runs."""
 
@@ -284,11 +286,18 @@ class LoadedConfig:
 
     def placed(self, problem: Problem) -> Problem:
         """A problem found later (a port in use, a signal that a component lacks), at the line of the value at its path."""
-        return as_written(replace(problem, place=self.root.nearest(problem.path).origin.place), self.root, self.prefix)
+        return as_written(
+            replace(problem, place=self.root.nearest(problem.path).origin.place), self.root, self.prefix, self.written
+        )
 
 
-def as_written(problem: Problem, root: Node, prefix: Path) -> Problem:
+def as_written(problem: Problem, root: Node, prefix: Path, written: Sequence[tuple[Node, Path]] = ()) -> Problem:
     """A problem with the path as it stands in the user's file, `collectors.node` and all, when a user wrote the value."""
+    origin = root.nearest(problem.path).origin
+    for tree, at in written:
+        part = tree.get(*at)
+        if part is not None and origin.line and part.nearest(problem.path).origin == origin:
+            return problem.under(at)
     if prefix and problem.path[:1] != prefix[:1] and root.nearest(problem.path).origin.layer == "user":
         return problem.under(prefix)
     return problem

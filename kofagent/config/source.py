@@ -1,7 +1,7 @@
 """YAML text to a tree of nodes, keeping the line of every key and value; mistakes of the text as `Problem`s.
 
-Scalars are read as the collector's YAML library (YAML 1.2, Go's number forms) does; `yaml11` adds the words `yes`, `no`, `on`
-and `off` as Helm reads them in values files. Duplicate keys, several documents and texts that grow without bound through
+Scalars are read as the collector's YAML library (YAML 1.2, Go's number forms) does; `yaml11` adds the words `yes`, `no`, `on`,
+`off`, `y` and `n` as Helm reads them in values files. Duplicate keys, several documents and texts that grow without bound through
 aliases are errors.
 """
 
@@ -39,12 +39,16 @@ _WORDS: dict[str, Any] = {
     ".NAN": float("nan"),
 }
 _WORDS11 = {
+    "y": True,
+    "Y": True,
     "yes": True,
     "Yes": True,
     "YES": True,
     "on": True,
     "On": True,
     "ON": True,
+    "n": False,
+    "N": False,
     "no": False,
     "No": False,
     "NO": False,

@@ -32,7 +32,7 @@ class Node:
     """A value and where it came from. `value` is a dict of nodes, a list of nodes, or a scalar.
 
     `text` is the scalar as it was written, if it was not a string. `hidden` marks what came from the
-    environment, a file or a Secret: no message ever shows it. `replaced` is what a list discarded when it replaced another.
+    environment, a file or a Secret: no message ever shows it. `replaced` is what was discarded when it replaced a list or a map.
     """
 
     value: Any
@@ -118,10 +118,14 @@ class Node:
 
 @dataclass(frozen=True)
 class Replaced:
-    """What a list replaced: the place of the former list and the names of entries that are gone."""
+    """What a value replaced: the place of the former list or map, and the names of entries or keys that are gone.
+
+    `earlier` is what it had replaced in the layer below its own before.
+    """
 
     origin: Origin
     lost: tuple[str, ...]
+    earlier: Replaced | None = None
 
 
 def node_of(value: Any, origin: Origin) -> Node:

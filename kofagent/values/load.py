@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from kofagent.config.errors import ConfigErrors, Problem
+from kofagent.config.errors import ConfigErrors, Path, Problem
 from kofagent.config.expand import MissingSecret, find_secret
 from kofagent.config.load import finish
 from kofagent.config.model import SECTIONS, LoadedConfig, as_written
@@ -15,7 +15,8 @@ from kofagent.config.tree import Node
 from kofagent.values.environment import resolve_environment
 from kofagent.values.generated import CREDENTIALS
 from kofagent.values.model import CONFIG_SECTIONS
-from kofagent.values.render import Rendered, render_values
+from kofagent.values.render import render_values
+from kofagent.values.rendered import Rendered
 
 LOG_TARGETS = ("/var/lib/docker/containers",)
 """Where links in /var/log lead: Docker keeps the files of containers there."""
@@ -23,27 +24,32 @@ LOG_TARGETS = ("/var/lib/docker/containers",)
 
 def load_values(
     files: Sequence[str],
-    role: str,
+    role: str | None,
     registry: Registry,
     generation: str | None = None,
     environ: Mapping[str, str] = os.environ,
     *,
+    collector: str | None = None,
+    part: str | None = None,
     need_secrets: bool = True,
     over: Sequence[str] = (),
 ) -> LoadedConfig:
-    """The configuration of a role from values files; raises `ConfigErrors` with everything that is wrong with it.
+    """The configuration of a role, or of a collector of KOF 1.2 and later, from values files; raises `ConfigErrors` with everything
+    that is wrong with it.
 
-    `LoadedConfig.environment` holds `collectors.<role>.env`, which `Service` sets before anything starts. `over` are collector
-    configurations merged over what the values generate.
+    `LoadedConfig.environment` holds the values' `env`, which `Service` sets before anything starts. `part` and `over` as in
+    `render_values`.
     """
-    rendered = render_values(files, role, generation=generation, over=over)
-    added, missing = resolve_environment(rendered.env, role, environ)
-    warnings = [] if need_secrets else [replace(p, warning=True) for p in missing]
-    warnings += _drop_idle_logins(rendered, registry, environ)
+    rendered = render_values(files, role, collector=collector, part=part, generation=generation, over=over)
+    prefix = ("collectors", rendered.role) if collector is None else ()
+    added, missing = resolve_environment(rendered.env, (*prefix, "env"), environ)
+    warnings = [*rendered.warnings, *([] if need_secrets else [replace(p, warning=True) for p in missing])]
+    if collector is None:
+        warnings += _drop_idle_logins(rendered, registry, environ)
     earlier = [*rendered.errors, *(missing if need_secrets else ())]
     try:
         config = finish(
-            rendered.config,
+            rendered.to_run,
             registry,
             {**environ, **added},
             earlier=earlier,
@@ -51,10 +57,10 @@ def load_values(
             need_secrets=need_secrets,
         )
     except ConfigErrors as errors:
-        raise ConfigErrors([_placed(e, rendered) for e in errors.errors]) from None
-    config.warnings = [*warnings, *(_placed(w, rendered) for w in config.warnings)]
+        raise ConfigErrors([_placed(e, rendered, prefix) for e in errors.errors]) from None
+    config.warnings = [*warnings, *(_placed(w, rendered, prefix) for w in config.warnings)]
     config.deleted = rendered.deleted
-    config.prefix = ("collectors", role)
+    config.prefix, config.written = prefix, rendered.written
     config.name, config.mode, config.environment = rendered.name, rendered.mode, added
     config.keep_retrying = True
     _confine(config)
@@ -71,9 +77,9 @@ def _confine(config: LoadedConfig) -> None:
             options.link_targets = list(LOG_TARGETS)  # type: ignore[attr-defined]
 
 
-def _placed(problem: Problem, rendered: Rendered) -> Problem:
+def _placed(problem: Problem, rendered: Rendered, prefix: Path) -> Problem:
     if problem.path[:1] and problem.path[0] in CONFIG_SECTIONS:
-        return as_written(problem, rendered.config, ("collectors", rendered.role))
+        return as_written(problem, rendered.to_run, prefix, rendered.written)
     return problem
 
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 import importlib.resources
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from pydantic import BaseModel, ValidationError
 
@@ -20,9 +19,13 @@ from kofagent.config.merge import Deleted, merge_files, merge_helm
 from kofagent.config.source import load_file, parse
 from kofagent.config.tree import Node
 from kofagent.config.validation_errors import problems_of
-from kofagent.values import kof_0_1_1, kof_0_3_0
+from kofagent.values import kof_0_1_1, kof_0_3_0, kof_1
+from kofagent.values.files import lay_over, read_values
 from kofagent.values.generated import Values, check_values
 from kofagent.values.model import CONFIG_SECTIONS, OTHERS, ROLES, Global, Kof
+from kofagent.values.places import newer_keys
+from kofagent.values.rendered import Rendered
+from kofagent.values.versions import find_version, versions
 
 
 class Generation(Protocol):
@@ -51,49 +54,37 @@ DEFAULT_GENERATION = "0.3.0"
 _SUFFIX = {"node": ("node-exporter", "daemonset"), "k8scluster": ("k8s-cluster", "deployment")}
 
 
-@dataclass
-class Rendered:
-    """One role's workload as kof-collectors would make it."""
-
-    generation: str
-    role: str
-    name: str
-    mode: str
-    config: Node
-    """The collector configuration, references unresolved."""
-    env: Node | None
-    """`collectors.<role>.env` as it was written."""
-    run_as_root: bool
-    values: Node
-    """User's values over the generation's defaults."""
-    deleted: list[Deleted] = field(default_factory=list)
-    errors: list[Problem] = field(default_factory=list)
-    not_generated: frozenset[str] = frozenset()
-    """Exporters that pipelines name and that are absent because their endpoint is empty; `errors` has the problem."""
-
-    def manifest(self) -> dict[str, Any]:
-        """`name`, `mode`, `env`, `securityContext` and `config` as plain data, those that apply."""
-        out: dict[str, Any] = {"name": self.name, "mode": self.mode}
-        if self.run_as_root:
-            out["securityContext"] = {"runAsUser": 0}
-        if self.env is not None and self.env.value:
-            out["env"] = self.env.plain()
-        return {**out, "config": self.config.plain()}
-
-
 def render_values(
-    files: Sequence[str], role: str, *, generation: str | None = None, release: str = "kof-collectors", over: Sequence[str] = ()
+    files: Sequence[str],
+    role: str | None = None,
+    *,
+    collector: str | None = None,
+    part: str | None = None,
+    generation: str | None = None,
+    release: str = "kof-collectors",
+    namespace: str = "kof",
+    over: Sequence[str] = (),
 ) -> Rendered:
-    """Renders a role from values files. Raises `ConfigErrors` if they cannot be read at all, belong to a generation that is
-    not supported, or turn the collectors off; everything else that is wrong is in `errors` of the best possible rendering.
+    """Renders a role, or a collector of KOF 1.2 and later, from values files. Raises `ConfigErrors` if they cannot be read at all,
+    belong to another generation, or turn the collectors off; everything else that is wrong is in `errors` of the best possible
+    rendering.
 
-    `over` are collector configurations merged over the result, as the collector merges one `--config` over another, except that
-    their `service.extensions` are started in addition to the others.
+    `part` is the part of an umbrella chart's file (`kof-child`, ...), if it has several. `over` are collector configurations
+    merged over the result, as the collector merges one `--config` over another, except that their `service.extensions` are started
+    in addition to the others.
     """
+    if collector is not None:
+        if is_older(generation):
+            hint = f"use --role {' or --role '.join(ROLES)}"
+            raise ConfigErrors([Problem((), f"KOF {generation} has roles instead of collectors", hint, Place("--collector"))])
+        return kof_1.render_collector(
+            read_values(files), collector, part=part, version=generation, release=release, namespace=namespace, over=over
+        )
     if role not in ROLES:
-        raise ConfigErrors([Problem((), f"unknown role {role!r}", suggest(role, ROLES), Place("--role"))])
-    user = _read_user(files)
-    module = _generation(user, generation)
+        raise ConfigErrors([Problem((), f"unknown role {role!r}", suggest(str(role), ROLES), Place("--role"))])
+    trees = read_values(files)
+    module = _generation(trees, generation)
+    user = merge_files(trees) if trees else Node({})
     merged = merge_helm(_defaults(module), user)
     values = Values(merged.node)
     errors = _check(user, module)
@@ -105,7 +96,7 @@ def render_values(
     missing, empty = _empty_endpoints(config, values, role)
     errors += empty
     if over:
-        config = _lay_over(config, read_config(over))
+        config = lay_over(config, read_config(over))
     suffix, mode = _SUFFIX[role]
     return Rendered(
         module.NAME,
@@ -122,49 +113,36 @@ def render_values(
     )
 
 
-def _lay_over(config: Node, over: Node) -> Node:
-    """A configuration merged over what the values generate. It does not know which logins that starts, so it adds to them."""
-    started, more = config.get("service", "extensions"), over.get("service", "extensions")
-    out = merge_files([config, over])
-    if started is not None and started.is_list and more is not None and more.is_list:
-        known = started.plain()
-        both = started.copy()
-        both.value = [*both.value, *(item.copy() for item in more.value if item.plain() not in known)]
-        out.value["service"].value["extensions"] = both
-    return out
+def is_newer(files: Sequence[str]) -> bool:
+    """Whether the keys of values files are those of KOF 1.2 and later."""
+    return any(newer_keys(tree) for tree in read_values(files))
 
 
-def _read_user(files: Sequence[str]) -> Node:
-    trees: list[Node] = []
-    problems: list[Problem] = []
-    for file in files:
-        try:
-            trees.append(load_file(file, yaml11=True))
-        except ConfigErrors as errors:
-            problems += errors.errors
-    if problems:
-        raise ConfigErrors(problems)
-    return merge_files(trees) if trees else Node({})
+def collector_names(files: Sequence[str], part: str | None, generation: str | None) -> list[str]:
+    """The collectors that run with values of KOF 1.2 and later."""
+    return kof_1.collector_names(read_values(files), part, generation)
 
 
-def _generation(user: Node, wanted: str | None) -> Generation:
-    """The module of a generation: the requested one, else the one that the keys indicate."""
-    newer = [key for key in user.names() if key in ("opentelemetry-kube-stack", "metrics-server")]
+def is_older(generation: str | None) -> bool:
+    """Whether a generation is one of those with roles; an unknown one is an error."""
+    if generation is None or generation in ("auto", *GENERATIONS):
+        return generation in GENERATIONS
+    if find_version(generation) is None:
+        hint = suggest(generation, GENERATIONS, limit=0) or f"use {', '.join(GENERATIONS)}, or {versions()[-1]} to {versions()[0]}"
+        raise ConfigErrors([Problem((), f"unknown generation {generation!r}", hint, Place("--generation"))])
+    return False
+
+
+def _generation(trees: Sequence[Node], wanted: str | None) -> Generation:
+    """The module of a generation with roles: the requested one, else the newest, if the keys do not say that it is newer."""
+    what, hint = "is a key of KOF 1.2 and later, whose values have collectors instead of roles", "use --collector NAME"
+    newer = [tree.problem(way, what, hint) for tree in trees for way in newer_keys(tree)]
     if newer:
-        raise ConfigErrors(
-            [
-                user.problem(
-                    (key,),
-                    "is a key of KOF 1.2 and later, whose values are not supported yet",
-                    f"use values of KOF {' or '.join(GENERATIONS)}",
-                )
-                for key in newer
-            ]
-        )
-    if wanted is not None and wanted not in GENERATIONS:
-        problem = Problem((), f"unknown generation {wanted!r}", suggest(wanted, GENERATIONS), Place("--generation"))
+        raise ConfigErrors(newer)
+    if wanted is not None and wanted != "auto" and not is_older(wanted):
+        problem = Problem((), f"KOF {wanted} has collectors instead of roles", "use --collector NAME", Place("--role"))
         raise ConfigErrors([problem])
-    return GENERATIONS[wanted or DEFAULT_GENERATION]
+    return GENERATIONS[DEFAULT_GENERATION if wanted in (None, "auto") else wanted]
 
 
 def pipelines_directory() -> str:

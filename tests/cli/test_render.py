@@ -105,3 +105,47 @@ def test_the_command(values: str, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert f"# user {rendered}:" in again
     assert main(["render", "--values", str(tmp_path / "none.yaml"), "--role", "node"]) == 1
     assert "none.yaml: configuration: the file cannot be read" in capsys.readouterr().err
+
+
+COLLECTORS = """\
+opentelemetry-kube-stack:
+  clusterName: c1
+  resources: {}
+  collectors:
+    daemon:
+      config:
+        service:
+          extensions: [k8s_observer]
+          pipelines: {traces: {exporters: null}}
+  defaultCRConfig:
+    config: {exporters: {otlphttp/logs: null}}
+"""
+
+
+def test_collectors_of_newer_values(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "v.yaml"
+    file.write_text(COLLECTORS)
+    assert main(["render", "--values", str(file), "--collector", "daemon"]) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines()[0] == "# kof-collectors-daemon (daemonset): collector daemon of KOF 1.11.0"
+    assert yaml.load(out, Loader=yaml.CSafeLoader) == render_values([str(file)], collector="daemon").config.plain()
+    assert f"warning: {file}:3: opentelemetry-kube-stack.resources: is a key of nothing and does nothing; " in err
+    assert main(["render", "--values", str(file), "--collector", "daemon", "--explain"]) == 0
+    text = " ".join(capsys.readouterr().out.split()).replace(f"{tmp_path}/", "").replace("kofagent/values/defaults/kube_stack/", "")
+    assert "otlphttp/logs: null # user v.yaml:11; replaces defaultCRConfig kof.yaml:23, lost: logs_endpoint, sending_queue" in text
+    assert (
+        "extensions: # user v.yaml:8; replaces defaultCRConfig kof.yaml:41, lost: file_storage/exporters; replaces collector"
+        in text
+    )
+    assert (
+        "- kubeletstats # preset from kubeletMetrics" in text
+        and "root_path: /hostfs # preset from hostMetrics presets.yaml" in text
+    )
+    assert "traces.exporters: user v.yaml:9; was chart sub_chart.yaml:78; inherited from defaultCRConfig kof.yaml:48" in text
+
+
+@pytest.mark.parametrize("options", [["--collector", "daemon", "--role", "node"], []])
+def test_a_collector_or_a_role(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["run", "--values", "x.yaml", *options])
+    assert "--collector" in capsys.readouterr().err

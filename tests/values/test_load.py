@@ -110,7 +110,7 @@ def test_environment_entries(tmp_path: Path, secrets: Path) -> None:
         *AWS,
         {"name": "PLAIN", "value": "v"},
         {"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
-        {"name": "MAYBE", "valueFrom": {"secretKeyRef": {"name": "x", "key": "y", "optional": True}}},
+        {"name": "MAYBE", "valueFrom": {"secretKeyRef": {"name": "x", "key": "k", "optional": True}}},
     ]
     values = {
         "kof": {"basic_auth": False},

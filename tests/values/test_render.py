@@ -250,8 +250,8 @@ def test_a_cluster_needs_a_name(tmp_path: Path) -> None:
 
 def test_other_generations_and_switched_off(tmp_path: Path) -> None:
     assert wrong(tmp_path, "kof: {}\nopentelemetry-kube-stack:\n  collectors: {}\n") == [
-        "v.yaml:2: opentelemetry-kube-stack: is a key of KOF 1.2 and later, whose values are not supported yet; "
-        "use values of KOF 0.1.1 or 0.3.0"
+        "v.yaml:2: opentelemetry-kube-stack: is a key of KOF 1.2 and later, whose values have collectors instead of roles; "
+        "use --collector NAME"
     ]
     assert wrong(tmp_path, "collectors:\n  enabled: false\n") == [
         "v.yaml:2: collectors.enabled: the collectors are turned off; set it to true to run them"

@@ -1,0 +1,87 @@
+"""Values of KOF 1.2 and later: the collectors of kof-collectors and those that a user adds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from kofagent.config.errors import ConfigErrors, Path
+from kofagent.config.load import read_config
+from kofagent.config.merge import merge_files
+from kofagent.config.tree import Node
+from kofagent.values.files import lay_over
+from kofagent.values.kube_stack import Stack, lay, render
+from kofagent.values.mistakes import errors_of, warnings_of
+from kofagent.values.places import Found, find
+from kofagent.values.rendered import Rendered
+from kofagent.values.versions import NEWEST, STACK, find_version
+
+
+def render_collector(
+    trees: Sequence[Node],
+    key: str,
+    *,
+    part: str | None = None,
+    version: str | None = None,
+    release: str = "kof-collectors",
+    namespace: str = "kof",
+    over: Sequence[str] = (),
+) -> Rendered:
+    """One collector; `ConfigErrors` if there is none of that name or it is turned off."""
+    release_values = Release(trees, part, version)
+    try:
+        collector = render(release_values.stack, key, release, namespace)
+    except ConfigErrors as errors:
+        raise ConfigErrors([problem.under((STACK,)) for problem in errors.errors]) from None
+    config = lay_over(collector.config, read_config(over)) if over else collector.config
+    return Rendered(
+        release_values.version,
+        key,
+        collector.name,
+        collector.mode,
+        config,
+        collector.env,
+        False,
+        release_values.stack.values,
+        deleted=[replace(d, path=(STACK, *d.path)) for d in collector.deleted],
+        errors=errors_of(release_values.found, key),
+        fields=collector.fields,
+        warnings=warnings_of(release_values.found, key),
+        written=release_values.written(key),
+        note=release_values.note,
+    )
+
+
+def collector_names(trees: Sequence[Node], part: str | None, version: str | None) -> list[str]:
+    """The collectors that run with these values."""
+    return Release(trees, part, version).stack.names()
+
+
+class Release:
+    """A release of kof-collectors: its user's values, its version, and all layers."""
+
+    def __init__(self, trees: Sequence[Node], part: str | None, version: str | None) -> None:
+        self.found: list[Found] = find(trees, part)
+        self.user = merge_files([found.values for found in self.found]) if self.found else Node({})
+        self.note = ""
+        self.version = (find_version(version) if version not in (None, "auto") and version else None) or self._told()
+        switch = self.user.get("collectors", "enabled")
+        if switch is not None and not switch.value:
+            hint = "set it to true to run them"
+            raise ConfigErrors([self.user.problem(("collectors", "enabled"), "the collectors are turned off", hint)])
+        below = self.user.get(STACK)
+        self.stack: Stack = lay(below if below is not None and below.is_map else Node({}, self.user.origin), self.version)
+
+    def _told(self) -> str:
+        """The version by the tag of the image that the charts of KOF write for a cluster; else the newest."""
+        tag = self.user.get(STACK, "collectors", "daemon", "image", "tag")
+        found = find_version(tag.value) if tag is not None and isinstance(tag.value, str) else None
+        if found is None or tag is None:
+            return NEWEST
+        self.note = f"told by collectors.daemon.image.tag at {tag.origin.place}"
+        return found
+
+    def written(self, key: str) -> tuple[tuple[Node, Path], ...]:
+        """Where the user's configuration of a collector stands, what is more specific first."""
+        ways: tuple[Path, ...] = ((STACK, "collectors", key, "config"), (STACK, "defaultCRConfig", "config"))
+        return tuple((found.tree, (*found.path, *way)) for way in ways for found in reversed(self.found))
