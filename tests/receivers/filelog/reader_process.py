@@ -18,7 +18,11 @@ class Output:
     """Owns records once they are in the output file, after a while, as a batch processor does."""
 
     def __init__(self, path: str) -> None:
-        self.fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        self.fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
+        # A kill cuts a write between two pages: what was begun was not owned, and the next line must not go on in it.
+        size = os.fstat(self.fd).st_size
+        rest = os.pread(self.fd, size, 0).rpartition(b"\n")[2]
+        os.ftruncate(self.fd, size - len(rest))
 
     async def consume(self, batch: AnyBatch) -> None:
         assert isinstance(batch, Batch)
