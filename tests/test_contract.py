@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from kofagent.component import registry
 from kofagent.component.checkpoints import StorageExtension
+from kofagent.component.observing import Observer
 from kofagent.component.protocols import (
     ClientAuth,
     Connector,
@@ -70,6 +71,8 @@ OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
     ("receivers", "k8s_events"): {"auth_type": "none"},
     ("receivers", "k8sobjects"): {"auth_type": "none", "objects": [{"name": "pods"}, {"name": "events", "mode": "watch"}]},
     ("receivers", "kubeletstats"): {"auth_type": "none", "endpoint": "127.0.0.1:1"},
+    ("receivers", "receiver_creator"): {"receivers": {"nop": {"rule": 'type == "hostport"'}}},
+    ("extensions", "k8s_observer"): {"auth_type": "none"},
     ("extensions", "basicauth"): {"client_auth": {"username": "u", "password": "p"}},
     ("extensions", "bearertokenauth"): {"token": "t"},
     ("extensions", "headers_setter"): {"headers": [{"key": "a", "value": "b"}]},
@@ -78,7 +81,7 @@ OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
     ("extensions", "file_storage"): {"directory": "TMP"},
     ("extensions", "k8s_leader_elector"): {"auth_type": "none", "lease_name": "l", "lease_namespace": "n"},
 }
-READS_KUBERNETES = {"k8s_cluster", "k8s_events", "k8sobjects", "k8sattributes", "k8s_leader_elector"}
+READS_KUBERNETES = {"k8s_cluster", "k8s_events", "k8sobjects", "k8sattributes", "k8s_leader_elector", "k8s_observer"}
 """Start with an API server that cannot be reached (`no_cluster` is where they look for it), and not without any."""
 ALL = [(kind, type) for kind, types in registry.TYPES.items() for type in types]
 
@@ -313,5 +316,5 @@ service:
         (6, "the extension 'file_storage' cannot sign requests of a client"),
         (6, "the extension 'zpages' cannot store queues"),
     ]
-    protocols = (ClientAuth, ServerAuth, StorageExtension, QueueStorage, LeaderElector)
+    protocols = (ClientAuth, ServerAuth, StorageExtension, QueueStorage, LeaderElector, Observer)
     assert [role.method in vars(protocol) for role, protocol in zip(ROLES, protocols, strict=True)] == [True] * len(ROLES)

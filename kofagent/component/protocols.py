@@ -160,6 +160,10 @@ class Receiver(Component[C]):
     async def wind_down(self) -> None:
         """Before the `stop` of a reload, while everything else still runs: ends what is under way and would be lost by it."""
 
+    def settled(self) -> bool:
+        """Whether nothing that was there at the last look is still to be brought in, or waits for somebody to take it."""
+        return True
+
 
 class Processor(Component[C]):
     """One instance per pipeline; the graph sets `next` before `start`. `signal` is that of its pipeline."""
@@ -245,6 +249,7 @@ _ROLES = {
     "StorageExtension": "store data",
     "LeaderElector": "elect a leader",
     "QueueStorage": "store queues",
+    "Observer": "observe endpoints",
 }
 
 

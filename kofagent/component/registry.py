@@ -9,7 +9,18 @@ from kofagent.component.protocols import Component
 
 ComponentClass = type[Component[Any]]
 TYPES: dict[str, tuple[str, ...]] = {
-    "receivers": ("otlp", "filelog", "prometheus", "hostmetrics", "nop", "k8s_cluster", "k8s_events", "k8sobjects", "kubeletstats"),
+    "receivers": (
+        "otlp",
+        "filelog",
+        "prometheus",
+        "hostmetrics",
+        "nop",
+        "k8s_cluster",
+        "k8s_events",
+        "k8sobjects",
+        "kubeletstats",
+        "receiver_creator",
+    ),
     "processors": (
         "batch",
         "memory_limiter",
@@ -32,6 +43,8 @@ TYPES: dict[str, tuple[str, ...]] = {
         "zpages",
         "file_storage",
         "k8s_leader_elector",
+        "k8s_observer",
+        "host_observer",
         "pprof",
     ),
 }

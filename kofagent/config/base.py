@@ -10,7 +10,7 @@ import functools
 import re
 import types
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, ClassVar, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, NamedTuple, Union, get_args, get_origin
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -25,8 +25,9 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
-from kofagent.config.errors import Problem
+from kofagent.config.errors import Path, Problem
 from kofagent.config.redact import without_secrets
+from kofagent.config.tree import Node
 
 __all__ = ["ByteSize", "ComponentConfig", "Duration", "PipelineName", "Secret", "StorageId", "Url", "parse_duration"]
 
@@ -64,6 +65,21 @@ _SIZE_UNITS = {
 }
 
 
+class Inner(NamedTuple):
+    """The options of a component that another one starts, in the options of that one."""
+
+    path: Path
+    """Where they stand, below the block of the other one."""
+    kind: str
+    id: str
+    node: Node
+    """The options; values that become known later only are made up."""
+    loose: frozenset[Path] = frozenset()
+    """Where those are: what is wrong with such a value is not said."""
+    given: Mapping[str, Any] = {}
+    """Options that are set for it if it has them and they are not set."""
+
+
 class ComponentConfig(BaseModel):
     """Base of every options class. Unknown keys are errors; `null` for a whole block means its defaults."""
 
@@ -77,6 +93,11 @@ class ComponentConfig(BaseModel):
 
     def notices(self) -> Iterable[Problem]:
         """Warnings about options that are valid, with paths below this block; asked once, when a configuration is loaded."""
+        return ()
+
+    @classmethod
+    def inner(cls, node: Node) -> Iterable[Inner]:
+        """The components that are started with options in this block, `node`, which may be wrong in any way."""
         return ()
 
     def misfits(self, signal: str) -> Iterable[Problem]:
@@ -209,7 +230,8 @@ SERVER_AUTH = Role("SERVER_AUTH", "authenticate", "check requests to a server")
 STORAGE = Role("STORAGE", "open_store", "store data")
 QUEUE_STORAGE = Role("QUEUE_STORAGE", "queue_log", "store queues")
 LEADER_ELECTOR = Role("LEADER_ELECTOR", "is_leader", "elect a leader")
-ROLES = (CLIENT_AUTH, SERVER_AUTH, STORAGE, QUEUE_STORAGE, LEADER_ELECTOR)
+OBSERVER = Role("OBSERVER", "observe", "observe endpoints")
+ROLES = (CLIENT_AUTH, SERVER_AUTH, STORAGE, QUEUE_STORAGE, LEADER_ELECTOR, OBSERVER)
 PIPELINE = Marker("PIPELINE")
 AS_WRITTEN = Marker("AS_WRITTEN")
 """A scalar counts as it is written: `1.10` is the string "1.10", as Go's YAML library reads strings."""
@@ -220,6 +242,7 @@ ServerAuthId = Annotated[str, EXTENSION, SERVER_AUTH]
 StorageId = Annotated[str, EXTENSION, STORAGE]
 QueueStorageId = Annotated[str, EXTENSION, QUEUE_STORAGE]
 LeaderElectorId = Annotated[str, EXTENSION, LEADER_ELECTOR]
+ObserverId = Annotated[str, EXTENSION, OBSERVER]
 
 PipelineName = Annotated[str, PIPELINE]
 """The name of a pipeline that receives from the connector in whose options it stands."""

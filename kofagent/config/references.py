@@ -233,6 +233,17 @@ def _marked_names(root: Node, registry: Registry, path: Path, marker: Marker) ->
     for below, each in marked(node, model, marker):
         if isinstance(each.value, str) and each.value:
             yield (*path, *below), each.value
+    for inner in model.inner(node) if node.is_map else ():
+        type = registry.type_of(inner.id)
+        if registry.resolve(inner.kind, type) is None:
+            continue
+        try:
+            below_it = registry.load(inner.kind, type).Config
+        except ImportError:
+            continue
+        for below, each in marked(inner.node, below_it, marker):
+            if isinstance(each.value, str) and each.value and below not in inner.loose:
+                yield (*path, *inner.path, *below), each.value
 
 
 def _circles(follow: Mapping[str, list[str]]) -> list[tuple[str, ...]]:

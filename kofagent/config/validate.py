@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from kofagent.config.base import AS_WRITTEN, ComponentConfig
+from kofagent.config.base import AS_WRITTEN, ComponentConfig, spellings
 from kofagent.config.errors import Path, Problem, suggest
 from kofagent.config.model import PROFILES, SECTIONS, SIGNALS, ServiceConfig
 from kofagent.config.references import Registry, references
@@ -107,9 +107,43 @@ def _components(root: Node, kind: str, registry: Registry, out: Validated) -> No
         except ImportError as error:
             out.problems.append(root.problem(path, f"the {kind[:-1]} cannot be loaded: {error}", "install what it requires"))
             continue
+        _inner(root, path, model, registry, out)
         options = _options(root, path, model, out)
         if options is not None:
             out.components[kind][id] = options
+
+
+def _inner(root: Node, path: Path, model: type[ComponentConfig], registry: Registry, out: Validated) -> None:
+    """Checks the options of components that this one starts. Texts that they want as they were written are put into the tree."""
+    node = root.get(*path)
+    for each in model.inner(node) if node is not None and node.is_map else ():
+        at, kind, type = (*path, *each.path), each.kind, registry.type_of(each.id)
+        if registry.resolve(kind, type) is None:
+            out.problems.append(root.problem(at[:-1], f"unknown {kind[:-1]} type {type!r}", _other_types(kind, type, registry)))
+            continue
+        try:
+            inner = registry.load(kind, type).Config
+        except ImportError as error:
+            out.problems.append(root.problem(at[:-1], f"the {kind[:-1]} cannot be loaded: {error}", "install what it requires"))
+            continue
+        if inner is model:
+            out.problems.append(root.problem(at[:-1], f"a {type} cannot start another one", "remove it"))
+            continue
+        if each.node.value is not None and not each.node.is_map:
+            continue  # that is said of the option itself
+        content = each.node
+        content.value = content.value or {}
+        known = {key for name, field in inner.model_fields.items() for key in spellings(name, field)}
+        content.value |= {k: Node(v, content.origin) for k, v in each.given.items() if k in known and k not in content.value}
+        settled, value, wrong = _read(content, inner)
+        found = problems_of(wrong, inner, settled) if wrong is not None else []
+        out.problems += [p.under(at) for p in found if p.path not in each.loose or p.message == "unknown key"]
+        if value is not None:
+            out.problems += [replace(p.under(at), place=settled.nearest(p.path).origin.place) for p in notices(value, settled)]
+        for below, scalar in settled.walk():
+            target = root.get(*at, *below)
+            if target is not None and below not in each.loose and not isinstance(scalar.value, dict | list):
+                target.value = scalar.value
 
 
 def _other_types(kind: str, type: str, registry: Registry) -> str:
@@ -129,7 +163,7 @@ def _options(root: Node, path: Path, model: type[ComponentConfig], out: Validate
         out.problems.append(root.problem(path, "must be a map of options", "write 'option: value' lines below it"))
         return None
     try:
-        value, error = _read(node, model)
+        _, value, error = _read(node, model)
     except (TypeError, AttributeError, LookupError, ArithmeticError, RecursionError) as unforeseen:
         _log.debug("%s", path, exc_info=True)
         kind = type(unforeseen).__name__
@@ -144,8 +178,10 @@ def _options(root: Node, path: Path, model: type[ComponentConfig], out: Validate
     return value
 
 
-def _read(node: Node, model: type[ComponentConfig]) -> tuple[ComponentConfig | None, ValidationError | None]:
-    """Validates; a value that should be a string, but reads as something else, is tried again as it was written.
+def _read(node: Node, model: type[ComponentConfig]) -> tuple[Node, ComponentConfig | None, ValidationError | None]:
+    """Validates; the tree that counts comes first.
+
+    A value that should be a string, but reads as something else, is tried again as it was written.
 
     That is for references (a password of digits). A reference to something empty is tried again as null, which is the default,
     one to a variable that is not set as null, then as empty text.
@@ -153,13 +189,13 @@ def _read(node: Node, model: type[ComponentConfig]) -> tuple[ComponentConfig | N
     node = _as_written(node, model)
     for _ in range(_READINGS):
         try:
-            return model.model_validate(node.plain() or {}), None
+            return node, model.model_validate(node.plain() or {}), None
         except ValidationError as error:
             again, failed = _as_strings(node, error, model), error
         if again is None:
             break
         node = again
-    return None, failed
+    return node, None, failed
 
 
 def _as_written(node: Node, model: type[ComponentConfig]) -> Node:

@@ -18,7 +18,7 @@ from prometheus_client.samples import Sample
 from kofagent.telemetry.reasons import checked
 from kofagent.telemetry.signal import Signal
 
-_BATCH_SIZES = (
+BATCH_SIZES = (
     10,
     25,
     50,
@@ -64,7 +64,7 @@ class Ledger:
             child.set_function(read)
         return child.set
 
-    def histogram(self, name: str, help: str, buckets: tuple[float, ...] = _BATCH_SIZES, **labels: str) -> Callable[[float], None]:
+    def histogram(self, name: str, help: str, buckets: tuple[float, ...] = BATCH_SIZES, **labels: str) -> Callable[[float], None]:
         """A function that observes a value; the default buckets are those of the Go collector's batch sizes."""
         make = partial(Histogram, name, help, tuple(labels), buckets=buckets, registry=self.registry)
         return self._child(Histogram, name, labels, make).observe

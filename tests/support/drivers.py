@@ -20,10 +20,12 @@ import pytest
 from aiohttp import web
 
 from kofagent.component.checkpoints import MemoryStore
+from kofagent.component.observing import Endpoint
 from kofagent.component.protocols import Receiver
 from kofagent.kubernetes.resources import CORE_EVENTS, NODES, PODS
 from kofagent.telemetry.signal import Signal
 from tests.receivers.kubeletstats.support import FakeKubelet
+from tests.receivers.receiver_creator.support import Observed
 from tests.support.fake_kube import FakeKube, pod
 from tests.support.otlp import log_request
 
@@ -287,6 +289,22 @@ class Events(Cluster):
         return {}
 
 
+class Created(PatientFile):
+    """Lines of a file for which an endpoint is told."""
+
+    def extensions(self) -> dict[str, Any]:
+        self.observer = Observed()
+        return {"host_observer": self.observer}
+
+    def options(self) -> dict[str, Any]:
+        block = {"rule": 'type == "hostport"', "config": super().options()}
+        return {"watch_observers": ["host_observer"], "receivers": {"filelog": block}}
+
+    async def produce(self, receiver: Receiver[Any]) -> None:
+        self.observer.set(Endpoint("host_observer/1", "hostport", "127.0.0.1:1", {"port": 1}))
+        await super().produce(receiver)
+
+
 DRIVERS: dict[str, list[Callable[[Path, pytest.MonkeyPatch], Driver]]] = {
     "otlp": [OtlpHttp, OtlpGrpc],
     "filelog": [File, PatientFile, StoredFile],
@@ -296,6 +314,7 @@ DRIVERS: dict[str, list[Callable[[Path, pytest.MonkeyPatch], Driver]]] = {
     "k8s_cluster": [Cluster, Entities],
     "k8s_events": [Events],
     "k8sobjects": [Pulled, Watched],
+    "receiver_creator": [Created],
     "nop": [],
 }
 """By type. `nop` never brings in anything."""

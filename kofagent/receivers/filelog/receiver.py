@@ -114,6 +114,14 @@ class FileLogReceiver(Receiver[Config]):
         await self._rounds()
         await self._save()
 
+    def settled(self) -> bool:
+        """Whether every file was read to its end, and all entries have an owner or were given up."""
+        tracker, delivery = self._tracker, self._delivery
+        if tracker is None or delivery is None:
+            return True
+        waits = self._ready or self._holding or self._owing or self._parts or self._marks or tracker.files.ended or delivery.waiting
+        return not waits and tracker.files.polls > 0 and not any(tail.behind() for tail in tracker.tails.values())
+
     async def stop(self) -> None:
         """Stops reading, hands on what was read, waits for it at most some seconds, saves the checkpoints."""
         if self._tracker is None or self._delivery is None:
