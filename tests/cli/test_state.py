@@ -39,7 +39,8 @@ def blocked(tmp_path: Path) -> str:
 def arguments(tmp_path: Path, values: dict[str, Any], where: str | None, role: str = "node", generation: str | None = None) -> Any:
     file = tmp_path / "values.yaml"
     file.write_text(json.dumps({"kof": {"basic_auth": False}, **values}))
-    return argparse.Namespace(values=[str(file)], role=role, generation=generation, config=[], state=where)
+    options = {"collector": None, "part": None, "generation": generation, "config": [], "state": where}
+    return argparse.Namespace(values=[str(file)], role=role, **options)
 
 
 @pytest.mark.parametrize("generation", ["0.1.1", "0.3.0"])
