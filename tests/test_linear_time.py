@@ -25,7 +25,9 @@ from kofagent.operators.timelayout import gotime_layout, strptime_layout
 from kofagent.ottl import Condition, EvaluationError, parse_condition
 from kofagent.ottl.functions import CONVERTERS
 from kofagent.prometheus.text import scan, scan_line
+from kofagent.wire import otlp_json_stream
 from kofagent.wire.otlp_json import to_protobuf
+from kofagent.wire.otlp_json_stream import Conversion
 from tests.support.patterns import uses
 
 UNITS = (
@@ -74,6 +76,7 @@ HOSTILE: dict[str, tuple[str, ...]] = {
     "component/checkpoints:file_name#0": ("",),
     "component/stored:CREDENTIALS": ("", "api", "access-"),
     "wire/attributes:_SURROGATES": ("",),
+    "wire/otlp_json_stream:_BLANKS": ("", " "),
     "kubernetes/errors:_USER": ("", 'User "'),
     "kubernetes/image:_IMAGE": ("", "a.b/", "a@b:"),
     "kubernetes/image:_ID": ("", "a:"),
@@ -330,6 +333,17 @@ def _container(text: str) -> None:
     stream.take()
 
 
+def _by_windows(text: str) -> None:
+    """With windows so small that a text has many of them."""
+    before, otlp_json_stream.WINDOW, otlp_json_stream.LEAST = otlp_json_stream.WINDOW, 64, 64
+    try:
+        for _ in Conversion("logs", text.encode()).steps():
+            pass
+    finally:
+        otlp_json_stream.WINDOW, otlp_json_stream.LEAST = before, 8 * 1024
+
+
+_JSON_BODY = '{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"body":{"stringValue":"'
 _T = "2026-11-21T10:44:28.123456789"
 PARSERS: dict[str, tuple[Callable[[str], object], tuple[str, ...]]] = {
     "exposition text": (lambda t: list(scan(t.encode(), False)), ("", "a ", "a 1", 'a{b="', "# HELP ", '# HELP "', "a 1 ")),
@@ -353,6 +367,7 @@ PARSERS: dict[str, tuple[Callable[[str], object], tuple[str, ...]]] = {
     "password": (lambda t: htpasswd.matches(t, "$6$rounds=1000$salt$x"), ("",)),
     "duration": (parse_duration, ("", "1")),
     "size": (parse_size, ("", "1")),
+    "OTLP JSON by windows": (_by_windows, ("", '{"resourceLogs":[', '{"resourceLogs":"', _JSON_BODY, _JSON_BODY + "x")),
     "OTLP JSON": (
         lambda t: to_protobuf("logs", t.encode()),
         ("", '{"resourceLogs":[', '{"resourceLogs":"', '{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"body":{"stringValue":"'),

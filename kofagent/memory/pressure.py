@@ -64,14 +64,26 @@ class Claim:
 
     def grow(self, size: int, ahead: int = 0) -> bool:
         """Before `size` bytes more are held, and `ahead` are needed later: False when there is no room for both."""
-        if not self._pressure.fits(size + ahead):
-            self._held.refused += 1
+        if not self.fits(size, ahead):
+            self.refused()
             return False
+        self.take(size, ahead)
+        return True
+
+    def fits(self, size: int, ahead: int = 0) -> bool:
+        """Whether there is room for both now; who waits for it asks again, and `refused` counts what is given up."""
+        return self._pressure.fits(size + ahead)
+
+    def take(self, size: int, ahead: int = 0) -> None:
+        """What `fits`."""
         self._pressure.taken(size, ahead)
         self._held.used += size + ahead
         self.size += size
         self.ahead += ahead
-        return True
+
+    def refused(self) -> None:
+        """Counts what did not fit."""
+        self._held.refused += 1
 
     def close(self) -> None:
         """Lets go of everything."""

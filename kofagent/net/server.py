@@ -220,6 +220,7 @@ class HttpServer:
         late = connection.began + self._settings.read_timeout if self._settings.read_timeout > 0 else FOREVER
         gave_way = False
         parts, size = [], 0
+        held.expected = length or 0
         connection.reading = True
         try:
             async with asyncio.timeout(None) as clock:
@@ -241,7 +242,7 @@ class HttpServer:
                         raise TooLarge
                     if gave_way:
                         raise Overloaded
-                    held.take(len(part))
+                    await held.hold(len(part))
                     parts.append(part)
         except TimeoutError:
             if gave_way:

@@ -33,7 +33,7 @@ async def unpack(name: str, data: bytes, held: Reservation, limit: int) -> bytes
     slices = _SLICES.get(name)
     if slices is None:
         return await _whole(name, data, held, limit)
-    async with held.turn:
+    async with held.turn():
         return await _in_slices(name, slices(data), held, limit)
 
 
@@ -45,7 +45,7 @@ async def _in_slices(name: str, slices: Iterator[bytes], held: Reservation, limi
             size += len(part)
             if size > limit:
                 raise TooLarge
-            held.take(len(part))
+            await held.hold(len(part))
             parts.append(part)
             await asyncio.sleep(0)
     except (TooLarge, CorruptBody, Overloaded):
@@ -64,7 +64,7 @@ async def _whole(name: str, data: bytes, held: Reservation, limit: int) -> bytes
         if room < limit:
             raise Overloaded from None
         raise
-    held.take(len(plain))
+    await held.hold(len(plain))
     return plain
 
 

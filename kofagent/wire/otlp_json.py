@@ -25,7 +25,8 @@ MAX_DEPTH = 150
 """Objects in objects; protobuf readers stop at 100 levels of messages."""
 
 _MASK = 0xFFFFFFFFFFFFFFFF
-_Encode = Callable[[Any, int], bytes]
+Encode = Callable[[Any, int], bytes]
+"""Encodes a value that is in so many objects. ValueError where it is of another kind."""
 
 
 def to_protobuf(signal: str, text: bytes) -> bytes:
@@ -35,25 +36,34 @@ def to_protobuf(signal: str, text: bytes) -> bytes:
     """
     try:
         try:
-            document = json.loads(text, parse_constant=_no_json)
+            document = decoder.decode(text.decode(json.detect_encoding(text), "surrogatepass"))
         except UnicodeDecodeError:
-            document = json.loads(text.decode("utf-8", "surrogateescape"), parse_constant=_no_json)
+            document = decoder.decode(text.decode("utf-8", "surrogateescape"))
     except RecursionError:
         raise ValueError("nested too deeply") from None
     except json.JSONDecodeError as error:
         # the decoder's own words hold a position but no data
         raise ValueError(f"not JSON: {error.msg} at {error.pos}") from None
-    return _message(_table(request_descriptor(signal)), document, 0)
+    return encode_request(signal, document)
+
+
+def encode_request(signal: str, document: Any) -> bytes:
+    """The payload of a JSON document that was decoded. ValueError where it is not OTLP."""
+    return _message(table_of(request_descriptor(signal)), document, 0)
 
 
 def _no_json(word: str) -> Any:
     raise ValueError(f"not JSON: a bare {word}")
 
 
-def _message(table: dict[str, tuple[bytes, _Encode, bool]], value: Any, depth: int) -> bytes:
+decoder = json.JSONDecoder(parse_constant=_no_json)
+"""Of JSON without words for numbers that are none."""
+
+
+def _message(table: dict[str, tuple[bytes, Encode, bool]], value: Any, depth: int) -> bytes:
     """The message of a JSON object; `table` has (tag, encoder, repeated) by either name of each field."""
     if not isinstance(value, dict):
-        raise ValueError(f"an object is needed where there is {_kind(value)}")
+        raise ValueError(f"an object is needed where there is {kind_of(value)}")
     if depth > MAX_DEPTH:
         raise ValueError("nested too deeply")
     out = []
@@ -64,7 +74,7 @@ def _message(table: dict[str, tuple[bytes, _Encode, bool]], value: Any, depth: i
         tag, encode, repeated = field
         if repeated:
             if not isinstance(item, list):
-                raise ValueError(f"{name}: a list is needed where there is {_kind(item)}")
+                raise ValueError(f"{name}: a list is needed where there is {kind_of(item)}")
             for element in item:
                 out.append(tag)
                 out.append(encode(element, depth + 1))
@@ -74,12 +84,14 @@ def _message(table: dict[str, tuple[bytes, _Encode, bool]], value: Any, depth: i
     return b"".join(out)
 
 
-def _kind(value: Any) -> str:
+def kind_of(value: Any) -> str:
+    """What a decoded JSON value is, in words."""
     return {dict: "an object", list: "a list", str: "a string", bool: "a boolean", type(None): "null"}.get(type(value), "a number")
 
 
 @cache
-def _table(descriptor: Any) -> dict[str, tuple[bytes, _Encode, bool]]:
+def table_of(descriptor: Any) -> dict[str, tuple[bytes, Encode, bool]]:
+    """Tag, encoder, and whether it is repeated, of each field of a message, by either name."""
     table = {}
     for field in descriptor.fields:
         entry = (varint(field.number << 3 | _WIRE_TYPES.get(field.type, 0)), _encoder(field), bool(field.is_repeated))
@@ -87,13 +99,13 @@ def _table(descriptor: Any) -> dict[str, tuple[bytes, _Encode, bool]]:
     return table
 
 
-def _encoder(field: Any) -> _Encode:
+def _encoder(field: Any) -> Encode:
     kind = field.type
     if kind == field.TYPE_MESSAGE:
         descriptor = field.message_type
 
         def message(value: Any, depth: int) -> bytes:
-            data = _message(_table(descriptor), value, depth)
+            data = _message(table_of(descriptor), value, depth)
             return varint(len(data)) + data
 
         return message
@@ -140,7 +152,7 @@ _RANGES = {
 
 def _string(value: Any, depth: int) -> bytes:
     if not isinstance(value, str):
-        raise ValueError(f"a string is needed where there is {_kind(value)}")
+        raise ValueError(f"a string is needed where there is {kind_of(value)}")
     data = value.encode("utf-8", "surrogatepass")
     return varint(len(data)) + data
 
@@ -170,13 +182,13 @@ _URL_SAFE = str.maketrans("-_", "+/")
 
 def _bool(value: Any, depth: int) -> bytes:
     if not isinstance(value, bool):
-        raise ValueError(f"a boolean is needed where there is {_kind(value)}")
+        raise ValueError(f"a boolean is needed where there is {kind_of(value)}")
     return b"\x01" if value else b"\x00"
 
 
 def _double(value: Any, depth: int) -> bytes:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise ValueError(f"a number is needed where there is {_kind(value)}")
+        raise ValueError(f"a number is needed where there is {kind_of(value)}")
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError("a number out of range")
     try:

@@ -88,8 +88,10 @@ OTHERS = {
     "telemetry/reasons.py:_unlisted": "stops at _LOGGED_MOST",
     "wire/edit.py:_lens()": "one for each kind of message",
     "wire/otlp.py:checker()": "one for each signal",
-    "wire/otlp_json.py:_table()": "one for each kind of message",
     "wire/otlp_json.py:_writers()": "one for each kind of message",
+    "wire/otlp_json.py:table_of()": "one for each kind of message",
+    "wire/otlp_json_stream.py:_fields()": "one for each kind of message",
+    "wire/otlp_json_stream.py:self._too_long": "one for each field that has messages",
     "wire/remote_write.py:_packer()": "one for each length of a varint",
 }
 """Dicts and caches that look like memos, and why they are none, or need no bound."""

@@ -244,8 +244,9 @@ async def test_all_bodies_in_flight_together_are_limited() -> None:
         assert r.receiver.budget.used == 0
 
 
-async def test_clients_are_told_to_come_back_when_memory_is_short() -> None:
+async def test_clients_are_told_to_come_back_when_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
     """From REQUESTS on, over both protocols, with the time to wait; counted; and before, where a request does not fit with its copies."""
+    monkeypatch.setattr("kofagent.net.budget.WAIT_SECONDS", 0.1)
     payload = trace_request(3)
     large = trace_request(2000)
     both = {"http": {"endpoint": "127.0.0.1:0"}, "grpc": {"endpoint": "127.0.0.1:0"}}

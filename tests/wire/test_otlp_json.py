@@ -27,23 +27,23 @@ def test_there_and_back(case: tuple[str, Any]) -> None:
 def test_googles_json_is_read_apart_from_ids(case: tuple[str, Any]) -> None:
     signal, request = case
     document = json_format.MessageToDict(request)
-    _ids_to_hex(document)
+    ids_to_hex(document)
     got = REQUEST[signal].FromString(otlp_json.to_protobuf(signal, json.dumps(document).encode()))
     assert got == request
 
 
-def _ids_to_hex(node: Any) -> Any:
+def ids_to_hex(node: Any) -> Any:
     import base64
 
     if isinstance(node, list):
         for item in node:
-            _ids_to_hex(item)
+            ids_to_hex(item)
     elif isinstance(node, dict):
         for key, value in node.items():
             if key in ("traceId", "spanId", "parentSpanId"):
                 node[key] = base64.b64decode(value).hex().upper()
             else:
-                _ids_to_hex(value)
+                ids_to_hex(value)
 
 
 def test_the_rules_of_otlp_json() -> None:
@@ -141,7 +141,7 @@ _names = st.sampled_from(
         "body",
     ]
 )
-_json = st.recursive(
+json_values = st.recursive(
     st.one_of(
         st.none(),
         st.booleans(),
@@ -155,7 +155,7 @@ _json = st.recursive(
 )
 
 
-@given(_json)
+@given(json_values)
 def test_any_json_is_converted_or_a_value_error(document: Any) -> None:
     text = json.dumps({"resourceLogs": [{"scopeLogs": [{"logRecords": [document]}]}]}).encode()
     try:

@@ -83,7 +83,7 @@ class Stream:
             return
         body += piece
         if self._size < 0 and len(body) >= 5:
-            self._size = 5 + int.from_bytes(body[1:5], "big")
+            self._size = self.held.expected = 5 + int.from_bytes(body[1:5], "big")
             if self._size - 5 > self._limit:
                 self.fail(TooLarge(self._size - 5))
                 return

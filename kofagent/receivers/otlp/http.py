@@ -57,13 +57,12 @@ class HttpEndpoint:
         if kind not in (PROTOBUF, JSON):
             self._intake.reject("content type", "a request that is neither protobuf nor JSON")
             return web.Response(status=415, text=f"415 unsupported media type, supported: [{JSON}, {PROTOBUF}]\n")
-        # JSON is not passed on; who decodes it asks for what it becomes
+        # JSON is not passed on; who converts it asks for what it becomes, and nobody here keeps it
         taken = self._intake.budget.open(copies=0) if kind == JSON else self._intake.budget.open()
         remote = request.remote
         sender.set(lambda: remote)
         try:
-            body = await self._server.read_body(request, taken)
-            await self._intake.take(signal, body, metadata, kind == JSON)
+            await self._intake.take(signal, await self._server.read_body(request, taken), metadata, kind == JSON, taken)
         except Refused as refusal:
             if refusal.for_clients:
                 return _error(request, 400, refusal.reason)

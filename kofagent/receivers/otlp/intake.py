@@ -9,19 +9,19 @@ from kofagent.component.log_limit import LogLimit
 from kofagent.component.offering import Offer
 from kofagent.component.protocols import ColumnsConsumer, Context
 from kofagent.memory.pressure import PRESSURE
-from kofagent.net.budget import ByteBudget, Overloaded
+from kofagent.net.budget import COPIES, ByteBudget, Overloaded, Reservation
 from kofagent.net.peer import sender_address
 from kofagent.telemetry.batch import Batch, Metadata
 from kofagent.telemetry.reasons import checked
 from kofagent.telemetry.signal import Signal
 from kofagent.wire import otlp, otlp_json
 from kofagent.wire.otlp_check import NotText, check
+from kofagent.wire.otlp_json_stream import OBJECTS, Conversion, cost
 from kofagent.wire.otlp_text import repair
 
 LOG_EVERY = 300.0
 IN_A_THREAD = 256 * 1024
-"""Larger JSON is converted, larger payloads are repaired in a thread, so that other requests are not held up, and one body at a
-time: its objects take many times the room of its text."""
+"""Larger JSON is converted, larger payloads are repaired in a thread, so that other requests are not held up; one at a time."""
 
 
 class Malformed(Exception):
@@ -40,13 +40,17 @@ class Intake:
         self._log = LogLimit(LOG_EVERY)
         self._large = asyncio.Lock()
 
-    async def take(self, signal: Signal, payload: bytes, metadata: Metadata | None, json: bool = False) -> None:
-        """Returns when the items are owned downstream. Malformed, Refused; Overloaded where memory is short for large JSON."""
+    async def take(
+        self, signal: Signal, payload: bytes, metadata: Metadata | None, json: bool = False, held: Reservation | None = None
+    ) -> None:
+        """Returns when the items are owned downstream. Malformed, Refused.
+
+        Overloaded where memory is short for large JSON; what it becomes is taken from `held`.
+        """
         try:
             if json:
-                if len(payload) > IN_A_THREAD:
-                    async with self._large:
-                        payload = await _converted(signal, payload)
+                if len(payload) > IN_A_THREAD or cost(payload) > OBJECTS:
+                    payload = await _converted(signal, payload, held or self.budget.open())
                 else:
                     payload = otlp_json.to_protobuf(signal.value, payload)
             try:
@@ -96,14 +100,18 @@ class Intake:
             self._context.log.warning("%s: rejected %s (further cases are only counted)", self._transport, sentence)
 
 
-async def _converted(signal: Signal, payload: bytes) -> bytes:
-    """Large JSON as protobuf; Overloaded when there is no room for its objects."""
-    with PRESSURE.claim("decoders") as claim:
-        if not claim.grow(0, _objects(payload)):
-            raise Overloaded
-        return await asyncio.to_thread(otlp_json.to_protobuf, signal.value, payload)
-
-
-def _objects(payload: bytes) -> int:
-    """Bytes of the objects that JSON becomes while it is converted: 12 times the text as SDKs write it, 100 times at the worst."""
-    return len(payload) + 300 * payload.count(b"{") + 50 * payload.count(b",")
+async def _converted(signal: Signal, payload: bytes, held: Reservation) -> bytes:
+    """Large JSON as protobuf, which `held` has room for; Overloaded when there is none for it, or for its objects."""
+    conversion = Conversion(signal.value, payload)
+    made = 0
+    async with held.turn():
+        with PRESSURE.claim("decoders") as claim:
+            steps = conversion.steps()
+            while (need := await asyncio.to_thread(next, steps, None)) is not None:
+                claim.close()
+                if not claim.grow(0, need):
+                    raise Overloaded
+                await held.hold(conversion.made - made, COPIES)
+                made = conversion.made
+        await held.hold(conversion.made - made, COPIES)
+        return conversion.payload()
