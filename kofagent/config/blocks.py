@@ -326,6 +326,15 @@ class RetryBlock(ComponentConfig):
         return value
 
 
+class ConsumerRetryBlock(ComponentConfig):
+    """`retry_on_failure` of a receiver: what happens when the pipeline does not take a batch for now."""
+
+    enabled: bool = Field(False, description="Offer the batch again; false: it is dropped and counted.")
+    initial_interval: Duration = Field(1.0, description="First wait.")
+    max_interval: Duration = Field(30.0, description="Longest wait.")
+    max_elapsed_time: Duration = Field(300.0, description="Give up after this; 0: never.")
+
+
 class PartitionBlock(ComponentConfig):
     """`sending_queue.batch.partition`."""
 

@@ -88,7 +88,10 @@ class PlainStream:
         attributes = deep(self.attributes)
         if extra:
             attributes.update(extra)
-        entry = Entry(body, attributes, dict(self.chain.resource), observed_ns)
+        self.feed_entry(Entry(body, attributes, dict(self.chain.resource), observed_ns))
+
+    def feed_entry(self, entry: Entry) -> None:
+        """An entry that the receiver made, with the chain's attributes and resource in it."""
         if not self.chain.operators:
             self.out(entry)
             return

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from kofagent.config.base import ByteSize, ComponentConfig, Duration, StorageId
+from kofagent.config.blocks import ConsumerRetryBlock
 from kofagent.config.errors import ConfigErrors, Problem
 from kofagent.config.re2 import Regexp
 from kofagent.operators.chain import notices, validate_operators
@@ -50,15 +51,6 @@ class HeaderBlock(ComponentConfig):
     def notices(self) -> Iterable[Problem]:
         """Keys of operators without effect."""
         return [problem.under(("metadata_operators",)) for problem in notices(self.metadata_operators)]
-
-
-class ConsumerRetryBlock(ComponentConfig):
-    """`retry_on_failure` of a receiver: what happens when the pipeline does not take a batch for now."""
-
-    enabled: bool = Field(False, description="Offer the batch again; false: it is dropped and counted.")
-    initial_interval: Duration = Field(1.0, description="First wait.")
-    max_interval: Duration = Field(30.0, description="Longest wait.")
-    max_elapsed_time: Duration = Field(300.0, description="Give up after this; 0: never.")
 
 
 class Config(ComponentConfig):

@@ -8,15 +8,15 @@ import time
 from typing import Any, ClassVar
 
 from kofagent.component.checkpoints import open_store
+from kofagent.component.delivering import Delivery, Parcel
 from kofagent.component.protocols import Context, Receiver
 from kofagent.memory.pressure import PRESSURE, Level
 from kofagent.operators.chain import Chain
 from kofagent.receivers.filelog.checkpoint import Checkpoints
 from kofagent.receivers.filelog.config import Config
-from kofagent.receivers.filelog.delivery import Delivery, Mark, Parcel
 from kofagent.receivers.filelog.find import count_unreadable
 from kofagent.receivers.filelog.reading import Reading
-from kofagent.receivers.filelog.tail import Tail
+from kofagent.receivers.filelog.tail import Mark, Tail
 from kofagent.receivers.filelog.tracker import Tracker
 from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.signal import Signal
@@ -39,7 +39,7 @@ class FileLogReceiver(Receiver[Config]):
         self._options = config
         self.reading = Reading(config, self._chain)
         self._tracker: Tracker | None = None
-        self._delivery: Delivery | None = None
+        self._delivery: Delivery[Mark] | None = None
         self._checkpoints = Checkpoints(None)
         self._tasks: list[asyncio.Task[None]] = []
         self._ready: dict[Tail, None] = {}

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from kofagent.receivers.filelog import states
 from kofagent.receivers.filelog.feed import Feed, Lineage
@@ -23,6 +23,13 @@ from kofagent.receivers.filelog.source import CHUNK, GzipSource, PlainSource, So
 from kofagent.receivers.filelog.states import Move, State
 
 _OPEN, _LEAVING, _ENDED, _CLOSED = State.OPEN, State.LEAVING, State.ENDED, State.CLOSED
+
+
+class Mark(NamedTuple):
+    """A position in a file up to which a batch has its bytes: once the batch is owned, the checkpoint may move there."""
+
+    tail: Tail
+    place: Place
 
 
 class Tail:

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from kofagent.component.backoff import Backoff
+from kofagent.component.delivering import Delivery, Parcel
 from kofagent.memory.pressure import PRESSURE, Level
 from kofagent.receivers.filelog.config import Config
-from kofagent.receivers.filelog.delivery import Delivery, Parcel
 from kofagent.telemetry.batch import AnyBatch, Batch
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal

@@ -1,8 +1,11 @@
-"""Offers batches to the pipeline: several at once, acknowledged in order, offered again when refused.
+"""Offers batches of what stays where it was read: several at once, acknowledged in order, offered again when refused.
+
+`Delivery` is for receivers that read files. With each batch come marks, places up to which the batch has what was read; a mark is
+handed back once that batch and all before it are owned, or given up and counted.
 
 Reading runs ahead of acknowledgement by at most `MAX_PARCELS` batches and `MAX_BYTES` bytes, so a batch processor that
 answers after 200 ms costs latency and no throughput. While a batch is refused, no new one is started, and only the oldest
-refused one is offered again, so that the order within a file is kept, except for the few batches that were already offered.
+refused one is offered again, so that the order is kept, except for the few batches that were already offered.
 """
 
 from __future__ import annotations
@@ -10,14 +13,12 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Generic, TypeVar
 
 from kofagent.component.backoff import Backoff
 from kofagent.component.offering import Offer
 from kofagent.component.protocols import ColumnsConsumer, Context
-from kofagent.receivers.filelog.config import ConsumerRetryBlock
-from kofagent.receivers.filelog.identity import Place
-from kofagent.receivers.filelog.tail import Tail
+from kofagent.config.blocks import ConsumerRetryBlock
 from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.signal import Signal
 
@@ -25,19 +26,16 @@ MAX_PARCELS = 32
 MAX_BYTES = 8 << 20
 
 
-class Mark(NamedTuple):
-    """A position in a file up to which a batch has its bytes: once the batch is owned, the checkpoint may move there."""
-
-    tail: Tail
-    place: Place
+M = TypeVar("M")
+"""A place in what is read, as the receiver notes it."""
 
 
-class Parcel:
-    """A batch and the checkpoints that it moves."""
+class Parcel(Generic[M]):
+    """A batch, None where nothing that was read came out, and the places that it moves."""
 
     __slots__ = ("batch", "done", "marks", "refused", "reserved")
 
-    def __init__(self, batch: Batch | None, marks: Sequence[Mark]) -> None:
+    def __init__(self, batch: Batch | None, marks: Sequence[M]) -> None:
         self.batch = batch
         self.marks = marks
         self.done = False
@@ -45,12 +43,10 @@ class Parcel:
         self.reserved = False
 
 
-class Delivery:
+class Delivery(Generic[M]):
     """The way from the files to the pipeline. `moved(mark)` is called in order for everything that is owned."""
 
-    def __init__(
-        self, consumer: ColumnsConsumer, context: Context, retry: ConsumerRetryBlock, moved: Callable[[Mark], None]
-    ) -> None:
+    def __init__(self, consumer: ColumnsConsumer, context: Context, retry: ConsumerRetryBlock, moved: Callable[[M], None]) -> None:
         self._context = context
         self._moved = moved
         self._offer = Offer(context, consumer, Signal.LOGS)
@@ -59,7 +55,7 @@ class Delivery:
         self._first = max(retry.initial_interval, 0.001)
         self._longest = max(retry.max_interval, self._first)
         self._elapsed = 0.0 if keep and "max_elapsed_time" not in retry.model_fields_set else retry.max_elapsed_time
-        self._parcels: deque[Parcel] = deque()
+        self._parcels: deque[Parcel[M]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._bytes = 0
         self._change = asyncio.Condition()
@@ -70,7 +66,7 @@ class Delivery:
         """Number of batches that are not owned yet."""
         return len(self._parcels)
 
-    async def offer(self, parcel: Parcel) -> None:
+    async def offer(self, parcel: Parcel[M]) -> None:
         """Starts delivering; waits until there is room, not until it is owned."""
         if parcel.batch is None:
             parcel.done = True
@@ -105,7 +101,7 @@ class Delivery:
             except TimeoutError:
                 pass
 
-    async def _deliver(self, parcel: Parcel, batch: Batch) -> None:
+    async def _deliver(self, parcel: Parcel[M], batch: Batch) -> None:
         withdrawn = False
         try:
             await self._offer_until_owned(parcel, batch)
@@ -126,7 +122,7 @@ class Delivery:
         async with self._change:
             self._change.notify_all()
 
-    async def _offer_until_owned(self, parcel: Parcel, batch: Batch) -> None:
+    async def _offer_until_owned(self, parcel: Parcel[M], batch: Batch) -> None:
         """Returns when the files may move past this batch: it is owned, or given up and counted."""
         offer, backoff = self._offer, None
         while (refused := await offer.attempt(batch)) is not None:
@@ -144,7 +140,7 @@ class Delivery:
             parcel.refused = False
             await self._notify()
 
-    def _before(self, parcel: Parcel) -> list[Parcel]:
+    def _before(self, parcel: Parcel[M]) -> list[Parcel[M]]:
         out = []
         for other in self._parcels:
             if other is parcel:
