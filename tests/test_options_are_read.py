@@ -36,6 +36,8 @@ READ_OTHERWISE: dict[tuple[str, str], str] = {
 SAME_NAME: dict[tuple[str, str], str] = {
     ("receivers.filelog.config.Config", "id"): "the name of a component, `context.id`",
     ("receivers.filelog.config.Config", "type"): "the type of an operator",
+    ("receivers.journald.config.Config", "id"): "the name of a component, `context.id`",
+    ("receivers.journald.config.Config", "journalctl_path"): "it is checked as upstream does",
     ("receivers.prometheus.config.Config", "target_allocator"): "with it, that there is nothing to scrape is no error",
     ("prometheus.config.PrometheusConfig", "storage"): "the extension of a queue",
     ("prometheus.config.PrometheusConfig", "otlp"): "the exporter of own metrics",

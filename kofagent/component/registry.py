@@ -12,6 +12,7 @@ TYPES: dict[str, tuple[str, ...]] = {
     "receivers": (
         "otlp",
         "filelog",
+        "journald",
         "prometheus",
         "hostmetrics",
         "nop",

@@ -64,6 +64,8 @@ REASONS: dict[str, str] = {
     "damaged gzip": "A compressed file is damaged.",
     "gone": "A file was deleted before it was read to its end.",
     "truncated": "A file was truncated before it was read to its end.",
+    # entries that `journald` cannot read
+    "damaged journal": "An entry is in a part of a journal file that is damaged.",
     # requests that a receiver rejects before their items are known
     "too large": "The request is larger than the limit.",
     "overloaded": "Too many requests are being handled already.",

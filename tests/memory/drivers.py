@@ -15,6 +15,7 @@ import tempfile
 import weakref
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from opentelemetry.proto.metrics.v1.metrics_pb2 import MetricsData
@@ -353,6 +354,48 @@ def excluded() -> Use:
     return use
 
 
+def journal_blocks() -> Use:
+    from kofagent.receivers.journald.file import JournalFile
+    from tests.support.journal_files import JournalWriter
+
+    folder = tempfile.TemporaryDirectory()
+    writer = JournalWriter(Path(folder.name, "a.journal"))
+    values = [b"N%d=" % i + b"x" * 60_000 for i in range(30)]
+    writer.append(*values)
+    file = JournalFile(os.open(writer.path, os.O_RDONLY), str(writer.path))
+    entry = file.next(1)
+    assert entry is not None
+
+    def use(i: int) -> None:
+        assert file.value(entry.items[i % 30], 5)[0] == values[i % 30][:5]
+
+    weakref.finalize(use, folder.cleanup)
+    return use
+
+
+def journal_values() -> Use:
+    from kofagent.receivers.journald.fields import Style
+    from kofagent.receivers.journald.file import JournalFile
+    from kofagent.receivers.journald.matches import Matches
+    from kofagent.receivers.journald.values import Values
+    from tests.support.journal_files import JournalWriter
+
+    folder = tempfile.TemporaryDirectory()
+    writer = JournalWriter(Path(folder.name, "a.journal"))
+    writer.append(*[f"N{i}={i}" for i in range(3000)])
+    file = JournalFile(os.open(writer.path, os.O_RDONLY), str(writer.path))
+    entry = file.next(1)
+    assert entry is not None
+    values = Values(file, Matches(), Style(False, False))
+
+    def use(i: int) -> None:
+        fields, bad = values.fields(entry._replace(items=(entry.items[i % 3000],)))
+        assert (len(fields), bad) == (1, 0)
+
+    weakref.finalize(use, folder.cleanup)
+    return use
+
+
 def sample_heads() -> Use:
     from kofagent.wire import remote_write
 
@@ -485,6 +528,8 @@ DRIVERS: dict[str, Callable[[], Use]] = {
     "filelog.excluded": excluded,
     "filter.resources": filter_resources,
     "groupbyattrs.resources": groupbyattrs,
+    "journald.blocks": journal_blocks,
+    "journald.values": journal_values,
     "k8s_cluster.points": cluster_points,
     "k8s_events.sent": events_sent,
     "k8sattributes.pods": k8sattributes(True, pods=True),

@@ -27,6 +27,7 @@ from kofagent.telemetry.signal import Signal
 from tests.receivers.kubeletstats.support import FakeKubelet
 from tests.receivers.receiver_creator.support import Observed
 from tests.support.fake_kube import FakeKube, pod
+from tests.support.journal_files import JournalWriter
 from tests.support.otlp import log_request
 
 
@@ -115,6 +116,37 @@ class Store(MemoryStore):
 
     async def open_store(self, kind: str, id: str, name: str = "") -> Store:
         return self
+
+
+class Journal(Driver):
+    """Entries appended to a file of a journal; no storage, so what was read and not delivered is lost at the stop."""
+
+    patience = "journald.receiver._STOP_S"
+
+    async def prepare(self) -> None:
+        self.monkeypatch.setattr("kofagent.receivers.journald.receiver.POLL_S", 0.01)
+        self.writer = JournalWriter(self.folder / "system.journal")
+        self.stack.callback(self.writer.close)
+
+    def options(self) -> dict[str, Any]:
+        return {"directory": str(self.folder), "start_at": "beginning", "retry_on_failure": {"enabled": False}}
+
+    async def produce(self, receiver: Receiver[Any]) -> None:
+        for message in ("one", "two"):
+            self.writer.append(f"MESSAGE={message}", "PRIORITY=6")
+
+
+class StoredJournal(Journal):
+    """The same with a storage, and a refused batch is offered again: what nobody took is read again after the next start."""
+
+    keeps = True
+
+    def extensions(self) -> dict[str, Any]:
+        return {"file_storage": Store()}
+
+    def options(self) -> dict[str, Any]:
+        retry = {"initial_interval": "10ms"}
+        return {**super().options(), "retry_on_failure": retry, "storage": "file_storage"}
 
 
 class OtlpHttp(Driver):
@@ -308,6 +340,7 @@ class Created(PatientFile):
 DRIVERS: dict[str, list[Callable[[Path, pytest.MonkeyPatch], Driver]]] = {
     "otlp": [OtlpHttp, OtlpGrpc],
     "filelog": [File, PatientFile, StoredFile],
+    "journald": [Journal, StoredJournal],
     "prometheus": [Page],
     "hostmetrics": [Host],
     "kubeletstats": [Kubelet],
