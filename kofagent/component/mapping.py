@@ -1,8 +1,8 @@
 """`Mapper`: takes a batch, changes it, hands it on, and accounts for it. A processor writes one function, `change`.
 
 A payload that cannot be decoded (`change` raises ValueError) is dropped, counted as `malformed`. Refusals of the next consumer are
-passed up as they are. What `change` left out is counted as filtered when the rest has an owner or is lost for good: a batch that
-is refused for now comes again and would be counted twice.
+passed up as they are. What `change` left out is counted as filtered or dropped when the rest has an owner or is lost for good: a
+batch that is refused for now comes again and would be counted twice.
 
 For every batch that does not go back to the caller: incoming = outgoing + filtered + dropped, here or by the one who refused it.
 """
@@ -24,6 +24,10 @@ class Left(NamedTuple):
     """None when nothing is left."""
     filtered: Mapping[str, int]
     """Items that were left out, by the rule that says so."""
+    dropped: Mapping[str, int] = {}
+    """Items that are lost, by reason."""
+    returned: Callable[[], None] | None = None
+    """Called when the whole goes back to the caller, who will offer it again: for those who remember what they made of it."""
 
 
 class Unusable(Exception):
@@ -76,9 +80,11 @@ class Mapper:
         if left.batch is not None:
             try:
                 await self._next.consume(left.batch)
-            except Refused as refused:
-                if refused.permanent:
+            except BaseException as error:
+                if isinstance(error, Refused) and error.permanent:
                     self._filtered(batch, left)
+                elif left.returned is not None:
+                    left.returned()
                 raise
             self._outgoing(left.batch.count)
         self._filtered(batch, left)
@@ -86,6 +92,8 @@ class Mapper:
     def _filtered(self, batch: Batch, left: Left) -> None:
         for rule, items in left.filtered.items():
             self._ledger.filtered(self._id, batch.signal, rule, items)
+        for reason, items in left.dropped.items():
+            self._ledger.dropped(self._id, batch.signal, reason, items)
         if self._count_filtered is not None:
             self._count_filtered(sum(left.filtered.values()))
 

@@ -83,6 +83,13 @@ class Host(Protocol):
         """
         ...
 
+    def kept(self, key: Hashable, make: Callable[[], R]) -> R:
+        """As `shared`, but a reload keeps it for the next components that ask for it; without any it is forgotten.
+
+        For what was learned from the data, such as the last values of counters. Asked for in `start`.
+        """
+        ...
+
     def reserve(self, size: int) -> bool:
         """Takes `size` bytes from the budget of data held in memory; False when there is no room."""
         ...
@@ -166,10 +173,11 @@ class Receiver(Component[C]):
 
 
 class Processor(Component[C]):
-    """One instance per pipeline; the graph sets `next` before `start`. `signal` is that of its pipeline."""
+    """One instance per pipeline; the graph sets `next` before `start`. `signal` is that of its pipeline, `pipeline` its name."""
 
     next: ColumnsConsumer
     signal: Signal
+    pipeline: str = ""
 
     @abstractmethod
     async def consume(self, batch: Batch) -> None:

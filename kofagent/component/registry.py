@@ -33,6 +33,8 @@ TYPES: dict[str, tuple[str, ...]] = {
         "k8sattributes",
         "groupbyattrs",
         "metricstransform",
+        "cumulativetodelta",
+        "deltatocumulative",
     ),
     "exporters": ("prometheusremotewrite", "otlphttp", "otlp", "awscloudwatchlogs", "file", "debug", "nop"),
     "connectors": ("routing", "forward"),
@@ -63,6 +65,8 @@ ALIASES: dict[str, dict[str, str]] = {
         "resource_detection": "resourcedetection",
         "k8s_attributes": "k8sattributes",
         "metrics_transform": "metricstransform",
+        "cumulative_to_delta": "cumulativetodelta",
+        "delta_to_cumulative": "deltatocumulative",
     },
     "exporters": {
         "otlp_http": "otlphttp",

@@ -81,7 +81,7 @@ class Graph:
                 made: dict[str, Processor[Any]] = {}
                 self._make("processors", id, made, problems)
                 if id in made:
-                    made[id].signal = signal_of(name)
+                    made[id].signal, made[id].pipeline = signal_of(name), name
                     chain.append(made[id])
             self.processors[name] = chain
         if problems:

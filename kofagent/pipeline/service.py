@@ -64,6 +64,8 @@ class Service:
         self._guard = Guard(plan.service.memory)
         self._status: dict[str, str | None] = {}
         self._shared: dict[Hashable, Any] = {}
+        self._kept: dict[Hashable, Any] = {}
+        self._wanted: set[Hashable] = set()  # of `_kept`, what the present components have asked for
         self._graph: Graph | None = None
         self._own: OwnTelemetry | None = None
 
@@ -104,6 +106,7 @@ class Service:
         graph = Graph(plan, self)
         self._status = {}
         self._shared = {}
+        self._wanted = set()
         self._graph = graph
         try:
             graph.build()
@@ -129,6 +132,8 @@ class Service:
             self.keep_retrying = old.keep_retrying
             await self._start_graph(old)
             raise
+        finally:
+            self._kept = {key: value for key, value in self._kept.items() if key in self._wanted}
         self.plan = plan
         log.info("configuration reloaded, running %d pipelines", len(plan.pipelines))
 
@@ -154,6 +159,7 @@ class Service:
         if self._graph is not None:
             await self._graph.stop()
             self._graph = None
+        self._kept = {}
         if self._own is not None:
             await self._own.stop()
             self._own = None
@@ -171,6 +177,14 @@ class Service:
         if key not in self._shared:
             self._shared[key] = make()
         found: R = self._shared[key]
+        return found
+
+    def kept(self, key: Hashable, make: Callable[[], R]) -> R:
+        """As `Host.kept`."""
+        self._wanted.add(key)
+        if key not in self._kept:
+            self._kept[key] = make()
+        found: R = self._kept[key]
         return found
 
     def reserve(self, size: int) -> bool:

@@ -57,6 +57,12 @@ REASONS: dict[str, str] = {
     "too old": "A log record is older than the service accepts.",
     "too new": "A log record is further in the future than the service accepts.",
     "expired": "A log record is older than the retention of its log group.",
+    # streams of metrics of which a state is held
+    "counter reset": "A cumulative value is lower than the one before, so that there is no delta.",
+    "changed buckets": "The buckets of a histogram are others than before, so that there is no delta.",
+    "stream limit": "The processor holds states of as many streams as it may.",
+    "older start": "A data point belongs to a series that began before the present one.",
+    "out of order": "A data point is not newer than the one before it.",
     # files that `filelog` does not read, or cannot read to their ends
     "unreadable": "A file cannot be opened or read.",
     "outside": "A link leads to a file outside of the directories that `link_targets` allows.",

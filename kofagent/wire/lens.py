@@ -50,6 +50,8 @@ def lenses(
             type = type.lstrip("*")
             if type in _TYPES:
                 descriptor.type = _TYPES[type]  # type: ignore[assignment]
+                # as writers of proto3 have it; readers take both
+                descriptor.options.packed = descriptor.label == 3 and type != "bytes"
             else:
                 descriptor.type, descriptor.type_name = 11, f".{package}.{type}"  # type: ignore[assignment]
             if field in groups:

@@ -307,6 +307,18 @@ def groupbyattrs() -> Use:
     return use
 
 
+def returned() -> Use:
+    """Points that went back to their sender; they come again."""
+    from kofagent.transform.streams import Returned
+
+    points = Returned()
+
+    def use(i: int) -> None:
+        points.put([(b"m", b"%d" % i, b"new", "")])
+
+    return use
+
+
 def basicauth() -> Use:
     from kofagent.extensions.basicauth import COMPONENT
 
@@ -509,6 +521,7 @@ DRIVERS: dict[str, Callable[[], Use]] = {
     "wire.json_pairs": json(lambda i: {"k": str(i)}),
     "transform.attribute_keys": attribute_keys,
     "transform.resources": resources,
+    "transform.returned": returned,
     "transform.point_attributes": point_attributes,
     "transform.attribute_matches": attribute_matches,
     "transform.scope_matches": scope_matches,

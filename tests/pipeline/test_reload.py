@@ -160,3 +160,33 @@ async def test_a_reload_lets_scrapes_under_way_end_while_the_others_go_on_and_a_
         running.cancel()
         await service.stop()
         await runner.cleanup()
+
+
+async def test_what_is_learned_from_the_data_is_kept_as_long_as_somebody_asks_for_it() -> None:
+    text = """
+receivers: {nop: {}}
+processors: {cumulativetodelta: {max_staleness: AGE}, deltatocumulative: {}}
+exporters: {nop: {}}
+service:
+  telemetry: {metrics: {level: none}}
+  pipelines: {metrics/a: {receivers: [nop], processors: [PROCESSORS], exporters: [nop]}}
+"""
+
+    def of(processors: str, age: str) -> LoadedConfig:
+        return load_config(["yaml:" + text.replace("PROCESSORS", processors).replace("AGE", age)], registry)
+
+    def streams(at: int) -> Any:
+        component: Any = service.graph.processors["metrics/a"][at]
+        return (component._state if at == 0 else component._kept).streams
+
+    service = Service(of("cumulativetodelta, deltatocumulative", "1h"))
+    await service.start()
+    first, second = streams(0), streams(1)
+    await service.reload(of("cumulativetodelta, deltatocumulative", "2h"))
+    assert (streams(0), streams(1)) == (first, second) and first.max_stale == 7200
+    gone = weakref.ref(second)
+    del second
+    await service.reload(of("cumulativetodelta", "1h"))
+    gc.collect()
+    assert streams(0) is first and gone() is None, "nobody asked for it"
+    await service.stop()

@@ -27,6 +27,7 @@ class FakeHost:
         self.reserved = 0
         self.statuses: dict[str, str | None] = {}
         self._shared: dict[Hashable, Any] = {}
+        self._kept: dict[Hashable, Any] = {}
 
     def extension(self, id: str, role: type[R]) -> R:
         return in_role(self.extensions.get(id), id, role)
@@ -35,6 +36,11 @@ class FakeHost:
         if key not in self._shared:
             self._shared[key] = make()
         return self._shared[key]
+
+    def kept(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        if key not in self._kept:
+            self._kept[key] = make()
+        return self._kept[key]
 
     def reserve(self, size: int) -> bool:
         if self.reserved + size > self.budget:

@@ -95,6 +95,10 @@ class ChildHost:
         """As `Host.shared`."""
         return self._host.shared(key, make)
 
+    def kept(self, key: Hashable, make: Callable[[], R]) -> R:
+        """As `Host.kept`."""
+        return self._host.kept(key, make)
+
     def reserve(self, size: int) -> bool:
         """As `Host.reserve`."""
         return self._host.reserve(size)
