@@ -90,9 +90,11 @@ class Limits:
 class Transport:
     """The connections of one client between `start` and `stop`, which belong to the running event loop."""
 
-    def __init__(self, limits: Limits = Limits(), *, cookies: bool = False) -> None:
+    def __init__(self, limits: Limits = Limits(), *, cookies: bool = False, unix: str = "") -> None:
+        """`unix`: the path of a socket, in place of the hosts of all URLs."""
         self._limits = limits
         self._cookies = cookies
+        self._unix = unix
         self._session: aiohttp.ClientSession | None = None
 
     @property
@@ -103,13 +105,17 @@ class Transport:
     async def start(self) -> None:
         """Opens the pool; nothing is connected yet."""
         limits = self._limits
-        connector = aiohttp.TCPConnector(
-            limit=0,
-            limit_per_host=limits.per_host,
-            keepalive_timeout=(limits.idle_seconds or FOREVER) if limits.keep_alive else None,
-            force_close=not limits.keep_alive,
-            ttl_dns_cache=limits.dns_seconds,
-            socket_factory=_socket,
+        connector: aiohttp.BaseConnector = (
+            aiohttp.UnixConnector(self._unix)
+            if self._unix
+            else aiohttp.TCPConnector(
+                limit=0,
+                limit_per_host=limits.per_host,
+                keepalive_timeout=(limits.idle_seconds or FOREVER) if limits.keep_alive else None,
+                force_close=not limits.keep_alive,
+                ttl_dns_cache=limits.dns_seconds,
+                socket_factory=_socket,
+            )
         )
         self._session = aiohttp.ClientSession(
             connector=connector,

@@ -69,13 +69,14 @@ class Release:
         return container
 
     def rules(self, role: str) -> set[tuple[str, str, str]]:
-        """Rules of a role's ClusterRole: group (or `url`), resource (or path), verbs."""
+        """Rules of a role's ClusterRole: group (or `url`), resource (or path; with the name it is restricted to), verbs."""
         role_object = self.kinds("ClusterRole").get(f"kof-{ROLES[role]}")
         out = set()
         for rule in (role_object or {"rules": []})["rules"]:
             verbs = ",".join(rule["verbs"])
             out |= {("url", url, verbs) for url in rule.get("nonResourceURLs", ())}
-            out |= {(g, r, verbs) for g in rule.get("apiGroups", ()) for r in rule.get("resources", ())}
+            names = [f" {name}" for name in rule.get("resourceNames", ())] or [""]
+            out |= {(g, r + n, verbs) for g in rule.get("apiGroups", ()) for r in rule.get("resources", ()) for n in names}
         return out
 
 

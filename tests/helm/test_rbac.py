@@ -95,6 +95,11 @@ def test_each_rule_names_the_component_that_needs_it(recipe: Path | None) -> Non
             {("quota.openshift.io", "clusterresourcequotas", READ)},
         ),
         ("node", {"processors": {"resourcedetection": {"detectors": ["k8snode"]}}}, set()),
+        (
+            "node",
+            {"processors": {"resourcedetection": {"detectors": ["env", "kubeadm"]}}},
+            {("", "configmaps kubeadm-config", "get"), ("", "namespaces kube-system", "get")},
+        ),
         ("node", {"receivers": {"kubeletstats": {"auth_type": "serviceAccount"}}}, {("", "nodes/stats", "get")}),
         (
             "node",

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from kofagent.component.protocols import StartError
 from kofagent.processors.resourcedetection import COMPONENT, env, system
-from kofagent.processors.resourcedetection.config import LATER, SYSTEM_ATTRIBUTES, Config, EnvBlock, SystemBlock
+from kofagent.processors.resourcedetection.blocks import EnvBlock, SystemBlock
+from kofagent.processors.resourcedetection.config import LATER, Config
 from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal
@@ -62,11 +63,11 @@ def test_system_by_default_is_name_and_type() -> None:
 
 def test_system_with_everything_on() -> None:
     options = SystemBlock.model_validate(
-        {"hostname_sources": ["os"], "resource_attributes": {name: {"enabled": True} for name in SYSTEM_ATTRIBUTES}}
+        {"hostname_sources": ["os"], "resource_attributes": {name: {"enabled": True} for name in SystemBlock.known}}
     )
     got = system.detect(options)
     assert got["host.arch"] in ("amd64", "arm64") and platform.release() in got["os.description"]
-    assert set(got) <= set(SYSTEM_ATTRIBUTES)
+    assert set(got) <= set(SystemBlock.known)
     assert all(isinstance(x, str) for name in ("host.ip", "host.mac", "host.interface") for x in got.get(name, []))
     assert "127.0.0.1" not in got.get("host.ip", [])
     assert all(
@@ -187,8 +188,8 @@ def test_defaults() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"detectors": ["ec2"]}, "not available in this release"),
-        ({"detectors": ["env"], "gcp": {"resource_attributes": {}}}, "not available in this release"),
+        ({"detectors": ["consul"]}, "not available in this release"),
+        ({"detectors": ["env"], "consul": {"resource_attributes": {}}}, "not available in this release"),
         ({"detectors": ["sytem"]}, "did you mean 'system'"),
         ({"detectors": []}, "no detector"),
         ({"system": {"hostname_sources": ["bind"]}}, "unknown source of the host name 'bind'"),

@@ -1,6 +1,6 @@
 {{/*
 What each component reads, as rules `group: [resource]`; `get` is for what is only asked for by name, `urls` for paths of the API
-server. What is listed and watched is never asked for by name.
+server. What is listed and watched is never asked for by name. `resource=NAME` allows the objects of that name only.
 */}}
 {{- define "kofagent.needs" -}}
 "prometheus: role node": {"": [nodes]}
@@ -44,6 +44,8 @@ server. What is listed and watched is never asked for by name.
 "k8s_events": {"": [events]}
 "resourcedetection: k8snode": {get: {"": [nodes]}}
 "resourcedetection: k8s.cluster.uid": {get: {"": [namespaces]}}
+"resourcedetection: eks": {get: {"": [nodes]}}
+"resourcedetection: kubeadm": {get: {"": [configmaps=kubeadm-config, namespaces=kube-system]}}
 {{- end }}
 
 {{/*
@@ -141,10 +143,16 @@ agent asks for no Services and Ingresses, the cluster's for no Pods and Nodes: n
 {{- if has "k8s_events" $receivers -}}
   {{- $needs = append $needs "k8s_events" -}}
 {{- end -}}
-{{- if contains "k8snode" (index $facts.text "resourcedetection" | default "") -}}
+{{- $detection := index $facts.text "resourcedetection" | default "" -}}
+{{- if or (contains "\"k8snode\"" $detection) (contains "\"k8s_api\"" $detection) -}}
   {{- $needs = append $needs "resourcedetection: k8snode" -}}
-  {{- if contains "k8s.cluster.uid" (index $facts.text "resourcedetection" | default "") -}}
+  {{- if contains "k8s.cluster.uid" $detection -}}
     {{- $needs = append $needs "resourcedetection: k8s.cluster.uid" -}}
+  {{- end -}}
+{{- end -}}
+{{- range $detector := list "eks" "kubeadm" -}}
+  {{- if contains (printf "%q" $detector) $detection -}}
+    {{- $needs = append $needs (printf "resourcedetection: %s" $detector) -}}
   {{- end -}}
 {{- end -}}
 {{- toJson (uniq $needs) -}}
@@ -184,8 +192,12 @@ agent asks for no Services and Ingresses, the cluster's for no Pods and Nodes: n
 {{- if eq (index $parts 0) "url" }}
 - nonResourceURLs: [{{ index $parts 1 | quote }}]
 {{- else }}
+{{- $named := splitList "=" (index $parts 1) }}
 - apiGroups: [{{ index $parts 0 | quote }}]
-  resources: [{{ index $parts 1 | quote }}]
+  resources: [{{ index $named 0 | quote }}]
+{{- with rest $named }}
+  resourceNames: [{{ index . 0 | quote }}]
+{{- end }}
 {{- end }}
   verbs: [{{ index $parts 2 | splitList "," | join ", " }}]
 {{- end }}

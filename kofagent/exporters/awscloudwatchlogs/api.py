@@ -8,8 +8,8 @@ from typing import Any
 
 from kofagent.component.backoff import Backoff
 from kofagent.component.requests import TooLarge
-from kofagent.exporters.awscloudwatchlogs.credentials import Credentials
 from kofagent.exporters.awscloudwatchlogs.events import Call
+from kofagent.net.aws import Credentials
 from kofagent.net.client import HttpClient, retry_after_seconds
 from kofagent.telemetry.refused import Refused
 from kofagent.wire.foreign_json import read_json

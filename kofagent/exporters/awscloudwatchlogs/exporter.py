@@ -14,7 +14,7 @@ from kofagent.config.blocks import HttpClientBlock, TlsClientBlock
 from kofagent.exporters.awscloudwatchlogs import events
 from kofagent.exporters.awscloudwatchlogs.api import LogsApi
 from kofagent.exporters.awscloudwatchlogs.config import Config
-from kofagent.exporters.awscloudwatchlogs.credentials import Credentials
+from kofagent.net.aws import Credentials, Sources
 from kofagent.net.client import HttpClient
 from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.refused import Refused
@@ -65,7 +65,7 @@ class CloudWatchLogsExporter(Exporter[Config]):
 
     async def start(self) -> None:
         """Finds botocore and certificates; the service itself is asked with the first batch."""
-        self._api = LogsApi(self._client, Credentials(self._options), self._options)
+        self._api = LogsApi(self._client, Credentials(_sources(self._options), "logs", "awscloudwatchlogs"), self._options)
         await self._client.start()
         await self._sending.start()
 
@@ -108,3 +108,15 @@ class CloudWatchLogsExporter(Exporter[Config]):
         if count and not self._warned:
             self._warned = True
             self.context.log.warning("dropped %d log records (%s): %s; further ones are only counted", count, reason, why)
+
+
+def _sources(options: Config) -> Sources:
+    return Sources(
+        options.region,
+        options.profile,
+        options.shared_credentials_file[0] if options.shared_credentials_file else "",
+        options.imds_retries,
+        options.local_mode,
+        options.role_arn,
+        options.external_id,
+    )

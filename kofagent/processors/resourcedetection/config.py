@@ -2,39 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
 from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
-from kofagent.config.base import ComponentConfig, Duration
+from kofagent.config.base import Duration
 from kofagent.config.blocks import HttpClientBlock
 from kofagent.config.errors import ConfigErrors, Path, Problem, suggest
-from kofagent.kubernetes.options import ApiOptions
+from kofagent.processors.resourcedetection.blocks import (
+    AksBlock,
+    AzureBlock,
+    DockerBlock,
+    Ec2Block,
+    EcsBlock,
+    EksBlock,
+    EnvBlock,
+    GcpBlock,
+    K8sBlock,
+    KubeadmBlock,
+    SystemBlock,
+)
 
-DETECTORS = ("env", "system", "k8s_api", "k8snode")
+DETECTORS = ("env", "system", "k8s_api", "k8snode", "kubeadm", "docker", "ec2", "eks", "ecs", "gcp", "azure", "aks")
+FORMER = {"gce": "gcp", "gke": "gcp"}
+"""Detectors that upstream has replaced by another."""
 LATER = (
     "akamai",
-    "aks",
     "alibaba_ecs",
-    "azure",
     "azurecontainerapps",
     "consul",
     "digitalocean",
-    "docker",
     "dynatrace",
-    "ec2",
-    "ecs",
-    "eks",
     "elasticbeanstalk",
-    "gcp",
-    "gce",
-    "gke",
     "heroku",
     "hetzner",
     "ibmcloud_classic",
     "ibmcloud_vpc",
-    "kubeadm",
     "lambda",
     "nova",
     "openshift",
@@ -44,35 +47,7 @@ LATER = (
     "upcloud",
     "vultr",
 )
-"""Upstream's detectors that ask a cloud."""
-SYSTEM_ATTRIBUTES = {
-    "host.name": True,
-    "os.type": True,
-    **dict.fromkeys(
-        (
-            "host.arch",
-            "host.cpu.cache.l2.size",
-            "host.cpu.family",
-            "host.cpu.model.id",
-            "host.cpu.model.name",
-            "host.cpu.stepping",
-            "host.cpu.vendor.id",
-            "host.id",
-            "host.interface",
-            "host.ip",
-            "host.mac",
-            "os.build.id",
-            "os.description",
-            "os.name",
-            "os.version",
-        ),
-        False,
-    ),
-}
-"""Attributes of the system detector and whether they are on by default."""
-K8S_ATTRIBUTES = ("k8s.node.name", "k8s.node.uid", "k8s.cluster.uid")
-"""Attributes of the k8s_api detector, all on by default."""
-HOSTNAME_SOURCES = ("dns", "os", "cname", "lookup")
+"""Upstream's detectors that we do not have."""
 
 
 def later(path: Path, name: str) -> Problem:
@@ -81,84 +56,29 @@ def later(path: Path, name: str) -> Problem:
     return Problem(path, f"the detector {name!r} is not available in this release of kofagent", hint)
 
 
-def _known(detector: str, names: Iterable[str], known: Collection[str]) -> None:
-    """ConfigErrors with the attributes that a detector does not have."""
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise ConfigErrors(Problem((n,), f"the {detector} detector has no such attribute", suggest(n, known)) for n in unknown)
-
-
-class AttributeOptions(ComponentConfig):
-    """One attribute of a detector."""
-
-    enabled: bool = Field(description="Whether this attribute is detected.")
-
-
-class EnvBlock(ComponentConfig):
-    """`env`."""
-
-    allowlist: list[str] | None = Field(None, description="Only these attributes are added; default: all.")
-
-
-class SystemBlock(ComponentConfig):
-    """`system`."""
-
-    hostname_sources: list[str] = Field(
-        [], description="Sources of host.name; the first that answers is used. Default: dns, then os."
-    )
-    resource_attributes: dict[str, AttributeOptions] = Field({}, description="Options per attribute.")
-
-    @field_validator("hostname_sources")
-    @classmethod
-    def _known_sources(cls, value: list[str]) -> list[str]:
-        unknown = [(i, source) for i, source in enumerate(value) if source not in HOSTNAME_SOURCES]
-        if unknown:
-            message = "unknown source of the host name"
-            raise ConfigErrors(Problem((i,), f"{message} {source!r}", suggest(source, HOSTNAME_SOURCES)) for i, source in unknown)
-        return value
-
-    @field_validator("resource_attributes")
-    @classmethod
-    def _known_attributes(cls, value: dict[str, AttributeOptions]) -> dict[str, AttributeOptions]:
-        _known("system", value, SYSTEM_ATTRIBUTES)
-        return value
-
-    def enabled(self) -> frozenset[str]:
-        """The attributes that are detected."""
-        chosen = {name: options.enabled for name, options in self.resource_attributes.items()}
-        return frozenset(name for name, default in SYSTEM_ATTRIBUTES.items() if chosen.get(name, default))
-
-
-class K8sBlock(ApiOptions):
-    """`k8s_api` and `k8snode`."""
-
-    node_from_env_var: str = Field("", description="Environment variable with the node's name; default: K8S_NODE_NAME.")
-    resource_attributes: dict[str, AttributeOptions] = Field({}, description="Options per attribute.")
-
-    @field_validator("resource_attributes")
-    @classmethod
-    def _known_attributes(cls, value: dict[str, AttributeOptions]) -> dict[str, AttributeOptions]:
-        _known("k8s_api", value, K8S_ATTRIBUTES)
-        return value
-
-    def enabled(self) -> frozenset[str]:
-        """The attributes that are detected."""
-        return frozenset(n for n in K8S_ATTRIBUTES if n not in self.resource_attributes or self.resource_attributes[n].enabled)
-
-
 class Config(HttpClientBlock):
-    """Options of resourcedetection. The HTTP client options are for detectors that query a metadata service."""
+    """Options of resourcedetection. The HTTP client options are for the APIs of clouds; metadata services are asked directly."""
 
     detectors: list[str] = Field(["env"], description="Detectors; the first one that knows an attribute sets it.")
     override: bool = Field(True, description="Replace attributes that the data already has.")
     timeout: Duration = Field(5.0, ge=0, description="Time limit for all detectors; 0: no limit.")
     refresh_interval: Duration = Field(0.0, ge=0, description="Interval at which detection is repeated; 0: only at the start.")
-    fail_on_missing_metadata: bool = Field(False, description="Fail to start when the API server cannot be read.")
+    fail_on_missing_metadata: bool = Field(
+        False, description="Fail to start when the API server, a cloud or the Docker daemon does not say what was asked for."
+    )
     attributes: list[str] | None = Field(None, description="Deprecated: only these detected attributes are added.")
     env: EnvBlock = Field(EnvBlock(), description="The env detector.")
     system: SystemBlock = Field(SystemBlock(), description="The system detector.")
     k8s_api: K8sBlock = Field(K8sBlock(), description="The k8s_api detector.")
     k8snode: K8sBlock = Field(K8sBlock(), description="The k8s_api detector under its former name.")
+    kubeadm: KubeadmBlock = Field(KubeadmBlock(), description="The kubeadm detector: a cluster that kubeadm made.")
+    docker: DockerBlock = Field(DockerBlock(), description="The docker detector: the host of a container, from the Docker daemon.")
+    ec2: Ec2Block = Field(Ec2Block(), description="The ec2 detector: an instance of Amazon EC2.")
+    eks: EksBlock = Field(EksBlock(), description="The eks detector: a node of Amazon EKS.")
+    ecs: EcsBlock = Field(EcsBlock(), description="The ecs detector: a task of Amazon ECS.")
+    gcp: GcpBlock = Field(GcpBlock(), description="The gcp detector: Compute and Kubernetes Engine, Cloud Run, App Engine.")
+    azure: AzureBlock = Field(AzureBlock(), description="The azure detector: a virtual machine of Azure.")
+    aks: AksBlock = Field(AksBlock(), description="The aks detector: a node of Azure Kubernetes Service.")
 
     @model_validator(mode="before")
     @classmethod
@@ -172,7 +92,7 @@ class Config(HttpClientBlock):
     @field_validator("detectors")
     @classmethod
     def _known_detectors(cls, value: list[str]) -> list[str]:
-        names = [name.strip() for name in value]
+        names = [FORMER.get(name.strip(), name.strip()) for name in value]
         if not names:
             raise ConfigErrors([Problem((), "names no detector", suggest("", DETECTORS))])
         problems = [
@@ -182,4 +102,4 @@ class Config(HttpClientBlock):
         ]
         if problems:
             raise ConfigErrors(problems)
-        return names
+        return list(dict.fromkeys(names))

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from urllib.parse import unquote_to_bytes
 
-from kofagent.processors.resourcedetection.config import EnvBlock
+from kofagent.processors.resourcedetection.blocks import EnvBlock
 
 VARIABLES = ("OTEL_RESOURCE_ATTRIBUTES", "OTEL_RESOURCE")
 """The second one is the deprecated name, used where the first is empty."""

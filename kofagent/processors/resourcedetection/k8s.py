@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from kofagent.kubernetes.client import ApiClient
 from kofagent.kubernetes.errors import Forbidden, NotFound, Unauthorized
 from kofagent.kubernetes.resources import NAMESPACES, NODES
-from kofagent.processors.resourcedetection.config import K8sBlock
+from kofagent.processors.resourcedetection.blocks import K8sBlock
 
 
 def node_name(options: K8sBlock, environ: Mapping[str, str] = os.environ) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Coroutine
 from typing import Any
@@ -13,14 +14,20 @@ from kofagent.component.mapping import Mapper
 from kofagent.component.protocols import Context, Processor, StartError
 from kofagent.kubernetes.client import ApiClient, shared
 from kofagent.kubernetes.errors import ApiError
+from kofagent.kubernetes.options import ApiOptions
 from kofagent.net.daemon import in_daemon_thread
-from kofagent.processors.resourcedetection import env, k8s, system
-from kofagent.processors.resourcedetection.config import Config, K8sBlock
+from kofagent.processors.resourcedetection import azure, docker, ec2, ecs, env, gcp, k8s, kubeadm, system
+from kofagent.processors.resourcedetection.blocks import DetectorBlock, K8sBlock
+from kofagent.processors.resourcedetection.cloud_api import CloudApi
+from kofagent.processors.resourcedetection.config import Config
+from kofagent.processors.resourcedetection.servers import Unavailable
 from kofagent.telemetry.batch import Batch
 from kofagent.transform.resources import ResourceMap
 from kofagent.wire import edit
 
-KUBERNETES = ("k8s_api", "k8snode")
+KUBERNETES = ("k8s_api", "k8snode", "kubeadm")
+"""Detectors that ask the API server; what it does not say at first is asked for again."""
+NEEDS_API = (*KUBERNETES, "eks")
 FIRST_RETRY, LONGEST_RETRY = 1.0, 30.0
 """Seconds between two attempts while the API does not answer."""
 
@@ -34,8 +41,13 @@ class ResourceDetection(Processor[Config]):
         self._map = ResourceMap(self._change)
         self._refreshing: asyncio.Task[None] | None = None
         self._clients: dict[str, ApiClient] = {}
+        self._api = CloudApi(config, context)
+        self._last: dict[str, dict[str, Any]] = {}
+        """What each detector that asks a server said when it last answered."""
+        self._absent: dict[str, str] = {}
+        """Which of these have no answer, and why."""
         self._missing = ""
-        """What the API could not say, and why; empty when it said everything."""
+        """What the Kubernetes API could not say, and why; empty when it said everything."""
         self._told = ""
         self._log = LogLimit()
 
@@ -47,8 +59,9 @@ class ResourceDetection(Processor[Config]):
     async def start(self) -> None:
         self._mapper = Mapper(self, lambda batch: self._map.apply(batch, None) if self.detected else batch)
         for name in self.config.detectors:
-            if name in KUBERNETES and name not in self._clients:
-                client = shared(self.context.host, getattr(self.config, name))
+            if name in NEEDS_API and name not in self._clients and (name != "eks" or os.environ.get("KUBERNETES_SERVICE_HOST")):
+                block = getattr(self.config, name)
+                client = shared(self.context.host, block if isinstance(block, ApiOptions) else ApiOptions())
                 await client.start()
                 self._clients[name] = client
         try:
@@ -67,6 +80,7 @@ class ResourceDetection(Processor[Config]):
         clients, self._clients = self._clients, {}
         for client in clients.values():
             await client.stop()
+        await self._api.stop()
 
     def consume(self, batch: Batch) -> Coroutine[Any, Any, None]:
         return self._mapper.consume(batch)
@@ -108,17 +122,83 @@ class ResourceDetection(Processor[Config]):
 
     async def _detect(self) -> dict[str, Any]:
         """The attributes of all detectors; the first detector that knows one sets it. OSError, ValueError."""
-        out: dict[str, Any] = {}
         self._missing = ""
-        for name in self.config.detectors:
-            if name in KUBERNETES:
-                found: dict[str, Any] = await self._kubernetes(name)
-            else:
-                found = env.detect(self.config.env) if name == "env" else await self._system()
+        said = await asyncio.gather(*(self._one(name) for name in self.config.detectors), return_exceptions=True)
+        out: dict[str, Any] = {}
+        for found in said:
+            if isinstance(found, BaseException):
+                raise found
             for key, value in found.items():
                 out.setdefault(key, value)
         wanted = self.config.attributes
         return out if wanted is None else {key: value for key, value in out.items() if key in wanted}
+
+    async def _one(self, name: str) -> dict[str, Any]:
+        """The attributes of one detector."""
+        if name == "env":
+            return env.detect(self.config.env)
+        if name == "system":
+            return await self._system()
+        if name in ("k8s_api", "k8snode"):
+            return await self._kubernetes(name)
+        return await self._server(name)
+
+    def _ask(self, name: str) -> Coroutine[Any, Any, dict[str, Any]]:
+        """What a detector finds that asks a server."""
+        config = self.config
+        match name:
+            case "kubeadm":
+                return kubeadm.detect(config.kubeadm, self._clients[name])
+            case "docker":
+                return docker.detect(config.docker)
+            case "ec2":
+                return ec2.detect(config.ec2, self._api.ec2)
+            case "eks":
+                return ec2.detect_eks(config.eks, self._clients.get(name), self._api.ec2)
+            case "ecs":
+                return ecs.detect()
+            case "gcp":
+                return gcp.detect(config.gcp, self._api.get)
+            case "azure":
+                return azure.detect(config.azure)
+            case _:
+                return azure.detect_aks(config.aks)
+
+    async def _server(self, name: str) -> dict[str, Any]:
+        """What a server says within the time limit. Without an answer its attributes are left out, or stay as they were."""
+        block: DetectorBlock = getattr(self.config, name)
+        reason = ""
+        try:
+            async with asyncio.timeout(self.config.timeout or None):
+                found = await self._ask(name)
+            if not found:
+                reason = "not running there"
+        except TimeoutError:
+            reason = f"no answer within {self.config.timeout:g} s"
+        except (Unavailable, ApiError, KeyError, TypeError, AttributeError) as error:
+            known = isinstance(error, Unavailable | ApiError)
+            reason = str(error) if known else "an answer is not what it should be"
+        if reason:
+            return self._without(name, reason)
+        self._absent.pop(name, None)
+        on = block.enabled()
+        self._last[name] = {
+            key: value if isinstance(value, list) else str(value)
+            for key, value in found.items()
+            if value not in (None, "", []) and (key in on or key not in block.known)
+        }
+        return self._last[name]
+
+    def _without(self, name: str, reason: str) -> dict[str, Any]:
+        """What is said when a server has no answer. OSError where an answer was asked for."""
+        if self.config.fail_on_missing_metadata or (name == "ec2" and self.config.ec2.fail_on_missing_metadata):
+            raise OSError(f"the detector {name}: {reason}")
+        if self._absent.get(name) != reason:
+            self._absent[name] = reason
+            self.context.log.info("the detector %s found nothing: %s", name, reason)
+        if name in KUBERNETES:
+            self._missing = reason
+        return self._last.get(name, {})
 
     async def _kubernetes(self, name: str) -> dict[str, Any]:
         """What the environment and the API say; without the API the environment's part, unless `fail_on_missing_metadata`."""

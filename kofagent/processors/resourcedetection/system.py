@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from kofagent.processors.resourcedetection.config import SystemBlock
+from kofagent.processors.resourcedetection.blocks import SystemBlock
 
 ARCHITECTURES = {
     "x86_64": "amd64",
