@@ -17,6 +17,7 @@ from kofagent import __version__
 from kofagent.memory import usage as memory
 from kofagent.memory.account import ACCOUNT
 from kofagent.memory.pressure import PRESSURE
+from kofagent.telemetry.clock import now_ns
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -150,7 +151,7 @@ def otlp(registry: CollectorRegistry, resource: Mapping[str, str], start_unix_na
     """The same as an ExportMetricsServiceRequest: counters as cumulative sums, names without `_total`."""
     from opentelemetry.proto.metrics.v1.metrics_pb2 import AGGREGATION_TEMPORALITY_CUMULATIVE, MetricsData
 
-    now = time.time_ns()
+    now = now_ns()
     data = MetricsData()
     group = data.resource_metrics.add()
     for key, value in resource.items():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -13,6 +12,7 @@ from kofagent.config.blocks import GrpcClientBlock, HttpClientBlock, TlsClientBl
 from kofagent.config.model import OtlpReader, PeriodicReader
 from kofagent.net.client import HttpClient
 from kofagent.pipeline.own_metrics import otlp, page
+from kofagent.telemetry.clock import now_ns
 from kofagent.telemetry.refused import Refused
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Push:
         self._reader = reader
         self._context = context
         self._resource = dict(context.host.resource)
-        self._start_time = time.time_ns()
+        self._start_time = now_ns()
         self._task: asyncio.Task[None] | None = None
         self._healthy = True
         self._http: HttpClient | None = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ from kofagent.prometheus.discovery.http import HttpDiscovery
 from kofagent.prometheus.discovery.static import StaticDiscovery
 from kofagent.prometheus.scrape import Emit, ScrapeLoop
 from kofagent.prometheus.target import Dropped, Target, build_targets, sample_rules, target_rules
+from kofagent.telemetry import clock
 from kofagent.telemetry.series import Series
 
 SYNC_S = 1.0
@@ -102,7 +102,7 @@ class ScrapePool:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         if last_scrape:
-            await asyncio.gather(*[loop.scrape(round(time.time() * 1000)) for loop in self.loops])
+            await asyncio.gather(*[loop.scrape(clock.now_ns() // 1_000_000) for loop in self.loops])
         self._loops.clear()
         await self._client.stop()
 

@@ -26,6 +26,7 @@ from kofagent.prometheus.resources import Part, Resources
 from kofagent.prometheus.room import TURNS, PageRoom, default_body_limit
 from kofagent.prometheus.target import Target, finisher, report_labels
 from kofagent.prometheus.text import PageError
+from kofagent.telemetry import clock
 from kofagent.telemetry.batch import MetricBatch, Samples
 from kofagent.telemetry.series import STALE_BITS, Family, Series
 
@@ -143,11 +144,11 @@ class ScrapeLoop:
         loop = asyncio.get_running_loop()
         await asyncio.sleep(delay + self.target.offset(time.time() + delay))
         interval = self.target.interval
-        due, wall = loop.time(), time.time()
+        due, wall = loop.time(), clock.now()
         tolerance = min(interval / 100, 0.002)
         while True:
             # A timer fires a little late; the time of the samples stays on the grid.
-            now = time.time()
+            now = clock.now()
             moment = wall if 0 <= now - wall <= tolerance else now
             self._busy = True
             try:
@@ -158,8 +159,8 @@ class ScrapeLoop:
                 return
             missed = int((loop.time() - due) // interval)
             due, wall = due + (missed + 1) * interval, wall + (missed + 1) * interval
-            if abs(time.time() - wall) > 2 * interval:
-                wall = time.time() + due - loop.time()
+            if abs(clock.now() - wall) > 2 * interval:
+                wall = clock.now() + due - loop.time()
             await asyncio.sleep(max(due - loop.time(), 0))
 
     def leave(self, running: asyncio.Task[None]) -> None:
@@ -294,7 +295,7 @@ class ScrapeLoop:
             return
         interval = self.target.interval
         first = self.target.offset()
-        moment = time.time() + first - interval / 100
+        moment = clock.now() + first - interval / 100
         await asyncio.sleep(first + interval * 1.1)
         stale = [series for series in (*self.reader.fail(), *self._report) if not superseded(series)]
         if stale:

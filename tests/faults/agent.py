@@ -32,6 +32,8 @@ class Agent:
         self.reloads: list[tuple[float, float]] = []
         """Beginnings and ends."""
         self.peak = 0
+        self.environment: dict[str, str] = {}
+        """More of it, from the next start on."""
 
     @property
     def running(self) -> bool:
@@ -56,7 +58,7 @@ class Agent:
                 cwd=self.folder,
                 stdout=out,
                 stderr=out,
-                env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(Path(__file__).parents[2])},
+                env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(Path(__file__).parents[2]), **self.environment},
             )
         while b"everything is ready" not in self.log.read_bytes()[before:]:
             assert self.running, f"the agent ended at its start:\n{self.output()[-2000:]}"

@@ -16,6 +16,7 @@ from kofagent.receivers.hostmetrics.recorder import Recorder
 from kofagent.receivers.hostmetrics.roots import Roots
 from kofagent.receivers.hostmetrics.scrapers import LINUX, Round, Scrape, make_scraper
 from kofagent.telemetry.batch import Batch
+from kofagent.telemetry.clock import now_ns
 from kofagent.telemetry.signal import Signal
 
 
@@ -90,7 +91,7 @@ class HostMetrics(Receiver[Config]):
             self._log_once("", "cannot read the boot time, so points have no start time", str(error))
         payloads, total = [], 0
         for name, scrape, out in self._scrapers:
-            round = Round(time.time_ns(), boot_ns, deadline)
+            round = Round(now_ns(), boot_ns, deadline)
             if deadline is not None and time.monotonic() > deadline:
                 out.failed(1, "the collection timed out before this scraper")
             else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 
 from kofagent import __version__
@@ -19,6 +18,7 @@ from kofagent.receivers.k8s_cluster.model import Selection
 from kofagent.receivers.k8s_cluster.snapshot import Snapshot, payloads
 from kofagent.receivers.k8s_cluster.watcher import Watcher
 from kofagent.telemetry.batch import Batch
+from kofagent.telemetry.clock import now_ns
 from kofagent.telemetry.signal import Signal
 
 MOST_POINTS = 8192
@@ -60,7 +60,7 @@ class K8sCluster(Receiver[Config]):
         client = shared(self.context.host, config)
         await client.start()
         self._client = client
-        start_ns = time.time_ns()
+        start_ns = now_ns()
         metrics, logs = self.outputs.get(Signal.METRICS), self.outputs.get(Signal.LOGS)
         if logs is not None:
             self._queue = EntityQueue(self.context, logs, config.metadata_collection_interval)
@@ -107,7 +107,7 @@ class K8sCluster(Receiver[Config]):
     async def _collect(self) -> AsyncIterator[Batch]:
         """The metrics of everything that is known."""
         assert self._watcher is not None
-        for payload, count in payloads(self._watcher.snapshots, time.time_ns(), MOST_POINTS):
+        for payload, count in payloads(self._watcher.snapshots, now_ns(), MOST_POINTS):
             yield Batch(Signal.METRICS, payload, count)
 
     async def _tell_all(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from kofagent.component.log_limit import LogLimit
@@ -24,6 +23,7 @@ from kofagent.receivers.kubeletstats.kubelet import Kubelet, KubeletError
 from kofagent.receivers.kubeletstats.pods import PodFacts
 from kofagent.receivers.kubeletstats.summary import Capacity, Converter, Outcome
 from kofagent.telemetry.batch import Batch
+from kofagent.telemetry.clock import now_ns
 from kofagent.telemetry.signal import Signal
 from kofagent.wire.foreign_json import read_json
 
@@ -39,7 +39,7 @@ class KubeletStats(Receiver[Config]):
         self._needs_amounts = bool(on.intersection(OWN_RATIOS))
         self._needs_capacity = bool(on.intersection(NODE_RATIOS))
         self._needs_pods = bool(config.extra_metadata_labels) or self._needs_amounts
-        self._converter = Converter(config, time.time_ns())
+        self._converter = Converter(config, now_ns())
         self._kubelet: Kubelet | None = None
         self._api: ApiClient | None = None
         self._node: Subscription | None = None
@@ -147,7 +147,7 @@ class KubeletStats(Receiver[Config]):
         if self._claims is not None and facts is not None:
             await self._claims.learn(facts.volumes, facts.namespaces)
         try:
-            return self._converter.convert(summary, facts, self._capacity, self._claims, time.time_ns())
+            return self._converter.convert(summary, facts, self._capacity, self._claims, now_ns())
         except ValueError as error:
             raise KubeletError(f"{kubelet.where}: {error}") from None
 

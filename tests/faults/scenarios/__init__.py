@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from tests.faults.scenarios import backends, clients, disk, kill, load, rotation
+from tests.faults.scenarios import backends, clients, clock, disk, kill, load, rotation
 from tests.faults.trial import Trial
 
 Scenario = Callable[[Trial], Awaitable[None]]
@@ -22,12 +22,12 @@ SCENARIOS: dict[str, Scenario] = {
     "read-only": disk.read_only,
     "damage": disk.damage,
     "rotation": rotation.rotation,
+    "clock": clock.clock,
     "load": load.load,
     "hostile": clients.hostile,
 }
 
 UNTESTED = {
-    "clock": "steps of the clock: there is no libfaketime here, and the clock of the machine is everybody's",
     "kubernetes": "the Kubernetes API: tests/kubernetes has 410, half-open watches, bursts and replaced tokens, with tests.support.fake_kube",
 }
 """Scenarios of the whole plan that this suite does not have, and why."""
