@@ -12,8 +12,11 @@ from kofagent.config.tree import Node
 from kofagent.values.model import EnvEntry
 
 
-def resolve_environment(env: Node | None, at: Path, environ: Mapping[str, str]) -> tuple[dict[str, str], list[Problem]]:
-    """The variables that `env`, which stands at a path, adds to the environment, and all the Secrets that were not found.
+def resolve_environment(
+    env: Node | None, at: Path, environ: Mapping[str, str], *, by_name: bool = False
+) -> tuple[dict[str, str], list[Problem]]:
+    """The variables that `env`, which stands at a path, adds to the environment, and all the Secrets that were not found. Problems
+    name an entry by its index, or by its name where the list was made of several.
 
     A `value` is taken as it is. `secretKeyRef` is looked up as every Secret is; if the variable itself is already set (in the
     pod's own environment), that is its value. ConfigMaps and pod fields can only come from the pod's environment; those that
@@ -28,7 +31,7 @@ def resolve_environment(env: Node | None, at: Path, environ: Mapping[str, str]) 
             entry = EnvEntry.model_validate(node.plain())
         except ValidationError:
             continue  # reported with the other keys of the values
-        path = (*at, index)
+        path = (*at, entry.name if by_name else index)
         source = entry.valueFrom
         if source is None:
             out[entry.name] = entry.value or ""

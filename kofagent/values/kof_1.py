@@ -10,11 +10,12 @@ from kofagent.config.load import read_config
 from kofagent.config.merge import merge_files
 from kofagent.config.tree import Node
 from kofagent.values.files import lay_over
-from kofagent.values.kube_stack import Stack, lay, render
+from kofagent.values.kube_stack import Collector, Stack, lay, render
+from kofagent.values.meaning import Around, as_meant
 from kofagent.values.mistakes import errors_of, warnings_of
 from kofagent.values.places import Found, find
 from kofagent.values.rendered import Rendered
-from kofagent.values.versions import NEWEST, STACK, find_version
+from kofagent.values.versions import NEWEST, STACK, find_version, stack_defaults
 
 
 def render_collector(
@@ -34,6 +35,7 @@ def render_collector(
     except ConfigErrors as errors:
         raise ConfigErrors([problem.under((STACK,)) for problem in errors.errors]) from None
     config = lay_over(collector.config, read_config(over)) if over else collector.config
+    meant, changes = as_meant(config, release_values.around(key, collector))
     return Rendered(
         release_values.version,
         key,
@@ -46,7 +48,8 @@ def render_collector(
         deleted=[replace(d, path=(STACK, *d.path)) for d in collector.deleted],
         errors=errors_of(release_values.found, key),
         fields=collector.fields,
-        warnings=warnings_of(release_values.found, key),
+        warnings=[*warnings_of(release_values.found, key), *changes],
+        meant=meant,
         written=release_values.written(key),
         note=release_values.note,
     )
@@ -70,6 +73,7 @@ class Release:
             hint = "set it to true to run them"
             raise ConfigErrors([self.user.problem(("collectors", "enabled"), "the collectors are turned off", hint)])
         below = self.user.get(STACK)
+        self.globals = merge_files([stack_defaults(self.version).value["global"], *self._own_globals()])
         self.stack: Stack = lay(below if below is not None and below.is_map else Node({}, self.user.origin), self.version)
 
     def _told(self) -> str:
@@ -80,6 +84,19 @@ class Release:
             return NEWEST
         self.note = f"told by collectors.daemon.image.tag at {tag.origin.place}"
         return found
+
+    def _own_globals(self) -> list[Node]:
+        own = self.user.get("global")
+        return [own] if own is not None and own.is_map else []
+
+    def around(self, key: str, collector: Collector) -> Around:
+        """What a collector's configuration does not say itself."""
+        name = self.stack.values.get("clusterName")
+        if name is None or not name.value:
+            name = self.globals.get("clusterName") or Node("", self.globals.origin)
+        namespace = self.globals.get("clusterNamespace") or Node("", self.globals.origin)
+        default = self.stack.values.get("defaultCRConfig") or Node({})
+        return Around(key, collector.name, collector.values, default, name, namespace)
 
     def written(self, key: str) -> tuple[tuple[Node, Path], ...]:
         """Where the user's configuration of a collector stands, what is more specific first."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from kofagent.config.errors import ConfigErrors, Path, Problem
@@ -42,7 +43,7 @@ def load_values(
     """
     rendered = render_values(files, role, collector=collector, part=part, generation=generation, over=over)
     prefix = ("collectors", rendered.role) if collector is None else ()
-    added, missing = resolve_environment(rendered.env, (*prefix, "env"), environ)
+    added, missing = resolve_environment(rendered.env, (*prefix, "env"), environ, by_name=collector is not None)
     warnings = [*rendered.warnings, *([] if need_secrets else [replace(p, warning=True) for p in missing])]
     if collector is None:
         warnings += _drop_idle_logins(rendered, registry, environ)
@@ -58,13 +59,34 @@ def load_values(
         )
     except ConfigErrors as errors:
         raise ConfigErrors([_placed(e, rendered, prefix) for e in errors.errors]) from None
-    config.warnings = [*warnings, *(_placed(w, rendered, prefix) for w in config.warnings)]
+    found = config.warnings if collector is None else list(_of_use(config, rendered, missing))
+    config.warnings = [*warnings, *(_placed(w, rendered, prefix) for w in found)]
     config.deleted = rendered.deleted
     config.prefix, config.written = prefix, rendered.written
     config.name, config.mode, config.environment = rendered.name, rendered.mode, added
     config.keep_retrying = True
     _confine(config)
     return config
+
+
+def _of_use(config: LoadedConfig, rendered: Rendered, missing: Sequence[Problem]) -> Iterator[Problem]:
+    """The warnings that somebody can do something about.
+
+    Every collector has all that is defined for all of them, and uses part of it: what it does not use is worth a warning where it
+    was written for this collector. A Secret that was not found has a warning of its own.
+    """
+    used = {("extensions", id) for id in config.extensions}
+    for pipeline in config.pipelines.values():
+        used |= {("receivers", id) for id in pipeline.receivers} | {("processors", id) for id in pipeline.processors}
+        used |= {("exporters", id) for id in pipeline.exporters} | {("connectors", id) for id in pipeline.exporters}
+    of_secrets = tuple(f"the environment variable {problem.path[-1]} is not set" for problem in missing)
+    for warning in config.warnings:
+        if warning.path[:1] and warning.path[0] in SECTIONS and warning.path[:2] not in used:
+            at = _placed(warning, rendered, ()).path
+            if ("collectors", rendered.role) not in itertools.pairwise(at):
+                continue
+        if not of_secrets or not warning.message.startswith(of_secrets):
+            yield warning
 
 
 def _confine(config: LoadedConfig) -> None:
