@@ -105,4 +105,6 @@ def _told(waiting: Waiting[B]) -> Refused:
     """The refusal to raise: a copy, since an exception keeps the frames it passes, and those keep what has the original."""
     refusal = waiting.answer.result()
     assert refusal is not None
-    return refusal.copy()
+    told = refusal.copy()
+    told.sent = refusal.sent
+    return told

@@ -8,9 +8,10 @@ than configured), `retrying` (what is tried again, and cut when it is too large)
 
 Without a queue and with one in memory, `consume` returns when the backend took the batch; what it did not take in time goes back
 to the caller. With `sending_queue.storage` it returns when the batch is on disk. What a backend will never take is dropped, counted
-with its reason; `consume` raises that refusal when nothing of the batch was taken. A batch that goes back after some of its
-requests were taken is counted as not sent: its sender offers all of it again. Of batches that were joined only those go back that
-were not sent as a whole. Upstream: exporter/exporterhelper.
+with its reason; `consume` raises that refusal when nothing of the batch was taken. Of batches that were joined only those go back
+that were not sent as a whole. A batch that goes back after some of its requests were taken is counted as not sent, since its sender
+offers all of it again; what the backend has is left out then (`half_sent`), where it is known which items that are.
+Upstream: exporter/exporterhelper.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any, Generic
 
 from kofagent.component.accounts import Accounts
 from kofagent.component.disk_queue import DiskQueue
+from kofagent.component.half_sent import HalfSent
 from kofagent.component.line import grouping_of
 from kofagent.component.memory_queue import MemoryQueue
 from kofagent.component.protocols import Context
@@ -70,6 +72,7 @@ class Sending(Generic[B, R]):
         self._consumers = queue.num_consumers
         self._workers: list[asyncio.Task[None]] = []
         self._exact = exact
+        self._half_sent = HalfSent()
         self._under_way = 0
         """Calls of `consume`, without a queue."""
         self._none_under_way = asyncio.Event()
@@ -119,6 +122,21 @@ class Sending(Generic[B, R]):
 
     async def consume(self, batch: B) -> None:
         """As `Consumer.consume`."""
+        rest, before = self._half_sent.rest(batch) if self._half_sent else (batch, 0)
+        try:
+            await self._offer(rest)
+        except Refused as refused:
+            if not refused.permanent:
+                self._half_sent.note(batch, before + refused.sent)
+            if not refused.permanent or not before:
+                raise
+        except asyncio.CancelledError:
+            self._half_sent.note(batch, before)
+            raise
+        if before:
+            self._accounts.sent(batch.signal, before)
+
+    async def _offer(self, batch: B) -> None:
         if self._queue is not None:
             await self._queue.put(batch)
             return
@@ -128,6 +146,7 @@ class Sending(Generic[B, R]):
             await self._retrying.deliver(work)
         except Refused as refusal:
             self._give_back(batch.signal, batch.count, refusal)
+            refusal.sent = self._known_sent(work)
             raise
         finally:
             work.end()
@@ -174,7 +193,7 @@ class Sending(Generic[B, R]):
         except Refused as raised:
             refusal = raised.copy()  # without the frames that it passed, which have the batch
             if not queue.owns or self._stopping.is_set():
-                self._put_back(queue, await self._without_sent(queue, group, work), refusal)
+                await self._put_back(queue, group, work, refusal)
                 return True
             work.give_up(refusal)
             self._retrying.complain(refusal, f"dropped {work.failed} {work.signal.items}, out of retries")
@@ -189,24 +208,30 @@ class Sending(Generic[B, R]):
             await queue.done(group, work.answer)
         return True
 
-    async def _without_sent(self, queue: Queue[B, Any], group: Group[B, Any], work: Work[R]) -> Group[B, Any]:
-        """What of a group is not sent: batches in front that were sent as a whole are settled, where it is known which."""
-        if not self._exact or not work.sent or work.dropped:
-            return group
-        first, sent = 0, 0
+    def _known_sent(self, work: Work[R]) -> int:
+        """How many items at the front of a batch the backend has, where it is known that it has those and no others."""
+        return work.sent if self._exact and not work.dropped else 0
+
+    async def _put_back(self, queue: Queue[B, Any], group: Group[B, Any], work: Work[R], refusal: Refused) -> None:
+        """Of a group goes back what was not sent: batches in front that were sent as a whole are settled."""
+        first, sent, known = 0, 0, self._known_sent(work)
         for entry in group.entries:
-            if sent + entry.items > work.sent:
+            if sent + entry.items > known:
                 break
             first, sent = first + 1, sent + entry.items
         if sent:
             self._accounts.sent(work.signal, sent)
             await queue.done(Group(group.batch, group.entries[:first]), None)
-        return Group(group.batch, group.entries[first:])
-
-    def _put_back(self, queue: Queue[B, Any], group: Group[B, Any], refusal: Refused) -> None:
+        left = Group(group.batch, group.entries[first:])
         if not queue.owns:
-            self._give_back(group.batch.signal, sum([entry.items for entry in group.entries]), refusal)
-        queue.put_back(group, refusal)
+            self._give_back(group.batch.signal, sum([entry.items for entry in left.entries]), refusal)
+        if known > sent and not queue.owns:  # a part of the first one
+            begun = refusal.copy()
+            begun.sent = known - sent
+            queue.put_back(Group(group.batch, left.entries[:1]), begun)
+            left = Group(group.batch, left.entries[1:])
+        if left.entries:
+            queue.put_back(left, refusal)
 
     def _give_back(self, signal: Signal, items: int, refusal: Refused) -> None:
         self._accounts.given_back(signal, items)

@@ -44,6 +44,11 @@ def split_batch(batch: Batch, most_items: int = 0, most_bytes: int = 0) -> Itera
         yield Batch(batch.signal, payload, items, batch.metadata)
 
 
+def behind(batch: Batch, items: int) -> Batch:
+    """The batch without its first items; it was split before, so that its payload can be decoded."""
+    return Batch.join(list(split_batch(batch, items))[1:])
+
+
 def split_columns(batch: MetricBatch, most: int) -> list[MetricBatch]:
     """Batches of at most `most` samples each, in order."""
     out: list[MetricBatch] = []

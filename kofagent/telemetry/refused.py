@@ -19,6 +19,8 @@ class Refused(Exception):
         self.detail = detail
         self.permanent = permanent
         self.retry_after = retry_after
+        self.sent = 0
+        """Items at the front of the offered batch that the backend has nevertheless; for the exporter's own use."""
 
     @property
     def for_clients(self) -> bool:

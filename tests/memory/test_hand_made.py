@@ -31,6 +31,7 @@ OTHERS = {
     "wire/otlp_check.py:self._ids": "one for each message of OTLP",
     "wire/otlp_text.py:_texts_and_messages()": "one for each message of OTLP",
     "component/accounts.py:self._accounts": "one for each signal",
+    "component/half_sent.py:self._sent": "batches that went back in part, the oldest of MOST are forgotten; forgetting one sends it twice",
     "component/log_limit.py:self._written": "of more than MOST_KEYS keys the later ones are not written; a Memo would write them again",
     "component/requests.py:self.dropped": "the closed list of reasons",
     "config/base.py:_takes_null()": _CONFIGURATION,
