@@ -20,9 +20,11 @@ class ResourceAttributes:
     """The attributes for endpoints: upstream's, the creator's and the template's, later ones over earlier ones."""
 
     def __init__(self, config: Config, block: TemplateBlock | None) -> None:
-        own: dict[str, dict[str, str]] = dict(config.resource_attributes)  # type: ignore[arg-type]
         last = block.resource_attributes if block is not None else {}
-        self._of_types = {type: _compiled({**RESOURCE_ATTRIBUTES.get(type, {}), **own.get(type, {}), **last}) for type in TYPES}
+        self._of_types = {
+            type: _compiled({**RESOURCE_ATTRIBUTES.get(type, {}), **config.resource_attributes.get(type, {}), **last})
+            for type in TYPES
+        }
 
     def of(self, type: str, env: Mapping[str, Any]) -> dict[str, str]:
         """Those that are not empty. ExpressionError where an expression cannot be evaluated."""

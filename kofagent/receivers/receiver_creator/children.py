@@ -214,6 +214,7 @@ class Child:
         if files and not await self._reads_to_the_end():
             return False
         await self._stop()
+        self._frame.report(self.name, None)
         await self._forget()
         return self._wanted is None
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field, field_validator
 
+from kofagent.component.observing import TYPES
 from kofagent.config.base import ComponentConfig, Inner, ObserverId
 from kofagent.config.errors import ConfigErrors, Path, Problem, suggest
 from kofagent.config.tree import Node
@@ -15,9 +16,6 @@ from kofagent.receivers.receiver_creator.plausible import plausible
 from kofagent.receivers.receiver_creator.rules import Rule
 from kofagent.receivers.receiver_creator.templates import Template, filled, templates
 
-EndpointType = Literal[
-    "pod", "port", "pod.container", "hostport", "container", "k8s.service", "k8s.ingress", "k8s.node", "kafka.topics"
-]
 _OF_POD = {"k8s.pod.name": "`pod.name`", "k8s.pod.uid": "`pod.uid`", "k8s.namespace.name": "`pod.namespace`"}
 RESOURCE_ATTRIBUTES: dict[str, dict[str, str]] = {
     "pod": {"k8s.pod.name": "`name`", "k8s.pod.uid": "`uid`", "k8s.namespace.name": "`namespace`"},
@@ -98,7 +96,7 @@ class Config(ComponentConfig):
 
     watch_observers: list[ObserverId] = Field([], description="Extensions that find endpoints.")
     receivers: dict[str, TemplateBlock] = Field({}, description="Receivers to start, by TYPE or TYPE/NAME.")
-    resource_attributes: dict[EndpointType, dict[str, str]] = Field(
+    resource_attributes: dict[str, dict[str, str]] = Field(
         {}, description="Resource attributes by type of endpoint, over upstream's; values are filled, an empty one removes."
     )
     discovery: DiscoveryBlock = Field(DiscoveryBlock(), description="Receivers that pods ask for with annotations.")
@@ -106,6 +104,11 @@ class Config(ComponentConfig):
     @field_validator("resource_attributes")
     @classmethod
     def _can_be_filled(cls, value: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
+        strange = [each for each in value if each not in TYPES]
+        if strange:
+            raise ConfigErrors(
+                Problem((each,), f"there are no endpoints of type {each!r}", suggest(each, TYPES)) for each in strange
+            )
         _check(value)
         return value
 

@@ -34,7 +34,10 @@ _CREDENTIALS = re.compile(
     r"passfile|filename|directory|node|command)\Z"
 )
 """Keys that name what is the agent's."""
-_ADDRESS = re.compile(r"(endpoints?|url|urls|targets?|address|addresses|host|hosts|server|servers|hostname|dsn|datasource)\Z")
+_ADDRESS = re.compile(r"(endpoint|uri|url|target|address|host|hostname|server|broker|peer|proxy|dsn|datasource)(e?s)?\Z")
+"""Keys of addresses."""
+_LOOKS = re.compile(r".*://|[\w.-]+:\d{1,5}\Z|\[[0-9a-fA-F:.]+\]|[0-9.]+\Z", re.DOTALL)
+"""Texts that may be an address, whatever their key."""
 LOG_DIRECTORY = "/var/log/pods"
 """Where the kubelet has the logs of pods."""
 _LARGEST = 16 << 20
@@ -156,7 +159,7 @@ def _check_scraper(path: Path, value: Any, endpoint: Endpoint) -> None:
     if not isinstance(value, str):
         return
     # whatever is, or looks like, an address has to be the pod's
-    if (any(_ADDRESS.match(key) for key in keys) or "://" in value) and _netloc(value) != endpoint.target:
+    if (_ADDRESS.match(keys[-1]) or _LOOKS.match(value)) and _netloc(value) != endpoint.target:
         raise Refusal(f"{show_path(path)} must be the address of the pod, {endpoint.target}")
 
 
