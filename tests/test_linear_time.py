@@ -177,7 +177,7 @@ HOSTILE: dict[str, tuple[str, ...]] = {
     "receivers/prometheus/api:_matcher#0": ("",),
     **{
         f"receivers/receiver_creator/hints:{name}": ("", "a", "endpoint", "tls_")
-        for name in ("_ADDRESS", "_CREDENTIALS", "_OF_FILES", "_logs#0", "_netloc#0")
+        for name in ("_ADDRESS", "_CREDENTIALS", "_LOOKS", "_OF_FILES", "_logs#0", "_netloc#0")
     },
     "region/stores:_SELECTOR": ("", "a", "a{"),
     "region/stores:_MATCHER": ("", "a", 'a="', 'a="b"'),
