@@ -24,6 +24,7 @@ class Road:
         self.rate = 0
         self.reset_after = 0
         self.connections = 0
+        self._frozen = 0
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -48,12 +49,17 @@ class Road:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    def freeze(self) -> None:
+        """Nothing passes any more on the present connections, which stay open; new ones are as good as ever."""
+        self._frozen = self.connections
+
     def good(self) -> None:
         """Nothing is wrong any more with new connections and with the present ones."""
         self.stalled, self.rate, self.reset_after = False, 0, 0
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        number = self.connections
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
@@ -61,15 +67,17 @@ class Road:
         with contextlib.suppress(OSError, asyncio.CancelledError):
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
             try:
-                await both_ways(self._there(reader, far_writer, writer), self._back(far_reader, writer))
+                await both_ways(self._there(reader, far_writer, writer, number), self._back(far_reader, writer, number))
             finally:
                 far_writer.close()
         writer.transport.abort()
 
-    async def _there(self, reader: asyncio.StreamReader, far: asyncio.StreamWriter, near: asyncio.StreamWriter) -> None:
+    async def _there(
+        self, reader: asyncio.StreamReader, far: asyncio.StreamWriter, near: asyncio.StreamWriter, number: int
+    ) -> None:
         passed = 0
         while data := await reader.read(self.rate // 10 or 65536):
-            while self.stalled:
+            while self.stalled or number <= self._frozen:
                 await asyncio.sleep(0.05)
             passed += len(data)
             if self.reset_after and passed >= self.reset_after:
@@ -81,9 +89,9 @@ class Road:
             if self.rate:
                 await asyncio.sleep(len(data) / self.rate)
 
-    async def _back(self, reader: asyncio.StreamReader, near: asyncio.StreamWriter) -> None:
+    async def _back(self, reader: asyncio.StreamReader, near: asyncio.StreamWriter, number: int) -> None:
         while data := await reader.read(65536):
-            while self.stalled:
+            while self.stalled or number <= self._frozen:
                 await asyncio.sleep(0.05)
             near.write(data)
             await near.drain()

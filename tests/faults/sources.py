@@ -55,7 +55,20 @@ class Source:
         raise NotImplementedError
 
 
-class Lines(Source):
+class Numbered(Source):
+    """A source of log records that bear their number. `in_doubt`: those that may be lost."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__(rate)
+        self.number = 0
+        self.in_doubt: set[Key] = set()
+
+    def written(self) -> set[Key]:
+        """All records there are."""
+        raise NotImplementedError
+
+
+class Lines(Numbered):
     """A container's log in containerd's format, in `<root>/default_<name>_<uid>/app/0.log`, rotated every `rotate_every` lines.
 
     `how` is the name of one of the methods below. `in_doubt`: lines that this way of rotating may lose, being younger than a poll.
@@ -67,9 +80,7 @@ class Lines(Source):
         self.folder.mkdir(parents=True, exist_ok=True)
         self.path = self.folder / "0.log"
         self.name, self.rotate_every = name, rotate_every
-        self.number = 0
         self.rotations = 0
-        self.in_doubt: set[Key] = set()
         self.hold = False
         """No rotation for now."""
         self._doubt = doubt

@@ -17,7 +17,7 @@ from tests.faults.agent import Agent
 from tests.faults.memory_cgroup import cgroup
 from tests.faults.road import Road
 from tests.faults.sink import Key, Sink
-from tests.faults.sources import Lines, Pages, Spans
+from tests.faults.sources import Lines, Numbered, Pages, Source, Spans
 from tests.support.servers import free_port
 
 MIB = 1 << 20
@@ -66,7 +66,7 @@ class Trial:
         self.result = Result(name)
         self.folder, self.short = folder, short
         self.sink, self.pages = Sink(), Pages(20, 10)
-        self.lines: list[Lines] = []
+        self.lines: list[Numbered] = []
         self.state = folder / "state"
         self.pods = folder / "pods"
         self.http, self.metrics = free_port(), free_port()
@@ -96,7 +96,7 @@ class Trial:
             self._watch.cancel()
         if self.agent.running:
             await self.agent.kill()
-        for source in [*self.lines, self.spans]:
+        for source in self.sources:
             with contextlib.suppress(Exception):
                 await source.stop()
         await self._stack.aclose()
@@ -178,6 +178,11 @@ class Trial:
                 self.agent.meant_to_end = True
             await asyncio.sleep(0.2)
 
+    @property
+    def sources(self) -> list[Source]:
+        """All that are started and stopped."""
+        return [*self.lines, self.spans]
+
     def pod(self, name: str, rate: float, rotate_every: int, how: str = "kubelet") -> Lines:
         """A pod that logs; not started."""
         lines = Lines(self.pods, name, rate, rotate_every, how)
@@ -236,7 +241,7 @@ class Trial:
 
         `may_be_lost`: items of which the agent has to have counted the loss.
         """
-        for source in [*self.lines, self.spans]:
+        for source in self.sources:
             await source.stop()
         self.pages.silent = True
         allowed = may_be_lost or {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from tests.faults.scenarios import backends, clients, clock, disk, kill, load, rotation
+from tests.faults.scenarios import backends, clients, clock, disk, kill, kubernetes, load, rotation
 from tests.faults.trial import Trial
 
 Scenario = Callable[[Trial], Awaitable[None]]
@@ -23,11 +23,7 @@ SCENARIOS: dict[str, Scenario] = {
     "damage": disk.damage,
     "rotation": rotation.rotation,
     "clock": clock.clock,
+    "kubernetes": kubernetes.kubernetes,
     "load": load.load,
     "hostile": clients.hostile,
 }
-
-UNTESTED = {
-    "kubernetes": "the Kubernetes API: tests/kubernetes has 410, half-open watches, bursts and replaced tokens, with tests.support.fake_kube",
-}
-"""Scenarios of the whole plan that this suite does not have, and why."""

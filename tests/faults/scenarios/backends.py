@@ -169,7 +169,7 @@ async def poison(trial: Trial) -> None:
 
 async def _counted(trial: Trial) -> dict[str, int]:
     """What the agent says that it has dropped, by kind of items, once its queues are empty."""
-    for source in [*trial.lines, trial.spans]:
+    for source in trial.sources:
         await source.stop()
     for _ in range(100):
         now = books.read(await trial.agent.page())

@@ -32,8 +32,9 @@ async def rotation(trial: Trial) -> None:
     await trial.agent.start()
     await trial.until(lambda: not any(trial.missing()["lines"]), 3)
     await asyncio.sleep(1)
-    for source in trial.lines:
-        source.hold = False
+    for how in ("copytruncate", "recreate"):
+        for source in pods[how]:
+            source.hold = False
     await asyncio.sleep(6 if trial.short else 120)
     await trial.settle(30)
     arrived = trial.sink.lines.count
