@@ -35,6 +35,7 @@ TYPES: dict[str, tuple[str, ...]] = {
         "metricstransform",
         "cumulativetodelta",
         "deltatocumulative",
+        "probabilistic_sampler",
     ),
     "exporters": ("prometheusremotewrite", "otlphttp", "otlp", "awscloudwatchlogs", "file", "debug", "nop"),
     "connectors": ("routing", "forward"),

@@ -55,7 +55,12 @@ async def test_the_limit_of_streams() -> None:
         assert line.host.ledger.total("otelcol_deltatocumulative_streams_tracked", **labels) == 10
         assert line.host.ledger.total("otelcol_deltatocumulative_streams_limit", **labels) == 10
         assert line.host.ledger.total("otelcol_deltatocumulative_streams_max_stale", **labels) == 300
-    assert line.counted("dropped") == {"stream limit": 1} and settled(line)
+        assert await line.send(sums({"time_unix_nano": 3, "as_int": 1}, name="y")) == []
+        assert len(line.sink.batches) == 2, "nothing is left to hand on"
+        both = [sums({"time_unix_nano": 4, "as_int": 1}, name="y"), request("sum", CUMULATIVE, {"time_unix_nano": 1, "as_int": 1})]
+        await line.send(*both)
+        assert line.sink.batches[2].payload == both[1].SerializeToString(), "what lost all its points is gone"
+    assert line.counted("dropped") == {"stream limit": 3} and settled(line)
 
 
 async def test_other_metrics_pass_as_they_are() -> None:
@@ -96,12 +101,13 @@ async def test_histograms_are_added_up_until_their_bounds_change() -> None:
                 },
                 {"time_unix_nano": 30, "explicit_bounds": bounds, "bucket_counts": [1, 0, 1, 0, 1], "count": 1},
                 {"time_unix_nano": 40, "explicit_bounds": bounds[1:], "bucket_counts": [1, 2, 3, 4]},
+                {"time_unix_nano": 50, "explicit_bounds": bounds[1:], "bucket_counts": [1, 2, 3, 4, 9]},
             )
         )
-    assert [list(p.bucket_counts) for p in out] == [[1, 2, 3, 4, 5], [2, 2, 4, 4, 6], [3, 2, 5, 4, 7], [1, 2, 3, 4]]
-    assert [p.count for p in out] == [2, 5, 6, 0]
+    assert [list(p.bucket_counts) for p in out] == [[1, 2, 3, 4, 5], [2, 2, 4, 4, 6], [3, 2, 5, 4, 7], [1, 2, 3, 4], [2, 4, 6, 8]]
+    assert [p.count for p in out] == [2, 5, 6, 0, 0]
     optional = [tuple(getattr(p, name) if p.HasField(name) else None for name in ("sum", "min", "max")) for p in out]
-    assert optional == [(7.0, 1.0, 5.0), (9.5, 0.5, 5.0), (None,) * 3, (None,) * 3]
+    assert optional == [(7.0, 1.0, 5.0), (9.5, 0.5, 5.0), (None,) * 3, (None,) * 3, (None,) * 3]
 
 
 async def test_exponential_histograms_are_added_up_at_the_coarser_scale() -> None:
