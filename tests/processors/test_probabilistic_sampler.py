@@ -15,7 +15,7 @@ from kofagent.processors.probabilistic_sampler.sampler import fnv, hashed_random
 from kofagent.telemetry.signal import Signal
 from kofagent.transform.anyvalue import attributes
 from kofagent.transform.sampling import randomness_text
-from tests.processors.support import batch, pairs, run
+from tests.processors.support import batch, pairs, processor, run
 from tests.support.components import FakeHost
 
 HALF = "fefefefefefefefefe80000000000000"
@@ -113,8 +113,36 @@ async def test_a_hash_is_written_as_randomness_and_its_share_as_threshold() -> N
     assert await span({**options, "fail_closed": False}, "00" * 16) == "ot=rv:ffffffffffffff;th:0"
 
 
+async def test_what_does_not_pass_is_counted_by_why() -> None:
+    request = ExportTraceServiceRequest()
+    scope = request.resource_spans.add().scope_spans.add()
+    for trace_id, state, given in (
+        (HALF, "", {}),
+        ("00" * 16, "", {}),
+        (HALF, "ot=th:x", {"sampling.priority": 0}),
+    ):
+        scope.spans.add(trace_id=bytes.fromhex(trace_id), trace_state=state).attributes.extend(pairs(given))
+    made, sink = processor(COMPONENT, {"sampling_percentage": 1, "mode": "equalizing"}, Signal.TRACES)
+    await made.start()
+    await made.consume(batch(Signal.TRACES, request))
+    assert sink.batches == [], "nothing is left to hand on"
+    total = made.context.ledger.total
+    labels = {"component": "p", "signal": "traces"}
+    assert total("kofagent_filtered_items_total", **labels, rule="not sampled") == 2
+    assert total("kofagent_filtered_items_total", **labels, rule="fail_closed") == 1
+    name = "otelcol_processor_probabilistic_sampler_count_traces_sampled_total"
+    assert total(name, processor="p", policy="sampling_priority", sampled="false") == 1
+
+
 def test_the_hash_is_fnv() -> None:
-    assert fnv(b"", 0) == 0x4B95F515 and fnv(b"foobar", 0x61626364) != fnv(b"foobar", 0)
+    """The known value of `foobar`: the seed goes before the data, its lowest byte first."""
+    assert fnv(b"ar", int.from_bytes(b"foob", "little")) == 0xBF9CF968
+
+
+def test_the_randomness_of_a_hash() -> None:
+    """14 bits that decide, in reverse, 28 made of the others, and the 14 again."""
+    assert fnv(b"1234", 49) == 0x53603A48
+    assert hashed_randomness(b"1234", 49) == (0x3FFF - 0x3A48) << 42 | (0x14D8 ^ 0x14D8 << 10) << 14 | 0x3A48
 
 
 def records() -> ExportLogsServiceRequest:

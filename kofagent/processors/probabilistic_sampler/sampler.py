@@ -111,8 +111,6 @@ class Sampler:
         if self.never:
             return NEVER, False
         before = carrier.threshold if carrier is not None else None
-        if self._mode == "equalizing":
-            return max(self._threshold, before or 0), False
         if self._mode == "proportional":
             share = self._ratio * (1.0 if before is None else probability_of(before))
             return (threshold_of(share, self._digits) if share >= LEAST_PROBABILITY else NEVER), False
