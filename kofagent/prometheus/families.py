@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 
-from kofagent.prometheus.text import Labels, Meta, Sample, number
+from kofagent.prometheus.text import Labels, number
 from kofagent.telemetry.series import Family
 
 _SUFFIXES = {
@@ -26,12 +26,11 @@ class Families(dict[str, Family]):
         self._renamed: dict[tuple[str, str], Family] = {}
         """Families under the names that relabelling gave them, by both names."""
 
-    def describe(self, items: Iterable[Meta | Sample | None]) -> bool:
-        """Takes the metadata of a page; families it does not describe are forgotten. True when a type changed."""
-        described: dict[str, dict[str, str]] = {}
-        for item in items:
-            if isinstance(item, Meta):
-                described.setdefault(item.family, {})[item.kind] = item.text
+    def describe(self, described: Mapping[str, Mapping[str, str]]) -> bool:
+        """Takes the metadata of a page: by the name of a family, texts by the kind of comment, `type`, `help` or `unit`.
+
+        Families that are not there are forgotten. True when a type changed.
+        """
         types = {name: family.type for name, family in self.items()}
         families = {}
         for name, meta in described.items():

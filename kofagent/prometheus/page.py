@@ -11,8 +11,9 @@ A large page is read in parts (`parts.py`), its lines are not remembered, and li
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from itertools import compress
+from typing import TypeVar
 
 from kofagent.memory.account import ACCOUNT
 from kofagent.memory.pressure import PRESSURE
@@ -47,6 +48,11 @@ from kofagent.prometheus.text import (
 )
 from kofagent.telemetry.series import Exemplar, Family, Series
 
+STEP = 100
+"""New lines that are read without a break: some 3 ms."""
+T = TypeVar("T")
+Reading = Generator[None, None, T]
+"""Yields where it may be interrupted, and returns what was read."""
 _Keys = list[bytes] | None
 """The raw text of each line; None of a large page, whose texts are looked up and not kept a second time."""
 _Columns = tuple[list[Entry], list[float], list[int | None] | None, dict[int, ExemplarText], _Keys]
@@ -125,27 +131,38 @@ class PageReader:
 
     def read(self, page: bytes, openmetrics: bool, now_ms: int) -> Scraped:
         """The samples of a page. ParseError or ValueError when it must not be used; call `fail` then."""
+        reading = self.reading(page, openmetrics, now_ms)
+        try:
+            while True:
+                next(reading)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+
+    def reading(self, page: bytes, openmetrics: bool, now_ms: int) -> Reading[Scraped]:
+        """As `read`, in steps of some milliseconds where lines are new: others may have their turn between them."""
         if openmetrics is not self._format:
             self._format = openmetrics
             self._raw = {}
             self._comments = self._shape = None
         try:
             if parts.is_large(page):
-                return self._in_parts(page, openmetrics, now_ms)
+                return (yield from self._in_parts(page, openmetrics, now_ms))
             lines = page.split(b"\n")
             scraped = None if self._shape is None else self._shape.read(lines, now_ms)
-            return self._known(page, lines, openmetrics, now_ms) if scraped is None else scraped
+            if scraped is None:
+                scraped = yield from self._known(page, lines, openmetrics, now_ms)
+            return scraped
         except ValueError as error:
             if self._former:
                 self._comments = None  # series are given back what they were; the next page is to describe them again
             if isinstance(error, PageError):
-                error.total, error.kept = self._up_to(page, openmetrics)
+                error.total, error.kept = yield from self._up_to(page, openmetrics)
             raise
         finally:
             self._interned = None
             self._beyond = False
 
-    def _up_to(self, page: bytes, openmetrics: bool) -> tuple[int, int]:
+    def _up_to(self, page: bytes, openmetrics: bool) -> Reading[tuple[int, int]]:
         """Samples of a page that cannot be used, up to what is wrong: all, and those left after relabelling."""
         total = kept = 0
         try:
@@ -153,6 +170,8 @@ class PageReader:
                 if isinstance(item, Sample):
                     total += 1
                     kept += self._finish(item.labels) is not None
+                    if not total % STEP:
+                        yield
         except ValueError:
             pass
         return total, kept
@@ -185,20 +204,24 @@ class PageReader:
 
     # hot: scrape, 0.5 us/line where every value changed: split, rpartition, lookup and float each run as one C-level pass.
     # Plain twin: tests/reference/page.py.
-    def _known(self, page: bytes, lines: list[bytes], openmetrics: bool, now_ms: int) -> Scraped:
+    def _known(self, page: bytes, lines: list[bytes], openmetrics: bool, now_ms: int) -> Reading[Scraped]:
         samples, comments = parted(lines)
         try:
             if openmetrics and not _openmetrics_frame(lines, comments):
                 raise ValueError("blank line or missing # EOF")
-            self._comment(comments, openmetrics)
-            entries, values, stamps, exemplars, keys = self._columns(samples, openmetrics)
+            yield from self._comment(comments, openmetrics)
+            entries, values, stamps, exemplars, keys = yield from self._columns(samples, openmetrics)
         except SeriesError:
             raise
         except ValueError:
             # The verdict, with its line number, is the complete tokenizer's; it also knows labels that span lines.
             self._comments = None
-            items = list(scan(page, openmetrics))
-            entries, values, stamps, exemplars, keys = self._scan(lambda: items)
+            items = []
+            for item in scan(page, openmetrics):
+                items.append(item)
+                if not len(items) % STEP:
+                    yield
+            entries, values, stamps, exemplars, keys = yield from self._scan(lambda: items)
             samples = []
         if self._limit and len(entries) > self._limit:
             kept = len(entries) - entries.count(DROPPED)
@@ -208,7 +231,7 @@ class PageReader:
         plain = lines if samples and stamps is None else None
         return self._made((entries, values, stamps, exemplars, keys), plain, now_ms)
 
-    def _in_parts(self, page: bytes, openmetrics: bool, now_ms: int) -> Scraped:
+    def _in_parts(self, page: bytes, openmetrics: bool, now_ms: int) -> Reading[Scraped]:
         """As `_known`, of a large page."""
         lines = page.count(b"\n") + 1
         need = parts.cost(len(page), lines, len(self._raw), self._limit)
@@ -223,13 +246,13 @@ class PageReader:
                 again = shape.read_parts(parts.samples(page), now_ms)
                 if again is not None:
                     return again
-            self._comment(comments, openmetrics)
-            entries, values, stamps, exemplars = self._joined(parts.samples(page), openmetrics)
+            yield from self._comment(comments, openmetrics)
+            entries, values, stamps, exemplars = yield from self._joined(parts.samples(page), openmetrics)
         except SeriesError:
             raise
         except ValueError:
             self._comments = None
-            entries, values, stamps, exemplars, _ = self._scan(lambda: scan(page, openmetrics))
+            entries, values, stamps, exemplars, _ = yield from self._scan(lambda: scan(page, openmetrics))
         if self._beyond:
             raise SampleLimitError(len(entries), len(entries) - entries.count(DROPPED))
         self._length = len(page) // lines
@@ -237,7 +260,7 @@ class PageReader:
 
     def _joined(
         self, samples: Iterable[list[bytes]], openmetrics: bool
-    ) -> tuple[list[Entry], list[float], list[int | None] | None, dict[int, ExemplarText]]:
+    ) -> Reading[tuple[list[Entry], list[float], list[int | None] | None, dict[int, ExemplarText]]]:
         """The columns of all parts."""
         entries: list[Entry] = []
         values: list[float] = []
@@ -246,7 +269,8 @@ class PageReader:
         kept = 0
         for part in samples:
             at = len(entries)
-            found, numbers, times, pinned, _ = self._columns(part, openmetrics)
+            yield
+            found, numbers, times, pinned, _ = yield from self._columns(part, openmetrics)
             if times is not None and stamps is None:
                 stamps = [None] * at
             if stamps is not None:
@@ -259,10 +283,10 @@ class PageReader:
                 self._beyond = kept > self._limit
         return entries, values, stamps, exemplars
 
-    def _comment(self, comments: list[bytes], openmetrics: bool) -> None:
+    def _comment(self, comments: list[bytes], openmetrics: bool) -> Reading[None]:
         """Takes the comments of a page where they are not those of the last one."""
         if comments != self._comments:
-            self._describe(scan_line(line, openmetrics) for line in comments if line != b"# EOF")
+            yield from self._describe(scan_line(line, openmetrics) for line in comments if line != b"# EOF")
             self._comments = comments
 
     def _made(self, columns: _Columns, lines: list[bytes] | None, now_ms: int) -> Scraped:
@@ -274,7 +298,7 @@ class PageReader:
             return self._plain(entries, values, keys, lines)
         return self._uneven(entries, values, keys, stamps, exemplars, now_ms)
 
-    def _columns(self, samples: list[bytes], openmetrics: bool) -> _Columns:
+    def _columns(self, samples: list[bytes], openmetrics: bool) -> Reading[_Columns]:
         if not samples:
             return [], [], None, {}, []
         parts = [line.rpartition(b" ") for line in samples]
@@ -286,9 +310,11 @@ class PageReader:
         if None in found:
             missing = [i for i, entry in enumerate(found) if entry is None]
             stamps = None if openmetrics else self._timed(found, keys, texts, missing)
-            for i in missing:
+            for step, i in enumerate(missing):
                 if found[i] is not None:
                     continue
+                if not step % STEP:
+                    yield
                 item = scan_line(samples[i], openmetrics)
                 if not isinstance(item, Sample):
                     raise ValueError("not a sample")
@@ -330,9 +356,9 @@ class PageReader:
                 found[i], keys[i], texts[i] = entry, key, text
         return out
 
-    def _scan(self, items: Callable[[], Iterable[Meta | Sample]]) -> _Columns:
+    def _scan(self, items: Callable[[], Iterable[Meta | Sample]]) -> Reading[_Columns]:
         """The same columns by the complete tokenizer alone; `items` is what it finds, asked for twice."""
-        self._describe(item for item in items() if isinstance(item, Meta))
+        yield from self._describe(items())
         entries: list[Entry] = []
         values: list[float] = []
         stamps: list[int | None] = []
@@ -353,6 +379,8 @@ class PageReader:
             stamps.append(item.timestamp_ms)
             kept += entry is not DROPPED
             self._beyond = 0 < self._limit < kept
+            if not len(entries) % STEP:
+                yield
         return entries, values, stamps if any(t is not None for t in stamps) else None, exemplars, keys
 
     def _entry(self, sample: Sample) -> Entry:
@@ -382,9 +410,15 @@ class PageReader:
         known.update(self._tracked, self._retyped)
         return known
 
-    def _describe(self, items: Iterable[Meta | Sample | None]) -> None:
+    def _describe(self, items: Iterable[Meta | Sample | None]) -> Reading[None]:
         """Takes the metadata of a page."""
-        if self.families.describe(items):
+        described: dict[str, dict[str, str]] = {}
+        for step, item in enumerate(items):
+            if isinstance(item, Meta):
+                described.setdefault(item.family, {})[item.kind] = item.text
+            if not step % STEP:
+                yield
+        if self.families.describe(described):
             # How bounds are written depends on the type, so what is known of the lines does too.
             self._retyped = self._all()
             self._raw = {}

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Generator
+from contextlib import asynccontextmanager
+from typing import TypeVar
 
 from kofagent.memory.pressure import PRESSURE, Claim, Level, Pressure
 from kofagent.prometheus import parts
@@ -10,6 +15,11 @@ from kofagent.prometheus import parts
 MIB = 1 << 20
 MOST_BODY, LEAST_BODY = 64 * MIB, 4 * MIB
 BODY_SHARE = 8
+AT_ONCE = 128 << 10
+"""Bytes of a page that is read without a break: 60 ms where all of its lines are new."""
+HOLD_SECONDS = 0.02
+"""Seconds that reading a page may hold the event loop."""
+T = TypeVar("T")
 
 
 def default_body_limit(pressure: Pressure = PRESSURE) -> int:
@@ -56,6 +66,26 @@ class Turns:
         self._pressure = pressure
         self._under_way = 0
         self._waiting: list[asyncio.Future[None]] = []
+        self._read = False
+        self._to_read: deque[asyncio.Future[None]] = deque()
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[None]:
+        """While a page that is not small is read: pages that others have got wait as they came, without their lines."""
+        while self._read:
+            turn = asyncio.get_running_loop().create_future()
+            self._to_read.append(turn)
+            await turn
+        self._read = True
+        try:
+            yield
+        finally:
+            self._read = False
+            while self._to_read:
+                turn = self._to_read.popleft()
+                if not turn.done():
+                    turn.set_result(None)
+                    break
 
     def free(self, expected: int) -> bool:
         """Whether a page that will need `expected` bytes may be asked for now: at the latest when no other is under way."""
@@ -79,6 +109,21 @@ class Turns:
         for turn in waiting:
             if not turn.done():
                 turn.set_result(None)
+
+
+async def in_turns(steps: Generator[None, None, T]) -> T:
+    """What comes of the steps, between which others have their turn every HOLD_SECONDS."""
+    began = time.perf_counter()
+    try:
+        while True:
+            next(steps)
+            if time.perf_counter() - began >= HOLD_SECONDS:
+                await asyncio.sleep(0)
+                began = time.perf_counter()
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return]
+    finally:
+        steps.close()
 
 
 TURNS = Turns()

@@ -23,7 +23,7 @@ from kofagent.prometheus.config import ScrapeConfig
 from kofagent.prometheus.page import PageReader, SampleLimitError, Scraped
 from kofagent.prometheus.relabel import Rules
 from kofagent.prometheus.resources import Part, Resources
-from kofagent.prometheus.room import TURNS, PageRoom, default_body_limit
+from kofagent.prometheus.room import AT_ONCE, TURNS, PageRoom, default_body_limit, in_turns
 from kofagent.prometheus.target import Target, finisher, report_labels
 from kofagent.prometheus.text import PageError
 from kofagent.telemetry import clock
@@ -108,6 +108,7 @@ class ScrapeLoop:
             honor_timestamps=job.honor_timestamps,
             track_timestamps=job.track_timestamps_staleness,
             sample_limit=job.sample_limit,
+            fits=self._fits,
         )
         reported = _REPORT + (_EXTRA if job.extra_scrape_metrics else ())
         self._report = Columns(
@@ -180,18 +181,18 @@ class ScrapeLoop:
         report = [0.0 if error else 1.0, duration, float(scraped.total), float(scraped.kept), float(scraped.added)]
         if self._job.extra_scrape_metrics:
             report += [self.target.timeout, float(self._job.sample_limit), float(size)]
-        parts, over = ([], self._resources.failed()) if error else self._resources.page(scraped.series)
-        groups = self._groups(scraped, parts, now_ms)
+        resources, over = ([], self._resources.failed()) if error else self._resources.page(scraped.series)
+        groups = self._groups(scraped, resources, now_ms)
         groups.append(Samples(self._report, report, now_ms, self._resources.own))
         groups += _markers(self._resources.ended(stale, over), now_ms)
         self._emit(self.target, MetricBatch(groups))
 
-    def _groups(self, scraped: Scraped, parts: Sequence[Part], now_ms: int) -> list[Samples]:
+    def _groups(self, scraped: Scraped, resources: Sequence[Part], now_ms: int) -> list[Samples]:
         """The page by (job, instance): what a page says of other targets (honor_labels) has their resource."""
         times = scraped.timestamps
         column: int | list[int] = now_ms if times is None else [now_ms if t is None else t for t in times]
         out = []
-        for resource, series, places in parts:
+        for resource, series, places in resources:
             if not places:
                 return [Samples(series, scraped.values, column, resource, scraped.exemplars)]
             values = [scraped.values[i] for i in places]
@@ -234,8 +235,7 @@ class ScrapeLoop:
                 empty.stale = self.reader.fail()
                 return empty, "", 0
             openmetrics = is_openmetrics(page.headers.get("content-type", ""), self._job.fallback_scrape_protocol)
-            claim.close()  # the page is in memory, where it is measured; the reader asks for what its lines need
-            scraped = self.reader.read(page.body, openmetrics, now_ms)
+            scraped = await self._read(page.body, openmetrics, now_ms, claim)
         except BodyTooLarge:
             hint = "" if self._job.body_size_limit else f" ({self._limit >> 20} MiB; body_size_limit allows more)"
             return empty, f"body size limit exceeded{hint}", -1
@@ -257,6 +257,21 @@ class ScrapeLoop:
         if scraped.out_of_bounds:
             self._complain(f"{scraped.out_of_bounds} samples with times in the future, or beyond 64 bits, were left out", False)
         return scraped, "", size
+
+    def _fits(self, need: int) -> bool:
+        """Whether a large page can be read; the room is held until it is."""
+        return self._claim.grow(0, need)
+
+    async def _read(self, page: bytes, openmetrics: bool, now_ms: int, claim: Claim) -> Scraped:
+        """Reads the page. One of more than AT_ONCE bytes lets others have their turn, and only one of these is read at a time."""
+        # hot: scrape, most pages are small and read at once
+        self._claim = claim
+        if len(page) <= AT_ONCE:
+            claim.close()
+            return self.reader.read(page, openmetrics, now_ms)
+        async with TURNS.reading():
+            claim.close()  # the page is in memory, where it is measured; the reader asks for what its lines need
+            return await in_turns(self.reader.reading(page, openmetrics, now_ms))
 
     def _note(self, now_ms: int, duration: float, error: str) -> None:
         target = self.target
@@ -299,17 +314,17 @@ class ScrapeLoop:
         await asyncio.sleep(first + interval * 1.1)
         stale = [series for series in (*self.reader.fail(), *self._report) if not superseded(series)]
         if stale:
-            parts = self._resources.last(stale, self._report[0] in stale)
-            self._emit(self.target, MetricBatch(_markers(parts, round(moment * 1000))))
+            last = self._resources.last(stale, self._report[0] in stale)
+            self._emit(self.target, MetricBatch(_markers(last, round(moment * 1000))))
 
     def owns(self, series: Series) -> bool:
         """Whether this loop wrote a series with these labels in its last scrape."""
         return self.reader.has(series.labels) or any(series.labels == own.labels for own in self._report)
 
 
-def _markers(parts: Sequence[Part], now_ms: int) -> list[Samples]:
+def _markers(over: Sequence[Part], now_ms: int) -> list[Samples]:
     """Staleness markers for series that are over."""
-    return [Samples(series, [STALE] * len(series), now_ms, resource) for resource, series, _ in parts]
+    return [Samples(series, [STALE] * len(series), now_ms, resource) for resource, series, _ in over]
 
 
 def _phrase(status: int) -> str:

@@ -8,17 +8,18 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from kofagent.memory.account import ACCOUNT
 from kofagent.memory.pressure import PRESSURE, Level
-from kofagent.prometheus import parts
+from kofagent.prometheus import parts, room
 from kofagent.prometheus.config import ScrapeConfig
-from kofagent.prometheus.page import NoRoom, PageReader, SampleLimitError
-from kofagent.prometheus.room import PageRoom, Turns, default_body_limit
+from kofagent.prometheus.page import STEP, NoRoom, PageReader, SampleLimitError
+from kofagent.prometheus.room import PageRoom, Turns, default_body_limit, in_turns
 from kofagent.prometheus.target import finisher, sample_rules
-from kofagent.prometheus.text import SeriesError
+from kofagent.prometheus.text import SeriesError, scan, scan_line
 from tests.support.memory import MIB, memory
 
 LINES = 3000
@@ -73,6 +74,73 @@ def test_what_a_page_costs_is_known_before_and_held_in_the_account() -> None:
     assert again.values == values
     assert said.most < 8 * parts.PART + parts.LINE_BYTES * LINES, "a page that is known costs its columns and a part"
     assert asked[1] < asked[0] / 5
+
+
+BROKEN = b'split{a="\n"} 1\n'
+"""Only the complete tokenizer knows labels that span lines."""
+PAGES: dict[str, tuple[bytes, Any]] = {
+    "small, all new": (page(900), {}),
+    "large, all new": (page(LINES), {}),
+    "large, known in part": (page(LINES, first=LINES // 2), {}),
+    "large, with labels over lines": (page(LINES) + BROKEN, {}),
+    "small, with labels over lines": (page(900) + BROKEN, {}),
+    "large, wrong at its end": (page(LINES) + b"{\n", {}),
+    "large, beyond the sample limit": (page(LINES), {"sample_limit": 100}),
+    "comments": (b"".join([b"# HELP a%d text\n" % i for i in range(LINES)]) + page(10), {}),
+}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_reading_can_be_interrupted_after_some_new_lines(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step works on STEP lines that are not known, of one pass and the next, whatever the page is."""
+    body, limits = PAGES[name]
+    it, worked = reader(**limits), 0
+    it.read(page(LINES // 2), False, 0) if "known" in name else None
+
+    def counting(of: Callable[..., Any]) -> Callable[..., Any]:
+        def one(*arguments: Any) -> Any:
+            nonlocal worked
+            worked += 1
+            return of(*arguments)
+
+        return one
+
+    def counted(*arguments: Any) -> Iterator[Any]:
+        return map(counting(lambda item: item), scan(*arguments))
+
+    monkeypatch.setattr("kofagent.prometheus.page.scan_line", counting(scan_line))
+    monkeypatch.setattr("kofagent.prometheus.page.scan", counted)
+    steps = []
+    try:
+        for _ in it.reading(body, False, 0):
+            steps.append(worked)
+            worked = 0
+    except ValueError:
+        assert "wrong" in name or "limit" in name
+    else:
+        assert "wrong" not in name and "limit" not in name
+    steps.append(worked)
+    assert sum(steps) >= 900 and max(steps) < 2 * STEP, steps
+
+
+async def test_others_have_their_turn_while_a_page_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "HOLD_SECONDS", 0.0)
+    turns, order = Turns(), []
+
+    async def other() -> None:
+        while len(order) < 2:
+            order.append("other") if order and order[-1] == "begun" else None
+            await asyncio.sleep(0)
+
+    async def read(name: str) -> None:
+        async with turns.reading():
+            order.append("begun")
+            scraped = await in_turns(reader().reading(page(), False, 0))
+            assert scraped.kept == LINES
+            order.append(name)
+
+    await asyncio.gather(read("first"), read("second"), other())
+    assert order == ["begun", "other", "first", "begun", "second"], "others in between, and one page after the other"
 
 
 @pytest.mark.slow
