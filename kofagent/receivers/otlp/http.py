@@ -10,13 +10,11 @@ from aiohttp import web
 
 from kofagent.component.protocols import Context
 from kofagent.config.blocks import HttpServerBlock
-from kofagent.net.budget import Overloaded
-from kofagent.net.compression import CorruptBody, TooLarge, UnknownEncoding
 from kofagent.net.peer import sender
 from kofagent.net.server import HttpServer
-from kofagent.receivers.otlp.intake import Intake, Malformed
+from kofagent.net.turning_away import TURNED_AWAY, http_answer
+from kofagent.receivers.otlp.intake import Intake
 from kofagent.telemetry.batch import Metadata
-from kofagent.telemetry.refused import Refused
 from kofagent.wire.status import encode_status
 
 PROTOBUF, JSON = "application/x-protobuf", "application/json"
@@ -55,7 +53,7 @@ class HttpEndpoint:
             return web.Response(status=405, text="405 method not allowed, supported: [POST]\n", headers={"Allow": "POST"})
         kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if kind not in (PROTOBUF, JSON):
-            self._intake.reject("content type", "a request that is neither protobuf nor JSON")
+            self._intake.rejections.reject("content type", "a request that is neither protobuf nor JSON")
             return web.Response(status=415, text=f"415 unsupported media type, supported: [{JSON}, {PROTOBUF}]\n")
         # JSON is not passed on; who converts it asks for what it becomes, and nobody here keeps it
         taken = self._intake.budget.open(copies=0) if kind == JSON else self._intake.budget.open()
@@ -63,27 +61,8 @@ class HttpEndpoint:
         sender.set(lambda: remote)
         try:
             await self._intake.take(signal, await self._server.read_body(request, taken), metadata, kind == JSON, taken)
-        except Refused as refusal:
-            if refusal.for_clients:
-                return _error(request, 400, refusal.reason)
-            return _error(request, 503, refusal.reason, refusal.retry_after or 1.0)
-        except Malformed as error:
-            return _error(request, 400, f"cannot decode the request: {error}")
-        except TooLarge:
-            self._intake.reject("too large", f"a body of more than {self._limit} bytes")
-            return _error(request, 413, f"the body has more than {self._limit} bytes")
-        except Overloaded:
-            self._intake.reject("overloaded", "a request because too many are in progress")
-            return _error(request, 503, "too much data in flight", 1.0)
-        except UnknownEncoding as error:
-            self._intake.reject("content encoding", "a request with an unknown Content-Encoding")
-            return _error(request, 400, f"unsupported Content-Encoding {str(error)[:40]!r}")
-        except CorruptBody as error:
-            self._intake.reject("malformed", f"a body that cannot be decompressed: {error}")
-            return _error(request, 400, f"cannot decompress the body: {error}")
-        except TimeoutError:
-            self._intake.reject("stalled", "a request that stopped coming")
-            return _error(request, 408, "the request took too long")
+        except TURNED_AWAY as error:
+            return _error(request, *http_answer(error, self._intake.rejections, self._limit))
         finally:
             taken.close()
         if kind == JSON:

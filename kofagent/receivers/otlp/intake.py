@@ -11,21 +11,16 @@ from kofagent.component.protocols import ColumnsConsumer, Context
 from kofagent.memory.pressure import PRESSURE
 from kofagent.net.budget import COPIES, ByteBudget, Overloaded, Reservation
 from kofagent.net.peer import sender_address
+from kofagent.net.turning_away import LOG_EVERY, Rejections
 from kofagent.telemetry.batch import Batch, Metadata
-from kofagent.telemetry.reasons import checked
 from kofagent.telemetry.signal import Signal
 from kofagent.wire import otlp, otlp_json
 from kofagent.wire.otlp_check import NotText, check
 from kofagent.wire.otlp_json_stream import OBJECTS, Conversion, cost
 from kofagent.wire.otlp_text import repair
 
-LOG_EVERY = 300.0
 IN_A_THREAD = 256 * 1024
 """Larger JSON is converted, larger payloads are repaired in a thread, so that other requests are not held up; one at a time."""
-
-
-class Malformed(Exception):
-    """The payload cannot be decoded; the message says why, without data."""
 
 
 class Intake:
@@ -37,6 +32,7 @@ class Intake:
         self.budget = budget
         self._transport = transport
         self._offers = {signal: Offer(context, consumer, signal, transport) for signal, consumer in outputs.items()}
+        self.rejections = Rejections(context, transport)
         self._log = LogLimit(LOG_EVERY)
         self._large = asyncio.Lock()
 
@@ -59,8 +55,7 @@ class Intake:
                 payload = await self._repaired(signal, payload)
                 items = check(signal.value, payload)
         except ValueError as error:
-            self.reject("malformed", f"a {signal.value} payload that cannot be decoded: {error}")
-            raise Malformed(str(error)) from None
+            raise self.rejections.malformed(f"a {signal.value} payload", error) from None
         if not items:
             return
         await self._offers[signal].answer(Batch(signal, otlp.normalise(payload), items, metadata))
@@ -86,18 +81,6 @@ class Intake:
                 sender_address() or "an unknown client",
             )
         return payload
-
-    def reject(self, reason: str, sentence: str) -> None:
-        """Counts a request that never became items, and logs the first of its kind in five minutes."""
-        self._context.ledger.counter(
-            "kofagent_receiver_rejected_requests",
-            "Requests that were refused before their items were known, by reason.",
-            receiver=self._context.id,
-            transport=self._transport,
-            reason=checked(reason),
-        )(1)
-        if self._log.due(reason):
-            self._context.log.warning("%s: rejected %s (further cases are only counted)", self._transport, sentence)
 
 
 async def _converted(signal: Signal, payload: bytes, held: Reservation) -> bytes:
