@@ -33,7 +33,9 @@ def find(name: str) -> str | None:
 
         return sys.executable if importlib.util.find_spec("moto") and importlib.util.find_spec("flask") else None
     built = ROOT / "bin" / name
-    return str(built) if built.exists() else shutil.which(name)
+    if built.exists():
+        return str(built)
+    return shutil.which(name) or shutil.which(name, path="/usr/lib/systemd:/lib/systemd")
 
 
 def free_port() -> int:

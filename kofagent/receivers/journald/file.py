@@ -27,6 +27,8 @@ _BLOCKS = 8
 """Blocks of one file that are kept at most; half of them always are."""
 MOST_ITEMS = 4096
 """Values of one entry; journald takes 1024 from a client and adds some dozens."""
+LAST_TIME = 1 << 54
+"""Microseconds since 1970 of a time that cannot be; in nanoseconds it still fits into 64 bits."""
 _SLICE = 512
 """Places of entries that are read from an array at a time."""
 MOST_ARRAYS = 1000
@@ -166,7 +168,10 @@ class JournalFile:
         return (size - _ARRAY_BYTES) // self._item, following
 
     def _places(self, array: int, index: int, count: int) -> tuple[int, ...]:
-        raw = os.pread(self.fd, count * self._item, array + _ARRAY_BYTES + index * self._item)
+        place = array + _ARRAY_BYTES + index * self._item
+        if place + count * self._item > self.size:
+            raise Damaged(f"there is no array of entries at byte {array}")
+        raw = os.pread(self.fd, count * self._item, place)
         if len(raw) < count * self._item:
             raise Damaged("it was cut off")
         return Struct(f"<{count}{'I' if self._item == 4 else 'Q'}").unpack(raw)
@@ -178,7 +183,7 @@ class JournalFile:
         if kind != ENTRY or size < _ENTRY_BYTES or place + size > self.size:
             raise Damaged(f"there is no entry at byte {place}")
         count = (size - _ENTRY_BYTES) // (4 if self._item == 4 else 16)
-        if not 0 < count <= MOST_ITEMS or not seqnum or not 0 < realtime < 1 << 62:
+        if not 0 < count <= MOST_ITEMS or not seqnum or not 0 < realtime < LAST_TIME or monotonic >= LAST_TIME:
             raise Damaged(f"there is no entry at byte {place}")
         rest = self._bytes(place + _ENTRY_BYTES, count * 4 if self._item == 4 else count * 16)
         items = Struct(f"<{count}I").unpack(rest) if self._item == 4 else Struct(f"<{2 * count}Q").unpack(rest)[::2]
@@ -274,7 +279,7 @@ class JournalFile:
         """Exactly these bytes. Objects are at multiples of 8 behind the header."""
         start = place & -BLOCK
         offset = place - start
-        if place & 3 or place < self.header.size:
+        if place & 3 or not self.header.size <= place <= self.size - length:
             raise Damaged(f"nothing can be at byte {place}")
         if offset + length > BLOCK + _AHEAD:
             data = os.pread(self.fd, length, place)

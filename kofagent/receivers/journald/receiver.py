@@ -52,6 +52,7 @@ class JournaldReceiver(Receiver[Config]):
             dropped=lambda reason, n: ledger.dropped(context.id, Signal.LOGS, reason, n),
             filtered=lambda rule, n: ledger.filtered(context.id, Signal.LOGS, rule, n),
             log=context.log,
+            compiled=False,  # what is compiled is for lines of text
         )
         self._log = LogLimit(LOG_EVERY)
         self._records = Records(config, self._chain, self._left_out)
@@ -169,6 +170,10 @@ class JournaldReceiver(Receiver[Config]):
                     records.add(tail, entry, place)
                 except Damaged as error:
                     self._lost(tail.file.path, 1, str(error))
+                except Exception:
+                    self._offer.lost(1, "internal error")
+                    if self._log.due("defect"):
+                        self.context.log.exception("an entry is lost to an internal error, please report it")
             elif not journal.skipping:
                 break
             if records.size >= PARCEL_BYTES:
