@@ -53,7 +53,7 @@ OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
     ("processors", "filter"): {"logs": {"exclude": {"match_type": "strict", "bodies": ["x"]}}},
     ("processors", "resourcedetection"): {"detectors": ["env"]},
     ("processors", "k8sattributes"): {"auth_type": "none"},
-    ("processors", "probabilistic_sampler"): {"sampling_percentage": 100},
+    ("processors", "probabilistic_sampler"): {"sampling_percentage": 100, "fail_closed": False},
     ("exporters", "prometheusremotewrite"): {"endpoint": "http://127.0.0.1:1/api/v1/write"},
     ("exporters", "otlphttp"): {"endpoint": "http://127.0.0.1:1"},
     ("exporters", "otlp"): {"endpoint": "127.0.0.1:1", "tls": {"insecure": True}},
