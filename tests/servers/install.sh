@@ -190,7 +190,8 @@ install_otelcol-attributes() {
 install_otelcol-transform() {
   local core=go.opentelemetry.io/collector contrib=github.com/open-telemetry/opentelemetry-collector-contrib
   otelcol otelcol-transform receivers=$core/receiver/otlpreceiver processors=$contrib/processor/filterprocessor \
-    processors=$contrib/processor/transformprocessor exporters=$core/exporter/otlphttpexporter
+    processors=$contrib/processor/transformprocessor processors=$core/processor/batchprocessor \
+    exporters=$core/exporter/otlphttpexporter
 }
 # for tests/e2e_cluster/test_go_collector.py
 install_otelcol-k8s() {
