@@ -20,10 +20,14 @@ _NO_RECORD = ("resource", "scope", "request", "otelcol")
 class Condition:
     """A boolean expression of one context; `text` as it was written."""
 
-    __slots__ = ("_slot", "context", "test", "text")
+    __slots__ = ("_slot", "context", "qualified", "test", "text", "tree")
 
-    def __init__(self, text: str, context: str, test: Callable[[Env], bool]) -> None:
+    def __init__(
+        self, text: str, context: str, test: Callable[[Env], bool], tree: ast.Node = None, qualified: bool = False
+    ) -> None:
         self.text = text
+        self.tree = tree
+        self.qualified = qualified
         self.context = context
         self.test = test
         self._slot = "" if context in _NO_RECORD else context
@@ -72,10 +76,20 @@ class Value:
 class Statement:
     """`editor(...) where condition` of one context."""
 
-    __slots__ = ("context", "run", "test", "text")
+    __slots__ = ("context", "qualified", "run", "test", "text", "tree")
 
-    def __init__(self, text: str, context: str, run: Callable[[Env], None], test: Callable[[Env], bool] | None) -> None:
+    def __init__(
+        self,
+        text: str,
+        context: str,
+        run: Callable[[Env], None],
+        test: Callable[[Env], bool] | None,
+        tree: ast.Statement,
+        qualified: bool = False,
+    ) -> None:
         self.text = text
+        self.tree = tree
+        self.qualified = qualified
         self.context = context
         self.run = run
         self.test = test
@@ -95,7 +109,8 @@ def parse_condition(text: str, context: str, *, qualified: bool = False, user: s
     `context` is one of resource, scope, log, span, spanevent, metric, datapoint, exemplar, request, otelcol. OttlError with column
     and suggestion. `qualified` and `user` as `Builder`.
     """
-    return Condition(text, context, Builder(context, qualified=qualified, user=user).condition(Parser(text).condition()))
+    tree = Parser(text).condition()
+    return Condition(text, context, Builder(context, qualified=qualified, user=user).condition(tree), tree, qualified)
 
 
 def parse_value(text: str, context: str) -> Value:
@@ -108,7 +123,8 @@ def parse_statement(text: str, context: str, *, qualified: bool = False, user: s
     tree = Parser(text).statement()
     builder = Builder(context, qualified=qualified, user=user)
     run = builder.editor(tree.editor)
-    return Statement(text, context, run, None if tree.where is None else builder.condition(tree.where))
+    test = None if tree.where is None else builder.condition(tree.where)
+    return Statement(text, context, run, test, tree, qualified)
 
 
 def parse_route(text: str, context: str) -> tuple[Callable[[Env], None] | None, Condition | None]:
@@ -118,7 +134,7 @@ def parse_route(text: str, context: str) -> tuple[Callable[[Env], None] | None, 
     if tree.editor.name == "route" and tree.editor.arguments:
         raise OttlError("route() takes no arguments", tree.editor.column)
     edit = None if tree.editor.name == "route" else builder.editor(tree.editor)
-    return edit, None if tree.where is None else Condition(text, context, builder.condition(tree.where))
+    return edit, None if tree.where is None else Condition(text, context, builder.condition(tree.where), tree.where)
 
 
 def named_contexts(conditions: Iterable[str], statements: Iterable[str] = ()) -> set[str]:

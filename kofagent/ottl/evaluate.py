@@ -189,7 +189,7 @@ class Builder:
         return self._applied(found, node)
 
     def _applied(self, function: Function, node: ast.Call) -> Callable[[Env], Any]:
-        given = self._given(function, node)
+        given = self.given(function, node)
         reads: list[Read] = []
         literals: list[tuple[str, Any]] = []
         target: Access | None = None
@@ -197,7 +197,7 @@ class Builder:
             if value is None:
                 reads.append(Constant(parameter.default))
                 continue
-            read, back = self._argument(function, parameter, value)
+            read, back = self.argument(function, parameter, value)
             reads.append(read)
             target = target or back
             if isinstance(read, Constant):
@@ -209,7 +209,7 @@ class Builder:
                 raise OttlError(f"{function.name}: {error}", node.column) from None
         return _closure(function, reads, target)
 
-    def _given(self, function: Function, node: ast.Call) -> list[tuple[Parameter, ast.Node | None]]:
+    def given(self, function: Function, node: ast.Call) -> list[tuple[Parameter, ast.Node | None]]:
         """Each parameter with its argument, None where it is left out. OttlError for a wrong number or name."""
         parameters = function.parameters
         if not parameters:
@@ -237,7 +237,7 @@ class Builder:
             raise OttlError(f"{function.name} needs one of {', '.join(sorted(function.one_of))}", node.column)
         return [(p, given.get(p.name)) for p in parameters]
 
-    def _argument(self, function: Function, parameter: Parameter, node: ast.Node) -> tuple[Read, Access | None]:
+    def argument(self, function: Function, parameter: Parameter, node: ast.Node) -> tuple[Read, Access | None]:
         """How the argument is read, and where a map or list that is changed in place goes back to."""
         kind_of = parameter.kind
         what = f"{function.name}: {parameter.name}"
@@ -253,13 +253,13 @@ class Builder:
         if kind_of[0] == "[":
             if not isinstance(node, ast.ListNode):
                 raise OttlError(f"{what} is a list: [...]", node.column)
-            items = [self._one(kind_of[1:-1], item, what) for item in node.items]
+            items = [self.one(kind_of[1:-1], item, what) for item in node.items]
             if all(isinstance(item, Constant) for item in items):
                 return Constant([item.value for item in items if isinstance(item, Constant)]), None
             return (lambda env: [item(env) for item in items]), None
-        return self._one(kind_of, node, what), None
+        return self.one(kind_of, node, what), None
 
-    def _one(self, kind_of: str, node: ast.Node, what: str) -> Read:
+    def one(self, kind_of: str, node: ast.Node, what: str) -> Read:
         if isinstance(node, ast.FunctionName):
             raise OttlError(f"{what}: {node.name} is the name of a converter; call it: {node.name}(...)", node.column)
         read = self.value(node)
@@ -312,7 +312,7 @@ class Builder:
         fields = node.fields
         if fields[0].name == "otelcol":
             return self._client(node)
-        context, rest = self._context_of(node)
+        context, rest = self.context_of(node)
         if not rest:
             return self._whole(node, context)
         if rest[0].name == "cache" and len(rest) == 1:
@@ -326,7 +326,7 @@ class Builder:
             raise self._unknown(node, name, table)
         return self._keyed(found, rest[-1])
 
-    def _context_of(self, node: ast.Path) -> tuple[str, tuple[ast.Field, ...]]:
+    def context_of(self, node: ast.Path) -> tuple[str, tuple[ast.Field, ...]]:
         fields = node.fields
         first = fields[0]
         context = visible(self.context, first.name) if not first.keys else None
@@ -393,7 +393,7 @@ class Builder:
 
     def _wrong_part(self, node: ast.Path) -> ast.Field:
         """The first part of the path that no path goes on with."""
-        context, rest = self._context_of(node)
+        context, rest = self.context_of(node)
         for end in range(1, len(rest) + 1):
             name = ".".join(field.name for field in rest[:end])
             if not any(known == name or known.startswith(f"{name}.") for known in paths.TABLES[context]):

@@ -7,7 +7,7 @@ from typing import Any
 
 from google.protobuf import message_factory
 from google.protobuf.message import DecodeError
-from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
@@ -16,12 +16,19 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from kofagent.wire.lens import parse
 from kofagent.wire.otlp import checker
 
-_CLASSES: dict[str, Any] = {"resource": Resource, "scope": InstrumentationScope, "log": LogRecord, "span": Span, "metric": Metric}
+_CLASSES: dict[str, Any] = {
+    "value": AnyValue,
+    "resource": Resource,
+    "scope": InstrumentationScope,
+    "log": LogRecord,
+    "span": Span,
+    "metric": Metric,
+}
 _SIGNALS = {"log": "logs", "span": "traces", "metric": "metrics"}
 
 
 def read(kind: str, data: bytes) -> Any:
-    """The message of `kind` (resource, scope, log, span, metric) in `data`. ValueError where it is malformed."""
+    """The message of `kind` (value, resource, scope, log, span, metric) in `data`. ValueError where it is malformed."""
     try:
         return _CLASSES[kind].FromString(data)
     except DecodeError:

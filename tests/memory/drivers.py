@@ -266,6 +266,21 @@ def routing() -> Use:
     return use
 
 
+def transform_resources() -> Use:
+    from kofagent.ottl import parse_statement
+    from kofagent.processors.transform.config import Group
+    from kofagent.processors.transform.groups import runner
+
+    statement = parse_statement('set(attributes["k"], attributes["n"])', "resource")
+    made = runner(Group("", "resource", [statement], [], "ignore", False), "logs", lambda *_: None)
+
+    def use(i: int) -> None:
+        out = made.run(logs(str(i)), None)
+        assert next(iter(otlp.resources(out))).resource == encode_attributes({"n": str(i), "k": str(i)})
+
+    return use
+
+
 def ottl_patterns() -> Use:
     from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
@@ -560,6 +575,7 @@ DRIVERS: dict[str, Callable[[], Use]] = {
     "prometheus.meta_labels": meta_labels,
     "ottl.patterns": ottl_patterns,
     "routing.resources": routing,
+    "ottl.resources": transform_resources,
     "prometheusremotewrite.labelled": labelled,
     "prometheusremotewrite.targets": targets,
     "prometheusremotewrite.families_sent": families_sent,

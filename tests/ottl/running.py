@@ -17,6 +17,7 @@ from kofagent.component import registry
 from kofagent.component.protocols import Connector
 from kofagent.config.errors import ConfigErrors
 from kofagent.config.load import load_config
+from kofagent.processors.transform.processor import TransformProcessor
 from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal
@@ -59,8 +60,8 @@ def _configuration(case: dict[str, Any], signal: Signal) -> str:
     return "yaml:" + yaml.safe_dump(config)
 
 
-def run(case: dict[str, Any]) -> None:
-    """Different where something else comes out than was recorded."""
+def run(case: dict[str, Any], *, compiled: bool = True) -> None:
+    """Different where something else comes out than was recorded. Without `compiled` the evaluator does all of `transform`."""
     (root,) = case["input"]
     signal = _SIGNALS[root]
     try:
@@ -78,7 +79,7 @@ def run(case: dict[str, Any]) -> None:
     host, seen = FakeHost(), _Seen()
     logging.getLogger("kofagent").addHandler(seen)
     try:
-        got, status = asyncio.run(_through(case, options, batch, host))
+        got, status = asyncio.run(_through(case, options, batch, host, compiled))
     finally:
         logging.getLogger("kofagent").removeHandler(seen)
     if status != case.get("status", 200):
@@ -109,7 +110,7 @@ class _Seen(logging.Handler):
         self.lines.append(record.getMessage())
 
 
-async def _through(case: dict[str, Any], options: dict[str, Any], batch: Batch, host: FakeHost) -> tuple[Any, int]:
+async def _through(case: dict[str, Any], options: dict[str, Any], batch: Batch, host: FakeHost, compiled: bool) -> tuple[Any, int]:
     kind = "connectors" if "routing" in case["config"] else "processors"
     components, first = [], None
     sinks: dict[str, Sink] = {}
@@ -125,6 +126,8 @@ async def _through(case: dict[str, Any], options: dict[str, Any], batch: Batch, 
         components.append(made)
     for each in components:
         await each.start()
+        if isinstance(each, TransformProcessor) and not compiled:
+            each.evaluate()
     try:
         assert first is not None
         await first.consume(batch)

@@ -12,3 +12,5 @@ from tests.ottl import running
 @pytest.mark.parametrize(("name", "case"), running.all_cases())
 def test_case(name: str, case: dict[str, Any]) -> None:
     running.run(case)
+    if not case.get("refused"):
+        running.run(case, compiled=False)
