@@ -84,6 +84,8 @@ class Sink:
         self.slow_path = ("", 0.0)
         """Path whose answers wait, and the seconds."""
         self.asked: list[Asked] = []
+        self.headers: set[str] = set()
+        """Values of all headers of all requests."""
         self.port = 0
         self._newest: dict[str, int] = {}
 
@@ -106,6 +108,7 @@ class Sink:
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         began = time.monotonic()
         body = await request.read()
+        self.headers.update(request.headers.values())
         answer = self.script.popleft() if self.script else self.otherwise
         await asyncio.sleep(self.slow_path[1] if request.path == self.slow_path[0] else answer.wait)
         status = answer.status

@@ -233,6 +233,8 @@ class Pages:
         self.extra: dict[str, bytes] = {}
         """Whole pages by path, for targets that a trial adds."""
         self.asked: dict[str, list[float]] = {}
+        self.credentials: set[str] = set()
+        """Values of the header Authorization."""
 
     async def __aenter__(self) -> Pages:
         self._runner = web.ServerRunner(web.Server(self._answer))
@@ -245,6 +247,9 @@ class Pages:
         await self._runner.cleanup()
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        self.credentials.add(request.headers.get("Authorization", ""))
+        if not request.path.startswith("/t") and request.path not in self.extra:
+            return web.Response(text='a{b="never closed')
         target = request.path[2:]
         times = self.asked.setdefault(target, [])
         times.append(time.monotonic())

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+from pathlib import Path
 
 import pytest
 
 from tests.faults import books
+from tests.faults.canaries import Canaries
 from tests.faults.road import Road
 from tests.faults.sink import Arrivals
 
@@ -63,3 +66,34 @@ async def test_a_road_is_closed_resets_and_is_good_again() -> None:
         road.good()
         await road.open()
         assert await ask(road.port) == b"hello"
+
+
+def test_canaries_are_found_in_texts_and_files_plain_and_as_passwords(tmp_path: Path) -> None:
+    canaries = Canaries()
+    (tmp_path / "queue").write_bytes(b"\0" + canaries.of["exporter-token"].encode() + b"\0")
+    password = base64.b64encode(f"me:{canaries.of['scrape-password']}".encode())
+    found = canaries.found({"/metrics": b"Basic " + password, "/debug": b"nothing"}, tmp_path.rglob("*"))
+    assert found == [f"exporter-token in {tmp_path / 'queue'}", "scrape-password in /metrics"]
+
+
+async def test_a_frozen_road_is_good_for_new_connections_only() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(100):
+            writer.write(b"x")
+
+    async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        writer.write(b"?")
+        return await reader.readexactly(1)
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server, Road(server.sockets[0].getsockname()[1]) as road:
+        old = await asyncio.open_connection("127.0.0.1", road.port)
+        assert await ask(*old) == b"x"
+        road.freeze()
+        waiting = asyncio.create_task(ask(*old))
+        new = await asyncio.open_connection("127.0.0.1", road.port)
+        assert [await ask(*new) for _ in range(3)] == [b"x"] * 3
+        assert not waiting.done()
+        waiting.cancel()
+        for _, writer in (old, new):
+            writer.close()
