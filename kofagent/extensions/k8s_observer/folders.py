@@ -36,13 +36,13 @@ class Folders:
             return False
         return True
 
-    def containers(self, folder: Folder) -> list[str]:
-        """The containers of a pod that have a folder."""
+    def containers(self, folder: Folder) -> dict[str, float]:
+        """The containers of a pod that have a folder, and when that changed last, Unix time."""
         try:
             with os.scandir(os.path.join(self._directory, "_".join(folder))) as entries:
-                return sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+                return {e.name: e.stat(follow_symlinks=False).st_mtime for e in entries if e.is_dir(follow_symlinks=False)}
         except OSError:
-            return []
+            return {}
 
 
 def _folder(name: str) -> Folder | None:

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from kofagent.component.observing import Endpoint, join_target
+from kofagent.extensions.k8s_observer.folders import Folder
 from kofagent.extensions.k8s_observer.objects import described
 from kofagent.kubernetes.trim import Field, Object
 
@@ -103,11 +104,12 @@ def endpoints(observer: str, obj: Object, rules: Rules, fresh: bool, now: float)
     return out, until
 
 
-def on_disk(observer: str, namespace: str, pod: str, uid: str, container: str, fresh: bool) -> Endpoint:
-    """The endpoint of a container of which only its folder is known."""
-    about: dict[str, object] = {"uid": uid, "name": pod, "namespace": namespace, "labels": {}, "annotations": {}}
+def on_disk(observer: str, folder: Folder, container: str, since: float, fresh: bool, over: bool) -> Endpoint:
+    """The endpoint of a container of which only its folder is known. `over`: the API does not have the pod."""
+    about: dict[str, object] = {"uid": folder.uid, "name": folder.name, "namespace": folder.namespace}
+    about |= {"labels": {}, "annotations": {}}
     details = {"container_name": container, "container_id": "", "container_image": "", "pod": about, "is_init_container": False}
-    return Endpoint(f"{observer}/{uid}/{container}", "pod.container", "", details, fresh, over=True)
+    return Endpoint(f"{observer}/{folder.uid}/{container}", "pod.container", "", details, fresh, since, over)
 
 
 def _containers(obj: Object) -> Iterator[tuple[str, str, str, list[Any], dict[str, Any]]]:

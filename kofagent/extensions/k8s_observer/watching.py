@@ -18,6 +18,8 @@ from kofagent.kubernetes.trim import Object
 
 LOOK_SECONDS = 1.0
 """Time between two looks at the folders of logs."""
+PATIENCE = 30.0
+"""Seconds after which they are looked at although the API server has not been heard of."""
 Reporter = Callable[[str], Callable[[str | None], None]]
 
 
@@ -86,13 +88,24 @@ class Watching:
         self._task = asyncio.create_task(self._follow(), name=f"{self._name} endpoints")
 
     async def _follow(self) -> None:
-        for subscription in list(self._subscriptions):
-            await subscription.synced.wait()
-        if self._pods is not None:
-            self._pods.look()
+        heard = asyncio.gather(*[subscription.synced.wait() for subscription in self._subscriptions])
+        try:
+            if self._looks:
+                await asyncio.wait({heard}, timeout=PATIENCE)
+                while not heard.done():
+                    self._look()
+                    await asyncio.wait({heard}, timeout=LOOK_SECONDS)
+            await heard
+        finally:
+            heard.cancel()
+        self._look()
         self.synced.set()
-        while self._pods is not None and self._looks:
+        while self._looks:
             await asyncio.sleep(LOOK_SECONDS)
+            self._look()
+
+    def _look(self) -> None:
+        if self._pods is not None:
             self._pods.look()
 
     async def stop(self) -> None:
@@ -198,8 +211,9 @@ class _Pods:
                 self._alone[uid] = self._synced()
                 if self._synced() and uid not in self._told:
                     continue  # the API tells of most of them in a moment
-            names = [name for name in folders.containers(folder) if name not in self._told.get(uid, ())]
-            self._telling.set(_alone(uid), [on_disk(self._name, *folder, name, self._alone[uid]) for name in names])
+            found = [each for each in folders.containers(folder).items() if each[0] not in self._told.get(uid, ())]
+            fresh, over = self._alone[uid], self._synced()
+            self._telling.set(_alone(uid), [on_disk(self._name, folder, name, since, fresh, over) for name, since in found])
 
 
 def _alone(uid: str) -> str:

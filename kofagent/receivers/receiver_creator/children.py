@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Hashable, Mapping
+import logging
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -65,6 +66,18 @@ class Frame:
         return self.stores[storage]
 
 
+class ChildContext(Context):
+    """The context of a receiver. Its logger is known to nobody else: those that Python registers are never forgotten."""
+
+    def __init__(self, frame: Frame, id: str, host: ChildHost) -> None:
+        self.kind = frame.context.kind
+        self.id = id
+        self.host = host
+        self.ledger = host.ledger
+        self.log = logging.Logger(f"kofagent.{self.kind}.{id}")
+        self.log.parent = frame.context.log
+
+
 class ChildHost:
     """The service as a receiver sees it: its own part of the ledger and of stores, its status is a part of the creator's."""
 
@@ -123,13 +136,18 @@ class ChildHost:
 class Child:
     """Runs what `want` says last. `ended` is called when there is nothing left of it."""
 
-    def __init__(self, frame: Frame, key: str, endpoint: str, from_beginning: bool, ended: Callable[[], None]) -> None:
+    def __init__(
+        self, frame: Frame, key: str, endpoint: str, from_beginning: bool, earlier: Sequence[Child], ended: Callable[[], None]
+    ) -> None:
+        """`earlier` ran for the same endpoint before: what of them is about to stop has stopped before this one begins."""
         self.part = f"{key}|{endpoint}"
         """What its part of a store is called."""
         self._frame = frame
         self._account = f"{key}/{frame.context.id}"
         self.name = f"{key}/{frame.context.id}/{endpoint}"
         self._from_beginning = from_beginning
+        self._earlier = earlier
+        self._at_once = False
         self._ended = ended
         self._wanted: Spec | None = None
         self._changed = asyncio.Event()
@@ -144,11 +162,11 @@ class Child:
         """Whether the receiver runs now."""
         return self._receiver is not None and self._running is not None
 
-    def want(self, spec: Spec | None) -> None:
-        """What is to run from now on; None: nothing."""
+    def want(self, spec: Spec | None, *, at_once: bool = False) -> None:
+        """What is to run from now on; None: nothing. `at_once`: without reading to the end, since another one reads on."""
         if spec == self._wanted:
             return
-        self._wanted = spec
+        self._wanted, self._at_once = spec, at_once
         self._changed.set()
         if self._task is None and spec is not None:
             self._task = asyncio.create_task(self._live(), name=self.name)
@@ -173,6 +191,9 @@ class Child:
         return False
 
     async def _live(self) -> None:
+        if ending := [each._task for each in self._earlier if each._wanted is None and each._task is not None]:
+            await asyncio.wait(ending)
+        self._earlier = ()
         backoff = Backoff(FIRST_RETRY, LONGEST_RETRY)
         while True:
             self._changed.clear()
@@ -211,7 +232,7 @@ class Child:
     async def _ends(self) -> bool:
         """Nothing is wanted any more: ends what runs. False when something is wanted after all."""
         files = self._receiver is not None and self._running is not None and self._running.type in READ_FILES
-        if files and not await self._reads_to_the_end():
+        if files and not self._at_once and not await self._reads_to_the_end():
             return False
         await self._stop()
         self._frame.report(self.name, None)
@@ -271,7 +292,7 @@ class Child:
         config = cls.Config.model_validate(options)
         frame = self._frame
         ledger = ChildLedger(frame.context.ledger, self.name, self._account, frame.gauges)
-        receiver = cls(config, Context(frame.context.kind, self.name, ChildHost(frame, ledger, self.name, self.part)))
+        receiver = cls(config, ChildContext(frame, self.name, ChildHost(frame, ledger, self.name, self.part)))
         assert isinstance(receiver, Receiver)
         receiver.outputs = {}
         self._enhancers = []

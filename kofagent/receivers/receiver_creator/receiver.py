@@ -15,6 +15,7 @@ from kofagent.receivers.receiver_creator.attributes import ResourceAttributes
 from kofagent.receivers.receiver_creator.children import READ_FILES, Child, Frame, Spec
 from kofagent.receivers.receiver_creator.config import Config, TemplateBlock
 from kofagent.receivers.receiver_creator.hints import LOGS, Refusal, hint
+from kofagent.receivers.receiver_creator.plausible import plausible
 from kofagent.receivers.receiver_creator.rules import Rule
 from kofagent.receivers.receiver_creator.stores import STARTED
 from kofagent.receivers.receiver_creator.templates import compile_templates, fill
@@ -80,8 +81,18 @@ class ReceiverCreator(Receiver[Config]):
         self._pruning: asyncio.Task[None] | None = None
 
     def explain(self) -> str:
-        """Which receiver is for which endpoints."""
-        return "\n".join(f"{each.key}: {each.rule.text}" for each in self._entries)
+        """Which receiver is for which endpoints, and what each compiles, for an endpoint that is made up."""
+        out = []
+        for entry in self._entries:
+            out.append(f"# {entry.key}: {entry.rule.text}")
+            endpoint = plausible(entry.rule.type)
+            try:
+                cls = registry.load("receivers", entry.type)
+                options = _with_endpoint(entry.type, fill(entry.options, endpoint.env()), endpoint)
+                out.append(cls(cls.Config.model_validate(options), self.context).explain())
+            except (ExpressionError, ValueError, StartError) as error:
+                out.append(f"# cannot be shown before there is an endpoint ({type(error).__name__})")
+        return "\n".join(filter(None, out))
 
     def settled(self) -> bool:
         """As `Receiver.settled`."""
@@ -171,22 +182,23 @@ class ReceiverCreator(Receiver[Config]):
         except Exception:
             self.context.log.exception("the endpoint %s is left out", id)
             wanted = {}
+        earlier = [child for key, child in self._children.get(id, {}).items() if self._is_of(key, view)]
         for key, child in self._children.get(id, {}).items():
             if key not in wanted and self._is_of(key, view):
-                child.want(None)
+                child.want(None, at_once=bool(wanted))
         for key, spec in wanted.items():
             assert endpoint is not None
-            found = self._children.get(id, {}).get(key) or self._child(key, endpoint)
+            found = self._children.get(id, {}).get(key) or self._child(key, endpoint, earlier)
             if found is not None:
                 found.want(spec)
 
-    def _child(self, key: str, endpoint: Endpoint) -> Child | None:
-        """A new receiver, None when there are too many."""
+    def _child(self, key: str, endpoint: Endpoint, earlier: list[Child]) -> Child | None:
+        """A new receiver, None when there are too many. One that comes after others goes on where they were, not before."""
         if self._count >= MOST:
             self._report("", f"more than {MOST} receivers would run; the others are not started")
             return None
-        from_beginning = endpoint.fresh or endpoint.since > self._first_look
-        child = Child(self._frame, key, endpoint.id, from_beginning, lambda: self._gone(key, endpoint.id))
+        from_beginning = not earlier and (endpoint.fresh or endpoint.since > self._first_look)
+        child = Child(self._frame, key, endpoint.id, from_beginning, earlier, lambda: self._gone(key, endpoint.id))
         self._children.setdefault(endpoint.id, {})[key] = child
         self._count += 1
         return child

@@ -238,6 +238,20 @@ async def test_what_is_malformed_is_dropped_and_counted() -> None:
         assert world.host.ledger.total("kofagent_dropped_items_total", **labels) == 3
 
 
+def test_what_is_compiled_is_shown_for_an_endpoint_that_is_made_up() -> None:
+    receivers = {
+        "filelog": {
+            "rule": 'type == "pod.container"',
+            "config": {"include": ["/x/`pod.name`"], "operators": [{"type": "json_parser"}]},
+        },
+        "filelog/later": {"rule": 'type == "pod"', "config": {"include": ["x"], "encoding": "`labels.none + 1`"}},
+    }
+    creator = make(ReceiverCreator, {"receivers": receivers}, kind="receiver")
+    shown = creator.explain()
+    assert '# filelog: type == "pod.container"' in shown and "json_parser" in shown
+    assert shown.endswith("# cannot be shown before there is an endpoint (ExpressionError)")
+
+
 def test_receivers_of_one_template_share_an_account() -> None:
     ledger, gauges = Ledger(), Gauges()
     a, b = (ChildLedger(ledger, f"nop/{name}", "nop", gauges) for name in "ab")

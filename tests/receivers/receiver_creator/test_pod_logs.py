@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -216,6 +217,29 @@ async def test_lines_wait_in_their_files_while_nobody_takes_them(kube: FakeKube,
         assert world.bodies() == ["a", "b"]
 
 
+async def test_files_are_read_while_the_api_server_is_down_and_get_their_pods_when_it_is_back(
+    kube: FakeKube, logs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kofagent.extensions.k8s_observer.watching.PATIENCE", 0.05)
+    write(logs, "web", ["before"], uid=U1)
+    put(kube, "web", U1)
+    await kube.stop()
+    async with World(logs) as world:
+        await eventually(lambda: world.running() and world.creator.settled())
+        write(logs, "web", ["a"], uid=U1)
+        await eventually(lambda: world.bodies() == ["a"])
+        assert "container.image.name" not in world.records()[0][0]
+        await kube.start()
+        await eventually(lambda: kube.watches("pods"))
+        await world.observer._watching[0].synced.wait()
+        [child] = world.creator._all()
+        await eventually(lambda: child._running.attributes.get("container.image.name"))
+        write(logs, "web", ["b"], uid=U1)
+        await eventually(lambda: len(world.bodies()) == 2)
+        assert world.bodies() == ["a", "b"]
+        assert world.records()[1][0]["container.image.name"] == "registry.test/app:1.0"
+
+
 async def test_annotations_read_the_pods_files_in_place_of_the_rule(
     kube: FakeKube, logs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -234,7 +258,10 @@ async def test_annotations_read_the_pods_files_in_place_of_the_rule(
         assert resource["k8s.container.name"] == "app" and record.severity_text == ""
         assert {a.key: a.value.string_value for a in record.attributes}["asked"] == "yes"
         put(kube, "web", U1, annotations={})  # the rule is for it again
-        await eventually(lambda: world.running() == [f"filelog|k8s_observer/{U1}/app"])
+        await eventually(lambda: world.running() == [f"filelog|k8s_observer/{U1}/app"] and world.creator.settled())
+        write(logs, "web", ["b"], uid=U1)
+        await eventually(lambda: len(world.bodies()) == 2)
+        assert world.bodies() == ["ERROR a", "b"]
 
 
 async def test_what_annotations_ask_for_and_may_not_is_refused(
@@ -267,6 +294,24 @@ async def test_errors_of_one_receiver_are_named_and_stop_no_other(kube: FakeKube
         put(kube, "web", U1, labels={"coding": "utf-8"})
         await eventually(lambda: len(world.running()) == 2)
         assert world.host.statuses["receiver/receiver_creator"] is None
+
+
+async def test_what_is_remembered_of_pods_that_are_gone_is_nothing(kube: FakeKube, logs: Path) -> None:
+    """Neither loggers nor accounts, gauges, stores or statuses: pods come and go by the thousands."""
+    async with World(logs) as world:
+        await eventually(lambda: kube.watches("pods"))
+        put(kube, "web", U1)
+        write(logs, "web", ["a"], uid=U1)
+        await eventually(lambda: world.bodies() == ["a"])
+        kube.delete(PODS, "web", "shop")
+        await eventually(lambda: world.names() == [])
+        shutil.rmtree(logs / f"shop_web_{U1}")
+        await eventually(lambda: not world.observer._watching[0]._pods._told)
+        held = (logging.Logger.manager.loggerDict, world.store.values, world.host.statuses, world.creator._errors)
+        assert not any(U1 in str(key) for each in held for key in each)
+        samples = [sample for metric in world.host.ledger.registry.collect() for sample in metric.samples]
+        assert samples and not any(U1 in str(sample.labels) for sample in samples)
+        assert not any("open_files" in sample.name for sample in samples), "the gauge of the last receiver is gone"
 
 
 async def test_signals_that_no_pipeline_is_for_start_nothing(kube: FakeKube, logs: Path) -> None:
