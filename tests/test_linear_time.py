@@ -250,7 +250,7 @@ CONFIGURATION: dict[str, str] = {
     "region/stores:_matches#0": "a query of the developer who runs `kofagent dev`",
     "region/stores:select#1": "a query of the developer who runs `kofagent dev`",
     **dict.fromkeys([f"telemetry/reasons:#{n}" for n in range(4)], "reasons that the agent writes itself"),
-    **dict.fromkeys(("values/generated:_LABEL", "values/generated:_NAME"), _OPTION),
+    **dict.fromkeys(("values/compare:_REFERENCE", "values/generated:_LABEL", "values/generated:_NAME"), _OPTION),
 }
 """Pattern -> why data does not reach it, or does so elsewhere."""
 

@@ -121,6 +121,16 @@ def build_parser() -> argparse.ArgumentParser:
         help="with what kofagent changes so that values of KOF 1.2 and later do what they are meant to",
     )
     render.add_argument("--explain", action="store_true", help="show for every key which layer and line set it")
+    migrate = command(
+        "migrate",
+        "rewrite values of an older KOF as those of a newer one, with comments on all that differs",
+        "kofagent migrate collectors-values.yaml --to 1.x > new-values.yaml",
+    )
+    migrate.add_argument("files", nargs="+", metavar="FILE", help="values of KOF 0.1.1 or 0.3.0; several are merged")
+    migrate.add_argument("--to", required=True, metavar="VERSION", help="0.3.0, a version from 1.2.0 on, or 1.x for the newest")
+    migrate.add_argument(
+        "--generation", choices=("0.1.1", "0.3.0"), help="version that they are for (default: 0.3.0; with --to 0.3.0: 0.1.1)"
+    )
     explain = command(
         "explain",
         "print the compiled form of a pipeline",

@@ -80,7 +80,11 @@ def _of_use(config: LoadedConfig, rendered: Rendered, missing: Sequence[Problem]
         used |= {("receivers", id) for id in pipeline.receivers} | {("processors", id) for id in pipeline.processors}
         used |= {("exporters", id) for id in pipeline.exporters} | {("connectors", id) for id in pipeline.exporters}
     of_secrets = tuple(f"the environment variable {problem.path[-1]} is not set" for problem in missing)
+    said: set[str] = set()
     for warning in config.warnings:
+        if warning.message in said and "is not set" in warning.message:
+            continue
+        said.add(warning.message)
         if warning.path[:1] and warning.path[0] in SECTIONS and warning.path[:2] not in used:
             at = _placed(warning, rendered, ()).path
             if ("collectors", rendered.role) not in itertools.pairwise(at):

@@ -158,8 +158,8 @@ def _leave_out_nulls(config: Node, around: Around) -> Problem | None:
     if not out:
         return None
     names = ", ".join(str(path[1]) for path, _ in out[1:])
-    rest = f", nor {names}" if names else ""
-    return Problem(out[0][0], f"is null and nothing names it{rest}: left out", "", out[0][1].place)
+    rest = f", and so are {names}" if names else ""
+    return Problem(out[0][0], f"is null and nothing names it, so it is left out{rest}", "", out[0][1].place)
 
 
 def _start_extensions(config: Node, around: Around) -> Problem | None:

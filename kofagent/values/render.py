@@ -64,6 +64,7 @@ def render_values(
     release: str = "kof-collectors",
     namespace: str = "kof",
     over: Sequence[str] = (),
+    trees: Sequence[Node] = (),
 ) -> Rendered:
     """Renders a role, or a collector of KOF 1.2 and later, from values files. Raises `ConfigErrors` if they cannot be read at all,
     belong to another generation, or turn the collectors off; everything else that is wrong is in `errors` of the best possible
@@ -71,18 +72,18 @@ def render_values(
 
     `part` is the part of an umbrella chart's file (`kof-child`, ...), if it has several. `over` are collector configurations
     merged over the result, as the collector merges one `--config` over another, except that their `service.extensions` are started
-    in addition to the others.
+    in addition to the others. `trees` are values over those of the files.
     """
     if collector is not None:
         if is_older(generation):
             hint = f"use --role {' or --role '.join(ROLES)}"
             raise ConfigErrors([Problem((), f"KOF {generation} has roles instead of collectors", hint, Place("--collector"))])
         return kof_1.render_collector(
-            read_values(files), collector, part=part, version=generation, release=release, namespace=namespace, over=over
+            [*read_values(files), *trees], collector, part=part, version=generation, release=release, namespace=namespace, over=over
         )
     if role not in ROLES:
         raise ConfigErrors([Problem((), f"unknown role {role!r}", suggest(str(role), ROLES), Place("--role"))])
-    trees = read_values(files)
+    trees = [*read_values(files), *trees]
     module = _generation(trees, generation)
     user = merge_files(trees) if trees else Node({})
     merged = merge_helm(_defaults(module), user)

@@ -64,7 +64,7 @@ def test_what_is_null_and_unnamed_is_left_out(tmp_path: Path) -> None:
     assert not {"otlphttp/logs", "otlphttp/mine"} & exporters.keys()
     assert exporters["debug"] is None  # a pipeline names it: it runs with its defaults
     assert texts(rendered, tmp_path) == [
-        "values.yaml:11: exporters.otlphttp/logs: is null and nothing names it, nor otlphttp/mine: left out"
+        "values.yaml:11: exporters.otlphttp/logs: is null and nothing names it, so it is left out, and so are otlphttp/mine"
     ]
 
 
