@@ -117,7 +117,7 @@ class Sink:
             if self.poison and self.poison in plain:
                 status = 400
             else:
-                self._take(request.path, plain)
+                self.take(request.path, plain)
         self.asked.append(Asked(began, request.path, status))
         if answer.cut and request.transport is not None:
             sock = request.transport.get_extra_info("socket")
@@ -125,7 +125,8 @@ class Sink:
             request.transport.abort()
         return web.Response(status=status, headers=answer.headers)
 
-    def _take(self, path: str, body: bytes) -> None:
+    def take(self, path: str, body: bytes) -> None:
+        """Remembers what is in a request that was unpacked."""
         if path.endswith("/logs"):
             for resource in REQUEST["logs"].FromString(body).resource_logs:
                 for scope in resource.scope_logs:

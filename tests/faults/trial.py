@@ -279,6 +279,18 @@ class Trial:
             self.check(book.missing == 0, f"the books do not balance: {book}")
         return now
 
+    async def dropped(self, signal: str) -> float:
+        """Items of which the agent says that it will never deliver them."""
+        return books.read(await self.agent.page())[signal].lost
+
+    async def emptied(self, seconds: float = 30) -> None:
+        """Waits until no queue has a log record or a span."""
+        for _ in range(int(seconds / 0.3)):
+            now = books.read(await self.agent.page())
+            if not now["logs"].of["queued"] and not now["traces"].of["queued"]:
+                return
+            await asyncio.sleep(0.3)
+
     def clean_log(self) -> None:
         """No exception that nobody handled."""
         output = self.agent.output()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from tests.faults.scenarios import backends, clients, clock, disk, kill, kubernetes, load, rotation
+from tests.faults.scenarios import backends, clients, clock, disk, grpc_answers, kill, kubernetes, load, rotation, stores
 from tests.faults.trial import Trial
 
 Scenario = Callable[[Trial], Awaitable[None]]
@@ -17,6 +17,7 @@ SCENARIOS: dict[str, Scenario] = {
     "half-open": backends.half_open,
     "reset": backends.reset,
     "statuses": backends.statuses,
+    "grpc": grpc_answers.grpc,
     "poison": backends.poison,
     "disk-full": disk.full,
     "read-only": disk.read_only,
@@ -24,6 +25,7 @@ SCENARIOS: dict[str, Scenario] = {
     "rotation": rotation.rotation,
     "clock": clock.clock,
     "kubernetes": kubernetes.kubernetes,
+    "stores": stores.stores,
     "load": load.load,
     "hostile": clients.hostile,
 }

@@ -171,10 +171,7 @@ async def _counted(trial: Trial) -> dict[str, int]:
     """What the agent says that it has dropped, by kind of items, once its queues are empty."""
     for source in trial.sources:
         await source.stop()
-    for _ in range(100):
-        now = books.read(await trial.agent.page())
-        if not now["logs"].of["queued"] and not now["traces"].of["queued"]:
-            break
-        await asyncio.sleep(0.3)
+    await trial.emptied()
     kinds = {"lines": "logs", "spans": "traces", "samples": "metrics"}
+    now = books.read(await trial.agent.page())
     return {kind: now[signal].lost for kind, signal in kinds.items()}
