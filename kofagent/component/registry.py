@@ -38,7 +38,7 @@ TYPES: dict[str, tuple[str, ...]] = {
         "probabilistic_sampler",
     ),
     "exporters": ("prometheusremotewrite", "otlphttp", "otlp", "awscloudwatchlogs", "file", "debug", "nop"),
-    "connectors": ("routing", "forward"),
+    "connectors": ("routing", "forward", "spanmetrics"),
     "extensions": (
         "basicauth",
         "bearertokenauth",
@@ -75,7 +75,7 @@ ALIASES: dict[str, dict[str, str]] = {
         "prometheus_remote_write": "prometheusremotewrite",
         "aws_cloudwatch_logs": "awscloudwatchlogs",
     },
-    "connectors": {},
+    "connectors": {"span_metrics": "spanmetrics"},
     "extensions": {
         "basic_auth": "basicauth",
         "bearer_token_auth": "bearertokenauth",

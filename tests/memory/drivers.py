@@ -334,6 +334,18 @@ def returned() -> Use:
     return use
 
 
+def spanmetrics() -> Use:
+    from kofagent.connectors.spanmetrics.series import Counted, Explicit
+
+    counted = Counted(1, 0, lambda: Explicit(()))
+    counted.remember(2000)
+
+    def use(i: int) -> None:
+        assert counted.start_of((b"r", "calls", (b"%d" % i,)), 1, 2) == 1
+
+    return use
+
+
 def basicauth() -> Use:
     from kofagent.extensions.basicauth import COMPONENT
 
@@ -576,6 +588,7 @@ DRIVERS: dict[str, Callable[[], Use]] = {
     "ottl.patterns": ottl_patterns,
     "routing.resources": routing,
     "ottl.resources": transform_resources,
+    "spanmetrics.timestamps": spanmetrics,
     "prometheusremotewrite.labelled": labelled,
     "prometheusremotewrite.targets": targets,
     "prometheusremotewrite.families_sent": families_sent,
