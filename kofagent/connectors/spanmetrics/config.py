@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from kofagent.config.base import ComponentConfig, Duration
+from kofagent.config.re2 import Match, PatternError, compile_search
 from kofagent.ottl import EvaluationError
 from kofagent.ottl.functions.core import glob_regex
 
@@ -36,11 +36,11 @@ class Dimension(ComponentConfig):
             self.pattern()
         return self
 
-    def pattern(self) -> re.Pattern[str]:
-        """The compiled glob. ValueError."""
+    def pattern(self) -> Callable[[str], Match | None]:
+        """Tells whether the glob means a name. ValueError."""
         try:
-            return re.compile(glob_regex(self.glob, "."))
-        except (EvaluationError, re.error) as error:
+            return compile_search(rf"\A(?:{glob_regex(self.glob, '.')})\z")
+        except (EvaluationError, PatternError) as error:
             raise ValueError(f"{self.glob!r} is no glob: {error}") from None
 
 
@@ -52,7 +52,7 @@ def _check(dimensions: Iterable[Dimension], what: str) -> None:
         if dimension.name:
             names.add(dimension.name)
     for dimension in dimensions:
-        if dimension.glob and (met := sorted(filter(dimension.pattern().fullmatch, names))):
+        if dimension.glob and (met := sorted(filter(dimension.pattern(), names))):
             raise ValueError(f"the glob {dimension.glob!r} of {what} means {met[0]!r}, which is there already")
 
 

@@ -82,7 +82,7 @@ class Dimensions:
         if self._globs:
             for key in (*sorted(span), *sorted(resource.keys() - span.keys())):
                 text = decode_text(key)
-                if any(glob.fullmatch(text) for glob in self._globs):
+                if any(glob(text) for glob in self._globs):
                     out.append(span.get(key) or resource[key])
         return out
 
