@@ -43,6 +43,7 @@ TYPES: dict[str, tuple[str, ...]] = {
         "basicauth",
         "bearertokenauth",
         "headers_setter",
+        "oauth2client",
         "health_check",
         "zpages",
         "file_storage",
