@@ -30,7 +30,7 @@ async def kill(trial: Trial) -> None:
         trial.say(f"{n + 1} of {kills + terms} ends, {len(trial.sink.lines.count)} lines arrived")
     trial.figure(f"ready again in at most {slowest:.1f} s")
     await asyncio.sleep(2)
-    await trial.settle(60)
+    await trial.settle(60 if trial.short else 180)
     of = {"lines": 2000 * 2 * (kills + terms), "spans": trial.spans.repeated + 500 * 2 * (kills + terms)}
     for kind, most in of.items():
         trial.check(
