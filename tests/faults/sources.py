@@ -265,5 +265,6 @@ class Pages:
         return response
 
     def longest_gap(self) -> float:
-        """Seconds between two scrapes of a target, at most."""
-        return max((b - a for times in self.asked.values() for a, b in itertools.pairwise(times)), default=0.0)
+        """Seconds between two scrapes of a numbered target, at most."""
+        numbered = [times for target, times in self.asked.items() if target.isdecimal()]
+        return max((b - a for times in numbered for a, b in itertools.pairwise(times)), default=0.0)

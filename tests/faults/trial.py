@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -265,6 +266,9 @@ class Trial:
         self.clean_log()
         self.result.peak_mib = self.agent.peak / MIB
         self.result.seconds = time.monotonic() - self.began
+        load, cores = os.getloadavg()[0], os.cpu_count() or 1
+        if load > cores:
+            self.figure(f"load {load:.1f} on {cores} cores: times may be those of the machine")
 
     async def balance(self) -> dict[str, books.Book]:
         """The books, which have to balance within some looks: what is between two owners right now is in none."""
