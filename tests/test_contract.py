@@ -68,6 +68,10 @@ OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
         "default_pipelines": ["logs"],
         "table": [{"condition": 'attributes["a"] == "b"', "pipelines": ["logs"]}],
     },
+    ("receivers", "jaeger"): {
+        "protocols": {name: {"endpoint": "127.0.0.1:0"} for name in ("grpc", "thrift_http", "thrift_compact", "thrift_binary")}
+    },
+    ("receivers", "zipkin"): {"endpoint": "127.0.0.1:0"},
     ("receivers", "k8s_cluster"): {"auth_type": "none"},
     ("receivers", "k8s_events"): {"auth_type": "none"},
     ("receivers", "k8sobjects"): {"auth_type": "none", "objects": [{"name": "pods"}, {"name": "events", "mode": "watch"}]},
@@ -76,7 +80,6 @@ OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
     ("extensions", "k8s_observer"): {"auth_type": "none"},
     ("extensions", "basicauth"): {"client_auth": {"username": "u", "password": "p"}},
     ("extensions", "bearertokenauth"): {"token": "t"},
-    ("extensions", "oauth2client"): {"client_id": "i", "client_secret": "s", "token_url": "http://127.0.0.1:1"},
     ("extensions", "headers_setter"): {"headers": [{"key": "a", "value": "b"}]},
     ("extensions", "health_check"): {"endpoint": "127.0.0.1:0"},
     ("extensions", "zpages"): {"endpoint": "127.0.0.1:0"},

@@ -183,6 +183,7 @@ HOSTILE: dict[str, tuple[str, ...]] = {
         f"receivers/receiver_creator/hints:{name}": ("", "a", "endpoint", "tls_")
         for name in ("_ADDRESS", "_CREDENTIALS", "_LOOKS", "_OF_FILES", "_logs#0", "_netloc#0")
     },
+    "receivers/zipkin/fields:_BLANKS": ("", " "),
     "region/stores:_SELECTOR": ("", "a", "a{"),
     "region/stores:_MATCHER": ("", "a", 'a="', 'a="b"'),
     "region/stores:select#0": ("",),

@@ -21,6 +21,8 @@ TYPES: dict[str, tuple[str, ...]] = {
         "k8sobjects",
         "kubeletstats",
         "receiver_creator",
+        "jaeger",
+        "zipkin",
     ),
     "processors": (
         "batch",
@@ -38,12 +40,11 @@ TYPES: dict[str, tuple[str, ...]] = {
         "probabilistic_sampler",
     ),
     "exporters": ("prometheusremotewrite", "otlphttp", "otlp", "awscloudwatchlogs", "file", "debug", "nop"),
-    "connectors": ("routing", "forward", "spanmetrics"),
+    "connectors": ("routing", "forward"),
     "extensions": (
         "basicauth",
         "bearertokenauth",
         "headers_setter",
-        "oauth2client",
         "health_check",
         "zpages",
         "file_storage",
@@ -76,7 +77,7 @@ ALIASES: dict[str, dict[str, str]] = {
         "prometheus_remote_write": "prometheusremotewrite",
         "aws_cloudwatch_logs": "awscloudwatchlogs",
     },
-    "connectors": {"span_metrics": "spanmetrics"},
+    "connectors": {},
     "extensions": {
         "basic_auth": "basicauth",
         "bearer_token_auth": "bearertokenauth",

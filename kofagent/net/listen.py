@@ -53,6 +53,28 @@ def listen(id: str, host: str, port: int, *, transport: str = "tcp", option: str
     return listener
 
 
+def listen_datagrams(id: str, host: str, port: int, option: str = "endpoint", buffer_size: int = 0) -> socket.socket:
+    """A bound UDP socket that does not block; StartError as `listen`. `buffer_size`: bytes that may wait in it; 0: the default."""
+    where = f"{id}: cannot listen on {join_endpoint(host, port)} (UDP)"
+    try:
+        found = socket.getaddrinfo(host, port, socket.AF_UNSPEC, socket.SOCK_DGRAM, flags=socket.AI_PASSIVE)
+    except UnicodeError:
+        raise StartError(f"{where}: not a valid host name; check the host of {option}") from None
+    except OSError as error:
+        raise StartError(f"{where}: {os_reason(error)}; check the host of {option}") from None
+    family, kind, protocol, _, address = found[0]
+    bound = socket.socket(family, kind, protocol)
+    try:
+        if buffer_size:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, min(buffer_size, (1 << 31) - 1))
+        bound.bind(address)
+        bound.setblocking(False)
+    except OSError as error:
+        bound.close()
+        raise StartError(f"{where}: {bind_problem(error, option)}") from None
+    return bound
+
+
 def listen_unix(id: str, path: str, backlog: int = 128) -> socket.socket:
     """A listening Unix socket in place of a stale one; StartError."""
     remove_stale_socket(path)

@@ -6,6 +6,7 @@ one over gRPC; whoever serves a protocol catches `TURNED_AWAY` around reading a 
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from kofagent.component.log_limit import LogLimit
@@ -60,6 +61,11 @@ class HttpAnswer(NamedTuple):
     status: int
     message: str
     retry_after: float | None = None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """`Retry-After` in whole seconds, where there is one."""
+        return {} if self.retry_after is None else {"Retry-After": str(max(1, math.ceil(self.retry_after)))}
 
 
 def http_answer(error: Exception, rejections: Rejections, limit: int) -> HttpAnswer:

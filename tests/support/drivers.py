@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import aiohttp
 import grpc
@@ -194,6 +195,70 @@ class OtlpGrpc(OtlpHttp):
                 self.told += 2 * (error.code() is not grpc.StatusCode.INVALID_ARGUMENT)
 
 
+class JaegerHttp(OtlpHttp):
+    """A client that posts a batch of one span in Thrift."""
+
+    signal = Signal.TRACES
+    url = "http://127.0.0.1:{thrift_http}/api/traces"
+    headers: ClassVar = {"Content-Type": "application/x-thrift"}
+    body = b"\x0c\x00\x01\x00" + b"\x0f\x00\x02\x0c\x00\x00\x00\x01\x0a\x00\x01" + b"\1" * 8 + b"\0\0"
+
+    def options(self) -> dict[str, Any]:
+        return {"protocols": {"thrift_http": {"endpoint": "127.0.0.1:0"}}}
+
+    async def call(self, ports: dict[str, int]) -> None:
+        async with aiohttp.ClientSession() as session:
+            try:
+                async with session.post(self.url.format_map(ports), data=self.body, headers=self.headers) as answer:
+                    refused = answer.status in (500, 503)
+            except aiohttp.ClientError:
+                refused = True
+            self.told += refused
+
+
+class JaegerGrpc(OtlpHttp):
+    """The same over gRPC, with model.proto."""
+
+    signal = Signal.TRACES
+
+    def options(self) -> dict[str, Any]:
+        return {"protocols": {"grpc": {"endpoint": "127.0.0.1:0"}}}
+
+    async def call(self, ports: dict[str, int]) -> None:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{ports['grpc']}") as channel:
+            try:
+                post = channel.unary_unary("/jaeger.api_v2.CollectorService/PostSpans")
+                await post(b"\x0a\x02\x0a\x00", timeout=20)
+            except grpc.aio.AioRpcError as error:
+                self.told += error.code() is not grpc.StatusCode.INVALID_ARGUMENT
+
+
+class JaegerUdp(Driver):
+    """Datagrams of a client, which hears nothing."""
+
+    signal = Signal.TRACES
+    patience = "jaeger.udp._STOP_SECONDS"
+
+    def options(self) -> dict[str, Any]:
+        return {"protocols": {"thrift_compact": {"endpoint": "127.0.0.1:0"}}}
+
+    async def produce(self, receiver: Receiver[Any]) -> None:
+        call = b"\x82\x81\x00\x09emitBatch" + b"\x1c\x1c\x00\x19\x1c\x16\x02\x00\x00\x00"
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            sender.sendto(call, ("127.0.0.1", receiver.ports["thrift_compact"]))  # type: ignore[attr-defined]
+
+
+class Zipkin(JaegerHttp):
+    """A reporter that posts one span."""
+
+    url = "http://127.0.0.1:{http}/api/v2/spans"
+    headers: ClassVar = {"Content-Type": "application/json"}
+    body = b'[{"traceId": "1", "id": "2"}]'
+
+    def options(self) -> dict[str, Any]:
+        return {"endpoint": "127.0.0.1:0"}
+
+
 class Page(Driver):
     """A page that is scraped."""
 
@@ -348,6 +413,8 @@ DRIVERS: dict[str, list[Callable[[Path, pytest.MonkeyPatch], Driver]]] = {
     "k8s_events": [Events],
     "k8sobjects": [Pulled, Watched],
     "receiver_creator": [Created],
+    "jaeger": [JaegerHttp, JaegerGrpc, JaegerUdp],
+    "zipkin": [Zipkin],
     "nop": [],
 }
 """By type. `nop` never brings in anything."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
-from typing import Any
+from collections.abc import Mapping
 
 from aiohttp import web
 
@@ -62,7 +61,8 @@ class HttpEndpoint:
         try:
             await self._intake.take(signal, await self._server.read_body(request, taken), metadata, kind == JSON, taken)
         except TURNED_AWAY as error:
-            return _error(request, *http_answer(error, self._intake.rejections, self._limit))
+            answer = http_answer(error, self._intake.rejections, self._limit)
+            return _error(request, answer.status, answer.message, answer.headers)
         finally:
             taken.close()
         if kind == JSON:
@@ -70,10 +70,7 @@ class HttpEndpoint:
         return web.Response(body=b"", content_type=PROTOBUF)
 
 
-def _error(request: web.BaseRequest, status: int, message: str, retry_after: float | None = None) -> web.StreamResponse:
-    headers: dict[str, Any] = {}
-    if retry_after is not None:
-        headers["Retry-After"] = str(max(1, math.ceil(retry_after)))
+def _error(request: web.BaseRequest, status: int, message: str, headers: Mapping[str, str] | None = None) -> web.StreamResponse:
     code = _CODES.get(status, 2)
     if request.headers.get("Content-Type", "").startswith(JSON):
         document = {"code": code, "message": message}
