@@ -98,6 +98,11 @@ class JournalFile:
         return self.header.state == ONLINE
 
     @property
+    def deleted(self) -> bool:
+        """Whether it has no name any more."""
+        return os.fstat(self.fd).st_nlink == 0
+
+    @property
     def complete(self) -> bool:
         """Whether no entry will be added."""
         return self.header.state == ARCHIVED or _ARCHIVED.search(self.path) is not None

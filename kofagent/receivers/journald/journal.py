@@ -111,9 +111,9 @@ class Journal:
                 tail.file.path = one.path
             else:
                 self._open(one, now)
-        if not self._search.problems:
-            for key, tail in self.tails.items():
-                tail.gone = tail.gone or key not in keys
+        for key, tail in self.tails.items():
+            if key not in keys and (not self._search.problems or tail.file.deleted):
+                tail.gone = True
         for known in (self._done, self._bad):
             for key in known.keys() - keys:
                 del known[key]
@@ -144,13 +144,11 @@ class Journal:
     def _place(self, tail: Tail) -> None:
         """Goes behind what was taken of a file, or what is not wanted of it."""
         first = tail.file.first()
-        if first is None:
-            return
         taken: Callable[[Entry], bool] | None = None
         last = self.last.get(tail.id)
-        head = (first.boot_id, first.monotonic, first.realtime, first.xor_hash)
+        head = None if first is None else (first.boot_id, first.monotonic, first.realtime, first.xor_hash)
         if last is not None and (self._started or tail.id in self._resumed):
-            taken = _by_clock([last]) if _renumbered(first, last) else _by_number(last)
+            taken = _by_clock([last]) if first is not None and _renumbered(first, last) else _by_number(last)
         elif self._started:
             if head in self._heads:
                 taken = _by_clock(self.last.values())
@@ -158,13 +156,15 @@ class Journal:
             taken = _older(self._newest_before, self._boot_id)
         elif not self._from_beginning:
             self._to_end(tail)
-        if len(self._heads) < MOST_JOURNALS:
+        if head is not None and len(self._heads) < MOST_JOURNALS:
             self._heads.add(head)
         if taken is not None:
             try:
                 tail.file.skip(tail.most, taken)
             except (Damaged, OSError):
                 tail.passed = taken
+        if len(self.tails) > FEW:
+            tail.forget()
 
     def _to_end(self, tail: Tail) -> None:
         try:
@@ -232,7 +232,6 @@ class Journal:
     def _choose(self) -> Tail | None:
         """The file with the next entry; what comes after that in another file is the rival, up to which it is read alone."""
         self._leader = self._rival = None
-        many = len(self.tails) > FEW
         best: tuple[Entry, Tail] | None = None
         rival: tuple[Entry, bytes] | None = None
         for tail in self.tails.values():
@@ -248,9 +247,11 @@ class Journal:
                 best = (entry, tail)
             elif rival is None or cursor.before(entry, tail.id, *rival):
                 rival = (entry, tail.id)
-            if many and tail is not best[1]:
-                tail.forget()
         self._leader, self._rival = None if best is None else best[1], rival
+        if len(self.tails) > FEW:
+            for tail in self.tails.values():
+                if tail is not self._leader:
+                    tail.forget()
         return self._leader
 
     def _remember(self, place: Cursor) -> None:

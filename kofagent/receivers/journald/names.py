@@ -11,8 +11,8 @@ DIRECTORIES = ("/var/log/journal", "/run/log/journal")
 """What is kept over a reboot, and what is not."""
 _SUFFIXES = (".journal", ".journal~")
 _SUBDIRECTORY = re.compile(r"([0-9a-f]{32}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?:\.(.+))?")
-MOST_FILES = 10_000
-"""Files that are looked at; journald keeps a hundred."""
+MOST_FILES = 2000
+"""Files that are read; journald keeps a hundred of each kind."""
 
 
 class Found(NamedTuple):
@@ -71,14 +71,13 @@ class Search:
 
         found: dict[tuple[int, int], Found] = {}
         for pattern in self._files:
-            paths = glob.glob(pattern) if glob.has_magic(pattern) else [pattern]
-            for path in paths[:MOST_FILES]:
+            for path in glob.iglob(pattern) if glob.has_magic(pattern) else [pattern]:
                 try:
                     status = os.stat(path)
                 except OSError as error:
                     self.problems[path] = error.strerror or str(error)
                     continue
-                found.setdefault((status.st_dev, status.st_ino), _found(path, status))
+                self._keep(found, path, status)
         return list(found.values())
 
     def _wanted(self, name: str) -> bool:
@@ -114,12 +113,14 @@ class Search:
             status = entry.stat()
         except OSError:
             return  # gone, or a link to nothing
+        self._keep(found, entry.path, status)
+
+    def _keep(self, found: dict[tuple[int, int], Found], path: str, status: os.stat_result) -> None:
         if len(found) < MOST_FILES:
-            found.setdefault((status.st_dev, status.st_ino), _found(entry.path, status))
-
-
-def _found(path: str, status: os.stat_result) -> Found:
-    return Found(path, (status.st_dev, status.st_ino), status.st_ctime_ns)
+            key = (status.st_dev, status.st_ino)
+            found.setdefault(key, Found(path, key, status.st_ctime_ns))
+        else:
+            self.problems[os.path.dirname(path)] = f"there are more than {MOST_FILES} files, the others are not read"
 
 
 def under(root: str, path: str) -> str:

@@ -61,6 +61,7 @@ class JournaldReceiver(Receiver[Config]):
         self._positions: Positions | None = None
         self._delivery: Delivery[Marks] | None = None
         self._task: asyncio.Task[None] | None = None
+        self._stopping = asyncio.Event()
         self._problems: dict[str, str] = {}
         self._save_failed = False
         self._failure = ""
@@ -109,8 +110,11 @@ class JournaldReceiver(Receiver[Config]):
         """Stops reading, hands on what was read, waits for it at most some seconds, saves the positions."""
         if self._journal is None or self._delivery is None or self._positions is None:
             return
+        # what is in its hands it gives to the delivery, which then does not wait for room
         self._delivery.stopping = True
+        self._stopping.set()
         if self._task is not None:
+            await asyncio.wait([self._task], timeout=_STOP_S)
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
@@ -134,7 +138,7 @@ class JournaldReceiver(Receiver[Config]):
 
     async def _run(self) -> None:
         next_at = time.monotonic()
-        while True:
+        while not self._stopping.is_set():
             try:
                 self._look(time.monotonic())
                 await self._read()
@@ -145,7 +149,9 @@ class JournaldReceiver(Receiver[Config]):
                     self.context.log.exception("reading the journal failed; it is tried again")
             await self._save()
             next_at = max(next_at + POLL_S, time.monotonic() + POLL_S / 2)
-            await asyncio.sleep(next_at - time.monotonic())
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(next_at - time.monotonic()):
+                    await self._stopping.wait()
 
     def _look(self, now: float) -> None:
         assert self._journal is not None
@@ -162,7 +168,7 @@ class JournaldReceiver(Receiver[Config]):
         journal, records = self._journal, self._records
         assert journal is not None
         turn = time.monotonic()
-        while PRESSURE.level < Level.TAILS:  # entries that are not read wait in the journal
+        while PRESSURE.level < Level.TAILS and not self._stopping.is_set():  # entries that are not read wait in the journal
             taken = journal.take()
             if taken is not None:
                 tail, entry, place = taken

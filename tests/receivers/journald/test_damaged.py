@@ -97,6 +97,17 @@ async def test_a_value_that_is_damaged_is_left_out(tmp_path: Path, caplog: pytes
     assert "values of entries cannot be read" in caplog.text
 
 
+async def test_at_the_end_nothing_old_is_read_of_a_damaged_file(tmp_path: Path) -> None:
+    writer = sample(tmp_path / "a.journal")
+    os.pwrite(writer.fd, b"\xff" * 16, writer.places[0])
+    other = sample(tmp_path / "b.journal")
+    os.pwrite(other.fd, b"\xff" * 16, other.first_array)
+    async with Following({"directory": str(tmp_path), "start_at": "end"}) as f:
+        assert await f.poll(5.0) + await f.poll(5.0) == []
+        writer.append("MESSAGE=new", "PRIORITY=6")
+        assert await f.poll() + await f.poll() == ["new"]
+
+
 async def test_arrays_that_make_a_circle_end(tmp_path: Path) -> None:
     writer = sample(tmp_path / "a.journal")
     os.pwrite(writer.fd, struct.pack("<Q", writer.first_array), writer.first_array + 16)

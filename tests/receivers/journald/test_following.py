@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from kofagent.receivers.journald import cursor
+from kofagent.receivers.journald import cursor, receiver
 from kofagent.telemetry.refused import Refused
 from tests.receivers.journald.support import Following, read
 from tests.support.components import Sink
@@ -110,6 +110,15 @@ async def test_a_file_that_is_deleted_is_read_to_its_end(tmp_path: Path) -> None
         assert not f.receiver._journal.tails
         journal(tmp_path, "5")
         assert await f.poll() + await f.poll() == ["5"]
+
+
+async def test_what_is_deleted_is_let_go_beside_what_cannot_be_read(tmp_path: Path) -> None:
+    writer = journal(tmp_path, "1")
+    async with Following({"files": [str(writer.path), str(tmp_path / "missing.journal")]}) as f:
+        assert await f.poll() == ["1"]
+        os.unlink(writer.path)
+        await f.poll()
+        assert not f.receiver._journal.tails
 
 
 async def test_a_new_file_with_the_inode_of_one_that_was_done_is_another_one(tmp_path: Path) -> None:
@@ -274,6 +283,22 @@ async def test_nothing_is_lost_or_doubled_while_the_pipeline_takes_nothing(tmp_p
     async with Following({"directory": str(tmp_path)}, store=store) as f:
         assert await f.poll() + await f.poll() == ["1", "2", "3"]
         assert f.total("kofagent_dropped_items_total", component="journald", signal="logs", reason="shutdown") == 0
+
+
+async def test_what_waits_for_room_at_the_stop_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a storage it is lost then, all of it."""
+    monkeypatch.setattr(receiver, "PARCEL_BYTES", 1)
+    monkeypatch.setattr(receiver, "_STOP_S", 0.5)
+    journal(tmp_path, "1", "2", "3")
+    sink = Sink()
+    sink.refuse = Refused("sending queue full")
+    f = Following({"directory": str(tmp_path)}, sink=sink)
+    await f.receiver.start()
+    await sink.called.wait()
+    await f.receiver.stop()
+    seen = f.total("kofagent_dropped_items_total", component="journald", signal="logs", reason="shutdown")
+    assert seen == 2, "the batch that was refused and the one that waited; the third was not read"
+    assert sink.count == 0
 
 
 async def test_what_operators_hold_is_read_again_after_a_restart(tmp_path: Path) -> None:

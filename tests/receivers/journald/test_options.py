@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 from pathlib import Path
 from typing import Any
@@ -13,16 +12,18 @@ from hypothesis import strategies as st
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, LogsData
 from pydantic import ValidationError
 
+from kofagent.cli.validate import validate_text
+from kofagent.component import registry
 from kofagent.operators.encode import log_record
 from kofagent.operators.entry import Entry as LogEntry
-from kofagent.receivers.journald import COMPONENT, convert, receiver
+from kofagent.receivers.journald import COMPONENT, convert, names, receiver
 from kofagent.receivers.journald.cursor import Cursor
 from kofagent.receivers.journald.fields import Style, field
 from kofagent.receivers.journald.file import Entry
 from kofagent.receivers.journald.matches import compile_matches, priorities
 from kofagent.receivers.journald.units import pattern, unit_name
 from kofagent.telemetry.signal import Signal
-from tests.receivers.journald.support import Following, attributes, plain, read
+from tests.receivers.journald.support import Following, attributes, plain
 from tests.support.drivers import Store
 from tests.support.journal_files import MACHINE, JournalWriter, write
 
@@ -294,9 +295,26 @@ async def test_explain_says_which_entries_are_wanted(tmp_path: Path) -> None:
     assert "priority: PRIORITY is one of 0, 1, 2, 3, 4, 5, 6" in text
 
 
-async def test_a_file_without_permission_is_said_and_read_when_it_can_be(tmp_path: Path) -> None:
-    if not os.geteuid():
-        pytest.skip("root may read everything")
-    writer = write(tmp_path / "a.journal", ["1"])
-    writer.path.chmod(0)
-    assert await read(writer.path) == []
+async def test_more_files_than_there_should_be_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(names, "MOST_FILES", 3)
+    for i in range(5):
+        write(tmp_path / f"{i}.journal", [str(i)])
+    async with Following({"directory": str(tmp_path)}) as f:
+        assert len(await f.poll()) == 3
+        assert "more than 3 files" in (f.host.statuses["receivers/journald"] or "")
+
+
+async def test_many_files_are_read_with_what_is_kept_of_few(tmp_path: Path) -> None:
+    writers = [JournalWriter(tmp_path / f"{i:02d}.journal") for i in range(20)]
+    for second in range(60):
+        writers[second * 7 % 20].append(f"MESSAGE={second}", "PRIORITY=6", realtime=10**15 + second, monotonic=second)
+    async with Following({"directory": str(tmp_path)}) as f:
+        assert await f.poll() == [str(i) for i in range(60)]
+        kept = [tail.file._blocks.size for tail in f.receiver._journal.tails.values()]
+        assert len(kept) == 20 and sum(size > 0 for size in kept) <= 2
+
+
+def test_the_example_is_valid() -> None:
+    path = Path(__file__).parents[3] / "configs" / "journal.yaml"
+    good, text = validate_text(registry, config=[str(path)])
+    assert good and "warning" not in text, text
