@@ -244,6 +244,22 @@ def test_secrets_of_monitors_are_granted_by_name(tmp_path: Path) -> None:
     assert {s["name"] for s in binding["subjects"]} == {NODE, CLUSTER}
 
 
+def test_a_lease_is_granted_where_an_elector_is_configured_and_nowhere_else(tmp_path: Path) -> None:
+    elector = {"lease_name": "events", "lease_namespace": "kof-system"}
+    extensions = {"k8s_leader_elector/events": elector, "k8s_leader_elector/off": None}
+    release = template(values={"collectors": {"k8scluster": {"extensions": extensions}}}, folder=tmp_path)
+    name = f"kof-{CLUSTER}-k8s-leader-elector-events"
+    role = release.get("Role", name)
+    assert role["metadata"]["namespace"] == "kof-system"
+    lease = {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"]}
+    assert role["rules"] == [{**lease, "resourceNames": ["events"], "verbs": ["get", "update"]}, {**lease, "verbs": ["create"]}]
+    assert [s["name"] for s in release.get("RoleBinding", name)["subjects"]] == [CLUSTER]
+    write = [
+        each["metadata"]["name"] for each in release.objects for rule in each.get("rules", []) if "create" in rule.get("verbs", [])
+    ]
+    assert write == [name]
+
+
 def test_accounts_of_one_role_have_only_its_rights() -> None:
     release = template()
     for role, name in ROLES.items():
