@@ -10,6 +10,7 @@ import base64
 import binascii
 import re
 from collections.abc import Mapping
+from urllib.parse import unquote, unquote_plus, urlsplit
 
 MASK = "***"
 """Stands where a secret was. A configuration that holds it in place of a secret is refused."""
@@ -122,15 +123,33 @@ def _pair(found: re.Match[str]) -> str:
     return found[0] if not value or "${" in value or parameter_shown(name) else f"{mark}{name}={MASK}"
 
 
-def without_sent(answer: bytes, headers: Mapping[str, str]) -> bytes:
-    """A server's answer without the secrets among the headers that it was sent: asterisks, as many as there were bytes."""
-    for name, value in headers.items():
-        if header_shown(name) or not value:
-            continue
-        for secret in _forms(value):
-            if len(secret) >= _SHORTEST and secret in answer:
-                answer = answer.replace(secret, b"*" * len(secret))
+def without_sent(answer: bytes, headers: Mapping[str, str], url: str = "") -> bytes:
+    """A server's answer without the secrets that it was sent, in headers or the URL: asterisks, as many as there were bytes."""
+    secrets = [form for name, value in headers.items() if value and not header_shown(name) for form in _forms(value)]
+    for secret in (*secrets, *_in_url(url)):
+        if len(secret) >= _SHORTEST and secret in answer:
+            answer = answer.replace(secret, b"*" * len(secret))
     return answer
+
+
+def _in_url(url: str) -> list[bytes]:
+    """The login of a URL, as it is sent and by itself, and the values of its query that are not shown; as written and decoded."""
+    if "@" not in url and "?" not in url:
+        return []
+    try:
+        parts = urlsplit(url)
+        login, password = parts.netloc.rpartition("@")[0], parts.password or ""
+    except ValueError:
+        return []
+    texts = []
+    if login:
+        plain = unquote(login)
+        texts += [base64.b64encode(plain.encode()).decode(), login, plain, password, unquote(password)]
+    for pair in parts.query.split("&"):
+        name, _, value = pair.partition("=")
+        if value and not parameter_shown(unquote_plus(name)):
+            texts += [value, unquote_plus(value)]
+    return [text.encode("utf-8", "replace") for text in texts]
 
 
 def _forms(value: str) -> list[bytes]:

@@ -116,7 +116,7 @@ class HttpClient:
                 response = await self._transport.send(method, URL(url), self._route, send, body)
                 async with response:
                     said = await read_start(response, limit)
-                    return Answer(response.status, response.headers, without_sent(said, send) if said else said)
+                    return Answer(response.status, response.headers, without_sent(said, send, url) if said else said)
         except TimeoutError:
             raise Refused("timeout", f"no answer within {seconds:g} s") from None
         except FAILURES as error:

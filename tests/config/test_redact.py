@@ -164,6 +164,25 @@ def test_answers_of_backends_lose_what_we_sent() -> None:
     assert without == b"\x0a\x20 **************** *********** ****** ********* tenant a"
 
 
+@pytest.mark.parametrize(
+    ("url", "said", "without"),
+    [
+        (
+            "http://me:p%40ss-word@h/x",
+            b"Basic bWU6cEBzcy13b3Jk p%40ss-word p@ss-word",
+            b"Basic ******************** *********** *********",
+        ),
+        ("http://h/x?token=se%2Fcret&format=json", b"/x?token=se%2Fcret se/cret json", b"/x?token=********** ********* json"),
+        ("http://h/x", b"x", b"x"),
+        ("http://[h@?token=a", b"a", b"a"),
+    ],
+)
+def test_what_a_server_repeats_of_its_url_is_taken_out(url: str, said: bytes, without: bytes) -> None:
+    shown = without_sent(said, {}, url)
+    assert shown.replace(b"*", b"") == without.replace(b"*", b"")
+    assert len(shown) == len(said)
+
+
 def test_a_text_where_a_map_belongs_is_not_repeated() -> None:
     text = yaml.safe_dump(
         {"receivers": {"prometheus": {"config": {"scrape_configs": [{"job_name": "j", "authorization": CANARY}]}}}}
