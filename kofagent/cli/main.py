@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from kofagent import __version__
 
@@ -37,6 +37,29 @@ def _sources(parser: argparse.ArgumentParser) -> None:
         help="part of an umbrella chart's values, if there are several: kof-child, kof-regional, management, kof-collectors",
     )
     parser.add_argument("--config", action="append", default=[], metavar="FILE", help="collector configuration (repeatable)")
+
+
+OTTL_HELP = """\
+The record is read from standard input (or --input): OTLP JSON, of a whole request (resourceLogs, resourceSpans or
+resourceMetrics) or of one item of the context: a log record, a span, an event, a metric, a data point, an exemplar, a resource
+or a scope. Of each item, lines with - are before and lines with + after the statements; a condition is shown with the value of
+each of its parts.
+
+"""
+
+
+def _ottl(command: Callable[..., argparse.ArgumentParser]) -> None:
+    ottl = command(
+        "ottl",
+        "run statements of the transformation language on a record, or explain a condition",
+        """kofagent ottl --context log 'set(attributes["level"], "info") where IsMatch(body, "^INFO")' < record.json""",
+        OTTL_HELP,
+    )
+    contexts = ("resource", "scope", "log", "span", "spanevent", "metric", "datapoint", "exemplar")
+    ottl.add_argument("statement", metavar="STATEMENT", nargs="+", help="statements or conditions, as in transform and filter")
+    ottl.add_argument("--context", choices=contexts, help="what they are about (default: the context that their paths name)")
+    ottl.add_argument("--input", metavar="FILE", help="the record's file (default: standard input)")
+    ottl.add_argument("--all", action="store_true", help="show what has not changed as well")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -139,6 +162,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     explain.add_argument("pipeline", metavar="PIPELINE", help="name of a pipeline, such as logs or metrics/node")
     _sources(explain)
+    _ottl(command)
     components = command(
         "components",
         "list the components, or print their reference or the configuration's JSON Schema",
@@ -165,7 +189,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 "--values needs --collector NAME (KOF 1.2 and later: cluster, target-allocator, daemon, controller-k0s), "
                 "or --role node or --role k8scluster (older ones)"
             )
-    if getattr(arguments, "context", "") and arguments.kubeconfig is None:
+    if arguments.command == "run" and arguments.context and arguments.kubeconfig is None:
         arguments.kubeconfig = ""
     module = importlib.import_module(f"kofagent.cli.{arguments.command}")
     try:
