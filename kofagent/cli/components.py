@@ -38,7 +38,10 @@ def write_pages(directory: str) -> list[str]:
     """Writes the whole reference into a directory: components, operators, reasons. Returns the files' names."""
     names = write_reference(registry, directory, OPERATORS)
     Path(directory, "reasons.md").write_text(reasons.page(), encoding="utf-8")
-    return [*names, "reasons.md"]
+    from kofagent.ottl import reference  # other commands do without the language
+
+    Path(directory, "ottl-functions.md").write_text(reference.page(), encoding="utf-8")
+    return [*names, "reasons.md", "ottl-functions.md"]
 
 
 def component_list() -> str:

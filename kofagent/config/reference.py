@@ -61,6 +61,7 @@ def index_page(registry: Registry, operators: Mapping[str, Any] | None = None) -
     """The list of all components with a sentence each."""
     lines = ["# Components", "", "Generated from the code by `kofagent components --docs DIR`.", ""]
     lines += ["Why data is refused or dropped: [reasons](reasons.md).", ""]
+    lines += ["Functions of `transform`, `filter` and `routing`: [functions](ottl-functions.md).", ""]
     for kind in SECTIONS:
         if registry.TYPES.get(kind):
             lines += [f"## {kind.capitalize()}", ""]

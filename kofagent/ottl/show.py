@@ -154,6 +154,11 @@ def lines(env: Env, context: str) -> dict[str, str]:
     return found
 
 
+def message_lines(path: str, message: Any) -> dict[str, str]:
+    """A message as lines of paths and values."""
+    return _message(path, message, (), _FIELDS)
+
+
 def _message(path: str, message: Any, without: tuple[str, ...], names: dict[str, str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for field, value in message.ListFields():
