@@ -112,6 +112,47 @@ def log_load(ports: Ports, folder: Path, scale: float) -> int:
     return total
 
 
+def journal_config(ports: Ports, folder: Path) -> dict[str, Any]:
+    """The journal to OTLP/HTTP."""
+    config = log_config(ports, folder)
+    config["receivers"] = {"journald": {"directory": f"{folder}/journal", "start_at": "beginning"}}
+    config["service"]["pipelines"]["logs"]["receivers"] = ["journald"]
+    return config
+
+
+def journal_load(ports: Ports, folder: Path, scale: float) -> int:
+    """A file of a node's journal, put in place at once: entries of services, most values of which are shared."""
+    from tests.support.journal_files import JournalWriter
+
+    count = int(20_000 * scale)
+    (folder / "journal").mkdir(exist_ok=True)
+    writer = JournalWriter(folder / "system.tmp")
+    for i in range(count):
+        unit = ("kubelet", "containerd", "ssh", "cron")[i * 7 % 11 % 4]
+        writer.append(
+            f"MESSAGE=I1121 10:44:28.{i:06d}    1 server.go:{i % 900}] reconciled pod web-{i * 7919 % 1000003} after a change",
+            f"_SOURCE_REALTIME_TIMESTAMP={1_795_257_868_000_000 + i * 1000}",
+            *(f"_SYSTEMD_UNIT={unit}.service", f"_SYSTEMD_CGROUP=/system.slice/{unit}.service", "_SYSTEMD_SLICE=system.slice"),
+            *(
+                f"_PID={100 + i % 5}",
+                f"_COMM={unit}",
+                f"_EXE=/usr/bin/{unit}",
+                f"_CMDLINE=/usr/bin/{unit} --config /etc/{unit}.yaml",
+            ),
+            *(f"SYSLOG_IDENTIFIER={unit}", "SYSLOG_FACILITY=3", "PRIORITY=6", "_UID=0", "_GID=0", "_CAP_EFFECTIVE=1ffffffffff"),
+            *("_HOSTNAME=node-1", f"_MACHINE_ID={UID}", f"_BOOT_ID={UID}", "_TRANSPORT=stdout", "_RUNTIME_SCOPE=system"),
+            *(
+                f"_STREAM_ID={unit.encode().hex()}",
+                f"_SYSTEMD_INVOCATION_ID={unit.encode().hex()}",
+                "_SELINUX_CONTEXT=unconfined\n",
+            ),
+            *("_AUDIT_SESSION=1", "_AUDIT_LOGINUID=0"),
+        )
+    writer.close()
+    os.rename(folder / "system.tmp", folder / "journal" / "system.journal")
+    return count
+
+
 def scrape_config(ports: Ports, folder: Path) -> dict[str, Any]:
     """30 targets of 1200 series each second to remote write."""
     return {
@@ -375,6 +416,7 @@ CASES = {
     for case in (
         Case("log_line", "line", 6.0, log_config, log_load),
         Case("log_idle", "poll", 4000, log_idle_config, log_idle_load, warm_up=5),
+        Case("journal_entry", "entry", 100.0, journal_config, journal_load, ()),
         Case("scrape", "sample", 1.5, scrape_config, scrape_load, ("otelcol", "vmagent"), warm_up=3),
         Case("otlp_http_span", "span", 2.7, spans_config, http_load("/v1/traces", spans_request, 100, 8000)),
         Case("otlp_grpc_span", "span", 6.5, spans_config, grpc_load),

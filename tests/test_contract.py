@@ -80,6 +80,7 @@ OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
     ("extensions", "k8s_observer"): {"auth_type": "none"},
     ("extensions", "basicauth"): {"client_auth": {"username": "u", "password": "p"}},
     ("extensions", "bearertokenauth"): {"token": "t"},
+    ("extensions", "oauth2client"): {"client_id": "i", "client_secret": "s", "token_url": "http://127.0.0.1:1"},
     ("extensions", "headers_setter"): {"headers": [{"key": "a", "value": "b"}]},
     ("extensions", "health_check"): {"endpoint": "127.0.0.1:0"},
     ("extensions", "zpages"): {"endpoint": "127.0.0.1:0"},

@@ -37,13 +37,14 @@ MOODS = ("take", "refuse", "never", "defect", "late")
 
 
 def consumers() -> list[tuple[str, str, Signal]]:
-    """(kind, type, signal) of everything that takes data and hands it on."""
+    """(kind, type, signal) of everything that takes data and hands it on: not of connectors that make other data of it."""
     return [
         (kind, type, signal)
         for kind in ("processors", "connectors")
         for type in registry.TYPES[kind]
         for signal in Signal
         if signal in registry.load(kind, type).signals
+        and (signal, signal) in getattr(registry.load(kind, type), "routes", [(signal, signal)])
     ]
 
 

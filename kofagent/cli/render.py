@@ -62,7 +62,7 @@ def _header(rendered: Rendered) -> list[str]:
     kind = "collector" if rendered.fields else "role"
     told = f" ({rendered.note})" if rendered.note else ""
     lines = [f"{rendered.name} ({rendered.mode}): {kind} {rendered.role} of KOF {rendered.generation}{told}"]
-    if rendered.run_as_root or rendered.fields.get("securityContext", {}).get("runAsUser") == 0:
+    if rendered.run_as_root:
         lines.append("runs as user 0")
     entries = rendered.env.value if rendered.env is not None and rendered.env.is_list else []
     for entry in entries:

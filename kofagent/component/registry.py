@@ -40,11 +40,12 @@ TYPES: dict[str, tuple[str, ...]] = {
         "probabilistic_sampler",
     ),
     "exporters": ("prometheusremotewrite", "otlphttp", "otlp", "awscloudwatchlogs", "file", "debug", "nop"),
-    "connectors": ("routing", "forward"),
+    "connectors": ("routing", "forward", "spanmetrics"),
     "extensions": (
         "basicauth",
         "bearertokenauth",
         "headers_setter",
+        "oauth2client",
         "health_check",
         "zpages",
         "file_storage",
@@ -77,7 +78,7 @@ ALIASES: dict[str, dict[str, str]] = {
         "prometheus_remote_write": "prometheusremotewrite",
         "aws_cloudwatch_logs": "awscloudwatchlogs",
     },
-    "connectors": {},
+    "connectors": {"span_metrics": "spanmetrics"},
     "extensions": {
         "basic_auth": "basicauth",
         "bearer_token_auth": "bearertokenauth",

@@ -40,7 +40,7 @@ _NAMES = {
         ack asapauth awslogsencoding awsproxy azureauth azureencoding cfgardenobserver cgroupruntime datadog dbstorage
         dockerobserver ecsobserver ecstaskobserver googleclientauth googlesecretmanager healthcheckv2 hostobserver
         httpforwarder jaegerencoding jaegerremotesampling jsonlogencoding k8sobserver kafkatopicsobserver memoryballast
-        oauth2client oidc opamp opampcustommessages otlpencoding redisstorage remotetap sigv4auth skywalkingencoding
+        oidc opamp opampcustommessages otlpencoding redisstorage remotetap sigv4auth skywalkingencoding
         solarwindsapmsettings sumologic textencoding zipkinencoding
     """,
 }

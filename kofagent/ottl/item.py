@@ -65,6 +65,9 @@ FEW = 16
 """More entries are merged by a table of the keys."""
 
 
+_SIZES = [bytes((size,)) for size in range(128)]
+
+
 def head(key: bytes) -> bytes:
     """How the KeyValue of a key begins."""
     return b"\n" + varint(len(key)) + key
@@ -130,7 +133,9 @@ class Item:
         """Its KeyValues."""
         pairs = self.a
         if pairs is None:
-            pairs = self.a = [*self.view().attributes, *self.late]
+            pairs = self.a = list(self.view().attributes)
+            if self.late:
+                pairs += self.late
         return pairs
 
     def find(self, key: bytes, head: bytes) -> int:
@@ -189,14 +194,16 @@ class Item:
 
     def delete(self, key: bytes, head: bytes) -> None:
         """Takes out the attributes of a key."""
-        at = self.find(key, head)
-        if at < 0:
+        if self.a is None and key not in self.r:
             return
         pairs = self.pairs()
-        if any(pair.startswith(head) or (_odd(pair) and attribute_key(pair) == key) for pair in pairs[at + 1 :]):
-            self.drop({key.decode("utf-8", "replace")})
-        else:
-            self._splice(at, None)
+        found = [i for i, pair in enumerate(pairs) if pair.startswith(head) or _odd(pair)]
+        if len(found) == 1 and pairs[found[0]].startswith(head):
+            self._splice(found[0], None)
+        elif found:
+            kept = [pair for pair in pairs if not pair.startswith(head) and not (_odd(pair) and attribute_key(pair) == key)]
+            if len(kept) != len(pairs):
+                self._rebuild(kept)
 
     def merge(self, entries: Sequence[tuple[bytes, bytes, bytes]], strategy: str) -> None:
         """Sets the entries (key, head, AnyValue) that are to be set by `strategy`."""
@@ -223,7 +230,8 @@ class Item:
 
     def _splice(self, at: int, new: bytes | None) -> None:
         pairs = self.pairs()
-        old = self.tag + varint(len(pairs[at])) + pairs[at]
+        pair = pairs[at]
+        old = self.tag + (_SIZES[len(pair)] if len(pair) < 128 else varint(len(pair))) + pair
         if new is None:
             del pairs[at]
         else:

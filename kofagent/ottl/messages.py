@@ -14,7 +14,7 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from kofagent.wire.lens import parse
-from kofagent.wire.otlp import checker
+from kofagent.wire.otlp import checker, parse_metric
 
 _CLASSES: dict[str, Any] = {
     "value": AnyValue,
@@ -36,6 +36,13 @@ def read(kind: str, data: bytes) -> Any:
     message = _CLASSES[kind]()
     _copy(parse(_lenient(kind), data), message)
     return message
+
+
+def bare_metric(record: bytes, kind: str) -> Any:
+    """The Metric of this kind without its data points."""
+    metric = parse_metric(record)
+    getattr(metric, kind).ClearField("points")
+    return read("metric", metric.SerializeToString())
 
 
 @cache

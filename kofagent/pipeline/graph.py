@@ -159,10 +159,14 @@ class Graph:
         for extension in self.extensions.values():
             extension.pipelines_stopping()
         await self._stop_all(self.receivers.values(), deadline - 0.6 * seconds)
+        left = dict(self.connectors)
         for name in self._pipelines_downstream():
+            # The pipelines that end in these have stopped; what they hold passes through this one.
+            feeding = [left.pop(id) for id in self._plan.pipelines[name].receivers if id in left]
+            await self._stop_all(feeding, deadline - 0.5 * seconds)
             for processor in self.processors[name]:
                 await self._stop_all([processor], deadline - 0.5 * seconds)
-        await self._stop_all(self.connectors.values(), deadline - 0.5 * seconds)
+        await self._stop_all(left.values(), deadline - 0.5 * seconds)
         await self._stop_all(self.exporters.values(), deadline)
         await self._stop_all(self.extensions.values(), deadline + 0.5)
 

@@ -120,18 +120,28 @@ class ProxyOptions(ComponentConfig):
 
 
 class OAuth2(ProxyOptions):
-    """`oauth2`: the client credentials flow (RFC 6749, section 4.4)."""
+    """`oauth2`: the client credentials flow (RFC 6749, section 4.4), or assertions (RFC 7523)."""
 
     client_id: Text = Field("", description="Client id.")
     client_secret: SecretText = Field(Secret(""), description="Client secret.")
     client_secret_file: Text = Field("", description="File with the client secret, read for every token.")
     client_secret_ref: Text = Field("", description="Accepted when empty: there is no secret manager.", max_length=0)
-    grant_type: Literal["", "client_credentials"] = Field(
-        "", description="Accepted for compatibility; the flow is always client_credentials."
+    grant_type: Literal["", "client_credentials", "urn:ietf:params:oauth:grant-type:jwt-bearer"] = Field(
+        "", description="How a token is obtained: with the client secret, or with an assertion signed by client_certificate_key."
     )
+    client_certificate_key: SecretText = Field(
+        Secret(""), description="RSA key (PEM) that signs assertions. Needs the extra jwt, not in the image."
+    )
+    client_certificate_key_file: Text = Field("", description="File with that key, read for every token.")
+    client_certificate_key_id: Text = Field("", description="Id of the key, `kid` of the assertion.")
+    signature_algorithm: Literal["", "RS256", "RS384", "RS512"] = Field(
+        "", description="How assertions are signed; default: RS256."
+    )
+    iss: Text = Field("", description="Issuer of assertions; default: client_id.")
+    claims: Annotated[dict[str, Any], PARAMETERS] = Field({}, description="Additional claims of assertions.")
     scopes: list[Text] = Field([], description="Scopes to request.")
     token_url: Text = Field("", description="URL of the token endpoint.")
-    audience: Text = Field("", description="Audience parameter of the token request.")
+    audience: Text = Field("", description="Audience parameter of the token request, or of assertions (default: token_url).")
     endpoint_params: Annotated[dict[str, Text], PARAMETERS] = Field({}, description="Additional parameters of the token request.")
     tls_config: TlsConfig = Field(TlsConfig(), description="TLS to the token URL.")
 
@@ -141,6 +151,12 @@ class OAuth2(ProxyOptions):
             raise ValueError("oauth2 needs client_id and token_url")
         if self.client_secret.get_secret_value() and self.client_secret_file:
             raise ValueError("client_secret and client_secret_file are both set; keep one")
+        key = bool(self.client_certificate_key.get_secret_value())
+        if key and self.client_certificate_key_file:
+            raise ValueError("client_certificate_key and client_certificate_key_file are both set; keep one")
+        signed = self.grant_type == "urn:ietf:params:oauth:grant-type:jwt-bearer"
+        if signed and not key and not self.client_certificate_key_file:
+            raise ValueError(f"grant_type {self.grant_type} needs client_certificate_key or client_certificate_key_file")
         return self
 
 

@@ -5,27 +5,20 @@ Files are read for every request, so a replaced secret is used immediately. Ever
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import time
 from collections.abc import Mapping
-from urllib.parse import quote_plus, urlencode
 
 from yarl import URL
 
-from kofagent.component.protocols import StartError
 from kofagent.config.base import Secret
 from kofagent.config.blocks import TlsClientBlock, TlsVersion
-from kofagent.net.body import read_body
-from kofagent.net.compression import CorruptBody, TooLarge, UnknownEncoding
+from kofagent.net.oauth2 import JWT_BEARER, Assertion, Grant, TokenError, Tokens
 from kofagent.net.proxy import environment_proxy, is_direct
 from kofagent.net.tls import ClientTls
-from kofagent.net.transport import FAILURES, Route, Transport, failure
+from kofagent.net.transport import Route
 from kofagent.prometheus.client_config import Authorization, BasicAuth, HttpClientOptions, OAuth2, ProxyOptions, TlsConfig
-from kofagent.wire.foreign_json import read_json
 
 _VERSIONS: dict[str, TlsVersion] = {"": "", "TLS10": "1.0", "TLS11": "1.1", "TLS12": "1.2", "TLS13": "1.3"}
-_TOKEN_LIMIT = 1 << 20
 
 
 class FetchError(Exception):
@@ -37,7 +30,7 @@ class Credentials:
 
     def __init__(self, options: HttpClientOptions, user_agent: str) -> None:
         self._options = options
-        self._oauth = OAuthToken(options.oauth2, user_agent) if options.oauth2 is not None else None
+        self._oauth = token_source(options.oauth2, user_agent) if options.oauth2 is not None else None
 
     async def stop(self) -> None:
         """Closes the connection to the token server."""
@@ -57,7 +50,10 @@ class Credentials:
         elif options.authorization is not None:
             out["Authorization"] = _authorization(options.authorization)
         elif self._oauth is not None:
-            out["Authorization"] = await self._oauth.header()
+            try:
+                out["Authorization"] = await self._oauth.header()
+            except TokenError as error:
+                raise FetchError(f"oauth2: {error}") from None
         return out
 
 
@@ -74,69 +70,30 @@ def _authorization(options: Authorization) -> str:
     return f"{options.type} {credentials}".strip()
 
 
-class OAuthToken:
-    """The access token of the client credentials flow, fetched when needed and again before it ends."""
-
-    def __init__(self, options: OAuth2, user_agent: str) -> None:
-        self._options = options
-        self._agent = user_agent
-        self._route = route_of(options, tls_of(options.tls_config))
-        self._transport = Transport()
-        self._header = ""
-        self._until = 0.0
-        self._lock = asyncio.Lock()
-
-    async def stop(self) -> None:
-        """Closes the connection to the token server."""
-        await self._transport.stop()
-
-    async def header(self) -> str:
-        """The Authorization header. Raises FetchError."""
-        async with self._lock:
-            if time.monotonic() >= self._until:
-                await self._fetch()
-            return self._header
-
-    async def _fetch(self) -> None:
-        options = self._options
-        file = options.client_secret_file
-        secret = read_secret(file, "client_secret_file") if file else options.client_secret.get_secret_value()
-        form = {"grant_type": "client_credentials", **options.endpoint_params}
-        if options.scopes:
-            form["scope"] = " ".join(options.scopes)
-        if options.audience:
-            form["audience"] = options.audience
-        if not self._transport.running:
-            await self._transport.start()
-        basic = base64.b64encode(f"{quote_plus(options.client_id)}:{quote_plus(secret)}".encode()).decode()
-        headers = {
-            "User-Agent": self._agent,
-            "Authorization": "Basic " + basic,
-            "Accept-Encoding": "identity",
-            "Content-Type": "application/x-www-form-urlencoded",
-        }
-        target, body = URL(options.token_url), urlencode(form).encode()
-        try:
-            async with await self._transport.send("POST", target, self._route, headers, body=body, follow=False) as response:
-                if response.status // 100 != 2:
-                    raise FetchError(f"oauth2: the token server answered {response.status}")
-                self._remember(await read_body(response, _TOKEN_LIMIT))
-        except StartError as error:
-            raise FetchError(f"oauth2: {error}") from None
-        except (TooLarge, CorruptBody, UnknownEncoding):
-            raise FetchError("oauth2: the token server's answer cannot be read") from None
-        except (*FAILURES, ValueError) as error:
-            raise FetchError(f"oauth2: {failure(error).sentence}") from None
-
-    def _remember(self, answer: bytes) -> None:
-        try:
-            found = read_json(answer)
-            token, kind = found["access_token"], str(found.get("token_type") or "Bearer")
-            life = float(found.get("expires_in") or 3600)
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise FetchError("oauth2: the token server's answer has no access_token") from None
-        self._header = f"{'Bearer' if kind.lower() == 'bearer' else kind} {token}"
-        self._until = time.monotonic() + max(life - 10, 1)
+def token_source(options: OAuth2, user_agent: str) -> Tokens:
+    """The access tokens of `oauth2`. A time-out is that of the request which waits for the token."""
+    file, key = options.client_secret_file, options.client_certificate_key_file
+    parameters = [*options.endpoint_params.items(), *([("audience", options.audience)] if options.audience else [])]
+    signed = None
+    if options.grant_type == JWT_BEARER:
+        signed = Assertion(
+            lambda: read_secret(key, "client_certificate_key_file") if key else options.client_certificate_key.get_secret_value(),
+            options.client_certificate_key_id,
+            options.signature_algorithm or "RS256",
+            options.iss,
+            options.audience,
+            options.claims,
+        )
+        parameters = list(options.endpoint_params.items())
+    grant = Grant(
+        options.token_url,
+        lambda: options.client_id,
+        lambda: read_secret(file, "client_secret_file") if file else options.client_secret.get_secret_value(),
+        options.scopes,
+        parameters,
+        signed,
+    )
+    return Tokens(grant, route_of(options, tls_of(options.tls_config)), user_agent, timeout=0)
 
 
 def tls_of(options: TlsConfig) -> ClientTls:

@@ -11,6 +11,7 @@ A large page is read in parts (`parts.py`), its lines are not remembered, and li
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Generator, Iterable, Sequence
 from itertools import compress
 from typing import TypeVar
@@ -50,6 +51,10 @@ from kofagent.telemetry.series import Exemplar, Family, Series
 
 STEP = 100
 """New lines that are read without a break: some 3 ms."""
+FREE = 1000
+"""New lines of a page for which no room is asked."""
+_OURS = 3
+"""References to an object that only we have: the tuple it is in, a local variable, and the argument of getrefcount."""
 T = TypeVar("T")
 Reading = Generator[None, None, T]
 """Yields where it may be interrupted, and returns what was read."""
@@ -76,7 +81,7 @@ class PageReader:
     """Reads the pages of one target.
 
     `finish` makes final labels of a page's labels, None where relabelling drops them; it may raise SeriesError, which
-    fails the page. `fits` says whether a large page with this many bytes of lines and series may be read.
+    fails the page. `fits` says whether so many bytes more of lines and series may be kept.
     """
 
     name = "page_caches"
@@ -117,6 +122,10 @@ class PageReader:
         # Bytes of a line of the last page, on average; whether this page has more than its limit already.
         self._length = 0
         self._beyond = False
+        # Lines that were known when the page came, and new ones for which there is room.
+        self._before = self._paid = 0
+        # Bytes that were forgotten for want of room, what was in use then, and one of the series.
+        self._forgotten: tuple[int, int, Series | None] | None = None
         ACCOUNT.join_budget(self)
 
     @property
@@ -126,8 +135,20 @@ class PageReader:
 
     @property
     def known(self) -> int:
-        """Lines whose text is known."""
-        return len(self._raw)
+        """Lines that need no more memory: their text is known, or there is room where what was forgotten has been."""
+        return len(self._raw) + self._spare()
+
+    def _spare(self) -> int:
+        """New lines for which the interpreter has kept the memory of what `_pay` made the reader forget: it is still measured.
+
+        None as long as somebody else has a series of that page, as a queue has with the markers of their ends.
+        """
+        if self._forgotten is None:
+            return 0
+        size, used, witness = self._forgotten
+        if witness is not None and sys.getrefcount(witness) > _OURS:
+            return 0
+        return max(0, size - max(0, used - PRESSURE.used)) // parts.new_bytes(self._length)
 
     def read(self, page: bytes, openmetrics: bool, now_ms: int) -> Scraped:
         """The samples of a page. ParseError or ValueError when it must not be used; call `fail` then."""
@@ -144,6 +165,7 @@ class PageReader:
             self._format = openmetrics
             self._raw = {}
             self._comments = self._shape = None
+        self._before, self._paid = len(self._raw), max(FREE, self._spare())
         try:
             if parts.is_large(page):
                 return (yield from self._in_parts(page, openmetrics, now_ms))
@@ -206,12 +228,13 @@ class PageReader:
     # Plain twin: tests/reference/page.py.
     def _known(self, page: bytes, lines: list[bytes], openmetrics: bool, now_ms: int) -> Reading[Scraped]:
         samples, comments = parted(lines)
+        self._length = len(page) // len(lines)
         try:
             if openmetrics and not _openmetrics_frame(lines, comments):
                 raise ValueError("blank line or missing # EOF")
             yield from self._comment(comments, openmetrics)
             entries, values, stamps, exemplars, keys = yield from self._columns(samples, openmetrics)
-        except SeriesError:
+        except (SeriesError, NoRoom):
             raise
         except ValueError:
             # The verdict, with its line number, is the complete tokenizer's; it also knows labels that span lines.
@@ -227,16 +250,18 @@ class PageReader:
             kept = len(entries) - entries.count(DROPPED)
             if kept > self._limit:
                 raise SampleLimitError(len(entries), kept)
-        self._length = len(page) // len(lines)
         plain = lines if samples and stamps is None else None
         return self._made((entries, values, stamps, exemplars, keys), plain, now_ms)
 
     def _in_parts(self, page: bytes, openmetrics: bool, now_ms: int) -> Reading[Scraped]:
         """As `_known`, of a large page."""
         lines = page.count(b"\n") + 1
-        need = parts.cost(len(page), lines, len(self._raw), self._limit)
+        known = self.known
+        need = parts.cost(len(page), lines, known, self._limit)
         if not self._fits(need):
             raise NoRoom(f"the page needs {need >> 20} MiB to be read")
+        self._paid += max(0, lines - known)
+        self._length = len(page) // lines
         shape = self._shape
         try:
             comments = parts.comments(page)
@@ -248,14 +273,13 @@ class PageReader:
                     return again
             yield from self._comment(comments, openmetrics)
             entries, values, stamps, exemplars = yield from self._joined(parts.samples(page), openmetrics)
-        except SeriesError:
+        except (SeriesError, NoRoom):
             raise
         except ValueError:
             self._comments = None
             entries, values, stamps, exemplars, _ = yield from self._scan(lambda: scan(page, openmetrics))
         if self._beyond:
             raise SampleLimitError(len(entries), len(entries) - entries.count(DROPPED))
-        self._length = len(page) // lines
         return self._made((entries, values, stamps, exemplars, None), None, now_ms)
 
     def _joined(
@@ -282,6 +306,21 @@ class PageReader:
                 kept += len(found) - found.count(DROPPED)
                 self._beyond = kept > self._limit
         return entries, values, stamps, exemplars
+
+    def _pay(self) -> None:
+        """Before the next STEP: asks for room where the page has more new lines than it was given room for, as with churn.
+
+        The series of the page before are still there then. NoRoom where they do not fit together; all is forgotten, so that the
+        next page does.
+        """
+        if len(self._raw) - self._before + STEP <= self._paid:
+            return
+        if self._fits(FREE * parts.new_bytes(self._length)):
+            self._paid += FREE
+            return
+        self._forgotten = self.used, PRESSURE.used, self._tracked[0] if self._tracked else None
+        self._raw, self._fresh, self._shape = {}, set(), None
+        raise NoRoom("the new series of the page do not fit beside those that they replace")
 
     def _comment(self, comments: list[bytes], openmetrics: bool) -> Reading[None]:
         """Takes the comments of a page where they are not those of the last one."""
@@ -314,6 +353,7 @@ class PageReader:
                 if found[i] is not None:
                     continue
                 if not step % STEP:
+                    self._pay()
                     yield
                 item = scan_line(samples[i], openmetrics)
                 if not isinstance(item, Sample):
@@ -380,6 +420,7 @@ class PageReader:
             kept += entry is not DROPPED
             self._beyond = 0 < self._limit < kept
             if not len(entries) % STEP:
+                self._pay()
                 yield
         return entries, values, stamps if any(t is not None for t in stamps) else None, exemplars, keys
 
@@ -421,7 +462,7 @@ class PageReader:
         if self.families.describe(described):
             # How bounds are written depends on the type, so what is known of the lines does too.
             self._retyped = self._all()
-            self._raw = {}
+            self._raw, self._before = {}, 0
         self._shape = None
         for series in self._all():
             name = series.name
@@ -511,6 +552,7 @@ class PageReader:
             scraped.added = len(self._fresh.intersection(scraped.series))
             self._fresh = set()
         self._tracked = tracked
+        self._forgotten = None
         self._retyped = set()
         self._good = len(entries)
         if keys is not None:

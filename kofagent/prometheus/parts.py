@@ -67,4 +67,9 @@ def cost(size: int, lines: int, known: int, most_series: int = 0) -> int:
     fresh = max(0, lines - known)
     length = size // max(1, lines)
     kept = min(fresh, max(0, most_series - known) + PART * lines // max(1, size)) if most_series else fresh
-    return lines * LINE_BYTES + kept * (SERIES_BYTES + NEW_BYTES + PER_BYTE * length) + (fresh - kept) * (LINE_BYTES + length)
+    return lines * LINE_BYTES + kept * new_bytes(length) + (fresh - kept) * (LINE_BYTES + length)
+
+
+def new_bytes(length: int) -> int:
+    """Bytes that a series of a line of this length takes while the page is read that has it for the first time."""
+    return SERIES_BYTES + NEW_BYTES + PER_BYTE * length

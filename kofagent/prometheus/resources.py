@@ -67,7 +67,7 @@ class Resources:
     def failed(self) -> list[TargetResource]:
         """There is no page; the resources that are over. The target's own stays as it was described."""
         before, self._known = self._known, {self._key: self.own}
-        self._column = None
+        self._column, self._parts = None, []
         return self._over(before)
 
     def ended(self, series: Sequence[Series], over: Collection[TargetResource]) -> list[Part]:

@@ -259,8 +259,12 @@ class ScrapeLoop:
         return scraped, "", size
 
     def _fits(self, need: int) -> bool:
-        """Whether a large page can be read; the room is held until it is."""
-        return self._claim.grow(0, need)
+        """Whether a page can be read on. What a large one needs is asked for first, and held until it is read.
+
+        What it needs besides is taken at once, and measured from then on.
+        """
+        claim = self._claim
+        return claim.grow(need) if claim.ahead else claim.grow(0, need)
 
     async def _read(self, page: bytes, openmetrics: bool, now_ms: int, claim: Claim) -> Scraped:
         """Reads the page. One of more than AT_ONCE bytes lets others have their turn, and only one of these is read at a time."""

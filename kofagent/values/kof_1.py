@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
-from kofagent.config.errors import ConfigErrors, Path
+from kofagent.config.errors import ConfigErrors, Path, Problem
 from kofagent.config.load import read_config
 from kofagent.config.merge import merge_files
 from kofagent.config.tree import Node
 from kofagent.values.files import lay_over
 from kofagent.values.kube_stack import Collector, Stack, lay, render
 from kofagent.values.meaning import Around, as_meant
-from kofagent.values.mistakes import errors_of, warnings_of
+from kofagent.values.mistakes import errors_of, ignored_part, warnings_of
 from kofagent.values.places import Found, find
 from kofagent.values.rendered import Rendered
-from kofagent.values.versions import NEWEST, STACK, find_version, stack_defaults
+from kofagent.values.versions import NEWEST, STACK, find_version, is_at_least, stack_defaults
 
 
 def render_collector(
@@ -43,16 +44,20 @@ def render_collector(
         collector.mode,
         config,
         collector.env,
-        False,
+        _is_root(collector.fields.get("securityContext")),
         release_values.stack.values,
         deleted=[replace(d, path=(STACK, *d.path)) for d in collector.deleted],
         errors=errors_of(release_values.found, key),
         fields=collector.fields,
-        warnings=[*warnings_of(release_values.found, key), *changes],
+        warnings=[*release_values.ignored(), *warnings_of(release_values.found, key), *changes],
         meant=meant,
         written=release_values.written(key),
         note=release_values.note,
     )
+
+
+def _is_root(context: Any) -> bool:
+    return isinstance(context, dict) and context.get("runAsUser") == 0
 
 
 def collector_names(trees: Sequence[Node], part: str | None, version: str | None) -> list[str]:
@@ -97,6 +102,10 @@ class Release:
         namespace = self.globals.get("clusterNamespace") or Node("", self.globals.origin)
         default = self.stack.values.get("defaultCRConfig") or Node({})
         return Around(key, collector.name, collector.values, default, name, namespace)
+
+    def ignored(self) -> list[Problem]:
+        """Warnings of what the charts of this version do not read at all."""
+        return ignored_part(self.found) if is_at_least(self.version, "1.10.0") else []
 
     def written(self, key: str) -> tuple[tuple[Node, Path], ...]:
         """Where the user's configuration of a collector stands, what is more specific first."""

@@ -265,6 +265,20 @@ def _listen_everywhere(config: Node, around: Around) -> Problem | None:
     return None
 
 
+def _make_directories(config: Node, around: Around) -> Problem | None:
+    """Directories of `file_storage`, which the kubelet makes in a pod since the volumes say so."""
+    extensions = config.get("extensions")
+    for id in extensions.names() if extensions is not None else ():
+        options = config.get("extensions", id)
+        if id.partition("/")[0] != "file_storage" or options is None or not options.is_map or "create_directory" in options.value:
+            continue
+        directory = options.get("directory")
+        if directory is not None:
+            origin = replace(directory.origin, layer="generated", note="the volume's DirectoryOrCreate")
+            options.value["create_directory"] = Node(True, origin)
+    return None
+
+
 _CHANGES: tuple[Callable[[Node, Around], Problem | None], ...] = (
     _name_the_cluster,
     _redirect,
@@ -274,4 +288,5 @@ _CHANGES: tuple[Callable[[Node, Around], Problem | None], ...] = (
     _start_extensions,
     _read_monitors,
     _listen_everywhere,
+    _make_directories,
 )

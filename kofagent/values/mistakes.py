@@ -122,11 +122,18 @@ def warnings_of(found: Sequence[Found], key: str) -> list[Problem]:
     return problems
 
 
+def ignored_part(found: Sequence[Found]) -> list[Problem]:
+    """A part of an umbrella chart's file that the charts of 1.10 and later do not read any more."""
+    what = "is ignored by the umbrella chart of KOF 1.10 and later, and taken here all the same"
+    hint = "move it to kof-child.values.fromManagement.collectors"
+    return [each.tree.problem(each.path[:1], what, hint, warning=True) for each in found if each.path[:1] == ("kof-collectors",)]
+
+
 def _of_top(found: Found) -> list[Problem]:
     problems = []
     for name in found.values.names():
         if name not in _TOP and not name.startswith(("x-", ".")):
-            hint = suggest(name, _TOP, limit=0) or "remove it"
+            hint = f"move it below {STACK}" if name in _STACK_KEYS else suggest(name, _TOP, limit=0) or "remove it"
             problems.append(_problem(found, (name,), "is a key of nothing and does nothing", hint, warning=True))
     for name in (found.values.get("collectors") or Node({})).names():
         if name != "enabled":

@@ -78,6 +78,10 @@ def _of_file(tree: Node, part: str | None) -> list[Found]:
             return [Found(tree, ways["kof-child"][0])]
         hint = f"it has {', '.join(there)}" if there else "check --part"
         raise ConfigErrors([tree.problem((), f"has no values for {part}", hint)])
+    switch = tree.get("kof-collectors", "enabled")
+    if (part or (there or [""])[0]) == "kof-collectors" and switch is not None and not switch.value:
+        hint = "set it to true to run them"
+        raise ConfigErrors([tree.problem(("kof-collectors", "enabled"), "the collectors are turned off", hint)])
     return [Found(tree, path) for name in [part or (there or ["kof-child"])[0]] for path in ways[name]]
 
 

@@ -11,7 +11,7 @@ from kofagent.config.tree import Node
 from kofagent.values.generated import Values
 from kofagent.values.kof_1 import render_collector
 from kofagent.values.rendered import Rendered
-from kofagent.values.versions import STACK, versions
+from kofagent.values.versions import STACK, is_at_least
 
 SUCCESSORS = {"node": "daemon", "k8scluster": "cluster"}
 """Which collector does what a role did."""
@@ -51,10 +51,6 @@ class _Migration:
         self.bare = {
             key: render_collector([], key, version=version).config.plain() for key in (*SUCCESSORS.values(), "target-allocator")
         }
-
-    def is_at_least(self, version: str) -> bool:
-        order = versions()
-        return order.index(self.version) <= order.index(version)
 
     def note(self, node: Node | None, path: tuple[str, ...], text: str) -> None:
         place = f"{node.origin.place}: " if node is not None and node.origin.line else ""
@@ -111,7 +107,7 @@ class _Migration:
             "prometheusremotewrite": self._exporter("metrics", "endpoint"),
             "otlphttp/logs": self._exporter("logs", "logs_endpoint"),
         }
-        if self.is_at_least("1.10.0"):
+        if is_at_least(self.version, "1.10.0"):
             exporters["otlphttp/logs-audit"] = self._exporter("logs", "logs_endpoint")
             if exporters["otlphttp/logs-audit"] is not None and "logs_endpoint" in exporters["otlphttp/logs-audit"]:
                 self.notes.append("exporters.otlphttp/logs-audit: audit logs are new; they go where all logs go")
@@ -176,7 +172,7 @@ class _Migration:
 
     def _traces(self) -> dict[str, Any] | None:
         out = self._exporter("traces", "endpoint")
-        if out and "endpoint" in out and self.is_at_least("1.7.0"):
+        if out and "endpoint" in out and is_at_least(self.version, "1.7.0"):
             out["traces_endpoint"] = f"{out.pop('endpoint').rstrip('/')}/v1/traces"
             self.note(
                 self.user.get("kof", "traces", "endpoint"),
@@ -273,7 +269,7 @@ class _Migration:
 
     def _targets(self, key: str, name: str, kind: str) -> list[str]:
         """Where a list of a pipeline goes: logs of the daemon are parted by a connector from 1.10 on, so they have two ends."""
-        if key == "daemon" and name == "logs" and kind == "exporters" and self.is_at_least("1.10.0"):
+        if key == "daemon" and name == "logs" and kind == "exporters" and is_at_least(self.version, "1.10.0"):
             return ["logs/default", "logs/audit"]
         return [name]
 

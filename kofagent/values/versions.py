@@ -41,6 +41,11 @@ def find_version(wanted: str) -> str | None:
     return known[0] if known else None
 
 
+def is_at_least(version: str, other: str) -> bool:
+    """Whether a known version is another one, or newer."""
+    return versions().index(version) <= versions().index(other)
+
+
 def stack_defaults(version: str) -> Node:
     """What kof-collectors sets below `opentelemetry-kube-stack`, and `global`, at a version. The caller may change it."""
     return _defaults(version).copy()

@@ -214,9 +214,19 @@ async def test_a_folder_without_a_pod_becomes_the_pods_when_the_api_tells_of_it(
         now = world.heard.now["k8s_observer/u1/app"]
         assert now.fresh and not now.over
         assert [what for id, what in world.heard.events if "/u1/" in id] == ["came", "changed"]
-        (tmp_path / "logs" / "shop_before_u0" / "app").rmdir()
-        (tmp_path / "logs" / "shop_before_u0").rmdir()
+        put(kube, "before", "u0", labels={"a": "b"})
+        await eventually(lambda: world.env("k8s_observer/u0/app")["pod"]["labels"])
+        assert not world.heard.now["k8s_observer/u0/app"].fresh, "it was there before"
+        kube.delete(PODS, "before", "shop")
         await eventually(lambda: world.ids == ["k8s_observer/u1/app"])
+        (tmp_path / "logs" / "shop_marker_u3" / "app").mkdir(parents=True)
+        await eventually(lambda: len(world.ids) == 2)
+        assert world.ids == ["k8s_observer/u1/app", "k8s_observer/u3/app"], "a pod that is gone was told of, and is not told again"
+        (tmp_path / "logs" / "shop_before_u0" / "late").mkdir()
+        await eventually(lambda: "k8s_observer/u0/late" in world.heard.now, message="a container that was never seen to run")
+        (tmp_path / "logs" / "shop_marker_u3" / "app").rmdir()
+        (tmp_path / "logs" / "shop_marker_u3").rmdir()
+        await eventually(lambda: len(world.ids) == 2)
 
 
 @pytest.mark.parametrize("hash", ["../../../etc", "a/b", "", "x" * 65])

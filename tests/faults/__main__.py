@@ -3,6 +3,7 @@
     python -m tests.faults                       every scenario in its full form: some hours
     python -m tests.faults --short               every scenario for half a minute
     python -m tests.faults kill down --short     two of them
+    python -m tests.faults long-down --factor 0.1   outages and loads of the full form last a tenth
     python -m tests.faults disk-full --keep      leaves its folder: the agent's log, configuration, queues
 
 Each scenario runs an agent (in a memory cgroup of 128 MiB where one can be made) between numbered sources and a sink that knows
@@ -23,13 +24,13 @@ from pathlib import Path
 from tests.faults.scenarios import SCENARIOS
 from tests.faults.trial import LIMIT_MIB, Result, Trial
 
-SHORT_MOST, FULL_MOST = 150, 3 * 3600
+SHORT_MOST, FULL_MOST = 150, 4 * 3600
 """Seconds after which a scenario hangs."""
 
 
-async def run(name: str, folder: Path, short: bool, limit_mib: int = LIMIT_MIB) -> Result:
+async def run(name: str, folder: Path, short: bool, limit_mib: int = LIMIT_MIB, factor: float = 1.0) -> Result:
     """One scenario in this folder; what it raises is a failure."""
-    trial = Trial(name, folder, short, limit_mib=limit_mib)
+    trial = Trial(name, folder, short, limit_mib=limit_mib, factor=factor)
     try:
         async with trial:
             try:
@@ -53,6 +54,7 @@ def main() -> int:
     )
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help="all if none is given")
     parser.add_argument("--short", action="store_true", help="half a minute each instead of what the plan says")
+    parser.add_argument("--factor", type=float, default=1.0, help="how much of the full form's times (default 1)")
     parser.add_argument("--keep", action="store_true", help="keep the folders, also of what passed")
     parser.add_argument("--limit-mib", type=int, default=LIMIT_MIB, help=f"memory of the agent's cgroup (default {LIMIT_MIB})")
     arguments = parser.parse_args()
@@ -63,7 +65,7 @@ def main() -> int:
     names = arguments.scenarios or list(SCENARIOS)
     for number, name in enumerate(names, 1):
         print(f"{name} ({number} of {len(names)})", file=sys.stderr, flush=True)
-        result = asyncio.run(run(name, root / name, arguments.short, arguments.limit_mib))
+        result = asyncio.run(run(name, root / name, arguments.short, arguments.limit_mib, arguments.factor))
         print(result, flush=True)
         results.append(result)
         if not arguments.keep and not result.failures:

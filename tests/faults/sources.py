@@ -58,14 +58,15 @@ class Source:
 class Numbered(Source):
     """A source of log records that bear their number. `in_doubt`: those that may be lost."""
 
-    def __init__(self, rate: float) -> None:
+    def __init__(self, name: str, rate: float) -> None:
         super().__init__(rate)
+        self.name = name
         self.number = 0
         self.in_doubt: set[Key] = set()
 
     def written(self) -> set[Key]:
         """All records there are."""
-        raise NotImplementedError
+        return {(self.name, number) for number in range(self.number)}
 
 
 class Lines(Numbered):
@@ -75,11 +76,11 @@ class Lines(Numbered):
     """
 
     def __init__(self, root: Path, name: str, rate: float, rotate_every: int, how: str = "kubelet", doubt: float = 1.0) -> None:
-        super().__init__(rate)
+        super().__init__(name, rate)
         self.folder = root / f"default_{name}_{UID}" / "app"
         self.folder.mkdir(parents=True, exist_ok=True)
         self.path = self.folder / "0.log"
-        self.name, self.rotate_every = name, rotate_every
+        self.rotate_every = rotate_every
         self.rotations = 0
         self.hold = False
         """No rotation for now."""
@@ -90,10 +91,6 @@ class Lines(Numbered):
             (self.folder / "files").mkdir()
             self._point()
         self._file = self.path.open("a")
-
-    def written(self) -> set[Key]:
-        """All lines there are."""
-        return {(self.name, number) for number in range(self.number)}
 
     async def make(self, count: int) -> None:
         stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f") + "000Z"
@@ -176,6 +173,7 @@ class Spans(Source):
         self._url = url
         self.number = 0
         self.acknowledged: set[Key] = set()
+        self.in_order: list[Key] = []
         self.repeated = 0
         """Spans sent again after no answer came: the agent may have had them."""
         self.refused = 0
@@ -194,7 +192,8 @@ class Spans(Source):
                 piece = self._waiting[: self.PIECE]
                 if await self._post(session, piece):
                     del self._waiting[: self.PIECE]
-                    self.acknowledged.update(("client", n) for n in piece)
+                    self.in_order += [("client", n) for n in piece]
+                    self.acknowledged.update(self.in_order[-len(piece) :])
                 elif self._over.is_set():
                     return
                 else:
@@ -228,6 +227,7 @@ class Pages:
         self.port = 0
         self.served: dict[Key, float] = {}
         """When each page was served, monotonic seconds."""
+        self.in_order: list[Key] = []
         self.silent = False
         """Pages are 503 from now on."""
         self.extra: dict[str, bytes] = {}
@@ -261,17 +261,10 @@ class Pages:
         lines = [f'trial_number{{t="{target}",s="{s}"}} {number}' for s in range(self.series)]
         response = web.Response(text="# TYPE trial_number counter\n" + "\n".join(lines) + "\n")
         self.served[target, number] = time.monotonic()
+        self.in_order.append((target, number))
         return response
 
-    def keys(self, not_within: list[tuple[float, float]]) -> set[Key]:
-        """Samples of the pages that were served outside of these times."""
-        pages = [
-            (target, number)
-            for (target, number), at in self.served.items()
-            if not any(begin <= at <= end for begin, end in not_within)
-        ]
-        return {(f"{target}/{s}", number) for target, number in pages for s in range(self.series)}
-
     def longest_gap(self) -> float:
-        """Seconds between two scrapes of a target, at most."""
-        return max((b - a for times in self.asked.values() for a, b in itertools.pairwise(times)), default=0.0)
+        """Seconds between two scrapes of a numbered target, at most."""
+        numbered = [times for target, times in self.asked.items() if target.isdecimal()]
+        return max((b - a for times in numbered for a, b in itertools.pairwise(times)), default=0.0)

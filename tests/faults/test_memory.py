@@ -31,9 +31,9 @@ LIMIT = 128 * MIB
 GZIP = {"Content-Type": "application/x-protobuf", "Content-Encoding": "gzip"}
 
 
-def series(count: int, value: int) -> bytes:
+def series(count: int, value: int, first: int = 0) -> bytes:
     line = 'http_requests_total{method="GET",code="200",path="/api/v1/item/%d",instance_id="i-%d",zone="eu-%d"} %d\n'
-    return gzip.compress("".join([line % (i, i % 97, i % 3, value) for i in range(count)]).encode(), 1)
+    return gzip.compress("".join([line % (i, i % 97, i % 3, value) for i in range(first, first + count)]).encode(), 1)
 
 
 class Agent:
@@ -71,14 +71,15 @@ class Agent:
 
 
 class Outside:
-    """The target and the backend in one: `page` is what is scraped, `got` counts requests that were taken."""
+    """The target and the backend in one: `page` is what is scraped, `asked` counts scrapes, `got` requests that were taken."""
 
     def __init__(self) -> None:
         self.page = gzip.compress(b"a 1\n")
-        self.got = 0
+        self.got = self.asked = 0
 
     async def handle(self, request: web.Request) -> web.Response:
         if request.method == "GET":
+            self.asked += 1
             return web.Response(body=self.page, headers={"Content-Type": "text/plain", "Content-Encoding": "gzip"})
         await request.read()
         self.got += 1
@@ -173,6 +174,17 @@ async def test_pages_that_do_not_fit_are_refused_and_40_000_series_are_scraped(t
     assert (tmp_path / "log").read_text().count("does not fit into the memory that is left") >= 1
 
 
+async def test_40_000_series_that_are_all_replaced_every_2_s(tmp_path: Path) -> None:
+    """Two generations and their markers do not fit: scrapes are refused in between, and the agent lives."""
+    async with running(tmp_path, scrape_interval="2s", scrape_timeout="2s") as (agent, outside):
+        for turn in range(8):
+            outside.page = series(40_000, turn, first=40_000 * turn)
+            scraped = outside.asked
+            await agent.until(lambda scraped=scraped: _asked(outside, scraped + 1))
+        outside.page = gzip.compress(b"a 1\n")
+        await agent.until(lambda: _more(agent, "otelcol_exporter_sent_metric_points_total", 0, 40_000))
+
+
 async def test_a_sample_limit_is_told_of_100_000_series(tmp_path: Path) -> None:
     async with running(tmp_path, sample_limit=10_000) as (agent, outside):
         outside.page = series(100_000, 1)
@@ -232,6 +244,10 @@ async def _taken(agent: Agent, body: bytes, headers: dict[str, str]) -> bool:
 
 async def _more(agent: Agent, name: str, before: float, by: float) -> bool:
     return await agent.value(name) >= before + by
+
+
+async def _asked(outside: Outside, times: int) -> bool:
+    return outside.asked >= times
 
 
 async def _says(folder: Path, words: str) -> bool:

@@ -10,8 +10,10 @@ import pytest
 
 from tests.faults import books
 from tests.faults.canaries import Canaries
+from tests.faults.owed import Owed, left
 from tests.faults.road import Road
-from tests.faults.sink import Arrivals
+from tests.faults.sink import Arrivals, Sink
+from tests.faults.sources import Numbered, Pages, Spans
 
 PAGE = """otelcol_receiver_accepted_spans_total{receiver="otlp",transport="http"} 10
 kofagent_exporter_inherited_items_total{exporter="otlphttp",signal="traces"} 5
@@ -97,3 +99,35 @@ async def test_a_frozen_road_is_good_for_new_connections_only() -> None:
         waiting.cancel()
         for _, writer in (old, new):
             writer.close()
+
+
+def test_what_is_owed_is_what_was_written_and_acknowledged_and_scraped_in_peace_and_did_not_arrive() -> None:
+    sink, spans, pages, lines = Sink(), Spans(str, 1), Pages(1, 2), Numbered("pod", 1)
+    owed = Owed(sink, spans, pages)
+    lines.number = 3
+    spans.in_order += [("client", 0), ("client", 1)]
+    pages.in_order += [("0", 1), ("0", 2)]
+    pages.served.update({("0", 1): 10.0, ("0", 2): 20.0})
+    sink.lines.add("pod", 1)
+    sink.spans.add("client", 0)
+    sink.samples.add("0/1", 1)
+    assert owed.missing([lines], []) == {
+        "lines": {("pod", 0), ("pod", 2)},
+        "spans": {("client", 1)},
+        "samples": {("0/0", 1), ("0/0", 2), ("0/1", 2)},
+    }
+    sink.lines.add("pod", 0)
+    sink.samples.add("0/1", 2)
+    lines.number = 4
+    lines.in_doubt.add(("pod", 2))
+    assert owed.missing([lines], [(19.0, 21.0)]) == {"lines": {("pod", 3)}, "spans": {("client", 1)}, "samples": {("0/0", 1)}}
+    assert owed.missing([lines], [])["samples"] == {
+        ("0/0", 1),
+        ("0/0", 2),
+    }  # a kill that is known later takes nothing away for good
+    sink.forget()
+    assert len(owed.missing([lines], [])["samples"]) == 4
+    mark = {"lines": {("pod", 0)}, "spans": {("client", 5)}}
+    sink.lines.add("pod", 0)
+    assert left(mark, sink)
+    assert mark == {"lines": set(), "spans": {("client", 5)}}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from typing import Any
 from tests.faults import books
 from tests.faults.agent import Agent
 from tests.faults.memory_cgroup import cgroup
+from tests.faults.owed import Owed
 from tests.faults.road import Road
 from tests.faults.sink import Key, Sink
 from tests.faults.sources import Lines, Numbered, Pages, Source, Spans
@@ -62,9 +64,10 @@ class Trial:
     Roads of their own lead from the agent to the sink for logs, traces and metrics, so that one can be bad and the others good.
     """
 
-    def __init__(self, name: str, folder: Path, short: bool, *, limit_mib: int = LIMIT_MIB) -> None:
+    def __init__(self, name: str, folder: Path, short: bool, *, limit_mib: int = LIMIT_MIB, factor: float = 1.0) -> None:
         self.result = Result(name)
         self.folder, self.short = folder, short
+        self._factor = factor
         self.sink, self.pages = Sink(), Pages(20, 10)
         self.lines: list[Numbered] = []
         self.state = folder / "state"
@@ -72,6 +75,7 @@ class Trial:
         self.http, self.metrics = free_port(), free_port()
         self.spans = Spans(lambda: f"http://127.0.0.1:{self.http}", 500)
         self.began = time.monotonic()
+        self._owed = Owed(self.sink, self.spans, self.pages)
         self._limit = limit_mib
         self._stack = contextlib.AsyncExitStack()
         self._watch: asyncio.Task[None] | None = None
@@ -189,6 +193,10 @@ class Trial:
         self.lines.append(lines)
         return lines
 
+    def lasts(self, short: float, full: float) -> float:
+        """Seconds that something lasts in this form; the full form may be scaled."""
+        return short if self.short else max(short, full * self._factor)
+
     # What is told
 
     def say(self, text: str) -> None:
@@ -220,21 +228,12 @@ class Trial:
 
     # The end
 
-    def owed(self) -> dict[str, set[Key]]:
-        """Everything that has to arrive: lines that were written, spans that were acknowledged, pages that were scraped in peace."""
+    def missing(self) -> dict[str, set[Key]]:
+        """What of everything that has to arrive has not: lines, spans, samples."""
         kills = [(at - UNDER_WAY, at + 0.5) for at in self.agent.kills]
         # A receiver that is made anew cuts the scrape under way, as Prometheus does.
         kills += [(began - CUT, ended) for began, ended in self.agent.reloads]
-        return {
-            "lines": {key for lines in self.lines for key in lines.written() - lines.in_doubt},
-            "spans": self.spans.acknowledged,
-            "samples": self.pages.keys(kills),
-        }
-
-    def missing(self) -> dict[str, set[Key]]:
-        """What of that has not arrived."""
-        arrived = {"lines": self.sink.lines, "spans": self.sink.spans, "samples": self.sink.samples}
-        return {kind: keys - arrived[kind].count.keys() for kind, keys in self.owed().items()}
+        return self._owed.missing(self.lines, kills)
 
     async def settle(self, seconds: float, *, may_be_lost: dict[str, int] | None = None) -> None:
         """Stops the sources, waits until all has arrived, stops the agent; checks losses, books, log and exit.
@@ -255,7 +254,7 @@ class Trial:
         for kind, keys in missing.items():
             self.check(
                 len(keys) <= allowed.get(kind, 0),
-                f"{len(keys)} {kind} lost of {len(self.owed()[kind])}, such as {sorted(keys)[:3]}",
+                f"{len(keys)} {kind} lost of {self._owed.total(self.lines)[kind]}, such as {sorted(keys)[:3]}",
             )
         self.check(self.sink.backwards == 0, f"times of series went back {self.sink.backwards} times")
         if self.agent.running:
@@ -267,6 +266,9 @@ class Trial:
         self.clean_log()
         self.result.peak_mib = self.agent.peak / MIB
         self.result.seconds = time.monotonic() - self.began
+        load, cores = os.getloadavg()[0], os.cpu_count() or 1
+        if load > cores:
+            self.figure(f"load {load:.1f} on {cores} cores: times may be those of the machine")
 
     async def balance(self) -> dict[str, books.Book]:
         """The books, which have to balance within some looks: what is between two owners right now is in none."""

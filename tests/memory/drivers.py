@@ -334,6 +334,18 @@ def returned() -> Use:
     return use
 
 
+def spanmetrics() -> Use:
+    from kofagent.connectors.spanmetrics.series import Counted, Explicit
+
+    counted = Counted(1, 0, lambda: Explicit(()))
+    counted.remember(2000)
+
+    def use(i: int) -> None:
+        assert counted.start_of((b"r", "calls", (b"%d" % i,)), 1, 2) == 1
+
+    return use
+
+
 def basicauth() -> Use:
     from kofagent.extensions.basicauth import COMPONENT
 
@@ -394,7 +406,7 @@ def journal_blocks() -> Use:
     assert entry is not None
 
     def use(i: int) -> None:
-        assert file.value(entry.items[i % 30], 5)[0] == values[i % 30][:5]
+        assert file.value(entry.items[i % 30], 5).data == values[i % 30][:5]
 
     weakref.finalize(use, folder.cleanup)
     return use
@@ -409,7 +421,8 @@ def journal_values() -> Use:
 
     folder = tempfile.TemporaryDirectory()
     writer = JournalWriter(Path(folder.name, "a.journal"))
-    writer.append(*[f"N{i}={i}" for i in range(3000)])
+    for _ in range(2):  # only what is shared is remembered
+        writer.append(*[f"N{i}={i}" for i in range(3000)])
     file = JournalFile(os.open(writer.path, os.O_RDONLY), str(writer.path))
     entry = file.next(1)
     assert entry is not None
@@ -576,6 +589,7 @@ DRIVERS: dict[str, Callable[[], Use]] = {
     "ottl.patterns": ottl_patterns,
     "routing.resources": routing,
     "ottl.resources": transform_resources,
+    "spanmetrics.timestamps": spanmetrics,
     "prometheusremotewrite.labelled": labelled,
     "prometheusremotewrite.targets": targets,
     "prometheusremotewrite.families_sent": families_sent,

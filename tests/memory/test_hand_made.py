@@ -14,6 +14,9 @@ _CALL = "lives as long as one piece of work"
 _QUEUE = "data that waits, not an answer that is remembered: what there is no room for is counted"
 
 OTHERS = {
+    "connectors/spanmetrics/connector.py:self._waiting": _QUEUE,
+    "connectors/spanmetrics/series.py:self.resources": "counts, not answers: what has no room is counted as overflow, within 64 MiB",
+    "cli/state.py:_locked": "directories of this process, one for each role",
     "component/disk_queue.py:self._kinds": "one for each signal",
     "component/segment_log.py:self._files": "open files, _OPEN_FILES of them",
     "config/references.py:done": _CONFIGURATION,

@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
-from kofagent.ottl import EvaluationError, OttlError, parse_condition, parse_statement
-from kofagent.ottl.messages import read_request
+from kofagent.ottl import Env, EvaluationError, OttlError, parse_condition, parse_statement
+from kofagent.ottl.compile import Slow, condition_of
+from kofagent.ottl.items import items
+from kofagent.ottl.messages import read, read_request
 from kofagent.processors.transform.config import Config, Group
 from kofagent.processors.transform.groups import Evaluated, runner
 from kofagent.telemetry.signal import Signal
@@ -178,6 +180,44 @@ def test_same_as_the_evaluator(context: str, data: st.DataObject) -> None:
     payload = _sprinkled(data.draw(requests(SIGNALS[context])), data.draw(st.binary(max_size=200)))
     conditions = data.draw(st.lists(_conditions(context), max_size=2)) if data.draw(st.booleans()) else []
     _same(context, conditions, data.draw(st.lists(_statement(context), min_size=1, max_size=4)), payload)
+
+
+@pytest.mark.parametrize("context", ["log", "span"])
+@given(st.data())
+def test_conditions_say_what_the_evaluator_says(context: str, data: st.DataObject) -> None:
+    signal = SIGNALS[context]
+    payload = _sprinkled(data.draw(requests(signal)), data.draw(st.binary(max_size=200)))
+    try:
+        condition = parse_condition(data.draw(_conditions(context)), context)
+    except OttlError:
+        return
+    compiled = condition_of([condition], context)
+    if compiled is None:
+        return
+    request = read_request(signal, payload)
+    failures: list[str] = []
+    want: list[bool] = []
+    for env in items(context, request):
+        try:
+            want.append(condition.test(env))
+        except EvaluationError:
+            failures.append("failed")
+            want.append(False)
+    if not compiled.wanted(payload):
+        assert not any(want)
+        assert not failures
+    got: list[bool] = []
+    for entry in otlp.resources(payload):
+        for scope in entry.scopes:
+            env = Env(read("resource", entry.resource), read("scope", scope.scope))
+            env.resource_entry, env.scope_entry = entry, scope
+            records = list(scope.records)
+            try:
+                got += compiled.bind(env, lambda *_: failures.remove("failed"))(records)  # type: ignore[arg-type]
+            except Slow:
+                return
+    assert got == want
+    assert not failures
 
 
 def _records(*records: LogRecord) -> bytes:

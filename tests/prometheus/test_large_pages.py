@@ -16,7 +16,7 @@ from kofagent.memory.account import ACCOUNT
 from kofagent.memory.pressure import PRESSURE, Level
 from kofagent.prometheus import parts, room
 from kofagent.prometheus.config import ScrapeConfig
-from kofagent.prometheus.page import STEP, NoRoom, PageReader, SampleLimitError
+from kofagent.prometheus.page import FREE, STEP, NoRoom, PageReader, SampleLimitError
 from kofagent.prometheus.room import PageRoom, Turns, default_body_limit, in_turns
 from kofagent.prometheus.target import finisher, sample_rules
 from kofagent.prometheus.text import SeriesError, scan, scan_line
@@ -141,6 +141,36 @@ async def test_others_have_their_turn_while_a_page_is_read(monkeypatch: pytest.M
 
     await asyncio.gather(read("first"), read("second"), other())
     assert order == ["begun", "other", "first", "begun", "second"], "others in between, and one page after the other"
+
+
+@pytest.mark.parametrize("lines", [1900, LINES])
+def test_a_page_whose_series_are_all_new_asks_for_them_and_the_next_one_has_their_room(lines: int) -> None:
+    """Lines are as many as before, and each of them is new: both generations are in memory while the page is read."""
+    room = 10 * MIB
+    asked: list[int] = []
+
+    def fits(size: int) -> bool:
+        asked.append(size)
+        return size < room
+
+    it = reader(fits)
+    it.read(page(lines), False, 0)
+    asked.clear()
+    assert it.read(page(lines), False, 0).added == 0
+    assert sum(asked) < lines * 100, "what is known is not asked for again"
+    it.read(page(lines, first=lines), False, 0)
+    assert sum(asked) > (lines - FREE) * parts.new_bytes(60)
+    room = 10 * KIB * (lines // 2000) * 30  # for the columns of a large page, and no more
+    with pytest.raises(NoRoom, match="beside those that they replace"):
+        it.read(page(lines, first=2 * lines), False, 0)
+    markers = it.fail()
+    assert len(markers) == lines
+    known = it.known
+    del markers
+    gc.collect()
+    assert (known, it.known >= lines / 2) == (0, True), "their room is there when nobody has the series any more"
+    room = 10 * MIB
+    assert it.read(page(lines, first=2 * lines), False, 0).added == lines
 
 
 @pytest.mark.slow

@@ -58,6 +58,7 @@ class JournalWriter:
         self.head = (0, 0)
         self.tail = (0, 0)
         self.known: dict[bytes, int] = {}
+        self.references: dict[int, int] = {}
         self.places: list[int] = []
         self.first_array = 0
         self._array = (0, 0, 0)  # place, used, capacity
@@ -103,6 +104,11 @@ class JournalWriter:
         xor = zlib.crc32(b"\0".join(sorted(raw))) | 1 << 40
         items = b"".join([struct.pack("<I", p) if self.compact else struct.pack("<QQ", p, 7) for p in places])
         place = self._object(3, struct.pack("<QQQ16sQ", self.seqnum, realtime, monotonic, self.boot, xor) + items)
+        for data in places:
+            self.references[data] = self.references.get(data, 0) + 1
+            if self.references[data] == 1:
+                os.pwrite(self.fd, struct.pack("<Q", place), data + 40)
+            os.pwrite(self.fd, struct.pack("<Q", self.references[data]), data + 56)
         self._link(place)
         self.entries += 1
         if self.entries == 1:

@@ -232,6 +232,7 @@ def test_wrong_types_are_errors_with_their_line(tmp_path: Path) -> None:
 def test_keys_that_do_nothing_are_named(tmp_path: Path) -> None:
     values = {
         "resources": {"limits": {}},
+        "kubeEtcd": {},
         "collectors": {"node": {}},
         "kof": {"metrics": {"endpoint": "http://x"}, "instrumentation": {}},
         STACK: {"colectors": {}, "collectors": {"daemon": {"service": {}, "hostNetworks": True}, "cluster": {"service": {}}}},
@@ -242,13 +243,14 @@ def test_keys_that_do_nothing_are_named(tmp_path: Path) -> None:
     ]
     nothing = "is a key of nothing and does nothing"
     assert found[0] == f"1: resources: {nothing}; remove it"
-    assert found[1].startswith("4: collectors.node: does nothing in KOF 1.2 and later; collectors stand below")
-    assert found[2].startswith("6: kof.metrics: does nothing in KOF 1.2 and later; exporters and logins are")
-    assert found[3] == f"10: {STACK}.colectors: {nothing}; did you mean 'collectors'?"
+    assert found.pop(1) == f"3: kubeEtcd: {nothing}; move it below {STACK}"
+    assert found[1].startswith("5: collectors.node: does nothing in KOF 1.2 and later; collectors stand below")
+    assert found[2].startswith("7: kof.metrics: does nothing in KOF 1.2 and later; exporters and logins are")
+    assert found[3] == f"11: {STACK}.colectors: {nothing}; did you mean 'collectors'?"
     assert (
-        found[4] == f"13: {STACK}.collectors.daemon.service: does nothing here; collector configuration stands below daemon.config"
+        found[4] == f"14: {STACK}.collectors.daemon.service: does nothing here; collector configuration stands below daemon.config"
     )
-    assert found[5] == f"14: {STACK}.collectors.daemon.hostNetworks: {nothing}; did you mean 'hostNetwork'?"
+    assert found[5] == f"15: {STACK}.collectors.daemon.hostNetworks: {nothing}; did you mean 'hostNetwork'?"
     assert [text for text in found[6:] if "resource/k8sclustername" not in text] == []
 
 
@@ -287,6 +289,8 @@ def test_parts_of_an_umbrella_charts_file(tmp_path: Path) -> None:
     assert cluster({"kof-child": child, "kof-regional": regional}, "kof-regional") == ("r1", "chart")
     assert cluster({"kof-collectors": {"enabled": True, "values": CLUSTER}}) == ("c1", "chart")
     assert cluster({"collectors": CLUSTER}) == ("c1", "chart")
+    with pytest.raises(ConfigErrors, match=r"kof-collectors.enabled: the collectors are turned off"):
+        cluster({"kof-collectors": {"enabled": False, "values": CLUSTER}})
     with pytest.raises(
         ConfigErrors, match="has values for several kinds of clusters; say with --part which of them: kof-child, kof-reg"
     ):
@@ -295,6 +299,13 @@ def test_parts_of_an_umbrella_charts_file(tmp_path: Path) -> None:
         cluster({"kof-regional": regional}, "kof-collectors")
     with pytest.raises(ConfigErrors, match="unknown part 'regional'; did you mean 'kof-regional'"):
         cluster({"kof-regional": regional}, "regional")
+
+
+def test_a_part_that_newer_charts_ignore(tmp_path: Path) -> None:
+    file = write_values(tmp_path, {"kof-collectors": {"values": CLUSTER}})
+    found = render_values([file], collector="target-allocator").warnings
+    assert [w.message.split(",")[0] for w in found] == ["is ignored by the umbrella chart of KOF 1.10 and later"]
+    assert render_values([file], collector="target-allocator", generation="1.9.0").warnings == []
 
 
 def test_an_annotation_of_a_cluster(tmp_path: Path) -> None:

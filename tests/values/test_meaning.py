@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from kofagent.cli.render import rendered_yaml
 from kofagent.component import registry
 from kofagent.config.errors import ConfigErrors
 from kofagent.config.model import LoadedConfig
@@ -156,6 +160,34 @@ def test_the_operators_part(tmp_path: Path) -> None:
     assert receivers["otlp"]["protocols"] == {"grpc": {"endpoint": "0.0.0.0:4317"}, "http": {"endpoint": None}}
     assert "monitors" not in rendered.config.plain()["receivers"]["prometheus"] and rendered.warnings == []
     assert "monitors" not in running(render(tmp_path))["receivers"]["prometheus"]
+
+
+def test_directories_that_a_pod_would_have(tmp_path: Path) -> None:
+    default = {"extensions": {"file_storage/mine": {"directory": "/x", "create_directory": False}, "file_storage/none": None}}
+    extensions = running(render(tmp_path, stack(default), "cluster"))["extensions"]
+    assert extensions["file_storage/mine"]["create_directory"] is False and "file_storage/none" not in extensions
+    assert extensions["file_storage/exporters"]["create_directory"] is True
+
+
+_KEYS = st.sampled_from(
+    ["receivers", "processors", "exporters", "extensions", "service", "pipelines", "logs", "otlp", "prometheus", "debug"]
+)
+_LEAVES = st.none() | st.booleans() | st.integers(0, 3) | st.sampled_from(["", "x", "otlp", "debug"])
+_ANY = st.recursive(_LEAVES, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(_KEYS, inner, max_size=3), max_leaves=6)
+
+
+@given(
+    own=_ANY, default=_ANY, fields=st.dictionaries(st.sampled_from(["presets", "env", "targetAllocator", "securityContext"]), _ANY)
+)
+def test_any_values_give_a_configuration_or_errors(
+    own: Any, default: Any, fields: Any, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    values = {STACK: {"defaultCRConfig": {"config": default}, "collectors": {"daemon": {"config": own, **fields}}}}
+    file = write_values(tmp_path_factory.getbasetemp(), values, "any.yaml")
+    with contextlib.suppress(ConfigErrors):
+        rendered_yaml(render_values([file], collector="daemon"), explain=True, as_run=True)
+    with contextlib.suppress(ConfigErrors):
+        load_values([file], None, registry, None, {}, collector="daemon", need_secrets=False)
 
 
 def load(tmp_path: Path, values: Any, collector: str, environ: dict[str, str], version: str | None = None) -> LoadedConfig:

@@ -7,7 +7,8 @@ from functools import partial
 from typing import Any
 
 from kofagent.memory.memo import Memo
-from kofagent.ottl import Condition
+from kofagent.ottl import Condition, Env, EvaluationError
+from kofagent.ottl.compile import Compiled, Slow, condition_of
 from kofagent.ottl.messages import read
 from kofagent.ottl.paths import points
 from kofagent.telemetry.batch import Metadata
@@ -26,6 +27,9 @@ class Splitter:
     def __init__(self, parsed: tuple[Condition | None, str], test: Test) -> None:
         condition, context = parsed
         self._condition = condition
+        self._compiled: Compiled | None = None
+        if condition is not None and context in ("log", "span", "metric"):
+            self._compiled = condition_of([condition], context)
         self._context = context
         self._test = test
         # Resources repeat; a condition that asks for the time or the sender may change its answer.
@@ -43,7 +47,7 @@ class Splitter:
             return self._by_resource(payload, partial(condition.matches, metadata=metadata))
         if self._context == "datapoint":
             return self._by_point(payload, partial(condition.matches, metadata=metadata))
-        return self._by_record(payload, partial(condition.matches, metadata=metadata))
+        return self._by_record(payload, partial(condition.matches, metadata=metadata), metadata)
 
     def _by_resource(self, payload: bytes, matches: Callable[..., bool]) -> tuple[bytes, bytes]:
         # hot: otlp_routing, 1.8 us a span end to end: its resource's bytes are the key, entries are sliced, not encoded
@@ -69,12 +73,34 @@ class Splitter:
             answer = known[data] = self._test(lambda: matches(read("resource", data)))
         return answer
 
-    def _by_record(self, payload: bytes, matches: Callable[..., bool]) -> tuple[bytes, bytes]:
+    @staticmethod
+    def _bound(compiled: Compiled, entry: ResourceView, scope: ScopeView, identity: _Identity, metadata: Metadata | None) -> Any:
+        env = Env(*identity.of(entry, scope), metadata)
+        env.resource_entry, env.scope_entry = entry, scope
+        try:
+            return compiled.bind(env, _raise)
+        except Slow:
+            return None
+
+    def _by_record(self, payload: bytes, matches: Callable[..., bool], metadata: Metadata | None) -> tuple[bytes, bytes]:
+        compiled = self._compiled
+        if compiled is not None and not compiled.wanted(payload):
+            return b"", payload
         identity = _Identity()
         decisions: list[bool] = []
+        at: list[Any] = [None, None]
+        """The scope that the compiled condition is bound to, and the condition; None where it cannot be."""
+
+        def test(record: bytes, scope: ScopeView, entry: ResourceView) -> bool:
+            run = at[1]
+            if run is not None:
+                return bool(run((record,))[0])
+            return matches(*identity.of(entry, scope), read(self._context, record), entries=(entry, scope))
 
         def decide(record: bytes, scope: ScopeView, entry: ResourceView) -> bytes | None:
-            answer = self._test(lambda: matches(*identity.of(entry, scope), read(self._context, record), entries=(entry, scope)))
+            if scope is not at[0]:
+                at[:] = scope, None if compiled is None else self._bound(compiled, entry, scope, identity, metadata)
+            answer = self._test(lambda: test(record, scope, entry))
             decisions.append(answer)
             return record if answer else None
 
@@ -126,6 +152,10 @@ class _Identity:
         if self._scope is None or self._scope[0] != scope_data:
             self._scope = scope_data, read("scope", scope_data)
         return self._resource[1], self._scope[1]
+
+
+def _raise(number: int, error: EvaluationError) -> None:
+    raise error
 
 
 def _part(record: bytes, keep: list[bool]) -> bytes:

@@ -240,16 +240,24 @@ def regex(pattern: Any) -> Any:
         raise EvaluationError(str(error)) from None
 
 
-def glob_regex(pattern: str) -> str:
-    """A glob as a regular expression of the whole text, as gobwas/glob without separators. EvaluationError."""
+def glob_regex(pattern: str, separator: str = "") -> str:
+    """A glob as a regular expression of the whole text, as gobwas/glob. EvaluationError.
+
+    `*` and `?` do not mean the separator, a character, if there is one; `**` does.
+    """
+    one = f"[^{re.escape(separator)}]" if separator else "(?s:.)"
+    many = f"{one}*" if separator else "(?s:.*)"
     out, depth, at = [], 0, 0
     while at < len(pattern):
         char = pattern[at]
         at += 1
-        if char == "*":
+        if char == "*" and separator and pattern.startswith("*", at):
             out.append("(?s:.*)")
+            at += 1
+        elif char == "*":
+            out.append(many)
         elif char == "?":
-            out.append("(?s:.)")
+            out.append(one)
         elif char == "\\" and at < len(pattern):
             out.append(re.escape(pattern[at]))
             at += 1

@@ -15,6 +15,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from kofagent.memory.memo import Memo
 from kofagent.operators.expression import ExpressionError
 from kofagent.ottl import Condition, Env, EvaluationError, parse_condition
+from kofagent.ottl.compile import Compiled, condition_of
 from kofagent.processors.filter.config import Config, MetricMatch
 from kofagent.processors.filter.expressions import compile_metric_expressions
 from kofagent.telemetry.batch import Metadata
@@ -92,11 +93,12 @@ class RecordRule(NamedTuple):
 
 
 class ConditionRule(NamedTuple):
-    """An OTTL condition on decoded messages."""
+    """An OTTL condition on decoded messages, and its compiled form on bytes if there is one."""
 
     name: str
     condition: Condition
     error_mode: str
+    compiled: Compiled | None
 
 
 class Rules:
@@ -119,7 +121,9 @@ class Rules:
             self._lists("spans", config.spans.include, config.spans.exclude, signal)
         groups = {"resource": self.resources, "scope": self.scopes, "datapoint": self.parts, "spanevent": self.parts}
         for place, text, context, error_mode in config.conditions(signal):
-            groups.get(context, self.records).append(ConditionRule(place, parse_condition(text, context), error_mode))
+            groups.get(context, self.records).append(_condition_rule(place, text, context, error_mode))
+        self.on_bytes = all(rule.compiled is not None for rule in (*self.records, *self.parts))
+        """Whether all conditions of records and their parts are compiled."""
 
     @property
     def below_resource(self) -> bool:
@@ -146,6 +150,11 @@ class Rules:
             if block.metric_names:
                 names = MatchBlock(match_type=block.match_type or "strict", metric_names=block.metric_names)
                 self.lists.append(_record_rule(f"metrics.{word}.metric_names", RecordMatch(names, Signal.METRICS), skip_on))
+
+
+def _condition_rule(name: str, text: str, context: str, error_mode: str) -> ConditionRule:
+    condition = parse_condition(text, context)
+    return ConditionRule(name, condition, error_mode, condition_of([condition], context))
 
 
 def _record_rule(name: str, match: RecordMatch, skip_on: bool) -> RecordRule:

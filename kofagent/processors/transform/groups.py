@@ -12,7 +12,7 @@ from kofagent.memory.memo import Memo
 from kofagent.ottl import Env, EvaluationError
 from kofagent.ottl.compile import Compiled, Run, Slow, compile_group
 from kofagent.ottl.items import items
-from kofagent.ottl.messages import read, read_request
+from kofagent.ottl.messages import bare_metric, read, read_request
 from kofagent.ottl.outer import outer_only
 from kofagent.processors.transform.config import Group
 from kofagent.telemetry.batch import Metadata
@@ -229,9 +229,7 @@ class _Records:
         data = getattr(metric, kind)
         old = list(data.points)
         if self._compiled.uses_metric:
-            bare = otlp.parse_metric(record)
-            getattr(bare, kind).ClearField("points")
-            env.metric = read("metric", bare.SerializeToString())
+            env.metric = bare_metric(record, kind)
             run = self._compiled.bind(env, self._failed, number)
         else:
             found = runs.get(number)

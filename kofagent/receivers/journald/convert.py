@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from struct import Struct
 from typing import Any
 
-from kofagent.operators.encode import key_values
 from kofagent.operators.entry import Entry as LogEntry
 from kofagent.receivers.journald.cursor import Cursor
 from kofagent.receivers.journald.fields import Field
@@ -68,22 +67,43 @@ def body(entry: Entry, place: Cursor, fields: Sequence[Field]) -> dict[str, Any]
     return out
 
 
-def record(entry: Entry, place: Cursor, fields: Sequence[Field], rest: bytes, observed_ns: int) -> bytes | None:
-    """The bytes of `ScopeLogs.log_records` with the map of an entry; `rest` are its attributes. None where a field has several
-    values. The fields are encoded already, so that it is a concatenation.
+class Assembler:
+    """Puts the bytes of `ScopeLogs.log_records` together of the fields of an entry, which are encoded already: the map is not made.
+
+    `rest` are the attributes.
     """
-    # hot: journal_entry, the map is never made
-    names = [field.name for field in fields if field.name]
-    if len(set(names)) < len(names):
-        return None
-    head = key_values(
-        {"__CURSOR": str(place), "__MONOTONIC_TIMESTAMP": str(entry.monotonic), "_BOOT_ID": entry.boot_id.hex()}, b"\x0a"
-    )
-    members = b"".join([head, *[field.encoded for field in fields]])
-    inner = varint(len(members))
-    size = varint(1 + len(inner) + len(members))
-    parts = (b"\x2a", size, b"\x32", inner, members, rest, _times(9, entry.realtime * 1000, 0x59, observed_ns))
-    return b"\x12" + varint(sum(map(len, parts))) + b"".join(parts)
+
+    def __init__(self, rest: bytes) -> None:
+        self._rest = rest
+        self._of = (b"", b"")
+        self._cursor = self._boot = b""
+
+    def record(self, place: Cursor, fields: Sequence[Field], observed_ns: int) -> bytes | None:
+        """The record with the map of an entry; None where a field may have several values."""
+        # hot: journal_entry, one join of what is there
+        if len({field[0] for field in fields}) < len(fields):
+            return None
+        seqnum_id, seqnum, boot_id, monotonic, realtime, xor_hash = place
+        if (seqnum_id, boot_id) != self._of:
+            # as str(place)
+            self._of = (seqnum_id, boot_id)
+            boot = boot_id.hex().encode()
+            self._cursor = b"s=%b;i=%%x;b=%b;m=%%x;t=%%x;x=%%x" % (seqnum_id.hex().encode(), boot)
+            self._boot = _element(b"\x0a\x08_BOOT_ID\x12", boot)
+        cursor = _element(b"\x0a\x08__CURSOR\x12", self._cursor % (seqnum, monotonic, realtime, xor_hash))
+        clock = _element(b"\x0a\x15__MONOTONIC_TIMESTAMP\x12", b"%d" % monotonic)
+        members = b"".join([cursor, clock, self._boot, *[field[3] for field in fields]])
+        inner = varint(len(members))
+        size = varint(1 + len(inner) + len(members))
+        data = b"".join((b"\x2a", size, b"\x32", inner, members, self._rest, _times(9, realtime * 1000, 0x59, observed_ns)))
+        return b"\x12" + varint(len(data)) + data
+
+
+def _element(name: bytes, text: bytes) -> bytes:
+    """An element of a KeyValueList; `name` is encoded up to the tag of the value."""
+    value = b"\x0a" + varint(len(text)) + text
+    pair = name + varint(len(value)) + value
+    return b"\x0a" + varint(len(pair)) + pair
 
 
 def conventional(entry: LogEntry) -> None:

@@ -6,6 +6,7 @@ import re
 from typing import Any, NamedTuple
 
 from kofagent.operators.encode import key_values
+from kofagent.wire.varint import varint
 
 SHORT = 4096
 """Bytes, name included, from which on a value is null unless `all` is set, as in journalctl."""
@@ -15,6 +16,8 @@ LONGEST_NUMBERS = 64 << 10
 """Bytes of the longest value that is given as numbers with `all`: each takes a dozen bytes then. What is longer is null."""
 GREP = 64 << 10
 """Bytes of a message that `grep` sees without `all`; sd-journal's default."""
+_PLAIN = 120
+"""Bytes up to which a value has lengths of one byte when it is encoded."""
 _NAME = re.compile(rb"[A-Z_][A-Z0-9_]{0,63}=")
 _UNPRINTABLE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\ufdd0-\ufdef"
@@ -61,6 +64,19 @@ def field(data: bytes, whole: bool, style: Style, mask: int) -> Field:
         return Field("", None, b"", b"", mask, False)
     end = match.end()
     name = data[: end - 1].decode()
+    # hot: journal_entry, what key_values would do with short text
+    if whole and len(data) < _PLAIN:
+        try:
+            text = data[end:].decode()
+        except UnicodeDecodeError:
+            pass
+        else:
+            if text.isprintable():
+                n = len(data) - end
+                inner = b"\x12%c\x0a%c" % (n + 2, n)
+                pair = b"\x0a%c%b%b%b" % (end - 1, data[: end - 1], inner, data[end:])
+                raw = data[end:] if name == "MESSAGE" else b""
+                return Field(name, text, raw, b"\x0a" + varint(len(pair)) + pair, mask, False)
     raw = data[end:] if name == "MESSAGE" else b""
     if not whole or (len(data) >= SHORT and not style.everything):
         return Field(name, None, raw, key_values({name: None}, b"\x0a"), mask, style.everything)

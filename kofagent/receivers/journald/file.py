@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator
-from struct import Struct
+from struct import Struct, unpack_from
 from typing import NamedTuple
 
 from kofagent.memory.memo import Memo
@@ -35,7 +35,7 @@ MOST_ARRAYS = 1000
 """Arrays that are walked to find a place: each is twice as long as the one before."""
 _ARCHIVED = re.compile(r"@[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{16}\.journal\Z|~\Z")
 """Names that journald gives to files that it is done with; with `~` to those it found damaged."""
-_OBJECT = Struct("<BB6xQ")
+_DATA = Struct("<BB6xQ 40xQ")
 _ENTRY = Struct("<BB6xQ QQQ16sQ")
 _ARRAY = Struct("<BB6xQ Q")
 _ENTRY_BYTES, _ARRAY_BYTES = _ENTRY.size, _ARRAY.size
@@ -54,6 +54,17 @@ class Entry(NamedTuple):
     xor_hash: int
     items: tuple[int, ...]
     """Where its values are, for `JournalFile.value`."""
+
+
+class Value(NamedTuple):
+    """What an entry refers to."""
+
+    data: bytes
+    """The first bytes of `NAME=value`, as many as were asked for."""
+    whole: bool
+    """Whether that is all."""
+    shared: bool
+    """Whether other entries refer to it, too."""
 
 
 class JournalFile:
@@ -76,6 +87,7 @@ class JournalFile:
             self.close()
             raise
         self._item = 4 if self.header.compact else 8
+        self._first = self.header.size
         self._data_bytes = _COMPACT_DATA_BYTES if self.header.compact else _DATA_BYTES
         self.read = 0
         """Entries before the place."""
@@ -183,15 +195,21 @@ class JournalFile:
 
     def entry(self, place: int) -> Entry:
         """The entry at this place."""
-        raw = self._bytes(place, _ENTRY_BYTES)
-        kind, _, size, seqnum, realtime, monotonic, boot_id, xor_hash = _ENTRY.unpack(raw)
+        # hot: journal_entry, it is taken out of its block without a copy
+        raw, at = self._window(place, _ENTRY_BYTES)
+        kind, _, size, seqnum, realtime, monotonic, boot_id, xor_hash = _ENTRY.unpack_from(raw, at)
         if kind != ENTRY or size < _ENTRY_BYTES or place + size > self.size:
             raise Damaged(f"there is no entry at byte {place}")
-        count = (size - _ENTRY_BYTES) // (4 if self._item == 4 else 16)
+        compact = self._item == 4
+        count = (size - _ENTRY_BYTES) // (4 if compact else 16)
         if not 0 < count <= MOST_ITEMS or not seqnum or not 0 < realtime < LAST_TIME or monotonic >= LAST_TIME:
             raise Damaged(f"there is no entry at byte {place}")
-        rest = self._bytes(place + _ENTRY_BYTES, count * 4 if self._item == 4 else count * 16)
-        items = Struct(f"<{count}I").unpack(rest) if self._item == 4 else Struct(f"<{2 * count}Q").unpack(rest)[::2]
+        if compact:
+            raw, at = self._window(place + _ENTRY_BYTES, count * 4)
+            items = unpack_from(f"<{count}I", raw, at)
+        else:
+            raw, at = self._window(place + _ENTRY_BYTES, count * 16)
+            items = unpack_from(f"<{2 * count}Q", raw, at)[::2]
         return Entry(seqnum, realtime, monotonic, boot_id, xor_hash, items)
 
     def skip(self, most: int, taken: Callable[[Entry], bool]) -> None:
@@ -265,40 +283,45 @@ class JournalFile:
 
     # Values
 
-    def value(self, place: int, limit: int) -> tuple[bytes, bool]:
-        """The first `limit` bytes of what is at this place, `NAME=value`, and whether that is all."""
+    def value(self, place: int, limit: int) -> Value:
+        """What is at this place, `NAME=value`."""
+        # hot: journal_entry, one copy
         if place & 7:
             raise Damaged(f"no value can be at byte {place}")
-        raw = self._bytes(place, _OBJECT.size)
-        kind, flags, size = _OBJECT.unpack(raw)
-        if kind != DATA or size <= self._data_bytes or place + size > self.size:
-            raise Damaged(f"there is no value at byte {place}")
+        raw, at = self._window(place, self._data_bytes)
+        kind, flags, size, entries = _DATA.unpack_from(raw, at)
         length = size - self._data_bytes
+        if kind != DATA or length <= 0 or place + size > self.size:
+            raise Damaged(f"there is no value at byte {place}")
         if not flags & packed.ANY:
-            return self._bytes(place + self._data_bytes, min(length, limit)), length <= limit
+            return Value(self._bytes(place + self._data_bytes, min(length, limit)), length <= limit, entries != 1)
         most = min(length, limit + _PACKED_BLOCK)
         plain, whole = packed.unpack(flags, self._bytes(place + self._data_bytes, most), limit)
-        return plain, whole and most == length
+        return Value(plain, whole and most == length, entries != 1)
 
     def _bytes(self, place: int, length: int) -> bytes:
-        """Exactly these bytes. Objects are at multiples of 8 behind the header."""
+        """Exactly these bytes."""
+        data, at = self._window(place, length)
+        return data[at : at + length]
+
+    def _window(self, place: int, length: int) -> tuple[bytes, int]:
+        """Bytes among which are these, and where. Objects are at multiples of 8 behind the header."""
         start = place & -BLOCK
         offset = place - start
-        if place & 3 or not self.header.size <= place <= self.size - length:
+        if place & 3 or not self._first <= place <= self.size - length:
             raise Damaged(f"nothing can be at byte {place}")
         if offset + length > BLOCK + _AHEAD:
-            data = os.pread(self.fd, length, place)
+            data, offset = os.pread(self.fd, length, place), 0
         else:
             block = self._blocks.get(start)
             if block is None:
                 block = self._blocks.find(start)
                 if block is None:
-                    block = os.pread(self.fd, BLOCK + _AHEAD, start)
-                    self._blocks[start] = block
-            data = block[offset : offset + length]
-        if len(data) < length:
+                    block = self._blocks[start] = os.pread(self.fd, BLOCK + _AHEAD, start)
+            data = block
+        if len(data) - offset < length:
             raise Damaged("it was cut off")
-        return data
+        return data, offset
 
     def forget(self) -> None:
         """Lets go of what is kept of the file to be faster."""

@@ -16,7 +16,7 @@ from kofagent.operators.encode import encoded, group_key, key_values, resource_l
 from kofagent.operators.entry import Entry as LogEntry
 from kofagent.operators.entry import deep
 from kofagent.receivers.journald.config import Config
-from kofagent.receivers.journald.convert import body, conventional, record
+from kofagent.receivers.journald.convert import Assembler, body, conventional
 from kofagent.receivers.journald.cursor import Cursor
 from kofagent.receivers.journald.fields import Field, Style
 from kofagent.receivers.journald.file import Entry
@@ -46,7 +46,7 @@ class Records:
         self._stream = chain.open({}, Held(), self)
         self._plain = not chain.operators and not self._conventions
         self._group = group_key(LogEntry(None, {}, chain.resource, 0))
-        self._rest = key_values(chain.attributes, b"\x32")
+        self._assembler = Assembler(key_values(chain.attributes, b"\x32"))
         self._records: list[bytes] = []
         self._marks: Marks = {}
         self._waiting: deque[tuple[int, Cursor]] = deque()
@@ -70,7 +70,7 @@ class Records:
             self._note(tail.file.path, "values of entries cannot be read and are left out")
         mask = 0
         for field in fields:
-            mask |= field.mask
+            mask |= field[4]
         if not self.matches.accepts(mask) or (self._grep is not None and not _found(fields, self._grep)):
             return
         if self._style.everything and any(field.cut for field in fields):
@@ -83,7 +83,7 @@ class Records:
 
     def _convert(self, entry: Entry, place: Cursor, fields: Sequence[Field], observed_ns: int) -> None:
         if self._plain:
-            data = record(entry, place, fields, self._rest, observed_ns)
+            data = self._assembler.record(place, fields, observed_ns)
             if data is None:
                 data = encoded(self._log_entry(entry, place, fields, observed_ns))[1]
             self._records.append(data)

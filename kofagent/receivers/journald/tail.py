@@ -69,6 +69,7 @@ class Tail:
             try:
                 entry = self.file.next(self.most)
             except (Damaged, OSError) as error:
+                self.file.forget()  # what was read may be older than what is there
                 if self._may_pass(now):
                     return None
                 self._lost(self.file.path, self.file.step_over(self.most), str(error))

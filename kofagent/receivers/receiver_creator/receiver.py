@@ -105,33 +105,45 @@ class ReceiverCreator(Receiver[Config]):
         """Watches the observers. StartError when one does not run."""
         self._frame.outputs = self.outputs
         observers = [self.context.host.extension(id, Observer) for id in self.config.watch_observers]
-        await self._look_back()
-        views = self._views()
+        usable = self._usable()
+        await self._look_back(usable)
+        views = self._views(usable)
         for view in views:
             for observer in observers:
                 self._observations.append(observer.observe(view.wanted, lambda id, at, view=view: self._told(view, id, at)))  # type: ignore[misc]
         seen: frozenset[str] = frozenset().union(*(getattr(each, "types", frozenset()) for each in observers))
-        for entry in self._entries:
+        for entry in usable:
             if entry.rule.type not in seen and observers:
                 self.context.log.warning("%s: no observer has endpoints of type %r", entry.key, entry.rule.type)
-            if not registry.load("receivers", entry.type).signals & set(self.outputs):
-                self.context.log.warning("%s: it brings in nothing that the pipelines of %s are for", entry.key, self.context.id)
         if self._frame.stores:
             self._pruning = asyncio.create_task(self._prune(), name=f"{self.context.id} state")
 
-    def _views(self) -> list[View]:
+    def _usable(self) -> list[Entry]:
+        """The entries whose receivers bring in something that a pipeline is for."""
+        out = []
+        for entry in self._entries:
+            if registry.load("receivers", entry.type).signals & set(self.outputs):
+                out.append(entry)
+            else:
+                signals = " and ".join(sorted(signal.value for signal in self.outputs))
+                self.context.log.warning(
+                    "%s brings in no %s, which %s is for: it is not started", entry.key, signals, self.context.id
+                )
+        return out
+
+    def _views(self, entries: list[Entry]) -> list[View]:
         """Receivers of files see the containers of this node, also those that have ended; the others what can be reached now."""
         signals, discovery = set(self.outputs), self.config.discovery.enabled
-        of_files = [e for e in self._entries if e.type in READ_FILES and e.rule.type == "pod.container"]
+        of_files = [e for e in entries if e.type in READ_FILES and e.rule.type == "pod.container"]
         logs = frozenset({"pod.container"} if discovery and Signal.LOGS in signals else ())
         metrics = frozenset({"port"} if discovery and Signal.METRICS in signals else ())
-        views = [View(True, of_files, logs), View(False, [e for e in self._entries if e not in of_files], metrics)]
+        views = [View(True, of_files, logs), View(False, [e for e in entries if e not in of_files], metrics)]
         return [view for view in views if view.wanted.types]
 
-    async def _look_back(self) -> None:
+    async def _look_back(self, entries: list[Entry]) -> None:
         """When this creator first ran, as its stores know; what came since then is read from its beginning."""
         self._first_look = now = time.time()
-        for storage in dict.fromkeys(each.storage for each in self._entries if each.storage):
+        for storage in dict.fromkeys(each.storage for each in entries if each.storage):
             store = await self._frame.store(storage).open()
             try:
                 known = await store.get(STARTED)
@@ -222,7 +234,7 @@ class ReceiverCreator(Receiver[Config]):
     def _specs(self, view: View, endpoint: Endpoint) -> dict[str, Spec]:
         """What is to run for an endpoint, by name."""
         env = endpoint.env()
-        if self.config.discovery.enabled and endpoint.type in view.hints:
+        if endpoint.type in view.hints:
             try:
                 asked = hint(endpoint, self.config.discovery, self._hint_storage())
             except Refusal as refusal:

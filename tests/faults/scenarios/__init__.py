@@ -13,6 +13,7 @@ SCENARIOS: dict[str, Scenario] = {
     "kill": kill.kill,
     "reload": kill.reload,
     "down": backends.down,
+    "long-down": backends.long_down,
     "slow": backends.slow,
     "half-open": backends.half_open,
     "reset": backends.reset,

@@ -8,16 +8,26 @@ import time
 from email.utils import formatdate
 
 from tests.faults import books
-from tests.faults.sink import Answer
+from tests.faults.owed import left
+from tests.faults.sink import Answer, Key
 from tests.faults.trial import Trial
 
 
 async def down(trial: Trial) -> None:
     """Nobody listens for 10 minutes, then all come back: nothing is lost, attempts back off, the backlog drains at 3 times the rate."""
-    seconds = 12 if trial.short else 600
-    lines = [trial.pod(f"pod-{n}", 250, 2000) for n in range(2)]
+    await _down(trial, trial.lasts(12, 600), 500)
+
+
+async def long_down(trial: Trial) -> None:
+    """The same for 2 hours at a low rate."""
+    await _down(trial, trial.lasts(20, 7200), 20)
+
+
+async def _down(trial: Trial, seconds: float, rate: float) -> None:
+    lines = [trial.pod(f"pod-{n}", rate / 2, 2000) for n in range(2)]
+    trial.spans.rate = rate
     await trial.begin()
-    for source in [*lines, trial.spans]:
+    for source in trial.sources:
         source.start()
     await trial.until(lambda: trial.sink.lines.count and trial.sink.spans.count and trial.sink.samples.count, 30)
     for road in trial.roads.values():
@@ -30,14 +40,24 @@ async def down(trial: Trial) -> None:
         await road.open()
     back = time.monotonic()
     mark = {"lines": {key for source in lines for key in source.written()}, "spans": set(trial.spans.acknowledged)}
-    arrived = {"lines": trial.sink.lines.count, "spans": trial.sink.spans.count}
+    fresh = lines[0].name, lines[0].number
     trial.say(f"the backend is back, {waiting['logs'].of['queued']:.0f} lines wait")
-    drained = await trial.until(lambda: not any(keys - arrived[kind].keys() for kind, keys in mark.items()), 60 + seconds)
+    late = asyncio.create_task(_until_it_arrives(trial, fresh, back))
+    drained = await trial.until(lambda: not left(mark, trial.sink), 60 + seconds)
     took = time.monotonic() - back
-    trial.figure(f"backlog of {seconds} s drained in {took:.1f} s")
-    trial.check(drained and took <= max(10, seconds / 2), f"the backlog of {seconds} s took {took:.0f} s")
+    lateness = await late
+    trial.check(lateness <= 60, f"a fresh line was {lateness:.0f} s late")
+    trial.figure(f"fresh lines at most {lateness:.1f} s late")
+    trial.figure(f"backlog of {seconds:.0f} s drained in {took:.1f} s")
+    trial.check(drained and took <= max(10, seconds / 2), f"the backlog of {seconds:.0f} s took {took:.0f} s")
     await trial.settle(60)
     trial.check(not any(trial.result.twice.values()), f"came twice without a reason: {trial.result.twice}")
+
+
+async def _until_it_arrives(trial: Trial, line: Key, since: float) -> float:
+    """Seconds from `since` until this line, which is written then, arrives; they grow no more after that."""
+    await trial.until(lambda: line in trial.sink.lines.count, 600)
+    return time.monotonic() - since
 
 
 async def slow(trial: Trial) -> None:
@@ -48,7 +68,7 @@ async def slow(trial: Trial) -> None:
         one.start()
     await trial.until(lambda: trial.sink.lines.count and trial.sink.spans.count, 30)
     trial.roads["logs"].rate = 65536
-    await _one_is_bad(trial, 15 if trial.short else 120, wait=5)
+    await _one_is_bad(trial, trial.lasts(15, 120), wait=5)
 
 
 async def half_open(trial: Trial) -> None:
@@ -59,7 +79,7 @@ async def half_open(trial: Trial) -> None:
         one.start()
     await trial.until(lambda: trial.sink.lines.count and trial.sink.spans.count, 30)
     trial.roads["logs"].stalled = True
-    await _one_is_bad(trial, 12 if trial.short else 120)
+    await _one_is_bad(trial, trial.lasts(12, 120))
     trial.check("sending again" in trial.agent.output(), "no attempt ended at its time-out")
 
 
@@ -71,7 +91,7 @@ async def reset(trial: Trial) -> None:
         one.start()
     await trial.until(lambda: trial.sink.lines.count and trial.sink.spans.count, 30)
     trial.roads["logs"].reset_after = 600
-    await _one_is_bad(trial, 10 if trial.short else 120)
+    await _one_is_bad(trial, trial.lasts(10, 120))
     trial.figure(f"{trial.roads['logs'].connections} connections for logs")
 
 
@@ -101,7 +121,7 @@ STATUSES = (429, 503, 502, 504, 400, 404, 413, 500)
 
 async def statuses(trial: Trial) -> None:
     """Each status in turn: what may pass is sent again, what is final is dropped and counted, no request before Retry-After."""
-    pause = 1.0 if trial.short else 10.0
+    pause = trial.lasts(1, 10)
     source = trial.pod("pod", 300, 4000)
     trial.spans.rate = 200
     await trial.begin()

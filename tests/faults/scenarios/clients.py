@@ -32,7 +32,7 @@ async def hostile(trial: Trial) -> None:
     command = [sys.executable, "-m", "tests.faults.hostile", str(trial.http), str(connections), canaries.arguments()]
     clients = await asyncio.create_subprocess_exec(*command, cwd=Path(__file__).parents[3])
     trial.say("clients are hostile")
-    await asyncio.sleep(12 if trial.short else 120)
+    await asyncio.sleep(trial.lasts(12, 120))
     most = trial.agent.descriptors()
     await _no_canaries(trial, canaries)
     trial.check(clients.returncode is None, f"the hostile clients ended with {clients.returncode}")

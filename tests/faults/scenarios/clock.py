@@ -32,7 +32,7 @@ async def clock(trial: Trial) -> None:
     for one in (source, trial.spans):
         one.start()
     await trial.until(lambda: trial.sink.lines.count and trial.sink.spans.count and trial.sink.samples.count, 30)
-    each = 6 if trial.short else 45
+    each = trial.lasts(6, 45)
     quiet = await _phase(trial, "as it is", each)
     for name, shift in (("an hour ahead", HOUR), ("set back to the truth", 0), ("an hour behind", -HOUR), ("true again", 0)):
         stepped.set(shift)

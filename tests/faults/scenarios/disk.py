@@ -36,7 +36,7 @@ async def _full(trial: Trial, small: SmallDisk) -> None:
     await asyncio.sleep(3)
     small.fill()
     trial.say("the disk is full, the backend away")
-    await asyncio.sleep(10 if trial.short else 300)
+    await asyncio.sleep(trial.lasts(10, 300))
     free = shutil.disk_usage(small.folder).free
     trial.check(free < 1 << 20, f"the disk is not full: {free} bytes")
     for road in trial.roads.values():
@@ -54,7 +54,7 @@ async def _full(trial: Trial, small: SmallDisk) -> None:
     trial.figure(f"{trial.spans.refused} requests refused meanwhile")
     # Scrapes of a full queue are lost, and counted; lines wait in their files, clients keep their spans.
     dropped = books.read(await trial.agent.page())["metrics"].lost
-    await trial.settle(60, may_be_lost={"samples": dropped})
+    await trial.settle(60 if trial.short else 240, may_be_lost={"samples": dropped})
 
 
 async def read_only(trial: Trial) -> None:
@@ -78,7 +78,7 @@ async def _read_only(trial: Trial, small: SmallDisk) -> None:
     try:
         await trial.agent.start()
         trial.say("started on a read-only disk")
-        await asyncio.sleep(5 if trial.short else 300)
+        await asyncio.sleep(trial.lasts(5, 300))
     except AssertionError as error:
         trial.figure("does not start on a read-only disk")
         trial.check("ead-only" in str(error), f"does not say why it does not start: {error}")

@@ -20,7 +20,7 @@ FINAL = (StatusCode.INVALID_ARGUMENT, StatusCode.UNIMPLEMENTED, StatusCode.INTER
 
 async def grpc(trial: Trial) -> None:
     """The `otlp` exporter: codes that may pass are sent again, final ones are dropped and counted, no call before RetryInfo's time."""
-    pause = 0.7 if trial.short else 5.0
+    pause = trial.lasts(0.7, 5)
     trial.spans.rate = 200
     async with GrpcSink(trial.sink) as backend:
         await trial.begin(lambda config: _send_to(config, backend.endpoint))

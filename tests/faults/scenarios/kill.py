@@ -8,6 +8,8 @@ from typing import Any
 
 from tests.faults.trial import MIB, Trial
 
+READY_WITHIN = 5.0
+
 
 async def kill(trial: Trial) -> None:
     """kill -9 at random phases, then SIGTERMs, under 2000 lines/s with rotation and gzip, 500 spans/s and 20 scrapes/s."""
@@ -29,8 +31,9 @@ async def kill(trial: Trial) -> None:
         slowest = max(slowest, await trial.agent.start())
         trial.say(f"{n + 1} of {kills + terms} ends, {len(trial.sink.lines.count)} lines arrived")
     trial.figure(f"ready again in at most {slowest:.1f} s")
+    trial.check(slowest <= READY_WITHIN, f"not ready again within {READY_WITHIN:.0f} s: {slowest:.1f} s")
     await asyncio.sleep(2)
-    await trial.settle(60)
+    await trial.settle(60 if trial.short else 180)
     of = {"lines": 2000 * 2 * (kills + terms), "spans": trial.spans.repeated + 500 * 2 * (kills + terms)}
     for kind, most in of.items():
         trial.check(

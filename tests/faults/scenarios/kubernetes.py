@@ -11,7 +11,6 @@ from typing import Any
 
 from kofagent.kubernetes.resources import CORE_EVENTS
 from tests.faults.road import Road
-from tests.faults.sink import Key
 from tests.faults.sources import Numbered
 from tests.faults.trial import Trial
 from tests.support.fake_kube import FakeKube
@@ -25,7 +24,7 @@ class Events(Numbered):
     """Numbered events of the cluster, as somebody reports them to the API server."""
 
     def __init__(self, kube: FakeKube) -> None:
-        super().__init__(RATE)
+        super().__init__("events", RATE)
         self._kube = kube
 
     async def make(self, count: int) -> None:
@@ -41,10 +40,6 @@ class Events(Numbered):
             }
             self._kube.put(CORE_EVENTS, event)
         self.number += count
-
-    def written(self) -> set[Key]:
-        """All events there are."""
-        return {("events", number) for number in range(self.number)}
 
 
 async def kubernetes(trial: Trial) -> None:
@@ -62,7 +57,7 @@ async def kubernetes(trial: Trial) -> None:
         trial.lines.append(source)
         source.start()
         await _arrives(trial, source, "the first events", 30)
-        pause = 2 if trial.short else 20
+        pause = trial.lasts(2, 20)
         for name in ("410 for the watches that are broken", "410 within the stream"):
             trial.say(name)
             (kube.compact if name.startswith("410 for") else kube.gone_in_stream)()
@@ -73,7 +68,7 @@ async def kubernetes(trial: Trial) -> None:
             began, burst = len(kube.requests), time.monotonic()
             kube.failures = [("/events", status)] * 1000
             kube.compact()
-            await asyncio.sleep(5 if trial.short else 60)
+            await asyncio.sleep(trial.lasts(5, 60))
             kube.failures = []
             await _arrives(trial, source, f"a burst of {status}", 60)
             asked = sum(path.endswith("/events") for _, path, _ in kube.requests[began:])
@@ -105,7 +100,7 @@ async def _replace_token(trial: Trial, kube: FakeKube, source: Events, token: Pa
     trial.say("the token is replaced")
     kube.tokens = {"token-2"}
     kube.drop_watches()
-    await asyncio.sleep(3 if trial.short else 20)
+    await asyncio.sleep(trial.lasts(3, 20))
     token.write_text("token-2")
     replaced = time.monotonic()
     await _arrives(trial, source, "a new token", 60)

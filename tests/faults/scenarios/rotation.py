@@ -21,22 +21,22 @@ async def rotation(trial: Trial) -> None:
     await trial.begin()
     for source in trial.lines:
         source.start()
-    await asyncio.sleep(9 if trial.short else 120)
+    await asyncio.sleep(trial.lasts(9, 120))
     for how in ("copytruncate", "recreate"):
         for source in pods[how]:
             source.hold = True  # what nobody reads is lost by these two while no agent runs
     await asyncio.sleep(1)
     trial.say("restart")
     await trial.agent.stop()
-    await asyncio.sleep(2 if trial.short else 20)
+    await asyncio.sleep(trial.lasts(2, 20))
     await trial.agent.start()
-    await trial.until(lambda: not any(trial.missing()["lines"]), 3)
+    await trial.until(lambda: not any(trial.missing()["lines"]), 3 if trial.short else 120)
     await asyncio.sleep(1)
     for how in ("copytruncate", "recreate"):
         for source in pods[how]:
             source.hold = False
-    await asyncio.sleep(6 if trial.short else 120)
-    await trial.settle(30)
+    await asyncio.sleep(trial.lasts(6, 120))
+    await trial.settle(30 if trial.short else 180)
     arrived = trial.sink.lines.count
     for how, sources in pods.items():
         keys = {key for source in sources for key in source.written()}

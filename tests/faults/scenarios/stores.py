@@ -14,7 +14,7 @@ WANTED = ("victoria-metrics", "victoria-logs")
 
 
 async def stores(trial: Trial) -> None:
-    """VictoriaMetrics and VictoriaLogs are killed and come back, the agent is killed: both have everything, by their own APIs."""
+    """VictoriaMetrics and VictoriaLogs stop and come back, the agent is killed: both have everything, by their own APIs."""
     if absent := [name for name in WANTED if servers.find(name) is None]:
         trial.untested(f"real stores: {' and '.join(absent)} not installed")
         return
@@ -36,9 +36,8 @@ async def _stores(trial: Trial, metrics: servers.Server, vm: str, logs: servers.
     await trial.begin(lambda config: _send_to(config, vm, vl))
     for source in [*pods, trial.spans]:
         source.start()
-    pause = 4 if trial.short else 60
+    pause = trial.lasts(4, 60)
     await asyncio.sleep(pause)
-    # What a store took a second ago may not be on its disk: it flushes every second, and its word is all the agent has.
     trial.say("the stores stop")
     await asyncio.gather(*(asyncio.to_thread(store.stop) for store in (metrics, logs)))
     await asyncio.sleep(pause)

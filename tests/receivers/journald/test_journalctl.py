@@ -178,6 +178,9 @@ async def test_a_journald_that_runs(tmp_path: Path) -> None:
                     process.send_signal(signal.SIGUSR2)  # rotate
                     await eventually(lambda files=round + 2: len(list(folder.iterdir())) >= files)
                     await f.poll()
+                process.terminate()
+                process.wait(20)
+                await f.poll()
                 await f.poll()
                 assert [b["MESSAGE"] for b in f.bodies() if b["MESSAGE"].startswith("line ")] == expected
                 shown = journalctl(folder)

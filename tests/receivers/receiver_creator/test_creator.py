@@ -21,11 +21,13 @@ from kofagent.pipeline.service import Service
 from kofagent.prometheus.otlp import to_otlp
 from kofagent.receivers.receiver_creator import COMPONENT as ReceiverCreator
 from kofagent.receivers.receiver_creator.accounts import ChildLedger, Gauges
+from kofagent.receivers.receiver_creator.stores import Part, Shared
 from kofagent.telemetry.batch import Batch, MetricBatch
 from kofagent.telemetry.ledger import Ledger
 from kofagent.telemetry.signal import Signal
+from tests.receivers.filelog.support import Store
 from tests.receivers.receiver_creator.support import Observed
-from tests.support.components import FakeHost, Sink, eventually, make
+from tests.support.components import FakeHost, Sink, eventually, make, make_context
 
 POD = {"name": "web", "namespace": "shop", "uid": "u1", "labels": {}, "annotations": {}}
 
@@ -139,8 +141,11 @@ async def test_a_receiver_whose_options_change_is_started_anew() -> None:
         await eventually(world.running)
         before = world.receiver("otlp|observer/a")
         assert before.config.protocols.http.include_metadata is False
+        port = before.ports["http"]
         world.observer.set(at("a", port=2))
         await eventually(lambda: world.running() and world.receiver("otlp|observer/a") is not before)
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", port)
         assert world.receiver("otlp|observer/a").config.protocols.http.include_metadata is True
 
 
@@ -269,6 +274,33 @@ def test_receivers_of_one_template_share_an_account() -> None:
     a.dropped("nop/a", Signal.LOGS, "malformed", 1)
     assert a.total("kofagent_dropped_items_total", component="nop/a", signal="logs", reason="malformed") == 1
     assert ledger.total("kofagent_dropped_items_total", component="nop", signal="logs", reason="malformed") == 1
+
+
+async def test_each_receiver_has_its_own_part_of_the_one_store() -> None:
+    store = Store()
+    shared = Shared(make_context("receiver", "receiver_creator", FakeHost({"s": store})), "s")
+    a, b = Part(shared, "x|1"), Part(shared, "x|2")
+    assert await a.open_store("receiver", "x") is a
+    await asyncio.gather(a.set("k", b"1"), a.set("other", b"2"), b.apply({"k": b"3"}))
+    assert (await a.get("k"), await b.get("k"), await b.get("other")) == (b"1", b"3", None)
+    assert await a.items() == {"k": b"1", "other": b"2"} and await a.items("o") == {"other": b"2"}
+    assert sorted(await a.keys()) == ["k", "other"] and await b.keys("z") == []
+    await a.delete("other")
+    assert await shared.parts() == {"x|1", "x|2"}
+    await shared.remove("x|1")
+    assert list(store.values) == ["of/x|2\x1fk"]
+    await shared.close()
+
+
+async def test_a_store_that_cannot_be_written_is_everybodys_error() -> None:
+    class Full(Store):
+        async def apply(self, changes: Any) -> None:
+            raise OSError(28, "No space left on device")
+
+    shared = Shared(make_context("receiver", "receiver_creator", FakeHost({"s": Full()})), "s")
+    found = await asyncio.gather(*[Part(shared, part).set("k", b"1") for part in "ab"], return_exceptions=True)
+    assert [type(each) for each in found] == [OSError, OSError]
+    await shared.close()
 
 
 CONFIG = """\

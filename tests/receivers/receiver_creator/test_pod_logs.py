@@ -314,8 +314,32 @@ async def test_what_is_remembered_of_pods_that_are_gone_is_nothing(kube: FakeKub
         assert not any("open_files" in sample.name for sample in samples), "the gauge of the last receiver is gone"
 
 
-async def test_signals_that_no_pipeline_is_for_start_nothing(kube: FakeKube, logs: Path) -> None:
+async def test_a_pod_that_comes_back_is_read_on_by_the_same_receiver(
+    kube: FakeKube, logs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kofagent.receivers.receiver_creator.children.QUIET_SECONDS", 60)
+    async with World(logs) as world:
+        await eventually(lambda: kube.watches("pods"))
+        put(kube, "web", U1)
+        write(logs, "web", ["a"], uid=U1)
+        await eventually(lambda: world.bodies() == ["a"])
+        [child] = world.creator._all()
+        receiver = child._receiver
+        kube.delete(PODS, "web", "shop")
+        await eventually(lambda: child._wanted is None)
+        put(kube, "web", U1)
+        await eventually(lambda: child._wanted is not None and child._running is child._wanted)
+        write(logs, "web", ["b"], uid=U1)
+        await eventually(lambda: world.bodies() == ["a", "b"])
+        assert child._receiver is receiver and world.creator._all() == [child]
+
+
+async def test_what_no_pipeline_is_for_is_not_started(kube: FakeKube, logs: Path, caplog: pytest.LogCaptureFixture) -> None:
     world = World(logs)
     world.outputs = {Signal.METRICS: world.sink}
     async with world:
-        await eventually(lambda: kube.watches("pods"))
+        put(kube, "web", U1)
+        write(logs, "web", ["a"], uid=U1)
+        await eventually(lambda: kube.watches("pods"), message="discovery of scrapers")
+        assert "filelog brings in no metrics, which receiver_creator is for: it is not started" in caplog.text
+        assert world.names() == []
