@@ -21,6 +21,7 @@ SCENARIOS: dict[str, Scenario] = {
     "grpc": grpc_answers.grpc,
     "poison": backends.poison,
     "disk-full": disk.full,
+    "broken-disk": disk.broken,
     "read-only": disk.read_only,
     "damage": disk.damage,
     "rotation": rotation.rotation,

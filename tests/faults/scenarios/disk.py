@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults import books
-from tests.faults.small_disk import Absent, SmallDisk
+from tests.faults.small_disk import Absent, BreakingDisk, SmallDisk
 from tests.faults.trial import Trial
 
 
@@ -57,8 +57,42 @@ async def _full(trial: Trial, small: SmallDisk) -> None:
     await trial.settle(60 if trial.short else 240, may_be_lost={"samples": dropped})
 
 
+async def broken(trial: Trial) -> None:
+    """The device of the queues fails under a running agent, which stays up; then it is repaired and the agent started again."""
+    try:
+        with BreakingDisk(trial.folder / "volume", 64) as disk:
+            await _broken(trial, disk)
+    except Absent as why:
+        trial.untested(f"a device that fails: {why}")
+
+
+async def _broken(trial: Trial, disk: BreakingDisk) -> None:
+    trial.state = disk.folder / "state"
+    source = trial.pod("pod", 500, 5000)
+    await trial.begin()
+    for one in (source, trial.spans):
+        one.start()
+    await trial.until(lambda: trial.sink.lines.count and trial.sink.spans.count and trial.sink.samples.count, 30)
+    disk.fail()
+    trial.say("the device has failed")
+    accepted = len(trial.spans.acknowledged)
+    await asyncio.sleep(trial.lasts(8, 300))
+    refused = trial.spans.refused
+    trial.figure(f"{refused} requests refused, {len(trial.spans.acknowledged) - accepted} spans accepted meanwhile")
+    trial.check(trial.agent.running, "the agent ended")
+    # Scrapes that no queue takes are lost, and counted; those after this look are not.
+    dropped = int(await trial.dropped("metrics"))
+    code, took = await trial.agent.stop()
+    trial.check(code == 0 and took <= 10, f"SIGTERM: exit {code} after {took:.1f} s")
+    disk.repair()
+    trial.say("the device is repaired")
+    await trial.agent.start()
+    await asyncio.sleep(2)
+    await trial.settle(60 if trial.short else 180, may_be_lost={"samples": dropped + 2 * trial.pages.targets * trial.pages.series})
+
+
 async def read_only(trial: Trial) -> None:
-    """The volume of the queues becomes read-only, as after an error of the device, and writable again."""
+    """The volume of the queues is read-only at a start, which says so, and writable at the next."""
     try:
         with SmallDisk(trial.folder / "volume", 64) as small:
             await _read_only(trial, small)
