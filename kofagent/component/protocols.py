@@ -163,6 +163,8 @@ class Receiver(Component[C]):
     """Brings data in. The graph fills `outputs` before `start`: the consumer of every signal that a pipeline uses."""
 
     outputs: dict[Signal, ColumnsConsumer]
+    reads_on = True
+    """False before a `stop` after which nobody reads on from the state that it keeps: what it holds then is lost, and counted."""
 
     async def wind_down(self) -> None:
         """Before the `stop` of a reload, while everything else still runs: ends what is under way and would be lost by it."""

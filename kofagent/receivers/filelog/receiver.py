@@ -126,6 +126,7 @@ class FileLogReceiver(Receiver[Config]):
         """Stops reading, hands on what was read, waits for it at most some seconds, saves the checkpoints."""
         if self._tracker is None or self._delivery is None:
             return
+        durable = self._checkpoints.durable and self.reads_on
         self._stopping = True
         self._delivery.stopping = True
         for task in self._tasks:
@@ -136,7 +137,7 @@ class FileLogReceiver(Receiver[Config]):
         now_ns = time.time_ns()
         for tail in [*self._owing, *tracker.files.ended, *tracker.tails.values()]:
             # With a checkpoint what is incomplete is read again, whole; without one this is its last chance.
-            if not self._checkpoints.durable or tail.is_gone():
+            if not durable or tail.is_gone():
                 if tail.twin is None:
                     tail.feed.finish(now_ns)
                 tail.feed.flush(now_ns, force=True)
@@ -145,8 +146,8 @@ class FileLogReceiver(Receiver[Config]):
             tail.close()
         self._owing.clear()
         await self._submit()
-        left = await self._delivery.drain(_STOP_S, lost=not self._checkpoints.durable)
-        if left and not self._checkpoints.durable:
+        left = await self._delivery.drain(_STOP_S, lost=not durable)
+        if left and not durable:
             self.context.log.warning(
                 "%d log records were read and not delivered before the stop; with `storage` they would be read again", left
             )

@@ -32,7 +32,7 @@ QUIET_SECONDS = 10.0
 """So long a receiver of files has to have nothing to do, after the end of what it reads, before it is stopped."""
 LOOK_SECONDS = 1.0
 """Time between two looks whether it has something to do."""
-LONGEST_END = 600.0
+LONGEST_END = 3600.0
 """Seconds after which it is stopped although nobody took what it has."""
 
 
@@ -234,6 +234,8 @@ class Child:
         files = self._receiver is not None and self._running is not None and self._running.type in READ_FILES
         if files and not self._at_once and not await self._reads_to_the_end():
             return False
+        if self._receiver is not None:
+            self._receiver.reads_on = False
         await self._stop()
         self._frame.report(self.name, None)
         await self._forget()

@@ -240,6 +240,23 @@ async def test_files_are_read_while_the_api_server_is_down_and_get_their_pods_wh
         assert world.records()[1][0]["container.image.name"] == "registry.test/app:1.0"
 
 
+async def test_what_nobody_took_of_a_pod_that_is_gone_is_counted_when_it_is_given_up(
+    kube: FakeKube, logs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kofagent.receivers.receiver_creator.children.LONGEST_END", 0.5)
+    monkeypatch.setattr("kofagent.receivers.filelog.receiver._STOP_S", 0.05)
+    async with World(logs) as world:
+        world.sink.gate = asyncio.Event()
+        await eventually(lambda: kube.watches("pods"))
+        put(kube, "web", U1)
+        write(logs, "web", ["a", "b"], uid=U1)
+        await eventually(world.sink.called.is_set)
+        kube.delete(PODS, "web", "shop")
+        await eventually(lambda: world.names() == [])
+        labels = {"component": "filelog/receiver_creator", "signal": "logs", "reason": "shutdown"}
+        assert world.host.ledger.total("kofagent_dropped_items_total", **labels) == 2
+
+
 async def test_annotations_read_the_pods_files_in_place_of_the_rule(
     kube: FakeKube, logs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
