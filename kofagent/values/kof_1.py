@@ -11,7 +11,7 @@ from kofagent.config.load import read_config
 from kofagent.config.merge import merge_files
 from kofagent.config.tree import Node
 from kofagent.values.files import lay_over
-from kofagent.values.kube_stack import Collector, Stack, lay, render
+from kofagent.values.kube_stack import Collector, Stack, lay, render, sections_in_config
 from kofagent.values.meaning import Around, as_meant
 from kofagent.values.mistakes import errors_of, ignored_part, warnings_of
 from kofagent.values.places import Found, find
@@ -36,7 +36,11 @@ def render_collector(
     except ConfigErrors as errors:
         raise ConfigErrors([problem.under((STACK,)) for problem in errors.errors]) from None
     config = lay_over(collector.config, read_config(over)) if over else collector.config
-    meant, changes = as_meant(config, release_values.around(key, collector))
+    moved = sections_in_config(release_values.stack, key)
+    wanted = config if moved is None else render(moved, key, release, namespace).config
+    if moved is not None and over:
+        wanted = lay_over(wanted, read_config(over))
+    meant, changes = as_meant(wanted, release_values.around(key, collector))
     return Rendered(
         release_values.version,
         key,
@@ -110,4 +114,5 @@ class Release:
     def written(self, key: str) -> tuple[tuple[Node, Path], ...]:
         """Where the user's configuration of a collector stands, what is more specific first."""
         ways: tuple[Path, ...] = ((STACK, "collectors", key, "config"), (STACK, "defaultCRConfig", "config"))
-        return tuple((found.tree, (*found.path, *way)) for way in ways for found in reversed(self.found))
+        beside = tuple(way[:-1] for way in ways)
+        return tuple((found.tree, (*found.path, *way)) for way in (*ways, *beside) for found in reversed(self.found))

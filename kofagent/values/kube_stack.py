@@ -17,6 +17,7 @@ from typing import Any
 from kofagent.config.errors import ConfigErrors, Path, suggest
 from kofagent.config.merge import Deleted, merge_files
 from kofagent.config.tree import Node
+from kofagent.values.model import CONFIG_SECTIONS
 from kofagent.values.presets import append_scrape_file, apply_presets, truthy
 from kofagent.values.versions import read, stack_defaults
 from kofagent.values.workload import environment, fields, object_name
@@ -105,6 +106,21 @@ def render(stack: Stack, key: str, release: str, namespace: str) -> Collector:
         whole,
         [*_deleted(stack, key)],
     )
+
+
+def sections_in_config(stack: Stack, key: str) -> Stack | None:
+    """The values with the sections of a collector's configuration that stand beside `config` moved into it; None without any."""
+    out = Stack(stack.values.copy(), stack.deleted)
+    found = False
+    for holder in (out.values.get("defaultCRConfig"), out.values.get("collectors", key)):
+        beside = {name: holder.value[name] for name in holder.names() if name in CONFIG_SECTIONS} if holder is not None else {}
+        if holder is None or not beside:
+            continue
+        found = True
+        config = holder.get("config")
+        own = config if config is not None and config.is_map else Node({}, holder.origin)
+        holder.value["config"] = merge_files([own, Node(beside, holder.origin)])
+    return out if found else None
 
 
 def _deleted(stack: Stack, key: str) -> Iterator[Deleted]:

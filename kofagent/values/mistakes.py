@@ -152,8 +152,8 @@ def _of_collector(found: Found, way: tuple[str, ...], holder: Node | None) -> li
     problems = []
     for name in holder.names() if holder is not None else ():
         if name in CONFIG_SECTIONS:
-            hint = f"collector configuration stands below {way[-1]}.config"
-            problems.append(_problem(found, (*way, name), "does nothing here", hint, warning=True))
+            what = f"does nothing beside config in the chart, and is taken as {way[-1]}.config.{name} here"
+            problems.append(_problem(found, (*way, name), what, "move it there", warning=True))
         elif name not in known:
             hint = suggest(name, known, limit=0) or "remove it"
             problems.append(_problem(found, (*way, name), "is a key of nothing and does nothing", hint, warning=True))

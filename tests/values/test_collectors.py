@@ -248,7 +248,8 @@ def test_keys_that_do_nothing_are_named(tmp_path: Path) -> None:
     assert found[2].startswith("7: kof.metrics: does nothing in KOF 1.2 and later; exporters and logins are")
     assert found[3] == f"11: {STACK}.colectors: {nothing}; did you mean 'collectors'?"
     assert (
-        found[4] == f"14: {STACK}.collectors.daemon.service: does nothing here; collector configuration stands below daemon.config"
+        found[4]
+        == f"14: {STACK}.collectors.daemon.service: does nothing beside config in the chart, and is taken as daemon.config.service here; move it there"
     )
     assert found[5] == f"15: {STACK}.collectors.daemon.hostNetworks: {nothing}; did you mean 'hostNetwork'?"
     assert [text for text in found[6:] if "resource/k8sclustername" not in text] == []

@@ -162,6 +162,21 @@ def test_the_operators_part(tmp_path: Path) -> None:
     assert "monitors" not in running(render(tmp_path))["receivers"]["prometheus"]
 
 
+def test_sections_beside_config(tmp_path: Path) -> None:
+    beside: dict[str, Any] = {
+        "service": {"pipelines": {"metrics": {"receivers": ["otlp"]}}},
+        "receivers": {"otlp": {"include_metadata": True}},
+    }
+    rendered = render(tmp_path, stack(None, None, **beside))
+    metrics = running(rendered)["service"]["pipelines"]["metrics"]["receivers"]
+    assert metrics == ["otlp", "hostmetrics", "kubeletstats"]  # presets see it
+    assert rendered.config.plain()["service"]["pipelines"]["metrics"]["receivers"] == ["prometheus", *metrics]
+    assert running(rendered)["receivers"]["otlp"]["include_metadata"] is True
+    assert (
+        all("does nothing beside config in the chart" in text for text in texts(rendered, tmp_path)) and len(rendered.warnings) == 2
+    )
+
+
 def test_directories_that_a_pod_would_have(tmp_path: Path) -> None:
     default = {"extensions": {"file_storage/mine": {"directory": "/x", "create_directory": False}, "file_storage/none": None}}
     extensions = running(render(tmp_path, stack(default), "cluster"))["extensions"]
