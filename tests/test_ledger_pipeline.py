@@ -105,7 +105,14 @@ class World:
         """The law. Holds at every moment at which no call is about to return."""
         ledger, next, items = self.host.ledger, self.next, self.calls.items
         filtered, dropped = ledger.sum("kofagent_filtered_items_total"), ledger.sum("kofagent_dropped_items_total")
-        assert items["returned"] + items["for good"] == next.taken + next.lost + filtered + dropped, (items, vars(next), dropped)
+        held = ledger.sum("kofagent_processor_held_items")
+        assert items["returned"] + items["for good"] == next.taken + next.lost + filtered + dropped + held, (
+            items,
+            vars(next),
+            dropped,
+        )
+        if getattr(self.component, "owns", False):
+            return  # it offers by itself, when it likes
         # What went back was offered as a whole, or without what the configuration leaves out, which is not counted until it comes again.
         assert items["refused"] + items["failed"] + items["cancelled"] >= next.refused + next.failed + next.withdrawn, items
         if isinstance(self.component, Processor):
@@ -124,7 +131,8 @@ async def test_what_comes_in_goes_out_or_is_accounted_for(kind: str, type: str, 
     if mood == "late":
         await eventually(lambda: world.next.within or all(task.done() for task in tasks))
         world.check()
-        assert not world.next.within or not any(task.done() for task in tasks), "answered before anybody owned the data"
+        owns = getattr(world.component, "owns", False)
+        assert owns or not world.next.within or not any(task.done() for task in tasks), "answered before anybody owned the data"
         world.next.gate.set()
     await world.calls.ended()
     world.check()

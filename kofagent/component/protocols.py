@@ -180,6 +180,9 @@ class Processor(Component[C]):
     next: ColumnsConsumer
     signal: Signal
     pipeline: str = ""
+    owns: ClassVar[bool] = False
+    """Whether `consume` returns when the processor itself holds the data, in memory, because it has to wait for more.
+    `kofagent_processor_held_items` says how much that is."""
 
     @abstractmethod
     async def consume(self, batch: Batch) -> None:

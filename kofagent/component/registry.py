@@ -38,6 +38,7 @@ TYPES: dict[str, tuple[str, ...]] = {
         "cumulativetodelta",
         "deltatocumulative",
         "probabilistic_sampler",
+        "tail_sampling",
     ),
     "exporters": ("prometheusremotewrite", "otlphttp", "otlp", "awscloudwatchlogs", "file", "debug", "nop"),
     "connectors": ("routing", "forward", "spanmetrics"),

@@ -20,6 +20,7 @@ REASONS: dict[str, str] = {
     "memory limit": "The process uses more memory than `memory_limiter` allows.",
     "metadata cardinality limit": "`batch` has more combinations of `metadata_keys` than its limit.",
     "condition error": "A condition could not be evaluated and `error_mode` is `propagate`.",
+    "evicted": "More traces wait for a decision than `num_traces`, so the oldest had to go.",
     # between the agent and a backend
     "sending queue full": "The sending queue is full.",
     "memory budget used up": "All queues together use their whole memory budget.",

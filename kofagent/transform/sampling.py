@@ -88,7 +88,7 @@ class TraceState:
             return
         if len(text) > _LONGEST:
             raise ValueError("the tracestate is too long")
-        for key, value in _members(text):
+        for key, value in members(text):
             if key == "ot":
                 self._read(value)
             else:
@@ -120,12 +120,12 @@ class TraceState:
         return ",".join([f"ot={';'.join(members)}", *self._others] if members else self._others)
 
 
-def _members(text: str) -> Iterator[tuple[str, str]]:
+def members(text: str) -> Iterator[tuple[str, str]]:
     """Keys and values of a tracestate. ValueError."""
-    members = text.split(",")
-    if len(members) > _MOST_MEMBERS:
+    parts = text.split(",")
+    if len(parts) > _MOST_MEMBERS:
         raise ValueError("the tracestate has too many members")
-    for member in members:
+    for member in parts:
         member = member.strip(" \t")
         if not member:
             continue

@@ -346,6 +346,23 @@ def spanmetrics() -> Use:
     return use
 
 
+def decisions(sampled: bool) -> Callable[[], Use]:
+    """Of traces that were decided on."""
+
+    def made() -> Use:
+        from kofagent.processors.tail_sampling.traces import Decisions
+
+        known = Decisions(1000, 1000)
+
+        def use(i: int) -> None:
+            known.put(b"%016d" % i, sampled)
+            assert known.of(b"%016d" % i) is sampled
+
+        return use
+
+    return made
+
+
 def basicauth() -> Use:
     from kofagent.extensions.basicauth import COMPONENT
 
@@ -590,6 +607,8 @@ DRIVERS: dict[str, Callable[[], Use]] = {
     "routing.resources": routing,
     "ottl.resources": transform_resources,
     "spanmetrics.timestamps": spanmetrics,
+    "tail_sampling.sampled": decisions(True),
+    "tail_sampling.not_sampled": decisions(False),
     "prometheusremotewrite.labelled": labelled,
     "prometheusremotewrite.targets": targets,
     "prometheusremotewrite.families_sent": families_sent,

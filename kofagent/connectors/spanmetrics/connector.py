@@ -15,6 +15,7 @@ from kofagent.component.protocols import ColumnsConsumer, Connector, Context
 from kofagent.connectors.spanmetrics.config import BUCKETS, DELTA, INSTANCE, KIND, SERVICE, SPAN_NAME, STATUS, Config, Dimension
 from kofagent.connectors.spanmetrics.series import Counted, Explicit, Exponential, Key, Resource, Series
 from kofagent.telemetry.batch import AnyBatch, Batch
+from kofagent.telemetry.clock import now_ns
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal
 from kofagent.transform.attribute_keys import keys_of
@@ -157,7 +158,7 @@ class SpanMetricsConnector(Connector[Config]):
         except ValueError:
             self.context.ledger.dropped(self.context.id, batch.signal, "malformed", batch.count)
             raise Refused("malformed", "the batch cannot be decoded", permanent=True) from None
-        now, nameless = (time.time_ns(), time.monotonic()), 0
+        now, nameless = (now_ns(), time.monotonic()), 0
         counts = _AdjustedCounts()
         for message, attributes, scopes in resources:
             if _SERVICE not in attributes:
@@ -244,7 +245,7 @@ class SpanMetricsConnector(Connector[Config]):
 
     async def _collect(self) -> Batch | None:
         """All metrics; what was counted begins anew where they are deltas."""
-        now = time.time_ns()
+        now = now_ns()
         payload, count = [], 0
         for resource in self._counted.all():
             metrics = []

@@ -15,6 +15,7 @@ from kofagent.processors.cumulativetodelta import deltas
 from kofagent.processors.cumulativetodelta.config import KINDS, Config, MatchMetrics
 from kofagent.processors.cumulativetodelta.deltas import Exponential, Gone, Histogram
 from kofagent.telemetry.batch import Batch
+from kofagent.telemetry.clock import now_ns
 from kofagent.telemetry.signal import Signal
 from kofagent.transform.otlp_metrics import wrap64
 from kofagent.transform.points import CUMULATIVE, DELTA, NO_RECORDED_VALUE, POINTS
@@ -44,7 +45,7 @@ class State:
     def __init__(self) -> None:
         self.streams: Streams[Any] = Streams("cumulativetodelta", _ENTRIES, _SIZE, 0, _cost)
         self.returned = Returned()
-        self.began_ns = time.time_ns()
+        self.began_ns = now_ns()
 
 
 def _filter(block: MatchMetrics) -> Callable[[Any, str], bool] | None:
