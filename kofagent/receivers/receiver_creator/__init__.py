@@ -1,7 +1,7 @@
 """`receiver_creator`: starts other receivers for endpoints that observers find: files of a container, a port, a service.
 
 Upstream: receiver/receivercreator of the collector's contrib. `rule` says for which endpoints a receiver is started, expressions in
-backticks in its `config` and `resource_attributes` are filled from the endpoint: `/var/log/pods/`pod.namespace`_...`. An option
+backticks in its `config` and `resource_attributes` are filled from the endpoint: ``/var/log/pods/`pod.namespace`_...``. An option
 `endpoint` that is not set gets the endpoint's address. Receivers are started, restarted and stopped as endpoints come, change and
 go, each for itself: one that cannot start is named in the log and the status, tried again, and stops no other. What they bring in
 is counted under `TYPE/NAME/receiver_creator`, by entry of `receivers`, not by endpoint. Names and options of the receivers are
