@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Generator, Iterable, Sequence
-from itertools import compress
+from itertools import compress, islice
 from typing import TypeVar
 
 from kofagent.memory.account import ACCOUNT
 from kofagent.memory.pressure import PRESSURE
 from kofagent.prometheus import parts
+from kofagent.prometheus.budgets import Share
 from kofagent.prometheus.columns import Columns, make_series
 from kofagent.prometheus.families import Families
 from kofagent.prometheus.shape import (
@@ -81,7 +82,8 @@ class PageReader:
     """Reads the pages of one target.
 
     `finish` makes final labels of a page's labels, None where relabelling drops them; it may raise SeriesError, which
-    fails the page. `fits` says whether so many bytes more of lines and series may be kept.
+    fails the page. `fits` says whether so many bytes more of lines and series may be kept. `share` is what the target has of its
+    namespace's budget of series: those beyond it are left out.
     """
 
     name = "page_caches"
@@ -95,9 +97,13 @@ class PageReader:
         track_timestamps: bool = False,
         sample_limit: int = 0,
         fits: Callable[[int], bool] = PRESSURE.fits,
+        share: Share | None = None,
     ) -> None:
         self._finish = finish
         self._fits = fits
+        self._share = share
+        # The texts of series for which the budget of the namespace had no room; their entries are DROPPED.
+        self._over: set[bytes] = set()
         self._honor = honor_timestamps
         self._track = track_timestamps
         self._limit = sample_limit
@@ -165,6 +171,8 @@ class PageReader:
             self._format = openmetrics
             self._raw = {}
             self._comments = self._shape = None
+        if self._over:
+            self._reconsider()
         self._before, self._paid = len(self._raw), max(FREE, self._spare())
         try:
             if parts.is_large(page):
@@ -183,6 +191,24 @@ class PageReader:
         finally:
             self._interned = None
             self._beyond = False
+
+    @property
+    def over(self) -> int:
+        """Samples of the last good page that were left out, as the budget of the namespace is used up."""
+        return len(self._over)
+
+    def _reconsider(self) -> None:
+        """Forgets as many of the texts that are over the budget as there is room for by now: they are read again."""
+        again = list(islice(self._over, self._share.room)) if self._share is not None else []
+        for text in again:
+            self._over.discard(text)
+            self._raw.pop(text, None)
+            self._shape = None
+
+    def close(self) -> None:
+        """The target is gone: its part of the namespace's budget is free."""
+        if self._share is not None:
+            self._share.settle(0)
 
     def _up_to(self, page: bytes, openmetrics: bool) -> Reading[tuple[int, int]]:
         """Samples of a page that cannot be used, up to what is wrong: all, and those left after relabelling."""
@@ -207,6 +233,9 @@ class PageReader:
         if self._overgrown():
             self._raw = {}
             self._fresh = set()
+        if not self._raw:
+            self._over.clear()
+            self.close()
         return stale
 
     def _ended(self, series: Iterable[Series]) -> None:
@@ -437,6 +466,9 @@ class PageReader:
             self._interned = {known.labels: known for known in self._all()}
         series = self._interned.get(labels)
         if series is None:
+            if self._share is not None and not self._share.take():
+                self._over.add(sample.raw)
+                return DROPPED
             old, new = sample.labels[0][1], _name(labels)
             series = make_series(labels, self.families.renamed(old, new))
             if old != new:
@@ -557,10 +589,13 @@ class PageReader:
         self._good = len(entries)
         if keys is not None:
             self._raw = dict(zip(keys, entries, strict=True))
-            return
-        there = set(entries)
-        self._raw = {key: entry for key, entry in self._raw.items() if entry in there}
-        if self._overgrown():  # many texts of the same series
+        else:
+            there = set(entries)
+            self._raw = {key: entry for key, entry in self._raw.items() if entry in there}
+        self._over &= self._raw.keys()
+        if self._share is not None:
+            self._share.settle(len({entry for entry in entries if isinstance(entry, Series)}))
+        if keys is None and self._overgrown():  # many texts of the same series
             self._retyped = self._all()
             self._raw = {}
 

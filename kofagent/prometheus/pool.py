@@ -9,6 +9,7 @@ from typing import Any
 
 from kofagent.kubernetes.client import ApiClient
 from kofagent.prometheus.allocation import Allocation
+from kofagent.prometheus.budgets import Budgets
 from kofagent.prometheus.client import Client
 from kofagent.prometheus.config import ScrapeConfig
 from kofagent.prometheus.discovery.file import FileDiscovery
@@ -44,8 +45,10 @@ class ScrapePool:
         superseded: Callable[[Series], bool] | None = None,
         allocation: Allocation | None = None,
         api: ApiClient | None = None,
+        budgets: Budgets | None = None,
     ) -> None:
         self.job = job
+        self._budgets = budgets
         self.name = job.job_name
         self._external = external
         self._emit = emit
@@ -196,6 +199,7 @@ class ScrapePool:
                 emit=self._emit,
                 log=self._log,
                 trim_suffixes=self._trim,
+                share=self._budgets.share(target.labels, target.discovered) if self._budgets is not None else None,
             )
             loop.forced_error = error
             self._loops[key] = loop, asyncio.ensure_future(self._keep(loop))

@@ -17,6 +17,7 @@ from typing import Protocol
 
 from kofagent.memory.pressure import PRESSURE, Claim
 from kofagent.prometheus import page as pages
+from kofagent.prometheus.budgets import Share
 from kofagent.prometheus.client import BodyTooLarge, Client, FetchError, NoRoom
 from kofagent.prometheus.columns import Columns
 from kofagent.prometheus.config import ScrapeConfig
@@ -96,7 +97,9 @@ class ScrapeLoop:
         emit: Emit,
         log: logging.Logger,
         trim_suffixes: bool = False,
+        share: Share | None = None,
     ) -> None:
+        self._share = share
         self.target = target
         self._job = job
         self._client = client
@@ -109,6 +112,7 @@ class ScrapeLoop:
             track_timestamps=job.track_timestamps_staleness,
             sample_limit=job.sample_limit,
             fits=self._fits,
+            share=share,
         )
         reported = _REPORT + (_EXTRA if job.extra_scrape_metrics else ())
         self._report = Columns(
@@ -178,6 +182,9 @@ class ScrapeLoop:
         self._done += 1
         self._note(now_ms, duration, error)
         stale = scraped.stale if not error else self.reader.fail()
+        if self._share is not None and not error and self.reader.over:
+            self._share.dropped(self.reader.over)
+            self._complain(f"{self.reader.over} samples are over the series budget of the namespace and were left out", False)
         report = [0.0 if error else 1.0, duration, float(scraped.total), float(scraped.kept), float(scraped.added)]
         if self._job.extra_scrape_metrics:
             report += [self.target.timeout, float(self._job.sample_limit), float(size)]
@@ -310,6 +317,7 @@ class ScrapeLoop:
         The markers' time is a hundredth of an interval before the first of them: an agent of another node that continues with the
         same labels scrapes at that very moment, and its sample must be the later one even where the clocks differ a little.
         """
+        self.reader.close()
         if not self._done:
             return
         interval = self.target.interval

@@ -36,6 +36,8 @@ REASONS: dict[str, str] = {
     "disk full": "The disk, or the quota, is full.",
     "cannot write": "A file cannot be written.",
     "no path attribute": "The resource does not have the attribute that names the file.",
+    # scraped samples
+    "namespace series budget": "The targets of the namespace have as many series as `series_budget` allows.",
     # scraped samples as OTLP
     "inconsistent histogram": "The parts of a scraped histogram or summary contradict each other, which a point of OTLP must not.",
     # remote write

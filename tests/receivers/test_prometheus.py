@@ -662,3 +662,37 @@ def test_scrape_config_files(tmp_path: Path) -> None:
 
 def test_nan_is_not_a_marker() -> None:
     assert not stale(math.nan)
+
+
+async def test_a_budget_of_series_for_all_targets_of_a_namespace(caplog: pytest.LogCaptureFixture) -> None:
+    """The first come; what is beyond is left out, counted, and comes when others are gone. Other namespaces have their own."""
+    first, second, other = Page(b"a 1\nb 1\nc 1\n"), Page(b"d 1\ne 1\nf 1\ng 1\n"), Page(b"x 1\ny 1\nz 1\n")
+    host = FakeHost()
+    async with serve(first) as one, serve(second) as two, serve(other) as three:
+        groups = [
+            {"targets": [one, two], "labels": {"namespace": "shop"}},
+            {"targets": [three], "labels": {"__meta_kubernetes_namespace": "bank"}},
+        ]
+        async with running({"static_configs": groups}, host, series_budget={"per_namespace": 5}) as (_, sink):
+
+            def last(name: str) -> set[float]:
+                """The last value of each series of a name."""
+                found = {labels["instance"]: value for labels, value, _ in samples(sink) if labels["__name__"] == name}
+                return set(found.values())
+
+            names = ("a", "b", "c", "d", "e", "f", "g")
+            overflow = {"receiver": "prometheus", "namespace": "shop"}
+            await eventually(lambda: host.ledger.total("kofagent_scrape_namespace_overflow_samples_total", **overflow) >= 4)
+            assert sum(last(name) == {1.0} for name in names) == 5
+            assert last("scrape_samples_scraped") == {3.0, 4.0}, "the page is counted whole"
+            assert 0.0 not in last("up"), "a target is not down for it"
+            assert all(last(name) == {1.0} for name in "xyz")
+            dropped = {"component": "prometheus", "signal": "metrics", "reason": "namespace series budget"}
+            assert host.ledger.total("kofagent_dropped_items_total", **dropped) >= 4
+            assert "over the series budget" in caplog.text
+            first.body, second.body = b"a 1\n", b"d 1\ne 1\nf 1\ng 1\n"
+            await eventually(lambda: all(last(name) == {1.0} for name in "adefg"))
+            counted = host.ledger.total("kofagent_scrape_namespace_overflow_samples_total", **overflow)
+            sink.batches.clear()
+            await eventually(lambda: len(samples(sink)) > 60)
+            assert host.ledger.total("kofagent_scrape_namespace_overflow_samples_total", **overflow) == counted

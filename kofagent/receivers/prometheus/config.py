@@ -31,6 +31,18 @@ class ApiServerBlock(ComponentConfig):
         return {"endpoint": "localhost:9090", "read_timeout": "10m", **value} if isinstance(value, dict) else value
 
 
+class SeriesBudgetBlock(ComponentConfig):
+    """`series_budget`."""
+
+    per_namespace: int = Field(
+        0,
+        ge=0,
+        description="Most series that the targets of one Kubernetes namespace may have together, by __meta_kubernetes_namespace or "
+        "the label namespace. Samples of further series are left out and counted, by namespace in "
+        "kofagent_scrape_namespace_overflow_samples_total. 0: no limit. An option of kofagent only.",
+    )
+
+
 class Config(ComponentConfig):
     """Options of the prometheus receiver."""
 
@@ -42,6 +54,7 @@ class Config(ComponentConfig):
     )
     monitors: MonitorsBlock = Field(MonitorsBlock(), description="Scrape the targets of ServiceMonitors and similar objects.")
     allocation: AllocationBlock = Field(AllocationBlock(), description="The share of all targets that this agent scrapes.")
+    series_budget: SeriesBudgetBlock = Field(SeriesBudgetBlock(), description="How many series targets may have together.")
     target_allocator: dict[str, Any] | None = Field(
         None, description="Accepted for compatibility; write config.scrape_configs, or set monitors.enabled."
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from kofagent import __version__
@@ -11,6 +11,7 @@ from kofagent.component.protocols import Context, StartError
 from kofagent.kubernetes.client import ApiClient, shared
 from kofagent.kubernetes.options import ApiOptions
 from kofagent.net.transport import denied
+from kofagent.prometheus.budgets import Budgets
 from kofagent.prometheus.config import ScrapeConfig
 from kofagent.prometheus.discovery.group import Discovery
 from kofagent.prometheus.discovery.kubernetes.connect import connector
@@ -27,11 +28,13 @@ AGENT = f"kofagent/{__version__}"
 class Pools:
     """All scrape pools by the name of their job. All errors together are the component's status."""
 
-    def __init__(self, config: Config, context: Context, emit: Emit) -> None:
+    def __init__(self, config: Config, context: Context, emit: Emit, over_budget: Callable[[str, int], None]) -> None:
+        """`over_budget(namespace, samples)` counts samples beyond the series budget of a namespace."""
         self._config = config
         self._context = context
         self._emit = emit
         self._allocation = config.allocation.allocation()
+        self.budgets = Budgets(config.series_budget.per_namespace, over_budget)
         self._wanted: dict[str, Wanted] = {}
         self._running: dict[str, Wanted] = {}
         self._changed = asyncio.Event()
@@ -118,6 +121,7 @@ class Pools:
             superseded=self.owns,
             allocation=allocation,
             api=api,
+            budgets=self.budgets,
         )
 
     def _discoveries(self, job: ScrapeConfig, select: Select | None = None) -> list[Discovery]:

@@ -7,6 +7,7 @@ from collections import Counter
 
 from kofagent.component.offering import Offer
 from kofagent.component.protocols import Context, Receiver
+from kofagent.prometheus.budgets import MOST_NAMESPACES, OTHERS
 from kofagent.prometheus.pool import ScrapePool
 from kofagent.prometheus.target import Target
 from kofagent.receivers.prometheus.api import ApiServer
@@ -33,6 +34,7 @@ class PrometheusReceiver(Receiver[Config]):
         super().__init__(config, context)
         self._waiting: Counter[int] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._over: set[str] = set()
         self._api: ApiServer | None = None
         self._pools: Pools | None = None
 
@@ -44,7 +46,7 @@ class PrometheusReceiver(Receiver[Config]):
     async def start(self) -> None:
         """Binds the API server, then starts discovery and scraping."""
         self._offer = Offer(self.context, self.outputs[Signal.METRICS], Signal.METRICS, "http")
-        pools = self._pools = Pools(self.config, self.context, self._emit)
+        pools = self._pools = Pools(self.config, self.context, self._emit, self._over_budget)
         if self.config.api_server.enabled:
             self._api = ApiServer(
                 self.config.api_server.server_config,
@@ -88,6 +90,20 @@ class PrometheusReceiver(Receiver[Config]):
         task.add_done_callback(self._tasks.discard)
         if reserved:
             task.add_done_callback(lambda _: self.context.host.release(reserved))
+
+    def _over_budget(self, namespace: str, samples: int) -> None:
+        """Counts samples that were left out, as the targets of their namespace have too many series."""
+        self._offer.lost(samples, "namespace series budget")
+        if len(self._over) < MOST_NAMESPACES:
+            self._over.add(namespace)
+        elif namespace not in self._over:
+            namespace = OTHERS
+        self.context.ledger.counter(
+            "kofagent_scrape_namespace_overflow_samples",
+            "Scraped samples that were left out because their namespace has as many series as series_budget allows.",
+            receiver=self.context.id,
+            namespace=namespace,
+        )(samples)
 
     async def _deliver(self, key: int, batch: MetricBatch) -> None:
         try:
