@@ -1,6 +1,7 @@
 """A queue on a volume that is full, by itself or from outside, or read-only: it is emptied all the same, and takes data again.
 
-The volume is a real one of 16 MiB. Where this user may not mount one, these tests are skipped, which is printed.
+The volume is a real one of 16 MiB. Where this user may not mount one, these tests are skipped, which is printed. A quota that is used
+up (EDQUOT) is not tried for real: root is exempt from quotas. In the code it is one case with a full volume.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from kofagent.cli.state import State, find_state
+from kofagent.component.protocols import StartError
 from kofagent.extensions.file_storage import COMPONENT as FILE_STORAGE
 from kofagent.telemetry.refused import Refused
 from tests.component.test_disk_queue import Backend, logs, make, queued
@@ -124,6 +127,21 @@ async def test_a_first_start_on_a_volume_without_room_for_a_file_refuses_data_un
     async with Agent(volume, backend) as agent:
         assert await agent.offer(2)
         await eventually(lambda: arrived(backend) == [1, 2])
+
+
+async def test_on_a_read_only_volume_it_does_not_start_with_a_sentence_and_continues_when_it_can_be_written(volume: Path) -> None:
+    backend = Backend(up=False)
+    async with Agent(volume, backend) as agent:
+        assert all([await agent.offer(n) for n in range(5)])
+    subprocess.run(["mount", "-o", "remount,ro", str(volume)], check=True)
+    assert find_state(str(volume), "node", {}) == State("", f"{volume}/node cannot be used: Read-only file system")
+    with pytest.raises(StartError, match=r"is not writable; give this user write permission"):
+        await Agent(volume, backend).storage.start()
+    backend.up = True
+    subprocess.run(["mount", "-o", "remount,rw", str(volume)], check=True)
+    async with Agent(volume, backend) as agent:
+        await eventually(lambda: queued(agent.host) == 0)
+    assert arrived(backend) == list(range(5))
 
 
 async def test_drop_oldest_makes_room_on_a_full_volume(volume: Path) -> None:
