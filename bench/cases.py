@@ -349,6 +349,78 @@ def logs_config(ports: Ports, folder: Path) -> dict[str, Any]:
     return config
 
 
+KOF_LOGS = [
+    {
+        "context": "log",
+        "conditions": ['attributes["log.file.path"] == "/hostfs/var/log/syslog"'],
+        "statements": [
+            'merge_maps(log.cache, ExtractGrokPatterns(log.body, "%{SYSLOGLINE}", false), "upsert")',
+            'set(log.body, log.cache["message"])',
+            'set(log.attributes["syslog.timestamp"], log.cache["timestamp"])',
+            'merge_maps(log.attributes, log.cache, "upsert")',
+        ],
+    },
+    {
+        "context": "log",
+        "conditions": ['IsMatch(attributes["log.file.path"], "^/var/log/kubernetes/")'],
+        "statements": [
+            "set(log.cache, ParseJSON(body))",
+            'flatten(log.cache, prefix="audit", resolveConflicts=true) where IsMap(log.cache)',
+            'merge_maps(attributes, log.cache, "upsert") where IsMap(log.cache)',
+        ],
+    },
+    {
+        "context": "log",
+        "conditions": ['IsMatch(attributes["k8s.resource.name"], "events")'],
+        "statements": ['merge_maps(attributes, body["object"], "upsert") where IsMap(body)'],
+    },
+]
+KOF_METRICS = [
+    {
+        "context": "scope",
+        "conditions": ['IsMatch(scope.name, "k8scluster")'],
+        "statements": [
+            'set(resource.attributes["service.name"], "k8scluster")',
+            'set(resource.attributes["service.instance.id"], resource.attributes["k8s.pod.uid"])',
+        ],
+    },
+    {
+        "context": "datapoint",
+        "statements": [
+            'set(datapoint.cache["attrs"], resource.attributes)',
+            'keep_matching_keys(datapoint.cache["attrs"], "k8s.*")',
+            'merge_maps(datapoint.attributes, datapoint.cache["attrs"], "insert")',
+        ],
+    },
+    {
+        "context": "datapoint",
+        "statements": ['set(datapoint.attributes["node"], resource.attributes["k8s.pod.name"])'],
+    },
+]
+"""Statements of KOF's newer values."""
+
+
+def kof_logs_request() -> bytes:
+    """`logs_request` with the paths of files; one record of twenty is a line of syslog."""
+    from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+
+    request = ExportLogsServiceRequest.FromString(logs_request())
+    for i, record in enumerate(request.resource_logs[0].scope_logs[0].log_records):
+        syslog = i % 20 == 0
+        path = "/hostfs/var/log/syslog" if syslog else "/var/log/pods/shop_web-0_1/web/0.log"
+        record.attributes.add(key="log.file.path").value.string_value = path
+        if syslog:
+            record.body.string_value = f"Nov 30 10:00:{i % 60:02d} node-1 sshd[{i}]: session opened for user u{i}"
+    return request.SerializeToString()
+
+
+def metrics_config(ports: Ports, folder: Path) -> dict[str, Any]:
+    """OTLP metrics in, batch, OTLP/HTTP out."""
+    config = spans_config(ports, folder)
+    config["service"]["pipelines"] = {"metrics": config["service"]["pipelines"].pop("traces")}
+    return config
+
+
 def through(config: Config, processor: str, options: dict[str, Any]) -> Config:
     """The same with a processor before the batch."""
 
@@ -467,6 +539,20 @@ CASES = {
                 },
             ),
             http_load("/v1/logs", logs_request, 100, 3000),
+        ),
+        Case(
+            "otlp_transform_kof",
+            "record",
+            8.0,
+            through(logs_config, "transform", {"error_mode": "ignore", "log_statements": KOF_LOGS}),
+            http_load("/v1/logs", kof_logs_request, 100, 3000),
+        ),
+        Case(
+            "otlp_transform_points",
+            "point",
+            8.0,
+            through(metrics_config, "transform", {"error_mode": "ignore", "metric_statements": KOF_METRICS}),
+            http_load("/v1/metrics", points_request, 100, 3000),
         ),
         Case("otlp_routing", "span", 3.0, routing_config, http_load("/v1/traces", spans_request, 100, 8000)),
         Case(

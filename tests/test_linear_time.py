@@ -215,6 +215,7 @@ CONFIGURATION: dict[str, str] = {
     **dict.fromkeys([f"extensions/basicauth/htpasswd:{n}" for n in ("_BCRYPT", "_MD5", "_SHA_CRYPT")], "stored hashes, not logins"),
     "net/cors:__init__#0": _BUILT + "fnmatch writes its stars as atomic groups",
     **dict.fromkeys([f"operators/expression/lexer:{n}" for n in ("_TOKEN", "_ESCAPE")], _EXPRESSION),
+    "ottl/expressions:_LITERAL": _EXPRESSION,
     **dict.fromkeys([f"cli/ottl:{n}" for n in ("_EDITOR", "_WORDS")], _EXPRESSION),
     **dict.fromkeys([f"ottl/lexer:{n}" for n in ("_TOKENS", "_ESCAPE")], _EXPRESSION),
     "connectors/routing/config:_REQUEST": _EXPRESSION,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -24,6 +25,21 @@ _ITEM_EDITORS = frozenset(
     ("set", "append", "clear", "replace_pattern", "replace_match", "replace_all_patterns", "replace_all_matches")
 )
 _ATTRIBUTES = {"metric": "metadata"}
+
+
+_LITERAL = re.compile(r"\^?([A-Za-z0-9_/ @=%~-]{3,})")
+_OF_OTHERS = "true false Infinity -Infinity NaN"
+
+
+def _literal_of(pattern: Any) -> bytes:
+    """A text that is in whatever string the RE2 expression is found in, and in no number, boolean or hex digits; or nothing."""
+    match = _LITERAL.match(pattern) if isinstance(pattern, str) and "|" not in pattern else None
+    if match is None:
+        return b""
+    literal = (
+        match[1][:-1] if pattern[match.end() : match.end() + 1] in ("*", "?", "+", "{") and pattern[match.end() :] else match[1]
+    )
+    return literal.encode() if literal.strip("0123456789abcdefE+-") and literal not in _OF_OTHERS else b""
 
 
 class Plain(Exception):
@@ -332,7 +348,10 @@ class Emitter:
             key = self._attribute(node.arguments[0].value)
             pattern = node.arguments[1].value
             if isinstance(key, ast.Literal) and key.value and "\ufffd" not in key.value and isinstance(pattern, ast.Literal):
-                return [(key.value.encode("utf-8", "replace"),)]
+                raw = key.value.encode("utf-8", "replace")
+                literal = _literal_of(pattern.value)
+                # NaN and infinities have no text and fail: the last byte of these doubles is one of two.
+                return [(raw, literal), (raw, b"\x7f"), (raw, b"\xff")] if literal else [(raw,)]
         return None
 
     # Statements

@@ -96,6 +96,12 @@ def decoded(data: bytes) -> Any:
     return to_python(read("value", data))
 
 
+def _pair(head: bytes, value: bytes) -> bytes:
+    """The KeyValue with this beginning and AnyValue."""
+    size = len(value)
+    return head + b"\x12" + (_SIZES[size] if size < 128 else varint(size)) + value
+
+
 def _odd(pair: bytes) -> bool:
     """Whether the KeyValue begins as no known writer begins it (without its key, the length of which is one byte)."""
     return len(pair) < 2 or pair[0] != 10 or pair[1] > 127
@@ -180,7 +186,7 @@ class Item:
 
     def set(self, key: bytes, head: bytes, value: bytes) -> None:
         """Sets an attribute to an AnyValue."""
-        new = head + b"\x12" + varint(len(value)) + value
+        new = _pair(head, value)
         at = self.find(key, head)
         if at >= 0:
             self._splice(at, new)
@@ -210,6 +216,20 @@ class Item:
         if len(entries) > FEW:
             self._merge_many(entries, strategy)
             return
+        if self.a is None:
+            data = self.r
+            for key, _, _ in entries:
+                if key in data:
+                    break
+            else:
+                # None of them can be there.
+                if strategy != "update":
+                    new = [_pair(head, value) for _, head, value in entries]
+                    self.late += new
+                    self.r = data + b"".join(
+                        [self.tag + (_SIZES[len(pair)] if len(pair) < 128 else varint(len(pair))) + pair for pair in new]
+                    )
+                return
         for key, head, value in entries:
             if strategy == "upsert" or (self.find(key, head) >= 0) == (strategy == "update"):
                 self.set(key, head, value)
@@ -220,7 +240,7 @@ class Item:
         for key, head, value in entries:
             at = where.get(key)
             if strategy == "upsert" or (at is not None) == (strategy == "update"):
-                new = head + b"\x12" + varint(len(value)) + value
+                new = _pair(head, value)
                 if at is None:
                     where[key] = len(pairs)
                     pairs.append(new)

@@ -315,6 +315,29 @@ def test_statements_of_kof_are_compiled() -> None:
                     assert not isinstance(runner(group, signal.value, _told([])), Evaluated), name
 
 
+@pytest.mark.parametrize(
+    ("pattern", "values"),
+    [
+        ("^error: ", ["error: b", "x", 1, None, ["error: b"]]),
+        ("errors?", ["error: b", "errors"]),
+        ("error|x", ["x"]),
+        ("(?i)ERROR", ["error: b"]),
+        ("true", [True]),
+        ("^Infinity", [float("inf"), float("nan")]),
+        ("error{2}", ["errorr"]),
+        ("not a number", [float("nan"), -float("inf")]),
+        ("123", [123, 41231.0]),
+        ("abc", [b"\xab\xcd"]),
+    ],
+)
+def test_what_a_pattern_is_found_in(pattern: str, values: list[Any]) -> None:
+    """A record is left alone for want of the pattern's text only where the pattern cannot be found and nothing fails."""
+    for value in values:
+        record = _record(b="c")
+        set_value(record.attributes.add(key="a").value, value)
+        assert _same("log", [f'IsMatch(attributes["a"], "{pattern}")'], ['set(body, "x")'], _records(record))
+
+
 def test_many_entries_are_merged_in_one_go() -> None:
     """One after the other would take the square of their number."""
     record = _record(a="b")
