@@ -11,7 +11,7 @@ import yaml
 
 from kofagent.cli.main import main
 from kofagent.component import registry
-from kofagent.config.errors import ConfigErrors, show_path
+from kofagent.config.errors import show_path
 from kofagent.values import load_values, render_values
 from kofagent.values.migrate import migrate
 from tests.values.golden import NAMES, golden, needs_golden, write_values
@@ -80,12 +80,7 @@ def test_what_comes_out_can_run(name: str, tmp_path: Path) -> None:
     new, _ = migrated(tmp_path, golden(name)["values"])
     file = write_values(tmp_path, new, "new.yaml")
     for collector in ("cluster", "target-allocator", "daemon", "controller-k0s"):
-        try:
-            load_values([file], None, registry, None, {}, collector=collector, need_secrets=False)
-        except ConfigErrors as errors:
-            missing = [e for e in errors.errors if not e.message.startswith(("the detector ", "unknown receiver type 'journald'"))]
-            if missing:
-                raise ConfigErrors(missing) from None
+        assert load_values([file], None, registry, None, {}, collector=collector, need_secrets=False).pipelines
 
 
 OLD: dict[str, Any] = {
