@@ -42,7 +42,7 @@ class Canaries:
         config["service"]["pipelines"]["traces"]["receivers"].append("otlp/guarded")
         extensions["zpages"] = {"endpoint": f"127.0.0.1:{self.pages}"}
         config["service"]["extensions"] += ["bearertokenauth/out", "bearertokenauth/in", "zpages"]
-        config["service"]["telemetry"]["logs"] = {"level": "debug"}
+        config["service"]["telemetry"]["logs"]["level"] = "debug"
         targets = {"scrape_interval": "2s", "scrape_timeout": "2s", "static_configs": [{"targets": [failing]}]}
         config["receivers"]["prometheus"]["config"]["scrape_configs"] += [
             {"job_name": "password", "basic_auth": {"username": "me", "password": of["scrape-password"]}, **targets},

@@ -109,7 +109,7 @@ class Trial:
 
     def configure(self, change: Callable[[dict[str, Any]], None] | None = None) -> None:
         """Writes the configuration: every queue and every place on disk, nothing given up. `change` may alter it."""
-        queue = {"storage": "file_storage"}
+        queue = {"storage": "file_storage", "queue_size": 100_000}
         retry = {"initial_interval": "200ms", "max_interval": "2s", "max_elapsed_time": 0}
         address = {signal: f"http://127.0.0.1:{road.port}" for signal, road in self.roads.items()}
         pipelines = {
@@ -158,7 +158,8 @@ class Trial:
                     for signal, (receiver, exporter) in pipelines.items()
                 },
                 "telemetry": {
-                    "metrics": {"readers": [{"pull": {"exporter": {"prometheus": {"host": "127.0.0.1", "port": self.metrics}}}}]}
+                    "logs": {"sampling": {"enabled": False}},
+                    "metrics": {"readers": [{"pull": {"exporter": {"prometheus": {"host": "127.0.0.1", "port": self.metrics}}}}]},
                 },
             },
         }

@@ -13,7 +13,8 @@ NOTHING_LOST = ("kubelet", "logrotate", "symlink")
 
 async def rotation(trial: Trial) -> None:
     """50 pods of 200 lines/s: kubelet's rename and gzip, logrotate, copytruncate, delete and recreate, a link; with a restart."""
-    rate, every = (40, 200) if trial.short else (200, 2000)
+    rate = trial.lasts(40, 200)
+    every = int(10 * rate) if rate > 40 else 200
     pods = {
         how: [trial.pod(f"{how}-{n}", rate, every, how) for n in range(count // 5 if trial.short else count)]
         for how, count in PODS.items()
