@@ -14,6 +14,14 @@ _CALL = "lives as long as one piece of work"
 _QUEUE = "data that waits, not an answer that is remembered: what there is no room for is counted"
 
 OTHERS = {
+    "processors/resourcedetection/processor.py:self._last": "one for each detector of the configuration",
+    "prometheus/budgets.py:self._namespaces": "stops at MOST_NAMESPACES; weak, so one is gone with its last target",
+    "receivers/prometheus/receiver.py:self._over": "stops at MOST_NAMESPACES",
+    "transform/spans.py:self._groups": _CALL,
+    "values/presets.py:_blocks()": _CONFIGURATION,
+    "values/to_kof_1.py:self.env": _CONFIGURATION,
+    "values/versions.py:_defaults()": "one for each known version of the charts",
+    "values/versions.py:versions()": "the known versions of the charts",
     "connectors/spanmetrics/connector.py:self._waiting": _QUEUE,
     "connectors/spanmetrics/series.py:self.resources": "counts, not answers: what has no room is counted as overflow, within 64 MiB",
     "cli/state.py:_locked": "directories of this process, one for each role",
