@@ -1,6 +1,7 @@
 """The functions of the language: `CONVERTERS` give values, `EDITORS` change the item. A module registers those of its subject."""
 
 from kofagent.ottl.functions import (  # noqa: F401 - they register themselves
+    buckets,
     collections,
     conversions,
     editors,

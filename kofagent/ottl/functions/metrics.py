@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import bisect
 import math
-import random
-from itertools import pairwise
 from typing import Any
 
 from kofagent.ottl.env import Env
@@ -55,7 +52,7 @@ def convert_gauge_to_sum(env: Env, temporality: str, monotonic: bool) -> None:
     metric = env.metric
     if metric.WhichOneof("data") != "gauge":
         return
-    data = [_copy(p) for p in metric.gauge.data_points]
+    data = [copy(p) for p in metric.gauge.data_points]
     metric.sum.SetInParent()
     metric.sum.data_points.extend(data)
     metric.sum.aggregation_temporality = _TEMPORALITY[temporality]
@@ -68,12 +65,13 @@ def convert_sum_to_gauge(env: Env) -> None:
     metric = env.metric
     if metric.WhichOneof("data") != "sum":
         return
-    data = [_copy(p) for p in metric.sum.data_points]
+    data = [copy(p) for p in metric.sum.data_points]
     metric.gauge.SetInParent()
     metric.gauge.data_points.extend(data)
 
 
-def _copy(message: Any) -> Any:
+def copy(message: Any) -> Any:
+    """A copy of a message."""
     new = type(message)()
     new.CopyFrom(message)
     return new
@@ -103,7 +101,7 @@ def _as_sum(new: Any, temporality: int, monotonic: bool) -> Any:
     return new.sum
 
 
-def _take_over(target: Any, point: Any) -> None:
+def take_over(target: Any, point: Any) -> None:
     """What a number data point has of another point: attributes, times, flags."""
     target.attributes.extend(point.attributes)
     target.start_time_unix_nano = point.start_time_unix_nano
@@ -129,7 +127,7 @@ def _extract(env: Env, monotonic: bool, suffix: str, field: str, what: str) -> N
         if field == "sum" and kind != "summary" and not point.HasField("sum"):
             continue
         number = data.data_points.add()
-        _take_over(number, point)
+        take_over(number, point)
         if field == "sum":
             number.as_double = point.sum
         else:
@@ -171,7 +169,7 @@ def extract_percentile_metric(env: Env, percentile: float, suffix: str | None) -
     new.gauge.SetInParent()
     for point, value in found:
         number = new.gauge.data_points.add()
-        _take_over(number, point)
+        take_over(number, point)
         number.as_double = value
 
 
@@ -190,6 +188,11 @@ def _of_buckets(point: Any, percentile: float) -> float:
     return float(bounds[-1] if bounds else 0.0)
 
 
+def exp(power: float) -> float:
+    """e to the power; infinite where a double has no such number."""
+    return math.exp(power) if power < 709 else math.inf
+
+
 def _of_exponential(point: Any, percentile: float) -> float:
     """From the lowest bucket up; inside of a bucket along its logarithm, as its bounds grow."""
     rank, below = math.ceil(percentile / 100 * point.count), 0
@@ -197,7 +200,7 @@ def _of_exponential(point: Any, percentile: float) -> float:
     negative = list(point.negative.bucket_counts)
     for i in range(len(negative) - 1, -1, -1):
         if negative[i] and below + negative[i] >= rank:
-            return -_exp((point.negative.offset + i + 1 - (rank - below) / negative[i]) * growth)
+            return -exp((point.negative.offset + i + 1 - (rank - below) / negative[i]) * growth)
         below += negative[i]
     below += point.zero_count
     if below >= rank:
@@ -206,7 +209,7 @@ def _of_exponential(point: Any, percentile: float) -> float:
     for i, count in enumerate(point.positive.bucket_counts):
         if not count:
             continue
-        value = _exp((point.positive.offset + i + min(1.0, (rank - below) / count)) * growth)
+        value = exp((point.positive.offset + i + min(1.0, (rank - below) / count)) * growth)
         if below + count >= rank:
             break
         below += count
@@ -220,7 +223,7 @@ def _of_summary(env: Env, temporality: str, monotonic: bool, suffix: str, field:
     new = _as_sum(_new_metric(env, suffix), _TEMPORALITY[temporality], monotonic)
     for point in metric.summary.data_points:
         number = new.data_points.add()
-        _take_over(number, point)
+        take_over(number, point)
         number.flags = point.flags
         if field == "sum":
             number.as_double = point.sum
@@ -264,7 +267,7 @@ def convert_summary_quantile_val_to_gauge(env: Env, attribute_key: str, suffix: 
     for point in source:
         for quantile in point.quantile_values:
             number = new.gauge.data_points.add()
-            _take_over(number, point)
+            take_over(number, point)
             entry = next((i for i in number.attributes if i.key == attribute_key), None) or number.attributes.add(key=attribute_key)
             entry.value.double_value = quantile.quantile
             number.as_double = quantile.value
@@ -273,7 +276,7 @@ def convert_summary_quantile_val_to_gauge(env: Env, attribute_key: str, suffix: 
 @editor("copy_metric(name? A=missing, description? A=missing, unit? A=missing)", contexts="metric", env=True)
 def copy_metric(env: Env, name: Any, description: Any, unit: Any) -> None:
     """Adds a copy of the metric, perhaps with another name, description or unit."""
-    copied = _copy(env.metric)
+    copied = copy(env.metric)
     new = _added_metric(env)
     new.CopyFrom(copied)
     # As upstream, a value of a wrong kind leaves the copy behind.
@@ -330,10 +333,10 @@ def aggregate_on_attributes(env: Env, function: str, attributes: list[str] | Non
     metric = _aggregated_kind(env, function, "aggregate_on_attributes")
     for point in points(metric):
         kept = [item for item in point.attributes if attributes is not None and item.key in attributes]
-        kept = [_copy(item) for item in kept]
+        kept = [copy(item) for item in kept]
         del point.attributes[:]
         point.attributes.extend(kept)
-    _merge(metric, function, [_copy(point) for point in points(metric)], [])
+    _merge(metric, function, [copy(point) for point in points(metric)], [])
 
 
 @editor(
@@ -351,7 +354,7 @@ def aggregate_on_attribute_value(env: Env, function: str, attribute: str, values
         item = next((i for i in point.attributes if i.key == attribute and to_python(i.value) in values), None)
         if item is not None:
             item.value.string_value = new_value
-        (others if item is None else matched).append(_copy(point))
+        (others if item is None else matched).append(copy(point))
     _merge(metric, function, matched, others)
 
 
@@ -376,110 +379,3 @@ def _merge(metric: Any, function: str, matched: list[Any], others: list[Any]) ->
 
 
 # Buckets
-
-_DISTRIBUTIONS = ("upper", "midpoint", "uniform", "random")
-
-
-def _buckets(distribution_fn: str | None = None, explicit_bounds: list[float] | None = None, **_: Any) -> None:
-    if distribution_fn is not None and distribution_fn not in _DISTRIBUTIONS:
-        raise EvaluationError(f"{distribution_fn!r} is no distribution; known: {', '.join(_DISTRIBUTIONS)}")
-    if explicit_bounds == []:
-        raise EvaluationError("the list of bounds is empty")
-
-
-@editor(
-    'convert_exponential_histogram_to_histogram(distribution_fn "s", explicit_bounds [#f])',
-    contexts="metric",
-    env=True,
-    check=_buckets,
-)
-def convert_exponential_histogram_to_histogram(env: Env, distribution: str, bounds: list[float]) -> None:
-    """Makes an exponential histogram one with explicit bounds."""
-    metric = env.metric
-    if metric.WhichOneof("data") != "exponential_histogram":
-        return
-    source = _copy(metric.exponential_histogram)
-    metric.histogram.SetInParent()
-    metric.histogram.aggregation_temporality = source.aggregation_temporality
-    for point in source.data_points:
-        new = metric.histogram.data_points.add()
-        _take_over(new, point)
-        new.count = point.count
-        for name in ("sum", "min", "max"):
-            if point.HasField(name):
-                setattr(new, name, getattr(point, name))
-        new.flags = point.flags
-        new.exemplars.extend(point.exemplars)
-        new.explicit_bounds.extend(bounds)
-        new.bucket_counts.extend(_distributed(point, distribution, bounds))
-
-
-def _distributed(point: Any, distribution: str, bounds: list[float]) -> list[int]:
-    """Counts of explicit buckets, one a bound: what lies above the last counts there. Upstream looks at positive buckets only."""
-    counts = [0] * len(bounds)
-    last = len(bounds) - 1
-    factor = math.ldexp(math.log(2), -point.scale)
-    offset = point.positive.offset
-    for i, count in enumerate(point.positive.bucket_counts):
-        lower, upper = _exp((offset + i) * factor), _exp((offset + i + 1) * factor)
-        if distribution == "upper":
-            counts[min(_bucket(upper, bounds), last)] += count
-        elif distribution == "midpoint":
-            at = _bucket((lower + upper) / 2, bounds)
-            counts[last if at > last else max(at - 1, 0)] += count
-        else:
-            _spread(counts, min(_bucket(lower, bounds), last), min(_bucket(upper, bounds), last), count, distribution)
-    return counts
-
-
-def _exp(power: float) -> float:
-    return math.exp(power) if power < 709 else math.inf
-
-
-def _bucket(value: float, bounds: list[float]) -> int:
-    return bisect.bisect_left(bounds, value)
-
-
-def _spread(counts: list[int], first: int, last: int, count: int, distribution: str) -> None:
-    """Puts a bucket's items into those that it overlaps: in equal parts, or by chance."""
-    for at in range(first, last):
-        part = -(-count // (last - at + 1)) if distribution == "uniform" else random.randint(0, count)
-        counts[at] += part
-        count -= part
-    counts[last] += count
-
-
-def _method(method: str | None = None, **_: Any) -> None:
-    if method not in (None, "remove_explicit_bound", "limit_buckets"):
-        raise EvaluationError(f"{method!r} is no method; known: remove_explicit_bound, limit_buckets")
-
-
-@editor(
-    'merge_histogram_buckets(target_value F~, method? "s"="remove_explicit_bound")', contexts="datapoint", env=True, check=_method
-)
-def merge_histogram_buckets(env: Env, target: float | None, method: str) -> None:
-    """Joins buckets: at a bound, or until there are no more than a number."""
-    point = env.datapoint
-    if "explicit_bounds" not in point.DESCRIPTOR.fields_by_name or target is None:
-        return
-    bounds, counts = list(point.explicit_bounds), list(point.bucket_counts)
-    if len(counts) != len(bounds) + 1 or any(a >= b for a, b in pairwise(bounds)):
-        return
-    if method == "remove_explicit_bound":
-        at = next((i for i, bound in enumerate(bounds) if math.isclose(bound, target, rel_tol=0, abs_tol=1e-12)), None)
-        if at is None:
-            return
-        _join(bounds, counts, at)
-    else:
-        if target != int(target) or target <= 0:
-            raise EvaluationError("limit_buckets takes a whole number above 0")
-        while len(counts) > target:
-            bounds, counts = bounds[1::2], [sum(counts[i : i + 2]) for i in range(0, len(counts), 2)]
-            bounds = bounds[: len(counts) - 1]
-    point.explicit_bounds[:] = bounds
-    point.bucket_counts[:] = counts
-
-
-def _join(bounds: list[float], counts: list[int], at: int) -> None:
-    counts[at] += counts.pop(at + 1)
-    del bounds[at]

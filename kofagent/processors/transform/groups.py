@@ -190,7 +190,7 @@ class _Records:
         return self._compiled.source
 
     def run(self, payload: bytes, metadata: Metadata | None) -> bytes:
-        # hot: otlp_transform, 3 us a record by two statements; what no statement asks for stays bytes
+        # hot: otlp_transform, 9 us a record by two statements (evaluator: 15); what none asks for stays bytes
         if not self._compiled.wanted(payload):
             return payload
         request = otlp.parse_request(payload)
