@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kofagent.receivers.journald import packed
+from kofagent.receivers.journald import fields, file, packed
 from kofagent.receivers.journald.header import Damaged
 from tests.receivers.journald.support import Following
 from tests.support.journal_files import FLAG, JournalWriter
@@ -108,6 +108,36 @@ async def test_at_the_end_nothing_old_is_read_of_a_damaged_file(tmp_path: Path) 
         assert await f.poll() + await f.poll() == ["new"]
 
 
+async def test_an_entry_of_more_values_than_there_can_be_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert file.MOST_ITEMS <= 4096
+    monkeypatch.setattr(file, "MOST_ITEMS", 3)
+    writer = JournalWriter(tmp_path / "a.journal")
+    writer.append("MESSAGE=1", "A=1", "B=1")
+    writer.append("MESSAGE=2", "A=1", "B=1", "C=1")
+    writer.state = 0
+    writer._header()
+    bodies, lost, _ = await entries(writer.path)
+    assert ([b["MESSAGE"] for b in bodies], lost) == (["1"], 1)
+
+
+async def test_a_value_at_a_place_where_none_can_be_is_left_out(tmp_path: Path) -> None:
+    writer = JournalWriter(tmp_path / "a.journal")
+    place = writer.append("MESSAGE=" + "m" * 64, "A=1")
+    inner = writer.known[b"MESSAGE=" + b"m" * 64] + 72 + 12
+    # what looks like a value, in the midst of another one
+    os.pwrite(writer.fd, struct.pack("<BB6xQ", 1, 0, 76) + bytes(56) + b"B=12", inner)
+    os.pwrite(writer.fd, struct.pack("<I", inner), place + 64 + 4)
+    writer.state = 0
+    writer._header()
+    bodies, _, _ = await entries(writer.path)
+    assert len(bodies) == 1 and "B" not in bodies[0]
+
+
+def test_bytes_are_numbers_up_to_a_length() -> None:
+    assert fields.shown(b"\xff" * fields.LONGEST_NUMBERS) == [255] * fields.LONGEST_NUMBERS
+    assert fields.shown(b"\xff" * (fields.LONGEST_NUMBERS + 1)) is None
+
+
 async def test_arrays_that_make_a_circle_end(tmp_path: Path) -> None:
     writer = sample(tmp_path / "a.journal")
     os.pwrite(writer.fd, struct.pack("<Q", writer.first_array), writer.first_array + 16)
@@ -188,10 +218,10 @@ def test_what_is_cut_off_is_damaged_or_not_whole(compression: str, cut: int) -> 
 @pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.xz")), ids=lambda path: path.name)
 async def test_files_that_systemd_wrote(path: Path, tmp_path: Path) -> None:
     """Kept with what journalctl showed of them, so that this needs no systemd."""
-    file = tmp_path / "a.journal"
-    file.write_bytes(lzma.decompress(path.read_bytes()))
+    copy = tmp_path / "a.journal"
+    copy.write_bytes(lzma.decompress(path.read_bytes()))
     shown = [json.loads(line) for line in path.with_suffix(".json").read_text().splitlines()]
-    async with Following({"files": [str(file)], "priority": "debug"}) as f:
+    async with Following({"files": [str(copy)], "priority": "debug"}) as f:
         await f.poll()
         assert f.bodies() == shown
 

@@ -259,6 +259,38 @@ async def test_a_restart_goes_on_behind_what_was_taken(tmp_path: Path) -> None:
         assert await f.poll() + await f.poll() == ["6"]
 
 
+async def test_after_a_restart_another_journald_goes_on_by_the_clock_of_the_boot(tmp_path: Path) -> None:
+    """Such as that of /var, to which entries were copied from /run while nobody read."""
+    store = Store()
+    writer = journal(tmp_path, "1", "2")
+    async with Following({"directory": str(tmp_path)}, store=store) as f:
+        assert await f.poll() == ["1", "2"]
+    os.unlink(writer.path)
+    # the clock of the day went back; that of the boot tells
+    other = JournalWriter(tmp_path / "var.journal")
+    for i in range(1, 5):
+        other.append(f"MESSAGE={i}", "PRIORITY=6", realtime=1_500_000_000_000_000 + i, monotonic=i * 10**6)
+    async with Following({"directory": str(tmp_path)}, store=store) as f:
+        assert await f.poll() + await f.poll() == ["3", "4"]
+
+
+async def test_what_this_boot_says_is_new_after_a_restart_whatever_the_clock_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A volatile journal is another one after each boot, and the clock may be wrong until it is set."""
+    store = Store()
+    writer = journal(tmp_path, "1")
+    async with Following({"directory": str(tmp_path)}, store=store) as f:
+        assert await f.poll() == ["1"]
+    os.unlink(writer.path)
+    (tmp_path / "boot").write_text(OTHER_BOOT.hex())
+    monkeypatch.setattr(receiver, "BOOT_ID", str(tmp_path / "boot"))
+    other = JournalWriter(tmp_path / "next.journal", boot=OTHER_BOOT)
+    other.append("MESSAGE=2", "PRIORITY=6", realtime=1, monotonic=1)
+    async with Following({"directory": str(tmp_path)}, store=store) as f:
+        assert await f.poll() + await f.poll() == ["2"]
+
+
 async def test_a_restart_before_anything_was_taken_begins_where_the_first_start_was(tmp_path: Path) -> None:
     store = Store()
     writer = journal(tmp_path, "1", "2")

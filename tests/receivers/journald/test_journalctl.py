@@ -178,7 +178,7 @@ async def test_a_journald_that_runs(tmp_path: Path) -> None:
                     process.send_signal(signal.SIGUSR2)  # rotate
                     await eventually(lambda files=round + 2: len(list(folder.iterdir())) >= files)
                     await f.poll()
-                process.terminate()
+                process.terminate()  # or it would go on writing about itself
                 process.wait(20)
                 await f.poll()
                 await f.poll()
