@@ -27,6 +27,7 @@ from kofagent.ottl.infer import PRIORITY
 from kofagent.ottl.items import items
 from kofagent.ottl.messages import read_request
 from kofagent.wire import otlp_json
+from kofagent.wire.foreign_json import read_json
 
 _EDITOR = re.compile(r"\s*[a-z][a-z0-9_\s]*\(")
 _WORDS = re.compile(r"\s*(?:not|true|false|nil)\b")
@@ -108,8 +109,8 @@ def _input(file: str | None, context: str) -> tuple[str, Any]:
     if len(data) > MAX_BYTES:
         raise _Wrong("the input is larger than 64 MiB")
     try:
-        value = json.loads(data)
-    except (ValueError, RecursionError) as error:
+        value = read_json(data)
+    except ValueError as error:
         raise _Wrong(f"the input is not JSON: {error}") from None
     if not isinstance(value, dict):
         raise _Wrong("the input is no JSON object")

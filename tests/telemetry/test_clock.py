@@ -57,9 +57,12 @@ NOT_OF_POINTS = {
     "receivers/hostmetrics/scrapers/process.py": "ages of processes",
     "receivers/hostmetrics/scrapers/process_psutil.py": "ages of processes",
     "receivers/hostmetrics/scrapers/system.py": "uptime",
+    "receivers/journald/receiver.py": "where the journal begins, waiting times",
+    "receivers/journald/records.py": "observed times of log records",
     "receivers/k8s_cluster/entity_log.py": "times of log records",
     "receivers/k8s_events/receiver.py": "times of log records",
     "receivers/k8sobjects/receiver.py": "times of log records",
+    "receivers/receiver_creator/receiver.py": "ages of files",
 }
 """Files that may read the machine's clock, and for what."""
 

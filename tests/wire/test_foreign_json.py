@@ -21,7 +21,6 @@ OWN_WAY = {
     "exporters/awscloudwatchlogs/events.py",  # data, with rules of their own
     "operators/expression/functions.py",
     "ottl/functions/parsing.py",
-    "wire/otlp_json.py",
     "wire/foreign_json.py",
 }
 

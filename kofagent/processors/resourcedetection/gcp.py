@@ -5,7 +5,6 @@ Upstream: processor/resourcedetectionprocessor/internal/gcp. https://cloud.googl
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Awaitable, Callable
@@ -13,6 +12,7 @@ from typing import Any
 
 from kofagent.processors.resourcedetection.blocks import GcpBlock, matching
 from kofagent.processors.resourcedetection.servers import Server, Unavailable
+from kofagent.wire.foreign_json import read_json
 
 ADDRESS = "169.254.169.254"
 COMPUTE = "https://compute.googleapis.com"
@@ -141,7 +141,7 @@ async def _labels(server: Server, project: str, fetch: Fetch) -> dict[str, str]:
     name = (await server.value(f"{path}/name", _FLAVOR)).text
     url = f"{COMPUTE}/compute/v1/projects/{project}/zones/{zone}/instances/{name}"
     try:
-        labels = json.loads(await fetch(url, {"Authorization": f"Bearer {token}"})).get("labels") or {}
+        labels = read_json(await fetch(url, {"Authorization": f"Bearer {token}"})).get("labels") or {}
         return {str(key): str(value) for key, value in labels.items()}
     except (ValueError, AttributeError):
         raise Unavailable("the Compute Engine API answered something that is not an instance") from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -11,6 +10,7 @@ from yarl import URL
 
 from kofagent.net.body import read_start
 from kofagent.net.transport import FAILURES, Limits, Route, Transport, failure
+from kofagent.wire.foreign_json import read_json
 
 BODY_LIMIT = 1 << 20
 """Bytes of an answer that are read."""
@@ -36,8 +36,8 @@ class Said(NamedTuple):
     def json(self, whose: str) -> dict[str, Any]:
         """The body as an object; Unavailable when it is none."""
         try:
-            found = json.loads(self.body)
-        except (ValueError, RecursionError):
+            found = read_json(self.body)
+        except ValueError:
             found = None
         if not isinstance(found, dict):
             raise Unavailable(f"{whose} answered something that is not a JSON object")

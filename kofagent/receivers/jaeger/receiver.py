@@ -5,18 +5,14 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
-from aiohttp import web
-
 from kofagent.component.offering import Offer
 from kofagent.component.protocols import Context, Receiver
 from kofagent.net.budget import ByteBudget
-from kofagent.net.peer import sender
-from kofagent.net.server import HttpServer
-from kofagent.net.turning_away import TURNED_AWAY, Rejections, http_answer
+from kofagent.net.turning_away import Rejections
 from kofagent.receivers.jaeger import thrift
-from kofagent.receivers.jaeger.config import Config, ThriftHttpProtocol
+from kofagent.receivers.jaeger.config import Config
+from kofagent.receivers.jaeger.http import HttpEndpoint
 from kofagent.receivers.jaeger.udp import UdpEndpoint
-from kofagent.telemetry.batch import Batch, Metadata
 from kofagent.telemetry.signal import Signal
 
 if TYPE_CHECKING:
@@ -29,7 +25,6 @@ TRANSPORTS = {
     "thrift_binary": "udp_thrift_binary",
 }
 """The label `transport` of each protocol, as upstream has it."""
-THRIFT = frozenset({"application/x-thrift", "application/vnd.apache.thrift.binary"})
 
 
 class JaegerReceiver(Receiver[Config]):
@@ -80,57 +75,3 @@ class JaegerReceiver(Receiver[Config]):
         endpoints, self._endpoints = self._endpoints, []
         for endpoint in endpoints:
             await endpoint.stop()
-
-
-class HttpEndpoint:
-    """POST /api/traces with a Batch in Thrift's binary protocol."""
-
-    def __init__(
-        self, settings: ThriftHttpProtocol, context: Context, offer: Offer, rejections: Rejections, budget: ByteBudget
-    ) -> None:
-        self._offer = offer
-        self._rejections = rejections
-        self._budget = budget
-        self._limit = settings.max_request_body_size
-        self._server = HttpServer(settings, context.id, self._handle, host=context.host)
-
-    @property
-    def port(self) -> int:
-        """Where it listens."""
-        return self._server.port
-
-    async def start(self) -> None:
-        """Binds; StartError."""
-        await self._server.start()
-
-    async def stop(self) -> None:
-        """Closes."""
-        await self._server.stop()
-
-    async def _handle(self, request: web.BaseRequest, metadata: Metadata | None) -> web.StreamResponse:
-        if request.path != "/api/traces":
-            return web.Response(status=404, text="404 page not found\n")
-        if request.method != "POST":
-            return web.Response(status=405, headers={"Allow": "POST"})
-        kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        if kind not in THRIFT:
-            self._rejections.reject("content type", "a request that is not Thrift")
-            return web.Response(status=400, text=f"Unsupported content type, supported: {', '.join(sorted(THRIFT))}\n")
-        taken = self._budget.open()
-        remote = request.remote
-        sender.set(lambda: remote)
-        try:
-            data = await self._server.read_body(request, taken)
-            try:
-                spans = thrift.body(data)
-            except ValueError as error:
-                raise self._rejections.malformed("a Thrift batch", error) from None
-            if spans.count:
-                await self._offer.answer(Batch(Signal.TRACES, spans.payload(), spans.count, metadata))
-        except TURNED_AWAY as error:
-            answer = http_answer(error, self._rejections, self._limit)
-            text = f"Cannot submit Jaeger batch: {answer.message}\n"
-            return web.Response(status=answer.status, text=text, headers=answer.headers)
-        finally:
-            taken.close()
-        return web.Response(status=202)

@@ -6,11 +6,11 @@ Times are microseconds. The first of the annotations `cs`, `cr`, `sr`, `ss`, `ms
 from __future__ import annotations
 
 import struct
-import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kofagent.receivers.zipkin.fields import START_ABSENT, address, elements, hex_id, integer, objects, parsed, record, text
+from kofagent.telemetry.clock import now_ns
 from kofagent.transform.spans import ERROR, KINDS, UNSET, Attributes, Event, Span, Spans, nanoseconds
 from kofagent.wire.attributes import Value
 from kofagent.wire.thrift import BinaryReader, Struct
@@ -139,7 +139,7 @@ def _span(found: Mapping[str, Any], ids: tuple[bytes, bytes, bytes], parse_tags:
         span.start_ns = nanoseconds(start)
         span.end_ns = span.start_ns + nanoseconds(integer(found.get("duration"), "duration"))
     if not span.start_ns:
-        span.start_ns = span.end_ns = time.time_ns()
+        span.start_ns = span.end_ns = now_ns()
         span.attributes[START_ABSENT] = True
     return span, _resource(endpoint, component)
 

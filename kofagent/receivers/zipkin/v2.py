@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kofagent.receivers.zipkin.fields import START_ABSENT, address, elements, hex_id, integer, objects, parsed, record, text
 from kofagent.receivers.zipkin.resources import RESOURCE_TAGS, SERVICE_NAME_SOURCE
 from kofagent.transform.spans import ERROR, KINDS, OK, UNSET, Attributes, Event, Link, Span, Spans, nanoseconds, take_scope
+from kofagent.wire.foreign_json import read_json
 from kofagent.wire.lens import lenses, parse
 
 _messages = lenses(
@@ -176,10 +176,7 @@ def _event(annotation: Mapping[str, Any]) -> Event:
 
 def _details(attributes: str, dropped: str, what: str) -> tuple[Attributes, int]:
     """Attributes that were written as JSON, and a count. ValueError."""
-    try:
-        found = record(json.loads(attributes), what)
-    except RecursionError:
-        raise ValueError(f"{what} is nested too deeply") from None
+    found = record(read_json(attributes), what)
     if not dropped.isascii() or not dropped.isdigit() or len(dropped) > 9:
         raise ValueError(f"{what} must end with a count")
     kept: Attributes = {}
