@@ -142,6 +142,11 @@ class Pressure:
         """Bytes in use when it was last measured, and taken since then."""
         return self._used + self._since
 
+    @property
+    def room(self) -> int:
+        """Bytes that claims may take together, as far as it was measured; as good as any number without a limit."""
+        return max(0, int(self.limit * CEILING) - self._ahead - self.used) if self.limit else 1 << 62
+
     def look(self) -> Level:
         """Measures, and sets the level."""
         if not self.limit:

@@ -6,12 +6,14 @@ A batch joins the payloads of many senders, and a backend that cannot decode one
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from functools import cache, partial
 from typing import Any, NamedTuple
 
 from google.protobuf import message_factory
 
+from kofagent.memory.pressure import PRESSURE
 from kofagent.wire.lens import parse
 from kofagent.wire.otlp import COUNTED, METRIC_KINDS, REQUESTS, count, parse_request, schema
 from kofagent.wire.varint import length_delimited
@@ -28,21 +30,50 @@ _SMALLEST = 16
 _DENSE = 32
 
 
+WORST = 16
+"""Bytes that the outline of a payload takes for one of its bytes, when all that it has are empty records."""
+
+
+class TooMany(Exception):
+    """The payload has more items than there is room for."""
+
+
 class NotText(ValueError):
     """The payload is well formed, but has strings that are not UTF-8; `otlp_text.repair` mends them."""
 
 
 def check(signal: str, payload: bytes) -> int:
     """The items in a payload. NotText, or ValueError where it is malformed or has an id of a wrong length."""
+    return check_at_once(signal, payload) if at_once(signal, payload) else check_in_pieces(signal, payload)
+
+
+def at_once(signal: str, payload: bytes) -> bool:
+    """Whether `check_at_once` takes less than 100 ms for a payload, and no more memory than there is. ValueError as `check`."""
+    size = len(payload)
+    if size <= _BIG:
+        return True
+    if size > _HUGE or not PRESSURE.fits(WORST * size):
+        return False
+    _refuse_empty(payload)
+    return not (signal == "metrics" and _dense(payload))
+
+
+def check_at_once(signal: str, payload: bytes) -> int:
+    """As `check`, of a payload for which `at_once` is true."""
     # hot: otlp_http_span, 0.47 us a span of six attributes, two parses in C that keep next to nothing
-    checks = _checks(signal)
-    if len(payload) > _BIG:
-        _refuse_empty(payload)
-        if len(payload) > _HUGE or (signal == "metrics" and _dense(payload)):
-            checks.form(payload)
-            return checks.in_pieces(REQUESTS[signal], payload, 0, len(payload), 0)
-    checks.whole(payload)
+    _checks(signal).whole(payload)
     return count(signal, payload)
+
+
+def check_in_pieces(signal: str, payload: bytes, most: int = sys.maxsize) -> int:
+    """As `check`, in some MiB of memory whatever the payload is; it takes a microsecond for each of its parts.
+
+    TooMany as soon as it has found more than `most` items.
+    """
+    _refuse_empty(payload)
+    checks = _checks(signal)
+    checks.form(payload)
+    return checks.in_pieces(REQUESTS[signal], payload, 0, len(payload), 0, most)
 
 
 def is_text(signal: str, type: str, message: bytes) -> bool:
@@ -140,8 +171,8 @@ class _Checks:
                         ids.within[field.name] = inner
         return ids
 
-    def in_pieces(self, type: str, data: bytes, begin: int, end: int, level: int) -> int:
-        """Checks the ids of a well-formed message a piece at a time; the items in it.
+    def in_pieces(self, type: str, data: bytes, begin: int, end: int, level: int, most: int) -> int:
+        """Checks the ids of a well-formed message a piece at a time; the items in it. TooMany for more than `most`.
 
         `level`: how many messages of those that are counted this one is in; -1: nothing in it is counted.
         """
@@ -161,7 +192,7 @@ class _Checks:
                 if below == self._record_level:
                     items, below = items + 1, -1
                 if below >= 0 or inner.name in self._ids[type].within:
-                    items += self.in_pieces(inner.message_type.full_name, data, start, stop, below)
+                    items += self.in_pieces(inner.message_type.full_name, data, start, stop, below, most - items)
             elif number == 0 or (inner is not None and inner.name in IDS):
                 piece = data[start:stop] if number == 0 else length_delimited(number, data[start:stop])
                 _check_ids(self._ids[type], parse(message, piece))
@@ -169,6 +200,8 @@ class _Checks:
                     for field in reversed(_ENCLOSING[:level]):
                         piece = length_delimited(field, piece)
                     items += count(self._signal, piece)
+            if items > most:
+                raise TooMany
         return items
 
 

@@ -6,8 +6,9 @@ import asyncio
 import gzip
 import json
 import ssl
+import threading
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from kofagent.receivers.otlp import COMPONENT as OtlpReceiver
 from kofagent.telemetry.batch import AnyBatch
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal
-from kofagent.wire import otlp
+from kofagent.wire import otlp, otlp_check, walk
 from kofagent.wire.varint import length_delimited
 from tests.support import servers
 from tests.support.certificates import Authority
@@ -291,6 +292,55 @@ async def test_json_whose_objects_do_not_fit_is_refused_before_it_is_decoded() -
         async with http() as r:
             assert (await r.post(body, JSON, "/v1/logs"))[0] == 200
             assert r.sink.count == 100_001
+
+
+async def test_very_many_empty_items_are_refused_where_they_do_not_fit_and_taken_otherwise() -> None:
+    many = 400_000
+    body = otlp.build_resource([otlp.build_scope([b""] * many)])
+    both = {"http": {"endpoint": "127.0.0.1:0"}, "grpc": {"endpoint": "127.0.0.1:0"}}
+    with memory(128, 108):
+        async with Running(both) as r:
+            status, headers, _ = await r.post(body)
+            assert (status, headers["Retry-After"]) == (503, "1")
+            assert (await _fails(r, body))[0] == "UNAVAILABLE"
+            for transport in both:
+                assert r.total("kofagent_receiver_rejected_requests_total", transport=transport, reason="overloaded") == 1
+            assert PRESSURE.refusals()["decoders"] > 0 and ACCOUNT.owners()["decoders"] == 0
+            assert (await r.post(trace_request(5000)))[0] == 200  # of this size, but with something in it
+    with memory(128, 80):
+        async with Running(both) as r:
+            r.sink.gate = asyncio.Event()
+            first = asyncio.create_task(r.post(body))
+            await r.sink.called.wait()
+            assert ACCOUNT.owners()["decoders"] == many * 32 - 2 * len(body)
+            r.sink.gate.set()
+            assert (await first)[0] == 200
+            assert r.sink.count == many
+            assert ACCOUNT.owners()["decoders"] == 0
+
+
+@pytest.mark.parametrize(
+    ("signal", "part"),
+    [
+        ("metrics", otlp.build_scope([b""] * 70_000)),
+        ("metrics", otlp.build_scope([b"\x2a\x02\x0a\x00"] * 30_000)),
+        ("traces", otlp.build_scope([b"\x2a\x01a"] * 500_000)),
+    ],
+    ids=["empty metrics", "empty points", "small spans"],
+)
+async def test_what_takes_long_to_check_does_not_hold_up_the_loop(
+    signal: str, part: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[int] = []
+
+    def placed(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int, int, int]]:
+        threads.append(threading.get_ident())
+        return walk.placed(data, start, end)
+
+    monkeypatch.setattr(otlp_check, "placed", placed)
+    async with http() as r:
+        assert (await r.post(otlp.build_resource([part]), path=f"/v1/{signal}"))[0] == 200
+    assert threads and threading.get_ident() not in threads
 
 
 async def test_a_client_that_goes_away_cancels_the_delivery() -> None:

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from kofagent.wire import otlp, otlp_check
 from kofagent.wire.otlp import request_descriptor
-from kofagent.wire.otlp_check import NotText, check
+from kofagent.wire.otlp_check import NotText, TooMany, check, check_in_pieces
 from kofagent.wire.otlp_text import repair
 from kofagent.wire.varint import length_delimited
 from tests.reference import wire as plain
+from tests.support.memory import memory
 from tests.support.otlp import REQUEST, items, requests, trace_request
 
 SIGNALS = ["logs", "metrics", "traces"]
@@ -183,16 +184,19 @@ EMPTY_MANY = {
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("n", [1_000_000, 2_000_000])
 @pytest.mark.parametrize("what", EMPTY_MANY)
-def test_empty_messages_take_no_memory_however_many(what: str) -> None:
+def test_empty_messages_take_no_memory_however_many(what: str, n: int) -> None:
     signal = what.partition(":")[0]
     program = f"""
+from kofagent.memory.pressure import PRESSURE
 from kofagent.wire.otlp_check import check
 from kofagent.wire.varint import length_delimited
 def peak():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
-n = 2_000_000
+n = {n}
 payload = {EMPTY_MANY[what]}
+PRESSURE.set(1)
 check("{signal}", b"")
 before = peak()
 try:
@@ -203,6 +207,26 @@ print(peak() - before)
 """
     grown = int(subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout)
     assert grown < 10_000, f"{grown} KiB"
+
+
+@pytest.mark.parametrize("signal", SIGNALS)
+def test_a_check_in_pieces_stops_at_too_many_items(signal: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(otlp_check, "_BIG", 50)
+    record = b"\x2a\x04\x0a\x00\x0a\x00" if signal == "metrics" else b""  # two points
+    one, each = otlp.build_resource([otlp.build_scope([record] * 30)]), 60 if signal == "metrics" else 30
+    for payload, number in ((one, each), (one * 3, 3 * each)):
+        assert check_in_pieces(signal, payload) == check_in_pieces(signal, payload, number) == number
+        for most in {0, each - 1, number - 1}:
+            with pytest.raises(TooMany):
+                check_in_pieces(signal, payload, most)
+
+
+@pytest.mark.parametrize("signal", SIGNALS)
+def test_what_there_is_no_room_for_is_not_checked_at_once(signal: str) -> None:
+    payload = otlp.build_resource([otlp.build_scope([b"\x3a\x60" + bytes(96)] * 8_000)])
+    for used, room in ((10, True), (110, False)):
+        with memory(128, used):
+            assert otlp_check.at_once(signal, payload) == room
 
 
 def test_many_small_resources_are_taken() -> None:
