@@ -300,7 +300,10 @@ def unix_seconds(text: Any) -> float | None:
 
 
 def unix_nanos(text: Any) -> int | None:
-    """Unix nanoseconds of an API timestamp; None if it is missing or malformed."""
+    """Unix nanoseconds of an API timestamp; None if it is missing, malformed or not within 64 bits (1970 to 2554).
+
+    The API server takes any year in the objects of others, and no record can hold it.
+    """
     if not isinstance(text, str) or len(text) < 20:
         return None
     from datetime import datetime
@@ -311,4 +314,5 @@ def unix_nanos(text: Any) -> int | None:
         return None
     if whole.tzinfo is None:
         return None
-    return int(whole.replace(microsecond=0).timestamp()) * 1_000_000_000 + whole.microsecond * 1000
+    nanos = int(whole.replace(microsecond=0).timestamp()) * 1_000_000_000 + whole.microsecond * 1000
+    return nanos if 0 <= nanos < 1 << 64 else None

@@ -152,6 +152,14 @@ def test_times() -> None:
     assert to_record({}, 1), "an event with nothing in it is a record too"
 
 
+@pytest.mark.parametrize("at", ["2999-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z", "1600-01-01T00:00:00Z", "0001-01-01T00:00:00Z"])
+def test_a_time_that_no_record_can_hold_is_none(at: str) -> None:
+    """Anyone who may create events writes such times; one of them stopped the stream for good."""
+    log = ExportLogsServiceRequest().resource_logs.add().scope_logs.add().log_records.add()
+    log.ParseFromString(to_record({**event("a", at=at), "eventTime": at, "series": {"lastObservedTime": at}}, 1)[1])
+    assert log.time_unix_nano == 1767323045_000000000, "the creation time, which the API server sets"
+
+
 def test_both_generations_of_the_api() -> None:
     """What recurs has its last time and count in `series`; the other names are those of events.k8s.io."""
     old = event("a", at="2026-01-02T03:04:06Z", message="m")
