@@ -550,7 +550,7 @@ class PageReader:
             if stamp is None or self._track:
                 tracked[entry] = None
             exemplar = exemplars.get(i)
-            if exemplar is not None and exemplar.timestamp_ms != NEVER:
+            if exemplar is not None and exemplar.timestamp_ms != NEVER and (exemplar.timestamp_ms or 0) <= now_ms + AHEAD_MS:
                 pinned[len(series)] = Exemplar(*exemplar)
             series.append(entry)
             scraped.values.append(values[i])

@@ -99,6 +99,14 @@ def test_parts_without_the_rest_are_kept_as_gauges() -> None:
     assert {name: m.gauge.data_points[0].as_double for name, m in found.items()} == {"h_sum": 3.0, "h_bucket": 4.0, "s_sum": 1.0}
 
 
+@pytest.mark.parametrize("stamp", ["99999999999", "999999999999999"])
+def test_an_exemplar_of_the_future_costs_itself_alone(stamp: str) -> None:
+    """The second is within 64 bits of milliseconds, not of nanoseconds: nothing of the whole batch could be encoded."""
+    page = f'# TYPE r counter\nr_total 5 # {{k="v"}} 1 {stamp}\n# TYPE s counter\ns_total 5 # {{k="v"}} 1\n# EOF\n'.encode()
+    found = metrics(page, True)
+    assert [len(found[name].sum.data_points[0].exemplars) for name in ("r_total", "s_total")] == [0, 1]
+
+
 def test_openmetrics_created_units_exemplars_and_times() -> None:
     page = (
         b"# TYPE r_bytes counter\n# UNIT r_bytes bytes\n"

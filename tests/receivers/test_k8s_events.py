@@ -152,7 +152,9 @@ def test_times() -> None:
     assert to_record({}, 1), "an event with nothing in it is a record too"
 
 
-@pytest.mark.parametrize("at", ["2999-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z", "1600-01-01T00:00:00Z", "0001-01-01T00:00:00Z"])
+@pytest.mark.parametrize(
+    "at", ["2999-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z", "1600-01-01T00:00:00Z", "0001-01-01T00:00:00Z"]
+)
 def test_a_time_that_no_record_can_hold_is_none(at: str) -> None:
     """Anyone who may create events writes such times; one of them stopped the stream for good."""
     log = ExportLogsServiceRequest().resource_logs.add().scope_logs.add().log_records.add()
