@@ -15,6 +15,7 @@ TYPES: dict[str, tuple[str, ...]] = {
         "journald",
         "prometheus",
         "hostmetrics",
+        "httpcheck",
         "nop",
         "k8s_cluster",
         "k8s_events",
@@ -62,6 +63,7 @@ ALIASES: dict[str, dict[str, str]] = {
     "receivers": {
         "file_log": "filelog",
         "host_metrics": "hostmetrics",
+        "http_check": "httpcheck",
         "k8s_objects": "k8sobjects",
         "kubelet_stats": "kubeletstats",
     },

@@ -20,6 +20,7 @@ from kofagent.config.redact import without_sent
 from kofagent.net.body import read_start
 from kofagent.net.compression import compress as compress_body
 from kofagent.net.proxy import environment_proxy
+from kofagent.net.timing import TimedTls, traces
 from kofagent.net.tls import ClientTls
 from kofagent.net.transport import FAILURES, Limits, Route, Transport, failure
 from kofagent.telemetry.batch import Metadata
@@ -45,7 +46,8 @@ class Answer:
 class HttpClient:
     """A pooled client; `start` before the first `request`, `stop` at the end."""
 
-    def __init__(self, settings: HttpClientBlock, context: Context, user_agent: str = USER_AGENT) -> None:
+    def __init__(self, settings: HttpClientBlock, context: Context, user_agent: str = USER_AGENT, timed: bool = False) -> None:
+        """`timed`: requests may be measured (`net.timing`)."""
         self._settings = settings
         self._context = context
         self._headers = {"User-Agent": user_agent, "Accept": "*/*", "Accept-Encoding": "identity"}
@@ -53,6 +55,7 @@ class HttpClient:
         self._level: int | None = None
         self._tls = ClientTls(settings.tls, every=settings.tls.reload_interval or None)
         self._tls_problem = ""
+        self._timed = timed
         self._route = Route(self._ssl, self._proxy, settings.tls.server_name_override)
         self._transport = Transport(
             Limits(
@@ -61,6 +64,7 @@ class HttpClient:
                 keep_alive=not settings.disable_keep_alives,
             ),
             cookies=settings.cookies.get("enabled", False),
+            traces=traces() if timed else (),
         )
         self._most_idle = min([n for n in (settings.max_idle_conns, settings.max_idle_conns_per_host) if n > 0], default=1 << 30)
         self._kept = 0
@@ -130,6 +134,8 @@ class HttpClient:
         try:
             context = self._tls.context()
             self._tls_problem = ""
+            if self._timed:
+                context.sslobject_class = TimedTls
             return context
         except StartError as error:
             last = self._tls.last

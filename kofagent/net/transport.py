@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 import ssl
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -90,11 +90,19 @@ class Limits:
 class Transport:
     """The connections of one client between `start` and `stop`, which belong to the running event loop."""
 
-    def __init__(self, limits: Limits = Limits(), *, cookies: bool = False, unix: str = "") -> None:
-        """`unix`: the path of a socket, in place of the hosts of all URLs."""
+    def __init__(
+        self,
+        limits: Limits = Limits(),
+        *,
+        cookies: bool = False,
+        unix: str = "",
+        traces: Sequence[aiohttp.TraceConfig] = (),
+    ) -> None:
+        """`unix`: the path of a socket, in place of the hosts of all URLs. `traces`: hooks of those that measure (`net.timing`)."""
         self._limits = limits
         self._cookies = cookies
         self._unix = unix
+        self._traces = list(traces)
         self._session: aiohttp.ClientSession | None = None
 
     @property
@@ -126,6 +134,7 @@ class Transport:
             skip_auto_headers=("Accept", "Accept-Encoding"),
             max_line_size=16384,
             max_field_size=65536,
+            trace_configs=self._traces,
         )
 
     async def stop(self) -> None:

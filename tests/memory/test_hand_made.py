@@ -29,6 +29,7 @@ OTHERS = {
     "component/segment_log.py:self._files": "open files, _OPEN_FILES of them",
     "config/references.py:done": _CONFIGURATION,
     "config/references.py:self._used": _CONFIGURATION,
+    "net/timing.py:self._by_origin": "the certificates of at most 100 servers of a client, for as long as it lives",
     "ottl/functions/editors.py:found": _CALL,
     "ottl/functions/editors.py:used": _CALL,
     "ottl/grok.py:compile_grok()": "patterns of the configuration, 64 at most",

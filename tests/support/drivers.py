@@ -282,6 +282,16 @@ class Page(Driver):
         return {"config": {"scrape_configs": [job]}}
 
 
+class Checked(Page):
+    """A server that is asked whether it answers."""
+
+    patience = ""
+
+    def options(self) -> dict[str, Any]:
+        targets = [{"endpoint": f"http://{self.target}/metrics"}]
+        return {"collection_interval": "20ms", "initial_delay": "0s", "targets": targets}
+
+
 class Host(Driver):
     """This machine."""
 
@@ -409,6 +419,7 @@ DRIVERS: dict[str, list[Callable[[Path, pytest.MonkeyPatch], Driver]]] = {
     "prometheus": [Page],
     "hostmetrics": [Host],
     "kubeletstats": [Kubelet],
+    "httpcheck": [Checked],
     "k8s_cluster": [Cluster, Entities],
     "k8s_events": [Events],
     "k8sobjects": [Pulled, Watched],
