@@ -183,6 +183,10 @@ class Transport:
             if body and home.scheme == "https" and target.scheme == "http":
                 raise RedirectRefused("a redirect from https to http was not followed")
             if target.origin() != home:
+                if confined.get():
+                    raise RedirectRefused(
+                        "a redirect to another server was not followed: what an annotation starts asks its pod only"
+                    )
                 headers = {name: value for name, value in headers.items() if name.lower() in PUBLIC}
         raise RedirectRefused(f"more than {MAX_REDIRECTS} redirects")
 
@@ -225,6 +229,9 @@ def failure(error: BaseException) -> Failure:
         return Failure("connection", os_reason(error))
     return Failure("connection", str(error) if type(error) is ValueError else type(error).__name__)
 
+
+confined: ContextVar[bool] = ContextVar("confined", default=False)
+"""Whether clients of the running task stay with the servers that they are told to ask, wherever those send them."""
 
 denied: ContextVar[Denied | None] = ContextVar("denied", default=None)
 """What clients of the running task must not connect to, whatever names, redirects and proxies lead there."""

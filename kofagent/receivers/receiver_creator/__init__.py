@@ -11,7 +11,7 @@ With `discovery.enabled` annotations of pods start receivers, too: `io.opentelem
 reads the files of the pod's containers with default options, in place of the rules; `.../metrics[.PORT]/enabled` and `/scraper`
 start a scraper of the pod's port. `/config` may change options, and what may be asked for is limited: the files and the address
 are the pod's own, scrapers are httpcheck and postgresql unless `allow_receivers` names more, and options that name credentials,
-files of the agent or extensions are refused.
+files of the agent or extensions are refused. A redirect of the pod to another server is not followed.
 
 Upstream loses lines of containers; here, for receivers of files (`filelog`) with rules on `pod.container`:
 

@@ -17,6 +17,7 @@ from kofagent.component.protocols import ColumnsConsumer, Context, Host, Kubecon
 from kofagent.config.tree import Origin, node_of
 from kofagent.config.validation_errors import problems_of
 from kofagent.net.os_errors import os_reason
+from kofagent.net.transport import confined
 from kofagent.receivers.receiver_creator.accounts import ChildLedger, Gauges
 from kofagent.receivers.receiver_creator.attributes import Enhancer
 from kofagent.receivers.receiver_creator.stores import Part, Shared
@@ -46,6 +47,8 @@ class Spec:
     signals: frozenset[Signal]
     over: bool = False
     """What it reads has ended: it may stop when it has read everything."""
+    hinted: bool = False
+    """An annotation asks for it: it asks the pod, and no server that the pod sends it to."""
 
 
 @dataclass
@@ -264,6 +267,7 @@ class Child:
 
     async def _begin(self, spec: Spec) -> str | None:
         """Starts it; a sentence when that is not possible now."""
+        confined.set(spec.hinted)  # for all tasks that it starts; this one has no clients
         try:
             self._receiver = self._make(spec)
             await self._receiver.start()

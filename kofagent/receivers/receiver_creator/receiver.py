@@ -247,7 +247,7 @@ class ReceiverCreator(Receiver[Config]):
                 attributes = self._of_hints.of(endpoint.type, env)
                 options = _with_endpoint(asked.type, asked.options, endpoint)
                 signals = frozenset({Signal(asked.signal)})
-                return {_hinted(asked.type): Spec(asked.type, options, attributes, signals, endpoint.over)}
+                return {_hinted(asked.type): Spec(asked.type, options, attributes, signals, endpoint.over, hinted=True)}
         out = {}
         for entry in view.entries:
             if entry.rule.type != endpoint.type or (endpoint.over and entry.type not in READ_FILES):
