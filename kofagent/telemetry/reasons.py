@@ -38,8 +38,8 @@ REASONS: dict[str, str] = {
     "no path attribute": "The resource does not have the attribute that names the file.",
     # scraped samples
     "namespace series budget": "The targets of the namespace have as many series as `series_budget` allows.",
-    # scraped samples as OTLP
-    "inconsistent histogram": "The parts of a scraped histogram or summary contradict each other, which a point of OTLP must not.",
+    # histograms from scraped samples to OTLP, and from OTLP to remote write
+    "inconsistent histogram": "The parts of a histogram or summary contradict each other, such as counts that do not add up.",
     # remote write
     "delta temporality": "Remote write does not support delta temporality.",
     "unknown temporality": "The temporality of the metric is unknown.",

@@ -58,7 +58,7 @@ def translate(payload: bytes, external: dict[str, str], copy: bool) -> list[Row]
                 if not name:
                     continue
                 for point in data.data_points:
-                    if not point.time_unix_nano:
+                    if not point.time_unix_nano or not consistent(kind, point):
                         continue
                     attributes = {**_texts(point.attributes), **(resource if copy else {})}
                     labels = {**external, **_named(attributes), **identity, **scope}
@@ -96,6 +96,32 @@ def _samples(kind: str, point: Any) -> list[tuple[str, dict[str, str], float]]:
         if not math.isinf(bound):
             out.append(("_bucket", {"le": decimal(bound)}, float(seen)))
     return out
+
+
+def consistent(kind: str, point: Any) -> bool:
+    """Whether the parts of a data point agree, or can be understood in one way only."""
+    if kind == "summary":
+        quantiles = [q.quantile for q in point.quantile_values]
+        return not any(math.isnan(q) or q < 0 or q > 1 for q in quantiles) and len(set(quantiles)) == len(quantiles)
+    if kind == "histogram":
+        bounds, counts = list(point.explicit_bounds), list(point.bucket_counts)
+        if not counts:
+            return point.count < 2**63
+        lengths = {len(bounds), len(bounds) + 1}
+        if bounds and bounds[-1] == math.inf:
+            bounds.pop()
+            lengths.add(len(bounds))
+        if bounds != sorted(set(bounds)) or any(map(math.isnan, bounds)) or any(map(math.isinf, bounds)):
+            return False
+        return bool(point.flags & 1) or (len(counts) in lengths and sum(counts) <= point.count < 2**63)
+    if kind == "exponential_histogram" and not point.flags & 1:
+        total = point.zero_count + sum(point.positive.bucket_counts) + sum(point.negative.bucket_counts)
+        if total > point.count or point.count >= 2**63 or (total < point.count and not math.isnan(point.sum)):
+            return False
+        if any(b.offset + len(b.bucket_counts) >= 2**31 for b in (point.positive, point.negative)):
+            return False
+        return math.isfinite(point.zero_threshold) and point.zero_threshold >= 0
+    return True
 
 
 def _texts(attributes: Any) -> dict[str, str]:

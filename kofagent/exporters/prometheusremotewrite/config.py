@@ -104,7 +104,10 @@ def _matches(patterns: list[re.Pattern[str]], key: str) -> bool:
 class TargetInfoOptions(ComponentConfig):
     """`target_info`."""
 
-    enabled: bool = Field(True, description="Write target_info with the attributes of each resource.")
+    enabled: bool = Field(
+        True,
+        description="Write target_info with the attributes of each resource; it ends with a scraped target only.",
+    )
 
 
 class WalOptions(ComponentConfig):

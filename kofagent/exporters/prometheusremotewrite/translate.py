@@ -5,11 +5,9 @@ Labels are worked out once per series and kept in `cache`; what comes out are co
 
 from __future__ import annotations
 
-import math
 import struct
 import time
 from collections.abc import Callable
-from itertools import accumulate
 from typing import Any
 
 from google.protobuf.message import DecodeError
@@ -196,15 +194,20 @@ class Translator:
             if not at:
                 out.drop("no timestamp", 1)
                 continue
-            bounds = tuple(point.explicit_bounds)
-            if bounds and bounds[-1] == math.inf:
-                bounds = bounds[:-1]
+            counted = histograms.below(point)
+            if counted is None:
+                self._contradicts(at, out)
+                continue
+            bounds, rising = counted
             if options.custom_buckets:
+                if not histograms.apart(bounds):
+                    self._contradicts(at, out)
+                    continue
                 native = metric.new.get(key) or self._cache.learn(metric, key, key)
                 if native is None:
                     out.drop("undecodable attributes", 1)
                     continue
-                fields = histograms.from_explicit(point, bounds, at // 1_000_000, STALE)
+                fields = histograms.from_explicit(point, bounds, rising, at // 1_000_000, STALE)
                 out.extras.append(
                     remote_write.timeseries(native, b"".join([one for _, one in decode_exemplars(point.exemplars)]) + fields)
                 )
@@ -214,12 +217,14 @@ class Translator:
             whole = (key, bounds)
             parts = metric.new.get(whole)
             if parts is None:
+                if not histograms.apart(bounds):
+                    self._contradicts(at, out)
+                    continue
                 parts = self._cache.learn_parts(metric, whole, "le", ["+Inf", *map(decimal, bounds)], "_bucket")
                 if parts is None:
                     out.drop("undecodable attributes", 1)
                     continue
             count = point.count
-            rising = list(accumulate(point.bucket_counts))[: len(bounds)]
             values = [point.sum, count, count, *rising]
             if point.flags & 1:
                 values = [STALE] * len(values)
@@ -244,7 +249,10 @@ class Translator:
             pairs = {q.quantile: q.value for q in point.quantile_values}
             whole = (key, tuple(pairs))
             parts = metric.new.get(whole)
-            if parts is None:
+            if parts is None or len(pairs) != len(point.quantile_values):
+                if not histograms.within(pairs, point):
+                    self._contradicts(at, out)
+                    continue
                 parts = self._cache.learn_parts(metric, whole, "quantile", map(decimal, pairs), "")
                 if parts is None:
                     out.drop("undecodable attributes", 1)
@@ -266,12 +274,26 @@ class Translator:
             if labels is None:
                 out.drop("undecodable attributes", 1)
                 continue
-            fields = histograms.from_exponential(point, at // 1_000_000, STALE)
-            if fields is None:
+            if point.scale < histograms.MIN_SCALE:
                 out.drop("histogram scale below -4", 1)
                 continue
+            counts = histograms.counted(point)
+            if counts is None:
+                self._contradicts(at, out)
+                continue
+            fields = histograms.from_exponential(point, counts, at // 1_000_000, STALE)
             exemplars = b"".join([one for _, one in decode_exemplars(point.exemplars)])
             out.extras.append(remote_write.timeseries(labels, exemplars + fields))
+
+    def _contradicts(self, at: int, out: Translated) -> None:
+        """Leaves out a point whose parts contradict each other; it counts for the time of target_info."""
+        self._newest = max(self._newest, at)
+        out.drop(histograms.INCONSISTENT, 1)
+        self._warn_once(
+            histograms.INCONSISTENT,
+            "points of histograms or summaries that contradict themselves (bounds that do not rise, counts that do not add up) are "
+            "dropped: backends refuse them, or calculate garbage from them",
+        )
 
     def _untangle(self, out: Translated) -> None:
         """Where a series is there more than once: its samples in the order of time, one a millisecond."""
