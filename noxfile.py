@@ -87,7 +87,7 @@ def lock(session: nox.Session) -> None:
     """Regenerates both lock files from pyproject.toml; pins that still fit stay, unless given `-- --upgrade`."""
     session.install("-q", "uv>=0.9,<1")
     builds = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
-    image = ["--extra", "aws", "--extra", "auth", "--extra", "ottl", "--generate-hashes"]
+    image = ["--extra", "aws", "--extra", "auth", "--extra", "ottl", "--extra", "postgresql", "--generate-hashes"]
     pin(session, ROOT / "requirements.lock", [*image, *session.posargs], extra="\n".join(builds))
     pin(session, TEST_LOCK, ["--extra", "test", "--no-annotate", *session.posargs])
 

@@ -78,6 +78,7 @@ OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
     ("receivers", "k8sobjects"): {"auth_type": "none", "objects": [{"name": "pods"}, {"name": "events", "mode": "watch"}]},
     ("receivers", "kubeletstats"): {"auth_type": "none", "endpoint": "127.0.0.1:1"},
     ("receivers", "httpcheck"): {"targets": [{"endpoint": "http://127.0.0.1:1"}]},
+    ("receivers", "postgresql"): {"endpoint": "127.0.0.1:1", "username": "u", "password": "p"},
     ("receivers", "receiver_creator"): {"receivers": {"nop": {"rule": 'type == "hostport"'}}},
     ("extensions", "k8s_observer"): {"auth_type": "none"},
     ("extensions", "basicauth"): {"client_auth": {"username": "u", "password": "p"}},

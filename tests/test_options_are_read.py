@@ -38,6 +38,8 @@ SAME_NAME: dict[tuple[str, str], str] = {
     ("receivers.filelog.config.Config", "type"): "the type of an operator",
     ("receivers.journald.config.Config", "id"): "the name of a component, `context.id`",
     ("receivers.journald.config.Config", "journalctl_path"): "it is checked as upstream does",
+    ("receivers.postgresql.config.EventToggle", "enabled"): "many blocks have it",
+    ("receivers.postgresql.config.TopQueries", "collection_interval"): "that of the metrics",
     ("receivers.prometheus.config.Config", "target_allocator"): "with it, that there is nothing to scrape is no error",
     ("prometheus.config.PrometheusConfig", "storage"): "the extension of a queue",
     ("prometheus.config.PrometheusConfig", "otlp"): "the exporter of own metrics",

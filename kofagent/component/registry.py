@@ -21,6 +21,7 @@ TYPES: dict[str, tuple[str, ...]] = {
         "k8s_events",
         "k8sobjects",
         "kubeletstats",
+        "postgresql",
         "receiver_creator",
         "jaeger",
         "zipkin",

@@ -13,7 +13,7 @@ _NAMES = {
         datadog dockerstats elasticsearch envoyals expvar faro filestats flinkmetrics fluentforward github gitlab
         googlecloudmonitoring googlecloudpubsub googlecloudspanner haproxy httpcheck huaweicloudces icmpcheck iis influxdb
         jaeger jmx journald k8slog kafka kafkametrics libhoney loki memcached mongodb mongodbatlas mysql namedpipe netflow
-        nginx nsxt ntp oracledb osquery otelarrow otlpjsonfile podmanstats postgresql pprof profiling prometheusremotewrite
+        nginx nsxt ntp oracledb osquery otelarrow otlpjsonfile podmanstats pprof profiling prometheusremotewrite
         prometheussimple pulsar purefa purefb rabbitmq receivercreator redfish redis riak saphana sapm signalfx
         simpleprometheus skywalking smartagent snmp snowflake solace splunkenterprise splunkhec sqlquery sqlserver sshcheck
         statsd stef syslog systemd tcpcheck tcplog tlscheck udplog vcenter wavefront webhookevent windowseventlog

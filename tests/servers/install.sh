@@ -25,9 +25,10 @@ install_apt() {
   # package:command, both Debian bookworm's
   local want=() pair
   for pair in victoria-metrics:victoria-metrics prometheus-node-exporter:prometheus-node-exporter \
+    postgresql:postgres \
     prometheus:promtool nginx-light:nginx apache2-utils:htpasswd openssl:openssl \
     systemd:journalctl systemd-journal-remote:systemd-journal-remote; do
-    PATH=$PATH:/usr/lib/systemd command -v "${pair#*:}" >/dev/null 2>&1 || want+=("${pair%%:*}")
+    PATH=$PATH:/usr/lib/systemd:$(echo /usr/lib/postgresql/*/bin) command -v "${pair#*:}" >/dev/null 2>&1 || want+=("${pair%%:*}")
   done
   [ ${#want[@]} -eq 0 ] && return 0
   apt_install "${want[@]}"

@@ -30,6 +30,7 @@ from tests.receivers.receiver_creator.support import Observed
 from tests.support.fake_kube import FakeKube, pod
 from tests.support.journal_files import JournalWriter
 from tests.support.otlp import log_request
+from tests.support.servers import find
 
 
 class Driver:
@@ -318,6 +319,29 @@ class Kubelet(Driver):
         }
 
 
+class Database(Driver):
+    """A PostgreSQL server."""
+
+    signal = Signal.METRICS
+
+    async def prepare(self) -> None:
+        if find("postgres") is None:
+            pytest.skip("postgres is not installed")
+        from tests.support.postgres import shared
+
+        self.endpoint = shared().endpoint
+
+    def options(self) -> dict[str, Any]:
+        return {
+            "collection_interval": "20ms",
+            "initial_delay": "0s",
+            "endpoint": self.endpoint,
+            "username": "kof",
+            "password": "s3cret-of-the-database",
+            "tls": {"insecure": True},
+        }
+
+
 class Cluster(Driver):
     """An API server."""
 
@@ -420,6 +444,7 @@ DRIVERS: dict[str, list[Callable[[Path, pytest.MonkeyPatch], Driver]]] = {
     "hostmetrics": [Host],
     "kubeletstats": [Kubelet],
     "httpcheck": [Checked],
+    "postgresql": [Database],
     "k8s_cluster": [Cluster, Entities],
     "k8s_events": [Events],
     "k8sobjects": [Pulled, Watched],

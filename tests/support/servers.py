@@ -35,7 +35,9 @@ def find(name: str) -> str | None:
     built = ROOT / "bin" / name
     if built.exists():
         return str(built)
-    return shutil.which(name) or shutil.which(name, path="/usr/lib/systemd:/lib/systemd")
+    # Debian has one folder for each major version
+    versions = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: float(folder.parent.name), reverse=True)
+    return shutil.which(name) or shutil.which(name, path=":".join(["/usr/lib/systemd", "/lib/systemd", *map(str, versions)]))
 
 
 def free_port() -> int:

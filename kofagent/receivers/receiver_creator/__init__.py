@@ -10,8 +10,9 @@ checked when the configuration is loaded, with made-up endpoints in place of the
 With `discovery.enabled` annotations of pods start receivers, too: `io.opentelemetry.discovery.logs[.CONTAINER]/enabled: "true"`
 reads the files of the pod's containers with default options, in place of the rules; `.../metrics[.PORT]/enabled` and `/scraper`
 start a scraper of the pod's port. `/config` may change options, and what may be asked for is limited: the files and the address
-are the pod's own, scrapers are httpcheck and postgresql unless `allow_receivers` names more, and options that name credentials,
-files of the agent or extensions are refused. A redirect of the pod to another server is not followed.
+are the pod's own, the only scraper is httpcheck unless `allow_receivers` names more (such as postgresql, where pods are trusted),
+and options that name credentials, files of the agent or extensions are refused. A redirect of the pod to another server is not
+followed.
 
 Upstream loses lines of containers; here, for receivers of files (`filelog`) with rules on `pod.container`:
 

@@ -22,8 +22,9 @@ from kofagent.receivers.receiver_creator.templates import compile_templates, fil
 
 PREFIX = "io.opentelemetry.discovery"
 LOGS = "filelog"
-SCRAPERS = frozenset({"httpcheck", "postgresql"})
-"""What annotations may start without being allowed: it asks only the address that it is given, with what it is given."""
+SCRAPERS = frozenset({"httpcheck"})
+"""What annotations may start without being allowed: it asks only the address that it is given, with what it is given, and bounds
+the answer. Not `postgresql`, upstream's other one: its library holds messages of whatever length a server claims."""
 _OF_FILES = re.compile(
     r"(operators|attributes|resource|multiline|encoding|header|exclude|exclude_older_than|start_at|force_flush_period|"
     r"max_log_size|max_log_size_behavior|on_truncate|compression|retry_on_failure|include_file_\w+|preserve_\w+_whitespaces)\Z"

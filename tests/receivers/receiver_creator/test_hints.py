@@ -23,7 +23,7 @@ def container(config: str = "", **annotations: str) -> Endpoint:
     return Endpoint("k8s_observer/u1/app", "pod.container", "10.0.0.1", details)
 
 
-def port(config: str = "", scraper: str = "postgresql", **annotations: str) -> Endpoint:
+def port(config: str = "", scraper: str = "httpcheck", **annotations: str) -> Endpoint:
     said = {f"{PREFIX}.metrics/enabled": "true", f"{PREFIX}.metrics/scraper": scraper, f"{PREFIX}.metrics/config": config}
     details = {"name": "db", "port": 5432, "transport": "TCP", "pod": pod(said | annotations)}
     return Endpoint("k8s_observer/u1/db(5432)", "port", "10.0.0.1:5432", details)
@@ -31,6 +31,12 @@ def port(config: str = "", scraper: str = "postgresql", **annotations: str) -> E
 
 def asked(endpoint: Endpoint, storage: str | None = None, **options: Any) -> Any:
     return hint(endpoint, DiscoveryBlock(enabled=True, **options), storage)
+
+
+def test_a_scraper_that_does_not_bound_answers_has_to_be_allowed() -> None:
+    with pytest.raises(Refusal, match="annotations may not start 'postgresql'"):
+        asked(port(scraper="postgresql"))
+    assert asked(port(scraper="postgresql"), allow_receivers=["postgresql"]).type == "postgresql"
 
 
 def test_files_of_the_container_are_read_with_default_options() -> None:
@@ -64,7 +70,7 @@ def test_nothing_is_started_unless_it_is_asked_for_with_true() -> None:
     assert asked(container(**{f"{PREFIX}.logs/enabled": "TRUE"})) is None
     assert asked(container(**{f"{PREFIX}.logs/enabled": "true"}), ignore_receivers=["filelog"]) is None
     assert asked(container(**{f"{PREFIX}.logs/enabled": "true"}), ignore_receivers=["file_log"]) is None
-    assert asked(port(), ignore_receivers=["postgresql"]) is None
+    assert asked(port(), ignore_receivers=["httpcheck"]) is None
     assert asked(port(scraper="")) is None
     assert asked(Endpoint("x", "pod", "10.0.0.1", pod({f"{PREFIX}.logs/enabled": "true"}))) is None
 
