@@ -1,17 +1,23 @@
 """Apache Thrift's binary and compact protocols, read into plain objects: a struct is a dict by field id, a string stays bytes.
 
 Nothing is known of the structs that are read, so unknown fields cost nothing to skip. What is announced
-and does not come ends the reading, nesting ends at `MAX_DEPTH`. ValueError for anything else than a whole value.
+and does not come ends the reading, nesting ends at `MAX_DEPTH`, and what is read takes
+a bounded number of bytes for each of the data. ValueError for anything else than a whole value.
 https://github.com/apache/thrift/tree/master/doc/specs
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from typing import Any, Protocol
+
+from kofagent.wire.expansion import STRUCT_BYTES, Expansion
 
 MAX_DEPTH = 32
 """Structs and containers within one another."""
+_FIELD_BYTES = 50
+"""What a field of a struct takes."""
 Struct = dict[int, Any]
 
 _STOP, _BOOL, _BYTE, _DOUBLE, _I16, _I32, _I64, _STRING, _STRUCT, _MAP, _SET, _LIST = 0, 2, 3, 4, 6, 8, 10, 11, 12, 13, 14, 15
@@ -51,6 +57,7 @@ class _Bytes:
     def __init__(self, data: bytes) -> None:
         self._data = data
         self._at = 0
+        self._expansion = Expansion(len(data))
 
     def _take(self, size: int) -> bytes:
         end = self._at + size
@@ -66,6 +73,11 @@ class _Bytes:
             raise ValueError(_CUT_OFF)
         self._at = at + 1
         return self._data[at]
+
+    def _whole(self, made: Struct) -> Struct:
+        """A struct whose end was read."""
+        self._expansion.take(STRUCT_BYTES + _FIELD_BYTES * len(made))
+        return made
 
     def _count(self, count: int) -> int:
         """A number of elements; each takes a byte at least, so that reading ends with the data."""
@@ -98,7 +110,7 @@ class BinaryReader(_Bytes):
         while (kind := self._byte()) != _STOP:
             field: int = self._number(_I16)
             out[field] = self._value(kind, depth)
-        return out
+        return self._whole(out)
 
     def structs(self) -> list[Struct]:
         """The list of structs that begins here, without a struct around it."""
@@ -138,8 +150,8 @@ class BinaryReader(_Bytes):
         if depth > MAX_DEPTH:
             raise ValueError("nested too deeply")
         key, value = self._byte(), self._byte()
-        pairs = [(self._value(key, depth), self._value(value, depth)) for _ in range(self._count(self._number(_I32)))]
-        return _hashable(pairs)
+        count = self._count(self._number(_I32))
+        return _mapping((self._value(key, depth), self._value(value, depth)) for _ in range(count))
 
 
 class CompactReader(_Bytes):
@@ -163,7 +175,7 @@ class CompactReader(_Bytes):
             kind = head & 0x0F
             field = field + (head >> 4) if head >> 4 else self._integer()
             out[field] = kind == _TRUE if kind in (_TRUE, _FALSE) else self._value(kind, depth)
-        return out
+        return self._whole(out)
 
     def structs(self) -> list[Struct]:
         """The list of structs that begins here, without a struct around it."""
@@ -221,10 +233,10 @@ class CompactReader(_Bytes):
             return {}
         kinds = self._byte()
         key, value = kinds >> 4, kinds & 0x0F
-        return _hashable([(self._value(key, depth), self._value(value, depth)) for _ in range(count)])
+        return _mapping((self._value(key, depth), self._value(value, depth)) for _ in range(count))
 
 
-def _hashable(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+def _mapping(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
     try:
         return dict(pairs)
     except TypeError:

@@ -14,13 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kofagent.net.budget import Overloaded
+from kofagent.net.decoding import decoded
 from kofagent.receivers.zipkin import COMPONENT, v1, v2
 from kofagent.receivers.zipkin.fields import START_ABSENT, elements, parsed
-from kofagent.receivers.zipkin.receiver import _decoded
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal
 from kofagent.transform.anyvalue import attributes
 from kofagent.transform.spans import Spans
+from kofagent.wire.expansion import MAX_EXPANSION
 from tests.receivers.test_jaeger import spans
 from tests.support.components import FakeHost, Sink, make
 from tests.support.memory import memory
@@ -305,7 +306,7 @@ async def test_a_large_body_needs_memory() -> None:
         assert (await running.post(data))[0] == 202
         assert running.sink.count == 1000
     with memory(16, used_mib=8), pytest.raises(Overloaded):
-        await _decoded(lambda body: v2.from_json(body, False), data * 3)
+        await decoded(lambda body: v2.from_json(body, False), data * 3, MAX_EXPANSION)
 
 
 def test_an_array_is_read_as_json_reads_it() -> None:

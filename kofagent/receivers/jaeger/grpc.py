@@ -6,6 +6,7 @@ from kofagent.component.offering import Offer
 from kofagent.component.protocols import Context
 from kofagent.config.blocks import GrpcServerBlock
 from kofagent.net.budget import ByteBudget
+from kofagent.net.decoding import decoded
 from kofagent.net.grpc_door import TURNED_AWAY, GrpcDoor
 from kofagent.net.grpc_server import Call, GrpcServer
 from kofagent.net.peer import sender
@@ -13,6 +14,7 @@ from kofagent.net.turning_away import Rejections
 from kofagent.receivers.jaeger import proto
 from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.signal import Signal
+from kofagent.wire.expansion import MAX_EXPANSION
 
 SERVICE = "jaeger.api_v2.CollectorService"
 
@@ -48,7 +50,7 @@ class GrpcEndpoint:
         try:
             data = await call.message()
             try:
-                spans = proto.request(data)
+                spans = await decoded(proto.request, data, MAX_EXPANSION)
             except ValueError as error:
                 raise self._rejections.malformed("a PostSpansRequest", error) from None
             if spans.count:

@@ -7,6 +7,7 @@ from aiohttp import web
 from kofagent.component.offering import Offer
 from kofagent.component.protocols import Context
 from kofagent.net.budget import ByteBudget
+from kofagent.net.decoding import decoded
 from kofagent.net.peer import sender
 from kofagent.net.server import HttpServer
 from kofagent.net.turning_away import TURNED_AWAY, Rejections, http_answer
@@ -14,6 +15,7 @@ from kofagent.receivers.jaeger import thrift
 from kofagent.receivers.jaeger.config import ThriftHttpProtocol
 from kofagent.telemetry.batch import Batch, Metadata
 from kofagent.telemetry.signal import Signal
+from kofagent.wire.expansion import MAX_EXPANSION
 
 THRIFT = frozenset({"application/x-thrift", "application/vnd.apache.thrift.binary"})
 
@@ -58,7 +60,7 @@ class HttpEndpoint:
         try:
             data = await self._server.read_body(request, taken)
             try:
-                spans = thrift.body(data)
+                spans = await decoded(thrift.body, data, MAX_EXPANSION)
             except ValueError as error:
                 raise self._rejections.malformed("a Thrift batch", error) from None
             if spans.count:

@@ -6,6 +6,7 @@ from typing import Any
 
 from kofagent.receivers.jaeger.model import CHILD_OF, JaegerSpan, Log, Reference, resource, translate
 from kofagent.transform.spans import Attributes, Spans
+from kofagent.wire.expansion import STRUCT_BYTES, Expansion
 from kofagent.wire.lens import lenses, parse
 
 _messages = lenses(
@@ -47,7 +48,10 @@ def request(data: bytes) -> Spans:
     batch = parse(_messages["PostSpansRequest"], data).batch
     common = _resource(batch.process) if batch.HasField("process") else {}
     out = Spans()
+    expansion = Expansion(len(data))
     for each in batch.spans:
+        expansion.take(STRUCT_BYTES * (1 + len(each.references) + len(each.tags) + len(each.logs)))
+        expansion.take(STRUCT_BYTES * sum(len(log.fields) for log in each.logs))
         of = _resource(each.process) if each.HasField("process") else common
         scope, span = translate(_span(each))
         out.add(of, scope, span)

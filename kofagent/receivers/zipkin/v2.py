@@ -8,6 +8,7 @@ from typing import Any
 from kofagent.receivers.zipkin.fields import START_ABSENT, address, elements, hex_id, integer, objects, parsed, record, text
 from kofagent.receivers.zipkin.resources import RESOURCE_TAGS, SERVICE_NAME_SOURCE
 from kofagent.transform.spans import ERROR, KINDS, OK, UNSET, Attributes, Event, Link, Span, Spans, nanoseconds, take_scope
+from kofagent.wire.expansion import STRUCT_BYTES, Expansion
 from kofagent.wire.foreign_json import read_json
 from kofagent.wire.lens import lenses, parse
 
@@ -36,20 +37,30 @@ _messages = lenses(
 _KIND_NAMES = ("", "CLIENT", "SERVER", "PRODUCER", "CONSUMER")
 _CODES = {"OK": OK, "ERROR": ERROR}
 _MOST_LINKS = 128
+_TAG_BYTES = 150
+"""What a tag takes while a span is made."""
 
 
 def from_json(data: bytes, parse_tags: bool) -> Spans:
     """The spans of a JSON array. ValueError where it, or a span of it, is malformed."""
-    return _spans(elements(data), parse_tags)
+    expansion = Expansion(len(data))
+    return _spans((_measured(each, expansion) for each in elements(data)), parse_tags)
+
+
+def _measured(span: dict[str, Any], expansion: Expansion) -> dict[str, Any]:
+    expansion.take(STRUCT_BYTES * (1 + len(objects(span.get("annotations"), "annotations"))))
+    return span
 
 
 def from_protobuf(data: bytes, parse_tags: bool) -> Spans:
     """The spans of a ListOfSpans. ValueError."""
-    return _spans(map(_plain, parse(_messages["ListOfSpans"], data).spans), parse_tags)
+    expansion = Expansion(len(data))
+    return _spans((_plain(each, expansion) for each in parse(_messages["ListOfSpans"], data).spans), parse_tags)
 
 
-def _plain(span: Any) -> dict[str, Any]:
+def _plain(span: Any, expansion: Expansion) -> dict[str, Any]:
     """A span of protobuf as one of JSON."""
+    expansion.take(STRUCT_BYTES * (1 + len(span.annotations)) + _TAG_BYTES * len(span.tags))
     return {
         "traceId": span.trace_id.hex(),
         "id": span.id.hex(),
