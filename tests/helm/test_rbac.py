@@ -121,6 +121,32 @@ def test_what_a_component_adds(role: str, values: dict[str, Any], more: set[tupl
     assert before <= after
 
 
+OBSERVING = {"receiver_creator": {"watch_observers": ["k8s_observer/a"]}}
+
+
+@pytest.mark.parametrize(
+    "receivers, extensions, rights",
+    [
+        (OBSERVING, {"k8s_observer/a": {}}, {("", "pods", READ)}),
+        (OBSERVING, {"k8s_observer/a": {"observe_pods": False, "observe_nodes": True}}, {("", "nodes", READ)}),
+        (
+            OBSERVING,
+            {"k8s_observer/a": {"observe_services": True}, "k8s_observer": {"observe_pods": False, "observe_ingresses": True}},
+            {("", "pods", READ), ("", "services", READ), *INGRESSES},
+        ),
+        (OBSERVING, {"k8s_observer/a": None}, set()),
+        ({}, {"k8s_observer/a": {"observe_nodes": True}}, set()),
+    ],
+    ids=["pods", "nodes only", "two observers", "deleted", "nobody asks it"],
+)
+def test_observers_read_what_they_observe(
+    receivers: dict[str, Any], extensions: dict[str, Any], rights: set[tuple[str, str, str]], tmp_path: Path
+) -> None:
+    nobody_else = {"receivers": {"prometheus": None, **receivers}, "processors": {"k8sattributes": None}}
+    agent = {**nobody_else, "extensions": extensions}
+    assert template(values={"collectors": {"node": agent}}, folder=tmp_path).rules("node") == rights
+
+
 def test_jobs_at_the_kubelets_need_no_proxy(tmp_path: Path) -> None:
     jobs = [{"job_name": "kubelet", "kubernetes_sd_configs": [{"role": "node"}], "scheme": "https"}]
     receivers = {"prometheus": {"config": {"scrape_configs": jobs}, "monitors": {"enabled": False}}}

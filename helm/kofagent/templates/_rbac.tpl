@@ -42,6 +42,10 @@ server. What is listed and watched is never asked for by name. `resource=NAME` a
 "k8s_cluster: distribution openshift": {quota.openshift.io: [clusterresourcequotas]}
 "k8s_cluster: endpoints of Services": {discovery.k8s.io: [endpointslices]}
 "k8s_events": {"": [events]}
+"k8s_observer: pods": {"": [pods]}
+"k8s_observer: services": {"": [services]}
+"k8s_observer: ingresses": {networking.k8s.io: [ingresses]}
+"k8s_observer: nodes": {"": [nodes]}
 "resourcedetection: k8snode": {get: {"": [nodes]}}
 "resourcedetection: k8s.cluster.uid": {get: {"": [namespaces]}}
 "resourcedetection: eks": {get: {"": [nodes]}}
@@ -142,6 +146,21 @@ agent asks for no Services and Ingresses, the cluster's for no Pods and Nodes: n
 {{- end -}}
 {{- if has "k8s_events" $receivers -}}
   {{- $needs = append $needs "k8s_events" -}}
+{{- end -}}
+{{- /* Observers watch when a receiver asks them to, and all but pods only where an option says so */ -}}
+{{- if has "receiver_creator" $receivers -}}
+  {{- range $id, $options := $facts.config.extensions | default dict -}}
+    {{- if and (eq (regexReplaceAll "/.*$" $id "") "k8s_observer") (kindIs "map" $options) -}}
+      {{- if ne (toString $options.observe_pods) "false" -}}
+        {{- $needs = append $needs "k8s_observer: pods" -}}
+      {{- end -}}
+      {{- range $what := list "services" "ingresses" "nodes" -}}
+        {{- if eq (toString (index $options (printf "observe_%s" $what))) "true" -}}
+          {{- $needs = append $needs (printf "k8s_observer: %s" $what) -}}
+        {{- end -}}
+      {{- end -}}
+    {{- end -}}
+  {{- end -}}
 {{- end -}}
 {{- $detection := index $facts.text "resourcedetection" | default "" -}}
 {{- if or (contains "\"k8snode\"" $detection) (contains "\"k8s_api\"" $detection) -}}
