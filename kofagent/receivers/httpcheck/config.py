@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
 from pydantic import Field, field_validator, model_validator
 
 from kofagent.component.metric_options import MetricToggle, check_names, switched_on
@@ -58,17 +56,11 @@ class Target(HttpClientBlock):
     timeout: Duration = Field(30.0, ge=0, description="Time limit of a check; 0: 30 s.")
     compression: Compression = Field("", description="Compression of the body of the request.")
 
-    @field_validator("endpoint", "endpoints")
+    @field_validator("endpoints")
     @classmethod
-    def _are_urls(cls, value: str | list[str]) -> str | list[str]:
-        for each in [value] if isinstance(value, str) else value:
-            try:
-                parts = urlsplit(each)
-                usable = parts.scheme in ("http", "https") and bool(parts.hostname)
-            except ValueError:
-                usable = False
-            if not usable and (each or isinstance(value, list)):
-                raise ValueError("must be in the form of http://host[:port] or https://host[:port]")
+    def _none_is_empty(cls, value: list[str]) -> list[str]:
+        if not all(value):
+            raise ValueError("an endpoint is empty")
         return value
 
     @field_validator("method")

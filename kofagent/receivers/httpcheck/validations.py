@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Iterable
 
@@ -24,9 +25,13 @@ class Body:
         self.content = content
         self.text = content.decode("utf-8", "replace")
 
-    def json(self) -> object:
-        """ValueError where it is no JSON."""
-        return read_json(self.content)
+    @functools.cached_property
+    def document(self) -> object:
+        """What it is as JSON, read once for all paths; `Missing` itself where it is none, so that no path leads anywhere."""
+        try:
+            return read_json(self.content) if self.whole else Missing
+        except ValueError:
+            return Missing
 
 
 class Validations:
@@ -73,7 +78,7 @@ def _checks(each: Validation) -> Iterable[tuple[str, Callable[[Body], bool]]]:
 
 def _at(body: Body, steps: tuple[str, ...], text: str) -> bool:
     try:
-        value = find(body.json(), steps) if body.whole else None
-    except (ValueError, Missing):
+        value = find(body.document, steps)
+    except Missing:
         return False
     return not text or equals(value, text)

@@ -131,7 +131,7 @@ async def test_what_is_sent() -> None:
         ({"targets": []}, "at least 1"),
         ({"targets": [{}]}, "endpoint or endpoints"),
         ({"targets": [{"endpoint": "127.0.0.1:80"}]}, "has no scheme"),
-        ({"targets": [{"endpoints": ["http://a", ""]}]}, "http://host"),
+        ({"targets": [{"endpoints": ["http://a", ""]}]}, "an endpoint is empty"),
         ({"targets": [{"endpoint": "http://a", "method": "GET /"}]}, "not a method"),
         ({"targets": [{"endpoint": "http://a", "validations": [{"regex": "("}]}]}, "RE2"),
         ({"targets": [{"endpoint": "http://a", "validations": [{"json_path": "a.*"}]}]}, "not supported"),
