@@ -113,6 +113,9 @@ class TlsServerBlock(TlsBlock):
         return self
 
 
+_CONTROL = frozenset(chr(n) for n in (*range(9), *range(10, 32), 127))
+
+
 class HttpClientBlock(ComponentConfig):
     """confighttp client options, inherited by HTTP exporters."""
 
@@ -136,6 +139,15 @@ class HttpClientBlock(ComponentConfig):
     force_attempt_http2: bool = Field(True, description="Accepted for compatibility; requests are HTTP/1.1.")
     cookies: dict[str, bool] = Field({}, description="enabled: store the cookies of the server and send them back.")
     middlewares: list[dict[str, str]] = Field([], description="Accepted when empty.", max_length=0)
+
+    @field_validator("headers")
+    @classmethod
+    def _can_be_sent(cls, value: dict[str, Secret]) -> dict[str, Secret]:
+        """The end of a line, as at the end of a file with a token, would end the header."""
+        for name, secret in value.items():
+            if not _CONTROL.isdisjoint(name + secret.get_secret_value()):
+                raise ValueError(f"the header {name!r} has a control character, such as the end of a line, and cannot be sent")
+        return value
 
     def notices(self) -> Iterable[Problem]:
         """TLS options that the scheme of the endpoint leaves without effect: users of gRPC write `insecure: true` everywhere."""

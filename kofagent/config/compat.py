@@ -10,6 +10,7 @@ import codecs
 import json
 import platform
 import re
+import ssl
 import sys
 from collections.abc import Callable, Iterable
 from importlib import metadata
@@ -105,3 +106,9 @@ def running_frame(thread: int) -> FrameType | None:
     frames: Callable[[], dict[int, FrameType]] = private("Python", sys, "_current_frames", "name who holds the event loop")
     # not in a variable: the frames of all threads, this one's among them, would be a cycle, which keeps what they have at hand
     return frames().get(thread)
+
+
+def unverified_certificate(tls: ssl.SSLObject) -> dict[str, Any]:
+    """Python: what `getpeercert` would say of the peer's certificate had it been verified; empty without one."""
+    chain = private("Python", tls, "_sslobj.get_unverified_chain", "describe certificates that are not verified")() or [None]
+    return {} if chain[0] is None else dict(private("Python", chain[0], "get_info", "describe certificates")())

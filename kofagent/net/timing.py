@@ -15,6 +15,8 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
+from kofagent.config.compat import IncompatibleLibrary, unverified_certificate
+
 _MOST = 100
 """Servers whose certificates are kept for one client."""
 
@@ -127,11 +129,10 @@ class TimedTls(ssl.SSLObject):
 
 def _certificate(tls: ssl.SSLObject) -> Certificate:
     """`getpeercert` says nothing of a certificate that was not verified; what it asks does."""
-    found = tls.getpeercert()
-    if found:
-        return found
-    chain: list[Any] = getattr(getattr(tls, "_sslobj", None), "get_unverified_chain", list)()
-    return dict(chain[0].get_info()) if chain else {}
+    try:
+        return tls.getpeercert() or unverified_certificate(tls)
+    except IncompatibleLibrary:
+        return {}  # a connection is worth more than what is said of it
 
 
 def traces() -> list[aiohttp.TraceConfig]:

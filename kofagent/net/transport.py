@@ -221,6 +221,8 @@ def failure(error: BaseException) -> Failure:
         return Failure("connection", "the server closed the connection")
     if isinstance(error, aiohttp.ClientPayloadError):
         return Failure("connection", "the answer is cut off")
+    if isinstance(error, aiohttp.ClientResponseError):
+        return Failure("connection", "the answer is not valid HTTP")
     if isinstance(error, aiohttp.InvalidURL):
         return Failure("bad url", "the URL is not valid")
     if isinstance(error, RedirectRefused):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import codecs
 import re
+import ssl
 from types import SimpleNamespace
 
 import pytest
@@ -55,6 +56,14 @@ def test_python_tells_encodings_from_other_codecs() -> None:
     gone = SimpleNamespace(__name__="codecs")
     with pytest.raises(compat.IncompatibleLibrary, match=r"Python 3\.\d+.* has no codecs\._is_text_encoding,"):
         compat.is_text_codec(gone)  # type: ignore[arg-type]
+
+
+def test_python_describes_certificates_that_are_not_verified() -> None:
+    """With a certificate: `tests/receivers/httpcheck/test_optional.py`."""
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname="a")
+    assert compat.unverified_certificate(tls) == {}
+    with pytest.raises(compat.IncompatibleLibrary, match=r"Python 3\.\d+.* has no SimpleNamespace\._sslobj"):
+        compat.unverified_certificate(SimpleNamespace())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

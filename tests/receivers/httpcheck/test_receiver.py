@@ -100,6 +100,28 @@ async def test_one_that_never_answers(options: dict[str, Any], target: dict[str,
     assert [point.value for point in found["status"]] == [0] * 5
 
 
+@pytest.mark.parametrize(
+    "said, message",
+    [
+        (b"SSH-2.0-OpenSSH_9.6\r\n", "the answer is not valid HTTP"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc", "the answer is cut off"),
+        (b"HTTP/1.1 301 Moved\r\nLocation: http://[::\r\nContent-Length: 0\r\n\r\n", "not a URL"),
+        (b"", "the server closed the connection"),
+    ],
+)
+async def test_what_is_no_answer(said: bytes, message: str) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(said)
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        found = await checked({"endpoint": f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"})
+    assert message in found["error"][0].attributes["error.message"]
+    assert [point.value for point in found["status"]] == [0] * 5
+
+
 async def test_what_is_sent() -> None:
     async def answer(request: web.Request) -> web.Response:
         said = (request.method, await request.text(), request.content_type, request.headers.get("X-Key"))
@@ -133,6 +155,7 @@ async def test_what_is_sent() -> None:
         ({"targets": [{"endpoint": "127.0.0.1:80"}]}, "has no scheme"),
         ({"targets": [{"endpoints": ["http://a", ""]}]}, "an endpoint is empty"),
         ({"targets": [{"endpoint": "http://a", "method": "GET /"}]}, "not a method"),
+        ({"targets": [{"endpoint": "http://a", "headers": {"X": "token\n"}}]}, "control character"),
         ({"targets": [{"endpoint": "http://a", "validations": [{"regex": "("}]}]}, "RE2"),
         ({"targets": [{"endpoint": "http://a", "validations": [{"json_path": "a.*"}]}]}, "not supported"),
         ({"targets": [{"endpoint": "http://a", "validations": [{"equals": "b"}]}]}, "json_path"),
