@@ -3,7 +3,7 @@
 `/debug/servicez` names the agent, `/debug/pipelinez` shows pipelines with the status of every component and what was accepted,
 sent, filtered, dropped and why, `/debug/extensionz` the extensions, `/debug/featurez` that there are no feature gates, and
 `/debug/tracez` that the agent records no spans about itself. Only names, statuses and counters: options are not shown, so
-no secrets are. `expvar` (Go's runtime variables) has no counterpart: it is accepted only when it is off.
+no secrets are. `expvar` (Go's runtime variables) has no counterpart: it is accepted, with a warning.
 
 Fails at start when the endpoint cannot be bound.
 """
@@ -18,7 +18,7 @@ from html import escape
 from typing import Any
 
 from aiohttp import web
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from kofagent.component.protocols import Context, Extension
 from kofagent.config.base import ComponentConfig
@@ -42,21 +42,14 @@ _PAGES = {
 class Expvar(ComponentConfig):
     """`expvar` of upstream."""
 
-    enabled: bool = Field(False, description="Accepted only when false: there are no variables of a Go runtime.")
-
-    @field_validator("enabled", mode="after")
-    @classmethod
-    def _off(cls, value: bool) -> bool:
-        if value:
-            raise ValueError("expvar shows variables of Go's runtime, which this agent does not have; leave it off")
-        return value
+    enabled: bool = Field(False, description="Accepted for compatibility; there are no variables of a Go runtime.")
 
 
 class Config(HttpServerBlock):
     """Options of upstream's zpages extension."""
 
     endpoint: str = Field("localhost:55679", description="host:port to listen on.")
-    expvar: Expvar = Field(Expvar(), description="Accepted only when off: there are no variables of a Go runtime.")
+    expvar: Expvar = Field(Expvar(), description="Accepted for compatibility; there are no variables of a Go runtime.")
 
 
 class ZPages(Extension[Config]):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import aiohttp
-import pytest
-from pydantic import ValidationError
 
+from kofagent.component import registry
+from kofagent.config.load import load_config
 from kofagent.extensions.zpages import COMPONENT
 from kofagent.telemetry.signal import Signal
 from tests.support.components import FakeHost, make, validated
@@ -57,5 +58,14 @@ async def test_pages() -> None:
 
 def test_options() -> None:
     assert validated(COMPONENT, {}).endpoint == "localhost:55679"
-    with pytest.raises(ValidationError, match="Go's runtime"):
-        make(COMPONENT, {"expvar": {"enabled": True}}, kind="extensions")
+
+
+def test_variables_of_go_are_accepted_with_a_warning(tmp_path: Path) -> None:
+    """Configurations of others have them on; nothing else is wrong with those."""
+    file = tmp_path / "c.yaml"
+    file.write_text(
+        "extensions: {zpages: {expvar: {enabled: true}}}\nreceivers: {nop: {}}\nexporters: {nop: {}}\n"
+        "service: {extensions: [zpages], pipelines: {logs: {receivers: [nop], exporters: [nop]}}}\n"
+    )
+    [warning] = load_config([str(file)], registry).warnings
+    assert "extensions.zpages.expvar: has no effect" in str(warning) and warning.warning
