@@ -18,6 +18,8 @@ from kofagent.receivers.jaeger import COMPONENT, proto, thrift
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal
 from kofagent.transform.anyvalue import attributes
+from kofagent.wire import lens
+from kofagent.wire.varint import length_delimited
 from tests.support.components import FakeHost, Sink, eventually, make, validated
 from tests.support.otlp import REQUEST
 from tests.support.thrift import binary, compact
@@ -222,9 +224,10 @@ def test_scope_state_and_processes_of_spans() -> None:
     request = proto._messages["PostSpansRequest"]()
     request.batch.process.service_name = b"a"
     for service in (b"", b"b", b"a"):
-        span = request.batch.spans.add(trace_id=bytes(15) + b"\1", span_id=bytes(7) + b"\1")
+        span = proto._messages["Span"](trace_id=bytes(15) + b"\1", span_id=bytes(7) + b"\1")
         if service:
             span.process.service_name = service
+        request.batch.spans.append(span.SerializeToString())
     found = spans(proto.request(request.SerializeToString()).payload())
     assert sorted(resource["service.name"] for resource, _, _ in found) == ["a", "a", "b"]
     assert len(REQUEST["traces"].FromString(proto.request(request.SerializeToString()).payload()).resource_spans) == 2
@@ -250,6 +253,19 @@ def test_any_datagram_is_spans_or_an_error(data: bytes) -> None:
                     REQUEST["traces"].FromString(decode(given_).payload())
                 except ValueError:
                     continue
+
+
+@pytest.mark.parametrize("field", [(1,), (1, 8), (1, 9), (1, 9, 2), (1, 4), (2, 2)])
+def test_empty_messages_are_counted_before_one_of_them_is_parsed(field: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    body = length_delimited(field[-1], b"") * 200_000
+    for number in (*reversed(field[:-1]), 1):
+        body = length_delimited(number, body)
+    parsed: list[int] = []
+    whole = lens.parse
+    monkeypatch.setattr(proto, "parse", lambda kind, data: parsed.append(len(data)) or whole(kind, data))
+    with pytest.raises(ValueError, match="too many structs"):
+        proto.request(body)
+    assert len(parsed) <= 3
 
 
 @pytest.mark.parametrize(

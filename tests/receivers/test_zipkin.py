@@ -21,7 +21,9 @@ from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal
 from kofagent.transform.anyvalue import attributes
 from kofagent.transform.spans import Spans
+from kofagent.wire import lens
 from kofagent.wire.expansion import MAX_EXPANSION
+from kofagent.wire.varint import length_delimited
 from tests.receivers.test_jaeger import spans
 from tests.support.components import FakeHost, Sink, make
 from tests.support.memory import memory
@@ -307,6 +309,18 @@ async def test_a_large_body_needs_memory() -> None:
         assert running.sink.count == 1000
     with memory(16, used_mib=8), pytest.raises(Overloaded):
         await decoded(lambda body: v2.from_json(body, False), data * 3, MAX_EXPANSION)
+
+
+@pytest.mark.parametrize(
+    "body", [b"\x0a\0" * 200_000, length_delimited(1, b"\x5a\0" * 400_000), length_delimited(1, b"\x52\0" * 200_000)]
+)
+def test_empty_messages_are_counted_before_one_of_them_is_parsed(body: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed_: list[int] = []
+    whole = lens.parse
+    monkeypatch.setattr(v2, "parse", lambda kind, data: parsed_.append(len(data)) or whole(kind, data))
+    with pytest.raises(ValueError, match="too many structs"):
+        v2.from_protobuf(body, False)
+    assert len(parsed_) <= 2
 
 
 def test_an_array_is_read_as_json_reads_it() -> None:

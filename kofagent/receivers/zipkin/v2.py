@@ -12,10 +12,11 @@ from kofagent.wire.expansion import STRUCT_BYTES, Expansion
 from kofagent.wire.foreign_json import read_json
 from kofagent.wire.lens import lenses, parse
 
+# What repeats is left as bytes and read one by one: parsed at once, an empty message of two bytes takes some 130.
 _messages = lenses(
     "kofagent.zipkin",
     {
-        "ListOfSpans": {"spans": (1, "*Span")},
+        "ListOfSpans": {"spans": (1, "*bytes")},
         "Span": {
             "trace_id": (1, "bytes"),
             "parent_id": (2, "bytes"),
@@ -26,8 +27,8 @@ _messages = lenses(
             "duration": (7, "uint64"),
             "local_endpoint": (8, "Endpoint"),
             "remote_endpoint": (9, "Endpoint"),
-            "annotations": (10, "*Annotation"),
-            "tags": (11, "*Tag"),
+            "annotations": (10, "*bytes"),
+            "tags": (11, "*bytes"),
         },
         "Endpoint": {"service_name": (1, "bytes"), "ipv4": (2, "bytes"), "ipv6": (3, "bytes"), "port": (4, "int32")},
         "Annotation": {"timestamp": (1, "fixed64"), "value": (2, "bytes")},
@@ -55,12 +56,15 @@ def _measured(span: dict[str, Any], expansion: Expansion) -> dict[str, Any]:
 def from_protobuf(data: bytes, parse_tags: bool) -> Spans:
     """The spans of a ListOfSpans. ValueError."""
     expansion = Expansion(len(data))
-    return _spans((_plain(each, expansion) for each in parse(_messages["ListOfSpans"], data).spans), parse_tags)
+    spans = parse(_messages["ListOfSpans"], data).spans
+    expansion.take(STRUCT_BYTES * len(spans))
+    return _spans((_plain(raw, expansion) for raw in spans), parse_tags)
 
 
-def _plain(span: Any, expansion: Expansion) -> dict[str, Any]:
+def _plain(raw: bytes, expansion: Expansion) -> dict[str, Any]:
     """A span of protobuf as one of JSON."""
-    expansion.take(STRUCT_BYTES * (1 + len(span.annotations)) + _TAG_BYTES * len(span.tags))
+    span = parse(_messages["Span"], raw)
+    expansion.take(STRUCT_BYTES * len(span.annotations) + _TAG_BYTES * len(span.tags))
     return {
         "traceId": span.trace_id.hex(),
         "id": span.id.hex(),
@@ -71,9 +75,15 @@ def _plain(span: Any, expansion: Expansion) -> dict[str, Any]:
         "duration": span.duration,
         "localEndpoint": _endpoint(span.local_endpoint),
         "remoteEndpoint": _endpoint(span.remote_endpoint),
-        "annotations": [{"timestamp": each.timestamp, "value": _text(each.value)} for each in span.annotations],
-        "tags": {_text(each.key): _text(each.value) for each in span.tags},
+        "annotations": [
+            {"timestamp": each.timestamp, "value": _text(each.value)} for each in _each("Annotation", span.annotations)
+        ],
+        "tags": {_text(each.key): _text(each.value) for each in _each("Tag", span.tags)},
     }
+
+
+def _each(name: str, raws: Iterable[bytes]) -> Iterable[Any]:
+    return (parse(_messages[name], raw) for raw in raws)
 
 
 def _endpoint(found: Any) -> dict[str, Any]:
