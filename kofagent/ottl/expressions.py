@@ -305,10 +305,13 @@ class Emitter:
     # Conditions
 
     def condition(self, node: ast.Node) -> str:
-        """The source of a condition."""
+        """The source of a condition. What is known now is left out, as by the evaluator: what it decides is not asked."""
+        known = self._known(node)
+        if known is not None:
+            return repr(known)
         if isinstance(node, ast.And | ast.Or):
             word = " and " if isinstance(node, ast.And) else " or "
-            return f"({word.join(self.condition(operand) for operand in node.operands)})"
+            return f"({word.join(self.condition(operand) for operand in node.operands if self._known(operand) is None)})"
         if isinstance(node, ast.Not):
             return f"(not {self.condition(node.operand)})"
         if not self.depends(node):
@@ -317,6 +320,17 @@ class Emitter:
             return self._comparison(node)
         name = node.name if isinstance(node, ast.Call) else "the condition"
         return f"truth({self.value(node)}, {self.bind(name)})"
+
+    def _known(self, node: ast.Node) -> bool | None:
+        """What a condition is whatever it is asked of; None where that is not known."""
+        if isinstance(node, ast.And | ast.Or):
+            decides = isinstance(node, ast.Or)
+            parts = [self._known(operand) for operand in node.operands]
+            return decides if decides in parts else None if None in parts else not decides
+        if isinstance(node, ast.Not):
+            operand = self._known(node.operand)
+            return None if operand is None else not operand
+        return node.value if isinstance(node, ast.Literal) and isinstance(node.value, bool) else None
 
     def _comparison(self, node: ast.Comparison) -> str:
         key = self._attribute(node.left)

@@ -17,6 +17,7 @@ ROLES: dict[str, set[type]] = {
     "basicauth": {ClientAuth, ServerAuth},
     "bearertokenauth": {ClientAuth, ServerAuth},
     "headers_setter": {ClientAuth},
+    "oauth2client": {ClientAuth},
     "file_storage": {StorageExtension, QueueStorage},
 }
 

@@ -18,8 +18,11 @@ MOST = 100_000, 32 << 20
 LARGE = {
     "prometheusremotewrite.labelled": (200_000, 64 << 20),
     "prometheusremotewrite.series": (1_000_000, 256 << 20),
+    "tail_sampling.sampled": (200_000, 64 << 20),
+    "tail_sampling.not_sampled": (200_000, 64 << 20),
+    "transform.returned": (200_000, 32 << 20),
 }
-"""What is remembered of every series: less than that would mean working them all out with each batch."""
+"""What is remembered of every series, trace or point: less than that would mean working them all out with each batch, or deciding anew."""
 LOWERED: dict[str, dict[str, Any]] = {
     "file.seen": {"kofagent.exporters.file.exporter.MAX_SEEN": 100},
     "filelog.excluded": {"kofagent.receivers.filelog.globs.MAX_EXCLUDED": 100},

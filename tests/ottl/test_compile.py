@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
 from kofagent.ottl import Env, EvaluationError, OttlError, parse_condition, parse_statement
@@ -344,3 +345,27 @@ def test_many_entries_are_merged_in_one_go() -> None:
     record.body.string_value = "{" + ",".join(f'"k{i}": "v"' for i in range(20_000)) + "}"
     changed = _run(['merge_maps(attributes, ParseJSON(body), "upsert")'], _records(record))
     assert len(REQUEST["logs"].FromString(changed).resource_logs[0].scope_logs[0].log_records[0].attributes) == 20_001
+
+
+@pytest.mark.parametrize(
+    ("text", "want"),
+    [
+        ('Bool(attributes["a"]) or true', True),
+        ('Bool(attributes["a"]) and false', False),
+        ('not (Bool(attributes["a"]) or (true and true))', False),
+        ('body == "x" or false', True),
+        ('body == "x" and true', True),
+    ],
+)
+def test_what_a_constant_decides_is_not_asked(text: str, want: bool) -> None:
+    payload = _records(LogRecord(body=AnyValue(string_value="x")))
+    compiled = condition_of([parse_condition(text, "log")], "log")
+    assert compiled is not None
+    failures: list[Any] = []
+    for entry in otlp.resources(payload):
+        for scope in entry.scopes:
+            env = Env(read("resource", entry.resource), read("scope", scope.scope))
+            env.resource_entry, env.scope_entry = entry, scope
+            got: list[Any] = list(compiled.bind(env, lambda *args: failures.append(args))(list(scope.records)))
+            assert got == [want]
+    assert failures == []

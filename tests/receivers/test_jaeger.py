@@ -240,6 +240,22 @@ def test_times_that_otlp_cannot_say_are_clamped() -> None:
     assert span.start_time_unix_nano == (1 << 64) - 1
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {2: ("list", "byte", [1])},
+        {2: ("string", b"x")},
+        {2: ("i32", 3), 6: ("struct", {5: ("i64", 1)})},
+        {2: ("i32", 0), 3: ("i64", 1)},
+    ],
+)
+def test_a_tag_with_fields_of_other_types_is_an_error(wrong: dict[int, Any]) -> None:
+    span = jaeger_span()
+    span[0][10] = ("list", "struct", [({1: ("string", b"k"), **wrong},)])
+    with pytest.raises(ValueError, match="type"):
+        read(span)
+
+
 @given(st.binary(max_size=300))
 def test_any_datagram_is_spans_or_an_error(data: bytes) -> None:
     for name in ("compact-parent", "binary-parent", "grpc-parent"):

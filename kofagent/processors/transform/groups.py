@@ -126,7 +126,7 @@ class _Around:
             self._make,
             entries=8192,
             size=8 << 20,
-            cost=lambda key, found: 300 + 2 * (len(key[0]) + len(key[1])) + len(found.resource) + len(found.scope),
+            cost=lambda key, found: 400 + 2 * (len(key[0]) + len(key[1])) + len(found.resource) + len(found.scope),
         )
 
     def explain(self) -> str:

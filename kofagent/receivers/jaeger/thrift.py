@@ -8,8 +8,14 @@ from kofagent.receivers.jaeger.model import FOLLOWS_FROM, JaegerSpan, Log, Refer
 from kofagent.transform.spans import Attributes, Spans, nanoseconds
 from kofagent.wire.thrift import BinaryReader, CompactReader, Struct
 
-_VALUES: dict[Any, int] = {0: 3, 1: 4, 2: 5, 3: 6, 4: 7}
-"""The field of a tag that has its value, by type: string, double, bool, long, binary."""
+_VALUES: dict[int, tuple[int, type, Any]] = {
+    0: (3, bytes, b""),
+    1: (4, float, 0.0),
+    2: (5, bool, False),
+    3: (6, int, 0),
+    4: (7, bytes, b""),
+}
+"""The field of a tag that has its value, its type, and what it is when it is absent: string, double, bool, long, binary."""
 EMIT_BATCH = "emitBatch"
 
 
@@ -65,15 +71,15 @@ def _id(value: Any) -> bytes:
 def _tags(value: Any) -> Attributes:
     out: Attributes = {}
     for tag in map(_struct, _list(value)):
-        kind = tag.get(2, 0)
-        found = tag.get(_VALUES.get(kind, 0))
-        if kind == 0:
-            found = _text(found)
-        elif kind not in _VALUES:
-            found = f'<Unknown Jaeger TagType "{kind}">'
-        elif found is None:
-            found = b"" if kind == 4 else 0
-        out[_text(tag.get(1))] = found
+        kind = _int(tag.get(2))
+        if kind in _VALUES:
+            field, of, absent = _VALUES[kind]
+            found = tag.get(field, absent)
+            if not isinstance(found, of):
+                raise ValueError("a tag whose value has another type")
+            out[_text(tag.get(1))] = _text(found) if kind == 0 else found
+        else:
+            out[_text(tag.get(1))] = f'<Unknown Jaeger TagType "{kind}">'
     return out
 
 
