@@ -451,3 +451,14 @@ class QueueBlock(ComponentConfig):
                 f"batch.min_size ({self.batch.min_size}) is more than queue_size ({self.queue_size}), which it cannot reach"
             )
         return self
+
+
+class ProtocolsBlock(ComponentConfig):
+    """`protocols` of a receiver: each field is one, None is off. What is named is on, if only with its defaults."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_is_on(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: {} if block is None and name in cls.model_fields else block for name, block in value.items()}
+        return value

@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 import stat
+from typing import Any
 
 from kofagent.component.protocols import StartError
 from kofagent.config.address import join_endpoint, split_endpoint
@@ -31,18 +32,10 @@ def listen_address(id: str, endpoint: str, transport: str = "tcp", option: str =
 def listen(id: str, host: str, port: int, *, transport: str = "tcp", option: str = "endpoint", backlog: int = 128) -> socket.socket:
     """A listening TCP socket; StartError that says why not, and what to change in `option`."""
     where = f"{id}: cannot listen on {join_endpoint(host, port)}"
-    family = _FAMILIES.get(transport, socket.AF_UNSPEC)
-    try:
-        found = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except UnicodeError:
-        raise StartError(f"{where}: not a valid host name; check the host of {option}") from None
-    except OSError as error:
-        raise StartError(f"{where}: {os_reason(error)}; check the host of {option}") from None
-    family, kind, protocol, _, address = found[0]
-    listener = socket.socket(family, kind, protocol)
+    listener, address = _made(where, host, port, _FAMILIES.get(transport, socket.AF_UNSPEC), socket.SOCK_STREAM, option)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
+        if listener.family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if host == "::" else 1)
         listener.bind(address)
         listener.listen(backlog)
@@ -53,17 +46,22 @@ def listen(id: str, host: str, port: int, *, transport: str = "tcp", option: str
     return listener
 
 
-def listen_datagrams(id: str, host: str, port: int, option: str = "endpoint", buffer_size: int = 0) -> socket.socket:
-    """A bound UDP socket that does not block; StartError as `listen`. `buffer_size`: bytes that may wait in it; 0: the default."""
-    where = f"{id}: cannot listen on {join_endpoint(host, port)} (UDP)"
+def _made(where: str, host: str, port: int, family: int, kind: int, option: str) -> tuple[socket.socket, Any]:
+    """A socket for an address of the host, and the address; StartError, which begins with `where`."""
     try:
-        found = socket.getaddrinfo(host, port, socket.AF_UNSPEC, socket.SOCK_DGRAM, flags=socket.AI_PASSIVE)
+        found = socket.getaddrinfo(host, port, family, kind, flags=socket.AI_PASSIVE)
     except UnicodeError:
         raise StartError(f"{where}: not a valid host name; check the host of {option}") from None
     except OSError as error:
         raise StartError(f"{where}: {os_reason(error)}; check the host of {option}") from None
-    family, kind, protocol, _, address = found[0]
-    bound = socket.socket(family, kind, protocol)
+    its_family, its_kind, protocol, _, address = found[0]
+    return socket.socket(its_family, its_kind, protocol), address
+
+
+def listen_datagrams(id: str, host: str, port: int, option: str = "endpoint", buffer_size: int = 0) -> socket.socket:
+    """A bound UDP socket that does not block; StartError as `listen`. `buffer_size`: bytes that may wait in it; 0: the default."""
+    where = f"{id}: cannot listen on {join_endpoint(host, port)} (UDP)"
+    bound, address = _made(where, host, port, socket.AF_UNSPEC, socket.SOCK_DGRAM, option)
     try:
         if buffer_size:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, min(buffer_size, (1 << 31) - 1))

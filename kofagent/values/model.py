@@ -12,11 +12,9 @@ ROLES = ("node", "k8scluster")
 CONFIG_SECTIONS = ("receivers", "processors", "exporters", "connectors", "extensions", "service")
 """Keys of `collectors.<role>` that are collector configuration."""
 
-OTHERS = (
+STACK_PARTS = (
     "prometheus-node-exporter",
     "kube-state-metrics",
-    "opencost",
-    "kcm",
     "kubernetesServiceMonitors",
     "kubeApiServer",
     "kubelet",
@@ -28,11 +26,9 @@ OTHERS = (
     "kubeProxy",
     "kubeStateMetrics",
     "nodeExporter",
-    "tags",
-    "nameOverride",
-    "fullnameOverride",
-    "kofagent",
 )
+"""Other parts of the stack, at the top of older values and below `opentelemetry-kube-stack` in newer ones."""
+OTHERS = (*STACK_PARTS, "opencost", "kcm", "tags", "nameOverride", "fullnameOverride", "kofagent")
 """Top-level keys that belong to other parts of the chart; what is below them is not checked."""
 
 

@@ -10,27 +10,13 @@ from kofagent.config.model import SECTIONS
 from kofagent.config.tree import Node
 from kofagent.values.generated import Values
 from kofagent.values.kof_1 import render_collector
+from kofagent.values.model import STACK_PARTS
 from kofagent.values.rendered import Rendered
 from kofagent.values.versions import STACK, is_at_least
 
 SUCCESSORS = {"node": "daemon", "k8scluster": "cluster"}
 """Which collector does what a role did."""
 _KEPT = ("kcm", "opencost")
-_BELOW_THE_STACK = (
-    "prometheus-node-exporter",
-    "kube-state-metrics",
-    "kubernetesServiceMonitors",
-    "kubeApiServer",
-    "kubelet",
-    "kubeControllerManager",
-    "coreDns",
-    "kubeDns",
-    "kubeEtcd",
-    "kubeScheduler",
-    "kubeProxy",
-    "kubeStateMetrics",
-    "nodeExporter",
-)
 _RENAMED = {"otlphttp": "otlphttp/logs"}
 _LISTS = ("receivers", "processors", "exporters")
 
@@ -88,7 +74,7 @@ class _Migration:
                 out[key] = node.plain()
             elif key == "global":
                 out[key] = {name: item.plain() for name, item in (node.value or {}).items() if name not in ("clusterLabel", "lint")}
-            elif key in _BELOW_THE_STACK:
+            elif key in STACK_PARTS:
                 out.setdefault(STACK, {})[key] = node.plain()
             elif key == "kof":
                 left = node.child("instrumentation")

@@ -18,6 +18,7 @@ from kofagent.receivers.jaeger import COMPONENT, proto, thrift
 from kofagent.telemetry.refused import Refused
 from kofagent.telemetry.signal import Signal
 from kofagent.transform.anyvalue import attributes
+from kofagent.transform.spans import Spans
 from kofagent.wire import lens
 from kofagent.wire.varint import length_delimited
 from tests.support.components import FakeHost, Sink, eventually, make, validated
@@ -354,6 +355,28 @@ async def test_datagrams_that_are_no_batch_or_too_long_are_counted() -> None:
         await eventually(lambda: running.rejected(compact_, "malformed") == 3 and running.rejected(binary_, "malformed") == 1)
         await eventually(lambda: running.rejected(compact_, "too large") == 1)
         assert not running.sink.batches
+
+
+async def test_datagrams_that_take_long_leave_others_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    turns: list[int] = []
+    monkeypatch.setattr("kofagent.receivers.jaeger.udp.time.monotonic", lambda: clock[0])
+
+    def slow(data: bytes) -> Spans:
+        clock[0] += 0.015
+        turns[-1] += 1
+        return Spans()
+
+    async with Running("thrift_compact") as running:
+        (endpoint,) = running.receiver._endpoints
+        monkeypatch.setattr(endpoint, "_decode", slow)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            for _ in range(5):
+                sender.sendto(b"x", ("127.0.0.1", running.receiver.ports["thrift_compact"]))
+        while sum(turns) < 5:
+            turns.append(0)
+            endpoint._readable()
+    assert turns == [2, 2, 1]
 
 
 async def test_a_port_that_is_taken() -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pydantic import Field, model_validator
 
 from kofagent.config.base import ByteSize, ComponentConfig
-from kofagent.config.blocks import GrpcServerBlock, HttpServerBlock
+from kofagent.config.blocks import GrpcServerBlock, HttpServerBlock, ProtocolsBlock
 
 
 class GrpcProtocol(GrpcServerBlock):
@@ -44,20 +42,13 @@ class BinaryProtocol(UdpProtocol):
     endpoint: str = Field("localhost:6832", description="host:port to listen on; port 0 picks a free port.")
 
 
-class Protocols(ComponentConfig):
+class Protocols(ProtocolsBlock):
     """`protocols`: a protocol that is present is enabled, with its defaults if it has no options."""
 
     grpc: GrpcProtocol | None = Field(None, description="gRPC with model.proto; default: disabled.")
     thrift_http: ThriftHttpProtocol | None = Field(None, description="Thrift over HTTP; default: disabled.")
     thrift_compact: CompactProtocol | None = Field(None, description="Thrift's compact protocol over UDP; default: disabled.")
     thrift_binary: BinaryProtocol | None = Field(None, description="Thrift's binary protocol over UDP; default: disabled.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _named_is_on(cls, value: Any) -> Any:
-        if isinstance(value, dict):
-            return {name: {} if block is None and name in cls.model_fields else block for name, block in value.items()}
-        return value
 
 
 class Config(ComponentConfig):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections import deque
 from collections.abc import Callable
 
@@ -19,8 +20,8 @@ from kofagent.transform.spans import Spans
 
 _STOP_SECONDS = 3.0
 """How long datagrams that came may take when the receiver stops."""
-_TURN = 64
-"""Datagrams that are read before others of the event loop have their turn."""
+_TURN_SECONDS = 0.02
+"""How long datagrams are read and decoded before others of the event loop have their turn; a large one takes some 20 ms."""
 
 
 class UdpEndpoint:
@@ -82,9 +83,8 @@ class UdpEndpoint:
 
     def _readable(self) -> None:
         bound, most = self._socket, self._settings.max_packet_size
-        for _ in range(_TURN):
-            if bound is None:
-                return
+        until = time.monotonic() + _TURN_SECONDS
+        while bound is not None and time.monotonic() < until:
             try:
                 data, _, flags, _ = bound.recvmsg(most)
             except (BlockingIOError, InterruptedError):

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pydantic import Field, field_validator, model_validator
 
 from kofagent.config.base import ByteSize, ComponentConfig
-from kofagent.config.blocks import GrpcServerBlock, HttpServerBlock
+from kofagent.config.blocks import GrpcServerBlock, HttpServerBlock, ProtocolsBlock
 
 
 class GrpcProtocol(GrpcServerBlock):
@@ -30,18 +28,11 @@ class HttpProtocol(HttpServerBlock):
         return path if path.startswith("/") else "/" + path
 
 
-class Protocols(ComponentConfig):
+class Protocols(ProtocolsBlock):
     """`protocols`: a protocol that is present is enabled, with its defaults if it has no options."""
 
     grpc: GrpcProtocol | None = Field(None, description="OTLP/gRPC; default: disabled.")
     http: HttpProtocol | None = Field(None, description="OTLP/HTTP; default: disabled.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _named_is_on(cls, value: Any) -> Any:
-        if isinstance(value, dict):
-            return {name: {} if block is None and name in ("grpc", "http") else block for name, block in value.items()}
-        return value
 
 
 class Config(ComponentConfig):
