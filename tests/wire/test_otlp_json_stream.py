@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import tracemalloc
 from typing import Any
 
 import pytest
 from google.protobuf import json_format
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kofagent.wire import otlp_json, otlp_json_stream
@@ -54,15 +55,29 @@ def test_googles_json(case: tuple[str, Any], spaced: bool) -> None:
 
 
 @given(json_values, st.integers(0, 400), st.sampled_from([b"", b"]", b"}", b'"', b"x", b",", b"NaN", b"\\", b"\xff", b"\x01"]))
+@example({"resourceLogs": None, "resource": None, "scopeLogs": None, "logRecords": "\ud800"}, 158, b"")
 def test_any_json_also_cut_and_damaged(document: Any, at: int, damage: bytes) -> None:
     record = {"logRecords": [document, {"body": {"stringValue": "\N{EURO SIGN}" * 9, "unknown": [[1, {"a": None}], {}]}}]}
     whole = json.dumps({"resourceLogs": [{"scopeLogs": [record, {}]}]}, ensure_ascii=False).encode("utf-8", "surrogatepass")
     for text in (whole, whole[:at], whole[:at] + damage + whole[at:]):
         got, expected = outcome(streamed, "logs", text), outcome(otlp_json.to_protobuf, "logs", text)
         assert got[0] == expected[0]
-        # Python 3.13 has words of its own for a comma at the end; beside bytes that are no UTF-8 characters count otherwise
-        if b"\xff" not in text and "trailing comma" not in expected[1]:
+        if "trailing comma" in expected[1]:  # Python 3.13 has words of its own for a comma at the end
+            continue
+        if b"\xff" in text or (b"\xed" in text and not _is_text(text)):
+            # Beside bytes that are no UTF-8, characters count otherwise: half a character is three there, where all is read at once.
+            assert re.sub("[0-9]+", "", got[1]) == re.sub("[0-9]+", "", expected[1])
+        else:
             assert got[1] == expected[1]
+
+
+def _is_text(data: bytes) -> bool:
+    """Whether it is UTF-8, but for halves of characters."""
+    try:
+        data.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 _LONG = b'{"key":"' + b"k" * 500 + b'","value":{"arrayValue":{"values":[' + b",".join([b'{"intValue":"7"}'] * 90) + b"]}}}"
