@@ -82,6 +82,7 @@ async def test_a_frozen_road_is_good_for_new_connections_only() -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while await reader.read(100):
             writer.write(b"x")
+        writer.close()
 
     async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
         writer.write(b"?")
