@@ -14,7 +14,9 @@ def split_endpoint(endpoint: str) -> tuple[str, int]:
         host = host[1:-1]
     elif ":" in host:
         raise ValueError(f"{endpoint!r}: put an IPv6 address in brackets, as in [::1]:4317")
-    if not port.isdigit() or int(port) > 65535:
+    if not port:
+        raise ValueError(f"{endpoint!r} has no port after the colon; write for example localhost:4317")
+    if not (port.isascii() and port.isdigit()) or len(port) > 5 or int(port) > 65535:
         raise ValueError(f"{endpoint!r}: {port!r} is not a port number")
     return host, int(port)
 

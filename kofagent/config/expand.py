@@ -144,7 +144,7 @@ class _Expander:
                 text = f"{text[:start]}\0{len(exact) - 1}\0{text[end:]}"
                 hidden = True
                 continue
-            hidden = True
+            hidden = hidden or bool(value)  # what is unset or empty has nothing to hide
             if whole:
                 return self.whole(value, node, path, from_file)
             text = text[:start] + (value or "") + text[end:]

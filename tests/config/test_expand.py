@@ -106,6 +106,12 @@ def test_unset_variables_are_warnings_as_upstream() -> None:
     ]
 
 
+def test_what_is_unset_or_empty_hides_nothing_around_it() -> None:
+    tree, _ = parse("a: http://${env:UNSET}:${env:EMPTY}\nb: http://${env:SET}:${env:EMPTY}", "f.yaml")
+    done = expand(tree, {"EMPTY": "", "SET": "s3cret"}).node.value
+    assert [(done[key].value, done[key].hidden) for key in "ab"] == [("http://:", False), ("http://s3cret:", True)]
+
+
 def test_all_errors_with_line_and_no_value() -> None:
     errors, _ = problems(
         "a: ${env:A-B}\nb: [1, '${ftp:x}']\nc: ${env:LOOP}\nd: ${file:/none/such}\ne: ${secret:name}\nf: ${HOST:-x}\n"

@@ -434,6 +434,11 @@ service:
 @pytest.mark.parametrize(
     ("options", "want"),
     [
+        (
+            "address: 'host:'",
+            "c1.yaml:4: service.telemetry.metrics.address: 'host:' has no port after the colon; write for example localhost:4317",
+        ),
+        ("address: 'host:\u00b2'", "c1.yaml:4: service.telemetry.metrics.address: 'host:\u00b2': '\u00b2' is not a port number"),
         ("address: 'host:port'", "c1.yaml:4: service.telemetry.metrics.address: 'host:port': 'port' is not a port number"),
         (
             "address: localhost",
