@@ -64,6 +64,8 @@ class Host(Protocol):
     ledger: Ledger
     keep_retrying: bool
     """True for KOF's own pipelines: a `max_elapsed_time` the user did not set means 0, retry for ever."""
+    collector: str
+    """Which of several collectors of the process this is; empty where there is one."""
     kubeconfig: Kubeconfig | None
     """How components whose auth_type is serviceAccount or kubeConfig reach the API server; None: as the pod does."""
 
@@ -80,6 +82,14 @@ class Host(Protocol):
         """What `make` returned when `key` was first asked for: one object for all components that run together.
 
         A reload forgets it. Begin a key with what its owner makes, so that keys of others differ.
+        """
+        ...
+
+    def common(self, key: Hashable, make: Callable[[], R]) -> R:
+        """As `shared`, but one object for the components of all collectors of the process.
+
+        It is forgotten once no collector that asked for it runs on. What its users start and stop counts them itself, since one
+        of them may end, or be reloaded, long before the others.
         """
         ...
 
@@ -119,7 +129,8 @@ class Context:
         self.id = id
         self.host = host
         self.ledger = host.ledger
-        self.log = logging.getLogger(f"kofagent.{kind}.{id}")
+        of = f"{host.collector}." if host.collector else ""
+        self.log = logging.getLogger(f"kofagent.{of}{kind}.{id}")
 
     def report(self, error: str | None) -> None:
         """Sets this component's status; None for well."""

@@ -346,7 +346,7 @@ def shared(host: Host, options: ApiOptions) -> ApiClient:
 
 def shared_access(host: Host, key: Hashable, make: Callable[[], Access]) -> ApiClient:
     """The same for an own way of access: `make()` returns the Access of `key` when it is first asked for."""
-    return host.shared(("kubernetes client", key), lambda: ApiClient(make()))
+    return host.common(("kubernetes client", key), lambda: ApiClient(make()))
 
 
 async def _lines(response: aiohttp.ClientResponse, silence: float, server: str) -> AsyncIterator[bytes]:

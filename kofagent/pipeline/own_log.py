@@ -134,11 +134,13 @@ class Failures:
 class OwnLog:
     """Configures Python's logging between `start` and `stop`."""
 
-    def __init__(self, options: TelemetryLogs) -> None:
+    def __init__(self, options: TelemetryLogs, levels: Mapping[str, str] | None = None) -> None:
+        """`levels` are those of several collectors by their names, whose components log below these; the rest is the options'."""
         self._options = options
+        self._levels = {f"kofagent.{collector}": LEVELS[level.lower()] for collector, level in (levels or {}).items()}
         self._failures = Failures()
         self._handlers: list[logging.Handler] = []
-        self._before: Mapping[str, int] = {}
+        self._before: dict[str, int] = {}
         self._silenced: list[logging.Handler] = []
 
     def start(self) -> None:
@@ -164,6 +166,9 @@ class OwnLog:
         level = LEVELS[options.level.lower()]
         root, own = logging.getLogger(), logging.getLogger("kofagent")
         self._before = {"": root.level, "kofagent": own.level}
+        for name, own_level in self._levels.items():
+            self._before[name] = logging.getLogger(name).level
+            logging.getLogger(name).setLevel(own_level)
         # before the configuration was read, lines went to handlers of the command line
         self._silenced = [h for h in root.handlers if type(h) is logging.StreamHandler]
         for old in self._silenced:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -18,8 +18,19 @@ from kofagent.memory import usage as memory
 from kofagent.memory.account import ACCOUNT
 from kofagent.memory.pressure import PRESSURE
 from kofagent.telemetry.clock import now_ns
+from kofagent.telemetry.merged import Merged
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Part(NamedTuple):
+    """A part of a page: the metrics of a collector, or of the process that several run in."""
+
+    registry: CollectorRegistry
+    target: Mapping[str, str] = {}
+    """Labels of its `target_info`; empty: it has none."""
+    constant: Mapping[str, str] = {}
+    """Labels of all its metrics."""
 
 
 class ProcessCollector(Collector):
@@ -90,6 +101,20 @@ def memory_families() -> Iterator[Metric]:
     yield from (entries, size, hits, misses, evictions)
 
 
+COLLECTOR = "collector"
+"""The attribute of a resource, and the label of series, with the name of the collector where several run."""
+
+
+def collector_of(resource: Mapping[str, str]) -> dict[str, str]:
+    """The label with the collector's name, of a resource that has one."""
+    return {COLLECTOR: resource[COLLECTOR]} if COLLECTOR in resource else {}
+
+
+def without_collector(resource: Mapping[str, str]) -> dict[str, str]:
+    """The resource of the process: that of a collector without what is the collector's own."""
+    return {key: value for key, value in resource.items() if key != COLLECTOR}
+
+
 def _status_bytes(key: str) -> int | None:
     """A size in /proc/self/status, None if it is not there."""
     try:
@@ -102,24 +127,25 @@ def _status_bytes(key: str) -> int | None:
     return None
 
 
-def _families(registry: CollectorRegistry) -> Iterator[Metric]:
+def _families(registry: Collector | CollectorRegistry) -> Iterator[Metric]:
     for family in registry.collect():
         # the library's creation times, which the Go collector's page does not have
         family.samples = [s for s in family.samples if not s.name.endswith("_created")]
         yield family
 
 
-def page(registry: CollectorRegistry, target: Mapping[str, str], constant: Mapping[str, str], *, total: bool = True) -> bytes:
-    """The text format 0.0.4: `target_info` with the labels of `target`, then every metric with the labels of `constant`.
+def page(parts: Sequence[Part], *, total: bool = True) -> bytes:
+    """The text format 0.0.4: `target_info` of each part, then every metric.
 
     Without `total` counters have no `_total` at the end of their names.
     """
     # Not by the library's generate_latest: it has no constant labels and no names without `_total`, splits histograms into
     # families of their own for creation times, and writes bounds as 1.0 where the Go collector has 1.
     out: list[str] = []
-    if target:
-        out += ["# HELP target_info Target metadata", "# TYPE target_info gauge", f"target_info{_labels(target, {})} 1"]
-    for family in _families(registry):
+    if targets := [part.target for part in parts if part.target]:
+        out += ["# HELP target_info Target metadata", "# TYPE target_info gauge"]
+        out += [f"target_info{_labels(target)} 1" for target in targets]
+    for family in _families(Merged([(part.registry, part.constant) for part in parts])):
         suffix = "_total" if family.type == "counter" and total else ""
         kind = family.type if family.type in ("counter", "gauge", "histogram", "summary") else "untyped"
         out.append(f"# HELP {family.name}{suffix} " + family.documentation.replace("\\", "\\\\").replace("\n", "\\n"))
@@ -129,31 +155,38 @@ def page(registry: CollectorRegistry, target: Mapping[str, str], constant: Mappi
             labels = sample.labels
             if "le" in labels:  # as Go writes bounds
                 labels = {**labels, "le": labels["le"].removesuffix(".0")}
-            out.append(f"{name}{_labels(labels, constant)} {_go_number(sample.value)}")
+            out.append(f"{name}{_labels(labels)} {_go_number(sample.value)}")
     return "\n".join([*out, ""]).encode("utf-8", "replace")
 
 
 _go_number: Callable[[float], str] = floatToGoString
 
 
-def _labels(labels: Mapping[str, str], constant: Mapping[str, str]) -> str:
-    merged = {**constant, **labels}
-    if not merged:
+def _labels(labels: Mapping[str, str]) -> str:
+    if not labels:
         return ""
-    return "{" + ",".join([f'{k}="{_escape(v)}"' for k, v in merged.items()]) + "}"
+    return "{" + ",".join([f'{k}="{_escape(v)}"' for k, v in labels.items()]) + "}"
 
 
 def _escape(value: str) -> str:
     return value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
 
 
-def otlp(registry: CollectorRegistry, resource: Mapping[str, str], start_unix_nano: int) -> bytes:
-    """The same as an ExportMetricsServiceRequest: counters as cumulative sums, names without `_total`."""
-    from opentelemetry.proto.metrics.v1.metrics_pb2 import AGGREGATION_TEMPORALITY_CUMULATIVE, MetricsData
+def otlp(parts: Sequence[tuple[CollectorRegistry, Mapping[str, str]]], start_unix_nano: int) -> bytes:
+    """Registries with their resources as an ExportMetricsServiceRequest: counters as cumulative sums, names without `_total`."""
+    from opentelemetry.proto.metrics.v1.metrics_pb2 import MetricsData
 
     now = now_ns()
     data = MetricsData()
-    group = data.resource_metrics.add()
+    for registry, resource in parts:
+        _of_resource(data.resource_metrics.add(), registry, resource, start_unix_nano, now)
+    encoded: bytes = data.SerializeToString()
+    return encoded
+
+
+def _of_resource(group: Any, registry: CollectorRegistry, resource: Mapping[str, str], start_unix_nano: int, now: int) -> None:
+    from opentelemetry.proto.metrics.v1.metrics_pb2 import AGGREGATION_TEMPORALITY_CUMULATIVE
+
     for key, value in resource.items():
         group.resource.attributes.add(key=key).value.string_value = value
     scope = group.scope_metrics.add()
@@ -175,8 +208,6 @@ def otlp(registry: CollectorRegistry, resource: Mapping[str, str], start_unix_na
             if family.type == "counter":
                 point.start_time_unix_nano = start_unix_nano
             _attributes(point, sample.labels)
-    encoded: bytes = data.SerializeToString()
-    return encoded
 
 
 def _attributes(point: Any, labels: Mapping[str, str]) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+
+from prometheus_client import CollectorRegistry
 
 from kofagent.component.protocols import Context
 from kofagent.config.blocks import GrpcClientBlock, HttpClientBlock, TlsClientBlock
 from kofagent.config.model import OtlpReader, PeriodicReader
 from kofagent.net.client import HttpClient
-from kofagent.pipeline.own_metrics import otlp, page
+from kofagent.pipeline.own_metrics import Part, collector_of, otlp, page
 from kofagent.telemetry.clock import now_ns
 from kofagent.telemetry.refused import Refused
 
@@ -30,10 +33,13 @@ class Push:
     A push that fails is logged once; the next one has the same totals, so nothing is lost.
     """
 
-    def __init__(self, reader: PeriodicReader, context: Context) -> None:
+    def __init__(
+        self, reader: PeriodicReader, context: Context, parts: Sequence[tuple[CollectorRegistry, Mapping[str, str]]] = ()
+    ) -> None:
+        """`parts` are the registries to send with their resources; none: that of the context's collector."""
         self._reader = reader
         self._context = context
-        self._resource = dict(context.host.resource)
+        self._parts = parts or [(context.ledger.registry, dict(context.host.resource))]
         self._start_time = now_ns()
         self._task: asyncio.Task[None] | None = None
         self._healthy = True
@@ -76,15 +82,16 @@ class Push:
 
     async def _push(self, seconds: float) -> None:
         options = self._reader.exporter.otlp
-        registry = self._context.ledger.registry
         try:
             if options is None:
-                sys.stdout.write(page(registry, {}, {}).decode())
+                several = bool(self._context.host.collector)
+                parts = [Part(r, constant=collector_of(of) if several else {}) for r, of in self._parts]
+                sys.stdout.write(page(parts).decode())
                 sys.stdout.flush()
                 return
             if options.timeout:
                 seconds = min(seconds or _FOREVER, options.timeout / 1000)
-            body = otlp(registry, self._resource, self._start_time)
+            body = otlp(self._parts, self._start_time)
             async with asyncio.timeout(seconds if 0 < seconds < _FOREVER else None):
                 await self._send(body)
         except asyncio.CancelledError:

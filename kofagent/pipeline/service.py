@@ -1,4 +1,4 @@
-"""The running service: one graph, the agent's own telemetry, the memory budget, component statuses, reload."""
+"""The running service of one collector: its graph, its part of the ledger, component statuses, reload."""
 
 from __future__ import annotations
 
@@ -7,32 +7,26 @@ import logging
 import socket
 import uuid
 from collections.abc import Callable, Hashable, Mapping, MutableMapping
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from kofagent import __version__
-from kofagent.component.protocols import Context, Kubeconfig, R, StartError, in_role
+from kofagent.component.protocols import Context, Kubeconfig, R, in_role
 from kofagent.config.errors import Problem
 from kofagent.config.model import LoadedConfig
 from kofagent.config.redact import without_secrets
 from kofagent.memory import garbage
-from kofagent.memory import usage as memory
-from kofagent.memory.budget import Budget
 from kofagent.pipeline.graph import Graph, StartErrors
-from kofagent.pipeline.guard import Guard
-from kofagent.pipeline.telemetry import OwnTelemetry
+from kofagent.pipeline.process import Member, Process
 from kofagent.telemetry.ledger import Ledger
 
 log = logging.getLogger("kofagent.service")
 
-BUDGET_SHARE = 0.25
-BUDGET_MAX = 256 * 1024 * 1024
-"""Data waiting in memory may take a quarter of the available memory, at most this many bytes."""
 WIND_DOWN_SECONDS = 60.0
 """A reload waits so long at most for what is under way, such as scrapes, which have time-outs of their own."""
 
 
 class Service:
-    """Runs a plan; implements `Host` for its components."""
+    """Runs a plan; implements `Host` for its components. Alone, or as one of several collectors of a `Process`."""
 
     def __init__(
         self,
@@ -41,12 +35,18 @@ class Service:
         *,
         kubeconfig: Kubeconfig | None = None,
         environ: MutableMapping[str, str] | None = None,
+        process: Process | None = None,
+        collector: str = "",
     ) -> None:
-        """`environ` is where a plan's variables are set while it runs, since libraries and plugins read them there."""
+        """`environ` is where a plan's variables are set while it runs, since libraries and plugins read them there.
+
+        `process` and `collector` are the ones of a `Supervisor`, which then starts and stops what its services have in common.
+        """
         self.ledger = ledger or Ledger()
         self.plan = plan
         self.keep_retrying = plan.keep_retrying
         self.kubeconfig = kubeconfig
+        self.collector = collector
         self.resource: dict[str, str] = {
             "service.name": "kofagent",
             "service.version": __version__,
@@ -58,16 +58,15 @@ class Service:
                 self.resource.pop(key, None)
             else:
                 self.resource[key] = str(value)
-        self._environ: MutableMapping[str, str] = {} if environ is None else environ
-        self._replaced: dict[str, str | None] = {}
-        self._budget = Budget("in_flight", min(BUDGET_MAX, int(memory.total() * BUDGET_SHARE)))
-        self._guard = Guard(plan.service.memory)
+        if collector:
+            self.resource["collector"] = collector
+        self.process = process or Process(environ)
+        self._alone = process is None
         self._status: dict[str, str | None] = {}
         self._shared: dict[Hashable, Any] = {}
         self._kept: dict[Hashable, Any] = {}
         self._wanted: set[Hashable] = set()  # of `_kept`, what the present components have asked for
         self._graph: Graph | None = None
-        self._own: OwnTelemetry | None = None
 
     @property
     def graph(self) -> Graph:
@@ -75,34 +74,32 @@ class Service:
         assert self._graph is not None
         return self._graph
 
+    def member(self) -> Member:
+        """This collector, as the process sees it."""
+        return Member(self.plan.telemetry, self.plan.service.memory, Context("service", "telemetry", self))
+
     async def start(self) -> None:
         """Builds and starts everything; StartErrors with all that is wrong, and then nothing runs."""
         problems: list[Problem] = []
-        own = OwnTelemetry(self.plan.telemetry, Context("service", "telemetry", self))
-        own.ready = False
-        try:
-            await own.start()
-        except StartError as error:
-            problems.append(Problem(("service", "telemetry"), str(error)))
-        self._guard.start()
+        if self._alone and (failed := await self.process.start([self.member()])) is not None:
+            problems.append(Problem(("service", "telemetry"), str(failed[1])))
         try:
             await self._start_graph(self.plan)
         except StartErrors as errors:
             problems += errors.problems
         if problems:
-            if self._graph is not None:
-                await self._graph.stop()
-                self._graph = None
-            await own.stop()
-            self._set_variables({})
-            await self._guard.stop()
+            await self.stop()
             raise StartErrors(problems)
-        self._own = own
-        own.ready = True
-        log.info("everything is ready, running %d pipelines", len(self.plan.pipelines))
+        if self._alone:
+            self.process.ready()
+        log.info("%severything is ready, running %d pipelines", self._who(), len(self.plan.pipelines))
+
+    def _who(self) -> str:
+        return f"{self.collector}: " if self.collector else ""
 
     async def _start_graph(self, plan: LoadedConfig) -> None:
-        self._set_variables(plan.environment)
+        self.process.variables.put(self, plan.environment)
+        self.process.commons.leave(self)
         graph = Graph(plan, self)
         self._status = {}
         self._shared = {}
@@ -121,50 +118,57 @@ class Service:
         What receivers have under way is ended first, such as scrapes, for WIND_DOWN_SECONDS at most and not once `hurry` is set.
         The ledger keeps its counts; `service.telemetry` stays as it was when the agent was started.
         """
-        Graph(plan, self).build()  # a configuration that cannot even be built does not stop the running one
-        old = self.plan
-        await self._wind_down(hurry or asyncio.Event())
-        await self.graph.stop()
+        self.check(plan)
+        await self.wind_down(hurry or asyncio.Event())
+        await self.pause()
         try:
-            self.keep_retrying = plan.keep_retrying
-            await self._start_graph(plan)
+            await self.resume(plan)
         except StartErrors:
-            self.keep_retrying = old.keep_retrying
-            await self._start_graph(old)
+            await self.resume(self.plan)
             raise
-        finally:
-            self._kept = {key: value for key, value in self._kept.items() if key in self._wanted}
-        self.plan = plan
-        log.info("configuration reloaded, running %d pipelines", len(plan.pipelines))
+        self.adopt(plan)
 
-    async def _wind_down(self, hurry: asyncio.Event) -> None:
+    def check(self, plan: LoadedConfig) -> None:
+        """StartErrors when it cannot even be built; the running graph stays as it is."""
+        Graph(plan, self).build()
+
+    async def wind_down(self, hurry: asyncio.Event) -> None:
+        """Ends what receivers have under way, for WIND_DOWN_SECONDS at most and not once `hurry` is set."""
         tasks = [asyncio.create_task(self.graph.wind_down()), asyncio.create_task(hurry.wait())]
         await asyncio.wait(tasks, timeout=WIND_DOWN_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _set_variables(self, variables: Mapping[str, str]) -> None:
-        """Sets these in place of those that were set before, which get their old values again."""
-        for name, value in self._replaced.items():
-            if value is None:
-                self._environ.pop(name, None)
-            else:
-                self._environ[name] = value
-        self._replaced = {name: self._environ.get(name) for name in variables}
-        self._environ.update(variables)
-
-    async def stop(self) -> None:
-        """Drains and stops everything."""
+    async def pause(self) -> None:
+        """Drains and stops the pipelines; the ledger and what was learned from the data stay, for `resume`."""
         if self._graph is not None:
             await self._graph.stop()
             self._graph = None
+        self.process.commons.leave(self)
+
+    async def resume(self, plan: LoadedConfig) -> None:
+        """Starts the pipelines of a plan; StartErrors, and then none run. `adopt` ends it where it stays."""
+        before, self.keep_retrying = self.keep_retrying, plan.keep_retrying
+        try:
+            await self._start_graph(plan)
+        except StartErrors:
+            self.keep_retrying = before
+            raise
+        self._kept = {key: value for key, value in self._kept.items() if key in self._wanted}
+
+    def adopt(self, plan: LoadedConfig) -> None:
+        """The plan that has been resumed is the one of this service from now on."""
+        self.plan = plan
+        log.info("%sconfiguration reloaded, running %d pipelines", self._who(), len(plan.pipelines))
+
+    async def stop(self) -> None:
+        """Drains and stops everything."""
+        await self.pause()
         self._kept = {}
-        if self._own is not None:
-            await self._own.stop()
-            self._own = None
-        self._set_variables({})
-        await self._guard.stop()
+        if self._alone:
+            await self.process.stop()
+        self.process.variables.put(self, {})
 
     # Host
 
@@ -179,6 +183,10 @@ class Service:
         found: R = self._shared[key]
         return found
 
+    def common(self, key: Hashable, make: Callable[[], R]) -> R:
+        """As `Host.common`."""
+        return self.process.commons.get(self, key, make)
+
     def kept(self, key: Hashable, make: Callable[[], R]) -> R:
         """As `Host.kept`."""
         self._wanted.add(key)
@@ -189,11 +197,11 @@ class Service:
 
     def reserve(self, size: int) -> bool:
         """As `Host.reserve`; a batch larger than the whole budget may pass alone."""
-        return self._budget.reserve(size)
+        return self.process.budget.reserve(size)
 
     def release(self, size: int) -> None:
         """As `Host.release`."""
-        self._budget.release(size)
+        self.process.budget.release(size)
 
     def report(self, component: str, error: str | None) -> None:
         """As `Host.report`."""
@@ -208,11 +216,22 @@ class Service:
         return self._graph.describe() if self._graph is not None else {"pipelines": {}, "extensions": []}
 
 
+P_contra = TypeVar("P_contra", contravariant=True)
+
+
+class Reloads(Protocol[P_contra]):
+    """A service, or several."""
+
+    async def reload(self, plan: P_contra, hurry: asyncio.Event | None = None) -> None:
+        """Runs the new plan in place of the old one; when that fails, the old one runs again and the error is raised."""
+        ...
+
+
 async def run_until(
-    service: Service,
+    service: Reloads[P_contra],
     stop: asyncio.Event,
     reload: asyncio.Event,
-    read_plan: Callable[[], LoadedConfig],
+    read_plan: Callable[[], P_contra],
     explain: Callable[[Exception], str],
 ) -> None:
     """Runs a started service until `stop`; `reload` reads the configuration again and keeps the old one if it is invalid."""

@@ -124,7 +124,7 @@ async def test_the_own_page_says_that_it_is_ready_when_the_pipelines_run(monkeyp
 
     monkeypatch.setattr(OwnTelemetry, "start", started)
     await service.start()
-    assert seen == [False] and service._own is not None and service._own.ready
+    assert seen == [False] and service.process.telemetry is not None and service.process.telemetry.ready
     await service.stop()
 
 

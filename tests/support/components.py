@@ -17,6 +17,7 @@ class FakeHost:
     """A host without a service: extensions by name, a byte budget, statuses as a dict."""
 
     kubeconfig: Kubeconfig | None = None
+    collector = ""
 
     def __init__(self, extensions: Mapping[str, Any] | None = None, budget: int = 1 << 30) -> None:
         self.ledger = Ledger()
@@ -36,6 +37,9 @@ class FakeHost:
         if key not in self._shared:
             self._shared[key] = make()
         return self._shared[key]
+
+    def common(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        return self.shared(("common", key), make)
 
     def kept(self, key: Hashable, make: Callable[[], Any]) -> Any:
         if key not in self._kept:

@@ -92,6 +92,7 @@ class ChildHost:
         self.ledger = ledger
         self.keep_retrying = self._host.keep_retrying
         self.kubeconfig: Kubeconfig | None = self._host.kubeconfig
+        self.collector = self._host.collector
 
     @property
     def resource(self) -> Mapping[str, str]:
@@ -110,6 +111,10 @@ class ChildHost:
     def shared(self, key: Hashable, make: Callable[[], R]) -> R:
         """As `Host.shared`."""
         return self._host.shared(key, make)
+
+    def common(self, key: Hashable, make: Callable[[], R]) -> R:
+        """As `Host.common`."""
+        return self._host.common(key, make)
 
     def kept(self, key: Hashable, make: Callable[[], R]) -> R:
         """As `Host.kept`."""
