@@ -10,6 +10,7 @@ from kofagent.config.errors import ConfigErrors, Path, Problem
 from kofagent.config.load import read_config
 from kofagent.config.merge import merge_files
 from kofagent.config.tree import Node
+from kofagent.values import without_node
 from kofagent.values.files import lay_over
 from kofagent.values.kube_stack import Collector, Stack, lay, render, sections_in_config
 from kofagent.values.meaning import Around, as_meant
@@ -36,11 +37,13 @@ def render_collector(
     except ConfigErrors as errors:
         raise ConfigErrors([problem.under((STACK,)) for problem in errors.errors]) from None
     config = lay_over(collector.config, read_config(over)) if over else collector.config
-    moved = sections_in_config(release_values.stack, key)
-    wanted = config if moved is None else render(moved, key, release, namespace).config
-    if moved is not None and over:
+    wanted = release_values.with_sections(key, collector, release, namespace)
+    if wanted is not collector.config and over:
         wanted = lay_over(wanted, read_config(over))
+    elif over:
+        wanted = config
     meant, changes = as_meant(wanted, release_values.around(key, collector))
+    beside, unscraped = release_values.targets_without_node(key, meant, collector.env, release, namespace)
     return Rendered(
         release_values.version,
         key,
@@ -53,8 +56,9 @@ def render_collector(
         deleted=[replace(d, path=(STACK, *d.path)) for d in collector.deleted],
         errors=errors_of(release_values.found, key),
         fields=collector.fields,
-        warnings=[*release_values.ignored(), *warnings_of(release_values.found, key), *changes],
+        warnings=[*release_values.ignored(), *warnings_of(release_values.found, key), *changes, *unscraped],
         meant=meant,
+        env_beside=beside,
         written=release_values.written(key),
         note=release_values.note,
     )
@@ -106,6 +110,34 @@ class Release:
         namespace = self.globals.get("clusterNamespace") or Node("", self.globals.origin)
         default = self.stack.values.get("defaultCRConfig") or Node({})
         return Around(key, collector.name, collector.values, default, name, namespace)
+
+    def with_sections(self, key: str, collector: Collector, release: str, namespace: str) -> Node:
+        """A collector's configuration with the sections in it that stand beside it."""
+        moved = sections_in_config(self.stack, key)
+        return collector.config if moved is None else render(moved, key, release, namespace).config
+
+    def targets_without_node(
+        self, key: str, meant: Node, env: Node, release: str, namespace: str
+    ) -> tuple[tuple[Node, ...], list[Problem]]:
+        """Adds to the configuration of a collector the targets without a node that DaemonSets leave to it.
+
+        Returns the variables that these need beside `env`, and a warning if nobody scrapes those of this one.
+        """
+        modes = self.stack.modes()
+        taker = without_node.collector_for(modes)
+        if taker != key:
+            problem = without_node.scraped_by_nobody(key, meant) if taker is None else None
+            return (), [problem] if problem is not None else []
+        variables: dict[str, Node] = {}
+        for other in [other for other, mode in modes.items() if mode == "daemonset"]:
+            collector = render(self.stack, other, release, namespace)
+            wanted = self.with_sections(other, collector, release, namespace)
+            theirs, _ = as_meant(wanted, self.around(other, collector))
+            if without_node.add(meant, other, theirs):
+                variables |= {str(entry.value["name"].value): entry for entry in collector.env.value}
+        for entry in env.value:
+            variables.pop(str(entry.value["name"].value), None)
+        return tuple(variables.values()), []
 
     def ignored(self) -> list[Problem]:
         """Warnings of what the charts of this version do not read at all."""

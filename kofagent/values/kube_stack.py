@@ -36,6 +36,14 @@ class Stack:
         found = self.values.get("collectors") or Node({})
         return [name for name in found.names() if truthy(found.value[name].child("enabled"))]
 
+    def modes(self) -> dict[str, str]:
+        """The mode of each of them."""
+        out = {}
+        for name in self.names():
+            mode = self.values.get("collectors", name, "mode") or self.values.get("defaultCRConfig", "mode")
+            out[name] = str(mode.value) if mode is not None else ""
+        return out
+
 
 @dataclass
 class Collector:

@@ -43,7 +43,7 @@ def load_values(
     """
     rendered = render_values(files, role, collector=collector, part=part, generation=generation, over=over)
     prefix = ("collectors", rendered.role) if collector is None else ()
-    added, missing = resolve_environment(rendered.env, (*prefix, "env"), environ, by_name=collector is not None)
+    added, missing = resolve_environment(rendered.env_to_run, (*prefix, "env"), environ, by_name=collector is not None)
     warnings = [*rendered.warnings, *([] if need_secrets else [replace(p, warning=True) for p in missing])]
     if collector is None:
         warnings += _drop_idle_logins(rendered, registry, environ)

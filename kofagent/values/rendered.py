@@ -34,6 +34,8 @@ class Rendered:
     """Other fields of the workload, of those generations whose values have them."""
     warnings: list[Problem] = field(default_factory=list)
     """Keys that do nothing, and how `meant` differs from `config`."""
+    env_beside: tuple[Node, ...] = ()
+    """Variables that `meant` has from other collectors."""
     meant: Node | None = None
     """The configuration that runs, where upstream's would not start or does not do what its author meant."""
     written: tuple[tuple[Node, Path], ...] = ()
@@ -45,6 +47,14 @@ class Rendered:
     def to_run(self) -> Node:
         """The configuration that kofagent runs."""
         return self.config if self.meant is None else self.meant
+
+    @property
+    def env_to_run(self) -> Node | None:
+        """The environment that `to_run` needs."""
+        if not self.env_beside:
+            return self.env
+        own = self.env or Node([])
+        return Node([*own.value, *self.env_beside], own.origin)
 
     def manifest(self) -> dict[str, Any]:
         """`name`, `mode`, `env`, `config` and the other fields of the workload as plain data, those that apply."""
