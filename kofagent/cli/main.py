@@ -11,7 +11,8 @@ from kofagent import __version__
 
 SOURCES_HELP = """\
 where the configuration comes from:
-  --values FILE --collector NAME   values of KOF 1.2 and later: of kof-collectors, of the umbrella chart, of an annotation
+  --values FILE --collector NAME   values of KOF 1.2 and later: of kof-collectors, of the umbrella chart, of an annotation;
+                                   NAME,NAME,... runs several in one process (daemon,target-allocator,controller-k0s)
   --values FILE --role ROLE        collectors-values.yaml of KOF 0.1 to 1.1; repeat --values to merge files, as helm -f does
   --config FILE                    OpenTelemetry Collector YAML; repeat to merge, as the collector does; also yaml:KEY: VALUE
 With both, the configuration is merged over what the values generate.
@@ -22,8 +23,10 @@ def _sources(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--values", action="append", default=[], metavar="FILE", help="a file of KOF's values (repeatable)")
     parser.add_argument(
         "--collector",
-        metavar="NAME",
-        help="collector of KOF 1.2 and later: cluster, target-allocator, daemon, controller-k0s or another",
+        action="append",
+        metavar="NAME[,NAME...]",
+        help="collector of KOF 1.2 and later: cluster, target-allocator, daemon, controller-k0s or another; "
+        "several run in one process",
     )
     parser.add_argument("--role", choices=("node", "k8scluster"), help="which agent of KOF 0.1 to 1.1: node or k8scluster")
     parser.add_argument(
@@ -85,7 +88,7 @@ def build_parser() -> argparse.ArgumentParser:
     run = command(
         "run",
         "run the pipelines of a configuration until SIGTERM or SIGINT; SIGHUP reloads",
-        "kofagent run --values collectors-values.yaml --values configs/no-cluster.yaml --role node",
+        "kofagent run --values collectors-values.yaml --collector daemon,target-allocator",
         SOURCES_HELP,
     )
     _sources(run)
@@ -179,12 +182,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; the exit code is 0, 1 for a bad configuration or a failed start, 2 for a bad command line."""
     parser = build_parser()
     arguments = parser.parse_args(argv)
-    if hasattr(arguments, "values") and arguments.command != "dev":
+    if hasattr(arguments, "values"):
         if not arguments.values and not arguments.config:
             parser.error(f"{arguments.command} needs --values FILE with --collector NAME or --role ROLE, or --config FILE")
-        if arguments.role and arguments.collector:
+        collectors = [name.strip() for each in arguments.collector or () for name in each.split(",")]
+        if not all(collectors):
+            parser.error("--collector has an empty name; write --collector daemon,target-allocator")
+        arguments.collectors = collectors if len(collectors) > 1 else []
+        arguments.collector = collectors[0] if len(collectors) == 1 else None
+        if arguments.role and collectors:
             parser.error("--collector is for values of KOF 1.2 and later, --role for older ones: give one of them")
-        if arguments.values and not (arguments.role or arguments.collector) and arguments.command != "validate":
+        if arguments.values and not (arguments.role or collectors) and arguments.command != "validate":
             parser.error(
                 "--values needs --collector NAME (KOF 1.2 and later: cluster, target-allocator, daemon, controller-k0s), "
                 "or --role node or --role k8scluster (older ones)"

@@ -6,19 +6,23 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from kofagent.cli.sources import check_names
 from kofagent.component import registry
 from kofagent.config.emit import to_yaml
-from kofagent.config.errors import ConfigErrors
+from kofagent.config.errors import ConfigErrors, Problem
 from kofagent.config.load import read_config
 from kofagent.config.secrets import redacted
 from kofagent.config.tree import Node
+from kofagent.pipeline.supervisor import of_several
 from kofagent.values import Rendered, render_values
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Prints the configuration, and warnings on standard error; 1 with every error when the values are wrong."""
     try:
-        if arguments.values:
+        if arguments.values and arguments.collectors:
+            text = _several(arguments)
+        elif arguments.values:
             rendered = render_values(
                 arguments.values,
                 arguments.role,
@@ -37,6 +41,28 @@ def main(arguments: argparse.Namespace) -> int:
         return 1
     print(text, end="")
     return 0
+
+
+def _several(arguments: argparse.Namespace) -> str:
+    """A document for each collector. ConfigErrors with those of all."""
+    check_names(arguments.collectors, arguments.values, arguments.part, arguments.generation)
+    documents: list[str] = []
+    errors: dict[str, Sequence[Problem]] = {}
+    warnings: dict[str, Sequence[Problem]] = {}
+    for name in arguments.collectors:
+        try:
+            rendered = render_values(
+                arguments.values, collector=name, part=arguments.part, generation=arguments.generation, over=arguments.config
+            )
+            warnings[name] = rendered.warnings
+            documents.append(rendered_yaml(rendered, arguments.explain, arguments.as_run))
+        except ConfigErrors as found:
+            errors[name] = found.errors
+    if errors:
+        raise ConfigErrors(of_several(errors))
+    for warning in of_several(warnings):
+        print(f"warning: {warning}", file=sys.stderr)
+    return "---\n".join(documents)
 
 
 def render_yaml(

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 
+from kofagent.cli.sources import load_several, print_of_several
 from kofagent.component import registry as components
 from kofagent.config.errors import ConfigErrors
 from kofagent.config.load import load_config
@@ -19,6 +20,8 @@ from kofagent.values.render import collector_names, is_newer, is_older
 
 def main(arguments: argparse.Namespace) -> int:
     """0 for a valid configuration, 1 with all errors on standard error."""
+    if arguments.collectors and arguments.values:
+        return _several(arguments)
     good, text = validate_text(
         components,
         config=arguments.config,
@@ -31,6 +34,27 @@ def main(arguments: argparse.Namespace) -> int:
     )
     print(text, file=sys.stdout if good else sys.stderr)
     return 0 if good else 1
+
+
+def _several(arguments: argparse.Namespace) -> int:
+    """Several collectors of one process."""
+    try:
+        plans, together = load_several(arguments, need_secrets=not arguments.without_secrets)
+    except ConfigErrors as errors:
+        print(f"{errors}\n{_count(errors)}", file=sys.stderr)
+        return 1
+    print_of_several(plans, together)
+    print("\n".join(map(_valid, plans.values())))
+    return 0
+
+
+def _valid(config: LoadedConfig) -> str:
+    return f"valid: {config.name or 'configuration'}: {len(config.pipelines)} pipelines ({', '.join(config.pipelines)})"
+
+
+def _count(errors: ConfigErrors) -> str:
+    count = len(errors.errors)
+    return f"{count} {'error' if count == 1 else 'errors'}"
 
 
 def validate_text(
@@ -78,9 +102,8 @@ def validate_text(
             problems = ConfigErrors([*problems.errors, *errors.errors])
     lines = list(dict.fromkeys(f"warning: {w}" for c in loaded for w in c.warnings))
     if problems.errors:
-        count = len(problems.errors)
-        return False, "\n".join([*lines, str(problems), f"{count} {'error' if count == 1 else 'errors'}"])
-    lines += [f"valid: {c.name or 'configuration'}: {len(c.pipelines)} pipelines ({', '.join(c.pipelines)})" for c in loaded]
+        return False, "\n".join([*lines, str(problems), _count(problems)])
+    lines += map(_valid, loaded)
     return True, "\n".join(lines)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import AliasChoices, Field, ValidationInfo, field_validator, model_validator
 
@@ -178,7 +178,15 @@ class HttpServerAuthBlock(ServerAuthBlock):
     request_params: list[str] = Field([], description="Accepted for compatibility; the authenticators here read headers only.")
 
 
-class HttpServerBlock(ComponentConfig):
+class ListenBlock(ComponentConfig):
+    """What is listened to: `endpoint` is an address, or with `transport: unix` a path."""
+
+    network: ClassVar[str] = "tcp"
+    joins: ClassVar[frozenset[str] | None] = None
+    """Whether equal ones of several collectors of a process are one server: the options in which they may differ; None: never."""
+
+
+class HttpServerBlock(ListenBlock):
     """confighttp server options."""
 
     endpoint: str = Field("", description="host:port to listen on; port 0: any free port.")
@@ -286,7 +294,7 @@ class DialerBlock(ComponentConfig):
     timeout: Duration = Field(0.0, ge=0, description="Accepted for compatibility; a server does not dial.")
 
 
-class GrpcServerBlock(ComponentConfig):
+class GrpcServerBlock(ListenBlock):
     """configgrpc server options."""
 
     endpoint: str = Field("", description="host:port to listen on; port 0: any free port.")

@@ -7,6 +7,9 @@ unhealthy, for a restart would only lose what it holds: what is wrong with each 
 `check_collector_pipeline` asks for more: every second each exporter whose status is an error counts as one failure; more than
 `exporter_failure_threshold` of them within `interval` answer 503. Upstream ignores the block by now.
 
+Where several collectors run in one process, equal ones at one endpoint are one, which is healthy while all of them are;
+`collectors` in the JSON has the status of each.
+
 Fails at start when the endpoint cannot be bound.
 """
 
@@ -17,6 +20,7 @@ import json
 import time
 from collections import deque
 from datetime import UTC, datetime
+from typing import Any
 
 from aiohttp import web
 from pydantic import Field, field_validator
@@ -24,9 +28,11 @@ from pydantic import Field, field_validator
 from kofagent.component.protocols import Context, Extension
 from kofagent.config.base import ComponentConfig, Duration
 from kofagent.config.blocks import HttpServerBlock
-from kofagent.net.server import HttpServer
+from kofagent.net.joined import JoinedServer, joined
+from kofagent.net.server import Handler, HttpServer
 from kofagent.telemetry.batch import Metadata
 
+_STATUS = {True: "Server available", False: "Server not available"}
 LOOK_SECONDS = 1.0
 """How often the exporters are looked at."""
 
@@ -49,6 +55,8 @@ class CheckCollectorPipeline(ComponentConfig):
 class Config(HttpServerBlock):
     """Options of upstream's health_check extension."""
 
+    joins = frozenset({"check_collector_pipeline"})
+
     endpoint: str = Field("localhost:13133", description="host:port to listen on.")
     path: str = Field("/", description="Path of the probe.")
     response_body: ResponseBody | None = Field(None, description="Bodies instead of the JSON.")
@@ -67,14 +75,28 @@ class HealthCheck(Extension[Config]):
 
     def __init__(self, config: Config, context: Context) -> None:
         super().__init__(config, context)
-        self.server = HttpServer(config, context.id, self._answer, host=context.host)
+        self._joined = self._join()
         self._since: float | None = None
         self._failures: deque[float] = deque()
         self._watch: asyncio.Task[None] | None = None
 
+    def _join(self) -> JoinedServer[HealthCheck]:
+        config, context = self.config, self.context
+
+        def make(handler: Handler) -> HttpServer:
+            return HttpServer(config, context.id, handler, host=context.host)
+
+        return joined(context.host, ("health_check", config.endpoint), make, lambda member: member._answer)
+
+    @property
+    def server(self) -> HttpServer:
+        """Where it answers."""
+        return self._joined.server
+
     async def start(self) -> None:
         """Listens; answers 503 until the pipelines are ready."""
-        await self.server.start()
+        self._joined = self._join()
+        await self._joined.join(self.context.host.collector, self)
         if self.config.check_collector_pipeline.enabled:
             self._watch = asyncio.create_task(self._count())
 
@@ -84,7 +106,7 @@ class HealthCheck(Extension[Config]):
             self._watch.cancel()
             await asyncio.gather(self._watch, return_exceptions=True)
             self._watch = None
-        await self.server.stop()
+        await self._joined.leave(self)
 
     def pipelines_ready(self) -> None:
         """From now on healthy."""
@@ -115,21 +137,21 @@ class HealthCheck(Extension[Config]):
             return web.Response(status=404, text="404 page not found\n")
         if request.method not in ("GET", "HEAD"):
             return web.Response(status=405, headers={"Allow": "GET, HEAD"}, text="405 Method Not Allowed\n")
-        healthy = self._healthy()
+        members = self._joined.members()
+        healthy = all(member._healthy() for member in members.values())
         status = 200 if healthy else 503
         if self.config.response_body is not None:
-            body = self.config.response_body.healthy if healthy else self.config.response_body.unhealthy
-            return web.Response(status=status, text=body)
-        since = self._since if healthy and self._since is not None else None
-        body = json.dumps(
-            {
-                "status": "Server available" if healthy else "Server not available",
-                "upSince": "0001-01-01T00:00:00Z" if since is None else datetime.fromtimestamp(since, UTC).isoformat(),
-                "uptime": "" if since is None else _go_duration(time.time() - since),
-            },
-            separators=(",", ":"),
-        )
-        return web.Response(status=status, text=body, content_type="application/json")
+            text = self.config.response_body.healthy if healthy else self.config.response_body.unhealthy
+            return web.Response(status=status, text=text)
+        since = max([member._since or 0.0 for member in members.values()]) if healthy else None
+        body: dict[str, Any] = {
+            "status": _STATUS[healthy],
+            "upSince": "0001-01-01T00:00:00Z" if since is None else datetime.fromtimestamp(since, UTC).isoformat(),
+            "uptime": "" if since is None else _go_duration(time.time() - since),
+        }
+        if self.context.host.collector:
+            body["collectors"] = {name: _STATUS[member._healthy()] for name, member in members.items()}
+        return web.Response(status=status, text=json.dumps(body, separators=(",", ":")), content_type="application/json")
 
 
 def _go_duration(seconds: float) -> str:

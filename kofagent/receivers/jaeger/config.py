@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field, model_validator
 
 from kofagent.config.base import ByteSize, ComponentConfig
-from kofagent.config.blocks import GrpcServerBlock, HttpServerBlock, ProtocolsBlock
+from kofagent.config.blocks import GrpcServerBlock, HttpServerBlock, ListenBlock, ProtocolsBlock
 
 
 class GrpcProtocol(GrpcServerBlock):
@@ -20,8 +20,10 @@ class ThriftHttpProtocol(HttpServerBlock):
     endpoint: str = Field("localhost:14268", description="host:port to listen on; port 0 picks a free port.")
 
 
-class UdpProtocol(ComponentConfig):
+class UdpProtocol(ListenBlock):
     """What both UDP protocols have."""
+
+    network = "udp"
 
     endpoint: str = Field(description="host:port to listen on; port 0 picks a free port.")
     queue_size: int = Field(1000, ge=1, description="Datagrams that may wait for the pipeline; more are dropped, counted.")

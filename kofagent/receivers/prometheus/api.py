@@ -1,7 +1,8 @@
 """Prometheus' HTTP API about targets, in Prometheus' JSON (prometheus.io/docs/prometheus/latest/querying/api).
 
 `/api/v1/targets`, `/api/v1/targets/metadata`, `/api/v1/scrape_pools`, `/api/v1/status/{config,buildinfo,runtimeinfo}`,
-`/metrics`, `/-/healthy`, `/-/ready`. Secrets are shown as `<secret>`.
+`/metrics`, `/-/healthy`, `/-/ready`. Secrets are shown as `<secret>`. Where several collectors of one process have the same
+endpoint, one server answers with the targets of all.
 """
 
 from __future__ import annotations
@@ -25,12 +26,14 @@ from kofagent.component.protocols import Context
 from kofagent.config.base import PARAMETERS
 from kofagent.config.blocks import HttpServerBlock
 from kofagent.config.redact import MASK, parameter_shown, without_secrets
+from kofagent.net.joined import JoinedServer, joined
 from kofagent.net.routes import Routes
-from kofagent.net.server import HttpServer
+from kofagent.net.server import Handler, HttpServer
 from kofagent.prometheus.config import PrometheusConfig, format_duration
 from kofagent.prometheus.pool import ScrapePool
 from kofagent.prometheus.relabel import compile_regex
 from kofagent.prometheus.target import Dropped, Target
+from kofagent.telemetry.merged import Merged
 
 PIECE = 100
 """Targets written to an answer at a time."""
@@ -38,7 +41,7 @@ _MATCHER = re.compile(r'\s*([a-zA-Z_][a-zA-Z0-9_]*)\s*(=~|!~|!=|=)\s*"((?:\\.|[^
 
 
 class ApiServer:
-    """The server. `start` raises StartError when the address is taken."""
+    """The server, or a collector's part of it. `start` raises StartError when the address is taken."""
 
     def __init__(
         self,
@@ -65,28 +68,40 @@ class ApiServer:
             ("/-/ready", self._ready),
         ):
             routes.add(path, page)
-        self._server = HttpServer(
-            block,
-            context.id,
-            routes,
-            host=context.host,
-            on_error=lambda request, status, text: _error("unauthorized", text, status),
-            option="api_server.server_config.endpoint",
-            backlog=max_connections,
+        self._routes = routes
+
+        def make(handler: Handler) -> HttpServer:
+            return HttpServer(
+                block,
+                context.id,
+                handler,
+                host=context.host,
+                on_error=lambda request, status, text: _error("unauthorized", text, status),
+                option="api_server.server_config.endpoint",
+                backlog=max_connections,
+            )
+
+        self._joined: JoinedServer[ApiServer] = joined(
+            context.host, ("prometheus api", block.endpoint), make, lambda member: member._routes
         )
 
     @property
     def port(self) -> int:
         """Where it listens."""
-        return self._server.port
+        return self._joined.server.port
 
     async def start(self) -> None:
         """Binds; StartError."""
-        await self._server.start()
+        await self._joined.join(self._context.host.collector, self)
 
     async def stop(self) -> None:
-        """Closes the server."""
-        await self._server.stop()
+        """Closes the server, if no other collector has it."""
+        await self._joined.leave(self)
+
+    def _pools_of_all(self) -> list[tuple[str, ScrapePool]]:
+        """The jobs of all collectors that have this server, by name; those of two may have the same."""
+        members = self._joined.members().values()
+        return sorted([pool for member in members for pool in member._pools.items()], key=lambda pool: pool[0])
 
     async def _targets(self, request: web.BaseRequest) -> web.Response:
         wanted = request.query.get("scrapePool", "")
@@ -94,11 +109,14 @@ class ApiServer:
         active: Iterator[dict[str, Any]] = iter(())
         dropped: Iterator[dict[str, Any]] = iter(())
         counts = None
-        pools = [pool for name, pool in sorted(self._pools.items()) if not wanted or name == wanted]
+        found = self._pools_of_all()
+        pools = [pool for name, pool in found if not wanted or name == wanted]
         if state in ("", "any", "active"):
             active = chain.from_iterable([map(_target, repeat(pool.name), sorted(pool.targets, key=_order)) for pool in pools])
         if state in ("", "any", "dropped"):
-            counts = {name: pool.dropped_count for name, pool in sorted(self._pools.items())}
+            counts = dict.fromkeys([name for name, _ in found], 0)
+            for name, pool in found:
+                counts[name] += pool.dropped_count
             dropped = chain.from_iterable([map(_dropped, repeat(pool.name), list(pool.dropped)) for pool in pools])
         return web.Response(body=_pieces(active, dropped, counts), content_type="application/json", charset="utf-8")
 
@@ -113,7 +131,7 @@ class ApiServer:
         except ValueError as error:
             return _error("bad_data", f'invalid parameter "match_target": {error}', 400)
         out: list[dict[str, Any]] = []
-        for pool in self._pools.values():
+        for _, pool in self._pools_of_all():
             for loop in pool.loops:
                 if not matches(loop.target.labels):
                     continue
@@ -127,10 +145,11 @@ class ApiServer:
         return _success(out)
 
     async def _scrape_pools(self, request: web.BaseRequest) -> web.Response:
-        return _success({"scrapePools": sorted(self._pools)})
+        return _success({"scrapePools": list(dict.fromkeys([name for name, _ in self._pools_of_all()]))})
 
     async def _status_config(self, request: web.BaseRequest) -> web.Response:
-        return _success({"yaml": yaml.safe_dump(_plain(self._config), sort_keys=False)})
+        configs = [_plain(member._config) for member in self._joined.members().values()]
+        return _success({"yaml": "---\n".join([yaml.safe_dump(config, sort_keys=False) for config in configs])})
 
     async def _buildinfo(self, request: web.BaseRequest) -> web.Response:
         return _success({"version": __version__, "revision": "", "branch": "", "buildUser": "", "buildDate": "", "goVersion": ""})
@@ -140,7 +159,10 @@ class ApiServer:
 
     async def _metrics(self, request: web.BaseRequest) -> web.Response:
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        return web.Response(body=encode(self._context.ledger.registry), headers={"Content-Type": content_type})
+        members = self._joined.members()
+        labels = {name: {"collector": name} if name else {} for name in members}
+        merged: Any = Merged([(member._context.ledger.registry, labels[name]) for name, member in members.items()])
+        return web.Response(body=encode(merged), headers={"Content-Type": content_type})
 
     async def _healthy(self, request: web.BaseRequest) -> web.Response:
         return web.Response(text="kofagent is Healthy.\n")

@@ -12,8 +12,14 @@ from kofagent.prometheus.config import PrometheusConfig
 from kofagent.prometheus.monitors.options import AllocationBlock, MonitorsBlock
 
 
-def _default_server() -> HttpServerBlock:
-    return HttpServerBlock(endpoint="localhost:9090", read_timeout=600.0)
+class ServerConfig(HttpServerBlock):
+    """`api_server.server_config`."""
+
+    joins = frozenset()
+
+
+def _default_server() -> ServerConfig:
+    return ServerConfig(endpoint="localhost:9090", read_timeout=600.0)
 
 
 class ApiServerBlock(ComponentConfig):
@@ -21,7 +27,7 @@ class ApiServerBlock(ComponentConfig):
 
     enabled: bool = Field(False, description="Serve Prometheus' API for targets.")
     max_connections: int = Field(512, ge=1, description="Maximum number of connections waiting to be served.")
-    server_config: HttpServerBlock = Field(_default_server(), description="Where it listens.")
+    server_config: ServerConfig = Field(_default_server(), description="Where it listens.")
 
     @field_validator("server_config", mode="before")
     @classmethod
