@@ -6,6 +6,9 @@ import asyncio
 import logging
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import replace
+from typing import Any
+
+from pydantic import BaseModel
 
 from kofagent.component.protocols import Kubeconfig
 from kofagent.config.errors import Problem
@@ -97,13 +100,22 @@ class Supervisor:
 
 
 def same(one: LoadedConfig, other: LoadedConfig) -> bool:
-    """Whether two configurations run the same, once own telemetry has started."""
-    return (one.components, one.service, one.keep_retrying, one.environment) == (
-        other.components,
-        other.service,
-        other.keep_retrying,
-        other.environment,
-    )
+    """Whether two configurations run the same."""
+    parts = ((c.components, c.service, c.keep_retrying, dict(c.environment)) for c in (one, other))
+    return _equal(*parts)
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Whether options have equal values. What they were compiled to is not compared: it is made of them, and never equal."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, BaseModel):
+        return all(_equal(getattr(one, name), getattr(other, name)) for name in type(one).model_fields)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(_equal(value, other[key]) for key, value in one.items())
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(_equal, one, other))
+    return bool(one == other)
 
 
 def _placed(collector: str, plan: LoadedConfig, problems: Iterable[Problem]) -> list[Problem]:
