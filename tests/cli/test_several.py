@@ -13,7 +13,7 @@ from kofagent.cli.sources import load_several
 from kofagent.component.protocols import Kubeconfig
 from kofagent.config.model import LoadedConfig
 from kofagent.kubernetes.resources import NODES
-from kofagent.pipeline.supervisor import Supervisor, same
+from kofagent.pipeline.supervisor import Supervisor
 from kofagent.pipeline.together import listeners
 from tests.support.fake_kube import FakeKube
 from tests.values.golden import NEWER_NAMES, needs_newer, newer, write_values
@@ -67,7 +67,7 @@ async def test_the_daemon_sets_of_every_release_run_together(name: str, tmp_path
     collectors = [key for key, one in newer(name)["rendered"].items() if one["mode"] == "daemonset"]
     given = arguments(file, collectors, generation=name.partition("-")[0])
     environ = {**NODE, **SECRETS}
-    plans, together = load_several(given, environ, need_secrets=False)
+    plans, _ = load_several(given, environ, need_secrets=False)
     supervisor = Supervisor(on_free_ports(plans, tmp_path), kubeconfig=kube[1])
     await supervisor.start()
     await supervisor.stop()
