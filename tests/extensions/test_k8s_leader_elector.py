@@ -141,10 +141,11 @@ async def test_a_leader_that_cannot_begin_tries_again(monkeypatch: pytest.Monkey
 
     work = WhileLeading(make_context("receiver", "r", host), "elect", begin, end)
     await work.start()
-    lead._turn(True)
+    lead._runs = True
+    lead._candidate._turn(True)
     await eventually(lambda: len(calls) == 3)
     assert calls == ["begin", "end", "begin"] and host.statuses["receiver/r"] == "not yet"
-    lead._turn(False)
+    lead._candidate._turn(False)
     await eventually(lambda: calls[-1] == "end")
     assert host.statuses["receiver/r"] is None
     await work.stop()
@@ -162,3 +163,35 @@ def test_times_that_let_two_lead_are_refused() -> None:
     ):
         with pytest.raises(ValidationError, match=message):
             validated(LeaderElectorExtension, {"lease_name": "l", "lease_namespace": "n", **times})
+
+
+async def test_collectors_of_one_process_hold_one_lease_together(kube: FakeKube) -> None:
+    hosts = [FakeHost(), FakeHost()]
+    hosts[1]._shared = hosts[0]._shared  # what is common to them
+    hosts[0].collector, hosts[1].collector = "a", "b"
+    both, another = [elector(host) for host in hosts], elector()
+    for each in (*both, another):
+        await each.start()
+        await eventually(both[0].is_leader)
+    assert both[1].is_leader() and not another.is_leader()
+    assert held(kube)["holderIdentity"] == both[0].identity == both[1].identity
+    follows = asyncio.create_task(both[0].changed(True))
+    await both[0].stop()  # a reload of one: the other leads on
+    await follows
+    assert not both[0].is_leader() and both[1].is_leader() and held(kube)["leaseTransitions"] == 0
+    await both[1].stop()
+    await eventually(another.is_leader)
+    await another.stop()
+
+
+async def test_two_of_one_collector_compete(kube: FakeKube) -> None:
+    host = FakeHost()
+    host.collector = "a"
+    first, second = elector(host), elector(host)
+    await first.start()
+    await eventually(first.is_leader)
+    await second.start()
+    assert first.identity != second.identity and not second.is_leader()
+    await first.stop()
+    await eventually(second.is_leader)
+    await second.stop()
