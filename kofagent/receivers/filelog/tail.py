@@ -251,13 +251,18 @@ class Tail:
         """False when the open file no longer holds what was read from it. What was added to its head is learnt."""
         if self.gzip:
             return True
-        config, feed = self.reading.config, self.feed
+        config = self.reading.config
         head = os.pread(self.fd, config.fingerprint_size, 0)
         if not head.startswith(self.head):
             return False
         self.head = head
         # with `ignore`, reading continues at the old offset, whatever is before it
-        return config.on_truncate == "ignore" or self.bytes_before(self.source.at) == (feed.guard + feed.rest[-GUARD:])[-GUARD:]
+        return config.on_truncate == "ignore" or self.bytes_before(self.at) == self.read_last
+
+    @property
+    def read_last(self) -> bytes:
+        """The bytes before the offset of the next one, at most `GUARD`, as they were read."""
+        return (self.feed.guard + self.feed.rest[-GUARD:])[-GUARD:]
 
     @property
     def at(self) -> int:

@@ -277,6 +277,7 @@ class Tracker:
             case Copy.TAKE_OVER:
                 known = self.files.recall(twin.uid) or twin.identity()
                 twin.feed.forget_rest()
+                tail.look(os.fstat(tail.fd))  # it may be complete only since it was seen in this poll
                 tail.take_over(known, decide.take_over_offset(known, tail))
 
     def close(self) -> None:
