@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from kofagent.cli.sources import check_names
+from kofagent.cli.sources import check_names, load_several
 from kofagent.component import registry
 from kofagent.config.emit import to_yaml
 from kofagent.config.errors import ConfigErrors, Problem
@@ -14,6 +14,7 @@ from kofagent.config.load import read_config
 from kofagent.config.secrets import redacted
 from kofagent.config.tree import Node
 from kofagent.pipeline.supervisor import of_several
+from kofagent.pipeline.together import written
 from kofagent.values import Rendered, render_values
 
 
@@ -46,6 +47,12 @@ def main(arguments: argparse.Namespace) -> int:
 def _several(arguments: argparse.Namespace) -> str:
     """A document for each collector. ConfigErrors with those of all."""
     check_names(arguments.collectors, arguments.values, arguments.part, arguments.generation)
+    roots: dict[str, Node] = {}
+    if arguments.as_run:
+        plans, together = load_several(arguments, need_secrets=False)
+        roots = {name: written(plan.root, together.changes.get(name, [])) for name, plan in plans.items()}
+        for note in together.notes:
+            print(f"note: {note}", file=sys.stderr)
     documents: list[str] = []
     errors: dict[str, Sequence[Problem]] = {}
     warnings: dict[str, Sequence[Problem]] = {}
@@ -55,6 +62,8 @@ def _several(arguments: argparse.Namespace) -> str:
                 arguments.values, collector=name, part=arguments.part, generation=arguments.generation, over=arguments.config
             )
             warnings[name] = rendered.warnings
+            if arguments.as_run:
+                rendered.meant = roots.get(name, rendered.meant)
             documents.append(rendered_yaml(rendered, arguments.explain, arguments.as_run))
         except ConfigErrors as found:
             errors[name] = found.errors

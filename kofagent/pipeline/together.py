@@ -8,8 +8,8 @@ at the address of the first. Listeners of one collector among themselves stay as
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import BaseModel
@@ -19,6 +19,7 @@ from kofagent.config.address import join_endpoint, split_endpoint
 from kofagent.config.blocks import ListenBlock
 from kofagent.config.errors import Path, Problem, show_path
 from kofagent.config.model import LoadedConfig, MetricReader, PrometheusReader, PullExporter, PullReader
+from kofagent.config.tree import Node, node_of
 from kofagent.pipeline.supervisor import Plans, named
 
 STEP = 10_000
@@ -36,6 +37,12 @@ class Together:
     """What runs otherwise than it is written, a sentence each."""
     problems: list[Problem] = field(default_factory=list)
     """What cannot run together."""
+    changes: dict[str, list[tuple[Path, Any, str]]] = field(default_factory=dict)
+    """What is written where in the configuration of a collector, and why, for `written`."""
+
+    def change(self, collector: str, path: Path, value: Any, why: str) -> None:
+        """Notes a change."""
+        self.changes.setdefault(collector, []).append((path, value, why))
 
 
 @dataclass
@@ -52,9 +59,13 @@ class Listener:
     group: tuple[str, Any] | None
     """Those of several collectors with the same group can be one; None: with nobody."""
     put: Callable[[str, int], None]
+    written: str
+    """The host as it is written, with references."""
+    writes: Callable[[str, int], list[tuple[Path, Any]]]
+    """What an address is in the text of the configuration, of a host as it is written and a port."""
 
     def move(self, host: str, port: int) -> None:
-        """Writes another address into the configuration."""
+        """Changes the address in the options."""
         self.put(host, port)
         self.host, self.port, self.endpoint = host, port, join_endpoint(host, port)
 
@@ -92,6 +103,9 @@ def _ports(plans: Plans, out: Together) -> None:
                 at = "" if joined.endpoint == one.endpoint else f" instead of {one.endpoint}"
                 out.notes.append(f"{name}: {what} is one with that of {joined.collector}, at {joined.endpoint}{at}")
                 one.move(joined.host, joined.port)
+                one.written = joined.written
+                for path, value in one.writes(joined.written, joined.port):
+                    out.change(name, path, value, f"one with that of {joined.collector}")
                 continue
             port = one.port + STEP * index
             if one.network == "unix" or port > HIGHEST or any(one.clashes(e, port) for e in (*taken, *own) if e is not one):
@@ -103,6 +117,8 @@ def _ports(plans: Plans, out: Together) -> None:
             moved = join_endpoint(one.host, port)
             out.notes.append(f"{name}: {what} listens on {moved} instead of {one.endpoint}, which {whose} has")
             one.move(one.host, port)
+            for path, value in one.writes(one.written, port):
+                out.change(name, path, value, f"{other.collector} has port {other.port}")
         taken += own
 
 
@@ -113,34 +129,34 @@ def listeners(name: str, plan: LoadedConfig) -> Iterator[Listener]:
         for id in ids:
             if id in plan.components.get(kind, {}):
                 type = registry.resolve(kind, registry.type_of(id)) or id
-                yield from _blocks(name, plan.components[kind][id], (kind, id), type)
+                yield from _blocks(name, plan, plan.components[kind][id], (kind, id), type)
     yield from _own_metrics(name, plan)
 
 
-def _blocks(name: str, options: Any, path: Path, type: str) -> Iterator[Listener]:
+def _blocks(name: str, plan: LoadedConfig, options: Any, path: Path, type: str) -> Iterator[Listener]:
     """The blocks in options that say where to listen. What is not enabled does not listen."""
     if isinstance(options, ListenBlock):
-        if (listener := _of_block(name, options, path, type)) is not None:
+        if (listener := _of_block(name, plan, options, path, type)) is not None:
             yield listener
     elif isinstance(options, BaseModel):
         if getattr(options, "enabled", True) is False:
             return
         for key, option in options.__class__.model_fields.items():
-            yield from _blocks(name, getattr(options, key), (*path, option.alias or key), type)
+            yield from _blocks(name, plan, getattr(options, key), (*path, option.alias or key), type)
     elif isinstance(options, dict):
         for key, value in options.items():
-            yield from _blocks(name, value, (*path, key), type)
+            yield from _blocks(name, plan, value, (*path, key), type)
     elif isinstance(options, list):
         for index, value in enumerate(options):
-            yield from _blocks(name, value, (*path, index), type)
+            yield from _blocks(name, plan, value, (*path, index), type)
 
 
-def _of_block(name: str, block: Any, path: Path, type: str) -> Listener | None:
+def _of_block(name: str, plan: LoadedConfig, block: Any, path: Path, type: str) -> Listener | None:
     group = None
     if block.joins is not None and block.auth is None:
         group = (type, block.model_dump(exclude={"endpoint", *block.joins}))
     if getattr(block, "transport", "") == "unix":
-        return Listener(name, path, "unix", "", 0, block.endpoint, None, lambda host, port: None)
+        return Listener(name, path, "unix", "", 0, block.endpoint, None, lambda *_: None, "", lambda *_: [])
     try:
         host, port = split_endpoint(block.endpoint)
     except ValueError:
@@ -149,14 +165,27 @@ def _of_block(name: str, block: Any, path: Path, type: str) -> Listener | None:
     def put(host: str, port: int) -> None:
         block.endpoint = join_endpoint(host, port)
 
-    return Listener(name, path, block.network, host, port, block.endpoint, group, put)
+    def writes(host: str, port: int) -> list[tuple[Path, Any]]:
+        return [((*path, "endpoint"), f"{host}:{port}")]
+
+    written = _host_as_written(plan, (*path, "endpoint"), block.endpoint)
+    return Listener(name, path, block.network, host, port, block.endpoint, group, put, written, writes)
+
+
+def _host_as_written(plan: LoadedConfig, path: Path, endpoint: str) -> str:
+    """The part of an endpoint before the port, as the text of the configuration has it."""
+    host, _, port = endpoint.rpartition(":")
+    node = plan.root.get(*path)
+    text = node.value if node is not None and isinstance(node.value, str) else ""
+    return text.removesuffix(f":{port}") if text.endswith(f":{port}") else host
 
 
 def _own_metrics(name: str, plan: LoadedConfig) -> Iterator[Listener]:
     metrics, path = plan.telemetry.metrics, ("service", "telemetry", "metrics")
     if metrics.level.lower() == "none":
         return
-    if metrics.readers is None and not metrics.address:
+    unset = metrics.readers is None and not metrics.address
+    if unset:
         # the default, written out so that it can be changed
         reader = PrometheusReader(host="localhost", port=8888)
         metrics.readers = [MetricReader(pull=PullReader(exporter=PullExporter(prometheus=reader)))]
@@ -165,24 +194,58 @@ def _own_metrics(name: str, plan: LoadedConfig) -> Iterator[Listener]:
         def put(host: str, port: int) -> None:
             metrics.address = join_endpoint(host, port)
 
-        yield _of_page(name, (*path, "address"), *split_endpoint(metrics.address), PrometheusReader(), put)
+        host, port = split_endpoint(metrics.address)
+        at = (*path, "address")
+        written = _host_as_written(plan, at, metrics.address)
+        yield _of_page(name, at, host, port, PrometheusReader(), put, written, lambda host, port: [(at, f"{host}:{port}")])
     for index, each in enumerate(metrics.readers or []):
-        page = each.pull.exporter.prometheus if each.pull is not None else None
-        if page is not None:
-            at = (*path, "readers", index, "pull", "exporter", "prometheus")
-            yield _of_page(name, at, page.host, page.port, page, _setter(page))
+        if each.pull is not None and each.pull.exporter.prometheus is not None:
+            yield _of_reader(name, plan, (*path, "readers"), index, each.pull.exporter.prometheus, unset)
 
 
-def _setter(page: PrometheusReader) -> Callable[[str, int], None]:
+def _of_reader(name: str, plan: LoadedConfig, readers: Path, index: int, page: PrometheusReader, unset: bool) -> Listener:
+    at = (*readers, index, "pull", "exporter", "prometheus")
+
     def put(host: str, port: int) -> None:
         page.host, page.port = host, port
 
-    return put
+    def writes(host: str, port: int) -> list[tuple[Path, Any]]:
+        host = host.removeprefix("[").removesuffix("]")
+        if unset:
+            return [(readers, [{"pull": {"exporter": {"prometheus": {"host": host, "port": port}}}}])]
+        return [((*at, "host"), host), ((*at, "port"), port)]
+
+    node = plan.root.get(*at, "host")
+    written = node.value if node is not None and isinstance(node.value, str) and "$" in node.value else page.host
+    return _of_page(name, at, page.host, page.port, page, put, f"[{written}]" if ":" in page.host else written, writes)
 
 
-def _of_page(name: str, path: Path, host: str, port: int, page: PrometheusReader, put: Callable[[str, int], None]) -> Listener:
+def _of_page(
+    name: str,
+    path: Path,
+    host: str,
+    port: int,
+    page: PrometheusReader,
+    put: Callable[[str, int], None],
+    written: str,
+    writes: Callable[[str, int], list[tuple[Path, Any]]],
+) -> Listener:
     group = (OWN_METRICS, page.model_dump(exclude={"host", "port"}))
-    return Listener(name, path, "tcp", host, port, join_endpoint(host, port), group, put)
+    return Listener(name, path, "tcp", host, port, join_endpoint(host, port), group, put, written, writes)
+
+
+def written(root: Node, changes: Sequence[tuple[Path, Any, str]]) -> Node:
+    """The text of a configuration with the changes of a collector."""
+    root = root.copy()
+    for path, value, why in changes:
+        node, origin = root, replace(root.nearest(path).origin, layer="generated", note=why)
+        for part in path[:-1]:
+            child = node.child(part)
+            if child is None or child.value is None:
+                child = node.value[part] = Node({}, origin)
+            node = child
+        node.value[path[-1]] = node_of(value, origin)
+    return root
 
 
 def _host(host: str) -> str:
@@ -205,6 +268,8 @@ def _directories(plans: Plans, out: Together) -> None:
                 whose = f"{directory} is that of {taken[directory]}"
                 out.notes.append(f"{name}: extensions.{id} keeps its files in {below}, since {whose}")
                 options.directory, options.create_directory = below, True
+                for option, value in (("directory", below), ("create_directory", True)):
+                    out.change(name, ("extensions", id, option), value, f"{directory} is {taken[directory]}")
                 directory = below
             own[directory] = f"extensions.{id} of {name}"
         taken = {**own, **taken}

@@ -129,5 +129,6 @@ def _component(frame: FrameType) -> str:
     for name in ("context", "_context"):
         context: Any = getattr(owner, name, None)
         if type(context).__name__ == "Context" and isinstance(getattr(context, "id", None), str):
-            return f"{context.kind}/{context.id}"
+            collector = getattr(context.host, "collector", "")
+            return f"{collector}: {context.kind}/{context.id}" if collector else f"{context.kind}/{context.id}"
     return ""

@@ -77,7 +77,8 @@ class ChildContext(Context):
         self.id = id
         self.host = host
         self.ledger = host.ledger
-        self.log = logging.Logger(f"kofagent.{self.kind}.{id}")
+        of = f"{host.collector}." if host.collector else ""
+        self.log = logging.Logger(f"kofagent.{of}{self.kind}.{id}")
         self.log.parent = frame.context.log
 
 
