@@ -42,7 +42,9 @@ class Limits(ComponentConfig):
     )
     sample_limit: int = Field(0, ge=0, description="Largest number of samples of a page after relabelling; 0: no limit.")
     target_limit: int = Field(0, ge=0, description="Largest number of targets of a job; 0: no limit.")
-    label_limit: int = Field(0, ge=0, description="Largest number of labels of a series; 0: no limit.")
+    label_limit: int = Field(
+        0, ge=0, description="Largest number of labels of a series; 0: 4096, which no series may have more of."
+    )
     label_name_length_limit: int = Field(0, ge=0, description="Longest label name in bytes; 0: no limit.")
     label_value_length_limit: int = Field(0, ge=0, description="Longest label value in bytes; 0: no limit.")
     keep_dropped_targets: int = Field(0, ge=0, description="Dropped targets shown per job; 0: all.")

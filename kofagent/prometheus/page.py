@@ -52,6 +52,8 @@ from kofagent.telemetry.series import Exemplar, Family, Series
 
 STEP = 100
 """New lines that are read without a break: some 3 ms."""
+WIDE = 8192
+"""Bytes of a line that is new behind which there is a break: with as many labels as a line can have it takes some 30 ms."""
 FREE = 1000
 """New lines of a page for which no room is asked."""
 _OURS = 3
@@ -218,7 +220,7 @@ class PageReader:
                 if isinstance(item, Sample):
                     total += 1
                     kept += self._finish(item.labels) is not None
-                    if not total % STEP:
+                    if not total % STEP or len(item.raw) > WIDE:
                         yield
         except ValueError:
             pass
@@ -271,7 +273,7 @@ class PageReader:
             items = []
             for item in scan(page, openmetrics):
                 items.append(item)
-                if not len(items) % STEP:
+                if not len(items) % STEP or (isinstance(item, Sample) and len(item.raw) > WIDE):
                     yield
             entries, values, stamps, exemplars, keys = yield from self._scan(lambda: items)
             samples = []
@@ -384,6 +386,8 @@ class PageReader:
                 if not step % STEP:
                     self._pay()
                     yield
+                elif len(samples[i]) > WIDE:
+                    yield
                 item = scan_line(samples[i], openmetrics)
                 if not isinstance(item, Sample):
                     raise ValueError("not a sample")
@@ -450,6 +454,8 @@ class PageReader:
             self._beyond = 0 < self._limit < kept
             if not len(entries) % STEP:
                 self._pay()
+                yield
+            elif len(item.raw) > WIDE:
                 yield
         return entries, values, stamps if any(t is not None for t in stamps) else None, exemplars, keys
 

@@ -90,6 +90,11 @@ _PAIR = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="([^"]*)"')
 _ESCAPE = re.compile(r'\\(["\\n])')
 _HELP_ESCAPE = re.compile(r"\\([\\n])")
 _INT64 = 1 << 63
+MOST_LABELS = 4096
+"""Most labels of a series or an exemplar, whatever `label_limit` is: what one line costs is bounded."""
+_LONG = 262_144
+"""Bytes of a line that is read label by label from the first, so that it ends at the first one too many."""
+_TOO_MANY = f"more than {MOST_LABELS} labels"
 NEVER = -_INT64
 """Milliseconds of an OpenMetrics time beyond 64 bits: what Go's conversion, and so Prometheus, makes of it."""
 
@@ -208,6 +213,8 @@ class _Reader:
             if value is None:
                 raise ValueError("expected a quoted label value")
             pairs.append((key, _decode(value[1], "a label value")))
+            if len(pairs) > MOST_LABELS:
+                raise ValueError(_TOO_MANY)
             at = self.after_value(value.end())
 
     def after_value(self, at: int) -> int:
@@ -381,6 +388,8 @@ def _simple(match: re.Match[bytes]) -> Sample:
     name, block, text = match.groups()
     pairs = [("__name__", name.decode())]
     if block:
+        if len(block) > MOST_LABELS * 4 and block.count(b'="') > MOST_LABELS:  # a label is at least x=""
+            raise ValueError(_TOO_MANY)
         try:
             pairs += _PAIR.findall(block.decode())
         except UnicodeDecodeError:
@@ -394,7 +403,7 @@ def _simple(match: re.Match[bytes]) -> Sample:
 
 def scan_line(line: bytes, openmetrics: bool) -> Meta | Sample | None:
     """One line without its newline, by itself; None for a comment or a blank line. ValueError when it is not a whole line."""
-    match = _SIMPLE.match(line)
+    match = _SIMPLE.match(line) if len(line) < _LONG else None
     if match is not None:
         return _simple(match)
     reader: _Reader = _OpenMetrics(line + b"\n") if openmetrics else _Text(line + b"\n")

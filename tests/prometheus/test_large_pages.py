@@ -19,7 +19,7 @@ from kofagent.prometheus.config import ScrapeConfig
 from kofagent.prometheus.page import FREE, STEP, NoRoom, PageReader, SampleLimitError
 from kofagent.prometheus.room import PageRoom, Turns, default_body_limit, in_turns
 from kofagent.prometheus.target import finisher, sample_rules
-from kofagent.prometheus.text import SeriesError, scan, scan_line
+from kofagent.prometheus.text import ParseError, Sample, SeriesError, scan, scan_line
 from tests.support.memory import MIB, memory
 
 LINES = 3000
@@ -209,6 +209,44 @@ def test_a_label_limit_ends_the_page_at_the_first_series_beyond_it(limit: dict[s
     with traced() as said, pytest.raises(SeriesError, match=says):
         it.read(body, False, 0)
     assert it.known < parts.PART // 50 and said.most < MIB // 4
+
+
+@pytest.mark.parametrize("form", ["text", "text, quoted", "openmetrics"])
+def test_wide_lines_are_read_one_at_a_time(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With as many labels as a series can have, in every way that a page is read: by its lines, and by the whole tokenizer."""
+    labels = ",".join(
+        f'{"" if n or "quoted" not in form else chr(34)}l{n}{"" if n or "quoted" not in form else chr(34)}="v"' for n in range(4000)
+    )
+    body = "".join(f'a{{{labels},n="{n}"}} 1\n' for n in range(10)).encode() + (b"# EOF\n" if form == "openmetrics" else b"")
+    it, made = reader(), 0
+
+    def counted(pairs: Any, of: Any = it._finish) -> Any:
+        nonlocal made
+        made += 1
+        return of(pairs)
+
+    monkeypatch.setattr(it, "_finish", counted)
+    steps = []
+    for _ in it.reading(body, form == "openmetrics", 0):
+        steps.append(made)
+        made = 0
+    assert sum(steps) + made == 10 and max(*steps, made) == 1
+
+
+@pytest.mark.parametrize("openmetrics", [False, True])
+@pytest.mark.parametrize("line", ["a{%s} 1", 'a{%s,"q"="1"} 1', 'a{b="1"} 1 # {%s} 1'])
+def test_a_label_bomb_is_refused_at_its_first_label_too_many(openmetrics: bool, line: str) -> None:
+    if "#" in line and not openmetrics:
+        return
+    one = "".join([line % ",".join(f'l{n}="v"' for n in range(4096)), "\n"]).encode()
+    items = list(scan(one + b"# EOF\n" if openmetrics else one, openmetrics)) if "q" not in line else []
+    assert all(isinstance(item, Sample) for item in items)
+    bomb = "".join([line % ",".join(f'l{n}="v"' for n in range(100_000)), "\n"]).encode()
+    it = reader()
+    with traced() as said, pytest.raises(ParseError, match="line 1: more than 4096 labels in "):
+        it.read(bomb + b"# EOF\n" if openmetrics else bomb, openmetrics, 0)
+    assert said.most < 8 * len(bomb), "nothing is made of the labels behind"
+    assert it.known == 0
 
 
 def test_churn_levels_off() -> None:
