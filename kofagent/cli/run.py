@@ -110,5 +110,4 @@ async def _run(plans: dict[str, LoadedConfig], arguments: argparse.Namespace, en
     log.info("stopping")
     await service.stop()
     watchdog.stop()
-    log.info("stopped")
     return 0

@@ -309,6 +309,7 @@ async def test_run_as_a_user_does_it(kube: FakeKube, tmp_path: Path) -> None:
     agent.terminate()
     assert await agent.wait() == 0
     assert "Traceback" not in log.read_text()
+    assert log.read_text().splitlines()[-1].endswith("info run: stopped")
 
 
 @pytest.mark.parametrize(
