@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Hashable, Mapping, MutableMapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -17,6 +18,8 @@ R = TypeVar("R")
 BUDGET_SHARE = 0.25
 BUDGET_MAX = 256 * 1024 * 1024
 """Data waiting in memory may take a quarter of the available memory, at most this many bytes."""
+
+log = logging.getLogger("kofagent.run")
 
 
 class Commons:
@@ -112,6 +115,8 @@ class Process:
         """Ends own telemetry last but the guard."""
         own, self.telemetry = self.telemetry, None
         if own is not None:
+            if own.ready:
+                log.info("stopped")  # the last line that there is an output for
             await own.stop()
         guard, self._guard = self._guard, None
         if guard is not None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fnmatch
 import gzip
-import logging
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
@@ -87,7 +86,6 @@ class OwnTelemetry:
         if self._registered:
             self._registry.unregister(self._process)
             self._registered = False
-        logging.getLogger("kofagent.run").info("stopped")  # the last line there is an output for
         self._log.stop()
 
     def _parts(self, members: Sequence[Context]) -> list[tuple[CollectorRegistry, Mapping[str, str]]]:
