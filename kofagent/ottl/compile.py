@@ -74,11 +74,13 @@ class Compiled(NamedTuple):
         made = item_class(self.context, self.fields, number or ATTRIBUTES[self.context])
         return self.factory(made, failed, self._message(env), self._plain(failed), *values)
 
-    def _message(self, around: Env) -> Callable[[bytes], Env]:
+    def _message(self, around: Env) -> Callable[..., Env]:
         context = self.context
 
-        def message(data: bytes) -> Env:
+        def message(data: bytes, cache: dict[str, Any] | None = None) -> Env:
             env = Env(around.resource, around.scope, around.metadata)
+            if cache is not None:
+                env.cache = cache
             env.resource_entry, env.scope_entry = around.resource_entry, around.scope_entry
             setattr(env, context, read(context, data))
             env.complain = around.complain
@@ -160,7 +162,7 @@ class _Group:
     def _conditions(self) -> tuple[tuple[bytes, ...], ...] | None:
         none = "False" if self.test else "r"
         if not self.conditions:
-            self.lines.append("it = Item(r)")
+            self._item()
             return self._needs_of_statements()
         tests = []
         alternatives: list[tuple[bytes, ...]] | None = []
@@ -171,7 +173,7 @@ class _Group:
             alternatives = None if needed is None or alternatives is None else [*alternatives, *needed]
         if alternatives is not None:
             self._prefilter(alternatives, none)
-        self.lines.append("it = Item(r)")
+        self._item()
         if len(tests) > 1:
             self.lines.append("ok = False")
         for j, test in enumerate(tests):
@@ -191,6 +193,15 @@ class _Group:
         else:
             self.lines += ["if not ok:", "    add(r)", "    continue"]
         return None if alternatives is None else tuple(alternatives)
+
+    def _item(self) -> None:
+        self.lines.append("it = Item(r)")
+        if not self.emitter.cache:
+            self.lines.append("it.cache = {}")
+
+    @property
+    def _decoded(self) -> str:
+        return "message(it.r)" if self.emitter.cache else "message(it.r, it.cache)"
 
     def _prefilter(self, alternatives: list[tuple[bytes, ...]], none: str) -> None:
         found = [" and ".join(f"{self.emitter.bind(part)} in r" for part in parts) for parts in alternatives]
@@ -259,13 +270,13 @@ class _Group:
             except Plain:
                 emitter.forget(mark)
         if where is None:
-            self.lines += ["if m is None:", "    m = message(it.r)"]
+            self.lines += ["if m is None:", f"    m = {self._decoded}"]
         else:
             self.lines += [
                 "if m is None:",
                 "    try:",
                 f"        if {where}:",
-                "            m = message(it.r)",
+                f"            m = {self._decoded}",
                 "    except EvaluationError as error:",
                 f"        failed({i}, error)",
             ]

@@ -151,9 +151,9 @@ class Emitter:
             raise Plain
         context, rest = self.builder.context_of(path)
         if rest and rest[0].name == "cache":
-            if not self.cache:
+            if not self.cache and context != self.context:
                 raise Plain
-            return False
+            return not self.cache
         if context == self.context:
             return True
         if context in ("metric", "datapoint", "span"):
@@ -225,6 +225,8 @@ class Emitter:
         _, rest = self.builder.context_of(path)
         name = ".".join(field.name for field in rest)
         keys = rest[-1].keys if rest else ()
+        if name == "cache":
+            return f"index(it.cache, {self._keys(keys)})" if keys else "it.cache"
         if name == self._attributes:
             if not keys:
                 return "it.attributes()"
@@ -388,8 +390,11 @@ class Emitter:
             raise Plain
         target = given[0][1]
         context, rest = self.builder.context_of(target)
-        if context != self.context or not rest or rest[0].name == "cache":
+        if context != self.context or not rest or (rest[0].name == "cache" and self.cache):
             raise Plain
+        whole_cache = len(rest) == 1 and rest[0].name == "cache" and not rest[0].keys
+        if function.name == "merge_maps" and whole_cache:
+            return self._merge_cache(given)
         key = self._attribute(target)
         whole = len(rest) == 1 and rest[0].name == self._attributes and not rest[0].keys
         if function.name == "set" and key is not None:
@@ -405,6 +410,8 @@ class Emitter:
                 return [f"it.keep({self.bind(keys)}, {self.bind(tuple(head(key) for key in keys))})"]
         arguments = self._arguments(function, call, 1)
         name = self.bind(function.call)
+        if given[0][0].kind == "K!" and whole_cache:
+            return [f"drop_cache(it, {', '.join([f'{name}(list(it.cache)', *arguments])}))"]
         if given[0][0].kind == "K!":
             if not whole:
                 raise Plain
@@ -450,10 +457,17 @@ class Emitter:
             new = f"entries({self._one('M', source, f'{function.name}: source')})"
         return [f"it.merge({new}, {self.bind(strategy.value)})"]
 
+    def _merge_cache(self, given: list[tuple[Parameter, ast.Node | None]]) -> list[str]:
+        source, strategy = given[1][1], given[2][1]
+        assert isinstance(strategy, ast.Literal)
+        return [f"merge_cache(it, {self._one('M', source, 'merge_maps: source')}, {self.bind(strategy.value)})"]
+
     def _access(self, rest: Sequence[ast.Field]) -> Access:
         """A path of the item as the editors take it, for an `Item` in the place of an `Env`."""
         name = ".".join(field.name for field in rest)
         keys = [self._constant(key) for key in rest[-1].keys]
+        if name == "cache":
+            return item_access.cache(keys)
         if name == self._attributes:
             if keys and not isinstance(keys[0], str):
                 raise Plain

@@ -6,8 +6,12 @@ import re
 from functools import lru_cache
 from typing import Any
 
-from kofagent.config.re2 import compile_re2
+from kofagent.config.compat import re2_unanchored
+from kofagent.config.re2 import compile_bytes
 from kofagent.ottl.errors import EvaluationError
+from kofagent.wire.attributes import encode_text
+
+_ANYWHERE = re2_unanchored()
 
 _IPV4 = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])(?:\.(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])){3}"
 _H = r"[0-9A-Fa-f]{1,4}"
@@ -128,11 +132,14 @@ class Grok:
         self.fields: dict[str, tuple[str, str]] = {}
         text = self._expanded(pattern, 0)
         try:
-            self._regex = compile_re2(text)
+            regexp = compile_bytes(text)
         except ValueError as error:
             raise EvaluationError(f"the pattern is none: {error}") from None
-        if named_only and not self._regex.groupindex:
+        groups = [(n.decode() if isinstance(n, bytes) else n, number) for n, number in regexp.NamedCapturingGroups()]
+        if named_only and not groups:
             raise EvaluationError("named_captures_only, and no capture has a name")
+        self._search = regexp.Match
+        self._captures = [(number, *self.fields.get(group, (group, "string"))) for group, number in groups]
 
     def _expanded(self, pattern: str, depth: int) -> str:
         if depth > MAX_DEPTH:
@@ -156,14 +163,15 @@ class Grok:
 
     def parse(self, text: str) -> dict[str, Any]:
         """The fields of a text; empty where the pattern does not match."""
-        match = self._regex.search(text)
-        if match is None:
-            return {}
+        # hot: otlp_transform_kof, 30 us a line of syslog: the module's own match makes each group in Python, 75 us more
+        data = encode_text(text)
+        spans = self._search(_ANYWHERE, data, 0, len(data))
         found: dict[str, Any] = {}
-        for group, value in match.groupdict().items():
-            name, cast = self.fields.get(group, (group, "string"))
-            if value is not None and (value or name not in found):
-                found[name] = _cast(value, cast)
+        for number, name, cast in self._captures:
+            begin, end = spans[number]
+            if begin >= 0 and (end > begin or name not in found):
+                value = data[begin:end].decode("utf-8", "replace")
+                found[name] = value if cast == "string" else _cast(value, cast)
         return found
 
 

@@ -61,7 +61,7 @@ def lens(context: str, fields: frozenset[str], number: int) -> Any:
     return lenses(name, {"Item": shown, **(_STATUS if "status" in fields else {})})["Item"]
 
 
-FEW = 16
+FEW = 32
 """More entries are merged by a table of the keys."""
 
 
@@ -110,7 +110,7 @@ def _odd(pair: bytes) -> bool:
 class Item:
     """One item. `r` are its bytes as they are now, `a` its KeyValues once somebody has asked for them, `v` its view."""
 
-    __slots__ = ("a", "late", "r", "v")
+    __slots__ = ("a", "cache", "late", "r", "v")
 
     field: ClassVar[int]
     """The number of the attributes."""
@@ -118,6 +118,8 @@ class Item:
     context: ClassVar[str]
     shows: ClassVar[Any]
     """The lens of what the statements read."""
+    cache: dict[str, Any]
+    """Set by the statements that use it."""
 
     def __init__(self, data: bytes) -> None:
         self.r = data
@@ -146,9 +148,12 @@ class Item:
 
     def find(self, key: bytes, head: bytes) -> int:
         """Where the first attribute of this key is in `a`; -1 without one."""
-        if self.a is None and key not in self.r:
+        if key not in self.r:
             return -1
         pairs = self.pairs()
+        begin, end = self._once(key, head)
+        if end:
+            return pairs.index(self.r[begin:end])
         for i, pair in enumerate(pairs):
             if pair.startswith(head):
                 return i
@@ -200,39 +205,53 @@ class Item:
 
     def delete(self, key: bytes, head: bytes) -> None:
         """Takes out the attributes of a key."""
-        if self.a is None and key not in self.r:
+        # hot: otlp_transform, 1.5 us: cut out where its key stands, without a look at each of the others
+        data = self.r
+        if key not in data:
             return
         pairs = self.pairs()
-        found = [i for i, pair in enumerate(pairs) if pair.startswith(head) or _odd(pair)]
-        if len(found) == 1 and pairs[found[0]].startswith(head):
-            self._splice(found[0], None)
-        elif found:
-            kept = [pair for pair in pairs if not pair.startswith(head) and not (_odd(pair) and attribute_key(pair) == key)]
-            if len(kept) != len(pairs):
-                self._rebuild(kept)
+        begin, end = self._once(key, head)
+        if end:
+            pairs.remove(data[begin:end])
+            self.r = data[: begin - 2] + data[end:]
+            return
+        kept = [pair for pair in pairs if not pair.startswith(head) and not (_odd(pair) and attribute_key(pair) == key)]
+        if len(kept) != len(pairs):
+            self._rebuild(kept)
+
+    def _once(self, key: bytes, head: bytes) -> tuple[int, int]:
+        """From where to where the only attribute of a key stands in `r`, if that is sure; otherwise 0, 0.
+
+        It is where the bytes of the key stand once in the item, and what they stand in is one of its attributes.
+        """
+        data = self.r
+        at = data.find(key)
+        if at >= 0 and key and data.find(key, at + 1) < 0:
+            begin = at + len(key) - len(head)
+            if begin > 1 and data[begin - 1] < 128 and data.startswith(head, begin):
+                end = begin + data[begin - 1]
+                if data[begin - 2 : begin - 1] == self.tag and data[begin:end] in self.pairs():
+                    return begin, end
+        return 0, 0
 
     def merge(self, entries: Sequence[tuple[bytes, bytes, bytes]], strategy: str) -> None:
         """Sets the entries (key, head, AnyValue) that are to be set by `strategy`."""
         if len(entries) > FEW:
             self._merge_many(entries, strategy)
             return
-        if self.a is None:
-            data = self.r
-            for key, _, _ in entries:
-                if key in data:
-                    break
-            else:
-                # None of them can be there.
-                if strategy != "update":
-                    new = [_pair(head, value) for _, head, value in entries]
-                    self.late += new
-                    self.r = data + b"".join(
-                        [self.tag + (_SIZES[len(pair)] if len(pair) < 128 else varint(len(pair))) + pair for pair in new]
-                    )
-                return
+        # hot: otlp_transform_kof, 0.3 us an entry that is new: those whose keys are nowhere are written at the end together
+        data = self.r
+        new = []
         for key, head, value in entries:
-            if strategy == "upsert" or (self.find(key, head) >= 0) == (strategy == "update"):
-                self.set(key, head, value)
+            if key in data and (at := self.find(key, head)) >= 0:
+                if strategy != "insert":
+                    self._splice(at, _pair(head, value))
+            elif strategy != "update":
+                new.append(_pair(head, value))
+        if new:
+            (self.late if self.a is None else self.a).extend(new)
+            tag = self.tag
+            self.r += b"".join([tag + (_SIZES[len(pair)] if len(pair) < 128 else varint(len(pair))) + pair for pair in new])
 
     def _merge_many(self, entries: Sequence[tuple[bytes, bytes, bytes]], strategy: str) -> None:
         pairs = self.pairs()

@@ -8,6 +8,7 @@ from typing import Any
 
 from kofagent.ottl.access import Access, wanted
 from kofagent.ottl.errors import EvaluationError
+from kofagent.ottl.functions.editors import merge_maps
 from kofagent.ottl.item import Item, decoded, encoded, head
 from kofagent.ottl.types import Time, arithmetic, compare, index, kind, sign, stored
 from kofagent.ottl.types import put as put_in
@@ -36,6 +37,33 @@ def attribute(keys: list[Any]) -> Access:
     if inner:
         return _access(lambda it: it.deep(raw, begin, inner), lambda it, value: it.put_deep(raw, begin, inner, value))
     return _access(lambda it: it.value(raw, begin), lambda it, value: it.set(raw, begin, encoded(value)))
+
+
+def cache(keys: list[Any]) -> Access:
+    """The item's cache, or what is in it."""
+    return _access(lambda it: index(it.cache, keys), partial(_put_cache, keys))
+
+
+def _put_cache(keys: list[Any], it: Item, value: Any) -> None:
+    if keys:
+        put_in(it.cache, keys, stored(value))
+    else:
+        it.cache = stored(wanted(value, dict, "map"))
+
+
+def merge_cache(it: Item, source: dict[str, Any], strategy: str) -> None:
+    """Puts the entries of a map that are to be set by `strategy` into the cache."""
+    try:
+        merge_maps(it.cache, stored(source), strategy)
+    except EvaluationError:
+        # What cannot be kept is an error where it is put in, and then stays until it is.
+        merge_maps(it.cache, source, strategy)
+        it.cache = stored(it.cache)
+
+
+def drop_cache(it: Item, gone: Any) -> None:
+    """Takes the entries with these keys out of the cache."""
+    it.cache = stored({key: value for key, value in it.cache.items() if key not in gone})
 
 
 def body(keys: list[Any]) -> Access:
@@ -111,9 +139,11 @@ NAMES: dict[str, Any] = {
     "arithmetic": arithmetic,
     "compare": compare,
     "decoded": decoded,
+    "drop_cache": drop_cache,
     "encoded": encoded,
     "entries": entries,
     "index": index,
+    "merge_cache": merge_cache,
     "sign": sign,
     "truth": truth,
     "utf8": utf8,
