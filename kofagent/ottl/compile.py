@@ -129,6 +129,8 @@ class _Group:
         self.emitter = Emitter(context, cache)
         self.lines: list[str] = []
         self.compiled_statements = 0
+        self.added: list[str] | None = [] if not conditions and not test else None
+        """Sources of the entries that the statements add to items, where that is all they do."""
 
     def compiled(self) -> Compiled:
         """The group's function. Plain where nothing is gained, CacheOfItem where the cache belongs to the items."""
@@ -146,7 +148,7 @@ class _Group:
             "        for r in records:\n"
             f"{body}"
             "        return out\n"
-            "    return run\n"
+            f"    return {self._run()}\n"
         )
         return Compiled(
             self.context,
@@ -194,6 +196,9 @@ class _Group:
             self.lines += ["if not ok:", "    add(r)", "    continue"]
         return None if alternatives is None else tuple(alternatives)
 
+    def _run(self) -> str:
+        return f"adding(Item, run, ({', '.join([*self.added, ''])}))" if self.added else "run"
+
     def _item(self) -> None:
         self.lines.append("it = Item(r)")
         if not self.emitter.cache:
@@ -229,6 +234,7 @@ class _Group:
                 self.compiled_statements += 1
                 continue
             mark = emitter.mark()
+            emitter.added = None
             try:
                 lines = emitter.statement(statement.tree)
                 self.compiled_statements += 1
@@ -237,6 +243,8 @@ class _Group:
                 if self.context == "datapoint" or emitter.uses_cache(statement):
                     emitter.give_up_cache()
                 lines = None
+            more = None if lines is None or statement.tree.where is not None else emitter.added
+            self.added = None if self.added is None or more is None else [*self.added, more]
             if lines is not None:
                 self._compiled_statement(i, lines, decoded)
             else:

@@ -102,6 +102,8 @@ class Emitter:
         return other
 
     _root: Emitter | None = None
+    added: str | None = None
+    """The source of the entries that the last statement adds, if that is all it does to items that lack their keys."""
 
     def mark(self) -> tuple[int, int]:
         """Where the outer values are now."""
@@ -444,6 +446,7 @@ class Emitter:
                     raise Plain from None  # it fails for each item
             else:
                 new = self._outer(value)
+            self.added = f"(() if {new} is None else (({names}, {new}),))"
             return [f"if {new} is not None:", f"    it.set({names}, {new})"]
         return [f"new = {self.value(node)}", "if new is not None:", f"    it.set({names}, encoded(new))"]
 
@@ -453,6 +456,8 @@ class Emitter:
         if not self.depends(source):
             read = self.builder.one("M", source, f"{function.name}: source")
             new = self._outer(lambda env: item_access.entries(read(env)))
+            if strategy.value != "update":
+                self.added = new
         else:
             new = f"entries({self._one('M', source, f'{function.name}: source')})"
         return [f"it.merge({new}, {self.bind(strategy.value)})"]

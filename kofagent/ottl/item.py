@@ -347,3 +347,42 @@ def item_class(context: str, fields: frozenset[str], number: int) -> Callable[[b
         "shows": lens(context, fields, number),
     }
     return type(f"{context.title()}Item", (Item,), members)
+
+
+_TOGETHER = 64
+"""So many items are searched at once for the keys that they are to get."""
+_Entries = Sequence[tuple[bytes, bytes, bytes]]
+_Run = Callable[[Sequence[bytes]], list[bytes]]
+
+
+def adding(item: type[Item], run: _Run, statements: Sequence[_Entries]) -> _Run:
+    """The same as `run`, which sets the entries of these statements, for items that mostly have none of them.
+
+    To such an item they are only added, and all get the same bytes.
+    """
+    entries = [entry for each in statements for entry in each]
+    keys = [key for key, _, _ in entries]
+    if len(keys) > FEW or len({*keys}) < len(keys):
+        return run
+    pairs = [_pair(head, value) for _, head, value in entries]
+    more = b"".join([item.tag + varint(len(pair)) + pair for pair in pairs])
+    if not more:
+        return list
+
+    def each(record: bytes, there: list[bytes]) -> bytes:
+        for key in there:
+            if key in record:
+                return run((record,))[0]
+        return record + more
+
+    def add(records: Sequence[bytes]) -> list[bytes]:
+        # hot: otlp_transform_points, 0.1 us a point: no work for each but to join it with what it gets
+        out: list[bytes] = []
+        for begin in range(0, len(records), _TOGETHER):
+            part = records[begin : begin + _TOGETHER]
+            whole = b"".join(part)
+            there = [key for key in keys if key in whole]
+            out += [each(record, there) for record in part] if there else [record + more for record in part]
+        return out
+
+    return add

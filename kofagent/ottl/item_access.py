@@ -9,7 +9,7 @@ from typing import Any
 from kofagent.ottl.access import Access, wanted
 from kofagent.ottl.errors import EvaluationError
 from kofagent.ottl.functions.editors import merge_maps
-from kofagent.ottl.item import Item, decoded, encoded, head
+from kofagent.ottl.item import Item, adding, decoded, encoded, head
 from kofagent.ottl.types import Time, arithmetic, compare, index, kind, sign, stored
 from kofagent.ottl.types import put as put_in
 
@@ -135,6 +135,7 @@ def entries(values: Any) -> list[tuple[bytes, bytes, bytes]]:
 NAMES: dict[str, Any] = {
     "EvaluationError": EvaluationError,
     "Time": Time,
+    "adding": adding,
     "argument": argument,
     "arithmetic": arithmetic,
     "compare": compare,

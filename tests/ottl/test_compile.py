@@ -282,6 +282,22 @@ def test_what_looks_like_the_only_attribute_of_a_key_is_none(statement: str, the
     assert list(changed.attributes)[: len(record.attributes)] == list(record.attributes)
 
 
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ['set(attributes["added"], "x")', 'merge_maps(attributes, {"b": 1, "a": 2}, "insert")'],
+        ['set(attributes["added"], resource.attributes["none"])', 'merge_maps(attributes, {"added": "y"}, "upsert")'],
+        ['set(attributes["added"], "x")', 'set(attributes["added"], "y")', 'merge_maps(attributes, {"added": "z"}, "insert")'],
+        ['set(attributes["added"], resource.attributes["none"])'],
+        ['set(attributes["added"], "x")', 'merge_maps(attributes, {"b": 1}, "update")'],
+    ],
+)
+def test_what_is_only_added_is_not_added_where_it_is(statements: list[str]) -> None:
+    plain = [_record(c=str(i)) for i in range(70)]
+    _run(statements, _records(*plain, *plain, _record(added="old"), _record(c="added"), _record(b="old"), *plain))
+    _run(statements, _records(*plain))
+
+
 def test_a_cache_of_items_is_empty_for_each_and_known_to_what_is_not_compiled() -> None:
     statements = [
         'set(attributes["before"], cache["x"])',
