@@ -15,7 +15,7 @@ from kofagent.ottl.compile import Slow, condition_of
 from kofagent.ottl.items import items
 from kofagent.ottl.messages import read, read_request
 from kofagent.processors.transform.config import Config, Group
-from kofagent.processors.transform.groups import Evaluated, runner
+from kofagent.processors.transform.groups import Evaluated, joined, runner
 from kofagent.telemetry.signal import Signal
 from kofagent.wire import otlp
 from tests.ottl import running
@@ -181,6 +181,41 @@ def test_same_as_the_evaluator(context: str, data: st.DataObject) -> None:
     payload = _sprinkled(data.draw(requests(SIGNALS[context])), data.draw(st.binary(max_size=200)))
     conditions = data.draw(st.lists(_conditions(context), max_size=2)) if data.draw(st.booleans()) else []
     _same(context, conditions, data.draw(st.lists(_statement(context), min_size=1, max_size=4)), payload)
+
+
+@pytest.mark.parametrize("context", ["log", "datapoint"])
+@given(st.data())
+def test_groups_that_are_done_together_make_what_each_makes_after_the_other(context: str, data: st.DataObject) -> None:
+    signal = SIGNALS[context]
+    payload = _sprinkled(data.draw(requests(signal)), data.draw(st.binary(max_size=200)))
+    told: tuple[list[tuple[str, str]], list[tuple[str, str]]] = ([], [])
+    groups = []
+    for texts in data.draw(st.lists(st.lists(_statement(context), min_size=1, max_size=2), min_size=2, max_size=3)):
+        try:
+            groups.append(Group("g", context, [parse_statement(text, context) for text in texts], [], "ignore", False))
+        except OttlError:
+            return
+    got = want = payload
+    for fast in joined([runner(group, signal, _told(told[0])) for group in groups]):
+        got = fast.run(got, None)
+    for group in groups:
+        want = Evaluated(group, signal, _told(told[1])).run(want, None)
+    assert _read(signal, got) == _read(signal, want)
+    assert {*told[0]} == {*told[1]}
+
+
+def test_which_groups_are_done_together() -> None:
+    def groups(*texts: str, mode: str = "ignore", context: str = "datapoint") -> int:
+        found = [Group("g", context, [parse_statement(text, context)], [], mode, False) for text in texts]
+        return len(joined([runner(group, SIGNALS[context], _told([])) for group in found]))
+
+    one, asks = 'set(attributes["a"], "x")', 'set(attributes["b"], "x") where attributes["a"] == "x"'
+    assert groups(one, one, one) == 1
+    assert groups(one, one, context="log") == 1
+    assert groups(one, asks) == 2
+    assert groups(asks, one) == 2
+    assert groups(one, one, mode="propagate") == 2
+    assert groups(one, 'set(metric.name, "x")', one) == 3
 
 
 @pytest.mark.parametrize("context", ["log", "span"])

@@ -10,7 +10,7 @@ from kofagent.component.mapping import Mapper, Unusable
 from kofagent.component.protocols import Context, Processor
 from kofagent.ottl import EvaluationError
 from kofagent.processors.transform.config import Config, Group
-from kofagent.processors.transform.groups import Evaluated, Report, Runner, runner
+from kofagent.processors.transform.groups import Evaluated, Report, Runner, joined, runner
 from kofagent.telemetry.batch import Batch
 from kofagent.telemetry.signal import Signal
 from kofagent.wire import otlp
@@ -52,7 +52,7 @@ class TransformProcessor(Processor[Config]):
                 if isinstance(made, Evaluated):
                     made.share(caches.setdefault(group.context, {}))
                 found.append(made)
-        self._runners = found
+        self._runners = joined(found)
 
     def consume(self, batch: Batch) -> Coroutine[Any, Any, None]:
         return self._mapper.consume(batch)
