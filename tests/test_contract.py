@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry.proto.logs.v1.logs_pb2 import LogsData, ResourceLogs
+from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 from pydantic import BaseModel, ValidationError
 
 from kofagent.component import registry
@@ -329,3 +331,43 @@ service:
     ]
     protocols = (ClientAuth, ServerAuth, StorageExtension, QueueStorage, LeaderElector, Observer)
     assert [role.method in vars(protocol) for role, protocol in zip(ROLES, protocols, strict=True)] == [True] * len(ROLES)
+
+
+AT_ONCE = {"k8sattributes", "memory_limiter", "resource", "resourcedetection"}
+"""Processors whose work depends on the resources of a batch, not on its records."""
+
+
+@pytest.mark.parametrize("type", sorted(set(registry.TYPES["processors"]) - AT_ONCE))
+@pytest.mark.parametrize("signal", [Signal.LOGS, Signal.TRACES])
+async def test_others_have_their_turn_while_a_processor_works_on_very_many_items(
+    type: str, signal: Signal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kofagent.component.mapping.PIECE", 50)
+    monkeypatch.setattr("kofagent.component.turns.HOLD_SECONDS", 0.0)
+    for of in ("groupbyattrs", "tail_sampling.processor"):
+        monkeypatch.setattr(f"kofagent.processors.{of}.PIECE", 50)
+    if signal not in registry.load("processors", type).signals:
+        return
+    made = build("processors", type, tmp_path, FakeHost(), Sink())
+    made.signal = signal
+    await made.start()
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(other())
+    field = "log_records" if signal is Signal.LOGS else "spans"
+    data = LogsData() if signal is Signal.LOGS else TracesData()
+    resource = data.resource_logs.add() if isinstance(data, LogsData) else data.resource_spans.add()
+    scope = resource.scope_logs.add() if isinstance(resource, ResourceLogs) else resource.scope_spans.add()
+    for n in range(500):
+        record = getattr(scope, field).add(trace_id=n.to_bytes(16, "big"), span_id=b"12345678")
+        record.attributes.add(key="a").value.string_value = str(n)
+    await made.consume(Batch(signal, data.SerializeToString(), 500))
+    task.cancel()
+    await made.stop()
+    assert turns >= 5

@@ -59,7 +59,7 @@ class AttributesProcessor(Processor[Config]):
     async def start(self) -> None:
         self._include = RecordMatch(self.config.include, self.signal) if self.config.include else None
         self._exclude = RecordMatch(self.config.exclude, self.signal) if self.config.exclude else None
-        self._mapper = Mapper(self, self._changed)
+        self._mapper = Mapper(self, self._changed, by_record=True)
 
     def consume(self, batch: Batch) -> Coroutine[Any, Any, None]:
         return self._mapper.consume(batch)

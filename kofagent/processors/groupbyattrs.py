@@ -8,13 +8,14 @@ lose which is which; resources keep their schema URLs. Upstream: processor/group
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Coroutine, Generator
 from typing import Any
 
 from pydantic import Field
 
-from kofagent.component.mapping import Mapper
+from kofagent.component.mapping import PIECE, Changed, Mapper
 from kofagent.component.protocols import Context, Processor
+from kofagent.component.turns import at_once, in_turns
 from kofagent.config.base import ComponentConfig
 from kofagent.memory.memo import Memo
 from kofagent.telemetry.batch import Batch
@@ -26,6 +27,8 @@ from kofagent.wire.attributes import encode_text
 _UPSTREAM = {Signal.LOGS: ("logs", "log"), Signal.METRICS: ("metrics", "metric"), Signal.TRACES: ("spans", "span")}
 """What upstream's own metrics call the items."""
 
+STEP = 100
+"""Records that are sorted without a break, in a batch that is worked on in steps."""
 Moved = tuple[bytes, ...]
 """KeyValue messages that go to the resource."""
 
@@ -55,17 +58,13 @@ class _Grouped:
         left = len(self.records) + len(scopes) + (sum(map(len, scopes)) if metrics else 0)
         return left != self.parts
 
-    def payload(self) -> bytes:
-        return b"".join(
-            [
-                otlp.build_resource(
-                    [otlp.build_scope(records, scope, url) for (scope, url), records in scopes.items()],
-                    self.headers[identity],
-                    identity[0],
-                )
-                for identity, scopes in self.records.items()
-            ]
-        )
+    def payload(self) -> Generator[None, None, bytes]:
+        out = []
+        for identity, scopes in self.records.items():
+            built = [otlp.build_scope(records, scope, url) for (scope, url), records in scopes.items()]
+            out.append(otlp.build_resource(built, self.headers[identity], identity[0]))
+            yield
+        return b"".join(out)
 
 
 class GroupByAttrsProcessor(Processor[Config]):
@@ -96,19 +95,22 @@ class GroupByAttrsProcessor(Processor[Config]):
     def consume(self, batch: Batch) -> Coroutine[Any, Any, None]:
         return self._mapper.consume(batch)
 
-    def _changed(self, batch: Batch) -> Batch:
+    def _changed(self, batch: Batch) -> Changed | Awaitable[Changed]:
+        steps = self._grouping(batch)
+        return in_turns(steps) if batch.count > PIECE else at_once(steps)
+
+    def _grouping(self, batch: Batch) -> Generator[None, None, Batch]:
         into = _Grouped()
-        split = self._points if batch.signal is Signal.METRICS else self._records
-        moved = split(batch, into)
+        moved = yield from (self._points if batch.signal is Signal.METRICS else self._records)(batch, into)
         self._grouped(moved)
         self._not_grouped(batch.count - moved)
         self._groups(len(into.records))
         self._known.counts.lookups += batch.count
         if not moved and not into.merged(batch.signal is Signal.METRICS):
             return batch
-        return Batch(batch.signal, into.payload(), batch.count, batch.metadata)
+        return Batch(batch.signal, (yield from into.payload()), batch.count, batch.metadata)
 
-    def _records(self, batch: Batch, into: _Grouped) -> int:
+    def _records(self, batch: Batch, into: _Grouped) -> Generator[None, None, int]:
         """Sorts the records; returns how many had something to move."""
         field = edit.LOG_RECORD if batch.signal is Signal.LOGS else edit.SPAN
         moved = 0
@@ -118,7 +120,9 @@ class GroupByAttrsProcessor(Processor[Config]):
             for scope in entry.scopes:
                 target = (scope.scope, scope.schema_url)
                 lists: dict[Moved, list[bytes]] = {}
-                for record in scope.records:
+                for n, record in enumerate(scope.records):
+                    if not n % STEP:
+                        yield
                     taken, rest = self._taken(record, field)
                     if taken:
                         moved += 1
@@ -128,7 +132,7 @@ class GroupByAttrsProcessor(Processor[Config]):
                     found.append(rest)
         return moved
 
-    def _points(self, batch: Batch, into: _Grouped) -> int:
+    def _points(self, batch: Batch, into: _Grouped) -> Generator[None, None, int]:
         moved = 0
         metrics: dict[tuple[int, bytes], tuple[Any, list[bytes]]] = {}
         for entry in otlp.resources(batch.payload):
@@ -138,13 +142,15 @@ class GroupByAttrsProcessor(Processor[Config]):
                 target = (scope.scope, scope.schema_url)
                 into.parts += len(scope.records)
                 for record in scope.records:
-                    moved += self._metric(record, into, (resource, url, target), metrics)
+                    moved += yield from self._metric(record, into, (resource, url, target), metrics)
         # Until now the lists hold places of metrics; those are written when all their points are known.
         for metric, points in metrics.values():
+            yield
             data = getattr(metric, metric.WhichOneof("data"))
             data.points.extend(points)
         for scopes in into.records.values():
             for records in scopes.values():
+                yield
                 records[:] = [metrics[id(records), shell][0].SerializeToString() for shell in records]
         return moved
 
@@ -154,7 +160,7 @@ class GroupByAttrsProcessor(Processor[Config]):
         into: _Grouped,
         around: tuple[bytes, bytes, tuple[bytes, bytes]],
         metrics: dict[tuple[int, bytes], tuple[Any, list[bytes]]],
-    ) -> int:
+    ) -> Generator[None, None, int]:
         metric = otlp.parse_metric(record)
         kind = metric.WhichOneof("data")
         if kind is None:
@@ -166,7 +172,9 @@ class GroupByAttrsProcessor(Processor[Config]):
         shell: bytes = metric.SerializeToString()
         lists: dict[Moved, list[bytes]] = {}
         resource, url, target = around
-        for point in points:
+        for n, point in enumerate(points):
+            if not n % STEP:
+                yield
             taken, rest = self._taken(point, field)
             if taken:
                 moved += 1

@@ -16,6 +16,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from itertools import compress, islice
 from typing import TypeVar
 
+from kofagent.component.turns import at_once
 from kofagent.memory.account import ACCOUNT
 from kofagent.memory.pressure import PRESSURE
 from kofagent.prometheus import parts
@@ -160,12 +161,7 @@ class PageReader:
 
     def read(self, page: bytes, openmetrics: bool, now_ms: int) -> Scraped:
         """The samples of a page. ParseError or ValueError when it must not be used; call `fail` then."""
-        reading = self.reading(page, openmetrics, now_ms)
-        try:
-            while True:
-                next(reading)
-        except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
+        return at_once(self.reading(page, openmetrics, now_ms))
 
     def reading(self, page: bytes, openmetrics: bool, now_ms: int) -> Reading[Scraped]:
         """As `read`, in steps of some milliseconds where lines are new: others may have their turn between them."""

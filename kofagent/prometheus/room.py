@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
@@ -17,8 +16,6 @@ MOST_BODY, LEAST_BODY = 64 * MIB, 4 * MIB
 BODY_SHARE = 8
 AT_ONCE = 128 << 10
 """Bytes of a page that is read without a break: 60 ms where all of its lines are new."""
-HOLD_SECONDS = 0.02
-"""Seconds that reading a page may hold the event loop."""
 T = TypeVar("T")
 
 
@@ -109,21 +106,6 @@ class Turns:
         for turn in waiting:
             if not turn.done():
                 turn.set_result(None)
-
-
-async def in_turns(steps: Generator[None, None, T]) -> T:
-    """What comes of the steps, between which others have their turn every HOLD_SECONDS."""
-    began = time.perf_counter()
-    try:
-        while True:
-            next(steps)
-            if time.perf_counter() - began >= HOLD_SECONDS:
-                await asyncio.sleep(0)
-                began = time.perf_counter()
-    except StopIteration as end:
-        return end.value  # type: ignore[no-any-return]
-    finally:
-        steps.close()
 
 
 TURNS = Turns()

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Protocol
 
+from kofagent.component.turns import in_turns
 from kofagent.memory.pressure import PRESSURE, Claim
 from kofagent.prometheus import page as pages
 from kofagent.prometheus.budgets import Share
@@ -24,7 +25,7 @@ from kofagent.prometheus.config import ScrapeConfig
 from kofagent.prometheus.page import PageReader, SampleLimitError, Scraped
 from kofagent.prometheus.relabel import Rules
 from kofagent.prometheus.resources import Part, Resources
-from kofagent.prometheus.room import AT_ONCE, TURNS, PageRoom, default_body_limit, in_turns
+from kofagent.prometheus.room import AT_ONCE, TURNS, PageRoom, default_body_limit
 from kofagent.prometheus.target import Target, finisher, report_labels
 from kofagent.prometheus.text import PageError
 from kofagent.telemetry import clock

@@ -30,6 +30,9 @@ def split(signal: str, payload: bytes, max_items: int = 0, max_bytes: int = 0) -
         parts.resource(entry)
         for scope in entry.scopes:
             parts.scope(scope)
+            if signal != "metrics" and max_bytes <= 0:
+                parts.records(list(scope.records))
+                continue
             for record in scope.records:
                 if signal == "metrics":
                     for piece, items in _metric_pieces(record, parts.room):
@@ -79,6 +82,24 @@ class _Parts:
         if self._bytes and (self._items + items > self._max_items or self._bytes + self._cost() + size > self._max_bytes):
             self._close()
         cost = self._cost()
+        self._open().records.append(record)
+        self._items += items
+        self._bytes += cost + size
+
+    def records(self, records: list[bytes]) -> None:
+        """The same for many of one item each, where there is no limit on bytes."""
+        at = 0
+        while at < len(records):
+            if self._items >= self._max_items:
+                self._close()
+            end = at + self._max_items - self._items
+            self._open().records.extend(records[at:end])
+            self._items += min(end, len(records)) - at
+            self._bytes += 1
+            at = end
+
+    def _open(self) -> ScopeView:
+        """The scope in the current part that takes records."""
         entry = self._entry
         if entry is None:
             source = self._entry_source
@@ -96,9 +117,7 @@ class _Parts:
                 scope.scope = of.scope
             if of.HasField("schema_url"):
                 scope.schema_url = of.schema_url
-        scope.records.append(record)
-        self._items += items
-        self._bytes += cost + size
+        return scope
 
     def _close(self) -> None:
         self._parts.append((self._request.SerializeToString(), self._items))

@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
+from kofagent.component.turns import in_turns
 from kofagent.memory.account import ACCOUNT
 from kofagent.memory.pressure import PRESSURE, Level
-from kofagent.prometheus import parts, room
+from kofagent.prometheus import parts
 from kofagent.prometheus.config import ScrapeConfig
 from kofagent.prometheus.page import FREE, STEP, NoRoom, PageReader, SampleLimitError
-from kofagent.prometheus.room import PageRoom, Turns, default_body_limit, in_turns
+from kofagent.prometheus.room import PageRoom, Turns, default_body_limit
 from kofagent.prometheus.target import finisher, sample_rules
 from kofagent.prometheus.text import ParseError, Sample, SeriesError, scan, scan_line
 from tests.support.memory import MIB, memory
@@ -124,7 +125,7 @@ def test_reading_can_be_interrupted_after_some_new_lines(name: str, monkeypatch:
 
 
 async def test_others_have_their_turn_while_a_page_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "HOLD_SECONDS", 0.0)
+    monkeypatch.setattr("kofagent.component.turns.HOLD_SECONDS", 0.0)
     turns, order = Turns(), []
 
     async def other() -> None:

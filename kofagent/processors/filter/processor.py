@@ -48,7 +48,7 @@ class FilterProcessor(Processor[Config]):
         counter = self.context.ledger.counter(
             f"otelcol_processor_filter_{_COUNTED[self.signal]}_filtered", "Items left out by the filter.", filter=self.context.id
         )
-        self._mapper = Mapper(self, self._changed, counter)
+        self._mapper = Mapper(self, self._changed, counter, by_record=True)
 
     def consume(self, batch: Batch) -> Coroutine[Any, Any, None]:
         return self._mapper.consume(batch)

@@ -89,7 +89,7 @@ class ProbabilisticSamplerProcessor(Processor[Config]):
 
     async def start(self) -> None:
         self._change = self._span if self.signal is Signal.TRACES else self._log
-        self._mapper = Mapper(self, self._changed)
+        self._mapper = Mapper(self, self._changed, by_record=True)
 
     def consume(self, batch: Batch) -> Coroutine[Any, Any, None]:
         return self._mapper.consume(batch)

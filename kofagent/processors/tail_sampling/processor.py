@@ -8,7 +8,9 @@ from collections.abc import Iterable
 
 from kofagent.component.backoff import Backoff
 from kofagent.component.log_limit import LogLimit
+from kofagent.component.mapping import PIECE
 from kofagent.component.protocols import Context, Processor
+from kofagent.component.turns import at_once, in_turns
 from kofagent.ottl import EvaluationError
 from kofagent.processors.tail_sampling.config import Config
 from kofagent.processors.tail_sampling.policies import Decide, Trace, compile_policy
@@ -99,7 +101,8 @@ class TailSamplingProcessor(Processor[Config]):
         """Returns when the spans are held, passed on, or left out. Refused where there is no room for them now."""
         self._account.incoming(batch.count)
         try:
-            parts = by_trace(batch.payload)
+            steps = by_trace(batch.payload)
+            parts = await in_turns(steps) if batch.count > PIECE else at_once(steps)
         except ValueError as error:
             self.context.ledger.dropped(self.context.id, batch.signal, "malformed", batch.count)
             raise Refused("malformed", f"the payload is not valid OTLP: {error}", permanent=True) from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 from kofagent.memory.memo import Memo
 from kofagent.wire import otlp
@@ -12,6 +12,9 @@ from kofagent.wire.lens import lenses, parse
 _Span = lenses("kofagent.tail_sampling_parts", {"Span": {"trace_id": (1, "bytes"), "parent": (4, "bytes")}})["Span"]
 TRACE_OVERHEAD = 900
 """Bytes of a trace beside its spans."""
+
+_STEP = 100
+"""Spans, or parts of traces, that are worked on without a break."""
 
 
 class Part:
@@ -28,8 +31,8 @@ class Part:
         return len(self.payload) + 100
 
 
-def by_trace(payload: bytes) -> dict[bytes, Part]:
-    """The spans of a payload by their trace IDs. ValueError where it is malformed."""
+def by_trace(payload: bytes) -> Generator[None, None, dict[bytes, Part]]:
+    """The spans of a payload by their trace IDs, in steps. ValueError where it is malformed."""
     payloads: dict[bytes, list[bytes]] = {}
     counts: dict[bytes, int] = {}
     roots: set[bytes] = set()
@@ -37,16 +40,22 @@ def by_trace(payload: bytes) -> dict[bytes, Part]:
         scopes: dict[bytes, list[bytes]] = {}
         for scope in entry.scopes:
             records: dict[bytes, list[bytes]] = {}
-            for record in scope.records:
+            for n, record in enumerate(scope.records):
+                if not n % _STEP:
+                    yield
                 span = parse(_Span, record)
                 id = span.trace_id
                 records.setdefault(id, []).append(record)
                 counts[id] = counts.get(id, 0) + 1
                 if not any(span.parent):
                     roots.add(id)
-            for id, found in records.items():
+            for n, (id, found) in enumerate(records.items()):
+                if not n % _STEP:
+                    yield
                 scopes.setdefault(id, []).append(otlp.build_scope(found, scope.scope, scope.schema_url))
-        for id, built in scopes.items():
+        for n, (id, built) in enumerate(scopes.items()):
+            if not n % _STEP:
+                yield
             payloads.setdefault(id, []).append(otlp.build_resource(built, entry.resource, entry.schema_url))
     return {id: Part(b"".join(parts), counts[id], id in roots) for id, parts in payloads.items()}
 

@@ -37,7 +37,7 @@ class TransformProcessor(Processor[Config]):
 
     async def start(self) -> None:
         self._prepare(runner)
-        self._mapper = Mapper(self, self._changed)
+        self._mapper = Mapper(self, self._changed, by_record=True)
 
     def evaluate(self) -> None:
         """From now on the evaluator runs all statements: what compiled ones are compared with."""
