@@ -4,8 +4,9 @@
 #   docker run --rm -v "$PWD/otel.yaml:/otel.yaml:ro" kofagent:0.1.0 run --config /otel.yaml
 #
 # Nothing in it is of one architecture or one engine: docker (with and without BuildKit), buildah and podman build it (these two with
-# --format docker, or the HEALTHCHECK is lost). PYTHON is any Debian image with Python 3.11 or later in /usr/local.
-ARG PYTHON=python:3.13-slim
+# --format docker, or the HEALTHCHECK is lost). PYTHON is any Debian image with Python 3.11 or later in /usr/local. The digest is that of
+# the index of all architectures, and decides; the tag is for readers. A release takes the newest one of its tag.
+ARG PYTHON=python:3.13.15-slim-trixie@sha256:7c61056e61ac89e852de05f3dc6fa51a6dd2181797bceed46aa725dd7cb2cd3b
 
 FROM ${PYTHON} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \

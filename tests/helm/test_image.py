@@ -66,6 +66,14 @@ def test_the_lock_has_all_dependencies_within_their_bounds() -> None:
         assert requirement.specifier.contains(pinned[name]), f"{name} {pinned[name]} is outside of {requirement.specifier}"
 
 
+def test_what_others_made_is_named_by_its_digest() -> None:
+    text = (CHECKOUT / "Dockerfile").read_text()
+    stages = set(re.findall(r"^FROM \S+ AS (\S+)$", text, re.M))
+    bases = [base for base in re.findall(r"^FROM (\S+)", text, re.M) if base != "scratch" and base not in stages]
+    bases = [re.sub(r"^\$\{(\w+)\}$", lambda m: re.findall(rf"^ARG {m[1]}=(\S+)$", text, re.M)[0], base) for base in bases]
+    assert bases and all(re.search(r":[\w.-]+@sha256:[0-9a-f]{64}$", base) for base in bases)
+
+
 def test_the_dockerfile_does_what_is_tested_here() -> None:
     text = (CHECKOUT / "Dockerfile").read_text()
     for step in (
