@@ -12,6 +12,7 @@ Values of users are bound to names, never written into the source.
 from __future__ import annotations
 
 import linecache
+import re
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from hashlib import blake2b
@@ -21,7 +22,7 @@ from kofagent.ottl import expressions, item_access
 from kofagent.ottl.condition import Condition, Statement
 from kofagent.ottl.env import Env
 from kofagent.ottl.errors import EvaluationError
-from kofagent.ottl.expressions import Emitter, Plain
+from kofagent.ottl.expressions import Emitter, Needed, Plain, has
 from kofagent.ottl.item import ATTRIBUTES, item_class
 from kofagent.ottl.messages import read
 
@@ -45,13 +46,13 @@ class Compiled(NamedTuple):
     """What is done once for what surrounds the items, in order: a `Statement`, or a `Read` whose value goes to the function."""
     statements: tuple[Statement, ...]
     fields: frozenset[str]
-    needs: tuple[tuple[bytes, ...], ...] | None
+    needs: tuple[Needed, ...] | None
     """A payload that has none of these sets of bytes is not changed. None where it has to be looked into."""
     uses_metric: bool
 
     def wanted(self, payload: bytes) -> bool:
         """Whether something in the payload may be changed."""
-        return self.needs is None or any(all(part in payload for part in parts) for parts in self.needs)
+        return self.needs is None or any(has(payload, parts) for parts in self.needs)
 
     def bind(self, env: Env, failed: Failed, number: int = 0) -> Run:
         """The function for the items that `env` surrounds. `number` is the field of their attributes, for data points.
@@ -161,13 +162,13 @@ class _Group:
             self.emitter.uses_metric,
         )
 
-    def _conditions(self) -> tuple[tuple[bytes, ...], ...] | None:
+    def _conditions(self) -> tuple[Needed, ...] | None:
         none = "False" if self.test else "r"
         if not self.conditions:
             self._item()
             return self._needs_of_statements()
         tests = []
-        alternatives: list[tuple[bytes, ...]] | None = []
+        alternatives: list[Needed] | None = []
         for condition in self.conditions:
             emitter = self.emitter.of(condition.qualified, "conditions")
             tests.append(emitter.condition(condition.tree))
@@ -208,13 +209,17 @@ class _Group:
     def _decoded(self) -> str:
         return "message(it.r)" if self.emitter.cache else "message(it.r, it.cache)"
 
-    def _prefilter(self, alternatives: list[tuple[bytes, ...]], none: str) -> None:
-        found = [" and ".join(f"{self.emitter.bind(part)} in r" for part in parts) for parts in alternatives]
+    def _prefilter(self, alternatives: list[Needed], none: str) -> None:
+        found = [" and ".join(map(self._has, parts)) for parts in alternatives]
         self.lines += [f"if not ({' or '.join(found) or 'False'}):", f"    add({none})", "    continue"]
 
-    def _needs_of_statements(self) -> tuple[tuple[bytes, ...], ...] | None:
+    def _has(self, part: bytes | re.Pattern[bytes]) -> str:
+        # hot: otlp_transform_kof, 0.15 us a look: `in` for bytes makes an exception, which it then forgets, 0.3 us
+        return f"r.count({self.emitter.bind(part)})" if isinstance(part, bytes) else f"{self.emitter.bind(part.search)}(r)"
+
+    def _needs_of_statements(self) -> tuple[Needed, ...] | None:
         """What an item must have for one of the statements to be run."""
-        alternatives: list[tuple[bytes, ...]] = []
+        alternatives: list[Needed] = []
         for statement in self.statements:
             emitter = self.emitter.of(statement.qualified, "statements")
             needed = None if statement.tree.where is None else emitter.needs(statement.tree.where)

@@ -42,6 +42,19 @@ def _literal_of(pattern: Any) -> bytes:
     return literal.encode() if literal.strip("0123456789abcdefE+-") and literal not in _OF_OTHERS else b""
 
 
+Needed = tuple[bytes | re.Pattern[bytes], ...]
+"""Bytes that an item must have, all of them, or what is found in it."""
+_NO_NUMBER = re.compile(rb"!.{6}[\xf0-\xff][\x7f\xff]", re.DOTALL)
+"""A double (field 4 of AnyValue) that is no number or infinite: all bits of its exponent are set."""
+_ODD_DOUBLES = (b"\xa1\x00", b"\xa1\x80")
+"""How a double begins whose tag has more bytes than it needs."""
+
+
+def has(data: bytes, needed: Needed) -> bool:
+    """Whether all is there."""
+    return all(part in data if isinstance(part, bytes) else part.search(data) for part in needed)
+
+
 class Plain(Exception):
     """The evaluator has to do this."""
 
@@ -349,8 +362,11 @@ class Emitter:
             return f"({left} {node.op} {right})"
         return f"compare({left}, {node.op!r}, {right})"
 
-    def needs(self, node: ast.Node) -> list[tuple[bytes, ...]] | None:
-        """Sets of bytes of which an item has one for the condition to be true or to fail; None where it may be without."""
+    def needs(self, node: ast.Node) -> list[Needed] | None:
+        """Sets of bytes of which an item has one for the condition to be true or to fail; None where it may be without.
+
+        What fewer items have comes first.
+        """
         if isinstance(node, ast.Or):
             parts = [self.needs(operand) for operand in node.operands]
             return None if None in parts else [each for part in parts if part is not None for each in part]
@@ -361,15 +377,15 @@ class Emitter:
             key = self._attribute(node.left)
             value = node.right.value if isinstance(node.right, ast.Literal) else None
             if isinstance(key, ast.Literal) and isinstance(value, str) and "\ufffd" not in key.value + value:
-                return [tuple(part.encode("utf-8", "replace") for part in (key.value, value) if part)]
+                return [tuple(part.encode("utf-8", "replace") for part in (value, key.value) if part)]
         if isinstance(node, ast.Call) and node.name == "IsMatch" and len(node.arguments) == 2 and not node.keys:
             key = self._attribute(node.arguments[0].value)
             pattern = node.arguments[1].value
             if isinstance(key, ast.Literal) and key.value and "\ufffd" not in key.value and isinstance(pattern, ast.Literal):
                 raw = key.value.encode("utf-8", "replace")
                 literal = _literal_of(pattern.value)
-                # NaN and infinities have no text and fail: the last byte of these doubles is one of two.
-                return [(raw, literal), (raw, b"\x7f"), (raw, b"\xff")] if literal else [(raw,)]
+                # NaN and infinities have no text and fail.
+                return [(part, raw) for part in (literal, _NO_NUMBER, *_ODD_DOUBLES)] if literal else [(raw,)]
         return None
 
     # Statements

@@ -148,7 +148,7 @@ class Item:
 
     def find(self, key: bytes, head: bytes) -> int:
         """Where the first attribute of this key is in `a`; -1 without one."""
-        if key not in self.r:
+        if not self.r.count(key):  # as `in`, but without the exception that it makes and forgets
             return -1
         pairs = self.pairs()
         begin, end = self._once(key, head)
@@ -207,7 +207,7 @@ class Item:
         """Takes out the attributes of a key."""
         # hot: otlp_transform, 1.5 us: cut out where its key stands, without a look at each of the others
         data = self.r
-        if key not in data:
+        if not data.count(key):
             return
         pairs = self.pairs()
         begin, end = self._once(key, head)
@@ -243,7 +243,7 @@ class Item:
         data = self.r
         new = []
         for key, head, value in entries:
-            if key in data and (at := self.find(key, head)) >= 0:
+            if data.count(key) and (at := self.find(key, head)) >= 0:
                 if strategy != "insert":
                     self._splice(at, _pair(head, value))
             elif strategy != "update":
@@ -371,7 +371,7 @@ def adding(item: type[Item], run: _Run, statements: Sequence[_Entries]) -> _Run:
 
     def each(record: bytes, there: list[bytes]) -> bytes:
         for key in there:
-            if key in record:
+            if record.count(key):
                 return run((record,))[0]
         return record + more
 
@@ -381,7 +381,7 @@ def adding(item: type[Item], run: _Run, statements: Sequence[_Entries]) -> _Run:
         for begin in range(0, len(records), _TOGETHER):
             part = records[begin : begin + _TOGETHER]
             whole = b"".join(part)
-            there = [key for key in keys if key in whole]
+            there = [key for key in keys if whole.count(key)]
             out += [each(record, there) for record in part] if there else [record + more for record in part]
         return out
 

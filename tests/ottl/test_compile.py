@@ -365,8 +365,9 @@ def test_a_body_that_is_replaced_is_gone() -> None:
 
 
 def test_attributes_as_no_known_writer_writes_them() -> None:
-    """The value before the key, a length of two bytes, a key without a value, a value that is no UTF-8."""
+    """The value before the key, a length of two bytes, a key without a value, a value that is no UTF-8, tags of two and three bytes."""
     odd = [b"\x12\x03\n\x01v\n\x01a", b"\n\x81\x00a\x12\x03\n\x01v", b"\n\x01a", b"\n\x01a\x12\x04\n\x02\xffv", b"\x12\x03\n\x01v"]
+    odd += [b"\n\x01a\x12" + bytes([len(tag) + 8]) + tag + b"\0" * 6 + b"\xf0\x7f" for tag in (b"!", b"\xa1\x00", b"\xa1\x80\x00")]
     for pair in odd:
         data = _record(b="c").SerializeToString() + b"2" + bytes([len(pair)]) + pair
         payload = otlp.build_resource([otlp.build_scope([data])])
@@ -379,6 +380,7 @@ def test_attributes_as_no_known_writer_writes_them() -> None:
             'delete_key(attributes, "")',
             'set(body, "x") where attributes["a"] == "v"',
             'set(body, "x") where attributes["a"] == nil',
+            'set(body, "x") where IsMatch(attributes["a"], "^literal")',
             'set(body, attributes)',
         ):  # fmt: skip
             assert _same("log", [], [statement], payload)
