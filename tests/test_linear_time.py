@@ -115,6 +115,7 @@ HOSTILE: dict[str, tuple[str, ...]] = {
     "operators/types/uri_parser:parse#0": ("", "a"),
     "operators/types/uri_parser:parse#1": ("",),
     "ottl/expressions:_NO_NUMBER": ("", "!", "!!"),
+    "ottl/expressions:_ODD_DOUBLE": ("",),
     "ottl/functions/core:int_like#0": ("", "-"),
     "ottl/functions/core:_FLOAT": ("", "1.", "1e", "0x"),
     "ottl/functions/logs:_CEF_KEY": ("", "a=", " a"),

@@ -22,7 +22,7 @@ from kofagent.ottl import expressions, item_access
 from kofagent.ottl.condition import Condition, Statement
 from kofagent.ottl.env import Env
 from kofagent.ottl.errors import EvaluationError
-from kofagent.ottl.expressions import Emitter, Needed, Plain, has
+from kofagent.ottl.expressions import Emitter, Needed, Plain, has_one
 from kofagent.ottl.item import ATTRIBUTES, item_class
 from kofagent.ottl.messages import read
 
@@ -52,7 +52,7 @@ class Compiled(NamedTuple):
 
     def wanted(self, payload: bytes) -> bool:
         """Whether something in the payload may be changed."""
-        return self.needs is None or any(has(payload, parts) for parts in self.needs)
+        return self.needs is None or has_one(payload, self.needs)
 
     def bind(self, env: Env, failed: Failed, number: int = 0) -> Run:
         """The function for the items that `env` surrounds. `number` is the field of their attributes, for data points.

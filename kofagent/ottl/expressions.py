@@ -46,13 +46,24 @@ Needed = tuple[bytes | re.Pattern[bytes], ...]
 """Bytes that an item must have, all of them, or what is found in it."""
 _NO_NUMBER = re.compile(rb"!.{6}[\xf0-\xff][\x7f\xff]", re.DOTALL)
 """A double (field 4 of AnyValue) that is no number or infinite: all bits of its exponent are set."""
-_ODD_DOUBLES = (b"\xa1\x00", b"\xa1\x80")
+_ODD_DOUBLE = re.compile(rb"\xa1[\x00\x80]")
 """How a double begins whose tag has more bytes than it needs."""
 
 
-def has(data: bytes, needed: Needed) -> bool:
-    """Whether all is there."""
-    return all(part in data if isinstance(part, bytes) else part.search(data) for part in needed)
+def has_one(payload: bytes, needed: Iterable[Needed]) -> bool:
+    """Whether one of these is there, all of it."""
+    # hot: otlp_transform_kof, 5 to 20 us a look through 30 KB that finds nothing: keys, which several have, come first
+    lacking = set()
+    for parts in needed:
+        for part in reversed(parts):
+            if part in lacking:
+                break
+            if not (part in payload if isinstance(part, bytes) else part.search(payload)):
+                lacking.add(part)
+                break
+        else:
+            return True
+    return False
 
 
 class Plain(Exception):
@@ -385,7 +396,7 @@ class Emitter:
                 raw = key.value.encode("utf-8", "replace")
                 literal = _literal_of(pattern.value)
                 # NaN and infinities have no text and fail.
-                return [(part, raw) for part in (literal, _NO_NUMBER, *_ODD_DOUBLES)] if literal else [(raw,)]
+                return [(part, raw) for part in (literal, _NO_NUMBER, _ODD_DOUBLE)] if literal else [(raw,)]
         return None
 
     # Statements

@@ -70,7 +70,8 @@ _SIZES = [bytes((size,)) for size in range(128)]
 
 def head(key: bytes) -> bytes:
     """How the KeyValue of a key begins."""
-    return b"\n" + varint(len(key)) + key
+    size = len(key)
+    return b"\n" + (_SIZES[size] if size < 128 else varint(size)) + key
 
 
 def encoded(value: Any) -> bytes:
@@ -81,7 +82,8 @@ def encoded(value: Any) -> bytes:
         except UnicodeEncodeError:
             pass
         else:
-            return b"\n" + varint(len(data)) + data
+            size = len(data)
+            return b"\n" + (_SIZES[size] if size < 128 else varint(size)) + data
     message = AnyValue()
     write(message, stored(value))
     return message.SerializeToString()
@@ -196,7 +198,8 @@ class Item:
         if at >= 0:
             self._splice(at, new)
             return
-        self.r += self.tag + varint(len(new)) + new
+        size = len(new)
+        self.r += self.tag + (_SIZES[size] if size < 128 else varint(size)) + new
         (self.late if self.a is None else self.a).append(new)
 
     def put_deep(self, key: bytes, head: bytes, keys: list[Any], value: Any) -> None:
