@@ -203,10 +203,10 @@ class Copy(Enum):
 
 
 def copy(twin_over: bool, same: bool) -> Copy:
-    """What to do with a copy; `same`: it holds the bytes of its twin as far as both go."""
-    if twin_over:
-        return Copy.TAKE_OVER
-    return Copy.WAIT if same else Copy.STAND_ALONE
+    """What to do with a copy; `same`: it holds the bytes of its twin, or what was read of that, as far as both go."""
+    if not same:
+        return Copy.STAND_ALONE
+    return Copy.TAKE_OVER if twin_over else Copy.WAIT
 
 
 def take_over_offset(known: Identity, file: File) -> int:

@@ -142,6 +142,10 @@ class Files:
         """The identities of closed files that were at this path, the oldest first."""
         return [identity for identity in self._closed.values() if identity.path == path]
 
+    def known(self, uid: str) -> Identity | None:
+        """The identity of a closed file."""
+        return self._closed.get(uid)
+
     def recall(self, uid: str) -> Identity | None:
         """The identity of a closed file; it is forgotten, because another file has it or no file can have it."""
         self._closed_in.pop(uid, None)

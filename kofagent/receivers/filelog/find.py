@@ -151,6 +151,16 @@ class Disk:
             [other for other in others if compatible(other.head, tail.head) and is_copy(tail, other)],
         )
 
+    def originals(self, tail: Tail, tails: Iterable[Tail]) -> list[Tail]:
+        """The open files whose copy a file may be, by its name or by what they held at their last look."""
+        if not tail.head:
+            return []
+        return [
+            other
+            for other in tails
+            if other is not tail and other.readable and (compatible(other.head, tail.head) or is_copy_of(tail, other.path))
+        ]
+
     # Opening
 
     def open(self, path: str, status: os.stat_result, known: Collection[Key]) -> Tail | None:

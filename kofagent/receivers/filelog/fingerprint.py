@@ -83,12 +83,10 @@ def is_copy(tail: Tail, other: Tail) -> bool:
     """Whether the bytes of an open file are those of the other one, as far as both go.
 
     A copy is not longer than the file it was made of, as far as that can be told (not of compressed ones): a longer file
-    goes on by itself. A file that was made of one that is emptied at this moment is a copy as well.
+    goes on by itself.
     """
-    return other.fd >= 0 and tail.fd >= 0 and (_is_in(tail, other) or _was_copied(tail, other))
-
-
-def _is_in(tail: Tail, other: Tail) -> bool:
+    if other.fd < 0 or tail.fd < 0:
+        return False
     one, two = tail.read_head(), other.head if other.gzip else other.read_head()
     if not compatible(one, two):
         return False
@@ -101,21 +99,13 @@ def _is_in(tail: Tail, other: Tail) -> bool:
     return os.pread(tail.fd, size - start, start) == os.pread(other.fd, size - start, start)
 
 
-def _was_copied(tail: Tail, other: Tail) -> bool:
-    """Whether a file holds what was read of another one, which has other bytes since the last look at it.
-
-    The next look at the other one finds that out, too; until then the copy must not be taken for a file of its own.
-    """
-    if other.gzip or not compatible(tail.read_head(), other.head) or not _was_rewritten(other):
+def may_continue(tail: Tail, known: Identity) -> bool:
+    """Whether an open file that was a copy of what was read can still be one: it may have been written over since."""
+    if tail.gzip or known.gzip:
+        return True
+    if not compatible(tail.head, known.head):
         return False
-    return tail.gzip or (os.fstat(tail.fd).st_size >= other.at and tail.bytes_before(other.at) == other.read_last)
-
-
-def _was_rewritten(tail: Tail) -> bool:
-    """Whether the next look at an open file will say that its bytes are another file's."""
-    if tail.reading.config.on_truncate in ("ignore", "read_new") and tail.starts_as_before():
-        return False
-    return os.fstat(tail.fd).st_size < tail.at or not tail.intact()
+    return tail.size < known.offset or tail.bytes_before(known.offset) == known.guard
 
 
 def continues(tail: Tail, other: Tail) -> bool:

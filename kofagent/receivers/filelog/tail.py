@@ -199,6 +199,11 @@ class Tail:
         self.broken, self.unread, self.suspect = "", 0, False
         return before
 
+    def learn(self) -> None:
+        """Takes in its first bytes and its size of now: a copy may be longer than at the last look of this poll."""
+        self.head = self.read_head()
+        self.look(os.fstat(self.fd))
+
     def unchanged(self, status: os.stat_result) -> bool:
         """True when it is as it was at the last look."""
         return status.st_size == self.size and status.st_mtime_ns == self.mtime and not self.suspect
@@ -247,8 +252,11 @@ class Tail:
         start = max(0, offset - GUARD)
         return os.pread(self.fd, offset - start, start)
 
-    def intact(self) -> bool:
-        """False when the open file no longer holds what was read from it. What was added to its head is learnt."""
+    def intact(self, at: int | None = None) -> bool:
+        """False when the open file no longer holds what was fed and kept of it, which ends at `at` (None: where it is read next).
+
+        What was added to its head is learnt.
+        """
         if self.gzip:
             return True
         config = self.reading.config
@@ -257,7 +265,7 @@ class Tail:
             return False
         self.head = head
         # with `ignore`, reading continues at the old offset, whatever is before it
-        return config.on_truncate == "ignore" or self.bytes_before(self.at) == self.read_last
+        return config.on_truncate == "ignore" or self.bytes_before(self.at if at is None else at) == self.read_last
 
     @property
     def read_last(self) -> bytes:
@@ -283,6 +291,10 @@ class Tail:
     def rest(self) -> bytes:
         """What was read of an entry that is not complete."""
         return self.feed.rest
+
+    def stale(self) -> bool:
+        """True when the open file was cut or written anew since the last look, which did not see it."""
+        return not self.gzip and (os.fstat(self.fd).st_size < max(self.size, self.at) or not self.intact())
 
     @property
     def held(self) -> bool:
@@ -346,13 +358,15 @@ class Tail:
         OSError when the file cannot be read, ValueError when its gzip stream is damaged.
         """
         source = self.source
-        # before the first chunk, too: it may have been truncated since it was found
-        if not self.gzip and not (os.fstat(self.fd).st_size >= source.at and self.intact()):
-            self.suspect = True
-            return False
         if source.skip():
             return True
+        at = source.at
         data = source.read(CHUNK)
+        # After it, for the file may be truncated and grow at any moment: what is before `at` now was there when it was read.
+        if not self.gzip and not (os.fstat(self.fd).st_size >= at and self.intact(at)):
+            self.source = PlainSource(self.fd, at)
+            self.suspect = True
+            return False
         if not data:
             return False
         self.grown_at = now

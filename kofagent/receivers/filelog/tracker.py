@@ -22,7 +22,7 @@ from kofagent.receivers.filelog.checkpoint import Checkpoints
 from kofagent.receivers.filelog.decide import Begin, Change, Copy, Inherit, Resume, Search, Wait
 from kofagent.receivers.filelog.files import Files
 from kofagent.receivers.filelog.find import Disk, Seen
-from kofagent.receivers.filelog.fingerprint import is_copy
+from kofagent.receivers.filelog.fingerprint import is_copy, may_continue
 from kofagent.receivers.filelog.identity import Identity, Key
 from kofagent.receivers.filelog.reading import Reading
 from kofagent.receivers.filelog.recovery import Losses, Recovery
@@ -33,6 +33,8 @@ from kofagent.receivers.filelog.unseen import Unseen
 
 _COARSE_NS = 20_000_000
 """Times of files are behind the clock by as much."""
+_TRIES = 3
+"""How often a file is compared with those it may be a copy of, when these are truncated meanwhile."""
 
 
 class _Rewritten(NamedTuple):
@@ -113,6 +115,7 @@ class Tracker:
         for tail in list(tails.values()):
             if tail.twin is not None:
                 self._copy(tail, tail.twin)
+        self._start_changed()
         if not self._polled:
             self._polled = self._from_beginning = True
             self._unseen.at_start(self._newest, self._config.start_at == "beginning", now)
@@ -180,11 +183,12 @@ class Tracker:
 
     def _start_changed(self) -> None:
         """Starts the files that have other bytes than before, once all that changed is known: they may be copies of one another."""
-        changed, self._to_start = self._to_start, []
+        while self._to_start:  # starting one may show that another one changed just now
+            changed, self._to_start = self._to_start, []
+            for tail in changed:
+                if not tail.over:
+                    self._start(tail)
         rewritten, self._rewritten = self._rewritten, []
-        for tail in changed:
-            if not tail.over:
-                self._start(tail)
         for old, new, path, before in rewritten:
             if old.gzip:
                 continue
@@ -249,7 +253,11 @@ class Tracker:
 
     def _start(self, tail: Tail) -> None:
         """Starts reading a file that was not read before, or waits with it."""
-        found = self._disk.appeared(tail, self.tails.values(), self.files.closed(), self.files.recently_closed)
+        for _ in range(_TRIES):
+            tail.learn()
+            found = self._disk.appeared(tail, self.tails.values(), self.files.closed(), self.files.recently_closed)
+            if not self._look_again(self._disk.originals(tail, self.tails.values())):
+                break
         match decide.start(tail, found, self._from_beginning):
             case Inherit(Tail() as other):
                 identity = other.identity()
@@ -267,17 +275,33 @@ class Tracker:
                     tail.start_at(0)
                 self.files.keep(tail)
 
+    def _look_again(self, originals: Iterable[Tail]) -> bool:
+        """Takes in that files were truncated since this poll looked at them; True when one was.
+
+        A copy is compared with what a file holds now. Once that was emptied, what it held is known from its identity alone: it has
+        to end first, or its copy would pass for a new file.
+        """
+        stale = [tail for tail in originals if tail.readable and tail.fd >= 0 and tail.stale()]
+        for tail in stale:
+            self._changed(tail, tail.path, os.fstat(tail.fd))
+        return bool(stale)
+
     def _copy(self, tail: Tail, twin: Tail) -> None:
         """Looks whether a file that waits as a copy still is one, and whether it is its turn."""
+        same = not twin.over and is_copy(tail, twin)
+        if not same and not twin.over:
+            self._look_again([twin])
         over = twin.over
-        match decide.copy(over, over or is_copy(tail, twin)):
+        known = self.files.known(twin.uid) or twin.identity()
+        if over:
+            tail.learn()  # it may be complete, or written over, only since it was seen in this poll
+        match decide.copy(over, may_continue(tail, known) if over else same):
             case Copy.STAND_ALONE:
                 tail.stand_alone()
-                tail.start_at(0)
+                self._to_start.append(tail)
             case Copy.TAKE_OVER:
-                known = self.files.recall(twin.uid) or twin.identity()
+                self.files.recall(twin.uid)
                 twin.feed.forget_rest()
-                tail.look(os.fstat(tail.fd))  # it may be complete only since it was seen in this poll
                 tail.take_over(known, decide.take_over_offset(known, tail))
 
     def close(self) -> None:

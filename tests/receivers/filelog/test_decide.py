@@ -494,7 +494,7 @@ def test_a_file_goes_on_where_the_one_it_replaced_was_left() -> None:
 
 @pytest.mark.parametrize(
     ("over", "same", "what"),
-    [(True, True, Copy.TAKE_OVER), (True, False, Copy.TAKE_OVER), (False, True, Copy.WAIT), (False, False, Copy.STAND_ALONE)],
+    [(True, True, Copy.TAKE_OVER), (True, False, Copy.STAND_ALONE), (False, True, Copy.WAIT), (False, False, Copy.STAND_ALONE)],
 )
 def test_what_a_copy_does(over: bool, same: bool, what: Copy) -> None:
     assert decide.copy(over, same) is what
