@@ -27,8 +27,8 @@ class Agent:
         self.log.touch()
         self.process: asyncio.subprocess.Process | None = None
         self.meant_to_end = True
-        self.kills: list[float] = []
-        """When it was killed or told to stop, monotonic seconds."""
+        self.kills: list[tuple[float, float]] = []
+        """When it was killed or told to stop, and when it was gone, monotonic seconds."""
         self.reloads: list[tuple[float, float]] = []
         """Beginnings and ends."""
         self.peak = 0
@@ -71,23 +71,24 @@ class Agent:
         """kill -9."""
         assert self.process is not None
         self.meant_to_end = True
-        self.kills.append(time.monotonic())
+        began = time.monotonic()
         if self.running:
             self.process.kill()
         await self.process.wait()
+        self.kills.append((began, time.monotonic()))
 
     async def stop(self) -> tuple[int, float]:
         """SIGTERM: the exit code and the seconds it took; killed after a minute (-9)."""
         assert self.process is not None
         self.meant_to_end = True
         began = time.monotonic()
-        self.kills.append(began)
         if self.running:
             self.process.terminate()
             try:
                 await asyncio.wait_for(self.process.wait(), 60)
             except TimeoutError:
                 await self.kill()
+        self.kills.append((began, time.monotonic()))
         assert self.process.returncode is not None
         return self.process.returncode, time.monotonic() - began
 

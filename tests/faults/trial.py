@@ -32,6 +32,9 @@ LATE = 0.25
 UNDER_WAY = 2.0
 """Seconds before a kill in which a page that was served may not be on disk yet: scrape, batch, write."""
 
+NEAR = 10.0
+"""Seconds around a stop or a kill: what is missing there is told apart from scrapes that a busy machine let time out."""
+
 CUT = 0.1
 """Seconds before a reload in which a page that was served may be unread."""
 
@@ -240,7 +243,8 @@ class Trial:
 
     def missing(self) -> dict[str, set[Key]]:
         """What of everything that has to arrive has not: lines, spans, samples."""
-        kills = [(at - UNDER_WAY, at + 0.5) for at in self.agent.kills]
+        # What a stop or a kill cuts is not owed, however long the end takes.
+        kills = [(at - UNDER_WAY, max(at + 0.5, gone)) for at, gone in self.agent.kills]
         # A receiver that is made anew cuts the scrape under way, as Prometheus does.
         kills += [(began - CUT, ended) for began, ended in self.agent.reloads]
         return self._owed.missing(self.lines, kills)
@@ -270,6 +274,12 @@ class Trial:
             self.check(
                 len(keys) <= allowed.get(kind, 0),
                 f"{len(keys)} {kind} lost of {self._owed.total(self.lines)[kind]}, such as {sorted(keys)[:3]}",
+            )
+        if missing["samples"]:
+            served = {self.pages.served[key[0].partition("/")[0], key[1]] for key in missing["samples"]}
+            near = [at for at in served if any(began - NEAR <= at <= gone + NEAR for began, gone in self.agent.kills[-20:])]
+            self.figure(
+                f"{len(served)} pages did not arrive, {len(near)} of them served within {NEAR:.0f} s of an end of the agent"
             )
         self.check(self.sink.backwards == 0, f"times of series went back {self.sink.backwards} times")
         if self.agent.running:
