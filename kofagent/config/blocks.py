@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import AliasChoices, Field, ValidationInfo, field_validator, model_validator
 
-from kofagent.config.address import is_plain_grpc
+from kofagent.config.address import is_plain_grpc, split_endpoint
 from kofagent.config.base import ByteSize, ClientAuthId, ComponentConfig, Duration, QueueStorageId, Secret, ServerAuthId, Url
 from kofagent.config.cipher_suites import check_suites
 from kofagent.config.errors import ConfigErrors, Problem
@@ -185,12 +185,20 @@ class ListenBlock(ComponentConfig):
     joins: ClassVar[frozenset[str] | None] = None
     """Whether equal ones of several collectors of a process are one server: the options in which they may differ; None: never."""
 
+    @field_validator("endpoint", check_fields=False)
+    @classmethod
+    def _an_address(cls, value: str, info: ValidationInfo) -> str:
+        """What cannot be listened on is found before anything starts. Empty: what listens says what that means."""
+        if value and info.data.get("transport") != "unix":
+            split_endpoint(value)
+        return value
+
 
 class HttpServerBlock(ListenBlock):
     """confighttp server options."""
 
-    endpoint: str = Field("", description="host:port to listen on; port 0: any free port.")
     transport: Literal["tcp", "tcp4", "tcp6", "unix", ""] = Field("tcp", description="Type of the socket.")
+    endpoint: str = Field("", description="host:port to listen on; port 0: any free port.")
     tls: TlsServerBlock | None = Field(None, description="TLS options; without them connections are plain text.")
     cors: CorsBlock | None = Field(None, description="Cross-origin requests from browsers (CORS).")
     auth: HttpServerAuthBlock | None = Field(None, description="Authenticator extension.")
@@ -297,8 +305,8 @@ class DialerBlock(ComponentConfig):
 class GrpcServerBlock(ListenBlock):
     """configgrpc server options."""
 
-    endpoint: str = Field("", description="host:port to listen on; port 0: any free port.")
     transport: Literal["tcp", "tcp4", "tcp6", "unix", ""] = Field("tcp", description="Type of the socket.")
+    endpoint: str = Field("", description="host:port to listen on; port 0: any free port.")
     dialer: DialerBlock = Field(DialerBlock(), description="Accepted for compatibility; a server does not dial.")
     tls: TlsServerBlock | None = Field(None, description="TLS options; without them connections are plain text.")
     max_recv_msg_size_mib: int = Field(4, description="Largest message after decompression in MiB; 0: 4.")

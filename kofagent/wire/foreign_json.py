@@ -18,6 +18,12 @@ def read_json(data: bytes | str) -> Any:
         return whole(value) if _MAY_HAVE_LONE.search(raw) else value
     except RecursionError:
         raise ValueError("nested too deeply") from None
+    except json.JSONDecodeError:
+        raise
+    except UnicodeDecodeError:
+        raise ValueError("not valid UTF-8") from None
+    except ValueError:
+        raise ValueError("a number has too many digits") from None  # what is left of int()
 
 
 def whole(value: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from kofagent.component import registry
 from kofagent.config.base import EXTENSION
 from kofagent.config.emit import scalar_text
 from kofagent.config.errors import ConfigErrors, Problem, suggest
@@ -511,3 +512,30 @@ def test_what_a_generated_pipeline_sets_without_effect_is_not_mentioned() -> Non
 def test_markers_are_of_scalars() -> None:
     node = node_of({"storage": {"a": 1}, "auth": {"authenticator": "x"}}, Origin())
     assert [path for path, _ in marked(node, fake.In, EXTENSION)] == [("auth", "authenticator")]
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "want"),
+    [
+        ("localhost:99999", "'localhost:99999': '99999' is not a port number"),
+        ("localhost", "'localhost' is not host:port; write for example localhost:4317"),
+        ("http://0.0.0.0:4318", "'http://0.0.0.0:4318' is not host:port; write for example localhost:4317"),
+    ],
+)
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_what_cannot_be_listened_on_is_found_before_anything_starts(
+    endpoint: str, want: str, protocol: str, tmp_path: Path
+) -> None:
+    def text(options: str) -> str:
+        return (
+            f"receivers: {{otlp: {{protocols: {{{protocol}: {options}}}}}}}\nexporters: {{debug: {{}}}}\n"
+            "service: {pipelines: {logs: {receivers: [otlp], exporters: [debug]}}}\n"
+        )
+
+    file = tmp_path / "otel.yaml"
+    file.write_text(text(f"{{endpoint: {endpoint!r}}}"))
+    with pytest.raises(ConfigErrors) as errors:
+        load_config([str(file)], registry)
+    assert str(errors.value).startswith(f"{file}:1: receivers.otlp.protocols.{protocol}.endpoint: {want}")
+    file.write_text(text("{transport: unix, endpoint: /run/otlp.sock}"))
+    load_config([str(file)], registry)

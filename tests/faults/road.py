@@ -26,6 +26,7 @@ class Road:
         self.connections = 0
         self._frozen = 0
         self._server: asyncio.Server | None = None
+        self._holder: socket.socket | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Road:
@@ -34,17 +35,26 @@ class Road:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+        if self._holder is not None:
+            self._holder.close()
 
     async def open(self) -> None:
         """Listens, on the same port as before."""
+        if self._holder is not None:
+            self._holder.close()
+            self._holder = None
         self._server = await asyncio.start_server(self._connected, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def close(self) -> None:
-        """Connections end, new ones are refused."""
+        """Connections end, new ones are refused; nobody else gets the port meanwhile."""
         if self._server is not None:
             self._server.close()
             self._server = None
+            self._holder = socket.socket()
+            self._holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._holder.bind(("127.0.0.1", self.port))
+            self._holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import socket
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,9 @@ async def test_a_road_is_closed_resets_and_is_good_again() -> None:
         await road.close()
         with pytest.raises(ConnectionError):
             await ask(road.port)
+        with pytest.raises(OSError, match="in use"), socket.socket() as other:
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            other.bind(("127.0.0.1", road.port))
         road.good()
         await road.open()
         assert await ask(road.port) == b"hello"

@@ -479,7 +479,7 @@ async def test_a_port_in_use_is_a_clear_start_error() -> None:
                     pass
 
 
-@pytest.mark.parametrize("endpoint", ["nonsense", "127.0.0.1:99999", "192.0.2.1:0", "no.such.host.invalid:1"])
+@pytest.mark.parametrize("endpoint", ["192.0.2.1:0", "no.such.host.invalid:1"])
 async def test_unusable_endpoints_are_start_errors(endpoint: str) -> None:
     for protocol in ("http", "grpc"):
         with pytest.raises(StartError, match="otlp"):

@@ -60,6 +60,13 @@ def test_what_is_none_is_an_error(text: bytes) -> None:
         read_json(text)
 
 
+def test_the_error_is_in_words_of_ours() -> None:
+    with pytest.raises(ValueError, match="a number has too many digits"):
+        read_json(b'{"a": ' + b"9" * 5000 + b"}")
+    with pytest.raises(ValueError, match="not valid UTF-8"):
+        read_json(b'"\xff"')
+
+
 def test_whoever_reads_json_of_others_reads_it_so() -> None:
     found = {
         str(path.relative_to(PRODUCT)) for path in PRODUCT.rglob("*.py") if re.search(r"\bjson\.loads?\(", path.read_text("utf-8"))
