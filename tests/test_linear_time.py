@@ -167,8 +167,6 @@ HOSTILE: dict[str, tuple[str, ...]] = {
     "prometheus/text:_DIGITS": ("",),
     "prometheus/text:_NUMBER": ("", "1.", "1e", "+"),
     "prometheus/text:_SIMPLE": ("", "a ", "a{", 'a{b="', 'a{b="c",'),
-    "prometheus/text:_ESCAPE": ("",),
-    "prometheus/text:_HELP_ESCAPE": ("",),
     "receivers/hostmetrics/scrapers/filesystem:_unescape#0": ("",),
     "receivers/journald/convert:_INT64": ("", "+"),
     "receivers/journald/cursor:_CURSOR": ("", f"s={'a' * 32};i="),

@@ -53,8 +53,8 @@ from kofagent.telemetry.series import Exemplar, Family, Series
 
 STEP = 100
 """New lines that are read without a break: some 3 ms."""
-WIDE = 8192
-"""Bytes of a line that is new behind which there is a break: with as many labels as a line can have it takes some 30 ms."""
+STEP_BYTES = 16 << 10
+"""Bytes of new lines that are read without a break: where they are all labels, some 30 ms."""
 FREE = 1000
 """New lines of a page for which no room is asked."""
 _OURS = 3
@@ -79,6 +79,24 @@ class SampleLimitError(ValueError):
 
 class NoRoom(ValueError):
     """A page that does not fit into the memory that is left."""
+
+
+class Pace:
+    """Says when it is time for a break: before the first line, and after each STEP lines or STEP_BYTES."""
+
+    __slots__ = ("_bytes", "_lines")
+
+    def __init__(self) -> None:
+        self._bytes = self._lines = 0
+
+    def __call__(self, size: int) -> bool:
+        """Before a line of this many bytes."""
+        self._lines -= 1
+        self._bytes -= size
+        if self._lines >= 0 and self._bytes >= 0:
+            return False
+        self._lines, self._bytes = STEP - 1, STEP_BYTES - size
+        return True
 
 
 class PageReader:
@@ -212,11 +230,12 @@ class PageReader:
         """Samples of a page that cannot be used, up to what is wrong: all, and those left after relabelling."""
         total = kept = 0
         try:
+            pace = Pace()
             for item in scan(page, openmetrics):
                 if isinstance(item, Sample):
                     total += 1
                     kept += self._finish(item.labels) is not None
-                    if not total % STEP or len(item.raw) > WIDE:
+                    if pace(len(item.raw)):
                         yield
         except ValueError:
             pass
@@ -267,9 +286,10 @@ class PageReader:
             # The verdict, with its line number, is the complete tokenizer's; it also knows labels that span lines.
             self._comments = None
             items = []
+            pace = Pace()
             for item in scan(page, openmetrics):
                 items.append(item)
-                if not len(items) % STEP or (isinstance(item, Sample) and len(item.raw) > WIDE):
+                if pace(_size(item)):
                     yield
             entries, values, stamps, exemplars, keys = yield from self._scan(lambda: items)
             samples = []
@@ -376,13 +396,12 @@ class PageReader:
         if None in found:
             missing = [i for i, entry in enumerate(found) if entry is None]
             stamps = None if openmetrics else self._timed(found, keys, texts, missing)
-            for step, i in enumerate(missing):
+            pace = Pace()
+            for i in missing:
                 if found[i] is not None:
                     continue
-                if not step % STEP:
+                if pace(len(samples[i])):
                     self._pay()
-                    yield
-                elif len(samples[i]) > WIDE:
                     yield
                 item = scan_line(samples[i], openmetrics)
                 if not isinstance(item, Sample):
@@ -434,6 +453,7 @@ class PageReader:
         keys: list[bytes] = []
         exemplars: dict[int, ExemplarText] = {}
         kept = 0
+        pace = Pace()
         for item in items():
             if not isinstance(item, Sample):
                 continue
@@ -448,10 +468,8 @@ class PageReader:
             stamps.append(item.timestamp_ms)
             kept += entry is not DROPPED
             self._beyond = 0 < self._limit < kept
-            if not len(entries) % STEP:
+            if pace(len(item.raw)):
                 self._pay()
-                yield
-            elif len(item.raw) > WIDE:
                 yield
         return entries, values, stamps if any(t is not None for t in stamps) else None, exemplars, keys
 
@@ -488,10 +506,11 @@ class PageReader:
     def _describe(self, items: Iterable[Meta | Sample | None]) -> Reading[None]:
         """Takes the metadata of a page."""
         described: dict[str, dict[str, str]] = {}
-        for step, item in enumerate(items):
+        pace = Pace()
+        for item in items:
             if isinstance(item, Meta):
                 described.setdefault(item.family, {})[item.kind] = item.text
-            if not step % STEP:
+            if pace(0 if item is None else _size(item)):
                 yield
         if self.families.describe(described):
             # How bounds are written depends on the type, so what is known of the lines does too.
@@ -600,6 +619,11 @@ class PageReader:
         if keys is None and self._overgrown():  # many texts of the same series
             self._retyped = self._all()
             self._raw = {}
+
+
+def _size(item: Meta | Sample) -> int:
+    """Bytes of a line, about."""
+    return len(item.raw) if isinstance(item, Sample) else len(item.text)
 
 
 def _name(labels: Labels) -> str:

@@ -70,8 +70,8 @@ class Sample(NamedTuple):
 
 
 _NAME = re.compile(rb"[a-zA-Z_:][a-zA-Z0-9_:]*")
-_QUOTED = rb'"((?:\\[^\n]|[^\\"])*)"'
-_QUOTED_LINE = rb'"((?:\\[^\n]|[^\\"\n])*)"'
+_QUOTED = rb'"((?:[^\\"]++|\\[^\n])*+)"'
+_QUOTED_LINE = rb'"((?:[^\\"\n]++|\\[^\n])*+)"'
 _META_NAME = re.compile(rb"([a-zA-Z_:][a-zA-Z0-9_:]*)|" + _QUOTED)
 _LABEL_NAME = re.compile(rb"([a-zA-Z_][a-zA-Z0-9_]*)|" + _QUOTED)
 _LABEL_VALUE = re.compile(_QUOTED)
@@ -87,13 +87,14 @@ _SIMPLE = re.compile(
     rb" ([^ \t{\n]+)\Z"
 )
 _PAIR = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="([^"]*)"')
-_ESCAPE = re.compile(r'\\(["\\n])')
-_HELP_ESCAPE = re.compile(r"\\([\\n])")
 _INT64 = 1 << 63
+MOST_BYTES = 1 << 20
+"""Bytes of a sample's line, and of a `# HELP` line; more fails its page."""
+_TOO_LONG = f"more than {MOST_BYTES >> 20} MiB in one line"
 MOST_LABELS = 4096
 """Most labels of a series or an exemplar, whatever `label_limit` is: what one line costs is bounded."""
-_LONG = 262_144
-"""Bytes of a line that is read label by label from the first, so that it ends at the first one too many."""
+_NARROW = 4 * MOST_LABELS
+"""Bytes of a line that cannot have more labels: each takes four at least."""
 _TOO_MANY = f"more than {MOST_LABELS} labels"
 NEVER = -_INT64
 """Milliseconds of an OpenMetrics time beyond 64 bits: what Go's conversion, and so Prometheus, makes of it."""
@@ -129,7 +130,8 @@ def scan(page: bytes, openmetrics: bool) -> Iterator[Meta | Sample]:
 def _unescape(text: bytes) -> str:
     value = text.decode("utf-8")
     if "\\" in value:
-        value = _ESCAPE.sub(lambda m: "\n" if m[1] == "n" else m[1], value)
+        # Backslashes pair off from the left, so what is between pairs has only the other escapes.
+        value = "\\".join([part.replace('\\"', '"').replace("\\n", "\n") for part in value.split("\\\\")])
     return value
 
 
@@ -188,12 +190,15 @@ class _Reader:
 
     def labels(self, at: int, name: str | None, pairs: list[tuple[str, str]], may_name: bool) -> tuple[str | None, int]:
         """The inside of braces, with the closing one. A lone quoted string is the metric name."""
+        last = at + MOST_BYTES
         while True:
             at = self.blanks(at)
             if self.byte(at) == b"}":
                 return name, at + 1
-            match = _LABEL_NAME.match(self.data, at)
+            match = _LABEL_NAME.match(self.data, at, last)
             if match is None:
+                if at >= last or self.too_long(at, last):
+                    raise ValueError(_TOO_LONG)
                 raise ValueError("expected a label name")
             key = match[1].decode() if match[1] is not None else _decode(match[2], "a name")
             at = self.blanks(match.end())
@@ -209,13 +214,20 @@ class _Reader:
             if follows != b"=":
                 raise ValueError("expected = after a label name")
             at = self.blanks(at + 1)
-            value = self.value_pattern.match(self.data, at)
+            value = self.value_pattern.match(self.data, at, last)
             if value is None:
+                if self.too_long(at, last):
+                    raise ValueError(_TOO_LONG)
                 raise ValueError("expected a quoted label value")
             pairs.append((key, _decode(value[1], "a label value")))
             if len(pairs) > MOST_LABELS:
                 raise ValueError(_TOO_MANY)
             at = self.after_value(value.end())
+
+    def too_long(self, at: int, last: int) -> bool:
+        """Whether what is quoted at `at` reaches beyond `last`."""
+        lines = self.value_pattern is _LABEL_VALUE
+        return len(self.data) > last and self.byte(at) == b'"' and (lines or self.data.find(b"\n", at, last) < 0)
 
     def after_value(self, at: int) -> int:
         raise NotImplementedError
@@ -268,6 +280,8 @@ class _Text(_Reader):
         if name is None:
             raise ValueError(f"expected a metric name after {match[1].decode()}")
         end = self.data.find(b"\n", name.end())
+        if end - at > MOST_BYTES:
+            raise ValueError(_TOO_LONG)
         family = name[1].decode() if name[1] is not None else _decode(name[2], "a name")
         text = self.data[name.end() + 1 : end]
         if match[1] == b"TYPE":
@@ -280,7 +294,7 @@ class _Text(_Reader):
 
 def _help(text: bytes) -> str:
     try:
-        return _HELP_ESCAPE.sub(lambda m: "\n" if m[1] == "n" else m[1], text.decode("utf-8"))
+        return "\\".join([part.replace("\\n", "\n") for part in text.decode("utf-8").split("\\\\")])
     except UnicodeDecodeError:
         raise ValueError("a help text is not UTF-8") from None
 
@@ -355,6 +369,8 @@ class _OpenMetrics(_Reader):
         if name is None:
             raise ValueError(f"expected a metric name after {word.decode().strip()}")
         end = data.find(b"\n", name.end())
+        if end - at > MOST_BYTES:
+            raise ValueError(_TOO_LONG)
         if end < 0 or data[name.end() : name.end() + 1] != b" ":
             raise ValueError(f"expected text after {word.decode().strip()}")
         family = name[1].decode() if name[1] is not None else _decode(name[2], "a name")
@@ -388,8 +404,6 @@ def _simple(match: re.Match[bytes]) -> Sample:
     name, block, text = match.groups()
     pairs = [("__name__", name.decode())]
     if block:
-        if len(block) > MOST_LABELS * 4 and block.count(b'="') > MOST_LABELS:  # a label is at least x=""
-            raise ValueError(_TOO_MANY)
         try:
             pairs += _PAIR.findall(block.decode())
         except UnicodeDecodeError:
@@ -403,9 +417,12 @@ def _simple(match: re.Match[bytes]) -> Sample:
 
 def scan_line(line: bytes, openmetrics: bool) -> Meta | Sample | None:
     """One line without its newline, by itself; None for a comment or a blank line. ValueError when it is not a whole line."""
-    match = _SIMPLE.match(line) if len(line) < _LONG else None
-    if match is not None:
-        return _simple(match)
+    if len(line) > MOST_BYTES and line[:1] != b"#":
+        raise ValueError(_TOO_LONG)
+    if len(line) <= _NARROW or line.count(b'"') <= 2 * MOST_LABELS:
+        match = _SIMPLE.match(line)
+        if match is not None:
+            return _simple(match)
     reader: _Reader = _OpenMetrics(line + b"\n") if openmetrics else _Text(line + b"\n")
     item, at = reader.next(0)
     if at != len(line) + 1:
