@@ -101,7 +101,14 @@ class Agent(ComponentConfig):
 
     image: Image = Field(Image(), description="The agent's image.")
     imagePullSecrets: list[dict[str, str]] = Field([], description="Pull secrets of the registry.")
-    generation: Literal["", "0.1.1", "0.3.0"] = Field("", description="Generation of the values; empty: 0.3.0.")
+    generation: str = Field(
+        "",
+        pattern=r"^(|0\.1\.1|0\.3\.0|1\.[0-9]+(\.[0-9]+)?)$",
+        description="Version of KOF that the values are for: 0.1.1, 0.3.0, or 1.2 to 1.11; empty: as their keys say, the newest.",
+    )
+    onePerNode: bool = Field(
+        True, description="KOF 1.2 and later: the collectors of the same nodes run in one pod; otherwise each has a DaemonSet."
+    )
     monitors: Literal["auto", "objects", "jobs", "none"] = Field(
         "auto",
         description="How node-exporter, kube-state-metrics and OpenCost are discovered: by ServiceMonitor objects, by jobs "

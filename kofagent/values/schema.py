@@ -15,6 +15,7 @@ from kofagent.config.base import ComponentConfig
 from kofagent.config.schema import REFERENCE, options_schema
 from kofagent.values.chart import Agent, Kcm, NodeExporter, OpenCostChart, StateMetrics
 from kofagent.values.model import OTHERS, Collectors, Global, Kof
+from kofagent.values.versions import STACK
 
 
 class _Chart(ComponentConfig):
@@ -36,6 +37,14 @@ def values_schema() -> dict[str, Any]:
     for name in _Chart.model_fields:
         if "_" in name:
             schema["properties"].pop(name, None)  # the Python spelling of a key
+    schema["properties"][STACK] = {
+        "type": "object",
+        "description": "KOF 1.2 and later: the collectors. The agents check what is in it.",
+    }
+    schema["properties"]["resources"] = {
+        "description": "What KOF's chart of a child cluster hands on; it has no effect, as upstream."
+    }
+    schema["properties"]["metrics-server"] = {}
     for key in OTHERS:
         schema["properties"].setdefault(key, {})
     schema["patternProperties"] = {r"^(x-|\.)": {}}

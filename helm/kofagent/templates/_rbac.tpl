@@ -177,12 +177,24 @@ agent asks for no Services and Ingresses, the cluster's for no Pods and Nodes: n
 {{- toJson (uniq $needs) -}}
 {{- end }}
 
-{{/* Rules of a role, one a resource, above each the components that need it: (dict "root" . "role" "node"). */}}
+{{/*
+Rules of a role, one a resource, above each the components that need it: (dict "root" . "role" "node"); or those of a pod with
+several collectors, (dict "all" list-of-facts).
+*/}}
 {{- define "kofagent.rules" -}}
-{{- $facts := include "kofagent.facts" . | fromJson -}}
+{{- $all := .all | default list -}}
+{{- if not (hasKey . "all") -}}
+{{- $all = list (include "kofagent.facts" . | fromJson) -}}
+{{- end -}}
 {{- $table := include "kofagent.needs" . | fromYaml -}}
 {{- $rules := dict -}}
-{{- range $need := include "kofagent.needsOf" (dict "facts" $facts) | fromJsonArray -}}
+{{- $wanted := list -}}
+{{- $objects := list -}}
+{{- range $facts := $all -}}
+  {{- $wanted = concat $wanted (include "kofagent.needsOf" (dict "facts" $facts) | fromJsonArray) -}}
+  {{- $objects = concat $objects $facts.objects -}}
+{{- end -}}
+{{- range $need := uniq $wanted -}}
   {{- $entry := index $table $need -}}
   {{- range $group, $resources := omit $entry "get" "urls" -}}
     {{- range $resource := $resources -}}
@@ -201,7 +213,7 @@ agent asks for no Services and Ingresses, the cluster's for no Pods and Nodes: n
     {{- $_ := set $rules $key (append (index $rules $key | default list) $need) -}}
   {{- end -}}
 {{- end -}}
-{{- range $object := $facts.objects -}}
+{{- range $object := $objects -}}
   {{- $key := printf "%s|%s|list,watch" ($object.group | default "") $object.name -}}
   {{- $_ := set $rules $key (append (index $rules $key | default list) (printf "k8sobjects: %s" $object.name)) -}}
 {{- end -}}
