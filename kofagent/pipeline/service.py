@@ -74,6 +74,11 @@ class Service:
         assert self._graph is not None
         return self._graph
 
+    @property
+    def runs(self) -> bool:
+        """False before `start`, and where neither a new configuration nor the old one could be started again."""
+        return self._graph is not None
+
     def member(self) -> Member:
         """This collector, as the process sees it."""
         return Member(self.plan.telemetry, self.plan.service.memory, Context("service", "telemetry", self))
@@ -134,7 +139,9 @@ class Service:
 
     async def wind_down(self, hurry: asyncio.Event) -> None:
         """Ends what receivers have under way, for WIND_DOWN_SECONDS at most and not once `hurry` is set."""
-        tasks = [asyncio.create_task(self.graph.wind_down()), asyncio.create_task(hurry.wait())]
+        if self._graph is None:
+            return
+        tasks = [asyncio.create_task(self._graph.wind_down()), asyncio.create_task(hurry.wait())]
         await asyncio.wait(tasks, timeout=WIND_DOWN_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         for task in tasks:
             task.cancel()

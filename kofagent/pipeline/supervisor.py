@@ -55,11 +55,12 @@ class Supervisor:
         log.info("everything is ready, running %d collectors: %s", len(services), ", ".join(services))
 
     async def reload(self, plans: Plans, hurry: asyncio.Event | None = None) -> None:
-        """Runs new configurations of those collectors whose configuration has changed; the others do not notice.
+        """Runs the new configurations of collectors whose configuration has changed, or that do not run; others do not notice.
 
         When one cannot run, all old ones run again and CollectorErrors is raised. Otherwise as `Service.reload`.
         """
-        changed = {name: plan for name, plan in plans.items() if not same(plan, self.services[name].plan)}
+        services = self.services
+        changed = {name: plan for name, plan in plans.items() if not (services[name].runs and same(plan, services[name].plan))}
         if not changed:
             log.info("no configuration has changed")
             return
@@ -71,12 +72,12 @@ class Supervisor:
                 problems += _placed(name, plan, errors.problems)
         if problems:
             raise CollectorErrors(problems)
-        services = [self.services[name] for name in changed]
+        those = [services[name] for name in changed]
         hurry = hurry or asyncio.Event()
-        await asyncio.gather(*[service.wind_down(hurry) for service in services])
-        await asyncio.gather(*[service.pause() for service in services])
+        await asyncio.gather(*[service.wind_down(hurry) for service in those])
+        await asyncio.gather(*[service.pause() for service in those])
         if problems := await self._start(changed):
-            await asyncio.gather(*[service.pause() for service in services])
+            await asyncio.gather(*[service.pause() for service in those])
             if again := await self._start({name: self.services[name].plan for name in changed}):
                 log.error("the old configuration does not start again either: %s", "; ".join(map(str, again)))
             raise CollectorErrors(problems)

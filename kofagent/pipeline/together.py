@@ -103,7 +103,6 @@ def _ports(plans: Plans, out: Together) -> None:
                 at = "" if joined.endpoint == one.endpoint else f" instead of {one.endpoint}"
                 out.notes.append(f"{name}: {what} is one with that of {joined.collector}, at {joined.endpoint}{at}")
                 one.move(joined.host, joined.port)
-                one.written = joined.written
                 for path, value in one.writes(joined.written, joined.port):
                     out.change(name, path, value, f"one with that of {joined.collector}")
                 continue

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -13,10 +15,14 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from kofagent.component import registry
+from kofagent.component.protocols import Kubeconfig
 from kofagent.config.load import load_config
 from kofagent.config.model import LoadedConfig
+from kofagent.kubernetes.resources import PODS
 from kofagent.pipeline.process import Variables
 from kofagent.pipeline.supervisor import CollectorErrors, Supervisor, of_several, same
+from tests.support.components import eventually
+from tests.support.fake_kube import FakeKube, pod
 from tests.support.servers import free_port
 
 ANSWERS = """
@@ -242,6 +248,53 @@ async def test_targets_of_all_are_at_one_endpoint() -> None:
         assert "job-a" in text and "job-b" in text
         _, text = await ask(port)
         assert 'collector="a"' in text and 'collector="b"' in text
+
+
+async def test_one_that_could_not_be_started_again_is_by_the_next_reload() -> None:
+    first, second = free_port(), free_port()
+    async with running(a=answers(first), b=answers(second)) as supervisor:
+        with socket.socket() as taken:
+            await supervisor.services["b"].pause()
+            taken.bind(("127.0.0.1", second))
+            taken.listen()
+            with pytest.raises(CollectorErrors):
+                await supervisor.reload({"a": answers(first), "b": answers(second, 0, "error")})
+            assert [service.runs for service in supervisor.services.values()] == [True, False]
+        await supervisor.reload({"a": answers(first), "b": answers(second)})
+        await send(supervisor, "b", 1)
+
+
+WATCHES = """
+receivers: {nop: }
+processors: {k8sattributes: {auth_type: kubeConfig, filter: {node: n1}}}
+exporters: {nop: }
+service:
+  pipelines: {logs: {receivers: [nop], processors: [k8sattributes], exporters: [nop]}}
+  telemetry: {metrics: {level: none}}
+"""
+
+
+async def test_all_of_them_have_one_client_and_one_watch_of_the_same_objects(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with FakeKube() as kube:
+        access = Kubeconfig(str(kube.use(monkeypatch, tmp_path)))
+        kube.put(PODS, pod("ns", "p"))
+        supervisor = Supervisor({"a": plan(WATCHES), "b": plan(WATCHES)}, kubeconfig=access)
+        await supervisor.start()
+        try:
+            await eventually(lambda: kube.watches("pods"))
+            lists = [path for _, path, query in kube.requests if path.endswith("/pods") and "watch" not in query]
+            assert kube.watches("pods") == len(lists) == 1
+            # one that starts anew joins the watch of the other
+            await supervisor.reload({"a": plan(WATCHES, "processors: {batch: }"), "b": plan(WATCHES)})
+            await supervisor.reload({name: plan(WATCHES, "processors: {batch: }") for name in "ab"})
+            assert kube.watches("pods") == 1
+            lists = [path for _, path, query in kube.requests if path.endswith("/pods") and "watch" not in query]
+            assert len(lists) == 1
+        finally:
+            await supervisor.stop()
+        await eventually(lambda: not kube.watches("pods"))
 
 
 def test_variables_of_several_come_and_go() -> None:
