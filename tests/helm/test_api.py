@@ -13,6 +13,7 @@ from tests.cluster import Cluster
 from tests.helm.chart import CLUSTER, INSTRUMENTATION, MONITORS, NODE, RECIPES, Release, template
 from tests.helm.monitored import definition, definitions
 from tests.support.servers import wait_until
+from tests.values.golden import NEWER_NAMES, needs_newer, newer, write_values
 
 pytestmark = [pytest.mark.server(name) for name in ("helm", "etcd", "kube-apiserver", "kubectl")]
 
@@ -59,6 +60,15 @@ def test_the_api_server_takes_every_object(cluster: Cluster, recipe: Path | None
     accepted(
         cluster, template(*([recipe] if recipe else []), apis=[MONITORS, INSTRUMENTATION], sets=[f"kofagent.monitors={monitors}"])
     )
+
+
+@needs_newer
+@pytest.mark.parametrize("name, separate", [*((n, False) for n in NEWER_NAMES), *((n, True) for n in NEWER_NAMES[::4])])
+def test_the_api_server_takes_every_object_of_newer_values(cluster: Cluster, name: str, separate: bool, tmp_path: Path) -> None:
+    sets = [f"kofagent.generation={name.split('-', maxsplit=1)[0]}", *(["kofagent.onePerNode=false"] if separate else [])]
+    release = template(Path(write_values(tmp_path, newer(name)["values"])), apis=[MONITORS, INSTRUMENTATION], sets=sets)
+    cluster.apply(*[o for o in release.objects if o["kind"] == "ServiceAccount"])  # no pod is admitted without its account
+    accepted(cluster, release)
 
 
 def test_the_api_server_takes_every_option(cluster: Cluster, tmp_path: Path) -> None:
