@@ -108,6 +108,8 @@ class Recorder(PlainStream):
         if not isinstance(error, DECLARED):
             self.usable = False  # who knows what its defect depends on
         # its frames have this entry, and the effect is remembered
+        # What led to it holds the frames in which it happened, and with them the bytes that were read.
+        error.__context__ = error.__cause__ = None
         self.effects.append((self.chain.failed, (operator, error.with_traceback(None), action)))
 
     def state(self, operator: AnyOperator) -> dict[Any, Any]:
