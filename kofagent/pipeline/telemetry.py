@@ -146,11 +146,13 @@ def _readers(metrics: TelemetryMetrics) -> tuple[list[PrometheusReader], list[Pe
     pages: list[PrometheusReader] = []
     if metrics.readers is None and not metrics.address:
         return [PrometheusReader(host="localhost", port=8888)], []
-    if metrics.address:
-        host, port = split_endpoint(metrics.address)
-        pages.append(PrometheusReader(host=host, port=port))
     readers = metrics.readers or []
     pages += [r.pull.exporter.prometheus for r in readers if r.pull and r.pull.exporter.prometheus]
+    if metrics.address:
+        host, port = split_endpoint(metrics.address)
+        # KOF 1.2 to 1.6 say both, and mean one page
+        if not any((page.host, page.port) == (host, port) for page in pages):
+            pages.insert(0, PrometheusReader(host=host, port=port))
     return pages, [r.periodic for r in readers if r.periodic]
 
 

@@ -150,6 +150,17 @@ async def test_the_old_address_and_level_none() -> None:
     await silent.stop()
 
 
+async def test_an_address_beside_a_reader_of_the_same_is_one_page() -> None:
+    from kofagent.pipeline.telemetry import _readers
+
+    def pages(address: str) -> list[tuple[str, int]]:
+        metrics = {"address": address, **pull(host="127.0.0.1", port=8888)["metrics"]}
+        return [(page.host, page.port) for page in _readers(TelemetryConfig.model_validate({"metrics": metrics}).metrics)[0]]
+
+    assert pages("127.0.0.1:8888") == [("127.0.0.1", 8888)]
+    assert pages("127.0.0.2:8888") == [("127.0.0.2", 8888), ("127.0.0.1", 8888)]
+
+
 async def test_the_default_is_localhost_8888() -> None:
     from kofagent.pipeline.telemetry import _readers
 
